@@ -1,0 +1,126 @@
+"""What every actor of a node is: a Pykka actor that keeps its hands to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+
+import pykka
+
+from actors.messages import Mailbox, NodeEvent, NodeFailed
+from storage.types import NodeId
+
+A = TypeVar("A", bound="NodeActor")
+
+
+class Told(NamedTuple):
+    """One message crossing into a mailbox, as a tap sees it. `sender` is "" for the outside."""
+
+    sender: str
+    receiver: str
+    message: object
+
+
+Tap = Callable[[Told], None]
+
+
+class RuntimeHooks(Protocol):
+    """What a runtime lends to the refs of its actors."""
+
+    tap: Tap | None
+
+    def current(self) -> str:
+        """The name of the actor that is handling a message right now, or ""."""
+
+
+class NodeRef(pykka.ActorRef[Any]):
+    """A pykka ref that can be watched, and for which telling the dead is not an error.
+
+    While a node stops, its actors end one after another; what the living still tell the dead
+    no longer matters. (`ask` still raises ActorDeadError: somebody waits for the answer.)
+    """
+
+    def __init__(self, actor: NodeActor, name: str, hooks: RuntimeHooks | None) -> None:
+        super().__init__(actor)
+        self.name = name
+        self._hooks = hooks
+
+    def tell(self, message: Any) -> None:
+        hooks = self._hooks
+        if hooks is not None and hooks.tap is not None:
+            hooks.tap(Told(hooks.current(), self.name, message))
+        try:
+            super().tell(message)
+        except pykka.ActorDeadError:
+            return
+
+
+class NodeActor(pykka.Actor):
+    """Base of the five actors. Derived classes implement `on_receive` for a closed union.
+
+    A subclass never blocks, reads no clock, draws no chance and opens nothing: it has ports.
+    A runtime joins it with its own base class, see `actors.threaded` and `actors.stepping`.
+    """
+
+    actor_name: ClassVar[str]
+    hooks: ClassVar[RuntimeHooks | None] = None
+
+    def __init__(self, node_id: NodeId, observer: Mailbox[NodeEvent]) -> None:
+        super().__init__()
+        self.node_id = node_id
+        self.observer = observer
+        # Pykka makes the ref in its constructor and has no hook for its class.
+        self._actor_ref = NodeRef(self, f"{node_id}.{self.actor_name}", self.hooks)
+
+    @property
+    def me(self) -> NodeRef:
+        """This actor's own mailbox, to be handed out as `reply_to`."""
+        ref = self.actor_ref
+        assert isinstance(ref, NodeRef)
+        return ref
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """An exception that nobody handled is a bug, and takes the whole node down.
+
+        Pykka would let this actor die alone and leave its peers talking to a dead one.
+        """
+        where = ""
+        while traceback is not None:
+            where = f" at {traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
+            traceback = traceback.tb_next
+        name = exception_type.__name__ if exception_type else "unknown error"
+        self.observer.tell(NodeFailed(self.node_id, self.actor_name, f"{name}: {exception_value}{where}", is_bug=True))
+
+
+M = TypeVar("M")
+
+
+class Forward(Mailbox[M]):
+    """A mailbox for an actor that is yet to be made: node wiring has cycles, constructors have none."""
+
+    def __init__(self) -> None:
+        self._target: Mailbox[M] | None = None
+
+    def bind(self, target: Mailbox[M]) -> None:
+        assert self._target is None, "bound once, by the wiring"
+        self._target = target
+
+    def tell(self, message: M) -> None:
+        assert self._target is not None, "nobody tells anything before the wiring is complete"
+        self._target.tell(message)
+
+
+class Runtime(Protocol):
+    """Where the actors of a node run."""
+
+    def spawn(self, body: type[A], /, **collaborators: Any) -> NodeRef:
+        """Make an actor of this class on this runtime and start it."""
+
+    def stop(self, ref: NodeRef) -> None:
+        """Let the actor handle what it was told before, then end it; returns when it has ended."""

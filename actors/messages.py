@@ -1,0 +1,909 @@
+"""Everything that passes between actors, and between actors and the edges.
+
+Commands are imperative, events past tense. Each message says who sends it and why. All are
+frozen to the bottom. Seconds, milliseconds and bytes are in the names. `request_id` is chosen
+by whoever asks and comes back in the answer; it is unique among that asker's open requests.
+
+At the end of the file stands one closed union per mailbox.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Protocol, TypeVar
+
+from storage.batch import NewBatch
+from storage.terms import TermHistory
+from storage.types import START, Index, NodeId, Offset, Position, Term
+
+M_contra = TypeVar("M_contra", contravariant=True)
+
+
+class Mailbox(Protocol[M_contra]):
+    """Where a message can be told: a pykka ref, a probe in a test, or an edge's own inbox."""
+
+    def tell(self, message: M_contra) -> None:
+        """Hand over the message and return at once."""
+
+
+class Acks(IntEnum):
+    """How much must have happened before a produce is acknowledged.
+
+    LEADER: on the leader's disk. QUORUM: on a majority of the voters' disks. ALL: on every
+    voter's disk, so that any two of three can be lost and no acknowledged record with them.
+    With nobody elected each of them means this node's disk.
+    """
+
+    DEFAULT = 0
+    LEADER = 1
+    QUORUM = 2
+    ALL = 3
+
+
+class MemberState(StrEnum):
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    FAILED = "failed"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """A node as gossip knows it. Addresses are HOST:PORT."""
+
+    node_id: NodeId
+    rpc_addr: str
+    gossip_addr: str
+    state: MemberState = MemberState.ALIVE
+    incarnation: int = 0
+
+
+# ---------------------------------------------------------------- membership: events
+
+
+@dataclass(frozen=True, slots=True)
+class MemberJoined:
+    """Membership -> Replicator, Server, Election: a member was discovered, or came back."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberUpdated:
+    """Membership -> the same: an alive member changed its addresses (it restarted elsewhere)."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFailed:
+    """Membership -> the same: a suspected member did not refute in time."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLeft:
+    """Membership -> the same: a member said goodbye."""
+
+    member: Member
+
+
+MembershipEvent = MemberJoined | MemberUpdated | MemberFailed | MemberLeft
+
+
+@dataclass(frozen=True, slots=True)
+class NameClashed:
+    """Membership -> node: this node's id is in use at another address; the node must stop."""
+
+    node_id: NodeId
+    gossip_addr: str
+
+
+# ---------------------------------------------------------------- membership: commands
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramReceived:
+    """Datagram port -> Membership: bytes arrived; nothing about them is to be trusted."""
+
+    source_addr: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveCluster:
+    """Node -> Membership: say goodbye, then answer LeftCluster."""
+
+    request_id: int
+    reply_to: Mailbox[LeftCluster]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftCluster:
+    """Membership -> node: the goodbye has been sent."""
+
+    request_id: int
+
+
+# ---------------------------------------------------------------- store: commands
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What an election must never forget: the term, whom this node voted for in it, who leads it."""
+
+    term: Term = Term(0)
+    voted_for: NodeId | None = None
+    leader_id: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """Node wiring -> Store, once everybody is in place: open the log and announce LogOpened."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendBatch:
+    """Server or Replicator (the leader's control batch) -> Store: append what was produced here.
+
+    Answered by BatchAppended once it is on disk, or AppendRefused. `term` is the sender's;
+    the store refuses one that is not its ballot's, so a deposed leader cannot append.
+    """
+
+    request_id: int
+    batch: NewBatch
+    term: Term
+    reply_to: Mailbox[BatchAppended | AppendRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAppended:
+    """Store -> whoever asked: the batch is on disk. `end` is the position after it."""
+
+    request_id: int
+    base_offset: Offset
+    index: Index
+    term: Term
+    end: Position
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRefused:
+    """Store -> whoever asked: nothing was appended. `term` is the store's present term."""
+
+    request_id: int
+    term: Term
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendPulled:
+    """Replicator -> Store, nobody elected: append copies of another node's batches as own.
+
+    batches: encoded batches as they stand in the log of `source_id`.
+    source_epoch: the epoch of that log; next_index: the pull's position after these batches.
+    """
+
+    source_id: NodeId
+    source_epoch: int
+    batches: bytes
+    next_index: Index
+    reply_to: Mailbox[PulledAppended | PullRejected]
+
+
+@dataclass(frozen=True, slots=True)
+class PulledAppended:
+    """Store -> Replicator: the pulled batches are on disk, or were dropped for a reason.
+
+    appended, duplicates, expired count batches: appended here, dropped because their identity
+    was already here, dropped at the hop limit. `cycles` has the path of each batch that had
+    been here before, this node last; at most 64 of them, `cycle_count` counts all.
+    """
+
+    source_id: NodeId
+    source_epoch: int
+    next_index: Index
+    appended: int
+    duplicates: int
+    expired: int
+    cycles: tuple[tuple[NodeId, ...], ...]
+    cycle_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullRejected:
+    """Store -> Replicator: what was pulled is not a run of valid batches; nothing was appended."""
+
+    source_id: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendFetched:
+    """Replicator -> Store, a leader elected: append the leader's batches as they are.
+
+    term: the leader's; refused when the ballot has moved on.
+    """
+
+    leader_id: NodeId
+    term: Term
+    batches: bytes
+    reply_to: Mailbox[FetchedAppended | FetchedRejected]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedAppended:
+    """Store -> Replicator: the fetched batches are on disk."""
+
+    leader_id: NodeId
+    term: Term
+    end: Position
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRejected:
+    """Store -> Replicator: the batches do not continue the log or are damaged; nothing was appended."""
+
+    leader_id: NodeId
+    term: Term
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateLog:
+    """Replicator -> Store: drop every entry at `index` and above; they were never committed."""
+
+    index: Index
+    term: Term
+    reply_to: Mailbox[LogTruncated]
+
+
+@dataclass(frozen=True, slots=True)
+class ResetLog:
+    """Replicator -> Store: the leader's log begins above this one's end; start again at `start`."""
+
+    start: Position
+    term: Term
+    reply_to: Mailbox[LogTruncated]
+
+
+@dataclass(frozen=True, slots=True)
+class LogTruncated:
+    """Store -> Replicator: the log now ends at `end`, and that is on disk."""
+
+    start: Position
+    end: Position
+    terms: TermHistory
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatches:
+    """Server or Replicator -> Store: read whole batches from `index`, or those with `offset`.
+
+    Exactly one of index and offset is given. Never reads at or above `until`. At least one
+    batch is answered when there is one, however large; more up to max_bytes.
+    """
+
+    request_id: int
+    max_bytes: int
+    until: Index
+    reply_to: Mailbox[BatchesRead | ReadRefused]
+    index: Index | None = None
+    offset: Offset | None = None
+    data_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesRead:
+    """Store -> `reply_to` of ReadBatches.
+
+    batches: encoded batches, back to back. next: the position after the last of them. When
+    only control batches stood there and `data_only` was asked, `batches` may be empty.
+    """
+
+    request_id: int
+    batches: bytes
+    next: Position
+
+
+class ReadProblem(StrEnum):
+    OUT_OF_RANGE = "out of range"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRefused:
+    """Store -> `reply_to` of ReadBatches. first and end: the readable range of offsets."""
+
+    request_id: int
+    problem: ReadProblem
+    detail: str
+    first: Position
+    end: Position
+
+
+@dataclass(frozen=True, slots=True)
+class SaveBallot:
+    """Election -> Store: put the ballot on disk, then answer. Nothing is promised before that."""
+
+    ballot: Ballot
+    reply_to: Mailbox[BallotSaved]
+
+
+@dataclass(frozen=True, slots=True)
+class BallotSaved:
+    """Store -> Election: the ballot is on disk."""
+
+    ballot: Ballot
+
+
+@dataclass(frozen=True, slots=True)
+class NotePullPosition:
+    """Replicator -> Store: a pull moved on although nothing was appended; kept lazily."""
+
+    source_id: NodeId
+    source_epoch: int
+    next_index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class NoteCommitted:
+    """Replicator -> Store: a lower bound of the commit position, kept lazily for the next start."""
+
+    committed: Position
+
+
+@dataclass(frozen=True, slots=True)
+class FlushAppends:
+    """Store -> itself: write and sync everything that was gathered since the first append."""
+
+
+@dataclass(frozen=True, slots=True)
+class FsyncDue:
+    """Timer -> Store: `--fsync interval`: sync what was written since the last time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionDue:
+    """Timer -> Store: remove segments that are past their age or size."""
+
+
+# ---------------------------------------------------------------- store: events
+
+
+@dataclass(frozen=True, slots=True)
+class PullPosition:
+    """How far this node has pulled from another one's log."""
+
+    source_epoch: int
+    next_index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class LogOpened:
+    """Store -> Replicator, Election, Server: the log is open; first thing each of them hears.
+
+    log_epoch: creation time of this log in ms since 1970. pull_positions: sorted by node.
+    committed: a lower bound from before the restart.
+    """
+
+    start: Position
+    end: Position
+    terms: TermHistory
+    log_epoch: int
+    ballot: Ballot
+    pull_positions: tuple[tuple[NodeId, PullPosition], ...]
+    committed: Position
+
+
+@dataclass(frozen=True, slots=True)
+class LogAppended:
+    """Store -> Replicator, once per group commit: these batches are on disk.
+
+    ends: the position after each batch, ascending. last_term: the term of the last one.
+    terms: each (term, first index) that began within the group.
+    """
+
+    ends: tuple[Position, ...]
+    last_term: Term
+    new_terms: tuple[tuple[Term, Index], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogStartMoved:
+    """Store -> Replicator, Server: retention removed what lay below `start`."""
+
+    start: Position
+
+
+# ---------------------------------------------------------------- election: events
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyElected:
+    """Election -> Replicator, Server: there are no leaders here; everyone pulls from everyone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged:
+    """Election -> Replicator, Server: in `term` leads `leader_id`, or nobody that is known yet.
+
+    Announced once for each change, after the ballot with that term is on disk.
+    """
+
+    term: Term
+    leader_id: NodeId | None
+
+
+@dataclass(frozen=True, slots=True)
+class VotersChanged:
+    """Election -> Replicator, Server: whose disks count for a quorum."""
+
+    voters: tuple[NodeId, ...]
+
+
+ElectionAnnouncement = NobodyElected | LeaderChanged | VotersChanged
+
+
+# ---------------------------------------------------------------- election: what it is told
+
+
+@dataclass(frozen=True, slots=True)
+class HigherTermSeen:
+    """Replicator -> Election: a peer fetched, or answered, with a term above ours."""
+
+    term: Term
+    leader_id: NodeId | None
+    peer_id: NodeId
+
+
+# ---------------------------------------------------------------- peers: the pull
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """A node -> the node it pulls from.
+
+    term: 0 and no votes when nobody is elected. next_index: the first entry wanted, in the
+    peer's log. last_term: the term of the entry before it in the *fetcher's* log. source_epoch:
+    the epoch of the log that next_index belongs to, 0 if not known yet. committed: the commit
+    index the fetcher knows, so that a change of it can be answered at once. With a leader
+    elected a fetch says that all below next_index is on the fetcher's disk.
+    """
+
+    cluster: str
+    node_id: NodeId
+    elected: bool
+    term: Term
+    next_index: Index
+    last_term: Term
+    source_epoch: int
+    committed: Index
+    max_bytes: int
+    max_wait_s: float
+
+
+class FetchOutcome(IntEnum):
+    """How a fetch was answered.
+
+    BATCHES: see `batches`, possibly empty. DIVERGED: truncate to `diverged_at`. NOT_LEADER: see
+    `leader_id`. STALE_TERM: the fetcher's term is older than `term`. OUT_OF_RANGE: next_index is
+    below `start`, retention took it. NEW_LOG: the log is not the one source_epoch speaks of.
+    REFUSED: see `detail`; asking again will not help.
+    """
+
+    BATCHES = 0
+    DIVERGED = 1
+    NOT_LEADER = 2
+    STALE_TERM = 3
+    OUT_OF_RANGE = 4
+    NEW_LOG = 5
+    REFUSED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResponse:
+    """The answer to a FetchRequest. `end` is the peer's last position, for lag."""
+
+    outcome: FetchOutcome
+    term: Term
+    log_epoch: int
+    start: Position
+    end: Position
+    committed: Position
+    leader_id: NodeId | None = None
+    batches: bytes = b""
+    diverged_at: Index = Index(0)
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReceived:
+    """Peer network -> Replicator: another node asks. Answered by one FetchAnswer."""
+
+    request_id: int
+    request: FetchRequest
+    reply_to: Mailbox[FetchAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchAnswer:
+    """Replicator -> peer network: the answer to FetchReceived."""
+
+    request_id: int
+    response: FetchResponse
+
+
+@dataclass(frozen=True, slots=True)
+class FetchCancelled:
+    """Peer network -> Replicator: the fetcher went away; forget its long poll."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReturned:
+    """Peer network -> Replicator: what our own fetch from `peer_id` brought."""
+
+    peer_id: NodeId
+    request_id: int
+    response: FetchResponse
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """Peer network -> Replicator: our fetch from `peer_id` brought no answer."""
+
+    peer_id: NodeId
+    request_id: int
+    reason: str
+
+
+# ---------------------------------------------------------------- replicator: timers and events
+
+
+@dataclass(frozen=True, slots=True)
+class PullRetryDue:
+    """Timer -> Replicator: try that pull again after its backoff."""
+
+    peer_id: NodeId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchWaitExpired:
+    """Timer -> Replicator: a long poll has waited long enough; answer it empty."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotesDue:
+    """Timer -> Replicator: hand the store what it should remember lazily."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitAdvanced:
+    """Replicator -> Server: everything below `committed` may be consumed."""
+
+    committed: Position
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicasAdvanced:
+    """Replicator (leader) -> Server: everything below `index` is on every voter's disk."""
+
+    index: Index
+
+
+# ---------------------------------------------------------------- server: commands from clients
+
+
+@dataclass(frozen=True, slots=True)
+class Produce:
+    """gRPC edge -> Server: append these records. The edge has checked payload and count.
+
+    timeout_s: how long the client will wait for the acknowledgement.
+    """
+
+    request_id: int
+    batch: NewBatch
+    acks: Acks
+    timeout_s: float
+    reply_to: Mailbox[Produced | RequestRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """Server -> gRPC edge: acknowledged. Record i of the batch has offset base_offset + i."""
+
+    request_id: int
+    base_offset: Offset
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Consume:
+    """gRPC edge -> Server: the batch that holds `offset`, and more up to max_bytes.
+
+    wait: at the end of the log, answer when there is something, instead of OUT_OF_RANGE.
+    Answered by the store's BatchesRead or by RequestRefused.
+    """
+
+    request_id: int
+    offset: Offset
+    max_bytes: int
+    wait: bool
+    reply_to: Mailbox[BatchesRead | ReadRefused | RequestRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """gRPC edge -> Server: the client is gone. A produce may still be appended."""
+
+    request_id: int
+    reply_to: Mailbox[Produced | RequestRefused] | Mailbox[BatchesRead | ReadRefused | RequestRefused]
+
+
+class Refusal(StrEnum):
+    """Why a client's request was refused; the edge maps each to one status code."""
+
+    NOT_LEADER = "not the leader"
+    LEADER_UNKNOWN = "no leader is known"
+    OUT_OF_RANGE = "out of range"
+    TIMED_OUT = "timed out"
+    OVERLOADED = "overloaded"
+    DEPOSED = "leader changed"
+    NOT_READY = "not ready"
+    STOPPING = "stopping"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused:
+    """Server -> gRPC edge. `leader` for NOT_LEADER, first and end for OUT_OF_RANGE.
+
+    outcome_unknown: the record may have been appended and may yet be committed.
+    """
+
+    request_id: int
+    refusal: Refusal
+    detail: str
+    leader_id: NodeId | None = None
+    leader_addr: str = ""
+    first: Offset = Offset(0)
+    end: Offset = Offset(0)
+    outcome_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FlushProduces:
+    """Server -> itself: merge what was gathered and hand it to the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsExpired:
+    """Timer -> Server: refuse the produces that have waited past their time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListServers:
+    """gRPC edge -> Server: who is in the cluster and who leads."""
+
+    request_id: int
+    reply_to: Mailbox[ServersListed]
+
+
+@dataclass(frozen=True, slots=True)
+class ServersListed:
+    """Server -> gRPC edge. Members that are alive, sorted by id, this node among them."""
+
+    request_id: int
+    servers: tuple[Member, ...]
+    leader_id: NodeId | None
+
+
+# ---------------------------------------------------------------- status
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStatus:
+    """gRPC edge -> any actor: answer with its own part of the node's status."""
+
+    request_id: int
+    reply_to: Mailbox[StatusReported]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    start: Position = START
+    end: Position = START
+    size_bytes: int = 0
+    segments: int = 0
+    log_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipStatus:
+    """members: sorted by id, this node among them, those that failed or left for a while too."""
+
+    members: tuple[Member, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PullStatus:
+    """One arrow of the pull graph. lag: entries behind the source's end, -1 if not yet known."""
+
+    source_id: NodeId
+    next_index: Index
+    lag: int
+    connected: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicatorStatus:
+    committed: Position = START
+    pulls: tuple[PullStatus, ...] = ()
+    cycles_seen: int = 0
+    duplicates_dropped: int = 0
+    expired_dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionStatus:
+    """election: the flag's value, e.g. `static:n1,n2`. role: leader, follower or peer."""
+
+    election: str = "none"
+    role: str = "peer"
+    term: Term = Term(0)
+    leader_id: NodeId | None = None
+    voters: tuple[NodeId, ...] = ()
+
+
+Status = StoreStatus | MembershipStatus | ReplicatorStatus | ElectionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReported:
+    request_id: int
+    status: Status
+
+
+# ---------------------------------------------------------------- what a node tells its owner
+
+
+@dataclass(frozen=True, slots=True)
+class PullStarted:
+    """Replicator -> observer: an arrow of the pull graph appeared."""
+
+    node_id: NodeId
+    source_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PullStopped:
+    """Replicator -> observer: an arrow of the pull graph is gone."""
+
+    node_id: NodeId
+    source_id: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CycleSeen:
+    """Replicator -> observer: batches came back to where they had been; `count` of them.
+
+    path: one of them, this node first and last somewhere in it. broken: dropped, not appended.
+    """
+
+    node_id: NodeId
+    path: tuple[NodeId, ...]
+    count: int
+    broken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReady:
+    """Server -> observer: the log is open and the election slot has spoken; clients are served."""
+
+    node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFailed:
+    """Any actor -> observer: this node must stop; `reason` is for a person to read."""
+
+    node_id: NodeId
+    actor: str
+    reason: str
+    is_bug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWarned:
+    """Any actor -> observer: something a person should know that did not stop the node."""
+
+    node_id: NodeId
+    actor: str
+    reason: str
+
+
+NodeEvent = (
+    MembershipEvent
+    | ElectionAnnouncement
+    | PullStarted
+    | PullStopped
+    | CycleSeen
+    | NodeReady
+    | NodeFailed
+    | NodeWarned
+    | NameClashed
+)
+
+
+# ---------------------------------------------------------------- one closed union per mailbox
+
+StoreMessage = (
+    OpenLog
+    | AppendBatch
+    | AppendPulled
+    | AppendFetched
+    | TruncateLog
+    | ResetLog
+    | ReadBatches
+    | SaveBallot
+    | NotePullPosition
+    | NoteCommitted
+    | FlushAppends
+    | FsyncDue
+    | RetentionDue
+    | ReportStatus
+)
+
+ReplicatorMessage = (
+    LogOpened
+    | LogAppended
+    | LogStartMoved
+    | LogTruncated
+    | PulledAppended
+    | PullRejected
+    | FetchedAppended
+    | FetchedRejected
+    | BatchAppended
+    | AppendRefused
+    | BatchesRead
+    | ReadRefused
+    | MembershipEvent
+    | ElectionAnnouncement
+    | FetchReceived
+    | FetchCancelled
+    | FetchReturned
+    | FetchFailed
+    | PullRetryDue
+    | FetchWaitExpired
+    | NotesDue
+    | ReportStatus
+)
+
+ServerMessage = (
+    LogOpened
+    | LogStartMoved
+    | BatchAppended
+    | AppendRefused
+    | MembershipEvent
+    | ElectionAnnouncement
+    | CommitAdvanced
+    | ReplicasAdvanced
+    | Produce
+    | Consume
+    | CancelRequest
+    | FlushProduces
+    | RequestsExpired
+    | ListServers
+    | ReportStatus
+)
+
+ElectionMessage = LogOpened | MembershipEvent | BallotSaved | HigherTermSeen | ReportStatus

@@ -1,0 +1,231 @@
+"""The stepping runtime: the same actors on one thread, message by message, in virtual time.
+
+Nothing happens unless somebody steps. With a seed, which of several waiting actors goes next is
+drawn from it; without one the oldest message goes first. Either way a run is a function of its
+inputs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pykka
+from pykka.messages import _ActorStop
+
+from actors.actor import A, NodeActor, NodeRef, Tap
+from actors.messages import Mailbox
+
+EPOCH_MS = 1_700_000_000_000  # virtual time begins at this wall clock
+
+
+class StepLimitError(AssertionError):
+    """What a test waited for did not happen within its bound of virtual time or steps."""
+
+
+class VirtualTimer:
+    __slots__ = ("mailbox", "message")
+
+    def __init__(self, mailbox: Mailbox[Any], message: object) -> None:
+        self.mailbox: Mailbox[Any] | None = mailbox
+        self.message = message
+
+    def cancel(self) -> None:
+        self.mailbox = None
+
+
+class _SteppingInbox:
+    """A Pykka inbox whose messages wait until the runtime delivers them."""
+
+    def __init__(self, runtime: SteppingRuntime) -> None:
+        self._runtime = runtime
+        self.actor: NodeActor | None = None
+        self.waiting: deque[Any] = deque()
+
+    def put(self, envelope: Any) -> None:
+        self.waiting.append(envelope)
+        self._runtime.enqueue(self)
+
+    def get(self) -> Any:
+        return self.waiting.popleft()
+
+    def empty(self) -> bool:
+        return not self.waiting
+
+
+class _SteppingFuture(pykka.Future[Any]):
+    """The answer to an `ask`: waiting for it means stepping the runtime."""
+
+    def __init__(self, runtime: SteppingRuntime) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self._outcome: tuple[Any, BaseException | None] | None = None
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        self._runtime.run_until(lambda: self._outcome is not None, timeout_s=timeout or 60.0)
+        assert self._outcome is not None
+        value, error = self._outcome
+        if error is not None:
+            raise error
+        return value
+
+    def set(self, value: Any = None) -> None:
+        self._outcome = (value, None)
+
+    def set_exception(self, exc_info: Any = None) -> None:
+        assert exc_info is not None, "the stepping runtime always says which"
+        self._outcome = (None, exc_info[1])
+
+
+class SteppingRuntime:
+    """Runtime, timers and clock in one, since they share virtual time.
+
+    seed: None for first come, first served. A bug in an actor is raised out of `step`.
+    """
+
+    def __init__(self, seed: int | None = None, tap: Tap | None = None) -> None:
+        self.tap = tap
+        self.now_s = 0.0
+        self.steps = 0
+        self._rng = Random(seed) if seed is not None else None  # noqa: S311  # chance of a test, not a secret
+        self._ready: deque[_SteppingInbox] = deque()
+        self._due: list[tuple[float, int, VirtualTimer]] = []
+        self._order = itertools.count()
+        self._joined: dict[type, type] = {}
+        self._current = ""
+
+    # ------------------------------------------------------------ runtime
+
+    def spawn(self, body: type[A], /, **collaborators: Any) -> NodeRef:
+        joined = self._joined.get(body)
+        if joined is None:
+            joined = type(
+                body.__name__,
+                (body,),
+                {
+                    "hooks": self,
+                    "_create_actor_inbox": staticmethod(lambda: _SteppingInbox(self)),
+                    "_create_future": staticmethod(lambda: _SteppingFuture(self)),
+                    "_start_actor_loop": _join_runtime,
+                },
+            )
+            self._joined[body] = joined
+        ref = joined.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
+        assert isinstance(ref, NodeRef)
+        return ref
+
+    def stop(self, ref: NodeRef) -> None:
+        if ref.is_alive():
+            ref.tell(_ActorStop())
+            self.run_until(lambda: not ref.is_alive())
+
+    def kill(self, ref: NodeRef) -> None:
+        """End the actor where it stands, as a crash would: no `on_stop`, its messages are lost."""
+        pykka.ActorRegistry.unregister(ref)
+        ref.actor_stopped.set()
+
+    def current(self) -> str:
+        return self._current
+
+    # ------------------------------------------------------------ timers and clock
+
+    def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> VirtualTimer:
+        timer = VirtualTimer(mailbox, message)
+        heapq.heappush(self._due, (self.now_s + delay_s, next(self._order), timer))
+        return timer
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + int(self.now_s * 1000)
+
+    # ------------------------------------------------------------ stepping
+
+    def enqueue(self, inbox: _SteppingInbox) -> None:
+        self._ready.append(inbox)
+
+    def step(self) -> bool:
+        """Deliver one message, or else let time pass to the next timer. False when nothing is left."""
+        return self._deliver_one() or self._fire_next(float("inf"))
+
+    def run_until_idle(self, max_steps: int = 1_000_000) -> None:
+        """Deliver all messages that wait, without letting time pass."""
+        for _ in range(max_steps):
+            if not self._deliver_one():
+                return
+        raise StepLimitError(f"still busy after {max_steps} messages at {self.now_s:.3f} s")
+
+    def run_for(self, seconds: float) -> None:
+        """Let `seconds` of virtual time pass, delivering and firing all that falls due."""
+        end_s = self.now_s + seconds
+        while self._deliver_one() or self._fire_next(end_s):
+            pass
+        self.now_s = end_s
+
+    def run_until(self, happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        """Step until `happened()`; StepLimitError if it has not within timeout_s of virtual time."""
+        end_s = self.now_s + timeout_s
+        while not happened():
+            if not (self._deliver_one() or self._fire_next(end_s)):
+                raise StepLimitError(f"did not happen within {timeout_s} virtual seconds")
+
+    def _fire_next(self, end_s: float) -> bool:
+        while self._due and self._due[0][0] <= end_s:
+            due_s, _, timer = heapq.heappop(self._due)
+            if timer.mailbox is None:
+                continue
+            self.now_s = max(self.now_s, due_s)
+            timer.mailbox.tell(timer.message)
+            return True
+        return False
+
+    def _deliver_one(self) -> bool:
+        while self._ready:
+            if self._rng is not None:
+                # Swap with the front: any waiting actor may go next, each actor in its own order.
+                at = self._rng.randrange(len(self._ready))
+                self._ready[0], self._ready[at] = self._ready[at], self._ready[0]
+            inbox = self._ready.popleft()
+            envelope = inbox.get()
+            actor = inbox.actor
+            assert actor is not None, "an actor's ref is not handed out before it was made"
+            if actor.actor_stopped.is_set():
+                if envelope.reply_to is not None:
+                    error = pykka.ActorDeadError(f"{actor} stopped before handling the message")
+                    envelope.reply_to.set_exception((type(error), error, None))
+                continue
+            self._handle(actor, envelope)
+            self.steps += 1
+            return True
+        return False
+
+    def _handle(self, actor: NodeActor, envelope: Any) -> None:
+        self._current = actor.me.name
+        try:
+            if isinstance(envelope.message, _ActorStop):
+                pykka.ActorRegistry.unregister(actor.actor_ref)
+                actor.actor_stopped.set()
+                actor.on_stop()
+                answer = None
+            else:
+                answer = actor.on_receive(envelope.message)
+        except Exception as error:
+            if envelope.reply_to is None:
+                raise
+            envelope.reply_to.set_exception((type(error), error, error.__traceback__))
+        else:
+            if envelope.reply_to is not None:
+                envelope.reply_to.set(answer)
+        finally:
+            self._current = ""
+
+
+def _join_runtime(actor: Any) -> None:
+    """Instead of a thread: the inbox learns whose it is."""
+    actor.actor_inbox.actor = actor
+    actor.on_start()

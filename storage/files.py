@@ -1,0 +1,69 @@
+"""The file system as storage sees it: a port.
+
+`storage.disk.DiskFiles` is the real one, `storage.memory.MemoryFiles` an in-memory one for tests;
+the simulation brings one that loses what was not synced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class File(Protocol):
+    """An open file. All positions and sizes are in bytes. Errors are OSError."""
+
+    def append(self, parts: Sequence[bytes]) -> None:
+        """Write the parts one after another at the end of the file (writev); all or OSError.
+
+        After an OSError an unknown prefix may have been written.
+        """
+
+    def read(self, position: int, size: int) -> bytes:
+        """Up to `size` bytes at `position`; fewer at the end of the file."""
+
+    def size(self) -> int: ...
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to `size`; later appends go there."""
+
+    def sync(self) -> None:
+        """Data and size are on disk when this returns (fdatasync). An error is final."""
+
+    def close(self) -> None: ...
+
+
+class Files(Protocol):
+    """Directories and files by path. Errors are OSError with an errno."""
+
+    def make_directory(self, path: str) -> None:
+        """With parents; existing is fine; what was made is synced into its parent."""
+
+    def list(self, directory: str) -> list[str]:
+        """Names in the directory, sorted."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        """Open for reading and appending. FileNotFoundError without `create`."""
+
+    def open_read_only(self, path: str) -> File: ...
+
+    def read_all(self, path: str) -> bytes: ...
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Atomically: a reader after any crash sees the old content or the new, whole.
+
+        Write a new file, sync it, rename it over `path`, sync the directory.
+        """
+
+    def remove(self, path: str) -> None: ...
+
+    def sync_directory(self, directory: str) -> None:
+        """New, renamed and removed names in it are on disk when this returns."""
+
+    def lock(self, path: str) -> File:
+        """Take an exclusive lock for as long as the returned file is open.
+
+        Raises storage.errors.DirectoryLockedError at once if another process holds it.
+        """
