@@ -127,6 +127,74 @@ class LeftCluster:
     request_id: int
 
 
+# ---------------------------------------------------------------- membership: timers
+# due_s is when the timer was meant to fire, by the monotonic clock: an actor that was held up
+# itself must not hold the silence against others.
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeDue:
+    """Timer -> Membership: ping the next member."""
+
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTimedOut:
+    """Timer -> Membership: that ping was not answered in time; let others try."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeConcluded:
+    """Timer -> Membership: the probe that began with that ping is over; suspect who stayed silent."""
+
+    sequence: int
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionExpired:
+    """Timer -> Membership: the suspected member had its time to refute."""
+
+    node_id: NodeId
+    incarnation: int
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GossipDue:
+    """Timer -> Membership: there is news that not enough members were told."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullExchangeDue:
+    """Timer -> Membership: compare whole tables with somebody, and try those that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRetryDue:
+    """Timer -> Membership: no seed has answered yet; ask them again."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class NameCheckDue:
+    """Timer -> Membership: whoever is said to hold that name has not answered; ask again or conclude."""
+
+    node_id: NodeId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRetryDue:
+    """Timer -> Membership: say goodbye again to those who have not acknowledged it."""
+
+    attempt: int
+
+
 # ---------------------------------------------------------------- store: commands
 
 
@@ -182,14 +250,14 @@ class AppendRefused:
 class AppendPulled:
     """Replicator -> Store, nobody elected: append copies of another node's batches as own.
 
-    batches: encoded batches as they stand in the log of `source_id`.
-    source_epoch: the epoch of that log; next_index: the pull's position after these batches.
+    batches: encoded batches as they stand in the log of `source_id`, the first at first_index.
+    source_epoch: the epoch of that log.
     """
 
     source_id: NodeId
     source_epoch: int
+    first_index: Index
     batches: bytes
-    next_index: Index
     reply_to: Mailbox[PulledAppended | PullRejected]
 
 
@@ -340,15 +408,6 @@ class BallotSaved:
 
 
 @dataclass(frozen=True, slots=True)
-class NotePullPosition:
-    """Replicator -> Store: a pull moved on although nothing was appended; kept lazily."""
-
-    source_id: NodeId
-    source_epoch: int
-    next_index: Index
-
-
-@dataclass(frozen=True, slots=True)
 class NoteCommitted:
     """Replicator -> Store: a lower bound of the commit position, kept lazily for the next start."""
 
@@ -402,13 +461,11 @@ class LogOpened:
 class LogAppended:
     """Store -> Replicator, once per group commit: these batches are on disk.
 
-    ends: the position after each batch, ascending. last_term: the term of the last one.
-    terms: each (term, first index) that began within the group.
+    ends: the position after each batch, ascending. terms: those of the whole log.
     """
 
     ends: tuple[Position, ...]
-    last_term: Term
-    new_terms: tuple[tuple[Term, Index], ...] = ()
+    terms: TermHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,10 +623,10 @@ class FetchFailed:
 
 @dataclass(frozen=True, slots=True)
 class PullRetryDue:
-    """Timer -> Replicator: try that pull again after its backoff."""
+    """Timer -> Replicator: try that pull again after its backoff. `serial`: the pull's count of waits."""
 
     peer_id: NodeId
-    attempt: int
+    serial: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,8 +650,9 @@ class CommitAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class ReplicasAdvanced:
-    """Replicator (leader) -> Server: everything below `index` is on every voter's disk."""
+    """Replicator (leader) -> Server: everything below `index` is on every voter's disk, as of `term`."""
 
+    term: Term
     index: Index
 
 
@@ -727,20 +785,28 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class MembershipStatus:
-    """members: sorted by id, this node among them, those that failed or left for a while too."""
+    """members: sorted by id, this node among them, those that failed or left for a while too.
+
+    datagrams_dropped: damaged ones, and those of another cluster or gossip version.
+    """
 
     members: tuple[Member, ...] = ()
+    datagrams_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PullStatus:
-    """One arrow of the pull graph. lag: entries behind the source's end, -1 if not yet known."""
+    """One arrow of the pull graph. lag: entries behind the source's end, -1 if not yet known.
+
+    next_offset: the same place as next_index in the source's offsets; None if not yet known.
+    """
 
     source_id: NodeId
     next_index: Index
     lag: int
     connected: bool
     detail: str = ""
+    next_offset: Offset | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -846,6 +912,21 @@ NodeEvent = (
 
 # ---------------------------------------------------------------- one closed union per mailbox
 
+MembershipMessage = (
+    DatagramReceived
+    | LeaveCluster
+    | ProbeDue
+    | ProbeTimedOut
+    | ProbeConcluded
+    | SuspicionExpired
+    | GossipDue
+    | FullExchangeDue
+    | JoinRetryDue
+    | NameCheckDue
+    | LeaveRetryDue
+    | ReportStatus
+)
+
 StoreMessage = (
     OpenLog
     | AppendBatch
@@ -855,7 +936,6 @@ StoreMessage = (
     | ResetLog
     | ReadBatches
     | SaveBallot
-    | NotePullPosition
     | NoteCommitted
     | FlushAppends
     | FsyncDue
@@ -874,8 +954,6 @@ ReplicatorMessage = (
     | FetchedRejected
     | BatchAppended
     | AppendRefused
-    | BatchesRead
-    | ReadRefused
     | MembershipEvent
     | ElectionAnnouncement
     | FetchReceived
@@ -903,7 +981,6 @@ ServerMessage = (
     | FlushProduces
     | RequestsExpired
     | ListServers
-    | ReportStatus
 )
 
 ElectionMessage = LogOpened | MembershipEvent | BallotSaved | HigherTermSeen | ReportStatus

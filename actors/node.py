@@ -1,0 +1,65 @@
+"""Node wiring: the five actors of a node, made in order and introduced to each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.actor import Forward, NodeRef, Runtime
+from actors.config import NodeConfig
+from actors.election import OCCUPANTS
+from actors.membership import MembershipActor
+from actors.messages import OpenLog
+from actors.ports import Ports
+from actors.replicator import ReplicatorActor
+from actors.server import ServerActor
+from actors.store import StoreActor
+
+
+class Node:
+    """The five actors of a node on one runtime. `ports.observer` hears all that happens to it.
+
+    store, membership, replicator, election, server: pykka refs, there after `start`.
+    """
+
+    store: NodeRef
+    membership: NodeRef
+    replicator: NodeRef
+    election: NodeRef
+    server: NodeRef
+
+    def __init__(self, config: NodeConfig, runtime: Runtime, ports: Ports) -> None:
+        self.config = config
+        self.runtime = runtime
+        self.ports = ports
+
+    def start(self) -> None:
+        """Start all actors and open the log. NodeReady or NodeFailed reaches the observer later."""
+        shared: dict[str, Any] = {"config": self.config, "ports": self.ports}
+        spawn = self.runtime.spawn
+        to_replicator: Forward[Any] = Forward()
+        to_server: Forward[Any] = Forward()
+        to_election: Forward[Any] = Forward()
+        self.store = spawn(StoreActor, **shared, replicator=to_replicator, server=to_server, election=to_election)
+        self.server = spawn(ServerActor, **shared, store=self.store)
+        self.replicator = spawn(ReplicatorActor, **shared, store=self.store, server=self.server, election=to_election)
+        self.election = spawn(
+            OCCUPANTS[self.config.election.kind],
+            **shared,
+            store=self.store,
+            listeners=(self.replicator, self.server),
+        )
+        to_replicator.bind(self.replicator)
+        to_server.bind(self.server)
+        to_election.bind(self.election)
+        self.store.tell(OpenLog())
+        self.membership = spawn(MembershipActor, **shared, listeners=(self.replicator, self.server, self.election))
+
+    @property
+    def refs(self) -> tuple[NodeRef, ...]:
+        """All actors, those first that speak to clients and peers, the store last."""
+        return (self.server, self.membership, self.election, self.replicator, self.store)
+
+    def stop(self) -> None:
+        """End all actors, the store last: it writes, syncs and closes what the others left."""
+        for ref in self.refs:
+            self.runtime.stop(ref)

@@ -1,0 +1,64 @@
+"""What both sides of the replicator know: the log's extent, who leads, who is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from actors.actor import NodeRef
+from actors.config import NodeConfig
+from actors.messages import Mailbox, Member, NodeEvent, NodeWarned, StoreMessage
+from actors.ports import Ports
+from storage.terms import TermHistory
+from storage.types import START, Index, NodeId, Position, Term
+
+
+class Role(StrEnum):
+    """STARTING: the election slot has not spoken. PEER: nobody is elected; pulls from everyone."""
+
+    STARTING = "starting"
+    PEER = "peer"
+    LEADER = "leader"
+    FOLLOWER = "follower"
+
+
+@dataclass(slots=True)
+class ReplicationState:
+    """Shared by the pulling and the serving side; only the replicator actor changes it.
+
+    start, end: the log on disk. committed: never falls.
+    """
+
+    config: NodeConfig
+    ports: Ports
+    store: Mailbox[StoreMessage]
+    me: NodeRef
+    role: Role = Role.STARTING
+    term: Term = Term(0)
+    leader_id: NodeId | None = None
+    start: Position = START
+    end: Position = START
+    terms: TermHistory = field(default_factory=TermHistory)
+    log_epoch: int = 0
+    opened: bool = False
+    committed: Position = START
+    members: dict[NodeId, Member] = field(default_factory=dict)
+
+    @property
+    def node_id(self) -> NodeId:
+        return self.config.node_id
+
+    @property
+    def elected(self) -> bool:
+        return self.role in (Role.LEADER, Role.FOLLOWER)
+
+    @property
+    def last_term(self) -> Term:
+        """The term of the last entry, 0 for an empty log."""
+        return self.terms.term_of(Index(self.end.index - 1)) if self.end.index > self.start.index else Term(0)
+
+    def observe(self, event: NodeEvent) -> None:
+        self.ports.observer.tell(event)
+
+    def warn(self, reason: str) -> None:
+        self.observe(NodeWarned(self.node_id, "replicator", reason))

@@ -1,0 +1,272 @@
+"""The replicator: the pulls, how far each peer has got, and the commit position.
+
+It knows nothing of how a leader came to be. The election slot announces, and from that follows
+the pull set: nobody elected, everyone pulls from everyone; somebody elected, everyone pulls from
+the leader (DESIGN, the pull graph).
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from actors.actor import NodeActor
+from actors.commit import Boundaries, LeaderCommit, everywhere_index
+from actors.config import NodeConfig
+from actors.messages import (
+    AppendBatch,
+    AppendRefused,
+    BatchAppended,
+    CommitAdvanced,
+    FetchCancelled,
+    FetchedAppended,
+    FetchedRejected,
+    FetchFailed,
+    FetchReceived,
+    FetchReturned,
+    FetchWaitExpired,
+    HigherTermSeen,
+    LeaderChanged,
+    LogAppended,
+    LogOpened,
+    LogStartMoved,
+    LogTruncated,
+    Mailbox,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberUpdated,
+    NobodyElected,
+    NoteCommitted,
+    NotesDue,
+    PulledAppended,
+    PullRejected,
+    PullRetryDue,
+    ReplicasAdvanced,
+    ReplicatorMessage,
+    ReplicatorStatus,
+    ReportStatus,
+    StatusReported,
+    StoreMessage,
+    VotersChanged,
+)
+from actors.ports import Ports
+from actors.pulling import Pulls
+from actors.replication import ReplicationState, Role
+from actors.serving import Serving
+from storage.batch import Kind, NewBatch
+from storage.types import Index, NodeId, Position
+
+NOTES_INTERVAL_S = 1.0
+LEADER_BATCH = NewBatch(payload=b"", record_count=1, kind=Kind.CONTROL)
+"""What a leader starts its term with, so that entries of earlier terms commit (Raft section 8)."""
+
+
+class ReplicatorActor(NodeActor):
+    """See the module; `Pulls` is its pulling side, `Serving` its serving side."""
+
+    actor_name = "replicator"
+
+    def __init__(
+        self,
+        *,
+        config: NodeConfig,
+        ports: Ports,
+        store: Mailbox[StoreMessage],
+        server: Mailbox[CommitAdvanced | ReplicasAdvanced],
+        election: Mailbox[HigherTermSeen],
+    ) -> None:
+        super().__init__(config.node_id, ports.observer)
+        self.server = server
+        self.election = election
+        self.state = ReplicationState(config, ports, store, self.me)
+        self.pulls = Pulls(self.state, election, self._on_leader_committed)
+        self.serving = Serving(self.state)
+        self._voters: tuple[NodeId, ...] = ()
+        self._boundaries = Boundaries()
+        self._commit: LeaderCommit | None = None
+        self._everywhere = Index(0)
+        self._noted = self.state.committed
+
+    def on_receive(self, message: ReplicatorMessage) -> None:
+        match message:
+            case FetchReceived():
+                self._on_fetch(message)
+            case FetchReturned():
+                self.pulls.on_returned(message)
+            case LogAppended():
+                self._on_log_appended(message)
+            case FetchedAppended():
+                self.pulls.on_fetched(message)
+            case PulledAppended():
+                self.pulls.on_pulled(message)
+            case FetchFailed():
+                self.pulls.on_failed(message)
+            case PullRetryDue():
+                self.pulls.on_retry(message)
+            case FetchWaitExpired():
+                self.serving.expire(message.request_id)
+            case FetchCancelled():
+                self.serving.cancel(message.request_id)
+            case FetchedRejected():
+                self.pulls.on_fetched_rejected(message)
+            case PullRejected():
+                self.pulls.on_pull_rejected(message)
+            case LogTruncated():
+                self._on_log_truncated(message)
+            case LogStartMoved():
+                self.state.start = message.start
+            case MemberJoined() | MemberUpdated():
+                self.state.members[message.member.node_id] = message.member
+                self._reconcile(f"{message.member.node_id} has a new address")
+            case MemberFailed():
+                self._on_member_gone(message.member.node_id, "failed")
+            case MemberLeft():
+                self._on_member_gone(message.member.node_id, "left")
+            case LogOpened():
+                self._on_log_opened(message)
+            case NobodyElected():
+                self._change_role(Role.PEER)
+            case LeaderChanged():
+                self._on_leader_changed(message)
+            case VotersChanged():
+                self._voters = message.voters
+                if self._commit is not None:
+                    self._commit.voters = message.voters
+                    self._advance_commit()
+            case NotesDue():
+                self._note()
+            case ReportStatus():
+                self._report(message)
+            case BatchAppended() | AppendRefused():
+                pass  # the leader's control batch: LogAppended tells of it, LeaderChanged of the reason
+            case _:
+                assert_never(message)
+
+    # ------------------------------------------------------------ who pulls from whom
+
+    def _reconcile(self, reason: str) -> None:
+        state = self.state
+        match state.role:
+            case Role.PEER:
+                sources = {node_id: member.rpc_addr for node_id, member in state.members.items()}
+            case Role.FOLLOWER:
+                leader = state.members.get(state.leader_id) if state.leader_id else None
+                sources = {leader.node_id: leader.rpc_addr} if leader else {}
+            case Role.LEADER | Role.STARTING:
+                sources = {}
+            case _:
+                assert_never(state.role)
+        sources.pop(state.node_id, None)
+        self.pulls.reconcile(sources, reason)
+
+    def _on_member_gone(self, node_id: NodeId, how: str) -> None:
+        self.state.members.pop(node_id, None)
+        self._reconcile(f"{node_id} {how}")
+
+    def _on_leader_changed(self, changed: LeaderChanged) -> None:
+        assert changed.term >= self.state.term, "terms never fall"
+        self.state.term = changed.term
+        self.state.leader_id = changed.leader_id
+        self._change_role(Role.LEADER if changed.leader_id == self.state.node_id else Role.FOLLOWER)
+
+    def _change_role(self, role: Role) -> None:
+        state = self.state
+        state.role = role
+        self.pulls.restart()
+        self._commit = None
+        if role is Role.LEADER:
+            self._commit = LeaderCommit(state.term, self._voters, state.committed)
+            self._commit.on_disk[state.node_id] = state.end.index
+            self._everywhere = Index(0)
+            state.store.tell(AppendBatch(0, LEADER_BATCH, state.term, state.me))
+        elif role is Role.PEER:
+            self._set_committed(state.end)
+        self.serving.refuse_all()
+        self._reconcile("the pull set changed")
+
+    # ------------------------------------------------------------ the log
+
+    def _on_log_opened(self, opened: LogOpened) -> None:
+        state = self.state
+        state.opened = True
+        state.start, state.end, state.terms = opened.start, opened.end, opened.terms
+        state.log_epoch = opened.log_epoch
+        state.committed = opened.committed
+        self._noted = opened.committed
+        self._boundaries.extend((opened.end,))
+        self.pulls.restore(opened.pull_positions)
+        state.ports.timers.after(NOTES_INTERVAL_S, self.me, NotesDue())
+
+    def _on_log_appended(self, appended: LogAppended) -> None:
+        state = self.state
+        state.end, state.terms = appended.ends[-1], appended.terms
+        if state.role is Role.PEER:
+            self._set_committed(state.end)
+        else:
+            self._boundaries.extend(appended.ends)
+            if self._commit is not None:
+                self._commit.on_disk[state.node_id] = state.end.index
+                self._advance_commit()
+        self.serving.wake()
+
+    def _on_log_truncated(self, truncated: LogTruncated) -> None:
+        state = self.state
+        state.start, state.end, state.terms = truncated.start, truncated.end, truncated.terms
+        self._boundaries.cut(state.end.index)
+        self.pulls.resume()
+
+    # ------------------------------------------------------------ commit
+
+    def _on_fetch(self, received: FetchReceived) -> None:
+        refusal = self.serving.check(received)
+        if refusal is not None:
+            request = received.request
+            if self.state.elected and request.elected and request.term > self.state.term:
+                self.election.tell(HigherTermSeen(request.term, None, request.node_id))
+            self.serving.answer(received, refusal)
+            return
+        if self._commit is not None:
+            self._commit.on_disk[received.request.node_id] = received.request.next_index
+            self._advance_commit()
+        self.serving.serve(received)
+
+    def _advance_commit(self) -> None:
+        commit = self._commit
+        assert commit is not None
+        if commit.advance(self.state.terms, self._boundaries):
+            self._set_committed(commit.committed)
+            self.serving.wake()
+        everywhere = everywhere_index(commit.voters, commit.on_disk)
+        if everywhere > self._everywhere:
+            self._everywhere = everywhere
+            self.server.tell(ReplicasAdvanced(self.state.term, everywhere))
+
+    def _on_leader_committed(self, committed: Position) -> None:
+        """Follower: all that the leader committed and this node has is committed here too."""
+        state = self.state
+        position = committed if committed.index <= state.end.index else state.end
+        self._boundaries.forget(position.index)
+        self._set_committed(position)
+
+    def _set_committed(self, position: Position) -> None:
+        if position > self.state.committed:
+            self.state.committed = position
+            self.server.tell(CommitAdvanced(position))
+
+    def _note(self) -> None:
+        state = self.state
+        if state.role is not Role.PEER and state.committed != self._noted:
+            self._noted = state.committed
+            state.store.tell(NoteCommitted(state.committed))
+        state.ports.timers.after(NOTES_INTERVAL_S, self.me, NotesDue())
+
+    def _report(self, request: ReportStatus) -> None:
+        pulls = self.pulls
+        status = ReplicatorStatus(
+            committed=self.state.committed,
+            pulls=pulls.statuses(),
+            cycles_seen=pulls.cycles_seen,
+            duplicates_dropped=pulls.duplicates_dropped,
+            expired_dropped=pulls.expired_dropped,
+        )
+        request.reply_to.tell(StatusReported(request.request_id, status))

@@ -1,0 +1,382 @@
+"""The server: what clients asked, and who still waits for an answer.
+
+Produces that wait in the inbox are merged into one batch (payloads concatenate, see
+`storage.batch`), so that the cost behind this actor is per group and not per client.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from dataclasses import dataclass
+from typing import assert_never
+
+from actors.actor import NodeActor
+from actors.config import NodeConfig
+from actors.messages import (
+    Acks,
+    AppendBatch,
+    AppendRefused,
+    BatchAppended,
+    CancelRequest,
+    CommitAdvanced,
+    Consume,
+    FlushProduces,
+    LeaderChanged,
+    ListServers,
+    LogOpened,
+    LogStartMoved,
+    Mailbox,
+    Member,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberUpdated,
+    NobodyElected,
+    NodeReady,
+    Produce,
+    Produced,
+    ReadBatches,
+    Refusal,
+    ReplicasAdvanced,
+    RequestRefused,
+    RequestsExpired,
+    ServerMessage,
+    ServersListed,
+    StoreMessage,
+    VotersChanged,
+)
+from actors.ports import Ports
+from storage.batch import Codec, NewBatch
+from storage.types import START, Index, NodeId, Offset, Term
+
+MERGED_MAX_BYTES = 1024 * 1024
+MAX_WAITING = 65_536
+EXPIRY_CHECK_S = 0.25
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A produce on its way: gathered, then in the store, then waiting for other disks.
+
+    base_offset and index are None until it is on this node's disk.
+    """
+
+    produce: Produce
+    acks: Acks
+    deadline_s: float
+    base_offset: Offset | None = None
+    index: Index | None = None
+    done: bool = False
+
+
+class ServerActor(NodeActor):
+    """See the module. Answers each Produce and Consume exactly once, cancelled ones not at all."""
+
+    actor_name = "server"
+
+    def __init__(self, *, config: NodeConfig, ports: Ports, store: Mailbox[StoreMessage]) -> None:
+        super().__init__(config.node_id, ports.observer)
+        self.config = config
+        self.ports = ports
+        self.store = store
+        self._me_as_member = Member(config.node_id, config.rpc_addr, config.gossip_addr)
+        self._members: dict[NodeId, Member] = {config.node_id: self._me_as_member}
+        self._opened = False
+        self._elected: bool | None = None
+        self._term = Term(0)
+        self._leader_id: NodeId | None = None
+        self._start = START
+        self._committed = START
+        self._on_all_replicas = ReplicasAdvanced(Term(0), Index(0))
+        self._ready = False
+        self._gathered: list[_Waiting] = []
+        self._in_store: dict[int, list[_Waiting]] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_count = 0
+        self._append_ids = itertools.count(1)
+        self._tailing: list[tuple[Offset, int, Consume]] = []
+        self._tailing_order = itertools.count()
+        self._expiry_is_due = False
+
+    def on_receive(self, message: ServerMessage) -> None:
+        match message:
+            case Produce():
+                self._produce(message)
+            case Consume():
+                self._consume(message)
+            case FlushProduces():
+                self._flush()
+            case BatchAppended():
+                self._on_appended(message)
+            case CommitAdvanced():
+                self._committed = message.committed
+                self._acknowledge()
+                self._wake_tailing()
+            case ReplicasAdvanced():
+                self._on_all_replicas = message
+                self._acknowledge()
+            case AppendRefused():
+                for waiting in self._in_store.pop(message.request_id, ()):
+                    self._refuse_produce(waiting, Refusal.DEPOSED, message.reason, outcome_unknown=False)
+            case CancelRequest():
+                self._cancel(message)
+            case RequestsExpired():
+                self._expire()
+            case LogOpened():
+                self._opened = True
+                self._start = message.start
+                self._committed = max(self._committed, message.committed)
+                self._announce_ready()
+            case LogStartMoved():
+                self._start = message.start
+            case NobodyElected():
+                self._elected = False
+                self._announce_ready()
+            case LeaderChanged():
+                self._on_leader_changed(message)
+            case MemberJoined() | MemberUpdated():
+                self._members[message.member.node_id] = message.member
+            case MemberFailed() | MemberLeft():
+                self._members.pop(message.member.node_id, None)
+            case ListServers():
+                self._list_servers(message)
+            case VotersChanged():
+                pass
+            case _:
+                assert_never(message)
+
+    def _announce_ready(self) -> None:
+        if self._opened and self._elected is not None and not self._ready:
+            self._ready = True
+            self.observer.tell(NodeReady(self.node_id))
+
+    def on_stop(self) -> None:
+        detail = f"{self.node_id} is stopping"
+        for waiting in self._open_produces():
+            self._refuse_produce(waiting, Refusal.STOPPING, detail, outcome_unknown=True)
+        for _, _, consume in self._tailing:
+            consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.STOPPING, detail))
+
+    # ------------------------------------------------------------ produce
+
+    def _produce(self, produce: Produce) -> None:
+        refusal = self._why_not_produce(produce)
+        if refusal is not None:
+            produce.reply_to.tell(refusal)
+            return
+        acks = produce.acks if produce.acks is not Acks.DEFAULT else self.config.acks
+        waiting = _Waiting(
+            produce,
+            acks if self._elected else Acks.LEADER,
+            self.ports.clock.monotonic_s() + produce.timeout_s,
+        )
+        self._waiting_count += 1
+        self._gathered.append(waiting)
+        if len(self._gathered) == 1:
+            self.me.tell(FlushProduces())
+        if not self._expiry_is_due:
+            self._expiry_is_due = True
+            self.ports.timers.after(EXPIRY_CHECK_S, self.me, RequestsExpired())
+
+    def _why_not_produce(self, produce: Produce) -> RequestRefused | None:
+        request_id = produce.request_id
+        if not self._ready:
+            return RequestRefused(request_id, Refusal.NOT_READY, f"{self.node_id} is starting; try again shortly")
+        if self._elected and self._leader_id is None:
+            return RequestRefused(request_id, Refusal.LEADER_UNKNOWN, "no leader is known; try again shortly")
+        if self._elected and self._leader_id != self.node_id:
+            assert self._leader_id is not None
+            leader = self._members.get(self._leader_id)
+            addr = leader.rpc_addr if leader else ""
+            detail = f"{self.node_id} is not the leader; {self._leader_id} is" + (f", at {addr}" if addr else "")
+            return RequestRefused(request_id, Refusal.NOT_LEADER, detail, self._leader_id, addr)
+        if self._waiting_count >= MAX_WAITING:
+            return RequestRefused(request_id, Refusal.OVERLOADED, f"{MAX_WAITING} produces wait already")
+        return None
+
+    def _flush(self) -> None:
+        """Hand what was gathered to the store, small plain batches merged."""
+        gathered, self._gathered = self._gathered, []
+        group: list[_Waiting] = []
+        group_bytes = 0
+        for waiting in gathered:
+            batch = waiting.produce.batch
+            size = len(batch.payload)
+            mergeable = batch.codec is Codec.NONE and batch.producer_id == 0
+            if group and (not mergeable or group_bytes + size > MERGED_MAX_BYTES):
+                self._append(group)
+                group, group_bytes = [], 0
+            group.append(waiting)
+            group_bytes += size if mergeable else MERGED_MAX_BYTES
+        if group:
+            self._append(group)
+
+    def _append(self, group: list[_Waiting]) -> None:
+        batch = group[0].produce.batch
+        if len(group) > 1:
+            batch = NewBatch(
+                payload=b"".join(waiting.produce.batch.payload for waiting in group),
+                record_count=sum(waiting.produce.batch.record_count for waiting in group),
+            )
+        request_id = next(self._append_ids)
+        self._in_store[request_id] = group
+        self.store.tell(AppendBatch(request_id, batch, self._term, self.me))
+
+    def _on_appended(self, appended: BatchAppended) -> None:
+        base_offset = appended.base_offset
+        for waiting in self._in_store.pop(appended.request_id, ()):
+            waiting.base_offset = base_offset
+            waiting.index = appended.index
+            base_offset = Offset(base_offset + waiting.produce.batch.record_count)
+            if not waiting.done:
+                if self._is_acknowledged(waiting):
+                    self._answer_produced(waiting, appended.term)
+                else:
+                    self._waiting.append(waiting)
+
+    def _is_acknowledged(self, waiting: _Waiting) -> bool:
+        assert waiting.index is not None
+        match waiting.acks:
+            case Acks.LEADER:
+                return True
+            case Acks.QUORUM | Acks.DEFAULT:
+                return waiting.index < self._committed.index
+            case Acks.ALL:
+                return waiting.index < min(self._committed.index, self._on_all_replicas.index)
+            case _:
+                assert_never(waiting.acks)
+
+    def _acknowledge(self) -> None:
+        """Answer what waits for other disks; the queue is in the order of the log."""
+        kept: list[_Waiting] = []
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if waiting.done:
+                continue
+            assert waiting.index is not None
+            if self._is_acknowledged(waiting):
+                self._answer_produced(waiting, self._term)
+            elif waiting.index >= self._committed.index:
+                self._waiting.appendleft(waiting)
+                break
+            else:
+                kept.append(waiting)
+        self._waiting.extendleft(reversed(kept))
+
+    def _answer_produced(self, waiting: _Waiting, term: Term) -> None:
+        assert waiting.base_offset is not None
+        waiting.done = True
+        self._waiting_count -= 1
+        produce = waiting.produce
+        produce.reply_to.tell(Produced(produce.request_id, waiting.base_offset, term))
+
+    def _refuse_produce(self, waiting: _Waiting, refusal: Refusal, detail: str, *, outcome_unknown: bool) -> None:
+        if waiting.done:
+            return
+        waiting.done = True
+        self._waiting_count -= 1
+        produce = waiting.produce
+        produce.reply_to.tell(
+            RequestRefused(produce.request_id, refusal, detail, self._leader_id, outcome_unknown=outcome_unknown)
+        )
+
+    def _open_produces(self) -> list[_Waiting]:
+        in_store = (waiting for group in self._in_store.values() for waiting in group)
+        return [waiting for waiting in (*self._gathered, *in_store, *self._waiting) if not waiting.done]
+
+    def _expire(self) -> None:
+        self._expiry_is_due = False
+        now_s = self.ports.clock.monotonic_s()
+        still_open = False
+        for waiting in self._open_produces():
+            if waiting.deadline_s <= now_s:
+                self._refuse_produce(
+                    waiting,
+                    Refusal.TIMED_OUT,
+                    f"not acknowledged by {waiting.acks.name.lower()} within {waiting.produce.timeout_s:g} s; "
+                    "the record may still be committed later",
+                    outcome_unknown=True,
+                )
+            else:
+                still_open = True
+        if still_open:
+            self._expiry_is_due = True
+            self.ports.timers.after(EXPIRY_CHECK_S, self.me, RequestsExpired())
+
+    def _on_leader_changed(self, changed: LeaderChanged) -> None:
+        led = self._leader_id == self.node_id and self._elected is not None
+        self._elected = True
+        self._term = changed.term
+        self._leader_id = changed.leader_id
+        if self._on_all_replicas.term < changed.term:
+            self._on_all_replicas = ReplicasAdvanced(changed.term, Index(0))
+        if led and changed.leader_id != self.node_id:
+            detail = f"{self.node_id} lost the lead; the record may or may not be committed"
+            for waiting in self._open_produces():
+                self._refuse_produce(waiting, Refusal.DEPOSED, detail, outcome_unknown=True)
+            self._waiting.clear()
+            self._gathered.clear()
+        self._announce_ready()
+
+    # ------------------------------------------------------------ consume
+
+    def _consume(self, consume: Consume) -> None:
+        if not self._ready:
+            refusal = RequestRefused(consume.request_id, Refusal.NOT_READY, f"{self.node_id} is starting")
+            consume.reply_to.tell(refusal)
+        elif self._start.offset <= consume.offset < self._committed.offset:
+            self._read(consume)
+        elif consume.offset < self._start.offset or not consume.wait:
+            consume.reply_to.tell(self._out_of_range(consume))
+        elif len(self._tailing) >= MAX_WAITING:
+            refusal = RequestRefused(consume.request_id, Refusal.OVERLOADED, f"{MAX_WAITING} readers wait already")
+            consume.reply_to.tell(refusal)
+        else:
+            heapq.heappush(self._tailing, (consume.offset, next(self._tailing_order), consume))
+
+    def _read(self, consume: Consume) -> None:
+        self.store.tell(
+            ReadBatches(
+                consume.request_id,
+                consume.max_bytes,
+                self._committed.index,
+                consume.reply_to,
+                offset=consume.offset,
+            )
+        )
+
+    def _out_of_range(self, consume: Consume) -> RequestRefused:
+        first, end = self._start.offset, max(self._start.offset, self._committed.offset)
+        held = f"{self.node_id} has [{first}, {end})" if end > first else f"{self.node_id} has no records yet"
+        detail = f"offset {consume.offset} is out of range: {held}"
+        return RequestRefused(consume.request_id, Refusal.OUT_OF_RANGE, detail, first=first, end=end)
+
+    def _wake_tailing(self) -> None:
+        while self._tailing and self._tailing[0][0] < self._committed.offset:
+            consume = heapq.heappop(self._tailing)[2]
+            self._consume(consume)
+
+    def _cancel(self, cancel: CancelRequest) -> None:
+        """Forget a waiting request. What a produce has appended stays appended."""
+        before = len(self._tailing)
+        self._tailing = [
+            entry
+            for entry in self._tailing
+            if entry[2].request_id != cancel.request_id or entry[2].reply_to is not cancel.reply_to
+        ]
+        if len(self._tailing) != before:
+            heapq.heapify(self._tailing)
+            return
+        for waiting in self._open_produces():
+            produce = waiting.produce
+            if produce.request_id == cancel.request_id and produce.reply_to is cancel.reply_to:
+                waiting.done = True
+                self._waiting_count -= 1
+
+    # ------------------------------------------------------------ servers
+
+    def _list_servers(self, request: ListServers) -> None:
+        servers = tuple(self._members[node_id] for node_id in sorted(self._members))
+        request.reply_to.tell(ServersListed(request.request_id, servers, self._leader_id))

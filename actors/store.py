@@ -1,0 +1,351 @@
+"""The store: the only actor that touches the log on disk.
+
+Group commit needs no clock: the first append tells the store FlushAppends, which queues behind
+everything that waits already; all of that is gathered, written with one writev and put on disk
+with one fdatasync, and only then acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from storage.identity import DataDirectory
+from storage.log import Log, LogConfig
+
+from actors.actor import NodeActor
+from actors.config import Cycle, Fsync, NodeConfig
+from actors.messages import (
+    AppendBatch,
+    AppendFetched,
+    AppendPulled,
+    AppendRefused,
+    Ballot,
+    BallotSaved,
+    BatchAppended,
+    BatchesRead,
+    FetchedAppended,
+    FetchedRejected,
+    FlushAppends,
+    FsyncDue,
+    LogAppended,
+    LogOpened,
+    LogStartMoved,
+    LogTruncated,
+    Mailbox,
+    NodeFailed,
+    NodeWarned,
+    NoteCommitted,
+    OpenLog,
+    PulledAppended,
+    PullPosition,
+    PullRejected,
+    ReadBatches,
+    ReadProblem,
+    ReadRefused,
+    ReportStatus,
+    ResetLog,
+    RetentionDue,
+    SaveBallot,
+    StatusReported,
+    StoreMessage,
+    StoreStatus,
+    TruncateLog,
+)
+from actors.ports import Ports
+from storage.batch import Batch, decode_batch, scan
+from storage.errors import CorruptBatchError, DamagedLogError, OutOfRangeError, StorageError
+from storage.types import Index, NodeId, Position, Term
+
+MAX_REPORTED_CYCLES = 64
+
+
+class StoreActor(NodeActor):
+    """See the module. After a failed write or fsync it handles nothing more: the node stops."""
+
+    actor_name = "store"
+
+    def __init__(
+        self,
+        *,
+        config: NodeConfig,
+        ports: Ports,
+        replicator: Mailbox[LogOpened | LogAppended | LogStartMoved],
+        server: Mailbox[LogOpened | LogStartMoved],
+        election: Mailbox[LogOpened],
+    ) -> None:
+        super().__init__(config.node_id, ports.observer)
+        self.config = config
+        self.ports = ports
+        self.replicator = replicator
+        self.server = server
+        self.election = election
+        self.failed = False
+        self._directory: DataDirectory | None = None
+        self._log: Log | None = None
+        self._ballot = Ballot()
+        self._gathered: list[Callable[[], None]] = []
+        self._flush_is_due = False
+        self._fsync_is_due = False
+        self._unannounced: list[Position] = []
+
+    # ------------------------------------------------------------ one message
+
+    def on_receive(self, message: StoreMessage) -> None:
+        if self.failed:
+            return
+        try:
+            self._handle(message)
+        except (StorageError, OSError) as error:
+            self._fail(error)
+
+    def _handle(self, message: StoreMessage) -> None:
+        match message:
+            case AppendBatch():
+                self._append_batch(message)
+            case ReadBatches():
+                self._read(message)
+            case FlushAppends():
+                self._flush_is_due = False
+                self._flush()
+            case AppendFetched():
+                self._append_fetched(message)
+            case AppendPulled():
+                self._append_pulled(message)
+            case TruncateLog():
+                self._flush()
+                if message.term == self._ballot.term:
+                    self.log.truncate(message.index)
+                    self._answer_truncated(message.reply_to)
+            case ResetLog():
+                self._flush()
+                if message.term == self._ballot.term:
+                    self.log.reset(message.start)
+                    self._answer_truncated(message.reply_to)
+            case SaveBallot():
+                self._save_ballot(message)
+            case NoteCommitted():
+                self.log.note_committed(message.committed)
+            case FsyncDue():
+                self._fsync_is_due = False
+                self.log.sync()
+                self._announce_appended()
+            case RetentionDue():
+                self._retain()
+            case ReportStatus():
+                log = self.log
+                status = StoreStatus(log.start, log.end, log.size_bytes, log.segment_count, log.log_epoch)
+                message.reply_to.tell(StatusReported(message.request_id, status))
+            case OpenLog():
+                self._open()
+            case _:
+                assert_never(message)
+
+    @property
+    def log(self) -> Log:
+        assert self._log is not None, "nobody tells the store anything before LogOpened"
+        return self._log
+
+    def on_stop(self) -> None:
+        if self._log is not None and not self.failed:
+            try:
+                self._flush()
+                self._log.close()
+            except (StorageError, OSError) as error:
+                self._fail(error)
+        if self._directory is not None:
+            self._directory.close()
+
+    def _fail(self, error: Exception) -> None:
+        """What was not acknowledged yet never will be; peers and clients time out or reconnect."""
+        self.failed = True
+        self._gathered.clear()
+        self.observer.tell(NodeFailed(self.node_id, self.actor_name, str(error)))
+
+    # ------------------------------------------------------------ opening
+
+    def _open(self) -> None:
+        config = self.config
+        self._directory = DataDirectory.open(
+            self.ports.files, config.data_dir, config.node_id, config.cluster, self.ports.clock.wall_ms()
+        )
+        ballot = self._directory.ballot
+        self._ballot = Ballot(
+            Term(ballot.term),
+            NodeId(ballot.voted_for) if ballot.voted_for else None,
+            NodeId(ballot.leader_id) if ballot.leader_id else None,
+        )
+        self._log = Log.open(
+            self.ports.files,
+            self._directory.log_directory,
+            config.node_id,
+            self._directory.log_epoch,
+            LogConfig(
+                segment_bytes=config.segment_bytes,
+                retention_bytes=config.retention_bytes,
+                retention_ms=int(config.retention_s * 1000) if config.retention_s is not None else None,
+            ),
+            progress=lambda text: self.observer.tell(NodeWarned(self.node_id, self.actor_name, text)),
+        )
+        log = self._log
+        opened = LogOpened(
+            start=log.start,
+            end=log.end,
+            terms=log.terms,
+            log_epoch=log.log_epoch,
+            ballot=self._ballot,
+            pull_positions=tuple(
+                (node, PullPosition(epoch, index)) for node, (epoch, index) in sorted(log.pull_positions.items())
+            ),
+            committed=log.committed,
+        )
+        self.replicator.tell(opened)
+        self.server.tell(opened)
+        self.election.tell(opened)
+        if config.retention_bytes is not None or config.retention_s is not None:
+            self._retain()
+
+    # ------------------------------------------------------------ appending
+
+    def _gather(self, acknowledge: Callable[[], None]) -> None:
+        """What was just appended is acknowledged with the next group."""
+        self._gathered.append(acknowledge)
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self.me.tell(FlushAppends())
+
+    def _flush(self) -> None:
+        if not self._gathered:
+            return
+        always = self.config.fsync is Fsync.ALWAYS
+        self.log.commit(sync=always)
+        gathered, self._gathered = self._gathered, []
+        # With nobody elected peers may only see what cannot be lost again: an identity that a
+        # power cut took back would be given out twice. Elections protect themselves by terms.
+        if always or self.config.election.kind != "none":
+            self._announce_appended()
+        if not always and not self._fsync_is_due:
+            self._fsync_is_due = True
+            self.ports.timers.after(self.config.fsync_interval_s, self.me, FsyncDue())
+        for acknowledge in gathered:
+            acknowledge()
+
+    def _announce_appended(self) -> None:
+        if self._unannounced:
+            ends, self._unannounced = tuple(self._unannounced), []
+            self.replicator.tell(LogAppended(ends, self.log.terms))
+
+    def _append_batch(self, message: AppendBatch) -> None:
+        if message.term != self._ballot.term:
+            # Raft section 5.4.2: a leader that was deposed must not write under its old term.
+            reason = f"term {message.term} is over: this node is in term {self._ballot.term}"
+            message.reply_to.tell(AppendRefused(message.request_id, self._ballot.term, reason))
+            return
+        placed = self.log.append_new(message.batch, message.term, self.ports.clock.wall_ms())
+        answer = BatchAppended(message.request_id, placed.base_offset, placed.index, placed.term, self.log.appended_end)
+        self._gather(lambda: message.reply_to.tell(answer))
+
+    def _append_fetched(self, message: AppendFetched) -> None:
+        if message.term != self._ballot.term:
+            return
+        try:
+            self.log.append_raw(message.batches)
+        except CorruptBatchError as error:
+            message.reply_to.tell(FetchedRejected(message.leader_id, message.term, str(error)))
+            return
+        answer = FetchedAppended(message.leader_id, message.term, self.log.appended_end)
+        self._gather(lambda: message.reply_to.tell(answer))
+
+    def _append_pulled(self, message: AppendPulled) -> None:
+        try:
+            batches = [decode_batch(message.batches, head) for head in scan(message.batches)]
+            _check_run(batches, message.first_index)
+        except CorruptBatchError as error:
+            message.reply_to.tell(PullRejected(message.source_id, str(error)))
+            return
+        answer = self._copy(batches, message)
+        if answer.appended:
+            self._gather(lambda: message.reply_to.tell(answer))
+        else:
+            self.log.note_pull_position(answer.source_id, answer.source_epoch, answer.next_index)
+            message.reply_to.tell(answer)
+
+    def _copy(self, batches: list[Batch], message: AppendPulled) -> PulledAppended:
+        """Append what is to be had of a pull; what was here before shows as a cycle."""
+        breaks = self.config.cycle is Cycle.BREAK
+        appended = duplicates = expired = cycle_count = 0
+        cycles: list[tuple[NodeId, ...]] = []
+        for batch in batches:
+            if self.node_id in batch.path:
+                cycle_count += 1
+                if len(cycles) < MAX_REPORTED_CYCLES:
+                    cycles.append((*batch.path, self.node_id))
+            if breaks and self.log.has_identity(batch.origin, batch.origin_epoch, batch.origin_sequence):
+                duplicates += 1
+            elif not breaks and len(batch.path) > self.config.max_hops:
+                expired += 1
+            else:
+                self.log.append_copy(batch, message.source_epoch)
+                appended += 1
+        return PulledAppended(
+            source_id=message.source_id,
+            source_epoch=message.source_epoch,
+            next_index=Index(batches[-1].index + 1) if batches else message.first_index,
+            appended=appended,
+            duplicates=duplicates,
+            expired=expired,
+            cycles=tuple(cycles),
+            cycle_count=cycle_count,
+        )
+
+    def _answer_truncated(self, reply_to: Mailbox[LogTruncated]) -> None:
+        log = self.log
+        reply_to.tell(LogTruncated(log.start, log.end, log.terms))
+
+    def _save_ballot(self, message: SaveBallot) -> None:
+        # What is still gathered was promised under the old term, and goes to disk under it.
+        self._flush()
+        assert self._directory is not None
+        ballot = message.ballot
+        assert ballot.term >= self._ballot.term, "terms never fall"
+        self._directory.save_ballot(ballot.term, ballot.voted_for, ballot.leader_id)
+        self._ballot = ballot
+        message.reply_to.tell(BallotSaved(ballot))
+
+    # ------------------------------------------------------------ reading
+
+    def _read(self, message: ReadBatches) -> None:
+        log = self.log
+        try:
+            if message.index is not None:
+                read = log.read_from_index(message.index, message.max_bytes, message.until)
+            else:
+                assert message.offset is not None, "a read is by index or by offset"
+                read = log.read_from_offset(message.offset, message.max_bytes, message.until)
+        except OutOfRangeError as error:
+            self._refuse_read(message, ReadProblem.OUT_OF_RANGE, error)
+        except DamagedLogError as error:
+            self.observer.tell(NodeWarned(self.node_id, self.actor_name, str(error)))
+            self._refuse_read(message, ReadProblem.DAMAGED, error)
+        else:
+            message.reply_to.tell(BatchesRead(message.request_id, read.batches, read.next))
+
+    def _refuse_read(self, message: ReadBatches, problem: ReadProblem, error: StorageError) -> None:
+        refused = ReadRefused(message.request_id, problem, str(error), self.log.start, self.log.end)
+        message.reply_to.tell(refused)
+
+    # ------------------------------------------------------------ retention
+
+    def _retain(self) -> None:
+        if self.log.retain(self.ports.clock.wall_ms()):
+            moved = LogStartMoved(self.log.start)
+            self.replicator.tell(moved)
+            self.server.tell(moved)
+        self.ports.timers.after(self.config.retention_check_s, self.me, RetentionDue())
+
+
+def _check_run(batches: list[Batch], first_index: Index) -> None:
+    """Raises CorruptBatchError unless the batches stand one behind the other from first_index."""
+    for at, batch in enumerate(batches):
+        if batch.index != first_index + at:
+            raise CorruptBatchError(f"entry {first_index + at} was expected, and entry {batch.index} came")

@@ -1,0 +1,626 @@
+"""The replicator alone: a scripted store, scripted peers, virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.config import Cycle, ElectionChoice, NodeConfig
+from actors.messages import (
+    AppendBatch,
+    AppendFetched,
+    AppendPulled,
+    Ballot,
+    BatchesRead,
+    CommitAdvanced,
+    CycleSeen,
+    FetchAnswer,
+    FetchedAppended,
+    FetchedRejected,
+    FetchOutcome,
+    FetchReceived,
+    FetchRequest,
+    FetchResponse,
+    HigherTermSeen,
+    LeaderChanged,
+    LogAppended,
+    LogOpened,
+    LogTruncated,
+    Member,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberUpdated,
+    NobodyElected,
+    NodeWarned,
+    NoteCommitted,
+    PulledAppended,
+    PullPosition,
+    PullStarted,
+    PullStopped,
+    ReadBatches,
+    ReplicasAdvanced,
+    ReplicatorStatus,
+    ReportStatus,
+    ResetLog,
+    StatusReported,
+    TruncateLog,
+    VotersChanged,
+)
+from actors.replicator import ReplicatorActor
+from actors.stepping import SteppingRuntime
+from actors.testkit import Probe, ScriptedNetwork, stepping_ports
+from storage.batch import Kind
+from storage.terms import TermHistory
+from storage.types import START, Index, NodeId, Offset, Position, Term
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+ADDR = {N1: "127.0.0.1:1", N2: "127.0.0.1:2", N3: "127.0.0.1:3"}
+STATIC = ElectionChoice.parse("static:n1,n2,n3")
+
+
+def at(index: int, offset: int | None = None) -> Position:
+    return Position(Index(index), Offset(index if offset is None else offset))
+
+
+def member(node_id: NodeId) -> Member:
+    return Member(node_id, ADDR[node_id], f"gossip-{node_id}")
+
+
+class Stage:
+    """A replicator between probes."""
+
+    def __init__(self, node_id: NodeId = N1, election: ElectionChoice | None = None, **config: Any) -> None:
+        self.runtime = SteppingRuntime()
+        self.store, self.server, self.election, self.observer = Probe(), Probe(), Probe(), Probe()
+        self.network = ScriptedNetwork()
+        self.edge = Probe()
+        self.ref = self.runtime.spawn(
+            ReplicatorActor,
+            config=NodeConfig(
+                node_id, "/data", ADDR[node_id], "g", election=election or ElectionChoice(), **config
+            ),
+            ports=stepping_ports(self.runtime, object(), network=self.network, observer=self.observer),  # type: ignore[arg-type]
+            store=self.store,
+            server=self.server,
+            election=self.election,
+        )
+
+    def tell(self, *messages: object) -> None:
+        for message in messages:
+            self.ref.tell(message)
+        self.runtime.run_until_idle()
+
+    def open(self, end: Position = START, terms: TermHistory | None = None, **more: Any) -> None:
+        opened: dict[str, Any] = {
+            "start": START,
+            "end": end,
+            "terms": terms or TermHistory(),
+            "log_epoch": 77,
+            "ballot": Ballot(),
+            "pull_positions": (),
+            "committed": START,
+            **more,
+        }
+        self.tell(LogOpened(**opened))
+
+    def lead(self, term: int = 1) -> None:
+        """Become the leader, with its control batch at index 0 of an empty log."""
+        self.open()
+        self.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(term), N1))
+        self.appended(1, 0, term=term)
+
+    def follow(self, term: int = 1, leader: NodeId = N2) -> None:
+        self.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(term), leader), MemberJoined(member(leader)))
+
+    def appended(self, index: int, offset: int, term: int = 1) -> None:
+        history = TermHistory(((Term(term), Index(0)),))
+        self.tell(LogAppended((at(index, offset),), history))
+
+    def fetch(self, request_id: int, node_id: NodeId, next_index: int, **changed: Any) -> None:
+        fields: dict[str, Any] = {
+            "cluster": "ourolog",
+            "node_id": node_id,
+            "elected": True,
+            "term": Term(1),
+            "next_index": Index(next_index),
+            "last_term": Term(1 if next_index else 0),
+            "source_epoch": 0,
+            "committed": Index(0),
+            "max_bytes": 1000,
+            "max_wait_s": 0.5,
+            **changed,
+        }
+        self.tell(FetchReceived(request_id, FetchRequest(**fields), self.edge))
+
+    def answer_to(self, request_id: int) -> FetchResponse | None:
+        for answer in self.edge.all(FetchAnswer):
+            if answer.request_id == request_id:
+                return answer.response
+        return None
+
+    def status(self) -> ReplicatorStatus:
+        probe = Probe()
+        self.tell(ReportStatus(1, probe))
+        status = probe.last(StatusReported).status
+        assert isinstance(status, ReplicatorStatus)
+        return status
+
+
+def response(outcome: FetchOutcome = FetchOutcome.BATCHES, **changed: Any) -> FetchResponse:
+    fields: dict[str, Any] = {
+        "outcome": outcome,
+        "term": Term(0),
+        "log_epoch": 5,
+        "start": START,
+        "end": at(10),
+        "committed": at(10),
+        **changed,
+    }
+    return FetchResponse(**fields)
+
+
+# ---------------------------------------------------------------- nobody elected
+
+
+def test_every_discovered_member_is_pulled_and_that_is_the_cycle() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N3)), MemberJoined(member(N2)), MemberJoined(member(N1)))
+    assert stage.observer.all(PullStarted) == [PullStarted(N1, N3), PullStarted(N1, N2)]
+    assert [fetch.peer_id for fetch in stage.network.open] == [N3, N2]
+
+
+def test_members_that_were_there_before_the_election_spoke_are_pulled_once_it_has() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(MemberJoined(member(N2)))
+    assert stage.network.open == []
+    stage.tell(NobodyElected())
+    assert [fetch.peer_id for fetch in stage.network.open] == [N2]
+
+
+@pytest.mark.parametrize("gone", [MemberFailed(member(N2)), MemberLeft(member(N2))])
+def test_a_pull_stops_when_its_source_is_gone_and_goes_on_where_it_was(gone: object) -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(batches=b"ten"))
+    stage.tell(PulledAppended(N2, 5, Index(10), 10, 0, 0, (), 0))
+    stage.tell(gone)
+    assert stage.observer.all(PullStopped)[-1].source_id == N2
+    assert stage.network.forgotten == [N2]
+    stage.network.open.clear()
+    stage.tell(MemberJoined(member(N2)))
+    request = stage.network.take(N2).request
+    assert (request.next_index, request.source_epoch) == (10, 5)
+
+
+def test_a_pull_goes_on_where_it_was_before_the_restart() -> None:
+    stage = Stage()
+    stage.open(pull_positions=((N2, PullPosition(5, Index(42))),))
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    request = stage.network.take(N2).request
+    assert (request.next_index, request.source_epoch) == (42, 5)
+
+
+def test_a_member_that_moved_is_pulled_at_its_new_address() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2)
+    stage.tell(MemberUpdated(Member(N2, "127.0.0.1:9", "g")))
+    assert stage.network.take(N2).rpc_addr == "127.0.0.1:9"
+
+
+def test_what_was_pulled_goes_to_the_store_and_only_then_more_is_fetched() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(batches=b"some"))
+    stage.runtime.run_until_idle()
+    append = stage.store.last(AppendPulled)
+    assert (append.source_id, append.source_epoch, append.first_index, append.batches) == (N2, 5, 0, b"some")
+    assert stage.network.open == []
+    stage.tell(PulledAppended(N2, 5, Index(3), 3, 0, 0, (), 0))
+    assert stage.network.take(N2).request.next_index == 3
+
+
+def test_a_pull_that_is_restarted_during_an_append_waits_for_its_end() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(batches=b"some"))
+    stage.tell(MemberFailed(member(N2)), MemberJoined(member(N2)))
+    assert stage.network.open == []
+    stage.tell(PulledAppended(N2, 5, Index(3), 3, 0, 0, (), 0))
+    assert stage.network.take(N2).request.next_index == 3
+
+
+@pytest.mark.parametrize(("cycle", "broken"), [(Cycle.BREAK, True), (Cycle.ALLOW, False)])
+def test_a_cycle_is_reported_with_its_path_and_counted(cycle: Cycle, broken: bool) -> None:
+    stage = Stage(cycle=cycle)
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(batches=b"some"))
+    stage.runtime.run_until_idle()
+    stage.tell(PulledAppended(N2, 5, Index(3), 0, 2, 1, ((N1, N2, N1),), 2))
+    assert stage.observer.last(CycleSeen) == CycleSeen(N1, (N1, N2, N1), 2, broken)
+    status = stage.status()
+    assert (status.cycles_seen, status.duplicates_dropped, status.expired_dropped) == (2, 2, 1)
+
+
+def test_an_unreachable_source_is_tried_again_with_growing_pauses() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    pauses = []
+    for _ in range(8):
+        stage.network.take(N2).fail()
+        stage.runtime.run_until_idle()
+        before_s = stage.runtime.now_s
+        stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=10)
+        pauses.append(stage.runtime.now_s - before_s)
+    assert pauses[0] < 0.11
+    assert 1.0 <= pauses[-1] <= 2.0
+    assert not stage.status().pulls[0].connected
+    assert stage.status().pulls[0].detail == "connection refused"
+
+
+def test_an_answer_to_a_fetch_of_a_stopped_pull_is_ignored() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    late = stage.network.take(N2)
+    stage.tell(MemberFailed(member(N2)))
+    late.answer(response(batches=b"late"))
+    stage.runtime.run_until_idle()
+    assert stage.store.all(AppendPulled) == []
+
+
+def test_a_source_with_a_new_log_is_pulled_from_its_start() -> None:
+    stage = Stage()
+    stage.open(pull_positions=((N2, PullPosition(4, Index(42))),))
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(FetchOutcome.NEW_LOG))
+    stage.runtime.run_until_idle()
+    request = stage.network.take(N2).request
+    assert (request.next_index, request.source_epoch) == (0, 5)
+    assert "new log" in stage.observer.last(NodeWarned).reason
+
+
+def test_a_source_whose_retention_overtook_the_pull_is_pulled_from_its_first_entry() -> None:
+    stage = Stage()
+    stage.open(pull_positions=((N2, PullPosition(5, Index(2))),))
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(FetchOutcome.OUT_OF_RANGE, start=at(6)))
+    stage.runtime.run_until_idle()
+    assert stage.network.take(N2).request.next_index == 6
+    assert "[6, 10)" in stage.observer.last(NodeWarned).reason
+
+
+def test_lag_is_what_the_source_has_and_the_pull_has_not() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    assert stage.status().pulls[0].lag == -1
+    stage.network.take(N2).answer(response(batches=b"some"))
+    stage.runtime.run_until_idle()
+    stage.tell(PulledAppended(N2, 5, Index(3), 3, 0, 0, (), 0))
+    (pull,) = stage.status().pulls
+    assert (pull.source_id, pull.next_index, pull.lag, pull.connected) == (N2, 3, 7, True)
+
+
+def test_with_nobody_elected_what_is_on_this_disk_is_committed() -> None:
+    stage = Stage()
+    stage.open(end=at(2, 5))
+    stage.tell(NobodyElected())
+    assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(2, 5))]
+    stage.appended(3, 9, term=0)
+    assert stage.server.last(CommitAdvanced) == CommitAdvanced(at(3, 9))
+
+
+def test_a_peers_fetch_is_read_from_the_store_and_answered() -> None:
+    stage = Stage()
+    stage.open(end=at(4, 40))
+    stage.tell(NobodyElected())
+    stage.fetch(1, N2, 2, elected=False, term=Term(0))
+    read = stage.store.last(ReadBatches)
+    assert (read.index, read.until, read.max_bytes) == (2, 4, 1000)
+    read.reply_to.tell(BatchesRead(read.request_id, b"two", at(4, 40)))
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert (answer.outcome, answer.batches, answer.log_epoch, answer.end) == (FetchOutcome.BATCHES, b"two", 77, at(4, 40))
+
+
+def test_a_fetch_with_nothing_new_waits_and_is_answered_when_something_is_appended() -> None:
+    stage = Stage()
+    stage.open(end=at(4))
+    stage.tell(NobodyElected())
+    stage.fetch(1, N2, 4, elected=False, term=Term(0))
+    assert stage.answer_to(1) is None
+    assert stage.store.all(ReadBatches) == []
+    stage.appended(5, 5, term=0)
+    assert stage.store.last(ReadBatches).index == 4
+
+
+def test_a_fetch_that_waited_long_enough_is_answered_empty() -> None:
+    stage = Stage()
+    stage.open(end=at(4))
+    stage.tell(NobodyElected())
+    stage.fetch(1, N2, 4, elected=False, term=Term(0))
+    stage.runtime.run_for(0.49)
+    assert stage.answer_to(1) is None
+    stage.runtime.run_for(0.02)
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert answer.batches == b""
+
+
+@pytest.mark.parametrize(
+    ("changed", "outcome"),
+    [
+        ({"source_epoch": 76, "next_index": Index(1)}, FetchOutcome.NEW_LOG),
+        ({"source_epoch": 77, "next_index": Index(5)}, FetchOutcome.OUT_OF_RANGE),
+        ({"cluster": "another"}, FetchOutcome.REFUSED),
+        ({"elected": True}, FetchOutcome.REFUSED),
+    ],
+)
+def test_a_peers_fetch_that_does_not_fit_is_told_why(changed: dict[str, Any], outcome: FetchOutcome) -> None:
+    stage = Stage()
+    stage.open(end=at(4))
+    stage.tell(NobodyElected())
+    stage.fetch(1, N2, changed.pop("next_index", 0), **{"elected": False, "term": Term(0), **changed})
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert answer.outcome is outcome
+
+
+# ---------------------------------------------------------------- a follower
+
+
+def test_a_follower_pulls_from_the_leader_and_from_nobody_else() -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.tell(MemberJoined(member(N3)))
+    stage.follow()
+    assert [fetch.peer_id for fetch in stage.network.open] == [N2]
+    request = stage.network.take(N2).request
+    assert (request.elected, request.term, request.next_index, request.last_term) == (True, 1, 0, 0)
+
+
+def test_a_follower_fetches_from_its_own_end_with_its_last_term() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(7), terms=TermHistory(((Term(1), Index(0)), (Term(3), Index(5)))))
+    stage.follow(term=3)
+    request = stage.network.take(N2).request
+    assert (request.next_index, request.last_term, request.term) == (7, 3, 3)
+
+
+def test_a_follower_learns_the_commit_position_with_what_it_has_on_disk() -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.follow()
+    stage.network.take(N2).answer(response(term=Term(1), batches=b"three", committed=at(5, 50), end=at(5, 50)))
+    stage.runtime.run_until_idle()
+    assert stage.store.last(AppendFetched).batches == b"three"
+    assert stage.server.all(CommitAdvanced) == []
+    stage.tell(
+        LogAppended((at(2, 20), at(3, 30)), TermHistory(((Term(1), Index(0)),))),
+        FetchedAppended(N2, Term(1), at(3, 30)),
+    )
+    assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(3, 30))]
+    request = stage.network.take(N2).request
+    assert (request.next_index, request.committed) == (3, 3)
+
+
+def test_a_follower_with_a_longer_stale_log_truncates_before_it_fetches() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(9), terms=TermHistory(((Term(1), Index(0)), (Term(2), Index(6)))))
+    stage.follow(term=3)
+    stage.network.take(N2).answer(response(FetchOutcome.DIVERGED, term=Term(3), diverged_at=Index(6)))
+    stage.runtime.run_until_idle()
+    assert stage.store.last(TruncateLog).index == 6
+    assert stage.network.open == []
+    stage.tell(LogTruncated(START, at(6), TermHistory(((Term(1), Index(0)),))))
+    request = stage.network.take(N2).request
+    assert (request.next_index, request.last_term) == (6, 1)
+
+
+def test_when_the_leader_has_nothing_of_the_last_term_there_all_of_that_term_goes() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(9), terms=TermHistory(((Term(1), Index(0)), (Term(2), Index(6)))))
+    stage.follow(term=3)
+    stage.network.take(N2).answer(response(FetchOutcome.DIVERGED, term=Term(3), diverged_at=Index(20)))
+    stage.runtime.run_until_idle()
+    assert stage.store.last(TruncateLog).index == 6
+
+
+def test_a_follower_never_drops_what_was_committed() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(9), terms=TermHistory(((Term(1), Index(0)),)), committed=at(8))
+    stage.follow(term=2)
+    stage.network.take(N2).answer(response(FetchOutcome.DIVERGED, term=Term(2), diverged_at=Index(1)))
+    stage.runtime.run_until_idle()
+    assert stage.store.all(TruncateLog) + stage.store.all(ResetLog) == []
+    assert "keeps its copy" in stage.observer.last(NodeWarned).reason
+    assert "keeps its copy" in stage.status().pulls[0].detail
+
+
+def test_a_follower_that_retention_has_overtaken_starts_again_at_the_leaders_first_entry() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(3), terms=TermHistory(((Term(1), Index(0)),)))
+    stage.follow()
+    stage.network.take(N2).answer(response(FetchOutcome.OUT_OF_RANGE, term=Term(1), start=at(8, 80)))
+    stage.runtime.run_until_idle()
+    assert stage.store.last(ResetLog).start == at(8, 80)
+    stage.tell(LogTruncated(at(8, 80), at(8, 80), TermHistory()))
+    assert stage.network.take(N2).request.next_index == 8
+
+
+def test_a_rejected_append_is_said_and_fetched_again_after_a_pause() -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.follow()
+    stage.network.take(N2).answer(response(term=Term(1), batches=b"rotten"))
+    stage.runtime.run_until_idle()
+    stage.tell(FetchedRejected(N2, Term(1), "the checksum does not hold"))
+    assert "checksum" in stage.observer.last(NodeWarned).reason
+    stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=5)
+
+
+@pytest.mark.parametrize("outcome", [FetchOutcome.STALE_TERM, FetchOutcome.NOT_LEADER])
+def test_a_higher_term_in_an_answer_reaches_the_election(outcome: FetchOutcome) -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.follow()
+    stage.network.take(N2).answer(response(outcome, term=Term(6), leader_id=N3))
+    stage.runtime.run_until_idle()
+    assert stage.election.received == [HigherTermSeen(Term(6), N3, N2)]
+
+
+def test_a_follower_answers_a_fetch_with_who_leads() -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.follow()
+    stage.fetch(1, N3, 0)
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert (answer.outcome, answer.leader_id, answer.term) == (FetchOutcome.NOT_LEADER, N2, 1)
+
+
+def test_the_commit_position_is_noted_for_the_next_start() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(3), terms=TermHistory(((Term(1), Index(0)),)))
+    stage.follow()
+    stage.network.take(N2).answer(response(term=Term(1), committed=at(2)))
+    stage.runtime.run_for(1.1)
+    assert stage.store.all(NoteCommitted) == [NoteCommitted(at(2))]
+
+
+# ---------------------------------------------------------------- a leader
+
+
+def test_a_leader_pulls_from_nobody_and_starts_its_term_with_a_control_batch() -> None:
+    stage = Stage(election=STATIC)
+    stage.tell(MemberJoined(member(N2)))
+    stage.lead()
+    assert stage.network.open == []
+    append = stage.store.last(AppendBatch)
+    assert (append.batch.kind, append.term) == (Kind.CONTROL, 1)
+
+
+def test_an_entry_commits_when_a_majority_of_voters_has_it_on_disk() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.appended(2, 10)
+    assert stage.server.all(CommitAdvanced) == []
+    stage.fetch(1, N2, 1)
+    assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(1, 0))]
+    stage.fetch(2, N2, 2)
+    assert stage.server.all(CommitAdvanced)[-1] == CommitAdvanced(at(2, 10))
+
+
+def test_a_node_that_does_not_vote_copies_but_does_not_count() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, NodeId("n9"), 1)
+    assert stage.server.all(CommitAdvanced) == []
+
+
+def test_an_entry_of_an_earlier_term_commits_only_with_one_of_the_leaders_own() -> None:
+    """Raft section 5.4.2 and figure 8."""
+    stage = Stage(election=STATIC)
+    stage.open(end=at(5, 50), terms=TermHistory(((Term(1), Index(0)),)))
+    stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(2), N1))
+    stage.tell(LogAppended((at(6, 50),), TermHistory(((Term(1), Index(0)), (Term(2), Index(5))))))
+    stage.fetch(1, N2, 5, term=Term(2), last_term=Term(1))
+    assert stage.server.all(CommitAdvanced) == []
+    stage.fetch(2, N2, 6, term=Term(2), last_term=Term(2))
+    assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(6, 50))]
+
+
+def test_what_every_voter_has_is_reported_for_acks_all() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N2, 1)
+    assert stage.server.all(ReplicasAdvanced) == []
+    stage.fetch(2, N3, 1)
+    assert stage.server.all(ReplicasAdvanced) == [ReplicasAdvanced(Term(1), Index(1))]
+
+
+def test_the_commit_position_does_not_fall_when_a_follower_comes_back_shorter() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N2, 1)
+    stage.fetch(2, N2, 0)
+    assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(1, 0))]
+    assert stage.status().committed == at(1, 0)
+
+
+def test_a_commit_is_told_at_once_to_those_who_wait() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N3, 1, committed=Index(1))
+    assert stage.answer_to(1) is None
+    stage.appended(2, 10)
+    stage.store.take()[-1].reply_to.tell(BatchesRead(0, b"entry 1", at(2, 10)))
+    stage.fetch(2, N3, 2, committed=Index(1))
+    answer = stage.answer_to(2)
+    assert answer is not None
+    assert answer.committed == at(2, 10)
+
+
+def test_a_follower_that_parted_is_told_where() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(9), terms=TermHistory(((Term(1), Index(0)), (Term(3), Index(4)))))
+    stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(4), N1))
+    for request_id, next_index, last_term, parted_at in ((1, 7, 2, 4), (2, 7, 1, 4), (3, 12, 3, 9), (4, 3, 2, 4)):
+        stage.fetch(request_id, N2, next_index, term=Term(4), last_term=Term(last_term))
+        answer = stage.answer_to(request_id)
+        assert answer is not None
+        assert (answer.outcome, answer.diverged_at) == (FetchOutcome.DIVERGED, parted_at)
+
+
+def test_a_fetch_that_parts_does_not_count_towards_the_commit_position() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N2, 9, last_term=Term(1))
+    assert stage.server.all(CommitAdvanced) == []
+
+
+def test_a_fetch_of_another_term_is_told_so_and_a_higher_one_reaches_the_election() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead(term=2)
+    stage.fetch(1, N2, 0, term=Term(1))
+    stale = stage.answer_to(1)
+    assert stale is not None
+    assert (stale.outcome, stale.term) == (FetchOutcome.STALE_TERM, 2)
+    stage.fetch(2, N2, 0, term=Term(3))
+    higher = stage.answer_to(2)
+    assert higher is not None
+    assert higher.outcome is FetchOutcome.NOT_LEADER
+    assert stage.election.received == [HigherTermSeen(Term(3), None, N2)]
+
+
+def test_a_fetch_below_the_first_entry_is_told_what_there_is() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(start=at(4, 40), end=at(9, 90), terms=TermHistory(((Term(1), Index(4)),)))
+    stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(1), N1))
+    stage.fetch(1, N2, 4, last_term=Term(1))
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert (answer.outcome, answer.start) == (FetchOutcome.OUT_OF_RANGE, at(4, 40))
+    stage.fetch(2, N2, 4, last_term=Term(0))
+    assert stage.store.last(ReadBatches).index == 4
+
+
+def test_when_the_lead_is_lost_those_who_wait_are_told() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N2, 1, committed=Index(9))
+    stage.tell(LeaderChanged(Term(2), N3))
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert answer.outcome is FetchOutcome.STALE_TERM
