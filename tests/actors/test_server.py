@@ -1,0 +1,303 @@
+"""The server alone: a scripted store, clients as probes, virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.config import ElectionChoice, NodeConfig
+from actors.messages import (
+    Acks,
+    AppendBatch,
+    AppendRefused,
+    Ballot,
+    BatchAppended,
+    CancelRequest,
+    CommitAdvanced,
+    Consume,
+    LeaderChanged,
+    ListServers,
+    LogOpened,
+    LogStartMoved,
+    Member,
+    MemberFailed,
+    MemberJoined,
+    NobodyElected,
+    NodeReady,
+    Produce,
+    Produced,
+    ReadBatches,
+    Refusal,
+    ReplicasAdvanced,
+    RequestRefused,
+    ServersListed,
+)
+from actors.server import MERGED_MAX_BYTES, ServerActor
+from actors.stepping import SteppingRuntime
+from actors.testkit import Probe, stepping_ports
+from storage.batch import Codec, NewBatch
+from storage.terms import TermHistory
+from storage.types import START, Index, NodeId, Offset, Position, Term
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+
+
+def at(index: int, offset: int) -> Position:
+    return Position(Index(index), Offset(offset))
+
+
+class Stage:
+    """A server between a scripted store and a client."""
+
+    def __init__(self) -> None:
+        self.runtime = SteppingRuntime()
+        self.store, self.client, self.observer = Probe(), Probe(), Probe()
+        config = NodeConfig(N1, "/data", "127.0.0.1:1", "g", election=ElectionChoice.parse("static:n1,n2,n3"))
+        self.ref = self.runtime.spawn(
+            ServerActor,
+            config=config,
+            ports=stepping_ports(self.runtime, object(), observer=self.observer),  # type: ignore[arg-type]
+            store=self.store,
+        )
+
+    def tell(self, *messages: object) -> None:
+        for message in messages:
+            self.ref.tell(message)
+        self.runtime.run_until_idle()
+
+    def open(self, end: Position = START, committed: Position = START, start: Position = START) -> None:
+        self.tell(LogOpened(start, end, TermHistory(), 1, Ballot(), (), committed))
+
+    def lead(self) -> None:
+        self.open()
+        self.tell(LeaderChanged(Term(1), N1))
+
+    def produce(self, *requests: tuple[int, bytes], acks: Acks = Acks.DEFAULT, **batch: Any) -> None:
+        self.tell(
+            *(
+                Produce(request_id, NewBatch(payload, batch.pop("record_count", 1), **batch), acks, 5.0, self.client)
+                for request_id, payload in requests
+            )
+        )
+
+    def appended(self, base_offset: int, index: int) -> None:
+        append = self.store.last(AppendBatch)
+        end = at(index + 1, base_offset + append.batch.record_count)
+        self.tell(BatchAppended(append.request_id, Offset(base_offset), Index(index), Term(1), end))
+
+    def refused(self) -> RequestRefused:
+        return self.client.last(RequestRefused)
+
+
+def test_it_is_ready_once_the_log_is_open_and_the_election_has_spoken() -> None:
+    stage = Stage()
+    stage.open()
+    stage.produce((1, b"early"))
+    assert stage.refused().refusal is Refusal.NOT_READY
+    assert stage.observer.all(NodeReady) == []
+    stage.tell(NobodyElected(), LeaderChanged(Term(1), N2))
+    assert stage.observer.all(NodeReady) == [NodeReady(N1)]
+
+
+def test_produces_that_wait_together_become_one_batch_with_consecutive_offsets() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"), (2, b"b"), (3, b"c"), acks=Acks.LEADER)
+    (append,) = stage.store.all(AppendBatch)
+    assert append.batch == NewBatch(b"abc", 3)
+    stage.appended(7, 4)
+    assert stage.client.received == [Produced(i, Offset(6 + i), Term(1)) for i in (1, 2, 3)]
+
+
+def test_a_compressed_or_numbered_batch_is_never_merged() -> None:
+    stage = Stage()
+    stage.lead()
+    plain, packed = NewBatch(b"a", 1), NewBatch(b"zz", 5, codec=Codec.ZSTD)
+    numbered = NewBatch(b"b", 1, producer_id=9, producer_sequence=1)
+    stage.tell(
+        *(Produce(i, batch, Acks.LEADER, 5.0, stage.client) for i, batch in enumerate((plain, packed, numbered, plain)))
+    )
+    assert [append.batch for append in stage.store.all(AppendBatch)] == [plain, packed, numbered, plain]
+
+
+def test_a_merged_batch_stays_small() -> None:
+    stage = Stage()
+    stage.lead()
+    half = b"x" * (MERGED_MAX_BYTES // 2 + 1)
+    stage.produce((1, half), (2, half), (3, b"y"))
+    assert [append.batch.record_count for append in stage.store.all(AppendBatch)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("acks", "answered_after"),
+    [(Acks.LEADER, 1), (Acks.QUORUM, 2), (Acks.DEFAULT, 2), (Acks.ALL, 3)],
+)
+def test_a_produce_is_acknowledged_when_as_many_disks_have_it_as_was_asked(acks: Acks, answered_after: int) -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"), acks=acks)
+    answered = []
+    stage.appended(0, 1)
+    answered.append(len(stage.client.all(Produced)))
+    stage.tell(CommitAdvanced(at(2, 1)))
+    answered.append(len(stage.client.all(Produced)))
+    stage.tell(ReplicasAdvanced(Term(1), Index(2)))
+    answered.append(len(stage.client.all(Produced)))
+    assert answered.index(1) + 1 == answered_after
+    assert answered[-1] == 1
+
+
+def test_one_that_waits_for_all_does_not_hold_up_one_that_waits_for_a_quorum() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"), acks=Acks.ALL)
+    stage.appended(0, 1)
+    stage.produce((2, b"b"), acks=Acks.QUORUM)
+    stage.appended(1, 2)
+    stage.tell(CommitAdvanced(at(3, 2)))
+    assert [produced.request_id for produced in stage.client.all(Produced)] == [2]
+    stage.tell(ReplicasAdvanced(Term(1), Index(2)))
+    assert [produced.request_id for produced in stage.client.all(Produced)] == [2, 1]
+
+
+def test_replicas_of_an_old_term_do_not_acknowledge_a_new_one() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.tell(ReplicasAdvanced(Term(1), Index(50)), LeaderChanged(Term(2), N1))
+    stage.produce((1, b"a"), acks=Acks.ALL)
+    stage.appended(0, 1)
+    stage.tell(CommitAdvanced(at(2, 1)))
+    assert stage.client.all(Produced) == []
+
+
+def test_with_nobody_elected_every_acks_means_this_disk() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected())
+    stage.produce((1, b"a"), acks=Acks.ALL)
+    stage.appended(0, 0)
+    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1))]
+
+
+def test_a_follower_refuses_a_produce_and_says_who_leads_and_where() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(MemberJoined(Member(N2, "127.0.0.1:2", "g")), LeaderChanged(Term(1), N2))
+    stage.produce((1, b"a"))
+    refused = stage.refused()
+    assert (refused.refusal, refused.leader_id, refused.leader_addr) == (Refusal.NOT_LEADER, N2, "127.0.0.1:2")
+    assert "n2" in refused.detail
+
+
+def test_without_a_known_leader_a_produce_is_refused() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(LeaderChanged(Term(1), None))
+    stage.produce((1, b"a"))
+    assert stage.refused().refusal is Refusal.LEADER_UNKNOWN
+
+
+def test_a_produce_that_no_quorum_acknowledges_is_refused_in_time_and_says_that_it_may_still_commit() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"))
+    stage.appended(0, 1)
+    stage.runtime.run_for(4.9)
+    assert stage.client.received == []
+    stage.runtime.run_for(0.4)
+    assert (stage.refused().refusal, stage.refused().outcome_unknown) == (Refusal.TIMED_OUT, True)
+    stage.tell(CommitAdvanced(at(2, 1)))
+    assert len(stage.client.received) == 1
+
+
+def test_a_leader_that_loses_the_lead_refuses_what_waits() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"))
+    stage.appended(0, 1)
+    stage.produce((2, b"b"))
+    stage.tell(LeaderChanged(Term(2), N2))
+    refused = stage.client.all(RequestRefused)
+    assert [(refusal.request_id, refusal.refusal) for refusal in refused] == [(2, Refusal.DEPOSED), (1, Refusal.DEPOSED)]
+    stage.appended(1, 2)
+    assert stage.client.all(Produced) == []
+
+
+def test_an_append_that_the_store_refused_is_refused_for_certain() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"))
+    stage.tell(AppendRefused(stage.store.last(AppendBatch).request_id, Term(2), "term 1 is over"))
+    assert (stage.refused().refusal, stage.refused().outcome_unknown) == (Refusal.DEPOSED, False)
+
+
+def test_a_cancelled_produce_is_not_answered() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"))
+    stage.tell(CancelRequest(1, stage.client))
+    stage.appended(0, 1)
+    stage.tell(CommitAdvanced(at(2, 1)))
+    assert stage.client.received == []
+
+
+def test_only_what_is_committed_is_read() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.tell(CommitAdvanced(at(3, 30)))
+    stage.tell(Consume(1, Offset(29), 1000, False, stage.client))
+    read = stage.store.last(ReadBatches)
+    assert (read.offset, read.until, read.max_bytes, read.reply_to) == (29, 3, 1000, stage.client)
+    stage.tell(Consume(2, Offset(30), 1000, False, stage.client))
+    refused = stage.refused()
+    assert (refused.refusal, refused.first, refused.end) == (Refusal.OUT_OF_RANGE, 0, 30)
+
+
+def test_below_the_first_offset_even_one_who_would_wait_is_refused() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.tell(CommitAdvanced(at(3, 30)), LogStartMoved(at(2, 20)))
+    stage.tell(Consume(1, Offset(19), 1000, True, stage.client))
+    assert (stage.refused().refusal, stage.refused().first) == (Refusal.OUT_OF_RANGE, 20)
+
+
+def test_one_who_waits_at_the_end_is_answered_when_the_commit_position_passes() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.tell(Consume(1, Offset(0), 1000, True, stage.client), Consume(2, Offset(5), 1000, True, stage.client))
+    stage.tell(CommitAdvanced(at(2, 5)))
+    assert [read.request_id for read in stage.store.all(ReadBatches)] == [1]
+    stage.tell(CommitAdvanced(at(3, 6)))
+    assert [read.request_id for read in stage.store.all(ReadBatches)] == [1, 2]
+
+
+def test_one_who_waited_and_went_away_is_forgotten() -> None:
+    stage = Stage()
+    stage.lead()
+    other = Probe()
+    stage.tell(Consume(1, Offset(0), 1000, True, stage.client), Consume(1, Offset(0), 1000, True, other))
+    stage.tell(CancelRequest(1, stage.client), CommitAdvanced(at(2, 1)))
+    assert [read.reply_to for read in stage.store.all(ReadBatches)] == [other]
+
+
+def test_stopping_answers_everybody_who_waits() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"))
+    stage.tell(Consume(2, Offset(0), 1000, True, stage.client))
+    stage.runtime.stop(stage.ref)
+    assert {(r.request_id, r.refusal) for r in stage.client.all(RequestRefused)} == {
+        (1, Refusal.STOPPING),
+        (2, Refusal.STOPPING),
+    }
+
+
+def test_the_servers_are_this_node_and_the_living_members() -> None:
+    stage = Stage()
+    stage.lead()
+    n2, n3 = Member(N2, "127.0.0.1:2", "g2"), Member(N3, "127.0.0.1:3", "g3")
+    stage.tell(MemberJoined(n3), MemberJoined(n2), MemberFailed(n3), ListServers(1, stage.client))
+    listed = stage.client.last(ServersListed)
+    assert [server.node_id for server in listed.servers] == [N1, N2]
+    assert listed.leader_id == N1
