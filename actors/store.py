@@ -7,7 +7,7 @@ with one fdatasync, and only then acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from storage.identity import DataDirectory
@@ -207,8 +207,9 @@ class StoreActor(NodeActor):
 
     # ------------------------------------------------------------ appending
 
-    def _gather(self, acknowledge: Callable[[], None]) -> None:
-        """What was just appended is acknowledged with the next group."""
+    def _gather(self, ends: Iterable[Position], acknowledge: Callable[[], None]) -> None:
+        """What was just appended, up to each of `ends`, is acknowledged with the next group."""
+        self._unannounced.extend(ends)
         self._gathered.append(acknowledge)
         if not self._flush_is_due:
             self._flush_is_due = True
@@ -242,19 +243,19 @@ class StoreActor(NodeActor):
             message.reply_to.tell(AppendRefused(message.request_id, self._ballot.term, reason))
             return
         placed = self.log.append_new(message.batch, message.term, self.ports.clock.wall_ms())
-        answer = BatchAppended(message.request_id, placed.base_offset, placed.index, placed.term, self.log.appended_end)
-        self._gather(lambda: message.reply_to.tell(answer))
+        answer = BatchAppended(message.request_id, placed.base_offset, placed.index, placed.term, placed.end)
+        self._gather((placed.end,), lambda: message.reply_to.tell(answer))
 
     def _append_fetched(self, message: AppendFetched) -> None:
         if message.term != self._ballot.term:
             return
         try:
-            self.log.append_raw(message.batches)
+            ends = self.log.append_raw(message.batches)
         except CorruptBatchError as error:
             message.reply_to.tell(FetchedRejected(message.leader_id, message.term, str(error)))
             return
         answer = FetchedAppended(message.leader_id, message.term, self.log.appended_end)
-        self._gather(lambda: message.reply_to.tell(answer))
+        self._gather(ends, lambda: message.reply_to.tell(answer))
 
     def _append_pulled(self, message: AppendPulled) -> None:
         try:
@@ -263,15 +264,16 @@ class StoreActor(NodeActor):
         except CorruptBatchError as error:
             message.reply_to.tell(PullRejected(message.source_id, str(error)))
             return
-        answer = self._copy(batches, message)
+        ends: list[Position] = []
+        answer = self._copy(batches, message, ends)
         if answer.appended:
-            self._gather(lambda: message.reply_to.tell(answer))
+            self._gather(ends, lambda: message.reply_to.tell(answer))
         else:
             self.log.note_pull_position(answer.source_id, answer.source_epoch, answer.next_index)
             message.reply_to.tell(answer)
 
-    def _copy(self, batches: list[Batch], message: AppendPulled) -> PulledAppended:
-        """Append what is to be had of a pull; what was here before shows as a cycle."""
+    def _copy(self, batches: list[Batch], message: AppendPulled, ends: list[Position]) -> PulledAppended:
+        """Append what is to be had of a pull, adding to `ends`; what was here before shows as a cycle."""
         breaks = self.config.cycle is Cycle.BREAK
         appended = duplicates = expired = cycle_count = 0
         cycles: list[tuple[NodeId, ...]] = []
@@ -285,7 +287,7 @@ class StoreActor(NodeActor):
             elif not breaks and len(batch.path) > self.config.max_hops:
                 expired += 1
             else:
-                self.log.append_copy(batch, message.source_epoch)
+                ends.append(self.log.append_copy(batch, message.source_epoch).end)
                 appended += 1
         return PulledAppended(
             source_id=message.source_id,

@@ -159,6 +159,14 @@ class BatchHead(NamedTuple):
 
 def encode_batch(batch: Batch, synced: int = 0) -> bytes:
     """The batch as bytes, checksummed; `synced` as in the module's docstring."""
+    return b"".join(encode_parts(batch, synced))
+
+
+def encode_parts(batch: Batch, synced: int = 0) -> tuple[bytes, bytes]:
+    """The same in two parts, header with path and payload, so that a payload is not copied to be written.
+
+    Raises ValueError when the body is larger than MAX_BODY_BYTES, which no reader would take.
+    """
     path = encode_path(batch.path)
     covered = (
         _BODY_COVERED.pack(
@@ -179,9 +187,11 @@ def encode_batch(batch: Batch, synced: int = 0) -> bytes:
         )
         + path
     )
-    crc = _crc32c_extend(_crc32c(covered), batch.payload)
     body_size = _U32.size + len(covered) + len(batch.payload)
-    return b"".join((encode_frame(body_size, synced), _U32.pack(crc), covered, batch.payload))
+    if body_size > MAX_BODY_BYTES:
+        raise ValueError(f"a batch body of {body_size} bytes is larger than {MAX_BODY_BYTES}")
+    crc = _crc32c_extend(_crc32c(covered), batch.payload)
+    return b"".join((encode_frame(body_size, synced), _U32.pack(crc), covered)), batch.payload
 
 
 def encode_frame(body_size: int, synced: int) -> bytes:
@@ -222,14 +232,13 @@ def decode_path(encoded: bytes) -> tuple[NodeId, ...]:
     return tuple(nodes)
 
 
-def read_head(buffer: bytes, start: int = 0) -> BatchHead | None:
-    """The head of the batch at `start`, or None when the buffer ends before the batch does.
+def read_frame(buffer: bytes, start: int = 0) -> tuple[int, int] | None:
+    """(body size in bytes, synced) of the batch at `start`, or None when the buffer ends within the frame.
 
-    Checks the frame's checksum and the sizes, not the body's checksum: see `verify`.
-    Raises CorruptBatchError where no batch can begin here.
+    Raises CorruptBatchError where no batch can begin here, UnknownVersionError where one of another
+    format version does.
     """
-    available = len(buffer) - start
-    if available < FRAME_BYTES:
+    if len(buffer) - start < FRAME_BYTES:
         return None
     magic, version, _, body_size, synced, frame_crc = _FRAME.unpack_from(buffer, start)
     if magic != MAGIC or frame_crc != _crc32c(buffer[start : start + _FRAME_COVERED.size]):
@@ -240,7 +249,20 @@ def read_head(buffer: bytes, start: int = 0) -> BatchHead | None:
         )
     if not _BODY.size <= body_size <= MAX_BODY_BYTES:
         raise CorruptBatchError(f"the batch at byte {start} claims a body of {body_size} bytes")
-    if available < FRAME_BYTES + body_size:
+    return body_size, synced
+
+
+def read_head(buffer: bytes, start: int = 0) -> BatchHead | None:
+    """The head of the batch at `start`, or None when the buffer ends before the batch does.
+
+    Checks the frame's checksum and the sizes, not the body's checksum: see `verify`.
+    Raises CorruptBatchError where no batch can begin here.
+    """
+    frame = read_frame(buffer, start)
+    if frame is None:
+        return None
+    body_size, synced = frame
+    if len(buffer) - start < FRAME_BYTES + body_size:
         return None
     (crc, kind, codec, path_size, *rest) = _BODY.unpack_from(buffer, start + FRAME_BYTES)
     if path_size > body_size - _BODY.size or kind > Kind.CONTROL or codec > Codec.ZSTD:

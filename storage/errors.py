@@ -66,3 +66,11 @@ class StorageFailedError(StorageError):
 
 class StorageFullError(StorageFailedError):
     """The disk is full (ENOSPC or EDQUOT)."""
+
+
+class DiscontinuousBatchError(CorruptBatchError):
+    """A whole batch that does not continue the log: another index, another offset, or a term that fell."""
+
+
+class DamagedFileError(StorageError):
+    """A small file that must be right (identity, ballot) is not what was written."""

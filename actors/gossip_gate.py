@@ -1,0 +1,74 @@
+"""What comes in from the network, and what stays outside: damage, other clusters, other versions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from actors.config import NodeConfig
+from actors.gossip import MemberTable
+from actors.gossip_codec import VERSION, Datagram, GossipDecodeError, OtherVersion, decode
+from actors.messages import DatagramReceived, NodeWarned
+from actors.ports import Ports
+
+_MAX_WARNED: Final = 256
+_FAR_AHEAD_MS: Final = 70 * 365 * 24 * 3600 * 1000
+
+
+class Gate:
+    """dropped: how many datagrams were not let in."""
+
+    def __init__(self, config: NodeConfig, ports: Ports, actor_name: str) -> None:
+        self.dropped = 0
+        self._node_id = config.node_id
+        self._cluster = config.cluster
+        self._clock = ports.clock
+        self._observer = ports.observer
+        self._actor_name = actor_name
+        self._warned: set[tuple[str, str]] = set()
+
+    def open(self, received: DatagramReceived, table: MemberTable) -> Datagram | None:
+        """What is in a datagram, if it is meant for this node at all."""
+        source = received.source_addr
+        try:
+            opened = decode(received.payload)
+        except GossipDecodeError as error:
+            self._drop("damaged", source, f"{source} sent what is not gossip, or damaged: {error}")
+            return None
+        if isinstance(opened, OtherVersion):
+            name = next((m.node_id for m in table.everybody() if m.gossip_addr == source), "a node")
+            self._drop(
+                "version", source, f"{name} at {source} speaks gossip version {opened.version}, this node {VERSION}"
+            )
+            return None
+        if opened.cluster != self._cluster:
+            self._drop(
+                "cluster",
+                source,
+                f"{opened.sender.node_id} at {source} belongs to cluster {opened.cluster!r}, this node to "
+                f"{self._cluster!r}: what it sends is dropped",
+            )
+            return None
+        # Incarnations are start times. Without a bound that moves with time, one forged datagram
+        # could put a node's own beyond what it can ever refute; 70 years leave a clock that
+        # stands at 1970 in the cluster.
+        bound = max(0, self._clock.wall_ms()) + _FAR_AHEAD_MS
+        if max(member.incarnation for member in (opened.sender, *opened.updates)) > bound:
+            self._drop("future", source, f"{source} sent gossip from the far future: it is dropped")
+            return None
+        return opened
+
+    def warn_of_full_table(self) -> None:
+        self._warn_once("full", "", "gossip speaks of more members than this node will remember; the rest is ignored")
+
+    def _drop(self, why: str, source: str, text: str) -> None:
+        self.dropped += 1
+        self._warn_once(why, source, text)
+
+    def _warn_once(self, why: str, source: str, text: str) -> None:
+        """Once per source, and of a bounded number: neither memory nor log is a stranger's to fill."""
+        if (why, source) in self._warned or len(self._warned) > _MAX_WARNED:
+            return
+        self._warned.add((why, source))
+        if len(self._warned) > _MAX_WARNED:
+            text += "; many others did the like, from here on it is only counted"
+        self._observer.tell(NodeWarned(self._node_id, self._actor_name, text))

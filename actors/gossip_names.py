@@ -1,0 +1,120 @@
+"""Two nodes, one name: find out who is really there before anybody gives way.
+
+A node of a known, present name shows up at another address. Either it moved, or somebody else
+took its name by mistake. The difference is whether the old address still answers under that
+name, so it is asked, directly and through others, before a table changes or a node is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Final
+
+from actors.gossip import MemberTable, is_elder
+from actors.gossip_codec import Datagram, Reject
+from actors.gossip_probes import ask_others, ping
+from actors.gossip_voice import Voice
+from actors.messages import Member
+from storage.types import NodeId
+
+ATTEMPTS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Somebody who says, or of whom it is said, that the name is theirs.
+
+    source_addr: where the claimant itself spoke from with `sequence`; "" for a rumour.
+    joining: it asked to be let in, so nobody knows it under that name yet.
+    """
+
+    member: Member
+    source_addr: str = ""
+    sequence: int = 0
+    joining: bool = False
+
+
+@dataclass(slots=True)
+class NameCheck:
+    """held: who has the name so far and is being asked. claim: who else wants it."""
+
+    held: Member
+    claim: Claim
+    attempts: int = 0
+    sequences: list[int] = field(default_factory=list)
+
+
+class NameGuard:
+    """The open checks, one a name."""
+
+    def __init__(self, voice: Voice, rng: Random, table: MemberTable, helpers: int) -> None:
+        self._voice = voice
+        self._rng = rng
+        self._table = table
+        self._helpers = helpers
+        self._checks: dict[NodeId, NameCheck] = {}
+
+    def open(self, held: Member, claim: Claim) -> bool:
+        """Begin to ask the holder, unless that is under way; whether it began."""
+        name = held.node_id
+        under_way = self._checks.get(name)
+        if under_way is not None:
+            if claim.source_addr and claim.member.gossip_addr == under_way.claim.member.gossip_addr:
+                under_way.claim = replace(claim, joining=claim.joining or under_way.claim.joining)
+            return False
+        self._checks[name] = NameCheck(held, claim)
+        self.ask(name, attempt=1)
+        return True
+
+    def is_open(self, name: NodeId, attempt: int) -> bool:
+        """Whether a check of that name waits for that attempt."""
+        check = self._checks.get(name)
+        return check is not None and attempt == check.attempts + 1
+
+    def ask(self, name: NodeId, attempt: int) -> NameCheck | None:
+        """Ask once more; after the last attempt the check, closed: nobody answered."""
+        check = self._checks[name]
+        if attempt > ATTEMPTS:
+            return self._checks.pop(name)
+        check.attempts = attempt
+        check.sequences.append(ping(self._voice, check.held))
+        if attempt > 1:
+            check.sequences += ask_others(self._voice, self._rng, self._table, check.held, self._helpers)
+        return None
+
+    def answered(self, answers: int, answerer: Member) -> NameCheck | None:
+        """An Ack came: the check that it settles, closed, if it comes from the holder or a relay.
+
+        A claimant that answers at the holder's old address, say under a host name for the same
+        machine, is no proof that the holder lives.
+        """
+        for name, check in list(self._checks.items()):
+            if answers not in check.sequences:
+                continue
+            if answerer.node_id == name and answerer.gossip_addr != check.held.gossip_addr:
+                return None
+            return self._checks.pop(name)
+        return None
+
+    def settle(self, check: NameCheck, answer: Datagram, *, self_is_established: bool) -> bool:
+        """The holder of a contested name lives: refuse the newcomer, whoever of the two that is.
+
+        Whether it is this very node that has to give way. A node that is only joining is the
+        newcomer; of two that are established, as after a partition, it is the younger.
+        """
+        directly = answer.sender.node_id == check.held.node_id
+        holder = answer.sender if directly else check.held
+        claim = check.claim
+        if holder.node_id == self._table.me.node_id:
+            if not self_is_established or not is_elder(self._table.me, holder):
+                return True
+            if directly:
+                self._voice.send(holder.gossip_addr, Reject(answer.sequence, self._table.me.gossip_addr))
+        elif not claim.source_addr:
+            pass  # a rumour; should there be a node behind it, it will speak for itself
+        elif claim.joining or is_elder(holder, claim.member):
+            self._voice.send(claim.source_addr, Reject(claim.sequence, holder.gossip_addr))
+        elif directly:
+            self._voice.send(holder.gossip_addr, Reject(answer.sequence, claim.member.gossip_addr))
+        return False

@@ -1,0 +1,115 @@
+"""Failure detection: ping one member at a time, ask others before believing in silence.
+
+SWIM section 3.1. A second ping of our own goes out with the indirect ones, so that a single
+lost datagram in a cluster of two is not yet a suspicion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from actors.gossip import MemberTable, pick
+from actors.gossip_codec import Ack, Ping, PingRequest
+from actors.gossip_voice import Voice
+from actors.messages import Member, MemberState
+from storage.types import NodeId
+
+_MAX_RELAYS: Final = 512
+
+
+def ping(voice: Voice, target: Member) -> int:
+    """Ping a member; if it is under suspicion it is told so. The ping's sequence."""
+    return voice.send(target.gossip_addr, Ping(target.node_id), first=news_for(target))
+
+
+def news_for(target: Member) -> Member | None:
+    """What a member must be told about itself, so that it can refute it."""
+    return target if target.state is not MemberState.ALIVE else None
+
+
+def ask_others(voice: Voice, rng: Random, table: MemberTable, target: Member, count: int) -> list[int]:
+    """Have up to `count` other members ping the target; the sequences of the requests."""
+    others = [member for member in table.present() if member.node_id != target.node_id]
+    request = PingRequest(target.node_id, target.gossip_addr)
+    return [voice.send(other.gossip_addr, request) for other in pick(rng, others, count)]
+
+
+@dataclass(slots=True)
+class _Probe:
+    target_id: NodeId
+    sequences: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relay:
+    asker_addr: str
+    asker_sequence: int
+    target_id: NodeId
+    target_addr: str
+
+
+class Prober:
+    """The open probes of this node, each named by the sequence of its first ping, and what it relays."""
+
+    def __init__(self, voice: Voice, rng: Random, table: MemberTable, helpers: int) -> None:
+        self._voice = voice
+        self._rng = rng
+        self._table = table
+        self._helpers = helpers
+        self._probes: dict[int, _Probe] = {}
+        self._relays: dict[int, _Relay] = {}
+
+    def begin(self, target: Member) -> int:
+        """Ping the target; the probe's name."""
+        sequence = ping(self._voice, target)
+        self._probes[sequence] = _Probe(target.node_id, [sequence])
+        return sequence
+
+    def widen(self, name: int) -> None:
+        """No answer yet: ping again and ask others to, unless the probe is over."""
+        probe = self._probes.get(name)
+        target = self._table.get(probe.target_id) if probe else None
+        if probe is None or target is None:
+            return
+        probe.sequences.append(ping(self._voice, target))
+        probe.sequences += ask_others(self._voice, self._rng, self._table, target, self._helpers)
+
+    def conclude(self, name: int) -> NodeId | None:
+        """The probe is over: who stayed silent, or None when it was answered or called off."""
+        probe = self._probes.pop(name, None)
+        return probe.target_id if probe else None
+
+    def call_off(self) -> None:
+        """Draw no conclusion from any open probe."""
+        self._probes.clear()
+
+    def answered(self, answers: int) -> None:
+        """An Ack came, from the target itself or by way of a relay."""
+        for name, probe in list(self._probes.items()):
+            if answers in probe.sequences:
+                del self._probes[name]
+
+    def relay(self, request: PingRequest, asker_addr: str, asker_sequence: int) -> None:
+        """Ping for somebody else, if the target is known here at that address.
+
+        Otherwise anybody could have us send datagrams to anywhere.
+        """
+        target = self._table.get(request.target_id)
+        if target is None or target.gossip_addr != request.target_addr:
+            return
+        if len(self._relays) >= _MAX_RELAYS:
+            del self._relays[next(iter(self._relays))]
+        sequence = ping(self._voice, target)
+        self._relays[sequence] = _Relay(asker_addr, asker_sequence, target.node_id, target.gossip_addr)
+
+    def pass_on(self, answers: int, answerer: Member) -> None:
+        """An Ack came: if it answers a ping for somebody else, tell them.
+
+        Only an answer from the very node at the very address counts: the asker may want to know
+        who of two holds a name.
+        """
+        relay = self._relays.pop(answers, None)
+        if relay and (relay.target_id, relay.target_addr) == (answerer.node_id, answerer.gossip_addr):
+            self._voice.send(relay.asker_addr, Ack(relay.asker_sequence))

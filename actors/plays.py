@@ -1,0 +1,159 @@
+"""Plays: scripts in plain text that run whole nodes in virtual time and print what passed between them.
+
+A play is a run of scenes. A scene is some lines of commands, a line of dashes, and what they
+printed:
+
+    produce n1 foo
+    ----
+    n1 acknowledged offset 0
+
+Lines that begin with # are comments. `run` gives the play with its output as it is now, so a
+golden test compares the two, and whoever changes a golden has read the difference.
+
+    start NAME… [key=value…]   start nodes: election, cycle, max_hops
+    show [KIND…]               print messages of these kinds from here on (none: nothing)
+    wait SECONDS               let virtual time pass
+    produce NAME VALUE         one record, and who acknowledged what
+    consume NAME OFFSET        one read, and what came back
+    log NAME                   every record that a reader of NAME gets, with its path
+    pulls                      the pull graph: who pulls from whom, and the lag
+    stop NAME / kill NAME / restart NAME
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from actors.actor import Told
+from actors.config import Cycle, ElectionChoice
+from actors.messages import (
+    BatchesRead,
+    Member,
+    Produced,
+    ReplicatorStatus,
+    ReportStatus,
+    RequestRefused,
+    StatusReported,
+)
+from actors.testkit import Probe
+from actors.virtual_cluster import VirtualCluster
+from storage.types import Position
+
+PARSERS: dict[str, Any] = {"election": ElectionChoice.parse, "cycle": Cycle, "max_hops": int}
+
+
+def run_play(text: str) -> str:
+    """The play with what its commands print now. Raises ValueError for what is no command."""
+    stage = _Stage()
+    scenes = []
+    try:
+        for scene in re.split(r"\n{2,}", text.strip()):
+            commands = scene.split("\n----")[0].rstrip()
+            for line in commands.splitlines():
+                if line and not line.startswith("#"):
+                    stage.run(line)
+            printed = stage.take()
+            scenes.append(commands + (f"\n----\n{printed}" if stage.has_command(commands) else ""))
+    finally:
+        stage.cluster.close()
+    return "\n\n".join(scenes) + "\n"
+
+
+class _Stage:
+    def __init__(self) -> None:
+        self.cluster = VirtualCluster(tap=self._see)
+        self._shown: frozenset[str] = frozenset()
+        self._printed: list[str] = []
+
+    @staticmethod
+    def has_command(commands: str) -> bool:
+        return any(line and not line.startswith("#") for line in commands.splitlines())
+
+    def take(self) -> str:
+        printed, self._printed = self._printed, []
+        return "\n".join(printed) or "(nothing)"
+
+    def _print(self, line: str) -> None:
+        self._printed.append(line)
+
+    def _see(self, told: Told) -> None:
+        kind = type(told.message).__name__
+        if kind in self._shown:
+            self._print(f"{told.sender or 'outside':>14} -> {told.receiver:<14} {kind}{_tell_fields(told.message)}")
+
+    def run(self, line: str) -> None:
+        command, *words = line.split()
+        options = dict(word.split("=", 1) for word in words if "=" in word)
+        names = [word for word in words if "=" not in word]
+        run = getattr(self, f"_{command}", None)
+        if run is None:
+            raise ValueError(f"a play has no command {command!r}")
+        run(*names, **options)
+
+    def _show(self, *kinds: str) -> None:
+        self._shown = frozenset(kinds)
+
+    def _start(self, *names: str, **options: str) -> None:
+        config = {key: PARSERS[key](value) for key, value in options.items()}
+        for name in names:
+            self.cluster.start(name, **config)
+
+    def _restart(self, name: str) -> None:
+        self.cluster.start(name)
+
+    def _stop(self, name: str) -> None:
+        self.cluster.stop(name)
+
+    def _kill(self, name: str) -> None:
+        self.cluster.kill(name)
+
+    def _wait(self, seconds: str) -> None:
+        self.cluster.runtime.run_for(float(seconds))
+
+    def _produce(self, name: str, value: str) -> None:
+        match self.cluster.produce(name, value.encode()):
+            case Produced(base_offset=offset):
+                self._print(f"{name} acknowledged offset {offset}")
+            case RequestRefused(detail=detail):
+                self._print(f"{name} refused: {detail}")
+
+    def _consume(self, name: str, offset: str) -> None:
+        match self.cluster.consume(name, int(offset)):
+            case BatchesRead():
+                batch = next(batch for batch in self.cluster.batches(name) if batch.end_offset > int(offset))
+                self._print(f"{name} has {batch.payload.decode()} at offset {offset}")
+            case refused:
+                self._print(f"{name} refused: {refused.detail}")
+
+    def _log(self, name: str) -> None:
+        for batch in self.cluster.batches(name):
+            self._print(f"{name} {batch.base_offset} {batch.payload.decode()} {'>'.join(batch.path)}")
+
+    def _pulls(self) -> None:
+        for name in sorted(self.cluster.nodes):
+            probe = Probe()
+            answer = self.cluster.tell_and_wait(self.cluster.nodes[name].replicator, ReportStatus(1, probe), probe)
+            assert isinstance(answer, StatusReported)
+            assert isinstance(answer.status, ReplicatorStatus)
+            for pull in answer.status.pulls:
+                self._print(f"{name} <- {pull.source_id} lag {pull.lag}")
+            self._print(f"{name} committed {answer.status.committed.offset}, cycles {answer.status.cycles_seen}")
+
+
+def _tell_fields(message: Any) -> str:
+    """The fields a reader of a play wants to see; mailboxes, sizes and identities are left out."""
+    parts: list[str] = []
+    for field in fields(message):
+        value = getattr(message, field.name)
+        match value:
+            case Member():
+                parts.append(value.node_id)
+            case Position():
+                parts.append(f"{field.name} {value.index}/{value.offset}")
+            case tuple() if value and all(isinstance(item, tuple) for item in value):
+                parts.append(f"{field.name} " + " ".join(">".join(map(str, item)) for item in value))
+            case str() | int() if field.name not in ("request_id", "source_epoch", "log_epoch", "max_bytes"):
+                parts.append(f"{field.name} {value}")
+    return (" " + ", ".join(parts)) if parts else ""

@@ -1,0 +1,234 @@
+"""Gossip over UDP: the Datagrams port on an asyncio loop.
+
+Sending is allowed from any thread. Host names are resolved here, off the actor's thread, and
+kept for a while; an address may so come to mean another machine, as container names do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, cast
+
+from actors.messages import DatagramReceived, Mailbox
+
+SocketAddr: TypeAlias = tuple[Any, ...]
+
+_RESOLVED_FOR_S: Final = 10.0
+_RETRY_UNRESOLVED_S: Final = 1.0
+_MAX_NAMES: Final = 1024
+_MAX_WAITING_FOR_NAME: Final = 16
+_MAX_WRITE_BUFFER_BYTES: Final = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Name:
+    """A host name: what it resolved to (None: not yet, or it failed), until when, and who waits."""
+
+    socket_addr: SocketAddr | None = None
+    until_s: float = 0.0
+    resolving: bool = False
+    waiting: list[bytes] = field(default_factory=list)
+
+
+def split_addr(addr: str) -> tuple[str, int]:
+    """HOST:PORT or [IPV6]:PORT apart. Raises ValueError."""
+    host, colon, port = addr.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{addr!r} is not HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def join_addr(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class UdpDatagrams(asyncio.DatagramProtocol):
+    """Made by `bind`, on the loop that then serves it. What arrives before `deliver_to` is dropped.
+
+    dropped: datagrams received and not delivered since too many waited; unsent: datagrams not
+    sent since too many waited or the name did not resolve. Both are as good as loss.
+    """
+
+    def __init__(self, max_waiting: int) -> None:
+        self.bound_addr = ""
+        self.dropped = 0
+        self.unsent = 0
+        self._max_waiting = max_waiting
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._transport: asyncio.DatagramTransport | None = None
+        self._family: socket.AddressFamily = socket.AF_INET
+        self._mailbox: Mailbox[DatagramReceived] | None = None
+        self._waiting: Callable[[], int] = lambda: 0
+        self._names: dict[str, _Name] = {}
+        self._resolvers: set[asyncio.Task[None]] = set()
+        self._handed_over = 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    async def bind(cls, addr: str, *, max_waiting: int = 1024) -> UdpDatagrams:
+        """Open the port. addr: HOST:PORT, port 0 for any that is free.
+
+        Raises OSError, its text for a person, when the address is in use or not this machine's.
+        """
+        loop = asyncio.get_running_loop()
+        host, port = split_addr(addr)
+        try:
+            # A name means its IPv4 address where it has one, so that all nodes choose alike.
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            family, _, _, _, socket_addr = min(found, key=lambda info: info[0] != socket.AF_INET)
+            # No SO_REUSEPORT: a second node on the port must fail, not share the datagrams.
+            _, datagrams = await loop.create_datagram_endpoint(
+                lambda: cls(max_waiting), local_addr=(str(socket_addr[0]), port), family=family
+            )
+        except OSError as error:
+            raise _explain(addr, error) from error
+        return datagrams
+
+    def deliver_to(self, mailbox: Mailbox[DatagramReceived], waiting: Callable[[], int] | None = None) -> None:
+        """Tell what arrives to that mailbox.
+
+        waiting: how many messages wait in the mailbox (`ref.actor_inbox.qsize` of a Pykka ref),
+        so that a flood of datagrams is dropped here and does not fill the memory.
+        """
+        if waiting is not None:
+            self._waiting = waiting
+        self._mailbox = mailbox
+
+    def send(self, addr: str, payload: bytes) -> None:
+        """Send and forget, from any thread."""
+        if threading.get_ident() == self._loop_thread:
+            self._send(addr, payload)
+            return
+        with self._lock:
+            if self._handed_over >= self._max_waiting:
+                self.unsent += 1
+                return
+            self._handed_over += 1
+        try:
+            self._loop.call_soon_threadsafe(self._send_handed_over, addr, payload)
+        except RuntimeError:
+            # The loop is closed: the node is stopping, and a lost datagram is no error.
+            self.unsent += 1
+
+    def close(self) -> None:
+        """Stop receiving and sending, on the loop's thread."""
+        for task in self._resolvers:
+            task.cancel()
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    # ---------------------------------------------------------------- asyncio.DatagramProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Python 3.11's own datagram transport does not derive from the class that describes it.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+        self._family = transport.get_extra_info("socket").family
+        host, port = transport.get_extra_info("sockname")[:2]
+        self.bound_addr = join_addr(host, port)
+
+    def datagram_received(self, data: bytes, addr: SocketAddr) -> None:
+        if self._mailbox is None or self._waiting() >= self._max_waiting:
+            self.dropped += 1
+            return
+        self._mailbox.tell(DatagramReceived(join_addr(addr[0], addr[1]), data))
+
+    def error_received(self, exc: Exception) -> None:  # noqa: ARG002  # a datagram was lost, as datagrams are
+        return
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # nothing hangs on it
+        self._transport = None
+
+    # ---------------------------------------------------------------- on the loop's thread
+
+    def _send_handed_over(self, addr: str, payload: bytes) -> None:
+        with self._lock:
+            self._handed_over -= 1
+        self._send(addr, payload)
+
+    def _send(self, addr: str, payload: bytes) -> None:
+        now_s = self._loop.time()
+        name = self._names.get(addr)
+        if name is None:
+            try:
+                name = self._know(addr)
+            except ValueError:
+                self.unsent += 1
+                return
+        if now_s >= name.until_s and not name.resolving:
+            name.resolving = True
+            task = self._loop.create_task(self._resolve(addr, name))
+            self._resolvers.add(task)
+            task.add_done_callback(self._resolvers.discard)
+        if name.socket_addr is not None:
+            self._put(name.socket_addr, payload)
+        elif name.resolving and len(name.waiting) < _MAX_WAITING_FOR_NAME:
+            name.waiting.append(payload)
+        else:
+            self.unsent += 1
+
+    def _know(self, addr: str) -> _Name:
+        """Begin to remember an address. An IP address of our family needs no resolver, ever."""
+        host, port = split_addr(addr)
+        if len(self._names) >= _MAX_NAMES:
+            del self._names[next(iter(self._names))]
+        ours = _ip_family(host) == self._family and "%" not in host
+        name = _Name((host, port), float("inf")) if ours else _Name()
+        self._names[addr] = name
+        return name
+
+    async def _resolve(self, addr: str, name: _Name) -> None:
+        host, port = split_addr(addr)
+        try:
+            found = await self._loop.getaddrinfo(host, port, family=self._family, type=socket.SOCK_DGRAM)
+            name.socket_addr = found[0][4]
+            name.until_s = self._loop.time() + _RESOLVED_FOR_S
+        except (OSError, UnicodeError):
+            # What it meant before is a better guess than nothing.
+            name.until_s = self._loop.time() + _RETRY_UNRESOLVED_S
+        name.resolving = False
+        waiting, name.waiting = name.waiting, []
+        for payload in waiting:
+            if name.socket_addr is None:
+                self.unsent += 1
+            else:
+                self._put(name.socket_addr, payload)
+
+    def _put(self, socket_addr: SocketAddr, payload: bytes) -> None:
+        if self._transport is None or _unwritten_bytes(self._transport) > _MAX_WRITE_BUFFER_BYTES:
+            self.unsent += 1
+            return
+        self._transport.sendto(payload, socket_addr)
+
+
+def _unwritten_bytes(transport: asyncio.DatagramTransport) -> int:
+    """What waits in the transport for the kernel. asyncio's transports tell, their base class does not."""
+    tell = getattr(transport, "get_write_buffer_size", None)
+    return int(tell()) if tell is not None else 0
+
+
+def _ip_family(host: str) -> socket.AddressFamily | None:
+    """Of an IP address; None for a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return socket.AF_INET if isinstance(address, ipaddress.IPv4Address) else socket.AF_INET6
+
+
+def _explain(addr: str, error: OSError) -> OSError:
+    if error.errno == errno.EADDRINUSE:
+        return OSError(error.errno, f"the gossip address {addr} (UDP) is in use by another process")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return OSError(error.errno, f"the gossip address {addr} is not an address of this machine")
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    return OSError(error.errno, f"cannot listen for gossip on {addr}: {error.strerror or reason}")

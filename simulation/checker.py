@@ -1,0 +1,48 @@
+"""What a checker is: one small class over the stream of events, with a claim that it watches."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from actors.config import NodeConfig
+from actors.node import Node
+from simulation.events import Event
+from storage.types import NodeId
+
+
+class Violation(AssertionError):
+    """A claim did not hold. claim: the checker's name; detail: what was seen instead."""
+
+    def __init__(self, claim: str, detail: str, time_s: float) -> None:
+        super().__init__(f"{claim}: {detail} (at {time_s:.6f} virtual seconds)")
+        self.claim = claim
+        self.detail = detail
+        self.time_s = time_s
+
+
+class World(Protocol):
+    """What a checker may look at besides the events. Nothing here changes the run."""
+
+    @property
+    def configs(self) -> dict[NodeId, NodeConfig]:
+        """Every node that was ever started, with its present configuration; in the order of starting."""
+
+    @property
+    def running(self) -> dict[NodeId, Node]:
+        """The nodes that run now."""
+
+    def durable(self, node_id: NodeId) -> dict[str, bytes]:
+        """What the node's disk would hold after a power cut that keeps nothing unsynced, by path."""
+
+
+class Checker(Protocol):
+    """name: short, as in reports and on the command line. statement: the claim as a sentence."""
+
+    name: ClassVar[str]
+    statement: ClassVar[str]
+
+    def see(self, event: Event, world: World) -> None:
+        """Called for every event, in order. Raises Violation."""
+
+    def finish(self, world: World) -> None:
+        """Called once at the end of the settled phase. Raises Violation."""

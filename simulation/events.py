@@ -1,0 +1,293 @@
+"""Everything that happens in a simulated cluster, as one stream of events.
+
+Checkers, the trace hash and reports are functions of this stream. Events are frozen; `time_s` is
+virtual time since the simulation began. Paths are those of the node's own disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from actors.config import NodeConfig
+from actors.messages import NodeEvent
+from storage.types import NodeId, Offset
+
+# ---------------------------------------------------------------- messages between actors
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTold:
+    """An actor (or "" for ports, timers and clients) told a mailbox something. Names are "n1.store"."""
+
+    time_s: float
+    sender: str
+    receiver: str
+    message: object
+
+
+@dataclass(frozen=True, slots=True)
+class MessageHandled:
+    """An actor has handled a message to its end; its state is consistent now."""
+
+    time_s: float
+    receiver: str
+    message: object
+
+
+# ---------------------------------------------------------------- nodes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted:
+    time_s: float
+    node_id: NodeId
+    config: NodeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStopped:
+    """An orderly stop."""
+
+    time_s: float
+    node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCrashed:
+    """The process ended where it stood. power_lost: what was not synced may be gone, too."""
+
+    time_s: float
+    node_id: NodeId
+    power_lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodePaused:
+    time_s: float
+    node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResumed:
+    time_s: float
+    node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSaid:
+    """What a node told its owner: ready, failed, members, pulls, cycles, leaders."""
+
+    time_s: float
+    node_id: NodeId
+    event: NodeEvent
+
+
+# ---------------------------------------------------------------- network
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSent:
+    """packet_id: unique in a run; a duplicate or a late replay is delivered under the same one."""
+
+    time_s: float
+    packet_id: int
+    source: NodeId
+    target: NodeId
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class PacketDelivered:
+    time_s: float
+    packet_id: int
+    source: NodeId
+    target: NodeId
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class PacketLost:
+    """reason: loss, partition, clogged, down, or reply lost."""
+
+    time_s: float
+    packet_id: int
+    source: NodeId
+    target: NodeId
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMade:
+    """blocked: the directed links that carry nothing from now on. shape: halves, isolate, one-way, ring."""
+
+    time_s: float
+    shape: str
+    blocked: tuple[tuple[NodeId, NodeId], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionHealed:
+    time_s: float
+
+
+# ---------------------------------------------------------------- disks
+
+
+@dataclass(frozen=True, slots=True)
+class FileAppended:
+    """What has reached the page cache; a write that failed half way has appended its prefix."""
+
+    time_s: float
+    node_id: NodeId
+    path: str
+    position: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileSynced:
+    """size: all below it is durable, unless the disk lied (then the fault was injected before)."""
+
+    time_s: float
+    node_id: NodeId
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileTruncated:
+    time_s: float
+    node_id: NodeId
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileReplaced:
+    time_s: float
+    node_id: NodeId
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileRemoved:
+    time_s: float
+    node_id: NodeId
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class FaultInjected:
+    """A fault of `kind` (see simulation.faults) has actually fired. where: a node, or "n1>n2" for a link."""
+
+    time_s: float
+    kind: str
+    where: str
+    detail: str = ""
+
+
+# ---------------------------------------------------------------- clients
+
+
+class OperationKind(StrEnum):
+    PRODUCE = "produce"
+    CONSUME = "consume"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """value: what a produce appends, unique in the run. offset: what a consume asks for."""
+
+    kind: OperationKind
+    value: bytes = b""
+    offset: Offset = Offset(0)
+    acks: str = "default"
+
+
+class Outcome(StrEnum):
+    """OK. REFUSED: certainly nothing happened. UNKNOWN: it may have happened, now or later."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationResult:
+    """offset: where the record is. value: what was read. end_offset: with an out-of-range read, the end."""
+
+    outcome: Outcome
+    offset: Offset = Offset(0)
+    value: bytes = b""
+    end_offset: Offset | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInvoked:
+    """operation_id: unique in the run. node_id: whom the client asked (each retry is an operation of its own)."""
+
+    time_s: float
+    client: str
+    operation_id: int
+    node_id: NodeId
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class ClientReturned:
+    time_s: float
+    client: str
+    operation_id: int
+    node_id: NodeId
+    operation: Operation
+    result: OperationResult
+
+
+# ---------------------------------------------------------------- the run
+
+
+class Phase(StrEnum):
+    """SAFETY: faults everywhere. LIVENESS: a healthy core must make progress. SETTLED: no faults, no clients."""
+
+    SAFETY = "safety"
+    LIVENESS = "liveness"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseBegan:
+    """core: the nodes that are healthy from now on."""
+
+    time_s: float
+    phase: Phase
+    core: tuple[NodeId, ...] = ()
+
+
+Event = (
+    MessageTold
+    | MessageHandled
+    | NodeStarted
+    | NodeStopped
+    | NodeCrashed
+    | NodePaused
+    | NodeResumed
+    | NodeSaid
+    | PacketSent
+    | PacketDelivered
+    | PacketLost
+    | PartitionMade
+    | PartitionHealed
+    | FileAppended
+    | FileSynced
+    | FileTruncated
+    | FileReplaced
+    | FileRemoved
+    | FaultInjected
+    | ClientInvoked
+    | ClientReturned
+    | PhaseBegan
+)

@@ -1,0 +1,81 @@
+"""The state of the log at one position, kept so that opening does not depend on the log's size.
+
+Two kinds of file hold one: `checkpoint` for some recent position, replaced every few megabytes,
+and beside each segment a `.state` for the position where the segment begins. Neither is ever
+needed: without them more of the log is scanned. But what they claim must be true, since recovery
+takes a log that is shorter than they say for a damaged one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from storage.errors import DamagedFileError
+from storage.files import Files
+from storage.sealed import seal, unseal
+from storage.state import LogState
+from storage.types import Index, NodeId, Offset, Position
+
+CHECKPOINT_NAME: Final = "checkpoint"
+_KIND: Final = "log-checkpoint"
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`state` is that of everything below `position`, all of which was on disk.
+
+    segment: stem of the segment file that holds `position`, at `byte_position`.
+    clean: the log was closed right there; nothing was written since.
+    resetting: the log is to be emptied and to begin at `position`; whoever opens it finishes that.
+    """
+
+    position: Position
+    segment: str
+    byte_position: int
+    state: LogState
+    committed: Position
+    clean: bool = False
+    resetting: bool = False
+
+    def encode(self) -> bytes:
+        return seal(
+            _KIND,
+            _VERSION,
+            {
+                "byte_position": self.byte_position,
+                "clean": self.clean,
+                "committed": _pair(self.committed),
+                "position": _pair(self.position),
+                "resetting": self.resetting,
+                "segment": self.segment,
+                "state": self.state.encode(),
+            },
+        )
+
+
+def load_checkpoint(files: Files, path: str, node_id: NodeId) -> Checkpoint | None:
+    """The checkpoint in that file; None where there is none, or none that can be used."""
+    try:
+        value = unseal(_KIND, _VERSION, files.read_all(path), path)
+        return Checkpoint(
+            position=_position(value["position"]),
+            segment=str(value["segment"]),
+            byte_position=int(value["byte_position"]),
+            state=LogState.decode(node_id, value["state"]),
+            committed=_position(value["committed"]),
+            clean=bool(value["clean"]),
+            resetting=bool(value["resetting"]),
+        )
+    except (FileNotFoundError, DamagedFileError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _pair(position: Position) -> list[int]:
+    return [position.index, position.offset]
+
+
+def _position(pair: Any) -> Position:
+    index, offset = pair
+    return Position(Index(index), Offset(offset))

@@ -1,0 +1,449 @@
+"""The log: batches one behind the other, from `start` to `end`, on disk in segments.
+
+Invariants:
+- Index and offset are contiguous over all segments; terms never fall.
+- Nothing below `synced` is ever cut without `truncate`, `reset` or `retain` having been asked to,
+  and each of these is on disk before it returns and leaves a log after a crash at any point.
+- What a checkpoint, an index block or a frame's `synced` claims to be on disk is on disk.
+- After a failed write or sync nothing more is written: what the page cache holds can no longer
+  be trusted (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+
+Not for several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from storage.batch import (
+    FRAME_BYTES,
+    HEADER_BYTES,
+    Batch,
+    NewBatch,
+    encode_frame,
+    encode_parts,
+    path_of,
+    scan,
+)
+from storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
+from storage.errors import CorruptBatchError, DiscontinuousBatchError, OutOfRangeError, StorageFailedError
+from storage.failures import as_storage_error
+from storage.files import Files
+from storage.handles import SegmentHandles
+from storage.reader import LogReader, Read
+from storage.recovery import Progress, Recovered, finish_reset, recover
+from storage.scan import continues, observe
+from storage.segment import Segment, stem_of
+from storage.state import LogState
+from storage.terms import TermHistory
+from storage.truncation import cut_segments, find_cut
+from storage.types import Index, NodeId, Offset, Position, Term
+from storage.writer import SegmentWriter
+
+_MIB: Final = 1024 * 1024
+# Positions within a segment are 32 bits wide in frames and indexes; a batch may overshoot the roll.
+_MAX_SEGMENT_BYTES: Final = 2048 * _MIB
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Sizes in bytes, times in milliseconds.
+
+    segment_bytes: a segment that would grow beyond this is sealed first. segment_roll_ms: one whose
+    first batch is this much older than the next is, too. retention_bytes: old segments go while
+    this much is left without them. retention_ms: segments go whose batches all are older.
+    """
+
+    segment_bytes: int = 64 * _MIB
+    index_interval_bytes: int = 16 * 1024
+    checkpoint_interval_bytes: int = 8 * _MIB
+    segment_roll_ms: int | None = None
+    retention_bytes: int | None = None
+    retention_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.segment_bytes <= _MAX_SEGMENT_BYTES:
+            raise ValueError(f"segment_bytes must be 1 to {_MAX_SEGMENT_BYTES}, not {self.segment_bytes}")
+
+
+class Placed(NamedTuple):
+    """Where an appended batch stands. end: the position after it."""
+
+    index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    term: Term
+    base_offset: Offset
+    end: Position
+
+
+class Log:
+    """See the module. Made by `Log.open`."""
+
+    def __init__(
+        self, files: Files, directory: str, node_id: NodeId, log_epoch: int, config: LogConfig, recovered: Recovered
+    ) -> None:
+        self.node_id = node_id
+        self.log_epoch = log_epoch
+        self.config = config
+        self._files = files
+        self._directory = directory
+        self._checkpoint_path = f"{directory}/{CHECKPOINT_NAME}"
+        self._failure: StorageFailedError | None = None
+        self._segments: list[Segment] = recovered.segments
+        self._handles = SegmentHandles(files, config.index_interval_bytes)
+        self._reader = LogReader(self._segments, self._handles, config.index_interval_bytes)
+        self._writer = SegmentWriter(files, self._segments, config.segment_bytes, config.index_interval_bytes)
+        self._adopt(recovered)
+
+    @classmethod
+    def open(
+        cls,
+        files: Files,
+        directory: str,
+        node_id: NodeId,
+        log_epoch: int,
+        config: LogConfig = LogConfig(),
+        progress: Progress | None = None,
+    ) -> Log:
+        """Open the log in that directory, recovering it if need be; an empty directory is an empty log.
+
+        progress is told in sentences what recovery cuts, and what takes long.
+        Raises DamagedLogError, StorageFailedError.
+        """
+        try:
+            recovered = recover(files, directory, node_id, config.index_interval_bytes, progress)
+        except OSError as error:
+            raise as_storage_error(error, f"cannot open the log in {directory}") from error
+        return cls(files, directory, node_id, log_epoch, config, recovered)
+
+    def _adopt(self, recovered: Recovered) -> None:
+        self._segments[:] = recovered.segments
+        self._state = recovered.state
+        self._appended_end = self._end = self._synced = recovered.end
+        self._committed = recovered.committed
+        self._size_bytes = sum(segment.size_bytes for segment in self._segments)
+        self._bytes_since_checkpoint = 0
+        checkpoint = recovered.checkpoint
+        self._checkpoint_index = checkpoint.position.index if checkpoint is not None else None
+        # A log that is written to is not closed cleanly: this replaces the checkpoint that says so.
+        self._unclean = self._checkpoint().encode() if checkpoint is not None and checkpoint.clean else None
+        self._writer.start_over()
+
+    # ------------------------------------------------------------ what it is
+
+    @property
+    def start(self) -> Position:
+        return self._segments[0].base
+
+    @property
+    def end(self) -> Position:
+        """After the last batch that is written, synced or not; reads go up to here."""
+        return self._end
+
+    @property
+    def appended_end(self) -> Position:
+        """After the last batch that was appended, written or not."""
+        return self._appended_end
+
+    @property
+    def synced(self) -> Position:
+        """Everything below is on disk."""
+        return self._synced
+
+    @property
+    def terms(self) -> TermHistory:
+        """Of everything appended, and of what retention removed."""
+        return self._state.terms
+
+    @property
+    def committed(self) -> Position:
+        """What was noted last, within what there is."""
+        return min(max(self._committed, self.start), self._end)
+
+    @property
+    def pull_positions(self) -> dict[NodeId, tuple[int, Index]]:
+        """Per source, sorted: the epoch of its log and the next index to pull. Includes what is only appended."""
+        return self._state.pulls.as_dict()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    @property
+    def segment_count(self) -> int:
+        return len(self._segments)
+
+    def has_identity(self, origin: NodeId, epoch: int, sequence: int) -> bool:
+        """Whether a batch of that identity was ever appended, written or not, retained or not."""
+        return self._state.identities.contains(origin, epoch, sequence)
+
+    # ------------------------------------------------------------ appending
+
+    def append_new(self, batch: NewBatch, term: Term, now_ms: int) -> Placed:
+        """What was produced here gets its place and its identity. Raises ValueError if the term falls."""
+        end = self._appended_end
+        return self._append(
+            Batch(
+                index=end.index,
+                term=term,
+                base_offset=end.offset,
+                record_count=batch.record_count,
+                timestamp_ms=now_ms,
+                kind=batch.kind,
+                codec=batch.codec,
+                path=(self.node_id,),
+                origin_epoch=self.log_epoch,
+                origin_sequence=self._state.next_own_sequence(self.log_epoch),
+                payload=batch.payload,
+                producer_id=batch.producer_id,
+                producer_sequence=batch.producer_sequence,
+            )
+        )
+
+    def append_copy(self, batch: Batch, source_epoch: int) -> Placed:
+        """A batch of another log, nobody elected: it gets a place here, and its path one node more.
+
+        Identity and timestamp stay those of the original.
+        """
+        end = self._appended_end
+        return self._append(
+            replace(
+                batch,
+                index=end.index,
+                term=self._state.terms.last_term,
+                base_offset=end.offset,
+                path=(*batch.path, self.node_id),
+                source_epoch=source_epoch,
+                source_index=batch.index,
+            )
+        )
+
+    def append_raw(self, blob: bytes) -> tuple[Position, ...]:
+        """A leader's batches, as they are. The positions after each.
+
+        Raises CorruptBatchError, and DiscontinuousBatchError where they do not continue the log;
+        nothing was appended then.
+        """
+        self._check_usable()
+        position, last_term = self._appended_end, self._state.terms.last_term
+        checked = []
+        for head in scan(blob):
+            problem = continues(head, position, last_term)
+            if problem:
+                raise DiscontinuousBatchError(problem)
+            position, last_term = Position(Index(head.index + 1), head.end_offset), head.term
+            checked.append((head, path_of(blob, head), position))
+        if (checked[-1][0].end if checked else 0) != len(blob):
+            raise CorruptBatchError("the last batch is cut off")
+        for head, path, end in checked:
+            self._roll_if_due(head.size_bytes, head.timestamp_ms)
+            body = blob[head.start + FRAME_BYTES : head.end]
+            parts = (encode_frame(len(body), self._writer.synced_bytes), body)
+            self._writer.gather(parts, head.size_bytes, self._appended_end, head.timestamp_ms)
+            observe(self._state, head, path)
+            self._appended_end = end
+        return tuple(end for _, _, end in checked)
+
+    def _append(self, batch: Batch) -> Placed:
+        self._check_usable()
+        if batch.term < self._state.terms.last_term:
+            raise ValueError(f"term {batch.term} after {self._state.terms.last_term}: terms never fall in a log")
+        at = self._appended_end
+        self._roll_if_due(HEADER_BYTES + len(batch.payload), batch.timestamp_ms)
+        head, payload = encode_parts(batch, self._writer.synced_bytes)
+        self._writer.gather((head, payload), len(head) + len(payload), at, batch.timestamp_ms)
+        self._state.observe(
+            batch.index,
+            batch.term,
+            batch.path,
+            batch.origin_epoch,
+            batch.origin_sequence,
+            batch.source_epoch,
+            batch.source_index,
+        )
+        self._appended_end = end = Position(Index(batch.index + 1), batch.end_offset)
+        return Placed(batch.index, batch.term, batch.base_offset, end)
+
+    def _roll_if_due(self, size_bytes: int, timestamp_ms: int) -> None:
+        is_due = self._writer.must_roll(size_bytes)
+        if not is_due and self.config.segment_roll_ms is not None:
+            began_ms = self._writer.tail_began_ms
+            is_due = began_ms is not None and timestamp_ms - began_ms >= self.config.segment_roll_ms
+        if is_due:
+            self._writer.roll(self._appended_end, self._state, self._committed)
+
+    # ------------------------------------------------------------ writing
+
+    def commit(self, *, sync: bool = True) -> None:
+        """Write everything appended, and with `sync` put it on disk. Raises StorageFailedError."""
+        self._check_usable()
+        if self._writer.is_synced or not (sync or self._writer.has_gathered):
+            return
+        with self._failing("cannot write the log"):
+            if self._unclean is not None:
+                self._files.replace(self._checkpoint_path, self._unclean)
+                self._unclean = None
+            written_bytes = self._writer.write()
+            self._size_bytes += written_bytes
+            self._bytes_since_checkpoint += written_bytes
+            self._end = self._appended_end
+            if self._synced < self._segments[-1].base:
+                # The checkpoint follows every roll, so that a segment that goes missing is missed.
+                self._synced = self._segments[-1].base
+                self._bytes_since_checkpoint = self.config.checkpoint_interval_bytes
+            if sync:
+                self._writer.sync()
+                self._synced = self._end
+                if self._bytes_since_checkpoint >= self.config.checkpoint_interval_bytes:
+                    self._save_checkpoint()
+
+    def write(self) -> None:
+        """Everything appended can be read when this returns, and survives the process."""
+        self.commit(sync=False)
+
+    def sync(self) -> None:
+        """Everything appended is on disk when this returns."""
+        self.commit(sync=True)
+
+    def _checkpoint(self, *, clean: bool = False) -> Checkpoint:
+        """Of everything there is, which must be synced."""
+        active = self._segments[-1]
+        return Checkpoint(self._end, active.stem, active.size_bytes, self._state, self.committed, clean=clean)
+
+    def _save_checkpoint(self, *, clean: bool = False) -> None:
+        assert self._writer.is_synced, "a checkpoint claims nothing that is not on disk"
+        self._segments[-1].save_index(self._files)
+        self._files.replace(self._checkpoint_path, self._checkpoint(clean=clean).encode())
+        self._checkpoint_index = self._end.index
+        self._bytes_since_checkpoint = 0
+        self._unclean = None
+
+    # ------------------------------------------------------------ reading
+
+    def read_from_index(self, index: Index, max_bytes: int, until: Index) -> Read:
+        """Whole batches from the entry at `index` on, none at or above `until`.
+
+        At least one, however large; more while they fit into max_bytes. Fewer may come than would
+        fit: a read ends with its segment.
+        Raises OutOfRangeError below `start` and from `until` or `end` on; DamagedLogError.
+        """
+        return self._reader.read_from_index(index, max_bytes, until, self._end)
+
+    def read_from_offset(self, offset: Offset, max_bytes: int, until: Index, data_only: bool = False) -> Read:
+        """The same from the batch that holds `offset`, which may begin below it.
+
+        data_only leaves control batches out.
+        """
+        return self._reader.read_from_offset(offset, max_bytes, until, self._end, data_only)
+
+    # ------------------------------------------------------------ removing
+
+    def truncate(self, index: Index) -> None:
+        """Drop every entry at `index` and above, on disk before this returns.
+
+        A crash on the way leaves the log cut here or further up, never with a hole.
+        Raises OutOfRangeError below `start`.
+        """
+        self.commit(sync=True)
+        if index >= self._end.index:
+            return
+        if index < self.start.index:
+            raise OutOfRangeError(index, self.start.index, self._end.index, "index")
+        sequence_floor = self._state.next_own_sequence(self.log_epoch)
+        with self._failing("cannot truncate the log"):
+            checkpoint = load_checkpoint(self._files, self._checkpoint_path, self.node_id)
+            cut = find_cut(self._files, self._segments, self.node_id, checkpoint, index)
+            cut.state.sequence_floor = sequence_floor
+            committed = min(self._committed, cut.position)
+            lowered = Checkpoint(cut.position, cut.segment.stem, cut.byte_position, cut.state, committed)
+            self._reader.forget()
+            self._files.replace(self._checkpoint_path, lowered.encode())
+            cut_segments(self._files, self._segments, cut, self.config.index_interval_bytes)
+            self._adopt(Recovered(self._segments, cut.state, cut.position, committed, lowered))
+
+    def reset(self, start: Position) -> None:
+        """Drop everything and begin again at `start`, on disk before this returns.
+
+        A crash on the way leaves the old log or the new one: the checkpoint decides. Identities are
+        forgotten with the entries that carried them; own sequences go on.
+        """
+        self._check_usable()
+        state = LogState(self.node_id, sequence_floor=self._state.next_own_sequence(self.log_epoch))
+        intent = Checkpoint(start, stem_of(start), 0, state, start, resetting=True)
+        with self._failing("cannot reset the log"):
+            self._reader.forget()
+            self._files.replace(self._checkpoint_path, intent.encode())
+            self._segments[-1].close()
+            self._adopt(finish_reset(self._files, self._directory, intent, self.config.index_interval_bytes))
+
+    def retain(self, now_ms: int) -> bool:
+        """Remove old segments as configured, never the active one. Whether any went.
+
+        `terms` and identities keep what the removed segments taught.
+        """
+        self._check_usable()
+        expired = self._expired(now_ms)
+        if not expired:
+            return False
+        with self._failing("cannot remove old segments"):
+            if self._checkpoint_index is None or self._checkpoint_index < self._segments[len(expired)].base.index:
+                self.commit(sync=True)
+                self._save_checkpoint()
+            self._reader.forget()
+            # Oldest first, each removal on disk before the next: no crash leaves a hole.
+            for segment in expired:
+                segment.remove(self._files)
+                del self._segments[0]
+                self._size_bytes -= segment.size_bytes
+        return True
+
+    def _expired(self, now_ms: int) -> list[Segment]:
+        expired = []
+        left_bytes = self._size_bytes
+        for segment in self._segments[:-1]:
+            left_bytes -= segment.size_bytes
+            is_surplus = self.config.retention_bytes is not None and left_bytes >= self.config.retention_bytes
+            if not is_surplus and not self._is_too_old(segment, now_ms):
+                break
+            expired.append(segment)
+        return expired
+
+    def _is_too_old(self, segment: Segment, now_ms: int) -> bool:
+        retention_ms = self.config.retention_ms
+        return retention_ms is not None and self._handles.index(segment).max_timestamp_ms < now_ms - retention_ms
+
+    # ------------------------------------------------------------ notes and the end
+
+    def note_committed(self, position: Position) -> None:
+        """A lower bound of what is committed; kept with the next checkpoint."""
+        self._committed = max(self._committed, position)
+
+    def note_pull_position(self, source: NodeId, epoch: int, next_index: Index) -> None:
+        """A pull moved on although nothing was appended; kept with the next checkpoint."""
+        self._state.pulls.note(source, epoch, next_index)
+
+    def close(self) -> None:
+        """Put everything on disk and let go of the files. After a failure only the latter."""
+        try:
+            if self._failure is None:
+                self.commit(sync=True)
+                with self._failing("cannot close the log"):
+                    self._save_checkpoint(clean=True)
+        finally:
+            self._reader.forget()
+            self._segments[-1].close()
+            self._failure = self._failure or StorageFailedError("the log is closed")
+
+    def _check_usable(self) -> None:
+        if self._failure is not None:
+            raise type(self._failure)(f"the log takes nothing more: {self._failure}")
+
+    @contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._failure = as_storage_error(error, f"{what} in {self._directory}")
+            raise self._failure from error

@@ -1,0 +1,219 @@
+"""The Files port in memory, for tests: with faults to order and crashes to come back from.
+
+Three things can be asked of it beyond the port:
+
+- `fail(operation, error_number, nth=…, after_bytes=…)`: the nth such operation from now raises
+  that OSError, an append after having written a part.
+- `cut_power_after(steps)`: every byte written and every other change is one step; when the steps
+  are used up, PowerCutError is raised in the middle of whatever was going on, and ever after.
+- `after_crash(keep_unsynced=…)`: what a process that starts again finds: all that was written
+  (the process was killed) or only what was synced (the machine lost power).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from storage.disk import TEMPORARY_SUFFIX
+from storage.errors import DirectoryLockedError
+
+Operation = Literal["append", "sync", "truncate", "create", "remove", "rename", "sync_directory"]
+
+
+class PowerCutError(Exception):
+    """The machine is off. Not an OSError: nothing may handle it."""
+
+
+@dataclass(slots=True)
+class _Inode:
+    content: bytearray = field(default_factory=bytearray)
+    durable: bytes = b""
+    locked: bool = False
+
+
+@dataclass(slots=True)
+class _Fault:
+    operation: Operation
+    error_number: int
+    countdown: int
+    after_bytes: int
+
+
+class _Machine:
+    """What can go wrong below the files: ordered faults, and the power."""
+
+    def __init__(self) -> None:
+        self.faults: list[_Fault] = []
+        self.steps_left: int | None = None
+        self.steps = 0
+
+    def spend(self, steps: int) -> int:
+        """How many of the steps there is power for."""
+        if self.steps_left is None:
+            self.steps += steps
+            return steps
+        allowed = min(steps, self.steps_left)
+        self.steps_left -= allowed
+        self.steps += allowed
+        return allowed
+
+    def due(self, operation: Operation) -> _Fault | None:
+        for fault in self.faults:
+            if fault.operation == operation:
+                fault.countdown -= 1
+        due = next((fault for fault in self.faults if fault.countdown == 0), None)
+        if due is not None:
+            self.faults.remove(due)
+        return due
+
+    def step(self, operation: Operation) -> None:
+        fault = self.due(operation)
+        if fault is not None:
+            raise OSError(fault.error_number, os.strerror(fault.error_number))
+        if self.spend(1) == 0:
+            raise PowerCutError
+
+
+class MemoryFile:
+    def __init__(self, machine: _Machine, inode: _Inode, *, is_lock: bool = False) -> None:
+        self._machine = machine
+        self._inode = inode
+        self._is_lock = is_lock
+        self._is_open = True
+
+    def append(self, parts: Sequence[bytes]) -> None:
+        data = b"".join(parts)
+        fault = self._machine.due("append")
+        wanted = data if fault is None else data[: fault.after_bytes]
+        allowed = self._machine.spend(len(wanted))
+        self._inode.content += wanted[:allowed]
+        if allowed < len(wanted):
+            raise PowerCutError
+        if fault is not None:
+            raise OSError(fault.error_number, os.strerror(fault.error_number))
+
+    def read(self, position: int, size: int) -> bytes:
+        assert self._is_open, "the file is closed"
+        return bytes(self._inode.content[position : position + size])
+
+    def size(self) -> int:
+        return len(self._inode.content)
+
+    def truncate(self, size: int) -> None:
+        self._machine.step("truncate")
+        content = self._inode.content
+        del content[size:]
+        content.extend(bytes(size - len(content)))
+
+    def sync(self) -> None:
+        self._machine.step("sync")
+        self._inode.durable = bytes(self._inode.content)
+
+    def close(self) -> None:
+        self._is_open = False
+        if self._is_lock:
+            self._inode.locked = False
+
+
+class MemoryFiles:
+    """See the module. A name is durable once its directory was synced, as POSIX has it."""
+
+    def __init__(self) -> None:
+        self._directories: set[str] = {"/", ""}
+        self._names: dict[str, _Inode] = {}
+        self._durable_names: dict[str, _Inode] = {}
+        self._machine = _Machine()
+
+    # ------------------------------------------------------------ what tests ask for
+
+    def fail(self, operation: Operation, error_number: int, *, nth: int = 1, after_bytes: int = 0) -> None:
+        """Let the nth `operation` from now fail once; an append fails after writing `after_bytes`."""
+        self._machine.faults.append(_Fault(operation, error_number, nth, after_bytes))
+
+    def cut_power_after(self, steps: int) -> None:
+        """Let PowerCutError come after so many more steps; `self.steps` counts those taken so far."""
+        self._machine.steps_left = steps
+
+    @property
+    def steps(self) -> int:
+        return self._machine.steps
+
+    def after_crash(self, *, keep_unsynced: bool) -> MemoryFiles:
+        """The files as the next process finds them; locks are gone."""
+        found = MemoryFiles()
+        found._directories = set(self._directories)
+        for path, inode in (self._names if keep_unsynced else self._durable_names).items():
+            content = bytes(inode.content) if keep_unsynced else inode.durable
+            copy = _Inode(bytearray(content), content)
+            found._names[path] = copy
+            found._durable_names[path] = copy
+        return found
+
+    def content(self, path: str) -> bytearray:
+        """The bytes of a file, to be read or damaged in place."""
+        return self._inode(path).content
+
+    # ------------------------------------------------------------ the port
+
+    def make_directory(self, path: str) -> None:
+        while path not in self._directories:
+            self._directories.add(path)
+            path = os.path.dirname(path)
+
+    def list(self, directory: str) -> list[str]:
+        if directory not in self._directories:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
+        return sorted(os.path.basename(path) for path in self._names if os.path.dirname(path) == directory)
+
+    def exists(self, path: str) -> bool:
+        return path in self._names or path in self._directories
+
+    def open(self, path: str, *, create: bool = False) -> MemoryFile:
+        if create and path not in self._names:
+            self._machine.step("create")
+            self._names[path] = _Inode()
+        return MemoryFile(self._machine, self._inode(path))
+
+    def open_read_only(self, path: str) -> MemoryFile:
+        return MemoryFile(self._machine, self._inode(path))
+
+    def read_all(self, path: str) -> bytes:
+        return bytes(self._inode(path).content)
+
+    def replace(self, path: str, content: bytes) -> None:
+        temporary = path + TEMPORARY_SUFFIX
+        self._names.pop(temporary, None)
+        file = self.open(temporary, create=True)
+        file.append([content])
+        file.sync()
+        self._machine.step("rename")
+        self._names[path] = self._names.pop(temporary)
+        self.sync_directory(os.path.dirname(path))
+
+    def remove(self, path: str) -> None:
+        self._inode(path)
+        self._machine.step("remove")
+        del self._names[path]
+
+    def sync_directory(self, directory: str) -> None:
+        self._machine.step("sync_directory")
+        elsewhere = {path: inode for path, inode in self._durable_names.items() if os.path.dirname(path) != directory}
+        here = {path: inode for path, inode in self._names.items() if os.path.dirname(path) == directory}
+        self._durable_names = elsewhere | here
+
+    def lock(self, path: str) -> MemoryFile:
+        inode = self._names.setdefault(path, _Inode())
+        if inode.locked:
+            raise DirectoryLockedError(f"{os.path.dirname(path)} is in use: another node of this process holds {path}")
+        inode.locked = True
+        return MemoryFile(self._machine, inode, is_lock=True)
+
+    def _inode(self, path: str) -> _Inode:
+        try:
+            return self._names[path]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None

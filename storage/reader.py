@@ -1,0 +1,229 @@
+"""Reading whole batches by index or by offset, each one checked on the way out."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from storage.batch import FRAME_BYTES, BatchHead, Kind, read_frame, read_head, verify
+from storage.errors import CorruptBatchError, DamagedLogError, DiscontinuousBatchError, OutOfRangeError
+from storage.handles import SegmentHandles
+from storage.index import IndexEntry
+from storage.scan import continues
+from storage.segment import Segment
+from storage.types import Index, Offset, Position, Term
+
+# Enough for every stream that one node serves; each takes two small entries.
+_MAX_CURSORS: Final = 1024
+_LEAST_WINDOW_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Encoded batches, back to back, and the position after the last one that was passed."""
+
+    batches: bytes
+    next: Position
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a read asks for; exactly one of index and offset. `limit` is the first index not to be read."""
+
+    index: Index | None
+    offset: Offset | None
+    max_bytes: int
+    limit: Index
+    data_only: bool = False
+
+    def is_below(self, head: BatchHead) -> bool:
+        """Whether the batch ends before what is wanted begins."""
+        if self.index is not None:
+            return head.index < self.index
+        assert self.offset is not None
+        return head.end_offset <= self.offset
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A batch boundary and where it lies. was_read: a read ended there; otherwise an index says so."""
+
+    segment: Segment
+    byte_position: int
+    position: Position
+    was_read: bool = False
+
+
+class LogReader:
+    """Reads go on where the last one ended without a look-up: tailing costs only the bytes it reads.
+
+    `segments` is the log's own list; the log calls `forget` when any of them is cut or removed.
+    """
+
+    def __init__(self, segments: Sequence[Segment], handles: SegmentHandles, interval_bytes: int) -> None:
+        self._segments = segments
+        self._handles = handles
+        self._interval_bytes = interval_bytes
+        self._by_index: OrderedDict[Index, _Place] = OrderedDict()
+        self._by_offset: OrderedDict[Offset, _Place] = OrderedDict()
+
+    def forget(self) -> None:
+        self._by_index.clear()
+        self._by_offset.clear()
+        self._handles.forget()
+
+    def read_from_index(self, index: Index, max_bytes: int, until: Index, end: Position) -> Read:
+        """See Log.read_from_index; `end` is the end of what is written."""
+        first = self._segments[0].base.index
+        limit = min(until, end.index)
+        if not first <= index < limit:
+            raise OutOfRangeError(index, first, max(first, limit), "index")
+        read = self._read(_Wanted(index, None, max_bytes, limit))
+        assert read is not None, "an entry below the end of the log is somewhere"
+        return read
+
+    def read_from_offset(self, offset: Offset, max_bytes: int, until: Index, end: Position, data_only: bool) -> Read:
+        """See Log.read_from_offset; `end` is the end of what is written."""
+        first = self._segments[0].base.offset
+        limit = min(until, end.index)
+        if first <= offset < end.offset:
+            read = self._read(_Wanted(None, offset, max_bytes, limit, data_only))
+            if read is not None:
+                return read
+        raise OutOfRangeError(offset, first, self._offset_at(limit, end))
+
+    def _offset_at(self, index: Index, end: Position) -> Offset:
+        start = self._segments[0].base
+        if index >= end.index or index <= start.index:
+            return end.offset if index >= end.index else start.offset
+        read = self._read(_Wanted(index, None, 0, Index(index + 1)))
+        assert read is not None, "an entry below the end of the log is somewhere"
+        head = read_head(read.batches)
+        assert head is not None, "reads answer whole batches"
+        return head.base_offset
+
+    def _read(self, wanted: _Wanted) -> Read | None:
+        """None if what is wanted begins at the limit or above."""
+        place = self._remembered(wanted) or self._look_up(wanted)
+        try:
+            return self._read_at(place, wanted)
+        except DamagedLogError:
+            # An index that leads astray looks like damage; it is only an index.
+            if place.was_read or not self._handles.rebuild_index(place.segment):
+                raise
+            return self._read_at(self._look_up(wanted), wanted)
+
+    def _read_at(self, place: _Place, wanted: _Wanted) -> Read | None:
+        while True:
+            if place.position.index >= wanted.limit:
+                return None
+            batches, place = self._collect(place, wanted)
+            if batches:
+                self._remember(place)
+                return Read(batches, place.position)
+            if place.byte_position >= place.segment.size_bytes and place.position.index < wanted.limit:
+                place = self._following(place)
+
+    def _collect(self, place: _Place, wanted: _Wanted) -> tuple[bytes, _Place]:
+        """What of one segment is wanted, from `place` on, and the place after it."""
+        segment = place.segment
+        file = self._handles.file(segment)
+        size_bytes = segment.size_bytes
+        window_at, position = place.byte_position, place.position
+        skip_bytes = 0 if place.was_read else self._interval_bytes
+        window_bytes = max(wanted.max_bytes, _LEAST_WINDOW_BYTES)
+        window = file.read(window_at, min(window_bytes + skip_bytes, size_bytes - window_at))
+        runs: list[tuple[int, int]] = []
+        taken_bytes = at = 0
+        try:
+            while position.index < wanted.limit and window_at + at < size_bytes:
+                head = read_head(window, at)
+                if head is None:
+                    if taken_bytes:
+                        break
+                    frame = read_frame(window, at)
+                    needed = max(window_bytes, FRAME_BYTES + frame[0] if frame else 0)
+                    more = file.read(window_at + at, min(needed, size_bytes - window_at - at))
+                    if len(more) <= len(window) - at:
+                        raise CorruptBatchError("the file ends in the middle of a batch")
+                    window_at, window, at = window_at + at, more, 0
+                    continue
+                problem = continues(head, position, Term(0))
+                if problem:
+                    raise DiscontinuousBatchError(problem)
+                is_taken = not wanted.is_below(head) and (head.kind is Kind.DATA or not wanted.data_only)
+                if is_taken:
+                    if taken_bytes and taken_bytes + head.size_bytes > wanted.max_bytes:
+                        break
+                    if not verify(window, head):
+                        raise CorruptBatchError("the batch's checksum does not hold")
+                    if runs and runs[-1][1] == head.start:
+                        runs[-1] = (runs[-1][0], head.end)
+                    else:
+                        runs.append((head.start, head.end))
+                    taken_bytes += head.size_bytes
+                position = Position(Index(head.index + 1), head.end_offset)
+                at = head.end
+        except CorruptBatchError as error:
+            # What stands before the damage is good and is answered; the next read meets the damage.
+            if not taken_bytes:
+                path = segment.log_path
+                raise DamagedLogError(path, window_at + at, position.index, position.offset, str(error)) from error
+        batches = b"".join([window[start:end] for start, end in runs]) if len(runs) != 1 else window[slice(*runs[0])]
+        return batches, _Place(segment, window_at + at, position, was_read=True)
+
+    # ------------------------------------------------------------ where to begin
+
+    def _look_up(self, wanted: _Wanted) -> _Place:
+        """The last known boundary at or below what is wanted."""
+        entry: IndexEntry | None
+        if wanted.index is not None:
+            segment = self._segments[bisect_right(self._segments, wanted.index, key=_base_index) - 1]
+            entry = self._handles.index(segment).floor_index(wanted.index)
+        else:
+            assert wanted.offset is not None
+            segment = self._segments[bisect_right(self._segments, wanted.offset, key=_base_offset) - 1]
+            entry = self._handles.index(segment).floor_offset(wanted.offset)
+        if entry is None:
+            return _Place(segment, 0, segment.base)
+        return _Place(segment, entry.position_bytes, Position(entry.index, entry.offset))
+
+    def _following(self, place: _Place) -> _Place:
+        at = bisect_right(self._segments, place.segment.base.index, key=_base_index)
+        following = self._segments[at]
+        if following.base != place.position:
+            position = place.position
+            reason = f"the next segment is {following.log_path}; entries are missing"
+            raise DamagedLogError(place.segment.log_path, place.byte_position, position.index, position.offset, reason)
+        return _Place(following, 0, following.base, was_read=True)
+
+    def _remembered(self, wanted: _Wanted) -> _Place | None:
+        if wanted.index is not None:
+            place = self._by_index.get(wanted.index)
+            if place is not None:
+                self._by_index.move_to_end(wanted.index)
+            return place
+        assert wanted.offset is not None
+        place = self._by_offset.get(wanted.offset)
+        if place is not None:
+            self._by_offset.move_to_end(wanted.offset)
+        return place
+
+    def _remember(self, place: _Place) -> None:
+        self._by_index[place.position.index] = place
+        self._by_offset[place.position.offset] = place
+        if len(self._by_index) > _MAX_CURSORS:
+            self._by_index.popitem(last=False)
+        if len(self._by_offset) > _MAX_CURSORS:
+            self._by_offset.popitem(last=False)
+
+
+def _base_index(segment: Segment) -> Index:
+    return segment.base.index
+
+
+def _base_offset(segment: Segment) -> Offset:
+    return segment.base.offset

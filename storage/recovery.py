@@ -1,0 +1,302 @@
+"""Opening a log: from the newest checkpoint to the end, checking every batch on the way.
+
+What was written but never synced may come back torn after a crash, and is cut off at the last
+good batch. What was synced must be there: a bad batch below a point that was on disk is damage,
+and nothing is cut. Three things prove such a point: the checkpoint, a block of the sparse index,
+and the `synced` of a later batch (see storage.batch). Sealed segments were synced whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from storage.batch import BatchHead
+from storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
+from storage.disk import TEMPORARY_SUFFIX
+from storage.errors import CorruptBatchError, DamagedLogError, UnknownVersionError
+from storage.files import Files
+from storage.index import SparseIndex
+from storage.scan import SegmentScan, observe, was_synced_beyond
+from storage.segment import INDEX_SUFFIX, LOG_SUFFIX, STATE_SUFFIX, Segment, parse_stem
+from storage.state import LogState
+from storage.types import START, Index, NodeId, Position, Term
+
+Progress = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A log ready to go on. The last segment is active: its file and index are open.
+
+    checkpoint: what the checkpoint file holds, None if nothing usable.
+    """
+
+    segments: list[Segment]
+    state: LogState
+    end: Position
+    committed: Position
+    checkpoint: Checkpoint | None
+
+
+@dataclass(slots=True)
+class Replayed:
+    """Where a replay came to: the state below `position`, which lies at byte_position of `segment`."""
+
+    segment: Segment
+    byte_position: int
+    position: Position
+    state: LogState
+
+
+def recover(
+    files: Files, directory: str, node_id: NodeId, interval_bytes: int, progress: Progress | None = None
+) -> Recovered:
+    """Open whatever stands in `directory`. Raises DamagedLogError, having changed nothing that matters."""
+    checkpoint_path = f"{directory}/{CHECKPOINT_NAME}"
+    checkpoint = load_checkpoint(files, checkpoint_path, node_id)
+    if checkpoint is not None and checkpoint.resetting:
+        return finish_reset(files, directory, checkpoint, interval_bytes)
+    segments = _find_segments(files, directory)
+    _check_presence(directory, segments, checkpoint)
+    if not segments:
+        first = Segment(directory, START, index=SparseIndex(interval_bytes))
+        first.create(files)
+        return Recovered([first], LogState(node_id), START, START, None)
+
+    active = segments[-1]
+    active.file = files.open(active.log_path)
+    try:
+        replayed = _recover_active(files, segments, node_id, interval_bytes, checkpoint, progress)
+        # What a killed process wrote may still be in the page cache only, and so may names.
+        active.sync()
+        files.sync_directory(directory)
+    except BaseException:
+        active.close()
+        raise
+    committed = checkpoint.committed if checkpoint is not None else segments[0].base
+    return Recovered(segments, replayed.state, replayed.position, committed, checkpoint)
+
+
+def finish_reset(files: Files, directory: str, checkpoint: Checkpoint, interval_bytes: int) -> Recovered:
+    """Empty the log, as the checkpoint says; it can be done over as often as a crash interrupts it."""
+    for segment in reversed(_find_segments(files, directory)):
+        segment.remove(files)
+    first = Segment(directory, checkpoint.position, index=SparseIndex(interval_bytes))
+    first.create(files)
+    done = Checkpoint(checkpoint.position, first.stem, 0, checkpoint.state, checkpoint.committed)
+    files.replace(f"{directory}/{CHECKPOINT_NAME}", done.encode())
+    return Recovered([first], checkpoint.state, checkpoint.position, checkpoint.committed, done)
+
+
+def best_checkpoint(
+    files: Files,
+    segments: Sequence[Segment],
+    node_id: NodeId,
+    checkpoint: Checkpoint | None,
+    until: Index | None = None,
+) -> Checkpoint:
+    """The newest usable one at or below `until`; at worst the empty state where the log begins.
+
+    The state inside is the caller's to move on: every call gives a fresh one.
+    """
+    for segment in reversed(segments):
+        if until is not None and segment.base.index > until:
+            continue
+        if (
+            checkpoint is not None
+            and checkpoint.segment == segment.stem
+            and (until is None or checkpoint.position.index <= until)
+        ):
+            return checkpoint
+        snapshot = load_checkpoint(files, segment.state_path, node_id)
+        if snapshot is not None and snapshot.position == segment.base:
+            return snapshot
+    first = segments[0]
+    return Checkpoint(first.base, first.stem, 0, LogState(node_id), first.base)
+
+
+def replay(files: Files, segments: Sequence[Segment], start: Checkpoint, until: Index) -> Replayed:
+    """Move the state of `start` on to `until`, an entry of the last of `segments` or the place after it.
+
+    Raises DamagedLogError where the way there is damaged.
+    """
+    state = start.state
+    for segment in segments[_at(segments, start) :]:
+        with _scanning(files, segment, start, state) as scan:
+            for _, head, path in scan:
+                if head.index >= until:
+                    break
+                observe(state, head, path)
+        if scan.fault is not None:
+            raise _damaged(segment, scan, str(scan.fault))
+    assert scan.position.index == until, f"entry {until} is not in the last segment"
+    return Replayed(segment, scan.byte_position, scan.position, state)
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def _find_segments(files: Files, directory: str) -> list[Segment]:
+    """Segments in order, with their sizes; what crashes left lying about is removed."""
+    names = files.list(directory)
+    present = set(names)
+    segments: list[Segment] = []
+    has_removed = False
+    for name in names:
+        stem, dot, suffix = name.partition(".")
+        base = parse_stem(stem)
+        is_orphan = f"{dot}{suffix}" in (INDEX_SUFFIX, STATE_SUFFIX) and stem + LOG_SUFFIX not in present
+        if name.endswith(TEMPORARY_SUFFIX) or (base is not None and is_orphan):
+            files.remove(f"{directory}/{name}")
+            has_removed = True
+        elif base is not None and f"{dot}{suffix}" == LOG_SUFFIX:
+            segment = Segment(directory, base)
+            file = files.open_read_only(segment.log_path)
+            segment.size_bytes = segment.synced_bytes = file.size()
+            file.close()
+            segments.append(segment)
+    if has_removed:
+        files.sync_directory(directory)
+    return segments
+
+
+def _check_presence(directory: str, segments: list[Segment], checkpoint: Checkpoint | None) -> None:
+    """A segment that the checkpoint names cannot be gone: it would have been replaced first."""
+    if checkpoint is None or any(segment.stem == checkpoint.segment for segment in segments):
+        return
+    position = checkpoint.position
+    path = f"{directory}/{checkpoint.segment}{LOG_SUFFIX}"
+    raise DamagedLogError(path, 0, position.index, position.offset, "the file is missing")
+
+
+def _load_active_index(files: Files, active: Segment, interval_bytes: int) -> SparseIndex:
+    try:
+        content = files.read_all(active.index_path)
+    except FileNotFoundError:
+        return SparseIndex(interval_bytes)
+    return SparseIndex.decode(content, interval_bytes)
+
+
+def _at(segments: Sequence[Segment], start: Checkpoint) -> int:
+    return next(at for at, segment in enumerate(segments) if segment.stem == start.segment)
+
+
+# ---------------------------------------------------------------- the scan
+
+
+def _recover_active(
+    files: Files,
+    segments: list[Segment],
+    node_id: NodeId,
+    interval_bytes: int,
+    checkpoint: Checkpoint | None,
+    progress: Progress | None,
+) -> Replayed:
+    """Scan to the end of the last segment and leave it ready to be written."""
+    active = segments[-1]
+    index = _load_active_index(files, active, interval_bytes)
+    proven_bytes, is_clean = index.covered_to, False
+    start = best_checkpoint(files, segments, node_id, checkpoint)
+    if checkpoint is not None and checkpoint.segment == active.stem:
+        proven_bytes, is_clean = max(proven_bytes, checkpoint.byte_position), checkpoint.clean
+    replayed, fault = _replay_to_end(files, segments, start, checkpoint, index, progress)
+    if fault is not None or replayed.byte_position < proven_bytes:
+        _cut_torn_tail(replayed, fault, proven_bytes, is_clean, progress)
+    active.index = index
+    return replayed
+
+
+def _replay_to_end(
+    files: Files,
+    segments: list[Segment],
+    start: Checkpoint,
+    checkpoint: Checkpoint | None,
+    index: SparseIndex,
+    progress: Progress | None,
+) -> tuple[Replayed, CorruptBatchError | None]:
+    at = _at(segments, start)
+    active = segments[-1]
+    if progress is not None and checkpoint is None and at + 1 < len(segments):
+        progress(f"no usable checkpoint: checking {len(segments) - at} segments from {segments[at].log_path} on")
+    for following, segment in zip(segments[at + 1 :], segments[at:-1], strict=True):
+        with _scanning(files, segment, start, start.state) as scan:
+            for _, head, path in scan:
+                observe(start.state, head, path)
+        if scan.fault is not None:
+            raise _damaged(segment, scan, str(scan.fault))
+        if scan.position != following.base:
+            raise _damaged(segment, scan, f"the next segment is {following.log_path}; entries are missing")
+        if progress is not None and checkpoint is None:
+            progress(f"{segment.log_path} is good")
+
+    if active.stem == start.segment and index.covered_to < start.byte_position:
+        _index_below(active, start.byte_position, index)
+    with _scanning(files, active, start, start.state) as scan:
+        for _, head, path in scan:
+            observe(start.state, head, path)
+            _note(index, scan, head)
+    return Replayed(active, scan.byte_position, scan.position, start.state), scan.fault
+
+
+def _index_below(active: Segment, until_bytes: int, index: SparseIndex) -> None:
+    """The saved index ends below the checkpoint: index the part between from the segment's beginning."""
+    assert active.file is not None
+    scan = SegmentScan(active.file, min(until_bytes, active.size_bytes), 0, active.base, Term(0))
+    for _, head, _path in scan:
+        _note(index, scan, head)
+    if scan.byte_position < until_bytes:
+        raise _damaged(active, scan, str(scan.fault or "the file is shorter than what was on disk"))
+
+
+def _note(index: SparseIndex, scan: SegmentScan, head: BatchHead) -> None:
+    if scan.byte_position >= index.covered_to:
+        end = scan.byte_position + head.size_bytes
+        index.note(scan.byte_position, end, head.index, head.base_offset, head.timestamp_ms)
+
+
+@contextmanager
+def _scanning(files: Files, segment: Segment, start: Checkpoint, state: LogState) -> Iterator[SegmentScan]:
+    """Over the segment from `start` if that is in it, otherwise from where it begins."""
+    is_start = segment.stem == start.segment
+    byte_position, position = (start.byte_position, start.position) if is_start else (0, segment.base)
+    file = segment.file or files.open_read_only(segment.log_path)
+    try:
+        yield SegmentScan(file, segment.size_bytes, byte_position, position, state.terms.last_term)
+    finally:
+        if file is not segment.file:
+            file.close()
+
+
+# ---------------------------------------------------------------- the tail
+
+
+def _damaged(segment: Segment, scan: SegmentScan, reason: str) -> DamagedLogError:
+    position = scan.position
+    return DamagedLogError(segment.log_path, scan.byte_position, position.index, position.offset, reason)
+
+
+def _cut_torn_tail(
+    replayed: Replayed,
+    fault: CorruptBatchError | None,
+    proven_bytes: int,
+    is_clean: bool,
+    progress: Progress | None,
+) -> None:
+    """Cut what a crash tore; raise DamagedLogError where it cannot have been a crash."""
+    active, at, position = replayed.segment, replayed.byte_position, replayed.position
+    assert active.file is not None, "the last segment is open"
+    reason = str(fault) if fault is not None else "the file ends early"
+    rest = active.file.read(at, active.size_bytes - at)
+    if at < proven_bytes or was_synced_beyond(rest, at):
+        reason += ", and other marks prove that more than this was on disk"
+    elif is_clean:
+        reason += ", although the log was closed cleanly"
+    elif not isinstance(fault, UnknownVersionError):
+        active.file.truncate(at)
+        active.size_bytes = at
+        if progress is not None:
+            progress(f"{active.log_path}: cut {len(rest)} bytes of an unfinished write at byte {at}")
+        return
+    raise DamagedLogError(active.log_path, at, position.index, position.offset, reason)

@@ -1,0 +1,109 @@
+"""Walking the batches of a segment file in order, each one checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from storage.batch import FRAME_BYTES, MAGIC, VERSION, BatchHead, path_of, read_frame, read_head, verify
+from storage.errors import CorruptBatchError, DiscontinuousBatchError
+from storage.files import File
+from storage.state import LogState
+from storage.types import Index, NodeId, Position, Term
+
+_CHUNK_BYTES: Final = 1024 * 1024
+_MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
+
+
+def continues(head: BatchHead, position: Position, last_term: Term) -> str | None:
+    """Why the batch cannot stand at `position` behind an entry of `last_term`; None if it can."""
+    if head.index != position.index:
+        return f"entry {position.index} was expected, and entry {head.index} is there"
+    if head.base_offset != position.offset:
+        return f"offset {position.offset} was expected, and offset {head.base_offset} is there"
+    if head.term < last_term:
+        return f"term {head.term} follows term {last_term}; terms never fall in a log"
+    return None
+
+
+class SegmentScan:
+    """Iterates over (buffer, head, path) of each good batch; then `fault` says why it ended, if early.
+
+    byte_position and position are those of the batch in hand, and after the last good one those
+    where it ends.
+    """
+
+    def __init__(self, file: File, size_bytes: int, byte_position: int, position: Position, last_term: Term) -> None:
+        self.byte_position = byte_position
+        self.position = position
+        self.fault: CorruptBatchError | None = None
+        self._file = file
+        self._size_bytes = size_bytes
+        self._last_term = last_term
+
+    def __iter__(self) -> Iterator[tuple[bytes, BatchHead, tuple[NodeId, ...]]]:
+        buffer, at = b"", 0
+        try:
+            while self.byte_position < self._size_bytes:
+                head = read_head(buffer, at)
+                if head is None:
+                    buffer, at = self._window(buffer, at), 0
+                    continue
+                if not verify(buffer, head):
+                    raise CorruptBatchError("the batch's checksum does not hold")
+                problem = continues(head, self.position, self._last_term)
+                if problem:
+                    raise DiscontinuousBatchError(problem)
+                yield buffer, head, path_of(buffer, head)
+                at = head.end
+                self.byte_position += head.end - head.start
+                self.position = Position(Index(head.index + 1), head.end_offset)
+                self._last_term = head.term
+        except CorruptBatchError as fault:
+            self.fault = fault
+
+    def _window(self, buffer: bytes, at: int) -> bytes:
+        """The bytes from the batch in hand on, at least one whole batch if the file has it."""
+        frame = read_frame(buffer, at)
+        wanted = max(_CHUNK_BYTES, FRAME_BYTES + frame[0] if frame else 0)
+        window = self._file.read(self.byte_position, min(wanted, self._size_bytes - self.byte_position))
+        if len(window) <= len(buffer) - at:
+            raise CorruptBatchError("the file ends in the middle of a batch")
+        return window
+
+
+def observe(state: LogState, head: BatchHead, path: tuple[NodeId, ...]) -> None:
+    state.observe(
+        head.index,
+        head.term,
+        path,
+        head.origin_epoch,
+        head.origin_sequence,
+        head.source_epoch,
+        head.source_index,
+    )
+
+
+def was_synced_beyond(rest: bytes, position_bytes: int) -> bool:
+    """Whether a frame in `rest`, the file from `position_bytes` on, says that this point was on disk.
+
+    The bad batch at the start of `rest` is then damage and no torn write. A frame counts by its own
+    checksum, its body may be cut off. The bodies of good frames are skipped: what looks like a
+    frame in there is a user's data. (Where the bad batch has lost its own frame, its payload is
+    searched; a payload that is itself a piece of a log can then make a torn write look like
+    damage, which is the safe way to be wrong.)
+    """
+    at = 0
+    while (at := rest.find(_MARK, at)) >= 0:
+        try:
+            frame = read_frame(rest, at)
+        except CorruptBatchError:
+            at += 1
+            continue
+        if frame is None:
+            return False
+        body_size, synced = frame
+        if position_bytes < synced <= position_bytes + at:
+            return True
+        at += FRAME_BYTES + body_size
+    return False

@@ -1,0 +1,112 @@
+"""One segment: a file of batches, its sparse index beside it, and the state where it begins.
+
+A segment is named by both coordinates of its first batch, `{offset:020d}-{index:020d}`: one that
+begins with control batches has a name of its own, and neither coordinate needs the file opened.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from storage.files import File, Files
+from storage.index import SparseIndex
+from storage.types import Index, Offset, Position
+
+LOG_SUFFIX: Final = ".log"
+INDEX_SUFFIX: Final = ".idx"
+STATE_SUFFIX: Final = ".state"
+
+_STEM: Final = re.compile(r"(\d{20})-(\d{20})")
+
+
+def stem_of(base: Position) -> str:
+    return f"{base.offset:020d}-{base.index:020d}"
+
+
+def parse_stem(stem: str) -> Position | None:
+    """Where the segment of that name begins; None if it is no segment's name."""
+    match = _STEM.fullmatch(stem)
+    return Position(Index(int(match[2])), Offset(int(match[1]))) if match else None
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """size_bytes: what is written. synced_bytes: what of it is known to be on disk.
+
+    file and index are there for the active segment; `storage.handles` lends those of sealed ones.
+    """
+
+    directory: str
+    base: Position
+    size_bytes: int = 0
+    synced_bytes: int = 0
+    file: File | None = None
+    index: SparseIndex | None = None
+
+    @property
+    def stem(self) -> str:
+        return stem_of(self.base)
+
+    @property
+    def log_path(self) -> str:
+        return self._path(LOG_SUFFIX)
+
+    @property
+    def index_path(self) -> str:
+        return self._path(INDEX_SUFFIX)
+
+    @property
+    def state_path(self) -> str:
+        return self._path(STATE_SUFFIX)
+
+    def _path(self, suffix: str) -> str:
+        return f"{self.directory}/{self.stem}{suffix}"
+
+    def create(self, files: Files) -> None:
+        """Make the file, its name on disk before anything is written to it. Raises OSError."""
+        assert self.index is not None, "a new segment is active"
+        self.file = files.open(self.log_path, create=True)
+        files.sync_directory(self.directory)
+
+    def sync(self) -> None:
+        assert self.file is not None, "only the active segment is written"
+        self.file.sync()
+        self.synced_bytes = self.size_bytes
+
+    def seal(self, files: Files) -> None:
+        """Nothing is written to it any more: everything is on disk when this returns."""
+        self.sync()
+        self.save_index(files)
+        self.close()
+
+    def save_index(self, files: Files) -> None:
+        """Write the index of what is on disk; not synced, since it can be rebuilt."""
+        assert self.index is not None, "only the active segment notes entries"
+        write_index(files, self.index_path, self.index, self.synced_bytes)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+        self.file = None
+        self.index = None
+
+    def remove(self, files: Files) -> None:
+        """The log file last: its companions must not outlive it and meet another of its name."""
+        self.close()
+        for path in (self.state_path, self.index_path, self.log_path):
+            if files.exists(path):
+                files.remove(path)
+        files.sync_directory(self.directory)
+
+
+def write_index(files: Files, path: str, index: SparseIndex, covered_to: int) -> None:
+    """Add what the file does not have yet behind what is valid in it."""
+    file = files.open(path, create=True)
+    try:
+        if file.size() != index.file_bytes:
+            file.truncate(index.file_bytes)
+        file.append([index.encode_block(covered_to)])
+    finally:
+        file.close()

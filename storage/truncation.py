@@ -1,0 +1,49 @@
+"""Cutting entries off the end of a log.
+
+Order is everything: before any entry goes, nothing may claim any more that it is on disk. So the
+checkpoint is lowered first (by the log), then the index of the segment that is cut goes, then the
+segments above, the highest first and each on disk before the next, and the cut itself comes last.
+A crash in between leaves the log longer than asked, never with a hole.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from storage.checkpoint import Checkpoint
+from storage.files import Files
+from storage.index import SparseIndex
+from storage.recovery import Replayed, best_checkpoint, replay
+from storage.scan import SegmentScan
+from storage.segment import Segment
+from storage.types import Index, NodeId, Term
+
+
+def find_cut(
+    files: Files, segments: Sequence[Segment], node_id: NodeId, checkpoint: Checkpoint | None, index: Index
+) -> Replayed:
+    """Where `index` lies, and the state below it. Raises DamagedLogError if the way there is damaged."""
+    count = bisect_right(segments, index, key=lambda segment: segment.base.index)
+    kept = segments[:count]
+    return replay(files, kept, best_checkpoint(files, kept, node_id, checkpoint, until=index), index)
+
+
+def cut_segments(files: Files, segments: list[Segment], cut: Replayed, interval_bytes: int) -> None:
+    """Everything from `cut` on is gone, on disk too, when this returns; its segment is active. Raises OSError."""
+    active = cut.segment
+    if files.exists(active.index_path):
+        files.remove(active.index_path)
+        files.sync_directory(active.directory)
+    while segments[-1] is not active:
+        segments.pop().remove(files)
+    if active.file is None:
+        active.file = files.open(active.log_path)
+    active.file.truncate(cut.byte_position)
+    active.size_bytes = cut.byte_position
+    active.sync()
+    active.index = SparseIndex(interval_bytes)
+    scan = SegmentScan(active.file, active.size_bytes, 0, active.base, Term(0))
+    for _, head, _path in scan:
+        end = scan.byte_position + head.size_bytes
+        active.index.note(scan.byte_position, end, head.index, head.base_offset, head.timestamp_ms)

@@ -1,0 +1,31 @@
+"""Every play under plays/ still prints what it says. OUROLOG_REWRITE_PLAYS=1 rewrites them: read the difference."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from actors.plays import run_play
+
+PLAYS = sorted((Path(__file__).parent / "plays").glob("*.play"))
+
+
+@pytest.mark.parametrize("play", PLAYS, ids=lambda path: path.stem)
+def test_the_play_goes_as_written(play: Path) -> None:
+    written = play.read_text()
+    performed = run_play(written)
+    if os.environ.get("OUROLOG_REWRITE_PLAYS"):
+        play.write_text(performed)
+    assert performed == written
+
+
+def test_a_play_goes_the_same_every_time() -> None:
+    text = PLAYS[0].read_text()
+    assert run_play(text) == run_play(text)
+
+
+def test_a_play_with_a_wrong_command_says_so() -> None:
+    with pytest.raises(ValueError, match="no command 'sing'"):
+        run_play("sing loudly")

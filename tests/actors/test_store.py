@@ -1,0 +1,363 @@
+"""The store alone, on files in memory."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from actors.config import Cycle, ElectionChoice, Fsync, NodeConfig
+from actors.messages import (
+    AppendBatch,
+    AppendFetched,
+    AppendPulled,
+    AppendRefused,
+    Ballot,
+    BallotSaved,
+    BatchAppended,
+    BatchesRead,
+    FetchedAppended,
+    FetchedRejected,
+    LogAppended,
+    LogOpened,
+    LogStartMoved,
+    LogTruncated,
+    NodeFailed,
+    OpenLog,
+    PulledAppended,
+    PullRejected,
+    ReadBatches,
+    ReadProblem,
+    ReadRefused,
+    ResetLog,
+    SaveBallot,
+    TruncateLog,
+)
+from actors.stepping import SteppingRuntime
+from actors.store import StoreActor
+from actors.testkit import Probe, stepping_ports
+from storage.batch import NewBatch, decode_batch, scan
+from storage.memory import MemoryFiles
+from storage.types import Index, NodeId, Offset, Position, Term
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+
+
+def at(index: int, offset: int | None = None) -> Position:
+    return Position(Index(index), Offset(index if offset is None else offset))
+
+
+class Stage:
+    """A store between probes, on files that can be given to the next one."""
+
+    def __init__(self, files: MemoryFiles | None = None, node_id: NodeId = N1, **config: Any) -> None:
+        self.runtime = SteppingRuntime()
+        self.files = files or MemoryFiles()
+        self.replicator, self.server, self.election, self.observer = Probe(), Probe(), Probe(), Probe()
+        self.client = Probe()
+        self.ref = self.runtime.spawn(
+            StoreActor,
+            config=NodeConfig(node_id, f"/{node_id}", "r", "g", **config),
+            ports=stepping_ports(self.runtime, self.files, observer=self.observer),
+            replicator=self.replicator,
+            server=self.server,
+            election=self.election,
+        )
+        self.tell(OpenLog())
+
+    def tell(self, *messages: object) -> None:
+        for message in messages:
+            self.ref.tell(message)
+        self.runtime.run_until_idle()
+
+    def append(self, *payloads: bytes, term: int = 0) -> None:
+        self.tell(
+            *(AppendBatch(i, NewBatch(payload, 1), Term(term), self.client) for i, payload in enumerate(payloads))
+        )
+
+    def read(self, index: int = 0, until: int = 1_000) -> BatchesRead:
+        self.tell(ReadBatches(1, 1 << 20, Index(until), self.client, index=Index(index)))
+        return self.client.last(BatchesRead)
+
+    def payloads(self) -> list[bytes]:
+        read = self.read()
+        return [decode_batch(read.batches, head).payload for head in scan(read.batches)]
+
+    def crash(self) -> MemoryFiles:
+        self.runtime.kill(self.ref)
+        return self.files.after_crash(keep_unsynced=False)
+
+
+def test_opening_is_announced_to_everybody_who_depends_on_it() -> None:
+    stage = Stage()
+    opened = stage.replicator.last(LogOpened)
+    assert stage.server.received == stage.election.received == stage.replicator.received == [opened]
+    assert (opened.start, opened.end, opened.ballot) == (at(0), at(0), Ballot())
+
+
+def test_appends_that_wait_together_are_one_group_with_one_sync() -> None:
+    stage = Stage()
+    stage.append(b"a", b"b", b"c")
+    assert [answer.base_offset for answer in stage.client.all(BatchAppended)] == [0, 1, 2]
+    (appended,) = stage.replicator.all(LogAppended)
+    assert appended.ends == (at(1), at(2), at(3))
+
+
+def test_what_was_acknowledged_is_there_after_a_crash() -> None:
+    stage = Stage()
+    stage.append(b"a", b"b")
+    again = Stage(stage.crash())
+    assert again.replicator.last(LogOpened).end == at(2)
+    assert again.payloads() == [b"a", b"b"]
+
+
+def test_nothing_is_acknowledged_when_the_sync_fails_and_the_node_must_stop() -> None:
+    stage = Stage()
+    stage.files.fail("sync", errno.EIO)
+    stage.append(b"a")
+    assert stage.client.received == []
+    assert stage.replicator.all(LogAppended) == []
+    assert stage.observer.last(NodeFailed).actor == "store"
+    stage.append(b"b")
+    assert stage.client.received == []
+
+
+def test_a_full_disk_stops_the_node_and_loses_nothing_acknowledged() -> None:
+    stage = Stage()
+    stage.append(b"a")
+    stage.files.fail("append", errno.ENOSPC, after_bytes=10)
+    stage.append(b"b")
+    assert len(stage.client.all(BatchAppended)) == 1
+    assert "full" in stage.observer.last(NodeFailed).reason or "space" in stage.observer.last(NodeFailed).reason
+    assert Stage(stage.crash()).payloads() == [b"a"]
+
+
+def test_an_append_of_another_term_than_the_ballots_is_refused() -> None:
+    stage = Stage()
+    stage.tell(SaveBallot(Ballot(Term(3), N1, N1), stage.client))
+    stage.append(b"old", term=2)
+    assert stage.client.last(AppendRefused).term == 3
+    stage.append(b"new", term=3)
+    assert stage.payloads() == [b"new"]
+
+
+def test_a_ballot_is_on_disk_when_it_is_said_to_be_saved() -> None:
+    stage = Stage()
+    ballot = Ballot(Term(4), N2, N3)
+    stage.tell(SaveBallot(ballot, stage.client))
+    assert stage.client.last(BallotSaved).ballot == ballot
+    assert Stage(stage.crash()).replicator.last(LogOpened).ballot == ballot
+
+
+def test_a_ballot_that_cannot_be_saved_is_not_promised() -> None:
+    stage = Stage()
+    stage.files.fail("sync", errno.EIO)
+    stage.tell(SaveBallot(Ballot(Term(4), N2, N3), stage.client))
+    assert stage.client.received == []
+    assert stage.observer.all(NodeFailed)
+
+
+def copied(source: Stage, target: Stage) -> PulledAppended:
+    """One pull of everything, from store to store."""
+    epoch = source.replicator.last(LogOpened).log_epoch
+    source_id = source.replicator.last(LogOpened) and source.ref._actor_weakref().node_id
+    target.tell(AppendPulled(source_id, epoch, Index(0), source.read().batches, target.client))
+    return target.client.last(PulledAppended)
+
+
+def test_a_pulled_batch_is_appended_with_the_path_it_took() -> None:
+    source, target = Stage(), Stage(node_id=N2)
+    source.append(b"a")
+    answer = copied(source, target)
+    assert (answer.appended, answer.duplicates, answer.cycles, answer.next_index) == (1, 0, (), 1)
+    read = target.read()
+    batch = decode_batch(read.batches, next(scan(read.batches)))
+    assert (batch.path, batch.payload, batch.source_index) == ((N1, N2), b"a", 0)
+
+
+def test_broken_a_copy_that_comes_back_is_dropped_and_its_path_reported() -> None:
+    source, target = Stage(), Stage(node_id=N2)
+    source.append(b"a")
+    copied(source, target)
+    answer = copied(target, source)
+    assert (answer.appended, answer.duplicates, answer.cycle_count) == (0, 1, 1)
+    assert answer.cycles == ((N1, N2, N1),)
+    assert source.payloads() == [b"a"]
+
+
+def test_broken_an_identity_is_remembered_across_a_crash() -> None:
+    source, target = Stage(), Stage(node_id=N2)
+    source.append(b"a")
+    copied(source, target)
+    again = Stage(target.crash(), node_id=N2)
+    assert copied(source, again).duplicates == 1
+
+
+def test_allowed_a_copy_that_comes_back_is_appended_again_until_the_hop_limit() -> None:
+    source = Stage(cycle=Cycle.ALLOW, max_hops=2)
+    target = Stage(node_id=N2, cycle=Cycle.ALLOW, max_hops=2)
+    source.append(b"a")
+    copied(source, target)
+    answer = copied(target, source)
+    assert (answer.appended, answer.expired, answer.cycles) == (1, 0, ((N1, N2, N1),))
+    target.tell(AppendPulled(N1, 1, Index(1), source.read(index=1).batches, target.client))
+    assert (target.client.last(PulledAppended).appended, target.client.last(PulledAppended).expired) == (0, 1)
+
+
+def test_a_pull_position_is_as_durable_as_what_was_pulled() -> None:
+    source, target = Stage(), Stage(node_id=N2)
+    source.append(b"a", b"b")
+    copied(source, target)
+    ((node_id, position),) = Stage(target.crash(), node_id=N2).replicator.last(LogOpened).pull_positions
+    assert (node_id, position.next_index) == (N1, 2)
+    assert position.source_epoch == source.replicator.last(LogOpened).log_epoch
+
+
+@pytest.mark.parametrize("first_index", [1, 7])
+def test_pulled_batches_that_do_not_begin_where_they_should_are_rejected_whole(first_index: int) -> None:
+    source, target = Stage(), Stage(node_id=N2)
+    source.append(b"a", b"b")
+    target.tell(AppendPulled(N1, 1, Index(first_index), source.read().batches, target.client))
+    assert target.client.all(PullRejected)
+    target.client.take()
+    assert target.replicator.all(LogAppended) == []
+
+
+def test_a_pulled_batch_with_a_flipped_bit_is_rejected() -> None:
+    source, target = Stage(), Stage(node_id=N2)
+    source.append(b"a")
+    blob = bytearray(source.read().batches)
+    blob[-1] ^= 1
+    target.tell(AppendPulled(N1, 1, Index(0), bytes(blob), target.client))
+    assert "checksum" in target.client.last(PullRejected).reason
+
+
+STATIC = {"election": ElectionChoice.parse("static:n1")}
+
+
+def leader_and_follower() -> tuple[Stage, Stage]:
+    leader, follower = Stage(**STATIC), Stage(node_id=N2, **STATIC)
+    for stage in (leader, follower):
+        stage.tell(SaveBallot(Ballot(Term(1), N1, N1), Probe()))
+    return leader, follower
+
+
+def test_a_replica_is_the_leaders_log_bit_for_bit() -> None:
+    leader, follower = leader_and_follower()
+    leader.append(b"a", b"b", term=1)
+    follower.tell(AppendFetched(N1, Term(1), leader.read().batches, follower.client))
+    assert follower.client.last(FetchedAppended).end == at(2)
+    bodies = [[decode_batch(r.batches, h) for h in scan(r.batches)] for r in (leader.read(), follower.read())]
+    assert bodies[0] == bodies[1]
+
+
+def test_a_fetch_that_leaves_a_gap_is_rejected() -> None:
+    leader, follower = leader_and_follower()
+    leader.append(b"a", b"b", term=1)
+    follower.tell(AppendFetched(N1, Term(1), leader.read(index=1).batches, follower.client))
+    assert follower.client.all(FetchedRejected)
+    assert follower.replicator.all(LogAppended) == []
+
+
+def test_a_fetch_from_a_leader_of_another_term_is_not_appended() -> None:
+    leader, follower = leader_and_follower()
+    leader.append(b"a", term=1)
+    follower.tell(
+        SaveBallot(Ballot(Term(2), N3, N3), Probe()),
+        AppendFetched(N1, Term(1), leader.read().batches, follower.client),
+    )
+    assert follower.client.received == []
+
+
+def test_a_truncated_entry_does_not_come_back_after_a_crash() -> None:
+    leader, _ = leader_and_follower()
+    leader.append(b"a", b"b", b"c", term=1)
+    leader.tell(TruncateLog(Index(1), Term(1), leader.client))
+    assert leader.client.last(LogTruncated).end == at(1)
+    assert Stage(leader.crash(), **STATIC).payloads() == [b"a"]
+
+
+def test_a_reset_log_starts_where_it_was_told_to() -> None:
+    leader, _ = leader_and_follower()
+    leader.append(b"a", term=1)
+    leader.tell(ResetLog(at(40, 400), Term(1), leader.client))
+    assert leader.client.last(LogTruncated).start == at(40, 400)
+    leader.append(b"z", term=1)
+    assert leader.client.last(BatchAppended).base_offset == 400
+    assert Stage(leader.crash(), **STATIC).replicator.last(LogOpened).end == at(41, 401)
+
+
+def test_a_read_out_of_range_says_what_there_is() -> None:
+    stage = Stage()
+    stage.append(b"a", b"b")
+    stage.tell(ReadBatches(5, 100, Index(2), stage.client, offset=Offset(2)))
+    refused = stage.client.last(ReadRefused)
+    assert (refused.request_id, refused.problem, refused.first, refused.end) == (
+        5,
+        ReadProblem.OUT_OF_RANGE,
+        at(0),
+        at(2),
+    )
+
+
+def test_interval_fsync_acknowledges_before_the_sync_and_peers_see_it_after() -> None:
+    stage = Stage(fsync=Fsync.INTERVAL, fsync_interval_s=0.1)
+    stage.append(b"a")
+    assert stage.client.all(BatchAppended)
+    assert stage.replicator.all(LogAppended) == []
+    stage.runtime.run_for(0.11)
+    assert stage.replicator.last(LogAppended).ends == (at(1),)
+    assert Stage(stage.crash()).payloads() == [b"a"]
+
+
+def test_retention_removes_old_segments_and_says_where_the_log_starts_now() -> None:
+    stage = Stage(segment_bytes=500, retention_bytes=1000, retention_check_s=1.0)
+    stage.append(*(b"x" * 200 for _ in range(20)))
+    stage.append(*(b"x" * 200 for _ in range(20)))
+    stage.runtime.run_for(1.1)
+    moved = stage.replicator.last(LogStartMoved)
+    assert moved.start.offset > 0
+    assert stage.server.last(LogStartMoved) == moved
+
+
+def test_an_orderly_stop_writes_what_was_gathered() -> None:
+    stage = Stage()
+    stage.ref.tell(AppendBatch(1, NewBatch(b"a", 1), Term(0), stage.client))
+    stage.runtime.stop(stage.ref)
+    assert Stage(stage.files).payloads() == [b"a"]
+
+
+def test_a_directory_of_another_node_is_refused_with_both_names() -> None:
+    stage = Stage()
+    stage.runtime.stop(stage.ref)
+    runtime, observer = SteppingRuntime(), Probe()
+    ref = runtime.spawn(
+        StoreActor,
+        config=NodeConfig(N2, "/n1", "r", "g"),
+        ports=stepping_ports(runtime, stage.files, observer=observer),
+        replicator=Probe(),
+        server=Probe(),
+        election=Probe(),
+    )
+    ref.tell(OpenLog())
+    runtime.run_until_idle()
+    reason = observer.last(NodeFailed).reason
+    assert "n1" in reason
+    assert "n2" in reason
+
+
+def test_a_directory_in_use_is_refused() -> None:
+    stage = Stage()
+    runtime, observer = SteppingRuntime(), Probe()
+    ref = runtime.spawn(
+        StoreActor,
+        config=NodeConfig(N1, "/n1", "r", "g"),
+        ports=stepping_ports(runtime, stage.files, observer=observer),
+        replicator=Probe(),
+        server=Probe(),
+        election=Probe(),
+    )
+    ref.tell(OpenLog())
+    runtime.run_until_idle()
+    assert "/n1" in observer.last(NodeFailed).reason

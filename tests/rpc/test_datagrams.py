@@ -1,0 +1,170 @@
+"""UdpDatagrams on real sockets of the loopback interface."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+
+import pytest
+
+from actors.messages import DatagramReceived
+from rpc.datagrams import UdpDatagrams, join_addr, split_addr
+
+
+class Inbox:
+    """A mailbox that lets a coroutine wait for what it is told."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[DatagramReceived] = asyncio.Queue()
+
+    def tell(self, message: DatagramReceived) -> None:
+        self.queue.put_nowait(message)
+
+    async def next(self) -> DatagramReceived:
+        async with asyncio.timeout(10):
+            return await self.queue.get()
+
+
+def test_a_datagram_arrives_with_its_sender_s_address() -> None:
+    async def play() -> None:
+        one, other = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0")
+        inbox = Inbox()
+        other.deliver_to(inbox)
+        one.send(other.bound_addr, b"hello")
+        assert await inbox.next() == DatagramReceived(one.bound_addr, b"hello")
+        one.close()
+        other.close()
+
+    asyncio.run(play())
+
+
+def test_any_thread_may_send_and_a_host_name_is_resolved() -> None:
+    async def play() -> None:
+        one, other = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0")
+        inbox = Inbox()
+        other.deliver_to(inbox)
+        addr = f"localhost:{split_addr(other.bound_addr)[1]}"
+        thread = threading.Thread(target=one.send, args=(addr, b"from a thread"))
+        thread.start()
+        assert (await inbox.next()).payload == b"from a thread"
+        thread.join()
+        one.close()
+        other.close()
+
+    asyncio.run(play())
+
+
+def test_a_port_in_use_is_an_error_that_says_so() -> None:
+    async def play() -> None:
+        holder = await UdpDatagrams.bind("127.0.0.1:0")
+        with pytest.raises(OSError, match=f"{holder.bound_addr} .*in use") as caught:
+            await UdpDatagrams.bind(holder.bound_addr)
+        assert caught.value.errno == errno.EADDRINUSE
+        holder.close()
+
+    asyncio.run(play())
+
+
+def test_an_address_of_another_machine_is_an_error_that_says_so() -> None:
+    async def play() -> None:
+        with pytest.raises(OSError, match="not an address of this machine"):
+            await UdpDatagrams.bind("203.0.113.7:0")  # RFC 5737: nobody's
+
+    asyncio.run(play())
+
+
+def test_datagrams_beyond_the_bound_are_dropped_and_counted() -> None:
+    async def play() -> None:
+        one, other = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0", max_waiting=3)
+        inbox = Inbox()
+        other.deliver_to(inbox, waiting=inbox.queue.qsize)
+        for number in range(5):
+            other.datagram_received(bytes((number,)), ("127.0.0.1", 1))
+        assert inbox.queue.qsize() == 3
+        assert other.dropped == 2
+        assert (await inbox.next()).payload == b"\0"
+        one.send(other.bound_addr, b"room again")
+        assert [(await inbox.next()).payload for _ in range(3)] == [b"\1", b"\2", b"room again"]
+        one.close()
+        other.close()
+
+    asyncio.run(play())
+
+
+def test_more_than_the_bound_from_another_thread_is_dropped_before_the_loop_sees_it() -> None:
+    async def play() -> None:
+        one = await UdpDatagrams.bind("127.0.0.1:0", max_waiting=3)
+        # The loop is busy here, so nothing that the thread hands over is sent meanwhile.
+        thread = threading.Thread(target=lambda: [one.send(one.bound_addr, b"x") for _ in range(5)])
+        thread.start()
+        thread.join()
+        assert one.unsent == 2
+        one.close()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("addr", ["no-such-host.invalid:1", "", "nonsense", "127.0.0.1:99999", "[::1]:9", "a..b:1"])
+def test_an_address_that_leads_nowhere_is_as_good_as_loss(addr: str) -> None:
+    async def play() -> None:
+        one, other = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0")
+        inbox = Inbox()
+        other.deliver_to(inbox)
+        one.send(addr, b"lost")
+        one.send(other.bound_addr, b"next")
+        assert (await inbox.next()).payload == b"next"
+        one.close()
+        other.close()
+
+    asyncio.run(play())
+
+
+def test_a_peer_that_is_gone_does_not_end_the_port() -> None:
+    async def play() -> None:
+        one, other, gone = [await UdpDatagrams.bind("127.0.0.1:0") for _ in range(3)]
+        inbox = Inbox()
+        one.deliver_to(inbox)
+        gone.close()
+        for _ in range(3):  # answered by ICMP port unreachable, which the socket then reports
+            one.send(gone.bound_addr, b"anybody?")
+        other.send(one.bound_addr, b"still there")
+        assert (await inbox.next()).payload == b"still there"
+        one.close()
+        other.close()
+
+    asyncio.run(play())
+
+
+def test_sending_after_close_and_after_the_loop_is_no_error() -> None:
+    async def play() -> UdpDatagrams:
+        one = await UdpDatagrams.bind("127.0.0.1:0")
+        one.close()
+        one.send("127.0.0.1:9", b"late")
+        return one
+
+    one = asyncio.run(play())
+    thread = threading.Thread(target=one.send, args=("127.0.0.1:9", b"later"))
+    thread.start()
+    thread.join()
+    assert one.unsent == 2
+
+
+def test_a_closed_port_is_free_at_once() -> None:
+    async def play() -> str:
+        one = await UdpDatagrams.bind("127.0.0.1:0")
+        one.close()
+        return one.bound_addr
+
+    addr = asyncio.run(play())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(split_addr(addr))
+
+
+def test_addresses_come_apart_and_together_again() -> None:
+    for addr in ("127.0.0.1:8401", "node-1.example:1", "[::1]:8401"):
+        assert join_addr(*split_addr(addr)) == addr
+    for wrong in ("", "host", "host:", ":1", "host:x", "host:65536"):
+        with pytest.raises(ValueError, match="HOST:PORT"):
+            split_addr(wrong)
