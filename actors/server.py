@@ -93,8 +93,8 @@ class ServerActor(NodeActor):
         self._ready = False
         self._gathered: list[_Waiting] = []
         self._in_store: dict[int, list[_Waiting]] = {}
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_count = 0
+        self._waiting: dict[Acks, deque[_Waiting]] = {Acks.QUORUM: deque(), Acks.ALL: deque()}
+        self._open: dict[tuple[int, int], _Waiting] = {}
         self._append_ids = itertools.count(1)
         self._tailing: list[tuple[Offset, int, Consume]] = []
         self._tailing_order = itertools.count()
@@ -154,7 +154,7 @@ class ServerActor(NodeActor):
 
     def on_stop(self) -> None:
         detail = f"{self.node_id} is stopping"
-        for waiting in self._open_produces():
+        for waiting in list(self._open.values()):
             self._refuse_produce(waiting, Refusal.STOPPING, detail, outcome_unknown=True)
         for _, _, consume in self._tailing:
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.STOPPING, detail))
@@ -172,7 +172,7 @@ class ServerActor(NodeActor):
             acks if self._elected else Acks.LEADER,
             self.ports.clock.monotonic_s() + produce.timeout_s,
         )
-        self._waiting_count += 1
+        self._open[_key(produce)] = waiting
         self._gathered.append(waiting)
         if len(self._gathered) == 1:
             self.me.tell(FlushProduces())
@@ -192,7 +192,7 @@ class ServerActor(NodeActor):
             addr = leader.rpc_addr if leader else ""
             detail = f"{self.node_id} is not the leader; {self._leader_id} is" + (f", at {addr}" if addr else "")
             return RequestRefused(request_id, Refusal.NOT_LEADER, detail, self._leader_id, addr)
-        if self._waiting_count >= MAX_WAITING:
+        if len(self._open) >= MAX_WAITING:
             return RequestRefused(request_id, Refusal.OVERLOADED, f"{MAX_WAITING} produces wait already")
         return None
 
@@ -202,6 +202,8 @@ class ServerActor(NodeActor):
         group: list[_Waiting] = []
         group_bytes = 0
         for waiting in gathered:
+            if waiting.done:
+                continue  # given up before it was appended: then it never is
             batch = waiting.produce.batch
             size = len(batch.payload)
             mergeable = batch.codec is Codec.NONE and batch.producer_id == 0
@@ -234,63 +236,52 @@ class ServerActor(NodeActor):
                 if self._is_acknowledged(waiting):
                     self._answer_produced(waiting, appended.term)
                 else:
-                    self._waiting.append(waiting)
+                    self._waiting[waiting.acks].append(waiting)
 
     def _is_acknowledged(self, waiting: _Waiting) -> bool:
         assert waiting.index is not None
         match waiting.acks:
             case Acks.LEADER:
                 return True
-            case Acks.QUORUM | Acks.DEFAULT:
+            case Acks.QUORUM:
                 return waiting.index < self._committed.index
             case Acks.ALL:
                 return waiting.index < min(self._committed.index, self._on_all_replicas.index)
             case _:
-                assert_never(waiting.acks)
+                raise AssertionError("the default was resolved when the produce came in")
 
     def _acknowledge(self) -> None:
-        """Answer what waits for other disks; the queue is in the order of the log."""
-        kept: list[_Waiting] = []
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if waiting.done:
-                continue
-            assert waiting.index is not None
-            if self._is_acknowledged(waiting):
-                self._answer_produced(waiting, self._term)
-            elif waiting.index >= self._committed.index:
-                self._waiting.appendleft(waiting)
-                break
-            else:
-                kept.append(waiting)
-        self._waiting.extendleft(reversed(kept))
+        """Answer what waited for other disks; each queue is in the order of the log."""
+        for queue in self._waiting.values():
+            while queue and (queue[0].done or self._is_acknowledged(queue[0])):
+                waiting = queue.popleft()
+                if not waiting.done:
+                    self._answer_produced(waiting, self._term)
 
     def _answer_produced(self, waiting: _Waiting, term: Term) -> None:
         assert waiting.base_offset is not None
-        waiting.done = True
-        self._waiting_count -= 1
-        produce = waiting.produce
+        produce = self._close(waiting)
         produce.reply_to.tell(Produced(produce.request_id, waiting.base_offset, term))
 
     def _refuse_produce(self, waiting: _Waiting, refusal: Refusal, detail: str, *, outcome_unknown: bool) -> None:
         if waiting.done:
             return
-        waiting.done = True
-        self._waiting_count -= 1
-        produce = waiting.produce
+        produce = self._close(waiting)
         produce.reply_to.tell(
             RequestRefused(produce.request_id, refusal, detail, self._leader_id, outcome_unknown=outcome_unknown)
         )
 
-    def _open_produces(self) -> list[_Waiting]:
-        in_store = (waiting for group in self._in_store.values() for waiting in group)
-        return [waiting for waiting in (*self._gathered, *in_store, *self._waiting) if not waiting.done]
+    def _close(self, waiting: _Waiting) -> Produce:
+        """The produce is answered, or nobody waits for its answer any more."""
+        waiting.done = True
+        del self._open[_key(waiting.produce)]
+        return waiting.produce
 
     def _expire(self) -> None:
         self._expiry_is_due = False
         now_s = self.ports.clock.monotonic_s()
         still_open = False
-        for waiting in self._open_produces():
+        for waiting in list(self._open.values()):
             if waiting.deadline_s <= now_s:
                 self._refuse_produce(
                     waiting,
@@ -314,9 +305,8 @@ class ServerActor(NodeActor):
             self._on_all_replicas = ReplicasAdvanced(changed.term, Index(0))
         if led and changed.leader_id != self.node_id:
             detail = f"{self.node_id} lost the lead; the record may or may not be committed"
-            for waiting in self._open_produces():
+            for waiting in list(self._open.values()):
                 self._refuse_produce(waiting, Refusal.DEPOSED, detail, outcome_unknown=True)
-            self._waiting.clear()
             self._gathered.clear()
         self._announce_ready()
 
@@ -369,14 +359,17 @@ class ServerActor(NodeActor):
         if len(self._tailing) != before:
             heapq.heapify(self._tailing)
             return
-        for waiting in self._open_produces():
-            produce = waiting.produce
-            if produce.request_id == cancel.request_id and produce.reply_to is cancel.reply_to:
-                waiting.done = True
-                self._waiting_count -= 1
+        waiting = self._open.get(_key(cancel))
+        if waiting is not None:
+            self._close(waiting)
 
     # ------------------------------------------------------------ servers
 
     def _list_servers(self, request: ListServers) -> None:
         servers = tuple(self._members[node_id] for node_id in sorted(self._members))
         request.reply_to.tell(ServersListed(request.request_id, servers, self._leader_id))
+
+
+def _key(request: Produce | CancelRequest) -> tuple[int, int]:
+    """Request ids are unique among one asker's open requests."""
+    return (id(request.reply_to), request.request_id)

@@ -219,7 +219,10 @@ def test_a_leader_that_loses_the_lead_refuses_what_waits() -> None:
     stage.produce((2, b"b"))
     stage.tell(LeaderChanged(Term(2), N2))
     refused = stage.client.all(RequestRefused)
-    assert [(refusal.request_id, refusal.refusal) for refusal in refused] == [(2, Refusal.DEPOSED), (1, Refusal.DEPOSED)]
+    assert [(refusal.request_id, refusal.refusal) for refusal in refused] == [
+        (1, Refusal.DEPOSED),
+        (2, Refusal.DEPOSED),
+    ]
     stage.appended(1, 2)
     assert stage.client.all(Produced) == []
 
@@ -240,6 +243,18 @@ def test_a_cancelled_produce_is_not_answered() -> None:
     stage.appended(0, 1)
     stage.tell(CommitAdvanced(at(2, 1)))
     assert stage.client.received == []
+
+
+def test_a_produce_that_is_cancelled_in_time_is_never_appended() -> None:
+    stage = Stage()
+    stage.lead()
+    batch = NewBatch(b"a", 1)
+    stage.tell(Produce(1, batch, Acks.LEADER, 5.0, stage.client))
+    stage.store.take()
+    stage.ref.tell(Produce(2, batch, Acks.LEADER, 5.0, stage.client))
+    stage.ref.tell(CancelRequest(2, stage.client))
+    stage.runtime.run_until_idle()
+    assert stage.store.all(AppendBatch) == []
 
 
 def test_only_what_is_committed_is_read() -> None:
