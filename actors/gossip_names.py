@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from actors.gossip import MemberTable, is_elder
-from actors.gossip_codec import Datagram, Reject
+from actors.gossip_codec import Datagram, Reject, Rumours
 from actors.gossip_probes import ask_others, ping
 from actors.gossip_voice import Voice
 from actors.messages import Member
@@ -101,7 +101,8 @@ class NameGuard:
         """The holder of a contested name lives: refuse the newcomer, whoever of the two that is.
 
         Whether it is this very node that has to give way. A node that is only joining is the
-        newcomer; of two that are established, as after a partition, it is the younger.
+        newcomer; of two that are established, as after a partition, it is the younger. A holder
+        is never refused on a claimant's word: it is told of the claimant, to ask for itself.
         """
         directly = answer.sender.node_id == check.held.node_id
         holder = answer.sender if directly else check.held
@@ -115,6 +116,6 @@ class NameGuard:
             pass  # a rumour; should there be a node behind it, it will speak for itself
         elif claim.joining or is_elder(holder, claim.member):
             self._voice.send(claim.source_addr, Reject(claim.sequence, holder.gossip_addr))
-        elif directly:
-            self._voice.send(holder.gossip_addr, Reject(answer.sequence, claim.member.gossip_addr))
+        else:
+            self._voice.send(holder.gossip_addr, Rumours(), first=claim.member)
         return False

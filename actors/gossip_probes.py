@@ -77,13 +77,9 @@ class Prober:
         probe.sequences += ask_others(self._voice, self._rng, self._table, target, self._helpers)
 
     def conclude(self, name: int) -> NodeId | None:
-        """The probe is over: who stayed silent, or None when it was answered or called off."""
+        """The probe is over: who stayed silent, or None when it was answered."""
         probe = self._probes.pop(name, None)
         return probe.target_id if probe else None
-
-    def call_off(self) -> None:
-        """Draw no conclusion from any open probe."""
-        self._probes.clear()
 
     def answered(self, answers: int) -> None:
         """An Ack came, from the target itself or by way of a relay."""

@@ -39,7 +39,7 @@ from actors.gossip_codec import (
 from actors.gossip_gate import Gate
 from actors.gossip_goodbye import GOODBYES, Goodbye
 from actors.gossip_names import Claim, NameCheck, NameGuard
-from actors.gossip_probes import Prober
+from actors.gossip_probes import Prober, ping
 from actors.gossip_voice import Voice
 from actors.messages import (
     DatagramReceived,
@@ -70,6 +70,7 @@ from actors.ports import Ports, Timer
 from storage.types import NodeId
 
 _GOSSIP_FANOUT: Final = 3
+_SUSPECTS_A_ROUND: Final = 3
 _JOIN_BACKOFF: Final = 1.5
 _JOIN_RETRY_MAX_S: Final = 5.0
 
@@ -104,7 +105,9 @@ class MembershipActor(NodeActor):
         self._names = NameGuard(self._voice, self._rng, self._table, self._clocks.indirect_probes)
         self._gate = Gate(config, ports, self.actor_name)
         self._seeds = tuple(dict.fromkeys(seed for seed in config.join if seed != config.gossip_addr))
-        self._welcomed = not self._seeds
+        # Established: somebody counts this node as a member. Answered: a seed's table has come.
+        self._established = not self._seeds
+        self._answered = not self._seeds
         self._silent = False
         self._suspicions: dict[NodeId, Timer] = {}
         self._gossip_timer: Timer | None = None
@@ -149,8 +152,8 @@ class MembershipActor(NodeActor):
                 datagram = self._gate.open(message, self._table)
                 if datagram is not None:
                     self._hear(datagram, message.source_addr)
-            case ProbeDue(due_s):
-                self._probe_next(due_s)
+            case ProbeDue():
+                self._probe_next()
             case ProbeTimedOut(sequence):
                 self._prober.widen(sequence)
             case ProbeConcluded(sequence, due_s):
@@ -163,7 +166,7 @@ class MembershipActor(NodeActor):
                 self._exchange_tables()
             case JoinRetryDue(attempt):
                 self._join_timer = None
-                if not self._welcomed or not self._table.present():
+                if not self._answered or not self._table.present():
                     self._ask_seeds(attempt)
             case NameCheckDue(node_id, attempt):
                 self._ask_holder(node_id, attempt)
@@ -196,6 +199,7 @@ class MembershipActor(NodeActor):
         match datagram.body:
             case Ping(target_id):
                 if target_id == self.node_id:
+                    self._established = True
                     self._voice.send(source, Ack(sequence), first=self._correction(datagram.sender))
             case Ack(answers):
                 self._prober.answered(answers)
@@ -208,10 +212,11 @@ class MembershipActor(NodeActor):
             case Rumours():
                 pass
             case Join():
+                self._established = True
                 self._voice.send_table(source, asks_back=False, answers=sequence)
             case Exchange(asks_back, answers):
                 if answers and self._voice.used_lately(answers):
-                    self._welcomed = True
+                    self._established = self._answered = True
                 if asks_back:
                     self._voice.send_table(source, asks_back=False, answers=sequence)
             case Reject():
@@ -270,11 +275,10 @@ class MembershipActor(NodeActor):
 
     def _hear_about_me(self, heard: Member) -> None:
         me = self._table.me
-        if heard.incarnation < me.incarnation or heard == me:
-            return
         if is_present(heard) and heard.gossip_addr != me.gossip_addr:
+            # A former run of this node, or a namesake that lives.
             self._check_name(heard, Claim(me))
-        else:
+        elif heard.incarnation >= me.incarnation and heard != me:
             self._refute(heard.incarnation)
 
     def _refute(self, incarnation: int) -> None:
@@ -301,12 +305,11 @@ class MembershipActor(NodeActor):
 
     # ---------------------------------------------------------------- failure detection
 
-    def _probe_next(self, due_s: float) -> None:
+    def _probe_next(self) -> None:
         now_s = self._ports.clock.monotonic_s()
-        if self._was_held_up(due_s):
-            self._prober.call_off()
         self._table.forget_gone(now_s - self._clocks.forget_after_s)
-        target_id = self._order.next(self._table.present())
+        present = self._table.present()
+        target_id = self._order.next(present)
         if target_id is not None:
             target = self._table.get(target_id)
             assert target is not None
@@ -314,6 +317,10 @@ class MembershipActor(NodeActor):
             self._after(self._clocks.probe_timeout_s, ProbeTimedOut(sequence))
             lasts_s = max(self._clocks.probe_interval_s, 2 * self._clocks.probe_timeout_s)
             self._after(lasts_s, ProbeConcluded(sequence, now_s + lasts_s))
+        # A suspect is asked every round, by all who suspect it: a lost refutation must not cost it its place.
+        suspects = [m for m in present if m.state is MemberState.SUSPECT and m.node_id != target_id]
+        for suspect in pick(self._rng, suspects, _SUSPECTS_A_ROUND):
+            ping(self._voice, suspect)
         self._arm_probe(self._clocks.probe_interval_s)
 
     def _conclude(self, sequence: int, due_s: float) -> None:
@@ -386,7 +393,7 @@ class MembershipActor(NodeActor):
             self._join_timer = self._after(wait_s * self._rng.uniform(0.8, 1.2), JoinRetryDue(attempt + 1))
 
     def _call_seed(self, seed: str) -> None:
-        if self._welcomed:
+        if self._established:
             self._voice.send_table(seed, asks_back=True)
         else:
             self._voice.send(seed, Join())
@@ -402,7 +409,7 @@ class MembershipActor(NodeActor):
             self._hear_rejection(body)
         elif isinstance(body, Ack) and (check := self._names.answered(body.answers, namesake)) is not None:
             self._name_is_held(check, datagram)
-        elif isinstance(body, Join) and (self._welcomed or is_elder(me, namesake)):
+        elif isinstance(body, Join) and (self._established or is_elder(me, namesake)):
             self._voice.send(source, Reject(datagram.sequence, me.gossip_addr))
         elif is_present(namesake):
             self._check_name(namesake, Claim(me))
@@ -421,7 +428,7 @@ class MembershipActor(NodeActor):
             self._after(self._clocks.probe_timeout_s, NameCheckDue(node_id, attempt + 1))
 
     def _name_is_held(self, check: NameCheck, answer: Datagram) -> None:
-        if self._names.settle(check, answer, self_is_established=self._welcomed):
+        if self._names.settle(check, answer, self_is_established=self._established):
             self._clash(check.held.gossip_addr)
 
     def _name_is_free(self, check: NameCheck) -> None:
@@ -436,7 +443,7 @@ class MembershipActor(NodeActor):
             if self._table.judge(claim.member) in (Judgement.ADOPT, Judgement.CONTESTED):
                 self._believe(claim.member)
         elif claim.source_addr and held.gossip_addr == check.held.gossip_addr:
-            # The claimant's clock is behind its former run's. Told of this, it outbids it.
+            # The claimant's clock is behind its former run's. Told that this one failed, it outbids it.
             self._believe(replace(held, state=MemberState.FAILED))
         if claim.joining:
             self._voice.send_table(claim.source_addr, asks_back=False, answers=claim.sequence)
@@ -497,7 +504,7 @@ class MembershipActor(NodeActor):
         return self._ports.timers.after(delay_s, self.me, message)
 
     def _arm_probe(self, delay_s: float) -> None:
-        self._after(delay_s, ProbeDue(self._ports.clock.monotonic_s() + delay_s))
+        self._after(delay_s, ProbeDue())
 
     def _arm_gossip(self) -> None:
         if self._gossip_timer is None and self._rumours and self._table.present():

@@ -136,8 +136,6 @@ class LeftCluster:
 class ProbeDue:
     """Timer -> Membership: ping the next member."""
 
-    due_s: float
-
 
 @dataclass(frozen=True, slots=True)
 class ProbeTimedOut:

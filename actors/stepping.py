@@ -38,7 +38,7 @@ class VirtualTimer:
         self.mailbox = None
 
 
-class _SteppingInbox:
+class SteppingInbox:
     """A Pykka inbox whose messages wait until the runtime delivers them."""
 
     def __init__(self, runtime: SteppingRuntime) -> None:
@@ -57,7 +57,7 @@ class _SteppingInbox:
         return not self.waiting
 
 
-class _SteppingFuture(pykka.Future[Any]):
+class SteppingFuture(pykka.Future[Any]):
     """The answer to an `ask`: waiting for it means stepping the runtime."""
 
     def __init__(self, runtime: SteppingRuntime) -> None:
@@ -92,7 +92,7 @@ class SteppingRuntime:
         self.now_s = 0.0
         self.steps = 0
         self._rng = Random(seed) if seed is not None else None  # noqa: S311  # chance of a test, not a secret
-        self._ready: deque[_SteppingInbox] = deque()
+        self._ready: deque[SteppingInbox] = deque()
         self._due: list[tuple[float, int, VirtualTimer]] = []
         self._order = itertools.count()
         self._joined: dict[type, type] = {}
@@ -108,8 +108,8 @@ class SteppingRuntime:
                 (body,),
                 {
                     "hooks": self,
-                    "_create_actor_inbox": staticmethod(lambda: _SteppingInbox(self)),
-                    "_create_future": staticmethod(lambda: _SteppingFuture(self)),
+                    "_create_actor_inbox": staticmethod(self.make_inbox),
+                    "_create_future": staticmethod(lambda: SteppingFuture(self)),
                     "_start_actor_loop": _join_runtime,
                 },
             )
@@ -117,6 +117,10 @@ class SteppingRuntime:
         ref = joined.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
         assert isinstance(ref, NodeRef)
         return ref
+
+    def make_inbox(self) -> SteppingInbox:
+        """The inbox of an actor that is being made."""
+        return SteppingInbox(self)
 
     def stop(self, ref: NodeRef) -> None:
         if ref.is_alive():
@@ -146,7 +150,7 @@ class SteppingRuntime:
 
     # ------------------------------------------------------------ stepping
 
-    def enqueue(self, inbox: _SteppingInbox) -> None:
+    def enqueue(self, inbox: SteppingInbox) -> None:
         self._ready.append(inbox)
 
     def step(self) -> bool:

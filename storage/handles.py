@@ -77,12 +77,12 @@ class SegmentHandles:
             content = self._files.read_all(segment.index_path)
         except FileNotFoundError:
             return None
-        index = SparseIndex.decode(content, self._interval_bytes)
+        index = SparseIndex.decode(content, segment.base, self._interval_bytes)
         return index if index.covered_to == segment.size_bytes else None
 
     def _rebuilt(self, segment: Segment, *, keep: bool = True) -> SparseIndex:
         """From the segment itself. A damaged segment has one up to the damage, which is not saved."""
-        index = SparseIndex(self._interval_bytes)
+        index = SparseIndex(segment.base, self._interval_bytes)
         scan = SegmentScan(self.file(segment), segment.size_bytes, 0, segment.base, Term(0))
         for _, head, _path in scan:
             end = scan.byte_position + head.size_bytes

@@ -6,7 +6,8 @@ disk:
     magic u32, crc u32, count u32, covered_to u32, max_timestamp_ms i64
     count times: offset u64, index u64, timestamp_ms i64, position u32
 
-crc is CRC32C (RFC 3720) over all of the block that follows it. `covered_to` says that all of the
+crc is CRC32C (RFC 3720) over the base of the segment (index u64, offset u64) and all of the block
+that follows it, so an index that strays to another segment is not believed. `covered_to` says that all of the
 segment below it was on disk when the block was written, so a valid block also proves that. The
 file can always be rebuilt, and ends where its first damaged block begins.
 """
@@ -20,12 +21,13 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 
-from storage.types import Index, Offset
+from storage.types import Index, Offset, Position
 
 _MAGIC: Final = 0x494C4F01
 _BLOCK: Final = Struct("<IIIIq")
 _COVERED: Final = Struct("<IIq")
 _SEAL: Final = Struct("<II")
+_BASE: Final = Struct("<QQ")
 _ENTRY: Final = Struct("<QQqI")
 
 
@@ -45,7 +47,8 @@ class SparseIndex:
     saved_entries, file_bytes: what of it stands in the file already.
     """
 
-    def __init__(self, interval_bytes: int) -> None:
+    def __init__(self, base: Position, interval_bytes: int) -> None:
+        self.base = base
         self.interval_bytes = interval_bytes
         self.covered_to = 0
         self.max_timestamp_ms = 0
@@ -107,20 +110,25 @@ class SparseIndex:
             for at in range(first, last)
         )
         covered = _COVERED.pack(last - first, covered_to, self.max_timestamp_ms) + entries
-        block = _SEAL.pack(_MAGIC, google_crc32c.value(covered)) + covered
+        block = _SEAL.pack(_MAGIC, google_crc32c.extend(_seed(self.base), covered)) + covered
         self.saved_entries = last
         self.file_bytes += len(block)
         return block
 
     @classmethod
-    def decode(cls, content: bytes, interval_bytes: int) -> SparseIndex:
+    def decode(cls, content: bytes, base: Position, interval_bytes: int) -> SparseIndex:
         """What the blocks up to the first damaged one say; empty if none is whole."""
-        decoded = cls(interval_bytes)
+        decoded = cls(base, interval_bytes)
+        seed = _seed(base)
         at = 0
         while at + _BLOCK.size <= len(content):
             magic, crc, count, covered_to, max_timestamp_ms = _BLOCK.unpack_from(content, at)
             end = at + _BLOCK.size + count * _ENTRY.size
-            if magic != _MAGIC or end > len(content) or crc != google_crc32c.value(content[at + _SEAL.size : end]):
+            if (
+                magic != _MAGIC
+                or end > len(content)
+                or crc != google_crc32c.extend(seed, content[at + _SEAL.size : end])
+            ):
                 break
             for offset, index, timestamp_ms, position in _ENTRY.iter_unpack(content[at + _BLOCK.size : end]):
                 decoded._offsets.append(offset)
@@ -135,3 +143,7 @@ class SparseIndex:
         if decoded._positions:
             decoded._next_position = decoded._positions[-1] + interval_bytes
         return decoded
+
+
+def _seed(base: Position) -> int:
+    return int(google_crc32c.value(_BASE.pack(base.index, base.offset)))

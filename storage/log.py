@@ -35,6 +35,7 @@ from storage.files import Files
 from storage.handles import SegmentHandles
 from storage.reader import LogReader, Read
 from storage.recovery import Progress, Recovered, finish_reset, recover
+from storage.retention import expired_segments
 from storage.scan import continues, observe
 from storage.segment import Segment, stem_of
 from storage.state import LogState
@@ -285,11 +286,12 @@ class Log:
             if self._unclean is not None:
                 self._files.replace(self._checkpoint_path, self._unclean)
                 self._unclean = None
+            active = self._segments[-1]
             written_bytes = self._writer.write()
             self._size_bytes += written_bytes
             self._bytes_since_checkpoint += written_bytes
             self._end = self._appended_end
-            if self._synced < self._segments[-1].base:
+            if self._segments[-1] is not active:
                 # The checkpoint follows every roll, so that a segment that goes missing is missed.
                 self._synced = self._segments[-1].base
                 self._bytes_since_checkpoint = self.config.checkpoint_interval_bytes
@@ -384,7 +386,8 @@ class Log:
         `terms` and identities keep what the removed segments taught.
         """
         self._check_usable()
-        expired = self._expired(now_ms)
+        config = self.config
+        expired = expired_segments(self._segments, self._handles, now_ms, config.retention_bytes, config.retention_ms)
         if not expired:
             return False
         with self._failing("cannot remove old segments"):
@@ -398,21 +401,6 @@ class Log:
                 del self._segments[0]
                 self._size_bytes -= segment.size_bytes
         return True
-
-    def _expired(self, now_ms: int) -> list[Segment]:
-        expired = []
-        left_bytes = self._size_bytes
-        for segment in self._segments[:-1]:
-            left_bytes -= segment.size_bytes
-            is_surplus = self.config.retention_bytes is not None and left_bytes >= self.config.retention_bytes
-            if not is_surplus and not self._is_too_old(segment, now_ms):
-                break
-            expired.append(segment)
-        return expired
-
-    def _is_too_old(self, segment: Segment, now_ms: int) -> bool:
-        retention_ms = self.config.retention_ms
-        return retention_ms is not None and self._handles.index(segment).max_timestamp_ms < now_ms - retention_ms
 
     # ------------------------------------------------------------ notes and the end
 

@@ -16,10 +16,14 @@ import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from random import Random
+from typing import Final, Literal
 
 from storage.disk import TEMPORARY_SUFFIX
 from storage.errors import DirectoryLockedError
+
+# Far smaller than a real block, so that small tests see torn batches.
+_BLOCK_BYTES: Final = 32
 
 Operation = Literal["append", "sync", "truncate", "create", "remove", "rename", "sync_directory"]
 
@@ -41,6 +45,20 @@ class _Fault:
     error_number: int
     countdown: int
     after_bytes: int
+
+
+def _torn(inode: _Inode, chance: Random) -> bytes:
+    """Some of what was written since the last sync."""
+    content, durable = bytes(inode.content), inode.durable
+    if not content.startswith(durable):
+        return chance.choice((content, durable))
+    end = chance.randint(len(durable), len(content))
+    torn = bytearray(content[:end])
+    for at in range(len(durable), end, _BLOCK_BYTES):
+        if chance.random() < 0.5:
+            stop = min(at + _BLOCK_BYTES, end)
+            torn[at:stop] = bytes(stop - at)
+    return bytes(torn)
 
 
 class _Machine:
@@ -142,12 +160,26 @@ class MemoryFiles:
     def steps(self) -> int:
         return self._machine.steps
 
-    def after_crash(self, *, keep_unsynced: bool) -> MemoryFiles:
-        """The files as the next process finds them; locks are gone."""
+    def after_crash(self, *, keep_unsynced: bool, chance: Random | None = None) -> MemoryFiles:
+        """The files as the next process finds them; locks are gone.
+
+        With `chance` and not keep_unsynced the machine lost power in the middle of writing back:
+        each name may have the old file or the new one, and of what was not synced some blocks are
+        there, some are zeros, and the end is missing.
+        """
         found = MemoryFiles()
         found._directories = set(self._directories)
-        for path, inode in (self._names if keep_unsynced else self._durable_names).items():
-            content = bytes(inode.content) if keep_unsynced else inode.durable
+        for path in sorted(self._names.keys() | self._durable_names.keys()):
+            names = self._names if keep_unsynced else self._durable_names
+            if chance is not None and not keep_unsynced:
+                names = chance.choice((self._names, self._durable_names))
+            inode = names.get(path)
+            if inode is None:
+                continue
+            if keep_unsynced:
+                content = bytes(inode.content)
+            else:
+                content = inode.durable if chance is None else _torn(inode, chance)
             copy = _Inode(bytearray(content), content)
             found._names[path] = copy
             found._durable_names[path] = copy

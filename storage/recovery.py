@@ -61,7 +61,7 @@ def recover(
     segments = _find_segments(files, directory)
     _check_presence(directory, segments, checkpoint)
     if not segments:
-        first = Segment(directory, START, index=SparseIndex(interval_bytes))
+        first = Segment(directory, START, index=SparseIndex(START, interval_bytes))
         first.create(files)
         return Recovered([first], LogState(node_id), START, START, None)
 
@@ -83,7 +83,7 @@ def finish_reset(files: Files, directory: str, checkpoint: Checkpoint, interval_
     """Empty the log, as the checkpoint says; it can be done over as often as a crash interrupts it."""
     for segment in reversed(_find_segments(files, directory)):
         segment.remove(files)
-    first = Segment(directory, checkpoint.position, index=SparseIndex(interval_bytes))
+    first = Segment(directory, checkpoint.position, index=SparseIndex(checkpoint.position, interval_bytes))
     first.create(files)
     done = Checkpoint(checkpoint.position, first.stem, 0, checkpoint.state, checkpoint.committed)
     files.replace(f"{directory}/{CHECKPOINT_NAME}", done.encode())
@@ -175,8 +175,8 @@ def _load_active_index(files: Files, active: Segment, interval_bytes: int) -> Sp
     try:
         content = files.read_all(active.index_path)
     except FileNotFoundError:
-        return SparseIndex(interval_bytes)
-    return SparseIndex.decode(content, interval_bytes)
+        return SparseIndex(active.base, interval_bytes)
+    return SparseIndex.decode(content, active.base, interval_bytes)
 
 
 def _at(segments: Sequence[Segment], start: Checkpoint) -> int:
@@ -261,6 +261,11 @@ def _scanning(files: Files, segment: Segment, start: Checkpoint, state: LogState
     """Over the segment from `start` if that is in it, otherwise from where it begins."""
     is_start = segment.stem == start.segment
     byte_position, position = (start.byte_position, start.position) if is_start else (0, segment.base)
+    if byte_position > segment.size_bytes:
+        at = segment.size_bytes
+        raise DamagedLogError(
+            segment.log_path, at, segment.base.index, segment.base.offset, f"{byte_position} bytes of it were on disk"
+        )
     file = segment.file or files.open_read_only(segment.log_path)
     try:
         yield SegmentScan(file, segment.size_bytes, byte_position, position, state.terms.last_term)

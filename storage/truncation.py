@@ -42,7 +42,7 @@ def cut_segments(files: Files, segments: list[Segment], cut: Replayed, interval_
     active.file.truncate(cut.byte_position)
     active.size_bytes = cut.byte_position
     active.sync()
-    active.index = SparseIndex(interval_bytes)
+    active.index = SparseIndex(active.base, interval_bytes)
     scan = SegmentScan(active.file, active.size_bytes, 0, active.base, Term(0))
     for _, head, _path in scan:
         end = scan.byte_position + head.size_bytes

@@ -68,7 +68,7 @@ class SegmentWriter:
 
     def roll(self, base: Position, state: LogState, committed: Position) -> None:
         """What is gathered from now on goes to a new segment that begins at `base`."""
-        segment = Segment(self._tail.directory, base, index=SparseIndex(self._interval_bytes))
+        segment = Segment(self._tail.directory, base, index=SparseIndex(base, self._interval_bytes))
         opening = Checkpoint(base, segment.stem, 0, state, committed)
         self._runs.append(_Run(segment, opening_state=opening.encode()))
         self._tail = segment

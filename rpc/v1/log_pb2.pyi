@@ -498,6 +498,8 @@ class GetStatusResponse(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     PULLS_FIELD_NUMBER: _builtins.int
     CYCLE_FIELD_NUMBER: _builtins.int
+    DUPLICATES_DROPPED_FIELD_NUMBER: _builtins.int
+    EXPIRED_DROPPED_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster: _builtins.str
     version: _builtins.str
@@ -514,6 +516,9 @@ class GetStatusResponse(_message.Message):
     size_bytes: _builtins.int
     cycles_seen: _builtins.int
     cycle: _builtins.str
+    duplicates_dropped: _builtins.int
+    """Copies that were not appended: already here, and at the hop limit."""
+    expired_dropped: _builtins.int
     @_builtins.property
     def voters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -542,10 +547,12 @@ class GetStatusResponse(_message.Message):
         members: _abc.Iterable[Global___MemberStatus] | None = ...,
         pulls: _abc.Iterable[Global___PullStatus] | None = ...,
         cycle: _builtins.str = ...,
+        duplicates_dropped: _builtins.int = ...,
+        expired_dropped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "first_index", b"first_index", "first_offset", b"first_offset", "leader", b"leader", "members", b"members", "node_id", b"node_id", "pulls", b"pulls", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "leader", b"leader", "members", b"members", "node_id", b"node_id", "pulls", b"pulls", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -588,11 +595,14 @@ class PullStatus(_message.Message):
     LAG_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     next_index: _builtins.int
     lag: _builtins.int
     """Entries behind; absent while not known."""
     connected: _builtins.bool
     detail: _builtins.str
+    next_offset: _builtins.int
+    """The same place as next_index, in the source's offsets; absent while not known."""
     def __init__(
         self,
         *,
@@ -600,14 +610,20 @@ class PullStatus(_message.Message):
         lag: _builtins.int | None = ...,
         connected: _builtins.bool = ...,
         detail: _builtins.str = ...,
+        next_offset: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "lag", b"lag"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "_next_offset", b"_next_offset", "lag", b"lag", "next_offset", b"next_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "connected", b"connected", "detail", b"detail", "from", b"from", "lag", b"lag", "next_index", b"next_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "_next_offset", b"_next_offset", "connected", b"connected", "detail", b"detail", "from", b"from", "lag", b"lag", "next_index", b"next_index", "next_offset", b"next_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
     _WhichOneofArgType__lag: _TypeAlias = _typing.Literal["_lag", b"_lag"]  # noqa: Y015
+    _WhichOneofReturnType__next_offset: _TypeAlias = _typing.Literal["next_offset"]  # noqa: Y015
+    _WhichOneofArgType__next_offset: _TypeAlias = _typing.Literal["_next_offset", b"_next_offset"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lag) -> _WhichOneofReturnType__lag | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_offset) -> _WhichOneofReturnType__next_offset | None: ...
 
 Global___PullStatus: _TypeAlias = PullStatus  # noqa: Y015
 

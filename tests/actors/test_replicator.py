@@ -78,9 +78,7 @@ class Stage:
         self.edge = Probe()
         self.ref = self.runtime.spawn(
             ReplicatorActor,
-            config=NodeConfig(
-                node_id, "/data", ADDR[node_id], "g", election=election or ElectionChoice(), **config
-            ),
+            config=NodeConfig(node_id, "/data", ADDR[node_id], "g", election=election or ElectionChoice(), **config),
             ports=stepping_ports(self.runtime, object(), network=self.network, observer=self.observer),  # type: ignore[arg-type]
             store=self.store,
             server=self.server,
@@ -331,7 +329,12 @@ def test_a_peers_fetch_is_read_from_the_store_and_answered() -> None:
     read.reply_to.tell(BatchesRead(read.request_id, b"two", at(4, 40)))
     answer = stage.answer_to(1)
     assert answer is not None
-    assert (answer.outcome, answer.batches, answer.log_epoch, answer.end) == (FetchOutcome.BATCHES, b"two", 77, at(4, 40))
+    assert (answer.outcome, answer.batches, answer.log_epoch, answer.end) == (
+        FetchOutcome.BATCHES,
+        b"two",
+        77,
+        at(4, 40),
+    )
 
 
 def test_a_fetch_with_nothing_new_waits_and_is_answered_when_something_is_appended() -> None:

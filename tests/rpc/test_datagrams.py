@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import queue
 import socket
 import threading
+from random import Random
+from typing import Any
 
 import pytest
 
-from actors.messages import DatagramReceived
+from actors.config import NodeConfig
+from actors.membership import MembershipActor
+from actors.messages import DatagramReceived, LeaveCluster, LeftCluster, MemberJoined, MemberLeft
+from actors.ports import Ports
+from actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
 from rpc.datagrams import UdpDatagrams, join_addr, split_addr
+from storage.types import NodeId
 
 
 class Inbox:
@@ -168,3 +176,47 @@ def test_addresses_come_apart_and_together_again() -> None:
     for wrong in ("", "host", "host:", ":1", "host:x", "host:65536"):
         with pytest.raises(ValueError, match="HOST:PORT"):
             split_addr(wrong)
+
+
+def test_two_nodes_on_threads_find_each_other_over_real_sockets_and_part() -> None:
+    class Events:
+        def __init__(self) -> None:
+            self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def tell(self, message: Any) -> None:
+            self.queue.put(message)
+
+    async def play() -> None:
+        runtime, timers = ThreadedRuntime(), ThreadTimers()
+        events = [Events(), Events()]
+        sockets = [await UdpDatagrams.bind("127.0.0.1:0") for _ in events]
+        refs = []
+        for number, (socket_, observer) in enumerate(zip(sockets, events, strict=True)):
+            config = NodeConfig(
+                node_id=NodeId(f"n{number}"),
+                data_dir="",
+                rpc_addr=f"127.0.0.1:{9000 + number}",
+                gossip_addr=socket_.bound_addr,
+                join=(sockets[0].bound_addr.replace("127.0.0.1", "localhost"),),
+            )
+            ports = Ports(timers, SystemClock(), Random(number), None, socket_, None, observer)  # type: ignore[arg-type]
+            ref = runtime.spawn(MembershipActor, config=config, ports=ports)
+            socket_.deliver_to(ref, waiting=ref.actor_inbox.qsize)
+            refs.append(ref)
+        try:
+            for observer, other in zip(events, ("n1", "n0"), strict=True):
+                joined = await asyncio.to_thread(observer.queue.get, timeout=20)
+                assert isinstance(joined, MemberJoined)
+                assert joined.member.node_id == other
+            left = Events()
+            refs[1].tell(LeaveCluster(1, left))
+            assert await asyncio.to_thread(left.queue.get, timeout=20) == LeftCluster(1)
+            assert isinstance(await asyncio.to_thread(events[0].queue.get, timeout=20), MemberLeft)
+        finally:
+            for ref in refs:
+                await asyncio.to_thread(runtime.stop, ref)
+            timers.close()
+            for socket_ in sockets:
+                socket_.close()
+
+    asyncio.run(play())

@@ -1,0 +1,75 @@
+# Everything one does here. Needs python3 (3.11 or newer) and make; the rest goes into .venv.
+#
+#   make run      a cluster of three nodes on this machine        ARGS="--election none" for others
+#   make test     every test                                      ARGS="-k cycle" for some
+#   make check    format, lint, types, import layers, generated code up to date
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check bench proto format lock clean
+
+PYTHON ?=
+ARGS ?=
+JOBS ?= auto
+BIN := .venv/bin
+# Set by a caller that measures or debugs; not by the person at the keyboard.
+unexport PYTHONPATH
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@echo "make bench    the benchmark: a table, and JSON in bench/results"
+	@echo "make format   rewrite the code in the house's format"
+	@echo "make proto    generate rpc/v1 from proto/ again"
+	@echo "make lock     resolve the lock files again (needs uv)"
+	@echo "make clean    remove what the other targets made, .venv too"
+
+run: .venv/run.stamp
+	@exec $(BIN)/ourolog dev $(ARGS)
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/generated.py --check
+
+bench: .venv/dev.stamp
+	$(BIN)/python -m bench $(ARGS)
+
+proto: .venv/dev.stamp
+	$(BIN)/python .ci/generated.py
+
+format: .venv/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf .venv build dist bench/results .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps, so that a second run installs nothing.
+.venv/run.stamp: requirements.lock pyproject.toml | .venv/made.stamp
+	@echo "Installing what a node needs into .venv …"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock pyproject.toml | .venv/made.stamp
+	@echo "Installing what development needs into .venv …"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@ .venv/run.stamp
+
+.venv/made.stamp:
+	@PYTHON="$(PYTHON)" sh .ci/make-venv .venv
+	@touch $@

@@ -1,0 +1,30 @@
+"""`python -m ourolog`, and where the `ourolog` command begins."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ourolog.cli import cli
+
+
+def main() -> None:
+    """Run the command and exit: 0 well, 1 an error while running, 2 a wrong use of it."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = cli.main(prog_name="ourolog", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""`ourolog consume`: read records from an offset on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ourolog.options import RunningError, client_options, config_option, option
+from ourolog.output import FORMATS, FORMATTERS, Origin
+from ourolog.progress import Progress
+
+if TYPE_CHECKING:
+    from rpc.client import LogClient, Provenance
+
+EPILOG = """
+\b
+Examples:
+  ourolog consume                                all there is, then end
+  ourolog consume --from 100 --count 10
+  ourolog consume --from end --follow            only what is new, until Ctrl-C
+  ourolog consume --output json | jq .value
+  ourolog consume --output raw > copy.log        what `ourolog produce < file` read
+  ourolog consume --provenance                   and the nodes each record passed
+"""
+
+
+class FromType(click.ParamType[int | str]):
+    """An offset, or `first` or `end` of what can be read."""
+
+    name = "offset"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        text = str(value).strip().lower()
+        if text in ("first", "end"):
+            return text
+        if not (text.isascii() and text.isdecimal() and int(text) < 2**64):
+            self.fail(f"{value!r} is not an offset: a number from 0 on, or first, or end.", param, ctx)
+        return int(text)
+
+
+@click.command(epilog=EPILOG)
+@config_option
+@client_options
+@option("--from", "start", type=FromType(), default="first", help="Where to begin: an offset, or first, or end.")
+@option("--follow", "-f", is_flag=True, help="At the end of the log wait for more.")
+@option("--count", "-n", type=click.IntRange(1), help="End after so many records. [default: no limit]")
+@option("--output", type=click.Choice(FORMATS), default="text", help="text: offset and value. raw: values alone.")
+@option("--provenance", is_flag=True, help="Also print the nodes that each record passed.")
+def consume(
+    *,
+    addr: str,
+    timeout_s: float,
+    start: int | str,
+    follow: bool,
+    count: int | None,
+    output: str,
+    provenance: bool,
+) -> None:
+    """Print the records of the log, one a line."""
+    asyncio.run(_consume(addr, timeout_s, start, follow, count, output, provenance))
+
+
+async def _consume(
+    addr: str, timeout_s: float, start: int | str, follow: bool, count: int | None, output: str, provenance: bool
+) -> None:
+    from rpc.client import LogClient, LogError
+
+    write = _Writer(output, provenance)
+    left = count
+    try:
+        async with LogClient(addr, timeout_s=timeout_s) as client:
+            offset, end = await _range(client, start)
+            total = count if follow or count else max(0, end - offset)
+            with Progress("consumed", total) as progress:
+                batches = client.consume_batches(offset, provenance=provenance, stop_at_end=not follow)
+                async for batch in batches:
+                    skipped = max(0, offset - batch.base_offset)  # batches come whole
+                    taken = batch.values[skipped:] if left is None else batch.values[skipped : skipped + left]
+                    write.batch(batch.base_offset + skipped, taken, batch.provenance)
+                    progress.advance(len(taken))
+                    left = left - len(taken) if left is not None else None
+                    if left == 0:
+                        await batches.aclose()
+                        return
+    except LogError as error:
+        raise RunningError(str(error)) from error
+
+
+async def _range(client: LogClient, start: int | str) -> tuple[int, int]:
+    """Where to begin, as an offset, and the end of what can be read now."""
+    status = await client.status()
+    first, end = status["first_offset"], status["committed_offset"]
+    assert isinstance(first, int), "a node knows its own offsets"
+    assert isinstance(end, int), "a node knows its own offsets"
+    if isinstance(start, int):
+        return start, end
+    return (first if start == "first" else max(first, end)), end
+
+
+class _Writer:
+    """Prints records to standard output, a batch at a time so that a follower sees them at once."""
+
+    def __init__(self, output: str, provenance: bool) -> None:
+        self._format = FORMATTERS[output]
+        self._provenance = provenance
+
+    def batch(self, offset: int, values: Sequence[bytes], provenance: Provenance | None) -> None:
+        origin = None
+        if provenance is not None and self._provenance:
+            origin = Origin(provenance.origin, provenance.path, provenance.timestamp_ms)
+        text = b"".join(self._format(at, value, origin) for at, value in enumerate(values, offset))
+        if sys.stdout.isatty():
+            sys.stdout.write(text.decode(errors="replace"))  # above a progress bar, if there is one
+        else:
+            sys.stdout.buffer.write(text)
+        sys.stdout.flush()

@@ -1,0 +1,209 @@
+"""`ourolog dev`: a cluster of real node processes on this machine, watched live."""
+
+from __future__ import annotations
+
+import queue
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+
+from actors.config import Cycle, ElectionChoice, Fsync
+from ourolog.live_view import LiveView
+from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess, PortInUseError, check_ports_free
+from ourolog.options import DEFAULT_ADDR, RunningError, config_option, option
+from ourolog.parameters import ELECTION
+
+EPILOG = """
+\b
+Examples:
+  ourolog dev                                    three nodes, n1 leads, all vote
+  ourolog dev --election none                    nobody leads; everyone pulls from everyone
+  ourolog dev --election none --cycle allow      as in the book: copies of copies
+  ourolog dev --nodes 5 --data-dir ./cluster     keep the data
+  ourolog dev --rpc-port 0                       on any free ports
+
+Node i serves gRPC on --rpc-port + 10 * (i - 1) and gossips on the port above.
+Ctrl-C takes all of them down.
+"""
+
+
+class _Stop(BaseException):
+    """SIGINT or SIGTERM arrived."""
+
+
+@click.command(epilog=EPILOG)
+@config_option
+@option("--nodes", type=click.IntRange(1, 50), default=3, help="How many.")
+@option(
+    "--election",
+    type=ELECTION,
+    metavar="none|static:LEADER[,VOTER…]",
+    help="Who leads. [default: static:n1,n2,n3, all nodes voting]",
+)
+@option(
+    "--cycle",
+    type=click.Choice([kind.value for kind in Cycle]),
+    default=Cycle.BREAK.value,
+    help="With --election none: append each record once (break), or every copy (allow).",
+)
+@option("--max-hops", type=click.IntRange(1, 255), default=16, help="With --cycle allow: how far a copy travels.")
+@option(
+    "--acks",
+    type=click.Choice(["leader", "quorum", "all"]),
+    default="quorum",
+    help="Whose disks a record must be on before it is acknowledged.",
+)
+@option(
+    "--fsync",
+    type=click.Choice([kind.value for kind in Fsync]),
+    default=Fsync.ALWAYS.value,
+    help="When nodes sync to disk.",
+)
+@option(
+    "--data-dir",
+    type=click.Path(file_okay=False),
+    help="Keep the logs here, a directory for each node. [default: a temporary one, removed at the end]",
+)
+@option("--rpc-port", type=click.IntRange(0, 65535), default=8400, help="gRPC port of n1; 0 means any.")
+def dev(
+    *,
+    nodes: int,
+    election: ElectionChoice | None,
+    cycle: str,
+    max_hops: int,
+    acks: str,
+    fsync: str,
+    data_dir: str | None,
+    rpc_port: int,
+) -> int:
+    """Run a cluster on this machine and watch it live."""
+    names = [f"n{number + 1}" for number in range(nodes)]
+    chosen = election or ElectionChoice.parse("static:" + ",".join(names))
+    strangers = [voter for voter in chosen.voters if voter not in names]
+    if strangers:
+        raise click.UsageError(f"--election names {', '.join(strangers)}, but the nodes are {names[0]} to {names[-1]}.")
+    flags = ["--election", str(chosen), "--cycle", cycle, "--max-hops", str(max_hops), "--acks", acks, "--fsync", fsync]
+    directory = data_dir or tempfile.mkdtemp(prefix="ourolog-dev-")
+    try:
+        return _Dev(directory, nodes, rpc_port, flags, is_temporary=data_dir is None).run()
+    finally:
+        if data_dir is None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Dev:
+    """One run of the command."""
+
+    def __init__(self, directory: str, nodes: int, rpc_port: int, flags: list[str], *, is_temporary: bool) -> None:
+        self._directory = directory
+        self._is_temporary = is_temporary
+        self._view = LiveView(Console())
+        self._ended: queue.SimpleQueue[tuple[NodeProcess, int] | None] = queue.SimpleQueue()
+        self._is_stopping = False
+        self._cluster = LocalCluster(
+            directory,
+            nodes,
+            rpc_port=rpc_port,
+            flags=flags,
+            on_log=self._show,
+            on_exit=lambda node, status: self._ended.put((node, status)),
+        )
+
+    def run(self) -> int:
+        """0 after Ctrl-C or SIGTERM; 1 if the cluster could not start or all its nodes ended by themselves."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and means it
+                signal.signal(number, self._stop_asked)
+        try:
+            check_ports_free(self._cluster)
+            Path(self._directory).mkdir(parents=True, exist_ok=True)
+            self._cluster.start()
+            self._tell_next_steps()
+            return self._watch()
+        except PortInUseError as error:
+            raise RunningError(f"{error}; choose others with --rpc-port, or 0 for any") from error
+        except ClusterError as error:
+            raise RunningError(str(error)) from error
+        except _Stop:
+            self._view.print("\nStopping all nodes …")
+            return 0
+        finally:
+            self._is_stopping = True
+            self._cluster.stop()
+
+    def _watch(self) -> int:
+        """Until a signal: say when a node ends by itself. Returns when none is left."""
+        while True:
+            ended = self._ended.get()
+            if ended is None:
+                return 0
+            node, status = ended
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+            self._view.say(node.node_id, "ended", f"the process {how}")
+            if not any(other.is_running for other in self._cluster):
+                self._view.print("No node is left.")
+                return 1
+            again = _as_typed(node.command(self._cluster.seeds_of(node)))
+            self._view.print(f"       start it again, from another terminal: {again}")
+
+    def _show(self, line: LogLine) -> None:
+        if self._is_stopping:
+            return  # that they all leave one another is not news
+        try:
+            self._view.show(line)
+        except BrokenPipeError:  # nobody reads any more: `ourolog dev | head`
+            self._ended.put(None)
+
+    def _stop_asked(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not self._is_stopping:
+            self._is_stopping = True
+            raise _Stop
+        for node in self._cluster:
+            node.send_signal(signal.SIGKILL)
+
+    def _tell_next_steps(self) -> None:
+        command = own_command()
+        nodes = list(self._cluster)
+        first, last = nodes[0], nodes[-1]
+
+        def addr_of(node: NodeProcess) -> str:
+            return "" if node.rpc_addr == DEFAULT_ADDR else f" --addr {node.rpc_addr}"
+
+        steps = [
+            (f'{command} produce "hello"{addr_of(first)}', "append a record, print its offset"),
+            (f"{command} consume --follow{addr_of(last)}", f"read from {last.node_id}, and wait for more"),
+            (f"{command} status{addr_of(first)}", "who is there, who leads, who pulls from whom"),
+            (f"kill -9 {last.pid}", f"that is {last.node_id}: watch the others notice"),
+        ]
+        width = max(len(step) for step, _ in steps)
+        self._view.print()
+        self._view.print(f"{len(nodes)} node{'s are' if len(nodes) > 1 else ' is'} up. Next, in another terminal:")
+        for step, why in steps:
+            self._view.print(f"  {step:<{width}}   # {why}")
+        where = "and removes their data" if self._is_temporary else f"and keeps their data in {self._directory}"
+        self._view.print(f"Ctrl-C here takes all of them down {where}.\n")
+
+
+def own_command() -> str:
+    """How this command can be typed in the present directory."""
+    typed = sys.argv[0]
+    if Path(typed).name != "ourolog":
+        return f"{shlex.quote(sys.executable)} -m ourolog"
+    found = shutil.which("ourolog")
+    if found is not None and Path(found).resolve() == Path(typed).resolve():
+        return "ourolog"
+    path = Path(typed).resolve()
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def _as_typed(words: list[str]) -> str:
+    """A node's command line, as one would type it here."""
+    return shlex.join(["ourolog", *words[3:]]).replace("ourolog", own_command(), 1)

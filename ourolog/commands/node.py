@@ -1,0 +1,146 @@
+"""`ourolog node`: one node in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import click
+
+from actors.config import Cycle, ElectionChoice, Fsync, GossipConfig, NodeConfig
+from actors.messages import Acks
+from ourolog.logs import FORMATS, LEVELS
+from ourolog.options import config_option, option
+from ourolog.parameters import ADDRESS, BINDABLE, DURATION, ELECTION, NODE_ID, SizeType
+
+EPILOG = """
+\b
+Examples:
+  ourolog node --node-id n1 --data-dir /var/lib/ourolog
+  ourolog node --node-id n2 --data-dir ./n2 --rpc-addr 127.0.0.1:8410 \\
+      --gossip-addr 127.0.0.1:8411 --join 127.0.0.1:8401
+  ourolog node --config /etc/ourolog.toml --election static:n1,n2,n3
+  OUROLOG_NODE_ID=n1 OUROLOG_DATA_DIR=./n1 ourolog node
+
+SIGTERM and SIGINT drain and exit 0; a second one ends the process at once with
+status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
+"""
+
+_MAX_BATCH_BYTES = 32 * 1024 * 1024
+
+
+@click.command(epilog=EPILOG)
+@config_option
+@option("--node-id", type=NODE_ID, required=True, help="Name of this node, unique in its cluster.")
+@option("--data-dir", type=click.Path(file_okay=False), required=True, help="Directory of this node's log.")
+@option("--rpc-addr", type=BINDABLE, default="127.0.0.1:8400", help="Where to serve gRPC; port 0 means any.")
+@option("--gossip-addr", type=BINDABLE, default="127.0.0.1:8401", help="Where to gossip (UDP); port 0 means any.")
+@option("--advertise-rpc-addr", type=BINDABLE, help="gRPC address to tell others, when bound to 0.0.0.0 or [::].")
+@option("--advertise-gossip-addr", type=BINDABLE, help="Gossip address to tell others, likewise.")
+@option("--join", type=ADDRESS, multiple=True, help="Gossip address of any other node; repeatable.")
+@option("--cluster", default="ourolog", help="Name of the cluster; nodes of another one are refused.")
+@option(
+    "--election",
+    type=ELECTION,
+    default="none",
+    metavar="none|static:LEADER[,VOTER…]",
+    help="Who leads. none: everyone pulls from everyone. static: the first named leads, all named vote.",
+)
+@option(
+    "--cycle",
+    type=click.Choice([kind.value for kind in Cycle]),
+    default=Cycle.BREAK.value,
+    help="With nobody elected: append each record once (break), or every copy that comes round (allow).",
+)
+@option("--max-hops", type=click.IntRange(1, 255), default=16, help="With --cycle allow: how far a copy travels.")
+@option(
+    "--acks",
+    type=click.Choice(["leader", "quorum", "all"]),
+    default="quorum",
+    help="Whose disks a record must be on before it is acknowledged; a client may ask for another.",
+)
+@option(
+    "--fsync",
+    type=click.Choice([kind.value for kind in Fsync]),
+    default=Fsync.ALWAYS.value,
+    help="always: acknowledge after fsync. interval: a power cut may cost the interval.",
+)
+@option("--fsync-interval", "fsync_interval_s", type=DURATION, default="100ms", help="For --fsync interval.")
+@option("--segment-bytes", type=SizeType(4096, 2**40), default="64MiB", help="Begin a new segment file after this.")
+@option("--retention-bytes", type=SizeType(), help="Remove old segments above this size. [default: keep all]")
+@option("--retention-age", "retention_s", type=DURATION, help="Remove segments older, e.g. 7d. [default: keep all]")
+@option("--max-record-bytes", type=SizeType(1, _MAX_BATCH_BYTES), default="1MiB", help="Refuse larger records.")
+@option("--max-batch-bytes", type=SizeType(1, _MAX_BATCH_BYTES), default="8MiB", help="Refuse larger batches.")
+@option("--fetch-max-bytes", type=SizeType(1, _MAX_BATCH_BYTES), default="4MiB", help="How much one pull brings.")
+@option("--probe-interval", "probe_interval_s", type=DURATION, default="500ms", help="Gossip: one probe this often.")
+@option("--suspicion", "suspicion_s", type=DURATION, default="2.5s", help="Gossip: suspected this long, then failed.")
+@option("--log-level", type=click.Choice(LEVELS), default="info", help="The least that is logged.")
+@option("--log-format", type=click.Choice(FORMATS), default="auto", help="auto: text on a terminal, else JSON.")
+@option(
+    "--ready-file", type=click.Path(dir_okay=False), help="Write the addresses here as JSON once clients are served."
+)
+@option("--drain-timeout", "drain_s", type=DURATION, default="10s", help="How long stopping waits for open calls.")
+@option("--exit-with-parent", is_flag=True, hidden=True, help="Stop when standard input ends.")
+def node(
+    *,
+    log_level: str,
+    log_format: str,
+    ready_file: str | None,
+    drain_s: float,
+    exit_with_parent: bool,
+    advertise_rpc_addr: str | None,
+    advertise_gossip_addr: str | None,
+    **settings: Any,
+) -> int:
+    """Run one node in the foreground."""
+    config = node_config(**settings)
+    # gRPC's C core writes to stderr by itself, and would break a log that is JSON.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from ourolog.logs import configure_logs
+    from ourolog.service import NodeService
+
+    configure_logs(log_level, log_format)
+    service = NodeService(
+        config,
+        advertise_rpc_addr=advertise_rpc_addr,
+        advertise_gossip_addr=advertise_gossip_addr,
+        ready_file=ready_file,
+        drain_s=drain_s,
+        exit_with_parent=exit_with_parent,
+    )
+    return asyncio.run(service.run())
+
+
+def node_config(
+    *,
+    acks: str,
+    cycle: str,
+    election: ElectionChoice,
+    fsync: str,
+    max_batch_bytes: int,
+    max_record_bytes: int,
+    probe_interval_s: float,
+    suspicion_s: float,
+    **settings: Any,
+) -> NodeConfig:
+    """The flags as a NodeConfig. Raises click.UsageError for values that do not go together."""
+    if max_record_bytes > max_batch_bytes:
+        raise click.UsageError(
+            f"--max-record-bytes {max_record_bytes} is more than --max-batch-bytes {max_batch_bytes}: "
+            "such a record would fit no batch."
+        )
+    if probe_interval_s <= 0:
+        raise click.UsageError("--probe-interval must be more than nothing.")
+    return NodeConfig(
+        acks=Acks[acks.upper()],
+        cycle=Cycle(cycle),
+        election=election,
+        fsync=Fsync(fsync),
+        gossip=GossipConfig(
+            probe_interval_s=probe_interval_s, probe_timeout_s=probe_interval_s / 2, suspicion_s=suspicion_s
+        ),
+        max_batch_bytes=max_batch_bytes,
+        max_record_bytes=max_record_bytes,
+        **settings,
+    )

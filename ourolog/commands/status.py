@@ -1,0 +1,91 @@
+"""`ourolog status`: who is there, who leads, who pulls from whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ourolog.live_view import coloured
+from ourolog.options import RunningError, client_options, config_option, option
+
+EPILOG = """
+\b
+Examples:
+  ourolog status
+  ourolog status --addr 127.0.0.1:8410 --output json | jq .leader
+
+Any node can be asked; it is asked for the members, and then each of them for
+its own part. One that does not answer is shown without it.
+"""
+
+_WIDE = 240  # into a pipe nothing is wrapped
+
+
+@click.command(epilog=EPILOG)
+@config_option
+@client_options
+@option("--output", type=click.Choice(["text", "json"]), default="text", help="A table, or JSON.")
+def status(*, addr: str, timeout_s: float, output: str) -> None:
+    """Show who is there, leads, and pulls.
+
+    Members, roles, offsets, and who pulls from whom with what lag.
+    """
+    from rpc.client import LogError, cluster_status
+
+    try:
+        found = asyncio.run(cluster_status(addr, timeout_s=timeout_s))
+    except LogError as error:
+        raise RunningError(str(error)) from error
+    if output == "json":
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    console.print(f"election {found['election']}, leader {found['leader'] or 'none'}\n", markup=False)
+    console.print(table_of(found))
+
+
+def table_of(found: dict[str, Any]) -> Table:
+    """The nodes, one row each; offsets as [first, end)."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for heading in ("node", "state", "role"):
+        table.add_column(heading)
+    for heading in ("term", "offsets", "committed"):
+        table.add_column(heading, justify="right")
+    table.add_column("pulls from")
+    table.add_column("cycles", justify="right")
+    table.add_column("gRPC")
+    table.add_column("gossip")
+    for node in found["nodes"]:
+        table.add_row(
+            *(
+                coloured(Text(text))
+                for text in (
+                    node["id"],
+                    _shown(node["state"]),
+                    _shown(node["role"]),
+                    _shown(node["term"]),
+                    f"[{node['first_offset']}, {node['end_offset']})" if node["end_offset"] is not None else "-",
+                    _shown(node["committed_offset"]),
+                    ", ".join(_pull(pull) for pull in node["pulls"] or ()) or "-",
+                    _shown(node["cycles_seen"]),
+                    _shown(node["rpc_addr"]),
+                    _shown(node["gossip_addr"]),
+                )
+            )
+        )
+    return table
+
+
+def _pull(pull: dict[str, Any]) -> str:
+    return f"{pull['from']} (next {_shown(pull['next_offset'])}, lag {_shown(pull['lag'])})"
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)

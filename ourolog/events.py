@@ -1,0 +1,76 @@
+"""What a node tells its owner, as log events with stable names.
+
+These names and fields are read by `ourolog dev`, by tests and by other people's log search: a
+change of one is a change users notice, and belongs in the CHANGELOG.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, assert_never
+
+from actors.messages import (
+    CycleSeen,
+    LeaderChanged,
+    Member,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberUpdated,
+    NameClashed,
+    NobodyElected,
+    NodeEvent,
+    NodeFailed,
+    NodeReady,
+    NodeWarned,
+    PullStarted,
+    PullStopped,
+    VotersChanged,
+)
+from rpc.server import why_failed
+
+
+class LogEvent(NamedTuple):
+    """One log line: its level, its name and its fields."""
+
+    level: str
+    name: str
+    fields: dict[str, object]
+
+
+def log_event_of(event: NodeEvent) -> LogEvent:
+    """The log line that reports this event."""
+    match event:
+        case MemberJoined(member):
+            return LogEvent("info", "member_joined", _of_member(member))
+        case MemberUpdated(member):
+            return LogEvent("info", "member_updated", _of_member(member))
+        case MemberFailed(member):
+            return LogEvent("warning", "member_failed", _of_member(member))
+        case MemberLeft(member):
+            return LogEvent("info", "member_left", _of_member(member))
+        case PullStarted(_, source_id):
+            return LogEvent("info", "pull_started", {"source": source_id})
+        case PullStopped(_, source_id, reason):
+            return LogEvent("info", "pull_stopped", {"source": source_id, "reason": reason})
+        case CycleSeen(_, path, count, broken):
+            return LogEvent("info", "cycle_seen", {"path": list(path), "count": count, "broken": broken})
+        case NobodyElected():
+            return LogEvent("info", "nobody_elected", {})
+        case LeaderChanged(term, leader_id):
+            return LogEvent("info", "leader_changed", {"term": term, "leader": leader_id})
+        case VotersChanged(voters):
+            return LogEvent("info", "voters_changed", {"voters": list(voters)})
+        case NodeReady():
+            return LogEvent("info", "ready", {})
+        case NodeFailed(_, actor, reason, is_bug):
+            return LogEvent("error", "node_failed", {"actor": actor, "reason": reason, "is_bug": is_bug})
+        case NodeWarned(_, actor, reason):
+            return LogEvent("warning", "node_warned", {"actor": actor, "reason": reason})
+        case NameClashed(_, gossip_addr):
+            return LogEvent("error", "name_clashed", {"gossip_addr": gossip_addr, "reason": why_failed(event)})
+        case _:
+            assert_never(event)
+
+
+def _of_member(member: Member) -> dict[str, object]:
+    return {"member": member.node_id, "rpc_addr": member.rpc_addr, "gossip_addr": member.gossip_addr}

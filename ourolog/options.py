@@ -1,0 +1,72 @@
+"""Flags: how every one of them is made, and those that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ourolog.configuration import load_file
+from ourolog.parameters import ADDRESS, DURATION
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_ADDR = "127.0.0.1:8400"
+
+
+class RunningError(click.ClickException):
+    """Something went wrong while running: one clear line, and exit status 1."""
+
+    exit_code = 1
+
+
+def option(*declarations: str, **attributes: Any) -> Callable[[F], F]:
+    """A flag that is also an environment variable: `OUROLOG_` and the flag's name.
+
+    The variable has the same name for every command that has the flag, so it is not click's
+    automatic one, which would be OUROLOG_NODE_NODE_ID.
+    """
+    flag = max((name.split("/")[0] for name in declarations if name.startswith("--")), key=len)
+    attributes.setdefault("envvar", "OUROLOG_" + flag[2:].replace("-", "_").upper())
+    attributes.setdefault("show_envvar", not attributes.get("hidden", False))
+    attributes.setdefault("show_default", True)
+    return click.option(*declarations, **attributes)
+
+
+def config_option(command: F) -> F:
+    """`--config FILE`: defaults for all the other flags of the command."""
+
+    def load(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+        if path is not None and not ctx.resilient_parsing:
+            ctx.default_map = {**(ctx.default_map or {}), **load_file(path, ctx)}
+
+    decorate = click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        envvar="OUROLOG_CONFIG",
+        show_envvar=True,
+        is_eager=True,  # the other flags look up their defaults in what this one loads
+        expose_value=False,
+        callback=load,
+        help="TOML file with values for these flags. Flags and variables beat it.",
+    )
+    return decorate(command)
+
+
+def client_options(command: F) -> F:
+    """Where to, and for how long: the flags of every command that is a client."""
+    command = option(
+        "--timeout",
+        "timeout_s",
+        type=DURATION,
+        default="5s",
+        help="How long to try before giving up, retries included.",
+    )(command)
+    return option(
+        "--addr",
+        type=ADDRESS,
+        default=DEFAULT_ADDR,
+        help="gRPC address of any node; the client finds the leader by itself.",
+    )(command)

@@ -1,0 +1,157 @@
+"""What a client is told when something cannot be done: a status code, a sentence, and details.
+
+The details are those of google.rpc.Status (the "richer error model" of gRPC), so that a program
+need not read the sentence: who leads, what can be read, which field is wrong, when to retry.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Never
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyProto
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details_pb  # type: ignore[import-untyped]
+from google.rpc import status_pb2
+
+from actors.messages import ReadProblem, ReadRefused, Refusal, RequestRefused
+from rpc.v1 import log_pb2 as pb
+
+DOMAIN: Final = "ourolog"
+STATUS_METADATA_KEY: Final = "grpc-status-details-bin"
+RETRY_AFTER_S: Final = 0.1
+
+_OUTCOME_UNKNOWN: Final = (
+    "The outcome is unknown: the record may be in the log or may still get there, "
+    "so sending it again may store it twice"
+)
+
+
+class ServiceError(Exception):
+    """Ends a call with a status code, a sentence for a person, and details for a program.
+
+    reason: an UPPER_CASE word that stays the same across versions (google.rpc.ErrorInfo).
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        reason: str,
+        message: str,
+        *details: Message,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = (details_pb.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {}), *details)
+
+    def to_status(self) -> status_pb2.Status:
+        packed = []
+        for detail in self.details:
+            any_detail = AnyProto()
+            any_detail.Pack(detail)
+            packed.append(any_detail)
+        number: int = self.code.value[0]
+        return status_pb2.Status(code=number, message=self.message, details=packed)
+
+    async def abort(self, context: grpc.aio.ServicerContext[Any, Any]) -> Never:
+        """End the call of this context. Never returns: gRPC raises AbortError."""
+        metadata = ((STATUS_METADATA_KEY, self.to_status().SerializeToString()),)
+        await context.abort(self.code, self.message, metadata)
+        raise AssertionError("abort raises")
+
+
+def invalid(field: str, problem: str, message: str) -> ServiceError:
+    """INVALID_ARGUMENT naming the field. `problem` is about the field alone, `message` says what to do."""
+    violation = details_pb.BadRequest.FieldViolation(field=field, description=problem)
+    return ServiceError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID",
+        f"{field}: {message}",
+        details_pb.BadRequest(field_violations=[violation]),
+    )
+
+
+def overloaded(message: str, retry_after_s: float = RETRY_AFTER_S) -> ServiceError:
+    """RESOURCE_EXHAUSTED with when to come again. Nothing was appended."""
+    return ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", message, _retry_info(retry_after_s))
+
+
+def _retry_info(after_s: float) -> details_pb.RetryInfo:
+    retry = details_pb.RetryInfo()
+    retry.retry_delay.FromMicroseconds(int(after_s * 1e6))
+    return retry
+
+
+def unavailable(reason: str, message: str) -> ServiceError:
+    return ServiceError(grpc.StatusCode.UNAVAILABLE, reason, message)
+
+
+class OutOfRangeError(ServiceError):
+    """OUT_OF_RANGE with what can be read, `end` exclusive."""
+
+    def __init__(self, message: str, first: int, end: int) -> None:
+        readable = pb.ReadableRange(first_offset=first, end_offset=end)
+        super().__init__(grpc.StatusCode.OUT_OF_RANGE, "OUT_OF_RANGE", message, readable)
+        self.first = first
+        self.end = end
+
+
+def damaged(message: str) -> ServiceError:
+    return ServiceError(grpc.StatusCode.DATA_LOSS, "DAMAGED", message)
+
+
+_CODES: Final = {
+    Refusal.NOT_LEADER: grpc.StatusCode.FAILED_PRECONDITION,
+    Refusal.LEADER_UNKNOWN: grpc.StatusCode.UNAVAILABLE,
+    Refusal.OUT_OF_RANGE: grpc.StatusCode.OUT_OF_RANGE,
+    Refusal.TIMED_OUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Refusal.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Refusal.DEPOSED: grpc.StatusCode.ABORTED,
+    Refusal.NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    Refusal.STOPPING: grpc.StatusCode.UNAVAILABLE,
+    Refusal.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+}
+
+
+def from_refusal(refused: RequestRefused) -> ServiceError:
+    """The status of a request that the Server actor refused."""
+    if refused.refusal is Refusal.OUT_OF_RANGE:
+        return OutOfRangeError(refused.detail, refused.first, refused.end)
+    details: list[Message] = []
+    if refused.refusal in {Refusal.NOT_LEADER, Refusal.LEADER_UNKNOWN}:
+        details.append(pb.LeaderHint(leader_id=refused.leader_id or "", leader_addr=refused.leader_addr))
+    if refused.refusal in {Refusal.OVERLOADED, Refusal.NOT_READY, Refusal.LEADER_UNKNOWN}:
+        details.append(_retry_info(RETRY_AFTER_S))
+    message = refused.detail or f"refused: {refused.refusal}"
+    if refused.outcome_unknown:
+        message = f"{message.rstrip('.')}. {_OUTCOME_UNKNOWN}"
+    return ServiceError(
+        _CODES[refused.refusal],
+        refused.refusal.name,
+        message,
+        *details,
+        metadata={"outcome": "unknown"} if refused.outcome_unknown else None,
+    )
+
+
+def from_read_refused(refused: ReadRefused) -> ServiceError:
+    """The status of a read that the store refused."""
+    match refused.problem:
+        case ReadProblem.OUT_OF_RANGE:
+            return OutOfRangeError(refused.detail, refused.first.offset, refused.end.offset)
+        case ReadProblem.DAMAGED:
+            return damaged(refused.detail)
+
+
+def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    """The rich status that came with an error, or None where there is none (or a broken one)."""
+    for key, value in error.trailing_metadata() or ():
+        if key == STATUS_METADATA_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except Exception:  # whatever a foreign server put there is not worth an exception
+                return None
+    return None

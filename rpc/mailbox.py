@@ -1,0 +1,138 @@
+"""The bridge between the actors' threads and the asyncio loop.
+
+Waking a loop from another thread costs a system call and a switch of the interpreter lock, so
+both directions are gathered: a burst of answers wakes the loop once, and what the handlers of
+one loop iteration tell an actor reaches it as one burst, which it can merge into one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from actors.messages import Mailbox
+
+M = TypeVar("M")
+
+GATHER_AT_MOST: Final = 256
+GATHER_AT_MOST_S: Final = 0.005
+IDLE_TURNS: Final = 16
+
+
+class LoopMailbox(Generic[M]):
+    """A mailbox that any thread may tell; `receive` gets each message on the loop, in order."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Callable[[M], None]) -> None:
+        self._loop = loop
+        self._receive = receive
+        self._arrived: deque[M] = deque()
+        self._woken = False
+
+    def tell(self, message: M) -> None:
+        self._arrived.append(message)
+        # Without a lock: a message is appended before the flag is read, and the loop lowers the
+        # flag before it takes messages, so none is left behind with the loop asleep.
+        if self._woken:
+            return
+        self._woken = True
+        try:
+            self._loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:
+            # The loop has been closed: whoever waited for this answer is gone.
+            self._arrived.clear()
+
+    def _drain(self) -> None:
+        self._woken = False
+        arrived = self._arrived
+        # Only what is here now: a flood must not keep the loop from its other work.
+        for _ in range(len(arrived)):
+            self._receive(arrived.popleft())
+
+
+class Outbox(Generic[M]):
+    """Told on the loop; hands what was gathered to `target` in one go, in order.
+
+    A request that is alone goes out at the end of its turn of the loop. Where others are under
+    way it waits until a few turns have brought nothing more, a few milliseconds at most, so that
+    those that come together reach the actor as one burst, which it merges into one batch.
+    Measured with 64 produces in flight: groups of 8 instead of 2, and a third less processor
+    time for each; more turns than this brought nothing more.
+
+    under_way: how many requests are open, those gathered here among them.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, target: Mailbox[M], under_way: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._loop = loop
+        self._target = target
+        self._under_way = under_way
+        self._waiting: list[M] = []
+        self._seen = 0
+        self._idle_turns = 0
+        self._until_s = 0.0
+
+    def tell(self, message: M) -> None:
+        if not self._waiting:
+            self._seen = self._idle_turns = 0
+            self._until_s = self._loop.time() + GATHER_AT_MOST_S
+            self._loop.call_soon(self._turn)
+        self._waiting.append(message)
+
+    def _turn(self) -> None:
+        count = len(self._waiting)
+        self._idle_turns = self._idle_turns + 1 if count == self._seen else 0
+        alone = max(count, self._under_way()) <= 1
+        patient = not alone and self._idle_turns < IDLE_TURNS
+        if patient and count < GATHER_AT_MOST and self._loop.time() < self._until_s:
+            self._seen = count
+            self._loop.call_soon(self._turn)
+            return
+        waiting, self._waiting = self._waiting, []
+        tell = self._target.tell
+        for message in waiting:
+            tell(message)
+
+
+class Requests(LoopMailbox[Any]):
+    """Requests that await an actor's answer, by id; itself the `reply_to` of those requests.
+
+    Every answer has a `request_id`. One that nobody waits for any more is dropped.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop, self._resolve)
+        self._open: dict[int, asyncio.Future[Any]] = {}
+        self._last_id = 0
+        self._closed: BaseException | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self) -> tuple[int, asyncio.Future[Any]]:
+        """A fresh id and the future of its answer. Raises what `close` was given, once closed."""
+        if self._closed is not None:
+            raise self._closed
+        self._last_id += 1
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._open[self._last_id] = future
+        return self._last_id, future
+
+    def forget(self, request_id: int) -> bool:
+        """Nobody waits for this answer any more. Whether it was still awaited."""
+        return self._open.pop(request_id, None) is not None
+
+    def close(self, error: BaseException) -> None:
+        """Every open request fails with `error`, and so does every later one: the actors are gone."""
+        self._closed = error
+        waiting, self._open = self._open, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(error)
+
+    def _resolve(self, answer: Any) -> None:
+        future = self._open.pop(answer.request_id, None)
+        if future is not None and not future.done():
+            future.set_result(answer)

@@ -1,0 +1,282 @@
+"""A whole node on one asyncio loop: its actors, its sockets, and its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from random import SystemRandom
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+
+from actors.config import NodeConfig
+from actors.messages import (
+    LeaveCluster,
+    LeftCluster,
+    NameClashed,
+    NodeEvent,
+    NodeFailed,
+    NodeReady,
+    NodeWarned,
+)
+from actors.node import Node
+from actors.ports import Ports
+from actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
+from rpc.addresses import check_listenable, is_wildcard, join_address, own_host, split_address
+from rpc.admission import Door, ReadBudget
+from rpc.consuming import MAX_STREAMS
+from rpc.datagrams import UdpDatagrams
+from rpc.errors import unavailable
+from rpc.mailbox import LoopMailbox, Requests
+from rpc.network import GrpcPeerNetwork
+from rpc.peer_codec import MAX_MESSAGE_BYTES
+from rpc.peer_service import PeerService
+from rpc.records import Limits
+from rpc.service import Admission, LogService
+from rpc.status import StatusSources
+from rpc.v1 import log_pb2 as pb
+from rpc.v1 import log_pb2_grpc as pb_grpc
+from rpc.v1 import peer_pb2_grpc
+from storage.disk import DiskFiles
+
+LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
+_LEAVE_WITHIN_S: Final = 2.0
+_MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a node is to be reached, HOST:PORT, ports resolved: what it advertises."""
+
+    rpc_addr: str
+    gossip_addr: str
+
+
+class NodeServer:
+    """One node. `start`, then `stop`, once each, on the same running loop.
+
+    config: rpc_addr and gossip_addr are where to listen; port 0 means any. `advertise_*` is what
+    others shall use instead, for a node behind a wildcard address or a translated one; port 0
+    there means the port that was bound. `on_event` is called on the loop.
+
+    failed: done when the node must not go on; its result says why. The owner then stops the
+    node and the process.
+    """
+
+    failed: asyncio.Future[NodeFailed | NameClashed]
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        on_event: Callable[[NodeEvent], None] = lambda _: None,
+        *,
+        advertise_rpc_addr: str | None = None,
+        advertise_gossip_addr: str | None = None,
+        admission: Admission | None = None,
+    ) -> None:
+        self.config = config
+        self._on_event = on_event
+        self._advertise_rpc_addr = advertise_rpc_addr
+        self._advertise_gossip_addr = advertise_gossip_addr
+        self._admission = admission or Admission(Door(), ReadBudget(), MAX_STREAMS)
+        self._undo = contextlib.AsyncExitStack()
+        self._node: Node | None = None
+        self._health = health.aio.HealthServicer()
+        self._ready = asyncio.Event()
+        self._stopping = False
+
+    async def start(self) -> Addresses:
+        """Bind, start the actors, and serve. NodeReady follows as an event.
+
+        Raises OSError when an address is in use or not this machine's, ValueError when one is
+        malformed; nothing is left running then.
+        """
+        try:
+            return await self._start()
+        except BaseException:
+            await self._undo.aclose()
+            raise
+
+    async def wait_ready(self) -> None:
+        """Returns once clients are served. Raises NodeFailedError when the node fails instead."""
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait((ready, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+        if self.failed.done():
+            raise NodeFailedError(self.failed.result())
+
+    async def serve_until_failed(self) -> None:
+        """Raises NodeFailedError when the node must stop; returns never otherwise."""
+        raise NodeFailedError(await asyncio.shield(self.failed))
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Drain and stop: no longer healthy, goodbye to the cluster, open calls finished, log closed.
+
+        Calls that are open get `grace_s` seconds to end. Safe to call once more, or after a failed start.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._node is not None:
+            await self._health.enter_graceful_shutdown()
+            await self._leave_cluster(self._node)
+            self._service.drain()
+            await self._server.stop(grace_s)
+        await self._undo.aclose()
+
+    async def _start(self) -> Addresses:
+        loop = asyncio.get_running_loop()
+        self.failed = loop.create_future()
+        await check_listenable(self.config.rpc_addr)
+        # Before the gRPC port: a gRPC server that never started gives its port back only when it is collected.
+        datagrams = await UdpDatagrams.bind(self.config.gossip_addr)
+        self._undo.callback(datagrams.close)
+        self._server = grpc.aio.server(options=self._server_options())
+        rpc_addr = self._bind_rpc()
+        self._undo.push_async_callback(self._server.stop, None)
+        observer: LoopMailbox[NodeEvent] = LoopMailbox(loop, self._observe)
+        addresses = Addresses(
+            _advertised(rpc_addr, self._advertise_rpc_addr),
+            _advertised(datagrams.bound_addr, self._advertise_gossip_addr),
+        )
+        self._warn_of_wildcards(observer, addresses, rpc_addr, datagrams.bound_addr)
+        timers = ThreadTimers()
+        self._undo.push_async_callback(asyncio.to_thread, timers.close)
+        network = GrpcPeerNetwork(loop)
+        self._undo.push_async_callback(network.close)
+        self.config = dataclasses.replace(self.config, rpc_addr=addresses.rpc_addr, gossip_addr=addresses.gossip_addr)
+        ports = Ports(timers, SystemClock(), SystemRandom(), network, datagrams, DiskFiles(), observer)
+        node = Node(self.config, ThreadedRuntime(), ports)
+        node.start()
+        # On a thread: the actors' last answers need the loop, and closing the log may take a while.
+        self._undo.push_async_callback(asyncio.to_thread, node.stop)
+        # Nothing is awaited until here, so no event comes before there is somebody to hear it.
+        self._make_services(node)
+        self._node = node
+        datagrams.deliver_to(node.membership, getattr(node.membership.actor_inbox, "qsize", None))
+        await self._serve()
+        return addresses
+
+    def _server_options(self) -> list[tuple[str, int]]:
+        largest = 2 * max(self.config.max_record_bytes, self.config.max_batch_bytes) + _MESSAGE_MARGIN_BYTES
+        return [
+            # gRPC shares ports by default, and two nodes would silently share one's clients.
+            ("grpc.so_reuseport", 0),
+            # Twice the limit, so that what is somewhat too large is refused with a sentence.
+            ("grpc.max_receive_message_length", largest),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            # Peers and clients may ask every 5 s whether the connection is alive, calls open or not.
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+
+    def _bind_rpc(self) -> str:
+        """Bind the gRPC port and say which. Raises OSError."""
+        asked = self.config.rpc_addr
+        host, port = split_address(asked)
+        try:
+            bound = self._server.add_insecure_port(join_address(host, port))
+        except RuntimeError as error:
+            # Somebody took it since it was looked at, or gRPC sees what a plain socket does not.
+            raise OSError(f"cannot listen for gRPC on {asked}: {error}") from error
+        return join_address(host, bound)
+
+    def _make_services(self, node: Node) -> None:
+        sources = StatusSources(self.config, _version(), node.store, node.membership, node.replicator, node.election)
+        limits = Limits(self.config.max_record_bytes, self.config.max_batch_bytes)
+        self._service = LogService(node.server, sources, limits, self._admission)
+        self._peers = PeerService(self.config.node_id, node.replicator)
+
+    async def _serve(self) -> None:
+        pb_grpc.add_LogServicer_to_server(self._service, self._server)
+        peer_pb2_grpc.add_PeerServicer_to_server(self._peers, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        names = (LOG_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        await self._server.start()
+
+    async def _set_health(self, status: Any) -> None:
+        for name in ("", LOG_SERVICE):
+            await self._health.set(name, status)
+
+    async def _leave_cluster(self, node: Node) -> None:
+        """Say goodbye, and do not wait for long: who misses it finds out by itself."""
+        requests = Requests(asyncio.get_running_loop())
+        request_id, left = requests.open()
+        node.membership.tell(LeaveCluster(request_id, requests))
+        with contextlib.suppress(TimeoutError):
+            answer: LeftCluster = await asyncio.wait_for(left, 0.0 if self.failed.done() else _LEAVE_WITHIN_S)
+            assert answer.request_id == request_id
+
+    def _observe(self, event: NodeEvent) -> None:
+        if isinstance(event, NodeReady) and not self._stopping:
+            self._ready.set()
+            self._health_task = asyncio.create_task(self._set_health(health_pb2.HealthCheckResponse.SERVING))
+        if isinstance(event, NodeFailed | NameClashed) and not self.failed.done():
+            self.failed.set_result(event)
+            self._health_task = asyncio.create_task(self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING))
+            error = unavailable("NODE_FAILED", f"{self.config.node_id} has failed: {why_failed(event)}")
+            self._service.end(error)
+            self._peers.end(error)
+        self._on_event(event)
+
+    def _warn_of_wildcards(
+        self, observer: LoopMailbox[NodeEvent], addresses: Addresses, rpc_addr: str, gossip_addr: str
+    ) -> None:
+        for what, bound, advertised, given in (
+            ("gRPC", rpc_addr, addresses.rpc_addr, self._advertise_rpc_addr),
+            ("gossip", gossip_addr, addresses.gossip_addr, self._advertise_gossip_addr),
+        ):
+            if given is None and bound != advertised:
+                reason = (
+                    f"{what} listens on every interface ({bound}); others are told {advertised}, "
+                    "which is a guess: say which address to advertise if they cannot reach it"
+                )
+                observer.tell(NodeWarned(self.config.node_id, "node", reason))
+
+
+class NodeFailedError(Exception):
+    """The node must stop; the text says why."""
+
+    def __init__(self, event: NodeFailed | NameClashed) -> None:
+        super().__init__(why_failed(event))
+        self.event = event
+
+
+def why_failed(event: NodeFailed | NameClashed) -> str:
+    """A sentence for whoever runs the node."""
+    match event:
+        case NodeFailed():
+            return event.reason
+        case NameClashed():
+            return (
+                f"the name {event.node_id} is in use by another live node at {event.gossip_addr}; "
+                "give this node another --node-id, or stop that one"
+            )
+
+
+def _advertised(bound: str, advertise: str | None) -> str:
+    host, port = split_address(bound)
+    if advertise is not None:
+        wanted_host, wanted_port = split_address(advertise)
+        return join_address(wanted_host, wanted_port or port)
+    return join_address(own_host(host), port) if is_wildcard(host) else bound
+
+
+def _version() -> str:
+    try:
+        return version("ourolog")
+    except PackageNotFoundError:
+        return "0"  # run from a source tree that is not installed

@@ -1,0 +1,35 @@
+"""Which old segments may go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from storage.handles import SegmentHandles
+from storage.segment import Segment
+
+
+def expired_segments(
+    segments: Sequence[Segment],
+    handles: SegmentHandles,
+    now_ms: int,
+    retention_bytes: int | None,
+    retention_ms: int | None,
+) -> list[Segment]:
+    """The oldest ones, in order, that either limit lets go; never the last one, which is written to.
+
+    A segment goes while at least retention_bytes are left without it, and when even its newest
+    batch is older than retention_ms. None is no limit.
+    """
+    expired: list[Segment] = []
+    left_bytes = sum(segment.size_bytes for segment in segments)
+    for segment in segments[:-1]:
+        left_bytes -= segment.size_bytes
+        is_surplus = retention_bytes is not None and left_bytes >= retention_bytes
+        if not is_surplus and not _is_too_old(segment, handles, now_ms, retention_ms):
+            break
+        expired.append(segment)
+    return expired
+
+
+def _is_too_old(segment: Segment, handles: SegmentHandles, now_ms: int, retention_ms: int | None) -> bool:
+    return retention_ms is not None and handles.index(segment).max_timestamp_ms < now_ms - retention_ms

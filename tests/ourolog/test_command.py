@@ -1,0 +1,103 @@
+"""The command as a person meets it: help, exit status, one clear line when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from ourolog import __version__
+from ourolog.cli import cli
+
+Run = Callable[..., Any]
+COMMANDS = sorted(cli.commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples_or_says_what_it_does(command: str) -> None:
+    context = click.Context(cli, info_name="ourolog")
+    with click.Context(cli.commands[command], info_name=command, parent=context) as mine:
+        text = cli.commands[command].get_help(mine)
+    assert f"ourolog {command}" in text
+    assert "Examples:" in text or command == "cycle"
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_on_standard_output_and_exits_0(run: Run, flag: str) -> None:
+    done = run("node", flag)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "OUROLOG_NODE_ID" in done.stdout
+
+
+def test_version_is_the_packages(run: Run) -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"ourolog {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["no-such-command"],
+        ["node"],
+        ["node", "--node-id", "n1"],
+        ["node", "--node-id", "n 1", "--data-dir", "d"],
+        ["node", "--node-id", "n1", "--data-dir", "d", "--election", "raffle"],
+        ["node", "--node-id", "n1", "--data-dir", "d", "--rpc-addr", "nowhere"],
+        ["node", "--node-id", "n1", "--data-dir", "d", "--max-record-bytes", "9MiB"],
+        ["node", "--no-such-flag"],
+        ["dev", "--nodes", "0"],
+        ["dev", "--election", "static:n9"],
+        ["consume", "--from", "-1"],
+        ["consume", "--output", "xml"],
+        ["status", "--output", "raw"],
+        ["status", "extra"],
+        ["completion", "tcsh"],
+        ["status", "--config", "/no/such/file.toml"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_use_exits_2_and_says_what_is_wrong_without_a_traceback(words: list[str], run: Run) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["produce", "consume", "status"])
+def test_a_client_that_reaches_nobody_exits_1_with_one_line(command: str, run: Run, unused_addr: str) -> None:
+    words = [command, "x"] if command == "produce" else [command]
+    done = run(*words, "--addr", unused_addr, "--timeout", "200ms")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert unused_addr in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_the_script_for_the_shell(shell: str, run: Run) -> None:
+    done = run("completion", shell)
+    assert done.returncode == 0
+    assert "_OUROLOG_COMPLETE" in done.stdout
+
+
+def test_completion_knows_commands_and_flags(run: Run) -> None:
+    done = run(_OUROLOG_COMPLETE="bash_complete", COMP_WORDS="ourolog consume --pro", COMP_CWORD="2")
+    assert done.stdout.split() == ["plain,--provenance"]
+
+
+def test_the_readme_lists_every_flag_of_a_node() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    for parameter in cli.commands["node"].params:
+        if isinstance(parameter, click.Option) and not parameter.hidden and parameter.name != "config":
+            assert f"`{parameter.opts[0]}" in readme
+
+
+def test_importing_the_package_does_not_load_grpc(run_python: Callable[[str], str]) -> None:
+    assert run_python("import sys, ourolog; print('grpc' in sys.modules)") == "False\n"
+    assert run_python("import sys, ourolog.cli; print('grpc' in sys.modules)") == "False\n"
+    assert run_python("from ourolog import LogClient; print(LogClient.__name__)") == "LogClient\n"

@@ -1,0 +1,197 @@
+"""`ourolog node` as a real process: ready, signals, exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ourolog.local_cluster import ClusterError, LocalCluster, NodeProcess
+
+Run = Callable[..., Any]
+
+START_A_NODE = """
+import sys
+from ourolog.local_cluster import LocalCluster
+cluster = LocalCluster(sys.argv[1], 1)
+cluster.start()
+print(cluster["n1"].pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_exits_0(one_node: LocalCluster, number: signal.Signals) -> None:
+    node = one_node["n1"]
+    node.send_signal(number)
+    assert node.wait() == 0
+    events = [line.event for line in node.lines]
+    assert events[-3:] == ["stop_asked", "stopping", "stopped"]
+    assert "" not in events, "every line of the log is JSON"
+
+
+def test_the_ready_file_has_the_addresses_in_use_and_goes_with_the_node(tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    path.write_text("left by an earlier one")
+    node = NodeProcess("n1", str(tmp_path / "n1"), flags=("--ready-file", str(path)))
+    node.start()
+    try:
+        node.wait_for("ready")
+        ready = json.loads(path.read_text())
+        assert ready == {
+            "node_id": "n1",
+            "cluster": "ourolog",
+            "rpc_addr": node.rpc_addr,
+            "gossip_addr": node.gossip_addr,
+            "pid": node.pid,
+        }
+        assert not node.rpc_addr.endswith(":0")
+        assert not node.gossip_addr.endswith(":0")
+        socket.create_connection(("127.0.0.1", int(node.rpc_addr.rpartition(":")[2])), timeout=5).close()
+    finally:
+        node.terminate()
+        assert node.wait() == 0
+    assert not path.exists()
+
+
+def test_what_was_acknowledged_is_there_after_kill_9_and_a_restart(one_node: LocalCluster, run: Run) -> None:
+    node = one_node["n1"]
+    assert run("produce", "a", "b", "--addr", node.rpc_addr).stdout == "0\n1\n"
+    node.kill()
+    one_node.restart("n1")
+    assert run("consume", "--addr", node.rpc_addr).stdout == "0\ta\n1\tb\n"
+
+
+def test_a_node_ends_when_its_parent_is_killed(tmp_path: Path, environment: dict[str, str]) -> None:
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            START_A_NODE,
+            str(tmp_path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    with parent.stdin, parent.stdout:
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        parent.wait()
+        try:
+            assert wait_for_end(child), "the node is still there"
+        finally:
+            os.close(child)
+
+
+def test_a_second_signal_forces_with_status_1(tmp_path: Path, run: Run, environment: dict[str, str]) -> None:
+    """A produce that waits for a quorum that is not there is an open call, for which draining waits."""
+    with LocalCluster(str(tmp_path), 1, flags=("--election", "static:n1,n2,n3", "--drain-timeout", "60s")) as cluster:
+        cluster.start()
+        node = cluster["n1"]
+        words = [sys.executable, "-m", "ourolog", "produce", "x", "--addr", node.rpc_addr, "--timeout", "60s"]
+        with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as producer:
+            while (
+                json.loads(run("status", "--addr", node.rpc_addr, "--output", "json").stdout)["nodes"][0]["end_offset"]
+                < 1
+            ):
+                assert producer.poll() is None
+            node.terminate()
+            node.wait_for("stopping")
+            node.terminate()
+            assert node.wait() == 1
+            assert node.lines[-1].event == "forced"
+            producer.kill()
+
+
+@pytest.mark.parametrize("flag", ["--rpc-addr", "--gossip-addr"])
+def test_a_port_in_use_exits_1_with_a_sentence(flag: str, one_node: LocalCluster, run: Run, tmp_path: Path) -> None:
+    taken = one_node["n1"].rpc_addr if flag == "--rpc-addr" else one_node["n1"].gossip_addr
+    addresses = {"--rpc-addr": "127.0.0.1:0", "--gossip-addr": "127.0.0.1:0", flag: taken}
+    words = [word for pair in addresses.items() for word in pair]
+    done = run("node", "--node-id", "n2", "--data-dir", str(tmp_path / "n2"), *words)
+    assert done.returncode == 1
+    failed = [json.loads(line) for line in done.stderr.splitlines() if '"node_failed"' in line]
+    assert len(failed) == 1
+    assert taken in failed[0]["reason"]
+    assert "in use" in failed[0]["reason"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_data_directory_in_use_exits_1_and_is_named(one_node: LocalCluster, run: Run) -> None:
+    directory = one_node["n1"].data_dir
+    done = run(
+        *("node", "--node-id", "n1", "--data-dir", directory),
+        *("--rpc-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0"),
+    )
+    assert done.returncode == 1
+    failed = [json.loads(line) for line in done.stderr.splitlines() if '"node_failed"' in line]
+    assert directory in failed[0]["reason"]
+
+
+def test_a_data_directory_of_another_node_exits_1_and_both_are_named(one_node: LocalCluster, run: Run) -> None:
+    node = one_node["n1"]
+    node.terminate()
+    node.wait()
+    done = run(
+        *("node", "--node-id", "n2", "--data-dir", node.data_dir),
+        *("--rpc-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0"),
+    )
+    assert done.returncode == 1
+    failed = [json.loads(line) for line in done.stderr.splitlines() if '"node_failed"' in line]
+    assert "n1" in failed[0]["reason"]
+    assert "n2" in failed[0]["reason"]
+
+
+def test_a_second_node_of_one_name_is_refused_and_the_first_goes_on(
+    one_node: LocalCluster, run: Run, tmp_path: Path
+) -> None:
+    first = one_node["n1"]
+    done = run(
+        *("node", "--node-id", "n1", "--data-dir", str(tmp_path / "other"), "--join", first.gossip_addr),
+        *("--rpc-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0"),
+    )
+    assert done.returncode == 1
+    clashed = [json.loads(line) for line in done.stderr.splitlines() if '"name_clashed"' in line]
+    assert first.gossip_addr in clashed[0]["reason"]
+    assert first.is_running
+
+
+def test_logs_are_text_when_asked_and_without_colours_off_a_terminal(run: Run, tmp_path: Path) -> None:
+    taken = socket.socket()
+    with taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run(
+            *("node", "--node-id", "n1", "--data-dir", str(tmp_path), "--log-format", "text"),
+            *("--rpc-addr", f"127.0.0.1:{taken.getsockname()[1]}"),
+        )
+    assert "node_failed" in done.stderr
+    assert not done.stderr.startswith("{")
+    assert "\x1b" not in done.stderr
+
+
+def test_waiting_for_what_never_comes_says_what_the_node_said_last(tmp_path: Path) -> None:
+    node = NodeProcess("n1", str(tmp_path), flags=("--no-such-flag",))
+    node.start()
+    with pytest.raises(ClusterError, match="No such option"):
+        node.wait_for("ready")
+    assert node.wait() == 2
+
+
+def wait_for_end(pidfd: int, timeout_s: float = 30) -> bool:
+    """Whether the process behind the descriptor ends in time; a pidfd is readable from then on."""
+    import select
+
+    readable, _, _ = select.select([pidfd], [], [], timeout_s)
+    return bool(readable)

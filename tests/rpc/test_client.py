@@ -1,0 +1,179 @@
+"""The client: whom it asks, when it asks again, and when it had better not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from actors.messages import Produce, Refusal, RequestRefused
+from rpc.client import LogClient, LogError
+from rpc.records import encode_records
+from rpc.v1 import log_pb2 as pb
+from rpc.v1 import log_pb2_grpc as pb_grpc
+from storage.batch import NewBatch
+
+
+def refusing(times: int, refusal: Refusal, **more: Any) -> Callable[[Any], Callable[[int], RequestRefused]]:
+    """Refuses so often, then serves."""
+
+    def install(server: Any) -> Callable[[int], RequestRefused]:
+        left = [times]
+
+        def refuse(request_id: int) -> RequestRefused:
+            left[0] -= 1
+            if not left[0]:
+                server.refuse = None
+            return RequestRefused(request_id, refusal, "not now", **more)
+
+        return refuse
+
+    return install
+
+
+async def test_a_hint_leads_the_client_to_the_leader_and_it_stays_there(edge: Any) -> None:
+    async with edge() as follower, edge() as leader, LogClient(follower.address) as client:
+        follower.server.refuse = lambda request_id: RequestRefused(
+            request_id, Refusal.NOT_LEADER, "n2 leads", leader_addr=leader.address
+        )
+        assert [await client.produce(b"a"), await client.produce_batch([b"b", b"c"])] == [0, 1]
+        assert len(follower.server.all(Produce)) == 1
+        assert len(leader.server.all(Produce)) == 2
+
+
+async def test_two_nodes_that_point_at_each_other_do_not_keep_the_client_for_ever(edge: Any) -> None:
+    async with edge() as one, edge() as two, LogClient(one.address, timeout_s=0.4) as client:
+        for here, there in ((one, two), (two, one)):
+            here.server.refuse = lambda request_id, there=there: RequestRefused(
+                request_id, Refusal.NOT_LEADER, "the other leads", leader_addr=there.address
+            )
+        with pytest.raises(LogError, match="the other leads"):
+            await client.produce(b"a")
+        # With pauses: without them it would be thousands.
+        assert len(one.server.all(Produce)) + len(two.server.all(Produce)) < 50
+
+
+@pytest.mark.parametrize("refusal", [Refusal.NOT_READY, Refusal.LEADER_UNKNOWN, Refusal.OVERLOADED])
+async def test_what_passes_is_waited_for(edge: Any, refusal: Refusal) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        e.server.refuse = refusing(2, refusal)(e.server)
+        assert await client.produce(b"a") == 0
+        assert len(e.server.all(Produce)) == 3
+
+
+async def test_a_wait_that_would_end_after_the_deadline_is_not_begun(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpc.errors.RETRY_AFTER_S", 3600.0)
+    async with edge() as e, LogClient(e.address) as client:
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.OVERLOADED, "full")
+        with pytest.raises(LogError, match="full"):
+            await client.produce(b"a")
+
+
+async def test_an_unknown_outcome_is_not_repeated_unless_asked_for(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        e.server.refuse = refusing(1, Refusal.STOPPING, outcome_unknown=True)(e.server)
+        with pytest.raises(LogError, match="outcome is unknown") as raised:
+            await client.produce(b"a")
+        assert raised.value.outcome_unknown
+        assert len(e.server.all(Produce)) == 1
+        e.server.refuse = refusing(1, Refusal.STOPPING, outcome_unknown=True)(e.server)
+        assert await client.produce(b"a", repeat_unknown=True) == 0
+
+
+async def test_a_bad_record_is_not_repeated_and_names_its_field(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        with pytest.raises(LogError) as raised:
+            await client.produce(b"")
+        assert raised.value.fields == {"record.value": "must not be empty"}
+        assert not raised.value.outcome_unknown
+
+
+async def test_a_node_that_is_not_there_is_said_to_be_and_another_is_asked(edge: Any) -> None:
+    async with edge() as e:
+        async with LogClient(["127.0.0.1:1", e.address]) as client:
+            assert await client.produce(b"a") == 0
+            assert (await client.consume(0)).value == b"a"
+        async with LogClient("127.0.0.1:1", timeout_s=0.3) as client:
+            with pytest.raises(LogError, match=r"cannot reach 127\.0\.0\.1:1") as raised:
+                await client.produce(b"a")
+            assert not raised.value.outcome_unknown
+
+
+async def test_a_connection_that_breaks_during_a_produce_leaves_the_outcome_unknown() -> None:
+    class Breaking(pb_grpc.LogServicer):
+        async def Produce(self, request: Any, context: Any) -> pb.ProduceResponse:  # noqa: N802
+            stopped.append(asyncio.create_task(server.stop(None)))
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    stopped: list[asyncio.Task[None]] = []
+    server = grpc.aio.server()
+    pb_grpc.add_LogServicer_to_server(Breaking(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with LogClient(f"127.0.0.1:{port}", timeout_s=5) as client:
+        with pytest.raises(LogError) as raised:
+            await client.produce(b"a")
+        assert raised.value.outcome_unknown
+    await asyncio.gather(*stopped)
+
+
+async def test_something_that_is_no_node_is_said_to_be() -> None:
+    async with _empty_server() as addr, LogClient(addr) as client:
+        with pytest.raises(LogError, match="no ourolog node"):
+            await client.produce(b"a")
+
+
+@contextlib.asynccontextmanager
+async def _empty_server() -> AsyncIterator[str]:
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+async def test_streams_give_offsets_records_and_batches(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        assert [offset async for offset in client.produce_stream(b"%d" % n for n in range(5))] == list(range(5))
+        assert [base async for base in client.produce_batch_stream([[b"5", b"6"], [b"7"]])] == [5, 7]
+        records = [record async for record in client.consume_stream(2, stop_at_end=True)]
+        assert [(record.offset, record.value) for record in records] == [(n, b"%d" % n) for n in range(2, 8)]
+        batches = [batch async for batch in client.consume_batches(6, stop_at_end=True, provenance=True)]
+        assert [(batch.base_offset, batch.values) for batch in batches] == [(5, [b"5", b"6"]), (7, [b"7"])]
+        assert batches[0].provenance is not None
+        assert batches[0].provenance.path == ("n1",)
+
+
+async def test_a_consume_stream_goes_on_where_it_was_when_its_node_drains(edge: Any) -> None:
+    async with edge() as one, edge() as two:
+        for e in (one, two):
+            e.server.append(NewBatch(encode_records([b"a", b"b"]), 2))
+        two.server.append(NewBatch(encode_records([b"c"]), 1))
+        async with LogClient([one.address, two.address]) as client:
+            records = client.consume_stream(0)
+            got = [await anext(records), await anext(records)]
+            await one.server.until(lambda: bool(one.server.tailing))
+            one.service.drain()
+            got.append(await anext(records))
+            assert [(record.offset, record.value) for record in got] == [(0, b"a"), (1, b"b"), (2, b"c")]
+            await records.aclose()
+
+
+async def test_a_client_that_stops_consuming_frees_its_stream(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        e.server.append(NewBatch(encode_records([b"a"]), 1))
+        records = client.consume_stream(0)
+        await anext(records)
+        await e.server.until(lambda: bool(e.server.tailing))
+        await records.aclose()
+        await e.server.until(lambda: not e.server.tailing)
+        assert e.service.waiting == 0

@@ -1,0 +1,289 @@
+"""Whole nodes on real sockets and disks: what the Go project's tests expect, and how a node starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from actors.config import ElectionChoice, NodeConfig
+from actors.messages import MemberFailed, MemberJoined, NameClashed, NodeFailed, NodeReady, NodeWarned
+from rpc.channels import open_channel
+from rpc.client import LogClient, LogError, cluster_status
+from rpc.server import NodeFailedError, NodeServer
+from rpc.v1 import log_pb2 as pb
+from rpc.v1 import log_pb2_grpc as pb_grpc
+from storage.types import NodeId
+
+
+async def readable(client: LogClient, offset: int) -> None:
+    """Returns once the record at `offset` can be consumed there."""
+    records = client.consume_stream(offset)
+    await anext(records)
+    await records.aclose()
+
+
+async def test_the_first_offset_is_0_and_a_record_comes_back_as_exactly_value_and_offset(node: Any) -> None:
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        stub = pb_grpc.LogStub(channel)
+        produced = await stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"hello world")))
+        assert produced == pb.ProduceResponse(offset=0)
+        stream = stub.ConsumeStream(pb.ConsumeRequest(offset=0))
+        want = pb.ConsumeResponse(record=pb.Record(value=b"hello world", offset=0))
+        assert await stream.read() == want
+        assert await stub.Consume(pb.ConsumeRequest(offset=0)) == want
+        stream.cancel()
+
+
+async def test_consuming_past_the_boundary_is_out_of_range_with_the_range(node: Any) -> None:
+    async with node() as n, LogClient(n.rpc_addr) as client:
+        await client.produce(b"only")
+        await readable(client, 0)
+        with pytest.raises(LogError) as raised:
+            await client.consume(1)
+        assert (raised.value.code, raised.value.first_offset, raised.value.end_offset) == ("OUT_OF_RANGE", 0, 1)
+
+
+async def test_streams_produce_and_consume_in_order(node: Any) -> None:
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        stub = pb_grpc.LogStub(channel)
+        produce = stub.ProduceStream()
+        for offset, value in enumerate([b"first message", b"second message"]):
+            await produce.write(pb.ProduceRequest(record=pb.Record(value=value)))
+            assert (await produce.read()).offset == offset
+        await produce.done_writing()
+        consume = stub.ConsumeStream(pb.ConsumeRequest(offset=0))
+        for offset, value in enumerate([b"first message", b"second message"]):
+            assert await consume.read() == pb.ConsumeResponse(record=pb.Record(value=value, offset=offset))
+        consume.cancel()
+
+
+async def test_acknowledged_records_are_there_after_a_restart(node: Any) -> None:
+    values = [b"%d" % n for n in range(500)]
+    async with node() as n, LogClient(n.rpc_addr) as client:
+        assert await client.produce_batch(values) == 0
+    async with node() as n, LogClient(n.rpc_addr) as client:
+        assert [record.value async for record in client.consume_stream(0, stop_at_end=True)] == values
+        assert await client.produce(b"on") == 500
+
+
+async def test_health_follows_the_node_from_start_to_drain(node: Any) -> None:
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "log.v1.Log"):
+            watch = stub.Watch(health_pb2.HealthCheckRequest(service=name))
+            while (await watch.read()).status != serving:
+                pass
+            watch.cancel()
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="log.v1.Log"))
+        assert (await watch.read()).status == serving
+        stopping = asyncio.create_task(n.server.stop(5.0))
+        assert (await watch.read()).status == not_serving
+        watch.cancel()
+        await stopping
+
+
+async def test_reflection_lists_the_log_service(node: Any) -> None:
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        names = {service.name for service in (await call.read()).list_services_response.service}
+        assert {"log.v1.Log", "grpc.health.v1.Health"} <= names
+        call.cancel()
+
+
+async def test_a_grpc_port_in_use_is_an_error_and_leaves_nothing_running(node: Any, tmp_path: Any) -> None:
+    async with node() as n:
+        config = NodeConfig(NodeId("n2"), str(tmp_path / "n2"), n.rpc_addr, "127.0.0.1:0")
+        with pytest.raises(OSError, match=f"{n.rpc_addr} is in use"):
+            await NodeServer(config).start()
+        assert not (tmp_path / "n2").exists()
+
+
+async def test_a_gossip_port_in_use_is_an_error_and_frees_the_grpc_port(node: Any, tmp_path: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        rpc_addr = f"127.0.0.1:{free.getsockname()[1]}"
+    async with node() as n:
+        config = NodeConfig(NodeId("n2"), str(tmp_path / "n2"), rpc_addr, n.gossip_addr)
+        with pytest.raises(OSError, match="in use"):
+            await NodeServer(config).start()
+        async with node("n3", rpc_addr=rpc_addr) as other:
+            assert other.rpc_addr == rpc_addr
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "::1:80"])
+async def test_a_malformed_address_is_refused_with_a_sentence(tmp_path: Any, address: str) -> None:
+    config = NodeConfig(NodeId("n1"), str(tmp_path), address, "127.0.0.1:0")
+    with pytest.raises(ValueError, match=r"HOST:PORT|port must|brackets"):
+        await NodeServer(config).start()
+
+
+async def test_a_locked_data_directory_fails_the_node_with_the_reason(node: Any, tmp_path: Any) -> None:
+    async with node(), node("n2", data_dir=str(tmp_path / "n1"), ready=False) as second:
+        with pytest.raises(NodeFailedError, match="n1"):
+            await second.server.wait_ready()
+        assert isinstance(second.server.failed.result(), NodeFailed)
+        with pytest.raises(NodeFailedError):
+            await second.server.serve_until_failed()
+        async with open_channel(second.rpc_addr) as channel:
+            with pytest.raises(grpc.aio.AioRpcError, match="n2 has failed") as raised:
+                await pb_grpc.LogStub(channel).Produce(pb.ProduceRequest(record=pb.Record(value=b"v")))
+            assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_name_in_use_fails_the_newcomer(node: Any, tmp_path: Any) -> None:
+    async with node("n1") as first, node("n2", join=(first.gossip_addr,)) as second:
+        await second.until(lambda event: isinstance(event, MemberJoined))
+        join = (second.gossip_addr,)
+        async with node("n1", data_dir=str(tmp_path / "twin"), join=join, ready=False) as twin:
+            await asyncio.wait_for(asyncio.shield(twin.server.failed), 20)
+            assert isinstance(twin.server.failed.result(), NameClashed)
+        assert not first.server.failed.done()
+
+
+async def test_nodes_discover_each_other_and_each_record_is_on_every_node_once(node: Any) -> None:
+    async with (
+        node("n1") as n1,
+        node("n2", join=(n1.gossip_addr,)) as n2,
+        LogClient(n1.rpc_addr) as one,
+        LogClient(n2.rpc_addr) as two,
+    ):
+        await one.produce(b"foo")
+        records = two.consume_stream(0, provenance=True)
+        copied = await anext(records)
+        await records.aclose()
+        assert (copied.offset, copied.value) == (0, b"foo")
+        assert copied.provenance is not None
+        assert (copied.provenance.origin, copied.provenance.path) == ("n1", ("n1", "n2"))
+        await two.produce(b"bar")
+        await readable(one, 1)
+        assert {record.value async for record in one.consume_stream(0, stop_at_end=True)} == {b"foo", b"bar"}
+        assert [server.node_id for server in await one.get_servers()] == ["n1", "n2"]
+
+
+async def test_under_a_static_leader_the_client_finds_it_and_followers_can_be_read(node: Any) -> None:
+    election = ElectionChoice.parse("static:n1")
+    async with node("n1", election=election) as n1, node("n2", election=election, join=(n1.gossip_addr,)) as n2:
+        await n2.until(lambda event: isinstance(event, MemberJoined))
+        async with open_channel(n2.rpc_addr) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await pb_grpc.LogStub(channel).Produce(pb.ProduceRequest(record=pb.Record(value=b"v")))
+            assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        async with LogClient(n2.rpc_addr) as client:
+            assert await client.produce(b"foo") == 0
+            assert [offset async for offset in client.produce_stream([b"bar", b"baz"])] == [1, 2]
+            await readable(client, 2)
+            assert (await client.consume(0)).value == b"foo"
+            for addr in (n1.rpc_addr, n2.rpc_addr):
+                async with LogClient(addr) as direct:
+                    with pytest.raises(LogError, match="out of range"):
+                        await direct.consume(3)
+            servers = await client.get_servers()
+            assert [(s.node_id, s.is_leader) for s in servers] == [("n1", True), ("n2", False)]
+
+
+async def test_the_status_of_a_cluster_has_every_member_and_nulls_for_those_that_are_gone(node: Any) -> None:
+    election = ElectionChoice.parse("static:n1")
+    async with node("n1", election=election) as n1:
+        async with node("n2", election=election, join=(n1.gossip_addr,)) as n2:
+            async with LogClient(n1.rpc_addr) as one, LogClient(n2.rpc_addr) as two:
+                await one.produce_batch([b"a", b"b"])
+                await readable(two, 1)
+            status = await cluster_status(n2.rpc_addr)
+            assert (status["election"], status["leader"]) == ("static:n1", "n1")
+            first, second = status["nodes"]
+            assert set(first) == {
+                "id", "rpc_addr", "gossip_addr", "state", "role", "term",
+                "first_offset", "end_offset", "committed_offset", "pulls", "cycles_seen",
+            }  # fmt: skip
+            assert (first["id"], first["role"], first["state"], first["pulls"]) == ("n1", "leader", "alive", [])
+            assert (second["role"], second["end_offset"], second["first_offset"]) == ("follower", 2, 0)
+            (pull,) = second["pulls"]
+            assert (pull["from"], pull["next_offset"]) == ("n1", 2)
+            await n2.server.stop(0.0)
+        await n1.until(lambda event: type(event).__name__ in {"MemberLeft", "MemberFailed"})
+        gone = (await cluster_status(n1.rpc_addr))["nodes"][1]
+        assert (gone["id"], gone["role"], gone["end_offset"], gone["pulls"]) == ("n2", None, None, None)
+        assert gone["rpc_addr"] == n2.rpc_addr
+
+
+async def test_a_node_that_stops_says_goodbye_and_is_not_taken_for_failed(node: Any) -> None:
+    async with node("n1") as n1:
+        async with node("n2", join=(n1.gossip_addr,)):
+            await n1.until(lambda event: isinstance(event, MemberJoined))
+        await n1.until(lambda event: type(event).__name__ == "MemberLeft")
+        assert not any(isinstance(event, MemberFailed) for event in n1.events)
+
+
+async def test_a_stop_ends_streams_that_wait_and_finishes_what_is_open(node: Any) -> None:
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        stub = pb_grpc.LogStub(channel)
+        await stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"v")))
+        waiting = stub.ConsumeStream(pb.ConsumeRequest())
+        assert (await waiting.read()).record.value == b"v"
+        stopping = asyncio.create_task(n.server.stop(30.0))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await waiting.read()
+        assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+        # Within the test's own time, so the grace of 30 s was not sat out.
+        await asyncio.wait_for(stopping, 10)
+
+
+async def test_bound_to_every_interface_a_node_advertises_what_it_is_told_to_or_warns(node: Any) -> None:
+    wildcard = {"rpc_addr": "0.0.0.0:0", "gossip_addr": "0.0.0.0:0"}
+    told = {"advertise_rpc_addr": "127.0.0.1:0", "advertise_gossip_addr": "127.0.0.1:7777"}
+    async with node(**wildcard, **told) as n, LogClient(n.rpc_addr) as client:
+        assert n.rpc_addr.startswith("127.0.0.1:")
+        assert n.gossip_addr == "127.0.0.1:7777"
+        assert [server.rpc_addr for server in await client.get_servers()] == [n.rpc_addr]
+        assert not any(isinstance(event, NodeWarned) for event in n.events)
+    async with node("n2", **wildcard) as n:
+        assert not n.rpc_addr.startswith("0.0.0.0")
+        warnings = [event for event in n.events if isinstance(event, NodeWarned)]
+        assert len(warnings) == 2
+        assert any(isinstance(event, NodeReady) for event in n.events)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+async def test_ipv6_addresses_work_in_brackets(node: Any) -> None:
+    v6 = {"rpc_addr": "[::1]:0", "gossip_addr": "[::1]:0"}
+    async with node("n1", **v6) as n1, node("n2", join=(n1.gossip_addr,), **v6) as n2:
+        assert n1.rpc_addr.startswith("[::1]:")
+        async with LogClient(n1.rpc_addr) as one, LogClient(n2.rpc_addr) as two:
+            await one.produce(b"v6")
+            await readable(two, 0)
+
+
+async def test_a_stopped_node_leaves_no_threads_and_no_files_open(node: Any) -> None:
+    import threading
+
+    before = {thread.name for thread in threading.enumerate()}
+    async with node() as n, LogClient(n.rpc_addr) as client:
+        await client.produce(b"v")
+        data = n.server.config.data_dir
+    left = {thread.name for thread in threading.enumerate()} - before
+    assert not {name for name in left if name.startswith(("n1.", "timers"))}
+    held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
+    assert not [path for path in held if path.startswith(data)]
+
+
+def _is_open(fd: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{fd}")

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from storage.errors import OutOfRangeError
+from storage.memory import MemoryFiles, PowerCutError
+from storage.types import Index, NodeId, Offset, Term
+
+
+def test_old_segments_go_by_size_and_as_much_as_asked_for_is_left(bench, files) -> None:
+    log = bench.open(files, segment_bytes=500, retention_bytes=1500)
+    bench.fill(log, 40)
+    assert log.retain(0)
+    assert 1500 <= log.size_bytes < 2000
+    assert log.size_bytes == sum(len(files.content(path)) for path in bench.paths(files, ".log"))
+    assert log.start.index == 40 - len(bench.everything(log)) > 0
+    assert not log.retain(0)
+
+
+def test_old_segments_go_by_age_of_their_newest_batch(bench, files) -> None:
+    log = bench.open(files, segment_bytes=500, retention_ms=100)
+    bench.fill(log, 40)  # at 1000, 1001, …
+    bases = [segment.base.index for segment in log._segments]
+    assert not log.retain(1100)
+    assert not log.retain(1000 + bases[1] - 1 + 100)
+    assert log.retain(1000 + bases[1] - 1 + 101)
+    assert log.start.index == bases[1]
+    assert log.retain(10**9)
+    assert log.segment_count == 1
+    assert log.start.index == bases[-1]
+
+
+def test_without_limits_nothing_goes(bench, files) -> None:
+    log = bench.open(files, segment_bytes=500)
+    bench.fill(log, 40)
+    assert not log.retain(10**15)
+
+
+def test_below_the_start_is_out_of_range_with_the_range_that_exists(bench, files) -> None:
+    log = bench.open(files, segment_bytes=500, retention_bytes=1)
+    bench.fill(log, 40)
+    log.read_from_index(Index(0), 1, Index(40))
+    log.retain(0)
+    for read in (
+        lambda: log.read_from_index(Index(0), 1, Index(40)),
+        lambda: log.read_from_offset(Offset(1), 1, Index(40)),
+    ):
+        with pytest.raises(OutOfRangeError) as caught:
+            read()
+        assert (caught.value.first, caught.value.end) == (log.start.index, 40)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "checkpoint"])
+def test_terms_identities_and_own_sequences_outlive_the_segments(bench, files, lost: str) -> None:
+    log = bench.open(files, segment_bytes=500, retention_bytes=1)
+    bench.fill(log, 10, term=1)
+    bench.fill(log, 10, term=4, first=10)
+    log.retain(0)
+    assert log.start.index > 10
+    terms = log.terms
+    log.close()
+    if lost == "checkpoint":
+        files.remove("/data/log/checkpoint")
+    log = bench.open(files, segment_bytes=500)
+    assert log.terms == terms
+    assert [start[1] for start in log.terms.starts] == [0, 10]
+    assert all(log.has_identity(NodeId("n1"), 7, sequence) for sequence in range(20))
+    log.append_new(bench.data(), Term(4), 0)
+    log.commit()
+    assert bench.everything(log)[-1].origin_sequence == 20
+
+
+def test_a_crash_at_any_step_of_retention_leaves_no_hole(bench) -> None:
+    def play(files: MemoryFiles) -> None:
+        log = bench.open(files, segment_bytes=300, retention_bytes=300)
+        bench.fill(log, 8)
+        marks.append(files.steps)
+        log.retain(0)
+        bench.fill(log, 1, first=8)
+
+    marks: list[int] = []
+    whole = MemoryFiles()
+    play(whole)
+    for step in range(marks[0], whole.steps):
+        for seed in range(4):
+            files = MemoryFiles()
+            files.cut_power_after(step)
+            with pytest.raises(PowerCutError):
+                play(files)
+            found = files.after_crash(keep_unsynced=seed == 0, chance=Random(step * 10 + seed))
+            log = bench.open(found, segment_bytes=300)
+            batches = bench.everything(log)
+            assert batches[-1].index >= 7
+            assert log.has_identity(NodeId("n1"), 7, 0)
