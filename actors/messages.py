@@ -263,6 +263,7 @@ class AppendPulled:
 class PulledAppended:
     """Store -> Replicator: the pulled batches are on disk, or were dropped for a reason.
 
+    next_index, next_offset: where the pull goes on, in the source's log.
     appended, duplicates, expired count batches: appended here, dropped because their identity
     was already here, dropped at the hop limit. `cycles` has the path of each batch that had
     been here before, this node last; at most 64 of them, `cycle_count` counts all.
@@ -271,6 +272,7 @@ class PulledAppended:
     source_id: NodeId
     source_epoch: int
     next_index: Index
+    next_offset: Offset | None
     appended: int
     duplicates: int
     expired: int

@@ -44,9 +44,12 @@ from storage.types import Position
 PARSERS: dict[str, Any] = {"election": ElectionChoice.parse, "cycle": Cycle, "max_hops": int}
 
 
-def run_play(text: str) -> str:
-    """The play with what its commands print now. Raises ValueError for what is no command."""
-    stage = _Stage()
+def run_play(text: str, stage: Stage | None = None) -> str:
+    """The play with what its commands print now. Raises ValueError for what is no command.
+
+    stage: where it is played, closed at the end; on a VirtualCluster of its own by default.
+    """
+    stage = stage or _VirtualStage()
     scenes = []
     try:
         for scene in re.split(r"\n{2,}", text.strip()):
@@ -57,13 +60,17 @@ def run_play(text: str) -> str:
             printed = stage.take()
             scenes.append(commands + (f"\n----\n{printed}" if stage.has_command(commands) else ""))
     finally:
-        stage.cluster.close()
+        stage.close()
     return "\n\n".join(scenes) + "\n"
 
 
-class _Stage:
+class Stage:
+    """Where a play is played: derived classes have a method `_<command>` for every command.
+
+    Names are positional arguments of it, `key=value` are keywords; dashes in a command are underscores.
+    """
+
     def __init__(self) -> None:
-        self.cluster = VirtualCluster(tap=self._see)
         self._shown: frozenset[str] = frozenset()
         self._printed: list[str] = []
 
@@ -71,29 +78,42 @@ class _Stage:
     def has_command(commands: str) -> bool:
         return any(line and not line.startswith("#") for line in commands.splitlines())
 
+    def close(self) -> None:
+        """Let go of what was set up."""
+
     def take(self) -> str:
         printed, self._printed = self._printed, []
         return "\n".join(printed) or "(nothing)"
 
-    def _print(self, line: str) -> None:
+    def print(self, line: str) -> None:
         self._printed.append(line)
 
-    def _see(self, told: Told) -> None:
+    def see(self, told: Told) -> None:
+        """A message crossed into a mailbox; printed if its kind is shown."""
         kind = type(told.message).__name__
         if kind in self._shown:
-            self._print(f"{told.sender or 'outside':>14} -> {told.receiver:<14} {kind}{_tell_fields(told.message)}")
+            self.print(f"{told.sender or 'outside':>14} -> {told.receiver:<14} {kind}{tell_fields(told.message)}")
 
     def run(self, line: str) -> None:
         command, *words = line.split()
         options = dict(word.split("=", 1) for word in words if "=" in word)
         names = [word for word in words if "=" not in word]
-        run = getattr(self, f"_{command}", None)
+        run = getattr(self, f"_{command.replace('-', '_')}", None)
         if run is None:
             raise ValueError(f"a play has no command {command!r}")
         run(*names, **options)
 
     def _show(self, *kinds: str) -> None:
         self._shown = frozenset(kinds)
+
+
+class _VirtualStage(Stage):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = VirtualCluster(tap=self.see)
+
+    def close(self) -> None:
+        self.cluster.close()
 
     def _start(self, *names: str, **options: str) -> None:
         config = {key: PARSERS[key](value) for key, value in options.items()}
@@ -115,21 +135,21 @@ class _Stage:
     def _produce(self, name: str, value: str) -> None:
         match self.cluster.produce(name, value.encode()):
             case Produced(base_offset=offset):
-                self._print(f"{name} acknowledged offset {offset}")
+                self.print(f"{name} acknowledged offset {offset}")
             case RequestRefused(detail=detail):
-                self._print(f"{name} refused: {detail}")
+                self.print(f"{name} refused: {detail}")
 
     def _consume(self, name: str, offset: str) -> None:
         match self.cluster.consume(name, int(offset)):
             case BatchesRead():
                 batch = next(batch for batch in self.cluster.batches(name) if batch.end_offset > int(offset))
-                self._print(f"{name} has {batch.payload.decode()} at offset {offset}")
+                self.print(f"{name} has {batch.payload.decode()} at offset {offset}")
             case refused:
-                self._print(f"{name} refused: {refused.detail}")
+                self.print(f"{name} refused: {refused.detail}")
 
     def _log(self, name: str) -> None:
         for batch in self.cluster.batches(name):
-            self._print(f"{name} {batch.base_offset} {batch.payload.decode()} {'>'.join(batch.path)}")
+            self.print(f"{name} {batch.base_offset} {batch.payload.decode()} {'>'.join(batch.path)}")
 
     def _pulls(self) -> None:
         for name in sorted(self.cluster.nodes):
@@ -138,11 +158,11 @@ class _Stage:
             assert isinstance(answer, StatusReported)
             assert isinstance(answer.status, ReplicatorStatus)
             for pull in answer.status.pulls:
-                self._print(f"{name} <- {pull.source_id} lag {pull.lag}")
-            self._print(f"{name} committed {answer.status.committed.offset}, cycles {answer.status.cycles_seen}")
+                self.print(f"{name} <- {pull.source_id} lag {pull.lag}")
+            self.print(f"{name} committed {answer.status.committed.offset}, cycles {answer.status.cycles_seen}")
 
 
-def _tell_fields(message: Any) -> str:
+def tell_fields(message: Any) -> str:
     """The fields a reader of a play wants to see; mailboxes, sizes and identities are left out."""
     parts: list[str] = []
     for field in fields(message):

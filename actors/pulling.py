@@ -38,7 +38,7 @@ from actors.messages import (
 )
 from actors.ports import Timer
 from actors.replication import ReplicationState, Role
-from storage.types import START, Index, NodeId, Position, Term
+from storage.types import START, Index, NodeId, Offset, Position, Term
 
 
 @dataclass(slots=True)
@@ -47,6 +47,7 @@ class Pull:
 
     request_id: of the fetch under way, None if there is none. waits: how often it has waited,
     so that an old timer is told from the present one. source_end: the source's end as last heard.
+    next_offset: where the pull stands in the source's offsets, None if not yet known.
     """
 
     source_id: NodeId
@@ -57,6 +58,7 @@ class Pull:
     timer: Timer | None = None
     connected: bool = False
     source_end: Position | None = None
+    next_offset: Offset | None = None
     detail: str = ""
 
 
@@ -221,6 +223,8 @@ class Pulls:
         position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
         self._positions[pull.source_id] = PullPosition(response.log_epoch, position.next_index)
         if not response.batches:
+            if position.next_index == response.end.index:
+                pull.next_offset = response.end.offset
             self._fetch(pull)
         else:
             self._appending.add(pull.source_id)
@@ -231,6 +235,9 @@ class Pulls:
         state = self._state
         self._appending.discard(pulled.source_id)
         self._positions[pulled.source_id] = PullPosition(pulled.source_epoch, pulled.next_index)
+        pull = self._pulls.get(pulled.source_id)
+        if pull is not None:
+            pull.next_offset = pulled.next_offset
         self.duplicates_dropped += pulled.duplicates
         self.expired_dropped += pulled.expired
         if pulled.cycle_count:
@@ -332,4 +339,5 @@ class Pulls:
         position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
         next_index = state.end.index if state.elected else position.next_index
         lag = max(0, pull.source_end.index - next_index) if pull.source_end is not None else -1
-        return PullStatus(pull.source_id, next_index, lag, pull.connected, pull.detail)
+        next_offset = state.end.offset if state.elected else pull.next_offset
+        return PullStatus(pull.source_id, next_index, lag, pull.connected, pull.detail, next_offset)

@@ -293,6 +293,7 @@ class StoreActor(NodeActor):
             source_id=message.source_id,
             source_epoch=message.source_epoch,
             next_index=Index(batches[-1].index + 1) if batches else message.first_index,
+            next_offset=batches[-1].end_offset if batches else None,
             appended=appended,
             duplicates=duplicates,
             expired=expired,

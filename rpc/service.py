@@ -79,6 +79,11 @@ class LogService(pb_grpc.LogServicer):
         """How many requests await an actor's answer."""
         return len(self._requests)
 
+    @property
+    def open_streams(self) -> int:
+        """How many consume streams are open."""
+        return self._streams.open_count
+
     def drain(self) -> None:
         """Streams that wait for records to come are told to go elsewhere; all else goes on."""
         self._reads.end(unavailable("STOPPING", "this node is stopping; read on from another one"))

@@ -116,8 +116,6 @@ def _to_proto(
         setattr(part, "from", pull.source_id)
         if pull.lag >= 0:
             part.lag = pull.lag
-        # A follower's log has the leader's offsets, so there its own end is its place in the leader's.
-        next_offset = store.end.offset if election.leader_id is not None else pull.next_offset
-        if next_offset is not None:
-            part.next_offset = next_offset
+        if pull.next_offset is not None:
+            part.next_offset = pull.next_offset
     return response

@@ -163,26 +163,24 @@ class MemoryFiles:
     def after_crash(self, *, keep_unsynced: bool, chance: Random | None = None) -> MemoryFiles:
         """The files as the next process finds them; locks are gone.
 
-        With `chance` and not keep_unsynced the machine lost power in the middle of writing back:
-        each name may have the old file or the new one, and of what was not synced some blocks are
-        there, some are zeros, and the end is missing.
+        A killed process leaves everything, and what was not synced still can be lost later. After a
+        power cut only what was synced is there; with `chance` it came in the middle of writing
+        back: each name may have the old file or the new one, and of what was not synced some blocks
+        are there, some are zeros, and the end is missing.
         """
         found = MemoryFiles()
         found._directories = set(self._directories)
+        if keep_unsynced:
+            copies: dict[int, _Inode] = {}
+            for names, copied in ((self._names, found._names), (self._durable_names, found._durable_names)):
+                for path, inode in names.items():
+                    copied[path] = copies.setdefault(id(inode), _Inode(bytearray(inode.content), inode.durable))
+            return found
         for path in sorted(self._names.keys() | self._durable_names.keys()):
-            names = self._names if keep_unsynced else self._durable_names
-            if chance is not None and not keep_unsynced:
-                names = chance.choice((self._names, self._durable_names))
-            inode = names.get(path)
-            if inode is None:
-                continue
-            if keep_unsynced:
-                content = bytes(inode.content)
-            else:
-                content = inode.durable if chance is None else _torn(inode, chance)
-            copy = _Inode(bytearray(content), content)
-            found._names[path] = copy
-            found._durable_names[path] = copy
+            names = self._durable_names if chance is None else chance.choice((self._names, self._durable_names))
+            if path in names:
+                content = names[path].durable if chance is None else _torn(names[path], chance)
+                found._names[path] = found._durable_names[path] = _Inode(bytearray(content), content)
         return found
 
     def content(self, path: str) -> bytearray:

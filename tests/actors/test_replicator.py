@@ -185,7 +185,7 @@ def test_a_pull_stops_when_its_source_is_gone_and_goes_on_where_it_was(gone: obj
     stage.open()
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     stage.network.take(N2).answer(response(batches=b"ten"))
-    stage.tell(PulledAppended(N2, 5, Index(10), 10, 0, 0, (), 0))
+    stage.tell(PulledAppended(N2, 5, Index(10), Offset(10), 10, 0, 0, (), 0))
     stage.tell(gone)
     assert stage.observer.all(PullStopped)[-1].source_id == N2
     assert stage.network.forgotten == [N2]
@@ -221,7 +221,7 @@ def test_what_was_pulled_goes_to_the_store_and_only_then_more_is_fetched() -> No
     append = stage.store.last(AppendPulled)
     assert (append.source_id, append.source_epoch, append.first_index, append.batches) == (N2, 5, 0, b"some")
     assert stage.network.open == []
-    stage.tell(PulledAppended(N2, 5, Index(3), 3, 0, 0, (), 0))
+    stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 3, 0, 0, (), 0))
     assert stage.network.take(N2).request.next_index == 3
 
 
@@ -232,7 +232,7 @@ def test_a_pull_that_is_restarted_during_an_append_waits_for_its_end() -> None:
     stage.network.take(N2).answer(response(batches=b"some"))
     stage.tell(MemberFailed(member(N2)), MemberJoined(member(N2)))
     assert stage.network.open == []
-    stage.tell(PulledAppended(N2, 5, Index(3), 3, 0, 0, (), 0))
+    stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 3, 0, 0, (), 0))
     assert stage.network.take(N2).request.next_index == 3
 
 
@@ -243,7 +243,7 @@ def test_a_cycle_is_reported_with_its_path_and_counted(cycle: Cycle, broken: boo
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     stage.network.take(N2).answer(response(batches=b"some"))
     stage.runtime.run_until_idle()
-    stage.tell(PulledAppended(N2, 5, Index(3), 0, 2, 1, ((N1, N2, N1),), 2))
+    stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 0, 2, 1, ((N1, N2, N1),), 2))
     assert stage.observer.last(CycleSeen) == CycleSeen(N1, (N1, N2, N1), 2, broken)
     status = stage.status()
     assert (status.cycles_seen, status.duplicates_dropped, status.expired_dropped) == (2, 2, 1)
@@ -305,9 +305,9 @@ def test_lag_is_what_the_source_has_and_the_pull_has_not() -> None:
     assert stage.status().pulls[0].lag == -1
     stage.network.take(N2).answer(response(batches=b"some"))
     stage.runtime.run_until_idle()
-    stage.tell(PulledAppended(N2, 5, Index(3), 3, 0, 0, (), 0))
+    stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 3, 0, 0, (), 0))
     (pull,) = stage.status().pulls
-    assert (pull.source_id, pull.next_index, pull.lag, pull.connected) == (N2, 3, 7, True)
+    assert (pull.source_id, pull.next_index, pull.next_offset, pull.lag, pull.connected) == (N2, 3, 3, 7, True)
 
 
 def test_with_nobody_elected_what_is_on_this_disk_is_committed() -> None:

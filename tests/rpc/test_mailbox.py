@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.messages import Produced
-from rpc.mailbox import LoopMailbox, Outbox, Requests
+from rpc.mailbox import GATHER_AT_MOST, LoopMailbox, Outbox, Requests
 from storage.types import Offset, Term
 
 
@@ -66,19 +66,65 @@ async def test_telling_a_loop_that_is_gone_is_no_error() -> None:
     mailbox.tell(1)
 
 
-async def test_an_outbox_hands_over_what_one_turn_of_the_loop_told_it() -> None:
-    told: list[int] = []
+class Target:
+    """Keeps what it is told, each burst by itself: what came within one turn of the loop."""
 
-    class Target:
-        def tell(self, message: int) -> None:
-            told.append(message)
+    def __init__(self) -> None:
+        self.bursts: list[list[int]] = []
+        self._turn = -1
+        self.turn = 0
 
-    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), Target())
+    def tell(self, message: int) -> None:
+        if self._turn != self.turn:
+            self._turn = self.turn
+            self.bursts.append([])
+        self.bursts[-1].append(message)
+
+    async def next_turn(self) -> None:
+        self.turn += 1
+        await asyncio.sleep(0)
+
+
+async def test_a_request_that_is_alone_is_handed_over_in_its_own_turn() -> None:
+    target = Target()
+    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), target, lambda: 1)
+    outbox.tell(1)
+    assert target.bursts == []
+    await target.next_turn()
+    assert target.bursts == [[1]]
+
+
+async def test_requests_of_nearly_the_same_moment_are_handed_over_as_one_burst_in_order() -> None:
+    target = Target()
+    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), target)
     outbox.tell(1)
     outbox.tell(2)
-    assert told == []
-    await asyncio.sleep(0)
-    assert told == [1, 2]
+    await target.next_turn()
+    outbox.tell(3)
+    while not target.bursts:
+        await target.next_turn()
+    assert target.bursts == [[1, 2, 3]]
+
+
+async def test_while_others_are_under_way_even_one_request_waits_for_company() -> None:
+    target = Target()
+    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), target, lambda: 5)
+    outbox.tell(1)
+    await target.next_turn()
+    assert target.bursts == []
+    while not target.bursts:
+        await target.next_turn()
+
+
+async def test_an_outbox_that_is_always_fed_does_not_gather_for_ever() -> None:
+    target = Target()
+    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), target)
+    sent = 0
+    while not target.bursts:
+        sent += 1
+        outbox.tell(sent)
+        await target.next_turn()
+    assert len(target.bursts[0]) <= GATHER_AT_MOST
 
 
 async def test_answers_find_their_requests_and_late_ones_are_dropped() -> None:

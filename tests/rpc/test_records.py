@@ -33,6 +33,14 @@ def test_a_hand_made_record_is_byte_for_byte_what_protobuf_makes(size: int) -> N
     assert encode_record(bytes(size)) == pb.RecordSet(records=[pb.Record(value=bytes(size))]).SerializeToString()
 
 
+@pytest.mark.parametrize("size", [125, 126, 127, 128, 16_380, 16_381, 16_383, 16_384, 2_097_147, 2_097_148, 2_097_152])
+@pytest.mark.parametrize("beside", [[], [b"v"]])
+def test_the_kept_form_is_recognised_where_its_varints_grow(size: int, beside: list[bytes]) -> None:
+    payload = encode_records([bytes(size), *beside])
+    request = pb.ProduceBatchRequest(records=payload, record_count=1 + len(beside))
+    assert many_records(request, Limits(3_000_000, 4_000_000)).payload == payload
+
+
 @given(st.lists(st.integers(1, 20_000).map(bytes), min_size=1, max_size=5))
 def test_canonical_bytes_pass_through_untouched(values: list[bytes]) -> None:
     payload = pb.RecordSet(records=[pb.Record(value=value) for value in values]).SerializeToString()

@@ -287,3 +287,23 @@ async def test_a_stopped_node_leaves_no_threads_and_no_files_open(node: Any) -> 
 
 def _is_open(fd: str) -> bool:
     return os.path.lexists(f"/proc/self/fd/{fd}")
+
+
+async def test_a_record_can_be_consumed_the_moment_it_is_acknowledged(node: Any) -> None:
+    async with node() as n, LogClient(n.rpc_addr) as client:
+        for _ in range(200):
+            offset = await client.produce(b"v")
+            assert (await client.consume(offset)).offset == offset
+
+
+async def test_a_port_that_is_taken_at_the_last_moment_is_an_error_as_well(
+    node: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def in_time(address: str) -> None:
+        pass
+
+    async with node() as n:
+        monkeypatch.setattr("rpc.server.check_listenable", in_time)
+        config = NodeConfig(NodeId("n2"), str(tmp_path / "n2"), n.rpc_addr, "127.0.0.1:0")
+        with pytest.raises(OSError, match="cannot listen for gRPC"):
+            await NodeServer(config).start()

@@ -98,6 +98,15 @@ def test_a_full_scan_and_a_cut_are_reported(bench, files) -> None:
     assert "cut 4 bytes of an unfinished write" in said[-1]
 
 
+def test_what_a_killed_process_wrote_is_on_disk_once_the_log_is_open_again(bench, files) -> None:
+    log = bench.open(files)
+    log.append_new(bench.data(b"written, not synced"), Term(1), 0)
+    log.write()
+    found = killed(files)
+    assert bench.open(found).synced.index == 1
+    assert bench.payloads(bench.open(found.after_crash(keep_unsynced=False))) == [b"written, not synced"]
+
+
 # ---------------------------------------------------------------- torn tails
 
 

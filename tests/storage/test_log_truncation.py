@@ -76,8 +76,13 @@ def test_readers_do_not_see_what_stood_there_before(bench, files) -> None:
     bench.fill(log, 10, size=20)
     for at in range(10):
         log.read_from_index(Index(at), 1, Index(10))
+        log.read_from_offset(Offset(at), 1, Index(10))
     log.truncate(Index(3))
     bench.fill(log, 7, term=2, size=50, first=3)
+    # Downwards, so that no read ends where the next begins.
+    for at in range(9, 2, -1):
+        assert log.read_from_index(Index(at), 1, Index(10)).next.index == at + 1
+        assert log.read_from_offset(Offset(at), 1, Index(10)).next.index == at + 1
     assert [len(payload) for payload in bench.payloads(log)] == [20] * 3 + [50] * 7
     assert log.read_from_offset(Offset(5), 1, Index(10)).next.index == 6
 
