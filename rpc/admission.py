@@ -16,7 +16,7 @@ from rpc.errors import overloaded
 
 MAX_REQUESTS: Final = 4096
 MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
-MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 STALLED_AFTER_S: Final = 1.0
 
 
@@ -100,7 +100,8 @@ class ReadBudget:
 
     A client that does not read would hold its share for ever. When others wait for room, shares
     whose clients took nothing for a while are dropped; such a stream reads again from where its
-    client is, once that goes on reading.
+    client is, once that goes on reading. What stays is the one message that is stuck in its
+    connection: gRPC has no way for a server in Python to take that back, or to end such a call.
     """
 
     def __init__(self, max_bytes: int = MAX_HELD_BYTES, stalled_after_s: float = STALLED_AFTER_S) -> None:

@@ -20,6 +20,9 @@ else:
 # larger outputs, and a window is memory that a frame of a few bytes can ask for.
 _LEAST_WINDOW_LOG: Final = 23
 _MOST_WINDOW_LOG: Final = 27
+# A batch is one frame, by some writers a few. A million empty ones fit in its bytes, and each
+# costs a decompressor of its own and a copy of what is left.
+MAX_FRAMES: Final = 64
 
 
 class DecompressionError(ValueError):
@@ -33,13 +36,13 @@ def compress(data: bytes) -> bytes:
 def decompress(data: bytes, max_bytes: int) -> bytes:
     """All frames in `data`, unfolded one behind the other.
 
-    Raises DecompressionError as soon as more than `max_bytes` would come out.
+    Raises DecompressionError as soon as more than `max_bytes` would come out, or after MAX_FRAMES.
     """
     window_log = min(max(_LEAST_WINDOW_LOG, max_bytes.bit_length()), _MOST_WINDOW_LOG)
     parts: list[bytes] = []
     room = max_bytes
     rest = data
-    while True:
+    for _ in range(MAX_FRAMES):
         decompressor = ZstdDecompressor(options={DecompressionParameter.window_log_max: window_log})
         try:
             # One byte more than there is room for tells a full output from one that goes on.
@@ -58,3 +61,4 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
         rest = decompressor.unused_data
         if not rest:
             return b"".join(parts) if len(parts) > 1 else part
+    raise DecompressionError(f"is more than {MAX_FRAMES} Zstandard frames; compress it as one")

@@ -13,6 +13,7 @@ from rpc.v1 import log_pb2 as pb
 from storage.batch import Codec
 from storage.compression import compress, decompress
 
+SKIPPED = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"  # a skippable frame of no bytes (RFC 8878 section 3.1.2)
 LIMITS = Limits(max_record_bytes=20_000, max_batch_bytes=100_000)
 
 
@@ -96,6 +97,8 @@ def test_a_compressed_batch_that_is_not_in_the_kept_form_is_kept_compressed() ->
         (batch([b"a"], codec=pb.CODEC_ZSTD), "records"),
         (batch([b"a"], codec=pb.CODEC_ZSTD, records=compress(bytes(1_000_000))), "records"),
         (batch([b"a"], codec=pb.CODEC_ZSTD, records=compress(encode_records([b"a"] * 10))[:-3]), "records"),
+        (batch([b"a"], codec=pb.CODEC_ZSTD, records=compress(b"") * 65 + compress(encode_records([b"a"]))), "records"),
+        (batch([b"a"], codec=pb.CODEC_ZSTD, records=SKIPPED * 65 + compress(encode_records([b"a"]))), "records"),
     ],
 )
 def test_a_batch_that_is_not_what_it_claims_is_refused_naming_the_field(

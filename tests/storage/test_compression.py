@@ -48,3 +48,8 @@ def test_every_cut_of_a_frame_is_refused() -> None:
     for end in range(len(whole)):
         with pytest.raises(DecompressionError):
             decompress(whole[:end], 1000)
+
+
+def test_a_flood_of_empty_frames_is_refused_before_it_costs_anything() -> None:
+    with pytest.raises(DecompressionError, match="frames"):
+        decompress(compress(b"") * 40_000, max_bytes=1000)
