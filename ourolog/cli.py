@@ -14,6 +14,7 @@ from ourolog.commands.cycle import cycle
 from ourolog.commands.dev import dev
 from ourolog.commands.node import node
 from ourolog.commands.produce import produce
+from ourolog.commands.simulate import simulate
 from ourolog.commands.status import status
 
 EPILOG = """
@@ -64,5 +65,5 @@ def cli() -> None:
     """A replicated commit log: nodes discover each other, copy, and are called over gRPC."""
 
 
-for command in (node, dev, produce, consume, status, cycle, completion):
+for command in (node, dev, produce, consume, status, cycle, simulate, completion):
     cli.add_command(command)

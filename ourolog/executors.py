@@ -129,7 +129,7 @@ def dask() -> Executor:
         from distributed import Client
     except ImportError as error:
         raise UnknownExecutorError("the executor 'dask' needs distributed: pip install 'ourolog[dask]'") from error
-    return _Dask(Client())
+    return _Dask(Client())  # type: ignore[no-untyped-call]
 
 
 class _Dask:

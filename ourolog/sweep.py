@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ from ourolog.executors import Executor, Future
 from simulation.options import Options
 from simulation.simulate import simulate
 
-_AHEAD: Final = 64
+_AHEAD: Final = 1000
 _POLL_S: Final = 0.2
 
 
@@ -50,7 +52,7 @@ def run_seed(options_text: str) -> Outcome:
 
     Options travel as text, with their version: a worker of another version refuses them.
     """
-    return outcome_of(simulate(Options.parse(options_text)))
+    return outcome_of(simulate(Options.parse(options_text), clock=time.perf_counter))
 
 
 def outcome_of(result: Any) -> Outcome:
@@ -105,7 +107,7 @@ def sweep(
     on_wait: Callable[[], None] = lambda: None,
     function: Callable[[str], Outcome] = run_seed,
 ) -> Iterator[Outcome]:
-    """Outcomes as they come, at most 64 runs ahead. Ends after the first violation unless `keep_going`.
+    """Outcomes as they come, at most 1,000 runs ahead. Ends after the first violation unless `keep_going`.
 
     Runs that had begun by then are waited for if their seeds are lower: the violation that a sweep
     reports first is that of the lowest failing seed, however many workers there are. on_wait: called
@@ -121,7 +123,7 @@ def sweep(
             for number, options in islice(todo, max(room, 0)):
                 future = executor.submit(function, options.to_text())
                 waiting[number] = future
-                future.add_done_callback(lambda _, number=number: done.put(number))
+                future.add_done_callback(partial(_note, done, number))
             if limit is not None and not keep_going and not any(number < limit for number in waiting):
                 return
             if not waiting:
@@ -138,3 +140,8 @@ def sweep(
     finally:
         for future in waiting.values():
             future.cancel()
+
+
+def _note(done: queue.SimpleQueue[int], number: int, future: Future) -> None:
+    del future
+    done.put(number)

@@ -13,18 +13,21 @@ from ourolog.sweep import Totals
 
 
 class SweepProgress:
-    """Draws on standard error, so that what a program reads stays clean. total: how many seeds there are."""
+    """Draws on standard error, so that what a program reads stays clean.
 
-    def __init__(self, total: int, *, wanted: bool | None = None) -> None:
-        """wanted: None for only on a terminal."""
-        self._is_drawn = sys.stderr.isatty() if wanted is None else wanted
+    total: how many seeds there are. console: where to draw instead.
+    """
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        shown_on = console or Console(stderr=True)
+        self._is_drawn = shown_on.is_terminal
         self._bar = Progress(
             TextColumn("seeds"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.description}"),
-            console=Console(stderr=True),
+            console=shown_on,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         )

@@ -36,7 +36,11 @@ class World(Protocol):
 
 
 class Checker(Protocol):
-    """name: short, as in reports and on the command line. statement: the claim as a sentence."""
+    """name: short, as in reports and on the command line. statement: the claim as a sentence.
+
+    A class may also have `sees: ClassVar[tuple[type, ...]]`, the kinds of event it wants; without
+    it every event is shown to it, which costs time.
+    """
 
     name: ClassVar[str]
     statement: ClassVar[str]

@@ -57,6 +57,9 @@ class DataDirectory:
         except OSError as error:
             raise as_storage_error(error, f"cannot use the data directory {path}") from error
         try:
+            # A process that was killed after a rename left names in the page cache only; what is
+            # read here is about to be relied on, and a power cut must not take it back.
+            files.sync_directory(path)
             identity = _identify(files, path, Identity(cluster, node_id, now_ms))
             ballot = load_ballot(files, f"{path}/{BALLOT_NAME}")
             files.make_directory(f"{path}/{LOG_NAME}")

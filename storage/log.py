@@ -127,7 +127,7 @@ class Log:
         self._size_bytes = sum(segment.size_bytes for segment in self._segments)
         self._bytes_since_checkpoint = 0
         checkpoint = recovered.checkpoint
-        self._checkpoint_index = checkpoint.position.index if checkpoint is not None else None
+        self._checkpoint_segment = checkpoint.segment if checkpoint is not None else None
         # A log that is written to is not closed cleanly: this replaces the checkpoint that says so.
         self._unclean = self._checkpoint().encode() if checkpoint is not None and checkpoint.clean else None
         self._writer.start_over()
@@ -318,7 +318,7 @@ class Log:
         assert self._writer.is_synced, "a checkpoint claims nothing that is not on disk"
         self._segments[-1].save_index(self._files)
         self._files.replace(self._checkpoint_path, self._checkpoint(clean=clean).encode())
-        self._checkpoint_index = self._end.index
+        self._checkpoint_segment = self._segments[-1].stem
         self._bytes_since_checkpoint = 0
         self._unclean = None
 
@@ -391,7 +391,8 @@ class Log:
         if not expired:
             return False
         with self._failing("cannot remove old segments"):
-            if self._checkpoint_index is None or self._checkpoint_index < self._segments[len(expired)].base.index:
+            # Recovery takes a segment that the checkpoint names and that is gone for a lost one.
+            if self._checkpoint_segment in (None, *(segment.stem for segment in expired)):
                 self.commit(sync=True)
                 self._save_checkpoint()
             self._reader.forget()

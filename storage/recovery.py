@@ -54,8 +54,9 @@ def recover(
     files: Files, directory: str, node_id: NodeId, interval_bytes: int, progress: Progress | None = None
 ) -> Recovered:
     """Open whatever stands in `directory`. Raises DamagedLogError, having changed nothing that matters."""
-    checkpoint_path = f"{directory}/{CHECKPOINT_NAME}"
-    checkpoint = load_checkpoint(files, checkpoint_path, node_id)
+    # A killed process may have left names in the page cache only; what follows relies on them.
+    files.sync_directory(directory)
+    checkpoint = load_checkpoint(files, f"{directory}/{CHECKPOINT_NAME}", node_id)
     if checkpoint is not None and checkpoint.resetting:
         return finish_reset(files, directory, checkpoint, interval_bytes)
     segments = _find_segments(files, directory)
@@ -69,9 +70,8 @@ def recover(
     active.file = files.open(active.log_path)
     try:
         replayed = _recover_active(files, segments, node_id, interval_bytes, checkpoint, progress)
-        # What a killed process wrote may still be in the page cache only, and so may names.
+        # The same goes for what it wrote.
         active.sync()
-        files.sync_directory(directory)
     except BaseException:
         active.close()
         raise

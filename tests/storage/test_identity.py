@@ -130,3 +130,19 @@ def test_a_directory_that_cannot_be_written_is_a_sentence_and_not_a_traceback(fi
     with pytest.raises(StorageFailedError, match=f"cannot use the data directory /data.*{os.strerror(errno.EACCES)}"):
         open_directory(files)
     open_directory(files).close()
+
+
+def test_a_ballot_that_a_restarted_process_has_read_is_not_taken_back_by_a_power_loss(files: MemoryFiles) -> None:
+    directory = open_directory(files)
+    directory.save_ballot(Term(1), NodeId("n1"), None)
+    files.fail("sync_directory", errno.EIO)
+    with pytest.raises(StorageFailedError):
+        directory.save_ballot(Term(2), NodeId("n2"), None)
+    directory.close()
+
+    restarted = open_directory(files)
+    relied_on = restarted.ballot
+    after_power_loss = open_directory(files.after_crash(keep_unsynced=False))
+
+    assert relied_on.term == 2
+    assert after_power_loss.ballot == relied_on

@@ -139,3 +139,25 @@ def test_a_crash_at_any_step_loses_nothing_acknowledged(play: str, crash: str, p
         with contextlib.suppress(PowerCutError):
             PLAYS[play](files, ledger)
         check(CRASHES[crash](files, step), ledger, f"{play}, {crash} after step {step}")
+
+
+def test_a_power_cut_at_any_step_of_the_opening_after_a_kill_loses_nothing() -> None:
+    """Killed in the middle of a reset, opened again, and then the power goes while that is finished."""
+    steps = steps_of(play_reset)
+    for step in range(steps - 700, steps, 5):
+        files, ledger = MemoryFiles(), Ledger()
+        files.cut_power_after(step)
+        with contextlib.suppress(PowerCutError):
+            play_reset(files, ledger)
+        killed = files.after_crash(keep_unsynced=True)
+        before = killed.steps
+        open_log(killed)
+        opening_steps = killed.steps - before
+        for cut in range(0, opening_steps, 1 + opening_steps // 40):
+            killed = files.after_crash(keep_unsynced=True)
+            killed.cut_power_after(cut)
+            with contextlib.suppress(PowerCutError):
+                open_log(killed)
+            for seed in range(3):
+                found = killed.after_crash(keep_unsynced=False, chance=Random(seed))
+                check(found, ledger, f"killed after {step}, power cut after {cut} more")

@@ -72,6 +72,17 @@ def test_terms_identities_and_own_sequences_outlive_the_segments(bench, files, l
     assert bench.everything(log)[-1].origin_sequence == 20
 
 
+def test_a_checkpoint_at_the_very_end_of_a_segment_does_not_outlive_it(bench, files) -> None:
+    log = bench.open(files)
+    bench.fill(log, 2)
+    log.close()
+    log = bench.open(files, segment_bytes=300, retention_bytes=1)
+    log.append_new(bench.data(b"x" * 200), Term(1), 0)
+    log.write()
+    assert log.retain(0)
+    assert bench.open(files.after_crash(keep_unsynced=True)).start.index == 2
+
+
 def test_a_crash_at_any_step_of_retention_leaves_no_hole(bench) -> None:
     def play(files: MemoryFiles) -> None:
         log = bench.open(files, segment_bytes=300, retention_bytes=300)

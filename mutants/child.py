@@ -1,0 +1,66 @@
+"""One mutant in a process of its own: put it in, run seeds until a checker sees it, say so as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import mutants.in_actors
+import mutants.in_storage  # noqa: F401  # both register their mutants
+from mutants.mutant import MUTANTS
+from simulation import Options, simulate
+
+MINUTES = 0.5
+
+
+def options_of(mode: str, seed: int) -> Options:
+    """mode: flags of `ourolog simulate`, e.g. `--election static --nodes 5`."""
+    words = mode.split()
+    values: dict[str, Any] = {"minutes": MINUTES}
+    for flag, value in zip(words[::2], words[1::2], strict=True):
+        name = flag.removeprefix("--")
+        values[name] = int(value) if value.isdecimal() else value
+    return Options(seed, **values)
+
+
+def hunt(name: str, mode: str, first_seed: int, most_seeds: int) -> dict[str, Any]:
+    """How many seeds from first_seed on it takes to see the mutant, and by which claim."""
+    mutant = MUTANTS[name]
+    mutant.apply()
+    for tried in range(1, most_seeds + 1):
+        options = options_of(mode, first_seed + tried - 1)
+        if mutant.is_disorder:
+            hashes = {_hash_elsewhere(name, mode, options.seed, hash_seed) for hash_seed in ("1", "2", "3")}
+            claim = "same_seed_same_trace" if len(hashes) > 1 else ""
+        else:
+            violations = simulate(options).violations
+            claim = violations[0].claim if violations else ""
+            if violations and isinstance(violations[0].__cause__, TypeError | AttributeError | NameError):
+                raise RuntimeError(f"{name} does not fit the code any more: {violations[0]}")
+        if claim:
+            return {"seeds": tried, "claim": claim}
+    return {"seeds": None, "claim": ""}
+
+
+def _hash_elsewhere(name: str, mode: str, seed: int, hash_seed: str) -> str:
+    """The trace hash of that seed in a process whose sets have another order."""
+    command = [sys.executable, "-m", "mutants.child", "hash", name, mode, str(seed)]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[0] == "hash":
+        _, name, mode, seed = arguments
+        MUTANTS[name].apply()
+        print(simulate(options_of(mode, int(seed))).trace_hash)
+    else:
+        name, mode, first_seed, most_seeds = arguments
+        print(json.dumps(hunt(name, mode, int(first_seed), int(most_seeds))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,272 @@
+"""Bugs in the log on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import storage.identity
+import storage.log
+import storage.recovery
+import storage.scan
+from mutants.mutant import BREAK, BUSY, EVERY, PEERS, STATIC, doing_nothing, mutant, wrap
+from storage.identity import DataDirectory, Identity
+from storage.log import Log
+from storage.meta import SavedBallot
+from storage.origins import IdentityRanges, PullPositions
+from storage.reader import LogReader, _Wanted
+from storage.segment import Segment
+from storage.state import LogState
+from storage.terms import TermHistory
+from storage.types import Index, Position
+from storage.writer import SegmentWriter
+
+
+@mutant("Segments are never synced.", EVERY)
+def skip_fsync() -> None:
+    def sync(self: Segment) -> None:
+        self.synced_bytes = self.size_bytes
+
+    wrap(Segment, "sync", lambda _: sync)
+
+
+@mutant("A segment is sealed without being synced.", EVERY)
+def skip_fsync_at_roll() -> None:
+    def make(original: Any) -> Any:
+        def seal(self: Segment, files: Any) -> None:
+            with doing_nothing(type(self.file), "sync"):
+                original(self, files)
+
+        return seal
+
+    wrap(Segment, "seal", make)
+
+
+@mutant("The directory is not synced when a segment is made.", EVERY)
+def skip_directory_sync_at_roll() -> None:
+    def make(original: Any) -> Any:
+        def create(self: Segment, files: Any) -> None:
+            with doing_nothing(type(files), "sync_directory"):
+                original(self, files)
+
+        return create
+
+    wrap(Segment, "create", make)
+
+
+@mutant("A failed fsync is taken for a good one.", EVERY)
+def ignore_failed_fsync() -> None:
+    def make(original: Any) -> Any:
+        def sync(self: Segment) -> None:
+            try:
+                original(self)
+            except OSError:
+                self.synced_bytes = self.size_bytes
+
+        return sync
+
+    wrap(Segment, "sync", make)
+
+
+@mutant("A write that failed half way is taken for a whole one.", EVERY)
+def ignore_failed_write() -> None:
+    def make(original: Any) -> Any:
+        def write(self: SegmentWriter) -> int:
+            try:
+                return int(original(self))
+            except OSError:
+                return 0
+
+        return write
+
+    wrap(SegmentWriter, "write", make)
+
+
+@mutant("A new segment is named after the index behind its first batch.", EVERY)
+def roll_off_by_one() -> None:
+    def make(original: Any) -> Any:
+        def roll(self: SegmentWriter, base: Position, state: Any, committed: Any) -> None:
+            original(self, Position(Index(base.index + 1), base.offset), state, committed)
+
+        return roll
+
+    wrap(SegmentWriter, "roll", make)
+
+
+@mutant("A roll forgets what was gathered for the old segment and not written yet.", BUSY)
+def roll_loses_gathered() -> None:
+    def make(original: Any) -> Any:
+        def roll(self: SegmentWriter, *arguments: Any) -> None:
+            if self._runs:
+                self._runs[-1].parts.clear()
+            original(self, *arguments)
+
+        return roll
+
+    wrap(SegmentWriter, "roll", make)
+
+
+@mutant("Recovery leaves the torn tail in the file and goes on behind it.", EVERY)
+def keep_torn_tail() -> None:
+    def make(original: Any) -> Any:
+        def cut(replayed: Any, *rest: Any) -> None:
+            file = replayed.segment.file
+            with doing_nothing(type(file), "truncate"):
+                original(replayed, *rest)
+
+        return cut
+
+    wrap(storage.recovery, "_cut_torn_tail", make)
+
+
+@mutant("Recovery cuts off the last good batch too.", EVERY)
+def cut_good_batch() -> None:
+    def make(original: Any) -> Any:
+        def open_log(*arguments: Any, **named: Any) -> Log:
+            log: Log = original(*arguments, **named)
+            if log.end.index > log.start.index:
+                log.truncate(Index(log.end.index - 1))
+            return log
+
+        return open_log
+
+    wrap(Log, "open", make)
+
+
+@mutant("Frames say that everything before them was on disk, whether it was or not.", BUSY)
+def claim_too_much_synced() -> None:
+    wrap(SegmentWriter, "synced_bytes", lambda _: property(lambda self: self._tail_bytes))
+
+
+@mutant("A batch with a wrong checksum at the end of the log is taken for good.", EVERY)
+def skip_checksum_in_recovery() -> None:
+    wrap(storage.scan, "verify", lambda _: lambda *_: True)
+
+
+@mutant("Pull positions are forgotten with the process.", PEERS)
+def forget_pull_position() -> None:
+    wrap(PullPositions, "appended", lambda _: lambda *_: None)
+
+
+@mutant("A pull goes on one entry too far.", PEERS)
+def skip_after_restart() -> None:
+    def make(original: Any) -> Any:
+        def appended(self: PullPositions, source: Any, epoch: int, index: int) -> None:
+            original(self, source, epoch, index + 1)
+
+        return appended
+
+    wrap(PullPositions, "appended", make)
+
+
+@mutant("Copies of what is there already are not recognised.", (BREAK,))
+def drop_identity_check() -> None:
+    wrap(IdentityRanges, "contains", lambda _: lambda *_: False)
+
+
+@mutant("The newest batch of each origin is not recognised when it comes again.", (BREAK,))
+def identity_off_by_one() -> None:
+    def make(original: Any) -> Any:
+        def contains(self: IdentityRanges, origin: Any, epoch: int, sequence: int) -> bool:
+            return bool(original(self, origin, epoch, sequence)) and sequence + 1 < self.next_sequence(origin, epoch)
+
+        return contains
+
+    wrap(IdentityRanges, "contains", make)
+
+
+@mutant("A node begins to number its batches anew when it starts.", PEERS)
+def forget_own_sequence() -> None:
+    def make(original: Any) -> Any:
+        def open_log(*arguments: Any, **named: Any) -> Log:
+            log: Log = original(*arguments, **named)
+            state = log._state
+            for key in [key for key in state.identities._ranges if key[0] == log.node_id]:
+                del state.identities._ranges[key]
+            return log
+
+        return open_log
+
+    wrap(Log, "open", make)
+
+
+@mutant("Every log of a node has the same epoch, a new one on a new disk too.", (BREAK,))
+def reuse_epoch() -> None:
+    def make(original: Any) -> Any:
+        def identify(files: Any, path: str, claimed: Identity) -> Identity:
+            found: Identity = original(files, path, replace(claimed, log_epoch=1_700_000_000_000))
+            return found
+
+        return identify
+
+    wrap(storage.identity, "_identify", make)
+
+
+@mutant("A copy does not get the copying node added to its path.", PEERS)
+def path_not_extended() -> None:
+    def make(original: Any) -> Any:
+        def without_path(batch: Any, **changes: Any) -> Any:
+            if "source_index" in changes:
+                changes["path"] = batch.path
+            return original(batch, **changes)
+
+        return without_path
+
+    wrap(storage.log, "replace", make)
+
+
+@mutant("A copy counts as a batch of the copying node's own log.", PEERS)
+def copy_loses_origin_epoch() -> None:
+    def make(original: Any) -> Any:
+        def with_other_epoch(batch: Any, **changes: Any) -> Any:
+            if "source_index" in changes:
+                changes["origin_epoch"] = batch.origin_epoch + 1
+            return original(batch, **changes)
+
+        return with_other_epoch
+
+    wrap(storage.log, "replace", make)
+
+
+@mutant("The ballot is only remembered, not written.", (STATIC,))
+def ballot_not_written() -> None:
+    def save_ballot(self: DataDirectory, term: Any, voted_for: Any, leader_id: Any) -> None:
+        self.ballot = SavedBallot(term, voted_for, leader_id)
+
+    wrap(DataDirectory, "save_ballot", lambda _: save_ballot)
+
+
+@mutant("A read by offset begins one batch too late.", EVERY)
+def read_skips_batch() -> None:
+    def is_below(self: _Wanted, head: Any) -> bool:
+        if self.index is not None:
+            return bool(head.index < self.index)
+        assert self.offset is not None
+        return bool(head.end_offset <= self.offset + 1)
+
+    wrap(_Wanted, "is_below", lambda _: is_below)
+
+
+@mutant("A read does not stop at the commit position but at the end of what is written.", (STATIC,))
+def read_past_limit() -> None:
+    def make(original: Any) -> Any:
+        def read(self: LogReader, offset: Any, max_bytes: int, _: Any, end: Any, *rest: Any) -> Any:
+            return original(self, offset, max_bytes, end.index, end, *rest)
+
+        return read
+
+    wrap(LogReader, "read_from_offset", make)
+
+
+@mutant("After a restart the terms of the log are forgotten.", (STATIC,))
+def forget_terms() -> None:
+    def make(original: Any) -> Any:
+        def open_log(*arguments: Any, **named: Any) -> Log:
+            log: Log = original(*arguments, **named)
+            state: LogState = log._state
+            state.terms = TermHistory()
+            return log
+
+        return open_log
+
+    wrap(Log, "open", make)

@@ -1,0 +1,62 @@
+"""What a mutant is, and how one gets into the code of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+BREAK = "--election none --cycle break"
+ALLOW = "--election none --cycle allow"
+STATIC = "--election static --cycle break"
+PEERS = (BREAK, ALLOW)
+EVERY = (BREAK, ALLOW, STATIC)
+BUSY = tuple(f"{mode} --clients 12 --operations 2400" for mode in (BREAK, STATIC))
+"""With so many at once that groups form everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug. bug: what the code does wrong, as a sentence. modes: those in which that can show.
+
+    apply: changes the code of this process for good. is_disorder: the run depends on the process
+    that it runs in, which shows as two trace hashes for one seed.
+    """
+
+    name: str
+    bug: str
+    modes: tuple[str, ...]
+    apply: Callable[[], None]
+    is_disorder: bool = False
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(bug: str, modes: tuple[str, ...], *, is_disorder: bool = False) -> Callable[[Callable[[], None]], None]:
+    """Register the function as the mutant of its name."""
+
+    def register(apply: Callable[[], None]) -> None:
+        name = apply.__name__
+        assert name not in MUTANTS, f"there are two mutants {name}"
+        MUTANTS[name] = Mutant(name, bug, modes, apply, is_disorder)
+
+    return register
+
+
+def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Put make(original) in the place of owner.name. A mutant of what is gone would test nothing."""
+    assert hasattr(owner, name), f"{owner.__name__} has no {name} any more: mend the mutant"
+    setattr(owner, name, make(getattr(owner, name)))
+
+
+@contextmanager
+def doing_nothing(owner: Any, name: str) -> Iterator[None]:
+    """While in here, owner.name does nothing."""
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)

@@ -1,0 +1,103 @@
+"""The fault budget: which copies must stay good, so that a run without a violation proves something.
+
+Any number of nodes may crash, lose power, stand still or be cut off, at any time: what was durable
+is still there. Faults that take back what was durable are bounded:
+
+- With a leader elected at most a minority of the voters is spoiled at once, and with a static
+  election never the decreed leader, whose log is the history. Spoiled is a copy whose disk was lost,
+  is an old one, lies or rots; until it holds again all that the leader has, or the damage is restored.
+- With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
+  another good one holds every batch that is on it, no disk lies or is an old one (numbers would be
+  given out twice), and one disk at a time is spoiled.
+- Rot flips one bit of what has been at rest since before the last sync, on one disk at a time, and
+  the operator restores the file (it is damage then, and software has to say so, not repair it).
+- A lost disk is replaced only after everything its node had said has left the network.
+"""
+
+from __future__ import annotations
+
+from simulation.checker import World
+from simulation.copies import identities_on
+from simulation.options import Options
+from storage.types import NodeId
+
+
+def budget_of(options: Options) -> str:
+    """What the budget keeps good in a run with these options, as a sentence for its report."""
+    voters = options.election_choice().voters
+    if not voters:
+        return (
+            "a disk is lost only while another good one holds every batch that is on it, one disk at a time rots or is "
+            "lost, and no disk lies or is an old one"
+        )
+    spoilable = (len(voters) - 1) // 2
+    return (
+        f"at most {spoilable} of {len(voters)} voters at once has a disk that was lost, is an old one, lies or rots, "
+        f"and the leader {voters[0]} never"
+    )
+
+
+class FaultBudget:
+    """spoiled: nodes whose copy is not good now, and why."""
+
+    def __init__(self, world: World) -> None:
+        self.spoiled: dict[NodeId, str] = {}
+        self.withheld: dict[str, int] = {}
+        self._world = world
+
+    def may_spoil(self, kind: str, node_id: NodeId) -> bool:
+        """Whether that fault leaves enough good copies; a refusal is counted in `withheld`."""
+        allowed = node_id not in self.spoiled and (
+            self._may_spoil_voter(node_id) if self._voters(node_id) else self._may_spoil_peer(kind, node_id)
+        )
+        if not allowed:
+            self.withheld[kind] = self.withheld.get(kind, 0) + 1
+        return allowed
+
+    def spoil(self, kind: str, node_id: NodeId) -> None:
+        self.spoiled[node_id] = kind
+
+    def restore(self, node_id: NodeId) -> None:
+        """Its copy is what it was, or was never touched."""
+        self.spoiled.pop(node_id, None)
+
+    def is_lost(self, node_id: NodeId) -> bool:
+        """Whether something that was durable on it is gone for good."""
+        return self.spoiled.get(node_id) in ("disk_lost", "old_disk", "lost_to_lies")
+
+    def review(self) -> None:
+        """Copies that were lost, and have been made again since, are good ones."""
+        for node_id in list(self.spoiled):
+            if self.is_lost(node_id) and self._is_whole_again(node_id):
+                self.restore(node_id)
+
+    def _voters(self, node_id: NodeId) -> tuple[NodeId, ...]:
+        return self._world.configs[node_id].election.voters
+
+    def _may_spoil_voter(self, node_id: NodeId) -> bool:
+        voters = self._voters(node_id)
+        if self._world.configs[node_id].election.kind == "static" and node_id == voters[0]:
+            return False
+        spoiled = sum(voter in self.spoiled for voter in voters)
+        return node_id not in voters or spoiled + 1 <= (len(voters) - 1) // 2
+
+    def _may_spoil_peer(self, kind: str, node_id: NodeId) -> bool:
+        if kind in ("fsync_lies", "old_disk") or self.spoiled:
+            return False
+        if kind == "bit_rot":
+            return True
+        on_it = identities_on(self._world.durable(node_id))
+        return any(
+            on_it.keys() <= identities_on(self._world.durable(other)).keys()
+            for other in self._world.configs
+            if other != node_id
+        )
+
+    def _is_whole_again(self, node_id: NodeId) -> bool:
+        voters = self._voters(node_id)
+        if not voters:
+            return True  # every batch it had held is on another disk
+        if self._world.configs[node_id].election.kind != "static":
+            return False
+        leader = identities_on(self._world.durable(voters[0]))
+        return leader.keys() <= identities_on(self._world.durable(node_id)).keys()

@@ -1,0 +1,148 @@
+"""What clients ask of a node, as calls over the simulated network, each recorded when it begins and ends."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from actors.messages import (
+    Acks,
+    BatchesRead,
+    CancelRequest,
+    Consume,
+    Mailbox,
+    Produce,
+    Produced,
+    ReadRefused,
+    Refusal,
+    RequestRefused,
+)
+from actors.node import Node
+from simulation.events import (
+    ClientInvoked,
+    ClientReturned,
+    Event,
+    Operation,
+    OperationKind,
+    OperationResult,
+    Outcome,
+)
+from simulation.network import Call, Network
+from simulation.records import encode_record, records_in
+from storage.batch import NewBatch
+from storage.types import NodeId, Offset
+
+CALL_MARGIN_S = 1.0
+"""How much longer than the server a client waits before it takes the connection for dead."""
+
+READ_BYTES = 64 * 1024
+
+Returned = Callable[[OperationResult, NodeId | None], None]
+"""Called with the result, and with who leads as far as the refusing node knows."""
+
+
+class _ProduceCallee:
+    def receive(self, node: Node, call: Call, reply_to: Mailbox[Produced | RequestRefused]) -> None:
+        operation, timeout_s = call.request
+        batch = NewBatch(encode_record(operation.value), 1)
+        node.server.tell(Produce(call.call_id, batch, _ACKS[operation.acks], timeout_s, reply_to))
+
+    def cancel(self, node: Node, call: Call) -> None:
+        assert call.reply_to is not None
+        node.server.tell(CancelRequest(call.call_id, call.reply_to))
+
+
+class _ConsumeCallee:
+    def receive(self, node: Node, call: Call, reply_to: Mailbox[BatchesRead | ReadRefused | RequestRefused]) -> None:
+        operation, wait = call.request
+        node.server.tell(Consume(call.call_id, operation.offset, READ_BYTES, wait, reply_to))
+
+    def cancel(self, node: Node, call: Call) -> None:
+        assert call.reply_to is not None
+        node.server.tell(CancelRequest(call.call_id, call.reply_to))
+
+
+_ACKS = {"default": Acks.DEFAULT, "leader": Acks.LEADER, "quorum": Acks.QUORUM, "all": Acks.ALL}
+
+
+class ClientCalls:
+    """Begins operations and tells how they ended. Each has an id that is unique in the run."""
+
+    _produce_callee = _ProduceCallee()
+    _consume_callee = _ConsumeCallee()
+
+    def __init__(self, network: Network, emit: Callable[[Event], None]) -> None:
+        self._network = network
+        self._emit = emit
+        self._operation_ids = itertools.count(1)
+
+    def produce(self, client: str, node_id: NodeId, operation: Operation, timeout_s: float, returned: Returned) -> Call:
+        """Append operation.value at that node."""
+        return self._begin("produce", client, node_id, operation, timeout_s, self._produce_callee, timeout_s, returned)
+
+    def consume(
+        self, client: str, node_id: NodeId, operation: Operation, timeout_s: float, returned: Returned, *, wait: bool
+    ) -> Call:
+        """Read the record at operation.offset. wait: at the end of the log, wait for more, up to timeout_s."""
+        return self._begin("consume", client, node_id, operation, timeout_s, self._consume_callee, wait, returned)
+
+    def _begin(
+        self,
+        kind: str,
+        client: str,
+        node_id: NodeId,
+        operation: Operation,
+        timeout_s: float,
+        callee: Any,
+        extra: float | bool,
+        returned: Returned,
+    ) -> Call:
+        network, emit = self._network, self._emit
+        operation_id = next(self._operation_ids)
+        source = NodeId(client)
+        emit(ClientInvoked(network.runtime.now_s, client, operation_id, node_id, operation))
+
+        def finish(result: OperationResult, leader_id: NodeId | None = None) -> None:
+            emit(ClientReturned(network.runtime.now_s, client, operation_id, node_id, operation, result))
+            returned(result, leader_id)
+
+        def on_answer(answer: Any) -> None:
+            leader_id = answer.leader_id if isinstance(answer, RequestRefused) else None
+            finish(result_of(operation, answer), leader_id)
+
+        def on_failed(reason: str, certain: bool) -> None:
+            is_read = operation.kind is OperationKind.CONSUME
+            finish(OperationResult(Outcome.REFUSED if certain or is_read else Outcome.UNKNOWN, detail=reason))
+
+        return network.call(
+            kind, source, node_id, callee, (operation, extra), timeout_s + CALL_MARGIN_S, on_answer, on_failed
+        )
+
+
+def result_of(operation: Operation, answer: Any) -> OperationResult:
+    """What a client makes of an answer."""
+    match answer:
+        case Produced():
+            return OperationResult(Outcome.OK, offset=answer.base_offset)
+        case RequestRefused(refusal=Refusal.OUT_OF_RANGE):
+            return OperationResult(
+                Outcome.REFUSED, offset=answer.first, end_offset=answer.end, detail=Refusal.OUT_OF_RANGE.value
+            )
+        case RequestRefused():
+            outcome = Outcome.UNKNOWN if answer.outcome_unknown else Outcome.REFUSED
+            return OperationResult(outcome, detail=answer.refusal.value)
+        case ReadRefused():
+            return OperationResult(
+                Outcome.REFUSED,
+                offset=answer.first.offset,
+                end_offset=answer.end.offset,
+                detail=answer.problem.value,
+            )
+        case BatchesRead():
+            for offset, value, _ in records_in(answer.batches):
+                if offset == operation.offset:
+                    return OperationResult(Outcome.OK, offset=offset, value=value)
+            return OperationResult(Outcome.REFUSED, offset=Offset(answer.next.offset), detail="nothing there yet")
+        case _:
+            raise AssertionError(f"no answer to a client: {answer}")

@@ -1,0 +1,67 @@
+"""The claims that a simulated cluster is held to, each a small class over the stream of events.
+
+A checker takes the events one by one, in order, and raises Violation when its claim does not hold.
+Those of this package share a `ClusterModel`, which knows from the same events what stands on every
+disk. `ALL` has them by name; a new one is registered there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from simulation.checker import Checker
+from simulation.checkers.acknowledged import AcknowledgedDurable, AcknowledgedKept
+from simulation.checkers.agreement import CommittedAgree, LogMatching
+from simulation.checkers.base import EventChecker
+from simulation.checkers.convergence import Convergence, Progress
+from simulation.checkers.cycle import CopiesFaithful, CycleGrowth
+from simulation.checkers.linearizable import Linearizable
+from simulation.checkers.model import ClusterModel
+from simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten
+from simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
+from simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
+from simulation.checkers.recovery import FailsForCause, RestartKeeps
+from simulation.checkers.terms import CommitForward, OneLeaderATerm
+from simulation.options import Options
+
+_MINE: Final[tuple[type[EventChecker], ...]] = (
+    BatchesIntact,
+    Contiguous,
+    PromisedOnDisk,
+    AcknowledgedDurable,
+    AcknowledgedKept,
+    RefusedNotWritten,
+    ReadersSeeCommitted,
+    ReadersMoveForward,
+    Linearizable,
+    LogMatching,
+    CommittedAgree,
+    OneLeaderATerm,
+    CommitForward,
+    BallotsOnDisk,
+    FetchesHonest,
+    CopiesFaithful,
+    CycleGrowth,
+    RestartKeeps,
+    FailsForCause,
+    Convergence,
+    Progress,
+)
+
+ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
+"""Every checker by its name, in the order in which they see an event."""
+
+__all__ = ["ALL", "Checker", "ClusterModel", "EventChecker", "default_checkers"]
+
+_ONLY_ELECTED: Final = (LogMatching, CommittedAgree, OneLeaderATerm, BallotsOnDisk)
+_ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
+
+
+def default_checkers(options: Options) -> list[Checker]:
+    """All checkers that can say something with these options, on one model that the first keeps up to date."""
+    unneeded = _ONLY_PEERS if options.election_choice().kind != "none" else _ONLY_ELECTED
+    model = ClusterModel()
+    checkers: list[EventChecker] = [kind(model) for kind in _MINE if kind not in unneeded]
+    for checker in checkers[1:]:
+        checker.drives = False
+    return list(checkers)

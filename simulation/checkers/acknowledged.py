@@ -1,0 +1,163 @@
+"""What an acknowledgement is worth."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import ClassVar
+
+from actors.messages import Acks, Produce, Produced
+from simulation.checkers.base import EventChecker
+from simulation.checkers.log_model import Entry, records_of
+from simulation.checkers.model import ClusterModel, NodeModel
+from simulation.events import ClientReturned, MessageTold, OperationKind, Outcome
+from storage.types import NodeId, Offset
+
+_MAX_OPEN = 65_536
+
+
+class AcknowledgedDurable(EventChecker):
+    """Looks at the disks in the moment in which a server sends its acknowledgement."""
+
+    name: ClassVar[str] = "acknowledged_durable"
+    statement: ClassVar[str] = (
+        "An acknowledged record stands at the offset it was given, on the disks that the acks promise: the leader's, "
+        "a majority of the voters', or all of theirs (nobody elected: the node's own)."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told = {Produce: self._on_produce, Produced: self._on_produced}
+        self._open: OrderedDict[tuple[NodeId, int], Produce] = OrderedDict()
+
+    def _on_produce(self, told: MessageTold) -> None:
+        produce = told.message
+        assert isinstance(produce, Produce)
+        self._open[self.model.place(told.receiver)[0], produce.request_id] = produce
+        if len(self._open) > _MAX_OPEN:
+            self._open.popitem(last=False)
+
+    def _on_produced(self, told: MessageTold) -> None:
+        produced = told.message
+        assert isinstance(produced, Produced)
+        node_id = self.model.place(told.sender)[0]
+        produce = self._open.pop((node_id, produced.request_id), None)
+        node = self.model.nodes.get(node_id)
+        if produce is None or node is None or node.spoiled or not node.log.opened:
+            return
+        entry = node.log.entry_with(produced.base_offset)
+        where = f"offset {produced.base_offset} of {node_id}"
+        if entry is None:
+            raise self.violated(f"a record was acknowledged at {where}, and its log ends at {node.log.end.offset}")
+        values = records_of(produce.batch.payload, produce.batch.record_count)
+        at = produced.base_offset - entry.base_offset
+        if values and entry.values and entry.values[at : at + len(values)] != values:
+            raise self.violated(f"{values[0]!r} was acknowledged at {where}, where {entry} holds {entry.values[at]!r}")
+        self._check_disks(node, entry, produce.acks, where)
+
+    def _check_disks(self, node: NodeModel, entry: Entry, asked: Acks, where: str) -> None:
+        assert node.config is not None, "it has started"
+        acks = node.config.acks if asked is Acks.DEFAULT else asked
+        if not is_on_disk(node, entry):
+            raise self.violated(f"the record at {where} was acknowledged before it was on the node's own disk")
+        if not node.is_elected or acks is Acks.LEADER:
+            return
+        voters = node.config.election.voters
+        holders = [
+            voter for voter in voters if voter in self.model.nodes and is_on_disk(self.model.nodes[voter], entry)
+        ]
+        needed = len(voters) if acks is Acks.ALL else len(voters) // 2 + 1
+        if len(holders) < needed:
+            raise self.violated(
+                f"the record at {where} was acknowledged with acks={acks.name.lower()} while of the voters only "
+                f"{', '.join(holders) or 'nobody'} had it on disk"
+            )
+
+
+def is_on_disk(node: NodeModel, entry: Entry) -> bool:
+    """Whether the entry is on that node's disk, or was until a fault took it, which is not the node's doing."""
+    held = node.log.entry(entry.index)
+    if node.spoiled:
+        return True
+    if held is None:
+        return entry.index < node.log.start.index
+    return held.crc == entry.crc and (entry.index < node.log.durable_index or not node.syncs_always)
+
+
+class AcknowledgedKept(EventChecker):
+    """Remembers what clients were told, and looks at every entry that leaves a log, and at the end."""
+
+    name: ClassVar[str] = "acknowledged_kept"
+    statement: ClassVar[str] = (
+        "What was acknowledged is never lost: no crash, truncation or restart takes it from a disk that had it, "
+        "unless retention did or that disk itself was destroyed, and it is there in the end."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {ClientReturned: self._on_returned}
+        self.on_log = self._on_log_changed
+        self._values: dict[NodeId, dict[Offset, bytes]] = {}
+
+    def _log_of(self, node: NodeModel) -> NodeId:
+        """Which log a node's offsets are of: its own, or with a leader the one of all."""
+        return NodeId("") if node.is_elected else node.node_id
+
+    def _on_returned(self, event: ClientReturned) -> None:
+        operation, result = event.operation, event.result
+        if operation.kind is not OperationKind.PRODUCE or result.outcome is not Outcome.OK:
+            return
+        node = self.model.nodes.get(event.node_id)
+        if node is None or node.spoiled or not _is_kept(node, operation.acks):
+            return
+        self._values.setdefault(self._log_of(node), {})[result.offset] = operation.value
+        if node.log.opened and result.offset >= node.log.start.offset:
+            held = node.log.value_at(result.offset)
+            if held != operation.value:
+                raise self.violated(
+                    f"{operation.value!r} was acknowledged at offset {result.offset} of {node.node_id}, "
+                    f"which holds {held!r}"
+                )
+
+    def _on_log_changed(self, node: NodeModel) -> None:
+        model = self.model
+        values = self._values.get(self._log_of(node))
+        if not model.gone or not values:
+            return
+        if model.is_retention:
+            first = min(
+                other.log.start.offset for other in model.nodes.values() if self._log_of(other) == self._log_of(node)
+            )
+            for entry in model.gone:
+                for offset in range(entry.base_offset, min(first, entry.end_offset)):
+                    values.pop(Offset(offset), None)
+            return
+        if node.spoiled:
+            return
+        floor = max(
+            other.log.start.offset for other in model.nodes.values() if self._log_of(other) == self._log_of(node)
+        )
+        still_here = {entry.identity for entry in model.fresh}
+        for entry in model.dropped:
+            if (entry.end_offset <= floor and node.is_elected) or entry.identity in still_here:
+                continue
+            for at, value in enumerate(entry.values):
+                if values.get(Offset(entry.base_offset + at)) == value:
+                    raise self.violated(
+                        f"{node.node_id} lost {value!r}, acknowledged at offset {entry.base_offset + at} ({entry})"
+                    )
+
+    def at_end(self) -> None:
+        for log, values in self._values.items():
+            nodes = [node for node in self.model.nodes.values() if self._log_of(node) == log and node.log.opened]
+            for offset, value in values.items():
+                holders = [node for node in nodes if node.log.value_at(offset) == value]
+                was_removed = any(offset < node.log.start.offset for node in nodes)
+                is_excused = any(node.spoiled for node in nodes) and not nodes[0].is_elected
+                if nodes and not holders and not was_removed and not is_excused:
+                    raise self.violated(f"{value!r}, acknowledged at offset {offset}, is in no log in the end")
+
+
+def _is_kept(node: NodeModel, acks: str) -> bool:
+    """A single disk's word is enough where leadership cannot go to another one."""
+    assert node.config is not None, "it has started"
+    return acks != "leader" or node.config.election.kind in ("none", "static")

@@ -1,0 +1,70 @@
+"""What checkers share: how each is called only for the events that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from simulation.checker import Violation, World
+from simulation.checkers.model import CHANGING, MODELLED, ClusterModel, NodeModel
+from simulation.events import Event, MessageTold
+
+Handler = Callable[[Any], None]
+LogHandler = Callable[[NodeModel], None]
+
+
+class EventChecker:
+    """A checker that names the events it wants when it is made.
+
+    on: handlers by class of event. on_told: handlers of MessageTold by class of message. on_log:
+    called with the node whose log has changed, when `model.fresh` and `model.gone` say how.
+    `time_s` is that of the event in hand, `world` what was last seen. drives: whether this checker
+    keeps the model up to date, as one must of those that share it: the first.
+    """
+
+    name: ClassVar[str]
+    statement: ClassVar[str]
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        """model: shared by the checkers of one run; one of its own if it is alone."""
+        self.model = model or ClusterModel()
+        self.on: dict[type, Handler] = {}
+        self.on_told: dict[type, Handler] = {}
+        self.on_log: LogHandler | None = None
+        self.time_s = 0.0
+        self.world: World | None = None
+        self.drives = True
+
+    @property
+    def sees(self) -> tuple[type, ...]:
+        """The kinds of event that it must be shown; it has nothing to say to others."""
+        kinds = set(self.on)
+        if self.on_told:
+            kinds.add(MessageTold)
+        if self.on_log is not None:
+            kinds.update(CHANGING)
+        if self.drives:
+            kinds.update(MODELLED)
+        return tuple(sorted(kinds, key=lambda kind: kind.__name__))
+
+    def see(self, event: Event, world: World) -> None:
+        model = self.model
+        if self.drives:
+            model.see(event, world)
+        self.time_s = event.time_s
+        self.world = world
+        if model.changed is not None and self.on_log is not None:
+            self.on_log(model.changed)
+        handler = self.on_told.get(type(event.message)) if type(event) is MessageTold else self.on.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def finish(self, world: World) -> None:
+        self.world = world
+        self.at_end()
+
+    def at_end(self) -> None:
+        """What is left to be said when the run is over: nothing, unless a checker says otherwise."""
+
+    def violated(self, detail: str) -> Violation:
+        return Violation(self.name, detail, self.time_s)

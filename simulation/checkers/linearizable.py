@@ -1,0 +1,201 @@
+"""Linearizable produce and consume, while the run goes on and with bounded memory.
+
+`simulation.linearizability` says why offsets make it easy. Here calls come in the order in which
+they return, so each record needs one comparison: between how many records were known to be in the
+log when its produce began, and the offset it got.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from simulation.checkers.base import EventChecker
+from simulation.checkers.model import ClusterModel, NodeModel
+from simulation.events import ClientInvoked, ClientReturned, OperationKind, Outcome
+from simulation.history import Call
+from simulation.linearizability import check
+from storage.types import NodeId, Offset
+
+_MAX_REMEMBERED = 50_000
+_MAX_CALLS = 5_000
+
+
+@dataclass(slots=True)
+class _Log:
+    """length: how many records some client has proof of. calls: all of them, while they are few."""
+
+    length: int = 0
+    values: OrderedDict[Offset, bytes] = field(default_factory=OrderedDict)
+    offsets: OrderedDict[bytes, Offset] = field(default_factory=OrderedDict)
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Open:
+    """An invocation. lengths: of each log when it began. life: of the node that was asked."""
+
+    at: int
+    event: ClientInvoked
+    length: int
+    readable: int
+    life: int
+
+
+class Linearizable(EventChecker):
+    """Online what every call alone can show, and in the end the whole history if it is short.
+
+    With somebody elected all nodes are one log; a follower may be behind in it, so that where it
+    sees the end says nothing. With nobody elected each node is a log of its own, which other nodes'
+    records join.
+    """
+
+    name: ClassVar[str] = "linearizable"
+    statement: ClassVar[str] = (
+        "Produces and consumes are linearizable: the order of offsets never contradicts real time, a record has one "
+        "offset and an offset one record, nothing is read that was not written, and what was acknowledged by a node "
+        "(with more than its own disk, if somebody leads) can be read from it at once."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {ClientInvoked: self._on_invoked, ClientReturned: self._on_returned}
+        self._at = 0
+        self._logs: dict[NodeId, _Log] = {}
+        self._open: OrderedDict[int, _Open] = OrderedDict()
+        self._floors: OrderedDict[bytes, tuple[NodeId, int]] = OrderedDict()
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._readable: dict[tuple[NodeId, int], int] = {}
+        # An application may append the same bytes again, and then they are no name for one record.
+        self._repeated: set[bytes] = set()
+        self._has_forgotten = False
+
+    # ------------------------------------------------------------ calls begin
+
+    def _on_invoked(self, event: ClientInvoked) -> None:
+        self._at += 1
+        node = self.model.nodes.get(event.node_id)
+        log_id = self._log_id(event.node_id)
+        length = self._logs[log_id].length if log_id in self._logs else 0
+        life = node.life if node is not None else 0
+        readable = self._readable.get((event.node_id, life), 0)
+        self._open[event.operation_id] = _Open(self._at, event, length, readable, life)
+        if event.operation.kind is OperationKind.PRODUCE:
+            value = event.operation.value
+            self._refused.pop(value, None)
+            if value in self._floors:
+                self._repeated.add(value)
+            else:
+                self._floors[value] = (event.node_id, length)
+            self._bound(self._floors)
+        self._bound(self._open)
+
+    def _bound(self, remembered: OrderedDict[Any, Any]) -> None:
+        if len(remembered) > _MAX_REMEMBERED:
+            remembered.popitem(last=False)
+            self._has_forgotten = True
+
+    def _log_id(self, node_id: NodeId) -> NodeId:
+        node = self.model.nodes.get(node_id)
+        return NodeId("") if node is not None and node.is_elected else node_id
+
+    # ------------------------------------------------------------ calls end
+
+    def _on_returned(self, event: ClientReturned) -> None:
+        self._at += 1
+        began = self._open.pop(event.operation_id, None)
+        node = self.model.nodes.get(event.node_id)
+        if began is None or node is None:
+            return
+        if node.spoiled and not node.is_elected:
+            return  # its log may have begun anew, with other records at the same offsets
+        log = self._logs.setdefault(self._log_id(event.node_id), _Log())
+        result = event.result
+        if event.operation.kind is OperationKind.PRODUCE:
+            if result.outcome is Outcome.REFUSED and event.operation.value in self._repeated:
+                return
+            if result.outcome is Outcome.REFUSED:
+                self._refused[event.operation.value] = None
+                self._floors.pop(event.operation.value, None)
+                self._bound(self._refused)
+                return
+            if result.outcome is Outcome.OK:
+                self._pair(node, log, event, result.offset, event.operation.value)
+                self._promise_readable(node, began, event)
+        elif result.outcome is Outcome.OK:
+            self._pair(node, log, event, result.offset, result.value)
+        elif result.end_offset is not None:
+            self._check_end(node, began, event)
+            return
+        self._record(log, began, event)
+
+    def _pair(self, node: NodeModel, log: _Log, event: ClientReturned, offset: Offset, value: bytes) -> None:
+        """Some client knows that `value` is at `offset`."""
+        what = f"{event.client}'s {event.operation.kind} {event.operation_id} on {event.node_id}"
+        known = log.values.get(offset)
+        if known is not None and known != value:
+            raise self.violated(f"{what} shows {value!r} at offset {offset}, where {known!r} was seen before")
+        if not node.is_cycle_allowed and value not in self._repeated:
+            elsewhere = log.offsets.get(value)
+            if elsewhere is not None and elsewhere != offset:
+                raise self.violated(f"{what} shows {value!r} at offset {offset}; it was at offset {elsewhere} before")
+        if known is None:
+            self._check_floor(node, what, offset, value)
+            log.values[offset] = value
+            log.offsets[value] = offset
+            self._bound(log.values)
+            self._bound(log.offsets)
+        log.length = max(log.length, offset + 1)
+
+    def _check_floor(self, node: NodeModel, what: str, offset: Offset, value: bytes) -> None:
+        floor = self._floors.get(value)
+        if floor is None:
+            if value in self._refused:
+                raise self.violated(f"{what} shows {value!r} at offset {offset}, although that was refused")
+            if not self._has_forgotten:
+                raise self.violated(f"{what} shows {value!r} at offset {offset}, which nobody ever wrote")
+            return
+        asked, length = floor
+        is_the_same_log = node.is_elected or (asked == node.node_id and value not in self._repeated)
+        if is_the_same_log and offset < length:
+            raise self.violated(
+                f"{what} shows {value!r} at offset {offset}, and when it was sent, offset {length - 1} was known "
+                "to be there"
+            )
+
+    # ------------------------------------------------------------ the end of the log
+
+    def _promise_readable(self, node: NodeModel, began: _Open, event: ClientReturned) -> None:
+        """From now on this node, as long as it runs, answers a read of that record."""
+        if node.life != began.life or (node.is_elected and event.operation.acks == "leader"):
+            return
+        key = node.node_id, node.life
+        self._readable[key] = max(self._readable.get(key, 0), event.result.offset + 1)
+
+    def _check_end(self, node: NodeModel, began: _Open, event: ClientReturned) -> None:
+        end = event.result.end_offset
+        assert end is not None
+        if node.life == began.life and end < began.readable:
+            raise self.violated(
+                f"{event.client} was told by {node.node_id} that its log ends at {end}, after that node had "
+                f"acknowledged offset {began.readable - 1}"
+            )
+
+    # ------------------------------------------------------------ the whole history
+
+    def _record(self, log: _Log, began: _Open, event: ClientReturned) -> None:
+        if len(log.calls) <= _MAX_CALLS:
+            log.calls.append(Call(event.operation_id, event.node_id, event.operation, began.at, self._at, event.result))
+
+    def at_end(self) -> None:
+        log = self._logs.get(NodeId(""))
+        if log is None or len(log.calls) > _MAX_CALLS or self._has_forgotten or self._repeated:
+            return
+        open_calls = (
+            Call(operation_id, began.event.node_id, began.event.operation, began.at)
+            for operation_id, began in self._open.items()
+        )
+        violation = check([*log.calls, *open_calls])
+        if violation is not None:
+            raise self.violated(violation.detail)

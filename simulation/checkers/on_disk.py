@@ -1,0 +1,138 @@
+"""What a log on disk must look like, whatever happens to it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import ClassVar
+
+from simulation.checkers.base import EventChecker
+from simulation.checkers.log_model import Entry
+from simulation.checkers.model import ClusterModel, NodeModel
+from simulation.events import ClientInvoked, ClientReturned, OperationKind, Outcome
+from storage.batch import Kind
+from storage.types import NodeId
+
+# What a client sent this many produces ago is not on its way any more.
+_MAX_REMEMBERED = 50_000
+
+
+class BatchesIntact(EventChecker):
+    """Decodes every append again, and compares its records with what clients sent."""
+
+    name: ClassVar[str] = "batches_intact"
+    statement: ClassVar[str] = (
+        "Batches on disk are what was written: they decode, their checksums hold, their records are those that "
+        "clients sent, and every copy of a batch carries the same records."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {ClientInvoked: self._on_invoked}
+        self.on_log = self._on_log_changed
+        self._sent: OrderedDict[bytes, None] = OrderedDict()
+        self._contents: OrderedDict[tuple[NodeId, int, int], tuple[int, bool]] = OrderedDict()
+
+    def _on_invoked(self, event: ClientInvoked) -> None:
+        if event.operation.kind is OperationKind.PRODUCE:
+            self._sent[event.operation.value] = None
+            if len(self._sent) > _MAX_REMEMBERED:
+                self._sent.popitem(last=False)
+
+    def _on_log_changed(self, node: NodeModel) -> None:
+        if node.log.damage is not None:
+            damage, node.log.damage = node.log.damage, None
+            if not (self.model.is_reopened and node.spoiled):
+                raise self.violated(f"{node.node_id}: {damage}")
+        for entry in self.model.gone:
+            # What only its origin ever had may be written anew: its number was never seen by anybody.
+            if self._contents.get(entry.identity, (0, True)) == (entry.payload_crc, False):
+                del self._contents[entry.identity]
+        for entry in self.model.fresh:
+            if entry.kind is Kind.DATA and not node.spoiled:
+                if entry.path == (node.node_id,):
+                    self._check_sent(node, entry)
+                if not node.is_elected:
+                    self._check_content(node, entry)
+
+    def _check_sent(self, node: NodeModel, entry: Entry) -> None:
+        for value in entry.values:
+            if value not in self._sent and self._sent:
+                raise self.violated(f"{node.node_id} holds {value!r} in {entry}, which no client sent")
+
+    def _check_content(self, node: NodeModel, entry: Entry) -> None:
+        origin = self.model.nodes.get(entry.path[0])
+        if origin is not None and "fsync_lies" in origin.spoiled:
+            return  # it may give out a number twice, since it cannot know that it had done so before
+        is_copy = len(entry.path) > 1
+        content, was_copied = self._contents.get(entry.identity, (entry.payload_crc, is_copy))
+        self._contents[entry.identity] = content, was_copied or is_copy
+        if content != entry.payload_crc:
+            raise self.violated(f"{node.node_id} holds other records in {entry} than another node does")
+        if len(self._contents) > _MAX_REMEMBERED:
+            self._contents.popitem(last=False)
+
+
+class RefusedNotWritten(EventChecker):
+    """Looks for records that a client was told are certainly not written."""
+
+    name: ClassVar[str] = "refused_not_written"
+    statement: ClassVar[str] = "What was refused for certain is in no log, so that a client may safely try it again."
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {ClientInvoked: self._on_invoked, ClientReturned: self._on_returned}
+        self.on_log = self._on_log_changed
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._written: OrderedDict[bytes, NodeId] = OrderedDict()
+
+    def _on_invoked(self, event: ClientInvoked) -> None:
+        self._refused.pop(event.operation.value, None)
+
+    def _on_returned(self, event: ClientReturned) -> None:
+        operation, outcome = event.operation, event.result.outcome
+        if operation.kind is not OperationKind.PRODUCE or outcome is not Outcome.REFUSED:
+            return
+        holder = self._written.get(operation.value)
+        if holder is not None:
+            raise self.violated(
+                f"{event.node_id} refused {operation.value!r} ({event.result.detail}), and {holder} has it in its log"
+            )
+        self._refused[operation.value] = None
+        if len(self._refused) > _MAX_REMEMBERED:
+            self._refused.popitem(last=False)
+
+    def _on_log_changed(self, node: NodeModel) -> None:
+        for entry in self.model.gone:
+            for value in entry.values:
+                self._written.pop(value, None)
+        for entry in self.model.fresh:
+            if entry.path != (node.node_id,):
+                continue
+            for value in entry.values:
+                if value in self._refused:
+                    raise self.violated(f"{node.node_id} wrote {value!r}, which a client was told is refused")
+                self._written[value] = node.node_id
+        while len(self._written) > _MAX_REMEMBERED:
+            self._written.popitem(last=False)
+
+
+class Contiguous(EventChecker):
+    """Where each batch stands, and that it stands there once."""
+
+    name: ClassVar[str] = "contiguous"
+    statement: ClassVar[str] = (
+        "Indices and offsets on disk are contiguous, also from segment to segment, terms never fall, and no batch "
+        "is in a log twice (with the cycle allowed: no batch of another log is copied twice)."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_log = self._on_log_changed
+
+    def _on_log_changed(self, node: NodeModel) -> None:
+        if node.log.gap is not None:
+            gap, node.log.gap = node.log.gap, None
+            if not (self.model.is_reopened and node.spoiled):
+                raise self.violated(f"{node.node_id}: {gap}")
+        if self.model.repeated and not node.spoiled:
+            raise self.violated(f"{node.node_id} has appended {self.model.repeated[0]}, which is in its log already")

@@ -1,0 +1,228 @@
+"""What is said to be on disk, and what is on disk at that moment."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+from actors.messages import (
+    Ballot,
+    BallotSaved,
+    BatchAppended,
+    FetchedAppended,
+    FetchReceived,
+    LeaderChanged,
+    LogAppended,
+    LogOpened,
+    PulledAppended,
+)
+from simulation.checkers.base import EventChecker
+from simulation.checkers.model import ClusterModel, NodeModel
+from simulation.events import FileReplaced, MessageTold
+from storage.identity import BALLOT_NAME
+from storage.types import Index, NodeId, Term
+
+
+class PromisedOnDisk(EventChecker):
+    """Looks at the disk whenever a store says that something is on it.
+
+    With `fsync interval` acknowledgements promise the page cache only, and are not looked at.
+    """
+
+    name: ClassVar[str] = "promised_on_disk"
+    statement: ClassVar[str] = (
+        "What a reply promises was on disk when it was sent: appended, fetched and pulled batches, and the names of "
+        "the segments that hold them."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told = {
+            BatchAppended: lambda told: self._check(told, told.message.end.index),
+            FetchedAppended: lambda told: self._check(told, told.message.end.index),
+            PulledAppended: self._on_pulled,
+            LogAppended: self._on_log_appended,
+        }
+
+    def _on_pulled(self, told: MessageTold) -> None:
+        pulled = told.message
+        assert isinstance(pulled, PulledAppended)
+        node = self.model.sender_of(told)
+        if pulled.appended and node is not None:
+            self._check(told, node.log.end.index)
+
+    def _on_log_appended(self, told: MessageTold) -> None:
+        appended = told.message
+        assert isinstance(appended, LogAppended)
+        self._check(told, appended.ends[-1].index)
+
+    def _check(self, told: MessageTold, end: Index) -> None:
+        node = self.model.sender_of(told)
+        if node is None or not node.syncs_always or not node.log.opened:
+            return
+        log = node.log
+        if end > log.durable_index:
+            what = type(told.message).__name__
+            raise self.violated(
+                f"{told.sender} told {told.receiver} {what} up to index {end}, and only what is below index "
+                f"{log.durable_index} is on its disk"
+            )
+        for segment in reversed(log.segments):
+            if segment.is_name_durable:
+                break
+            if segment.base.index < end and not node.spoiled:
+                self._check_name(node, segment.path)
+                segment.is_name_durable = True
+
+    def _check_name(self, node: NodeModel, path: str) -> None:
+        assert self.world is not None, "an event came with it"
+        if path not in self.world.durable(node.node_id):
+            raise self.violated(
+                f"{node.node_id} promised what is in {path}, and a power cut would lose that file's name"
+            )
+
+
+class BallotsOnDisk(EventChecker):
+    """Reads each ballot that a node writes, and holds what it says against it."""
+
+    name: ClassVar[str] = "ballots_on_disk"
+    statement: ClassVar[str] = (
+        "A ballot is on disk before anything is said in its term, and the terms a node has written never fall."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {FileReplaced: self._on_replaced}
+        self.on_told = {
+            BallotSaved: self._on_saved,
+            LeaderChanged: self._on_leader_changed,
+            LogOpened: self._on_opened,
+        }
+        self._written: dict[NodeId, Ballot] = {}
+        self._promised: dict[NodeId, Ballot] = {}
+
+    def _on_replaced(self, event: FileReplaced) -> None:
+        if event.path.rpartition("/")[2] != BALLOT_NAME:
+            return
+        node_id = event.node_id
+        ballot = self._read(node_id, event.content)
+        before = self._promised.get(node_id, Ballot())
+        if ballot.term < before.term:
+            raise self.violated(f"{node_id} wrote a ballot of term {ballot.term} over one of term {before.term}")
+        if ballot.term == before.term and before.voted_for not in (None, ballot.voted_for):
+            raise self.violated(f"{node_id} voted for {before.voted_for} and {ballot.voted_for} in term {ballot.term}")
+        self._written[node_id] = ballot
+
+    def _on_saved(self, told: MessageTold) -> None:
+        saved = told.message
+        assert isinstance(saved, BallotSaved)
+        node_id = self.model.place(told.sender)[0]
+        assert self.world is not None, "an event came with it"
+        durable = self.world.durable(node_id)
+        on_disk = next(
+            (self._read(node_id, durable[path]) for path in durable if path.rpartition("/")[2] == BALLOT_NAME), None
+        )
+        if on_disk != saved.ballot and not self.model.node(node_id).spoiled:
+            raise self.violated(
+                f"{node_id} said that {saved.ballot} is on disk, where a power cut would leave {on_disk}"
+            )
+        self._promised[node_id] = saved.ballot
+
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        node_id = self.model.place(told.sender)[0]
+        promised = self._promised.get(node_id, Ballot())
+        if changed.term > promised.term:
+            raise self.violated(
+                f"{node_id} announced term {changed.term} while the ballot on its disk is of term {promised.term}"
+            )
+
+    def _on_opened(self, told: MessageTold) -> None:
+        """What a node remembers after a restart is what it promised before, or what it had just written."""
+        opened = told.message
+        assert isinstance(opened, LogOpened)
+        node = self.model.receiver_of(told)
+        if node is None:
+            return
+        promised = self._promised.get(node.node_id, Ballot())
+        written = self._written.get(node.node_id, promised)
+        if opened.ballot not in (promised, written) and not node.spoiled:
+            raise self.violated(f"{node.node_id} had {promised} on disk and came back with {opened.ballot}")
+        self._promised[node.node_id] = self._written[node.node_id] = opened.ballot
+
+    def _read(self, node_id: NodeId, content: bytes) -> Ballot:
+        try:
+            value = json.loads(content.partition(b"\n")[2])
+            voted_for, leader_id = value["voted_for"], value["leader_id"]
+            return Ballot(Term(value["term"]), voted_for and NodeId(voted_for), leader_id and NodeId(leader_id))
+        except (ValueError, KeyError) as error:
+            raise self.violated(f"{node_id} wrote a ballot that cannot be read again: {error}") from error
+
+
+class FetchesHonest(EventChecker):
+    """Holds fetches against the fetcher's disk, and pull positions after a restart against its log."""
+
+    name: ClassVar[str] = "fetches_honest"
+    statement: ClassVar[str] = (
+        "A follower's fetch claims no more than was on its disk; after a restart a pull goes on behind the last copy "
+        "on disk, neither pulling again what is there nor skipping what is not."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told = {FetchReceived: self._on_fetch, LogOpened: self._on_opened}
+
+    def _on_fetch(self, told: MessageTold) -> None:
+        received = told.message
+        assert isinstance(received, FetchReceived)
+        request = received.request
+        fetcher = self.model.nodes.get(request.node_id)
+        if fetcher is None or not request.elected or fetcher.spoiled or not fetcher.syncs_always:
+            return
+        on_disk = fetcher.log.highest_durable_index
+        if request.next_index > on_disk:
+            raise self.violated(
+                f"{request.node_id} asks for what follows index {request.next_index}, as if all below were on its "
+                f"disk, and never had more there than what is below index {on_disk}"
+            )
+
+    def _on_opened(self, told: MessageTold) -> None:
+        opened = told.message
+        assert isinstance(opened, LogOpened)
+        node = self.model.receiver_of(told)
+        if node is None or node.is_elected or not self.model.is_reopened or node.spoiled:
+            return
+        copied: dict[NodeId, tuple[int, int]] = {}
+        for entry in node.log.entries:
+            if len(entry.path) > 1 and entry.path[-1] == node.node_id:
+                copied[entry.path[-2]] = (entry.source_epoch, entry.source_index + 1)
+        positions = {source: (place.source_epoch, int(place.next_index)) for source, place in opened.pull_positions}
+        for source, (epoch, least) in copied.items():
+            position = positions.get(source)
+            if position is None or (position[0] == epoch and position[1] < least):
+                raise self.violated(
+                    f"{node.node_id} has copied {source} up to index {least}, and after its restart pulls from "
+                    f"{position[1] if position else 0} again"
+                )
+        for source, (epoch, index) in positions.items():
+            self._check_skipped(node, source, epoch, index)
+
+    def _check_skipped(self, node: NodeModel, source_id: NodeId, epoch: int, index: int) -> None:
+        """All below a pull's position is here, or had a reason not to be."""
+        source = self.model.nodes.get(source_id)
+        if source is None or source.spoiled or source.opened is None or source.opened.log_epoch != epoch:
+            return
+        assert node.config is not None, "it has started"
+        has = {entry.identity for entry in node.log.entries}
+        copies = {entry.source_index for entry in node.log.entries if entry.path[-2:-1] == (source_id,)}
+        retained = node.log.start.index == 0
+        for entry in source.log.entries[: max(0, index - source.log.start.index)]:
+            if node.is_cycle_allowed:
+                is_here = entry.index in copies or len(entry.path) > node.config.max_hops
+            else:
+                is_here = entry.identity in has
+            if not is_here and retained:
+                raise self.violated(
+                    f"{node.node_id} would go on pulling from {source_id} at index {index}, and has no copy of {entry}"
+                )

@@ -1,0 +1,144 @@
+"""Producers and consumers of a simulated cluster that go on and on, and retry as real ones would.
+
+A producer tries again what was certainly refused, somewhere else or with whoever leads. What may
+have happened it does not try again, since the log has no way yet to tell a retry from a new record:
+it goes on with the next. A consumer reads one offset after the other, and never skips one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from simulation.calls import ClientCalls
+from simulation.events import Operation, OperationKind, OperationResult, Outcome
+from simulation.runtime import SimulatedRuntime
+from storage.types import NodeId, Offset
+
+TIMEOUT_S = 5.0
+BACKOFF_S = 0.5
+ATTEMPTS = 8
+VALUE_BYTES = (1, 400)
+
+
+class Pace(Protocol):
+    def pause_s(self) -> float | None:
+        """How long to wait before the next operation; None to end."""
+
+
+class _Wakeup:
+    """A mailbox for timers whose message is what to do."""
+
+    def tell(self, message: Callable[[], None]) -> None:
+        message()
+
+
+WAKEUP = _Wakeup()
+
+
+class Producer:
+    """Appends values that are unique in the run: its name, a number, and padding of a random size."""
+
+    def __init__(
+        self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace, acks: tuple[str, ...]
+    ) -> None:
+        self.name = name
+        self.node_ids: tuple[NodeId, ...] = ()
+        self.produced = 0
+        self._runtime = runtime
+        self._calls = calls
+        self._rng = rng
+        self._pace = pace
+        self._acks = acks
+        self._number = 0
+        self._leader_id: NodeId | None = None
+
+    def start(self, node_ids: tuple[NodeId, ...]) -> None:
+        """Ask these nodes from now on."""
+        self.node_ids = node_ids
+        self._rest()
+
+    def _rest(self) -> None:
+        pause_s = self._pace.pause_s()
+        if pause_s is not None:
+            self._runtime.after(pause_s, WAKEUP, self._begin)
+
+    def _begin(self) -> None:
+        self._number += 1
+        low, high = VALUE_BYTES
+        value = f"{self.name}/{self._number}/".encode()
+        # Mostly small records, some of several hundred bytes: rolls come at all sorts of places.
+        value += b"." * int(low + (high - low) * self._rng.random() ** 3)
+        self._try(Operation(OperationKind.PRODUCE, value=value, acks=self._rng.choice(self._acks)), ATTEMPTS)
+
+    def _try(self, operation: Operation, attempts: int) -> None:
+        node_id = self._leader_id if self._leader_id in self.node_ids else self._rng.choice(self.node_ids)
+        assert node_id is not None
+
+        def returned(result: OperationResult, leader_id: NodeId | None) -> None:
+            self._leader_id = leader_id or (node_id if result.outcome is Outcome.OK and self._leader_id else None)
+            if result.outcome is Outcome.OK:
+                self.produced += 1
+            if result.outcome is Outcome.REFUSED and attempts > 1:
+                wait_s = 0.01 if leader_id is not None else BACKOFF_S * (0.5 + self._rng.random())
+                self._runtime.after(wait_s, WAKEUP, lambda: self._try(operation, attempts - 1))
+            else:
+                self._rest()
+
+        self._calls.produce(self.name, node_id, operation, TIMEOUT_S, returned)
+
+
+class Consumer:
+    """Reads from the first offset on, of one node for as long as that answers.
+
+    may_move: whether another node has the same offsets, as in elected modes.
+    """
+
+    def __init__(
+        self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace, *, may_move: bool
+    ) -> None:
+        self.name = name
+        self.node_ids: tuple[NodeId, ...] = ()
+        self.consumed = 0
+        self._runtime = runtime
+        self._calls = calls
+        self._rng = rng
+        self._pace = pace
+        self._may_move = may_move
+        self._node_id: NodeId | None = None
+        self._positions: dict[NodeId | None, Offset] = {}
+
+    def start(self, node_ids: tuple[NodeId, ...]) -> None:
+        """Ask these nodes from now on."""
+        self.node_ids = node_ids
+        self._rest()
+
+    def _rest(self) -> None:
+        pause_s = self._pace.pause_s()
+        if pause_s is not None:
+            self._runtime.after(pause_s, WAKEUP, self._read)
+
+    def _read(self) -> None:
+        if self._node_id not in self.node_ids:
+            self._node_id = self._rng.choice(self.node_ids)
+        node_id = self._node_id
+        assert node_id is not None
+        log = None if self._may_move else node_id
+        offset = self._positions.get(log, Offset(0))
+
+        def returned(result: OperationResult, _: NodeId | None) -> None:
+            if result.outcome is Outcome.OK:
+                self.consumed += 1
+                self._positions[log] = Offset(offset + 1)
+            elif result.end_offset is not None:
+                if result.offset > offset:
+                    self._positions[log] = result.offset  # retention took what comes first
+                elif self._rng.random() < 0.1:
+                    self._node_id = None
+            else:
+                self._node_id = None
+            self._rest()
+
+        operation = Operation(OperationKind.CONSUME, offset=offset)
+        self._calls.consume(self.name, node_id, operation, TIMEOUT_S, returned, wait=self._rng.random() < 0.5)

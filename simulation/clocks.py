@@ -1,0 +1,54 @@
+"""The clocks and timers of one simulated node: true time, seen through crystals that are not quite right."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from actors.messages import Mailbox
+from actors.ports import Timer
+from actors.stepping import EPOCH_MS
+
+
+class TrueTime(Protocol):
+    """What the runtime knows and no node does."""
+
+    @property
+    def present_s(self) -> float:
+        """Virtual seconds since the run began."""
+
+    def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> Timer:
+        """Tell `message` to `mailbox` after so much true time."""
+
+
+class NodeClock:
+    """Timers and clock of one node; they survive the restarts of its process, as a machine's do.
+
+    The monotonic clock runs at `rate`, and timers go by it. The wall clock is the monotonic one
+    plus an offset that may jump.
+    """
+
+    def __init__(self, time: TrueTime) -> None:
+        self._time = time
+        self._rate = 1.0
+        self._since_s = time.present_s
+        self._then_s = time.present_s
+        self._offset_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self._then_s + (self._time.present_s - self._since_s) * self._rate
+
+    def wall_ms(self) -> int:
+        return EPOCH_MS + int((self.monotonic_s() + self._offset_s) * 1000)
+
+    def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> Timer:
+        return self._time.after(delay_s / self._rate, mailbox, message)
+
+    def set_rate(self, rate: float) -> None:
+        """Seconds this clock counts in one true second, from now on."""
+        self._then_s = self.monotonic_s()
+        self._since_s = self._time.present_s
+        self._rate = rate
+
+    def jump(self, seconds: float) -> None:
+        """Move the wall clock; the monotonic one stays as it is."""
+        self._offset_s += seconds

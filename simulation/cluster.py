@@ -1,0 +1,487 @@
+"""A whole cluster in virtual time: start it, break it, ask it, and let the checkers watch.
+
+    with Cluster(seed=7, nodes=3) as cluster:
+        offset = cluster.produce("n1", b"hello")
+        cluster.crash("n1", power=True)
+        cluster.restart("n1")
+        assert cluster.consume("n1", offset) == b"hello"
+
+Methods that wait let virtual time pass; the others take none. A claim that does not hold is raised
+as Violation by whatever lets time pass next.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from random import Random
+from types import TracebackType
+from typing import Any, Self
+
+from actors.actor import NodeActor, Told
+from actors.config import Cycle, ElectionChoice, NodeConfig
+from actors.messages import LeaveCluster, LeftCluster, NameClashed, NodeEvent, NodeFailed, NodeReady
+from actors.node import Node
+from actors.ports import Ports
+from simulation.calls import ClientCalls
+from simulation.checker import Checker, Violation
+from simulation.client import Client, Record
+from simulation.clients import WAKEUP
+from simulation.clocks import NodeClock
+from simulation.disks import SimulatedDisk
+from simulation.events import (
+    Event,
+    FaultInjected,
+    MessageHandled,
+    MessageTold,
+    NodeCrashed,
+    NodePaused,
+    NodeResumed,
+    NodeSaid,
+    NodeStarted,
+    NodeStopped,
+    PartitionHealed,
+    PartitionMade,
+)
+from simulation.links import Link, links_between, ring
+from simulation.network import Network, NodeNetwork
+from simulation.options import Options
+from simulation.runtime import SimulatedRuntime
+from simulation.states import States
+from simulation.status import NodeStatus, StatusRequests
+from simulation.stream import EventStream
+from storage.types import NodeId
+
+SEGMENT_BYTES = 16 * 1024
+READY_WITHIN_S = 30.0
+
+
+class _Observer:
+    """Where one process of a node tells what happens to it."""
+
+    def __init__(self, cluster: Cluster, node_id: NodeId) -> None:
+        self._cluster = cluster
+        self._node_id = node_id
+        self.is_ready = False
+
+    def tell(self, event: NodeEvent) -> None:
+        self.is_ready = self.is_ready or isinstance(event, NodeReady)
+        self._cluster.node_said(self._node_id, self, event)
+
+
+class Cluster:
+    """See the module. Nodes are named n1 to n<nodes>; `settings` are fields of their NodeConfig.
+
+    checkers: None for all there are. observers: called with every event. A `with` block starts all
+    nodes and, at its end, lets every checker have a last look.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        nodes: int = 3,
+        election: str = "none",
+        cycle: str = "break",
+        max_hops: int = 4,
+        *,
+        checkers: Sequence[Checker] | None = None,
+        observers: Iterable[Callable[[Event], None]] = (),
+        options: Options | None = None,
+        **settings: Any,
+    ) -> None:
+        """options: instead of seed, nodes, election, cycle and max_hops."""
+        self.options = options or Options(seed, nodes, election, cycle, max_hops, faults=())
+        self.states = States()
+        self.stream = EventStream(self, default_checkers(self.options) if checkers is None else checkers, self.states)
+        for observer in observers:
+            self.stream.subscribe(observer)
+        self.runtime = SimulatedRuntime(
+            self.chance("order"), self._tap, self._on_handled, self._on_power_cut, self._on_bug
+        )
+        self.stream.now_s = lambda: self.runtime.now_s
+        self.emit = self.stream.emit
+        self.stream.on_violation = self._halt
+        self.network = Network(self.runtime, self.chance("network"), self.emit)
+        self.calls = ClientCalls(self.network, self.emit)
+        self.configs: dict[NodeId, NodeConfig] = {}
+        self.running: dict[NodeId, Node] = {}
+        self.disks: dict[NodeId, SimulatedDisk] = {}
+        self.clocks: dict[NodeId, NodeClock] = {}
+        self.paused: dict[NodeId, None] = {}
+        self.on_process_end: Callable[[NodeId, str], None] = _nobody_asks
+        self._observers: dict[NodeId, _Observer] = {}
+        self.stopping: dict[NodeId, list[Any]] = {}
+        self._starts: dict[NodeId, int] = {}
+        self._status = StatusRequests(self.runtime)
+        self._configure(settings)
+
+    def chance(self, purpose: str) -> Random:
+        """A stream of chance of its own for every purpose, so that one does not shift another."""
+        return Random(f"{self.options.seed}/{purpose}")  # noqa: S311  # a simulation's, not a secret
+
+    def _configure(self, settings: dict[str, Any]) -> None:
+        options = self.options
+        names = options.node_ids()
+        for node_id in names:
+            others = tuple(f"{other}:8401" for other in names if other != node_id)
+            self.configs[node_id] = NodeConfig(
+                **{
+                    "node_id": node_id,
+                    "data_dir": "/data",
+                    "rpc_addr": f"{node_id}:8400",
+                    "gossip_addr": f"{node_id}:8401",
+                    "join": others[:4],
+                    "election": options.election_choice(),
+                    "cycle": Cycle(options.cycle),
+                    "max_hops": options.max_hops,
+                    "segment_bytes": SEGMENT_BYTES,
+                    **settings,
+                }
+            )
+            self.disks[node_id] = SimulatedDisk(
+                node_id,
+                self.chance(f"disk/{node_id}"),
+                self.emit,
+                lambda: self.runtime.now_s,
+                self.runtime.spend,
+            )
+            self.clocks[node_id] = NodeClock(self.runtime)
+
+    # ------------------------------------------------------------ as a world
+
+    @property
+    def now_s(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self.runtime.now_s
+
+    @property
+    def names(self) -> tuple[NodeId, ...]:
+        """All nodes, running or not."""
+        return tuple(self.configs)
+
+    @property
+    def checkers(self) -> tuple[Checker, ...]:
+        return self.stream.checkers
+
+    @property
+    def trace_hash(self) -> str:
+        """Of all events so far."""
+        return self.stream.trace.hexdigest()
+
+    def durable(self, node_id: NodeId) -> dict[str, bytes]:
+        return self.disks[node_id].durable()
+
+    def subscribe(self, observer: Callable[[Event], None]) -> None:
+        """Call it with every event from now on."""
+        self.stream.subscribe(observer)
+
+    # ------------------------------------------------------------ processes
+
+    def start(self, *names: str, wait: bool = True, **settings: Any) -> None:
+        """Start nodes (none named: all that do not run), and wait until they serve clients."""
+        wanted = self._known(names) if names else [node_id for node_id in self.configs if node_id not in self.running]
+        for node_id in wanted:
+            self.launch(node_id, **settings)
+        if wait:
+            self.run_until(lambda: all(self.is_ready(node_id) for node_id in wanted), READY_WITHIN_S)
+
+    restart = start
+
+    def launch(self, node_id: NodeId, **settings: Any) -> None:
+        """Start one node's process and do not wait."""
+        assert node_id not in self.running, f"{node_id} is running"
+        config = self.configs[node_id]
+        if settings:
+            if isinstance(settings.get("election"), str):
+                settings["election"] = ElectionChoice.parse(settings["election"])
+            config = self.configs[node_id] = _replaced(config, settings)
+        self._starts[node_id] = self._starts.get(node_id, 0) + 1
+        network = NodeNetwork(self.network, node_id, config.gossip_addr)
+        observer = self._observers[node_id] = _Observer(self, node_id)
+        ports = Ports(
+            timers=self.clocks[node_id],
+            clock=self.clocks[node_id],
+            rng=self.chance(f"node/{node_id}/{self._starts[node_id]}"),
+            network=network,
+            datagrams=network,
+            files=self.disks[node_id],
+            observer=observer,
+        )
+        self.emit(NodeStarted(self.now_s, node_id, config))
+        node = self.running[node_id] = Node(config, self.runtime, ports)
+        self.network.attach(node_id, node)
+        node.start()
+
+    def is_ready(self, name: str) -> bool:
+        """Whether the node runs and serves clients."""
+        node_id = NodeId(name)
+        return node_id in self.running and self._observers[node_id].is_ready
+
+    def stop(self, *names: str) -> None:
+        """Stop nodes in good order (none named: all), and wait until they have."""
+        wanted = self._known(names) if names else list(self.running)
+        for node_id in wanted:
+            self.begin_stop(node_id)
+        self.run_until(lambda: all(node_id not in self.running for node_id in wanted))
+
+    def begin_stop(self, node_id: NodeId) -> None:
+        """Say goodbye to the others, then end the actors one by one, the store last."""
+        if node_id not in self.running or node_id in self.stopping:
+            return
+        self.resume(node_id)
+        node = self.running[node_id]
+        self.stopping[node_id] = list(node.refs)
+        node.membership.tell(LeaveCluster(1, _Left(lambda: self._stop_next(node_id, node))))
+
+    def _stop_next(self, node_id: NodeId, node: Node) -> None:
+        left = self.stopping.get(node_id)
+        if left is None or self.running.get(node_id) is not node:
+            return
+        if left:
+            self.runtime.begin_stop(left.pop(0), lambda: self._stop_next(node_id, node))
+            return
+        del self.stopping[node_id]
+        self._end(node_id, silently=False)
+        self.disks[node_id].end_process()
+        self.emit(NodeStopped(self.now_s, node_id))
+
+    def crash(self, name: str, *, power: bool = False) -> None:
+        """End the node's process where it stands. power: and the machine with it, unsynced writes and all."""
+        (node_id,) = self._known((name,))
+        node = self.running.get(node_id)
+        if node is None:
+            return
+        for ref in node.refs:
+            self.runtime.kill(ref)
+        self.stopping.pop(node_id, None)
+        self._end(node_id, silently=power)
+        disk = self.disks[node_id]
+        if power:
+            disk.lose_power()
+        else:
+            disk.end_process()
+        self.emit(NodeCrashed(self.now_s, node_id, power))
+
+    def _end(self, node_id: NodeId, *, silently: bool) -> None:
+        del self.running[node_id]
+        self.paused.pop(node_id, None)
+        self.runtime.forget(node_id)
+        self.runtime.set_slowness(node_id, None)
+        self.network.detach(node_id, silently=silently)
+
+    def wipe(self, name: str) -> None:
+        """Replace the disk of a node that does not run by an empty one."""
+        (node_id,) = self._known((name,))
+        assert node_id not in self.running, "the disk of a running node is not replaced"
+        self.disks[node_id].format()
+        self.emit(FaultInjected(self.now_s, "disk_lost", node_id))
+
+    def pause(self, name: str) -> None:
+        """Let the node stand still, as SIGSTOP would."""
+        (node_id,) = self._known((name,))
+        if node_id in self.running and node_id not in self.paused:
+            self.paused[node_id] = None
+            self.runtime.pause(node_id)
+            self.emit(NodePaused(self.now_s, node_id))
+
+    def resume(self, name: str) -> None:
+        (node_id,) = self._known((name,))
+        if node_id in self.paused:
+            del self.paused[node_id]
+            self.runtime.resume(node_id)
+            self.emit(NodeResumed(self.now_s, node_id))
+
+    # ------------------------------------------------------------ partitions
+
+    def partition(self, *groups: Iterable[str] | str) -> None:
+        """Let nothing pass between groups of nodes; a name alone is a group. Nodes not named form one more."""
+        named = [self._known((group,) if isinstance(group, str) else tuple(group)) for group in groups]
+        rest = [node_id for node_id in self.configs if not any(node_id in group for group in named)]
+        sides = [*named, rest] if rest else named
+        self.block("halves" if len(sides) == 2 else "groups", links_between(sides))
+
+    def isolate(self, name: str) -> None:
+        """Cut one node off from all others."""
+        (node_id,) = self._known((name,))
+        rest = [other for other in self.configs if other != node_id]
+        self.block("isolate", links_between([[node_id], rest]))
+
+    def cut(self, source: str, target: str) -> None:
+        """Let nothing pass from one node to another; the other way stays open."""
+        source_id, target_id = self._known((source, target))
+        self.block("one-way", ((source_id, target_id),))
+
+    def partition_ring(self) -> None:
+        """Let each node talk to its neighbours only, so that majorities overlap."""
+        self.block("ring", ring(list(self.configs)))
+
+    def block(self, shape: str, links: Sequence[Link]) -> None:
+        self.network.links.block(links)
+        blocked = tuple((NodeId(source), NodeId(target)) for source, target in links)
+        self.emit(PartitionMade(self.now_s, shape, blocked))
+
+    def heal(self) -> None:
+        """End every partition."""
+        if self.network.links.blocked:
+            self.network.links.unblock_all()
+            self.emit(PartitionHealed(self.now_s))
+
+    # ------------------------------------------------------------ asking
+
+    def client(self, name: str = "app", *, timeout_s: float = 5.0) -> Client:
+        """What an application's code calls instead of a real client; waiting lets virtual time pass."""
+        return Client(name, self, timeout_s)
+
+    def produce(self, name: str, value: bytes | str, *, acks: str = "default") -> int:
+        """Append one record at that node and return its offset. Raises what `Client.produce` raises."""
+        return Client("console", self, 5.0, (NodeId(name),), attempts=1).produce(value, acks=acks)
+
+    def consume(self, name: str, offset: int) -> bytes:
+        """The record at that offset of that node. Raises what `Client.consume` raises."""
+        return Client("console", self, 5.0, (NodeId(name),), attempts=1).consume(offset)
+
+    def records(self, name: str, offset: int = 0) -> list[Record]:
+        """All that a reader of that node gets from `offset` to the end."""
+        return list(Client("console", self, 5.0, (NodeId(name),), attempts=1).records(offset))
+
+    def status(self, name: str) -> NodeStatus:
+        """What the node knows of itself."""
+        (node_id,) = self._known((name,))
+        return self._status.ask(self.running[node_id])
+
+    def pulls(self) -> dict[str, tuple[str, ...]]:
+        """The pull graph as it is: for each running node, from whom it pulls."""
+        return {
+            node_id: tuple(pull.source_id for pull in self.status(node_id).replicator.pulls) for node_id in self.running
+        }
+
+    # ------------------------------------------------------------ time
+
+    def run_for(self, seconds: float) -> None:
+        """Let virtual time pass. Raises Violation."""
+        self.runtime.run_for(seconds)
+        self._raise_if_halted()
+
+    def run_until(self, happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        """Let time pass until `happened()`. Raises StepLimitError after timeout_s, and Violation."""
+        self.runtime.run_until(happened, timeout_s)
+        self._raise_if_halted()
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something later, for instance break something while an application is being run."""
+        self.runtime.after(delay_s, WAKEUP, action)
+
+    def finish(self) -> None:
+        """Let every checker have a last look. Raises Violation."""
+        self._raise_if_halted()
+        self.stream.finish()
+        self._raise_if_halted()
+
+    def close(self) -> None:
+        """Let go of everything; nothing is written any more."""
+        for node in self.running.values():
+            for ref in node.refs:
+                self.runtime.kill(ref)
+        self.running.clear()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self.finish()
+        finally:
+            self.close()
+
+    # ------------------------------------------------------------ what the runtime and the nodes tell
+
+    def _tap(self, told: Told) -> None:
+        self.emit(MessageTold(self.runtime.now_s, told.sender, told.receiver, told.message))
+
+    def _on_handled(self, receiver: str, message: object) -> None:
+        self.emit(MessageHandled(self.runtime.now_s, receiver, message))
+
+    def _on_power_cut(self, node_id: NodeId) -> None:
+        self.emit(FaultInjected(self.now_s, "power_loss", node_id, "in the middle of a write"))
+        self.crash(node_id, power=True)
+        self.on_process_end(node_id, "power loss")
+
+    def _on_bug(self, actor: NodeActor, message: object, error: Exception) -> None:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno} in {last.name}"
+        detail = f"{actor.me.name} raised {type(error).__name__}: {error} ({where}) at a {type(message).__name__}"
+        violation = Violation("no_actor_raises", detail, self.now_s)
+        violation.__cause__ = error
+        self.violated(violation)
+
+    def node_said(self, node_id: NodeId, observer: _Observer, event: NodeEvent) -> None:
+        """The observer of a node's process has heard something."""
+        if self._observers.get(node_id) is not observer:
+            return
+        self.emit(NodeSaid(self.now_s, node_id, event))
+        if isinstance(event, NodeFailed | NameClashed):
+            node = self.running.get(node_id)
+
+            def end() -> None:
+                # The process ends itself, as the service does; the machine goes on.
+                if node is not None and self.running.get(node_id) is node:
+                    self.crash(node_id)
+                    self.on_process_end(node_id, event.reason if isinstance(event, NodeFailed) else "name clashed")
+
+            self.after(0.01, end)
+
+    def violated(self, violation: Violation) -> None:
+        """A claim does not hold, found by something other than a checker."""
+        self.stream.violated(violation)
+
+    def _halt(self, violation: Violation) -> None:
+        if self.runtime.halted is None:
+            self.runtime.halted = violation
+
+    def _raise_if_halted(self) -> None:
+        if self.runtime.halted is not None:
+            raise self.runtime.halted
+
+    def _known(self, names: Iterable[str]) -> list[NodeId]:
+        """Raises ValueError for a name that no node has."""
+        known = [NodeId(name) for name in names]
+        for node_id in known:
+            if node_id not in self.configs:
+                raise ValueError(f"there is no node {node_id!r}: the nodes are {', '.join(self.configs)}")
+        return known
+
+
+def _nobody_asks(*_: object) -> None:
+    """Nobody looks after processes that ended by themselves."""
+
+
+class _Left:
+    """Hears that a goodbye has been said."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then = then
+
+    def tell(self, _: LeftCluster) -> None:
+        self._then()
+
+
+def default_checkers(options: Options) -> Sequence[Checker]:
+    """All checkers that make sense with these options."""
+    try:
+        from simulation import checkers
+    except ImportError:
+        return ()
+    make: Callable[[Options], Sequence[Checker]] | None = getattr(checkers, "default_checkers", None)
+    return make(options) if make is not None else ()
+
+
+def _replaced(config: NodeConfig, settings: dict[str, Any]) -> NodeConfig:
+    return replace(config, **settings)

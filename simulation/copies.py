@@ -1,0 +1,36 @@
+"""What is on a disk, read from its bytes alone: which batches a copy of the log holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from storage.batch import BatchHead, path_of, read_head, verify
+from storage.errors import CorruptBatchError
+from storage.segment import LOG_SUFFIX, parse_stem
+from storage.types import NodeId
+
+Identity = tuple[NodeId, int, int]
+
+
+def heads_on(durable: Mapping[str, bytes]) -> Iterator[tuple[BatchHead, bytes]]:
+    """Every good batch of every segment, with the bytes it stands in; a segment ends where it is damaged."""
+    for path in sorted(durable):
+        name = path.rpartition("/")[2]
+        if not name.endswith(LOG_SUFFIX) or parse_stem(name[: -len(LOG_SUFFIX)]) is None:
+            continue
+        content = durable[path]
+        at = 0
+        try:
+            while (head := read_head(content, at)) is not None and verify(content, head):
+                yield head, content
+                at = head.end
+        except CorruptBatchError:
+            continue
+
+
+def identities_on(durable: Mapping[str, bytes]) -> dict[Identity, None]:
+    """The identities of all good batches, in the order of the log."""
+    return {
+        (path_of(content, head)[0], head.origin_epoch, head.origin_sequence): None
+        for head, content in heads_on(durable)
+    }

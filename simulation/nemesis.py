@@ -1,0 +1,291 @@
+"""Who breaks things: each kind of fault that is on comes round at random, does its worst, and is undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Final, Self
+
+from simulation.budget import FaultBudget
+from simulation.cluster import Cluster
+from simulation.events import FaultInjected
+from simulation.links import Chances, Link, links_between, ring
+from simulation.operator import Operator
+from simulation.plan import Plan, draw_plan
+from simulation.rot import Rot
+from storage.types import NodeId
+
+REVIEW_INTERVAL_S: Final = 2.0
+
+
+class Nemesis:
+    """Everything it does is drawn from its own stream of chance; `operator` puts it right again.
+
+    `start` it, `stop` it, and let `operator.mend_all` undo what is left.
+    """
+
+    def __init__(self, cluster: Cluster, plan: Plan) -> None:
+        self.budget = FaultBudget(cluster)
+        self.operator = Operator(cluster, self.budget, cluster.chance("operator"))
+        self._cluster = cluster
+        self._plan = plan
+        self._rng: Random = cluster.chance("faults")
+        self._is_on = True
+        self._backups: dict[NodeId, dict[str, bytes]] = {}
+        self._do: dict[str, Callable[[], None]] = {
+            "slow_link": self._slow_link,
+            "clog": self._clog,
+            "partition": self._partition,
+            "kill": self._kill,
+            "power_loss": self._power_loss,
+            "blackout": self._blackout,
+            "stop": self._stop,
+            "pause": self._pause,
+            "slow_node": self._slow_node,
+            "clock_drift": self._clock_drift,
+            "clock_jump": self._clock_jump,
+            "slow_disk": self._slow_disk,
+            "disk_full": self._disk_full,
+            "io_error": self._io_error,
+            "fsync_fails": self._fsync_fails,
+            "fsync_lies": self._fsync_lies,
+            "bit_rot": self._bit_rot,
+            "disk_lost": self._disk_lost,
+            "old_disk": self._old_disk,
+        }
+
+    @classmethod
+    def unleash(cls, cluster: Cluster, *kinds: str) -> Self:
+        """Let these kinds of fault loose on a cluster (none named: what its seed draws). Raises ValueError."""
+        nemesis = cls(cluster, draw_plan(replace(cluster.options, faults=kinds or None)))
+        nemesis.start()
+        return nemesis
+
+    # ------------------------------------------------------------ on and off
+
+    def start(self) -> None:
+        """Let every kind of the plan come round from now on."""
+        plan = self._plan
+        self._cluster.network.links.chances = Chances(
+            loss=0.15 * plan.strength("loss"),
+            duplicate=0.3 * plan.strength("duplicate"),
+            replay=0.3 * plan.strength("replay"),
+            reply_lost=0.2 * plan.strength("reply_lost"),
+            stream_cut=0.2 * plan.strength("stream_cut"),
+        )
+        for kind in plan.kinds:
+            if kind in self._do:
+                self._again(kind)
+        self._review()
+
+    def stop(self) -> None:
+        """No new faults. What is broken stays so until it is mended."""
+        self._is_on = False
+
+    def _again(self, kind: str) -> None:
+        wait_s = self._rng.expovariate(1.0 / self._plan.interval_s[kind])
+
+        def due() -> None:
+            if self._is_on:
+                self._do[kind]()
+                self._again(kind)
+
+        self._cluster.after(wait_s, due)
+
+    def _review(self) -> None:
+        if self._is_on:
+            self.budget.review()
+            self._cluster.after(REVIEW_INTERVAL_S, self._review)
+
+    # ------------------------------------------------------------ choosing
+
+    def _any_running(self) -> NodeId | None:
+        running = [node_id for node_id in self._cluster.configs if node_id in self._cluster.running]
+        return self._rng.choice(running) if running else None
+
+    def _any_link(self) -> Link | None:
+        names = list(self._cluster.configs)
+        if len(names) < 2:
+            return None
+        source, target = self._rng.sample(names, 2)
+        return source, target
+
+    def _fired(self, kind: str, where: str, detail: str = "") -> None:
+        self._cluster.emit(FaultInjected(self._cluster.now_s, kind, where, detail))
+
+    # ------------------------------------------------------------ network
+
+    def _slow_link(self) -> None:
+        link = self._any_link()
+        if link is not None:
+            extra_s = 0.5 * self._rng.random() * self._plan.strength("slow_link")
+            links = self._cluster.network.links
+            links.slow_down(link, extra_s)
+            self._fired("slow_link", f"{link[0]}>{link[1]}", f"{extra_s * 1000:.0f} ms")
+            self._cluster.after(2.0 + self.operator.wait_s(15.0), lambda: links.slow_down(link, 0.0))
+
+    def _clog(self) -> None:
+        link = self._any_link()
+        if link is not None:
+            until_s = self._cluster.now_s + 0.2 + 8.0 * self._rng.random() ** 2
+            self._cluster.network.links.clog(link, until_s)
+            self._fired("clog", f"{link[0]}>{link[1]}", f"until {until_s:.3f}")
+
+    def _partition(self) -> None:
+        cluster = self._cluster
+        names = list(cluster.configs)
+        if cluster.network.links.blocked or len(names) < 2:
+            return
+        shape = self._rng.choice(("halves", "isolate", "one-way", "ring"))
+        self._rng.shuffle(names)
+        match shape:
+            case "halves":
+                cut = self._rng.randrange(1, len(names))
+                links = links_between([names[:cut], names[cut:]])
+            case "isolate":
+                links = links_between([names[:1], names[1:]])
+            case "one-way":
+                links = links_between([names[:1], names[1:]])
+                links = tuple(link for link in links if link[0] == names[0])
+            case _:
+                links = ring(names)
+        if not links:
+            return
+        cluster.block(shape, links)
+        self._fired("partition", "network", shape)
+        self._cluster.after(0.5 + self.operator.wait_s(20.0), lambda: cluster.heal() if self._is_on else None)
+
+    # ------------------------------------------------------------ processes
+
+    def _kill(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None:
+            self._fired("kill", node_id)
+            self.operator.bring_down(node_id, power=False)
+
+    def _power_loss(self) -> None:
+        node_id = self._any_running()
+        if node_id is None:
+            return
+        if self._rng.random() < 0.6:
+            # Somewhere among the next operations of its disk: the node itself walks into it.
+            self._cluster.disks[node_id].faults.power_cut_in = self._rng.randrange(40)
+        else:
+            self._fired("power_loss", node_id)
+            self.operator.bring_down(node_id, power=True)
+
+    def _blackout(self) -> None:
+        for node_id in [node_id for node_id in self._cluster.configs if node_id in self._cluster.running]:
+            self._fired("blackout", node_id)
+            self.operator.bring_down(node_id, power=True)
+
+    def _stop(self) -> None:
+        node_id = self._any_running()
+        if node_id is None or node_id in self._cluster.paused:
+            return
+        self._fired("stop", node_id)
+        self._cluster.begin_stop(node_id)
+        self.operator.start_when_stopped(node_id)
+
+    def _pause(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None and node_id not in self._cluster.stopping:
+            self._fired("pause", node_id)
+            self._cluster.pause(node_id)
+            node = self._cluster.running[node_id]
+
+            def end() -> None:
+                if self._cluster.running.get(node_id) is node and self.operator.may_touch(node_id):
+                    self._cluster.resume(node_id)
+
+            self._cluster.after(self.operator.wait_s(8.0), end)
+
+    def _slow_node(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None:
+            runtime, rng = self._cluster.runtime, self._rng
+            most_s = 0.02 * self._plan.strength("slow_node")
+            self._fired("slow_node", node_id, f"up to {most_s * 1000:.1f} ms a message")
+            runtime.set_slowness(node_id, lambda: most_s * rng.random())
+            self._cluster.after(1.0 + self.operator.wait_s(8.0), lambda: runtime.set_slowness(node_id, None))
+
+    # ------------------------------------------------------------ clocks
+
+    def _clock_drift(self) -> None:
+        node_id = self._rng.choice(list(self._cluster.configs))
+        rate = 1.0 + 0.1 * (self._rng.random() - 0.5) * self._plan.strength("clock_drift")
+        self._fired("clock_drift", node_id, f"{rate:.4f}")
+        self._cluster.clocks[node_id].set_rate(rate)
+
+    def _clock_jump(self) -> None:
+        node_id = self._rng.choice(list(self._cluster.configs))
+        jump_s = 3600.0 * (2 * self._rng.random() - 1) ** 3
+        self._fired("clock_jump", node_id, f"{jump_s:.3f} s")
+        self._cluster.clocks[node_id].jump(jump_s)
+
+    # ------------------------------------------------------------ disks
+
+    def _slow_disk(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None:
+            faults = self._cluster.disks[node_id].faults
+            faults.slow_s = 0.001 + 0.3 * self._plan.strength("slow_disk") * self._rng.random() ** 2
+
+            def end() -> None:
+                faults.slow_s = 0.0
+
+            self._cluster.after(0.5 + self.operator.wait_s(5.0), end)
+
+    def _disk_full(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None:
+            self.operator.blame(node_id, "disk_full")
+            self._cluster.disks[node_id].faults.room_bytes = self._rng.randrange(3000)
+
+    def _io_error(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None:
+            self.operator.blame(node_id, "io_error")
+            self._cluster.disks[node_id].faults.io_error_in = self._rng.randrange(60)
+
+    def _fsync_fails(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None:
+            self.operator.blame(node_id, "fsync_fails")
+            self._cluster.disks[node_id].faults.sync_fails_in = self._rng.randrange(20)
+
+    def _fsync_lies(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None and self.budget.may_spoil("fsync_lies", node_id):
+            self.budget.spoil("fsync_lies", node_id)
+            self._cluster.disks[node_id].faults.lies = True
+            self._cluster.after(0.5 + self.operator.wait_s(8.0), lambda: self.operator.end_lies(node_id))
+
+    def _bit_rot(self) -> None:
+        node_id = self._rng.choice(list(self._cluster.configs))
+        if self.operator.is_rotten(node_id) or not self.budget.may_spoil("bit_rot", node_id):
+            return
+        rot = Rot.draw(self._cluster.disks[node_id], self._rng)
+        if rot is not None:
+            rot.strike(self._cluster.disks[node_id])
+            self._fired("bit_rot", node_id, str(rot))
+            self.operator.note_rot(node_id, rot)
+
+    def _disk_lost(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None and self.budget.may_spoil("disk_lost", node_id):
+            self._cluster.crash(node_id, power=True)
+            self.operator.replace_disk(node_id)
+
+    def _old_disk(self) -> None:
+        """Make a copy of one disk, and start some node again on the one that was made of it before."""
+        node_id = self._any_running()
+        if node_id is None:
+            return
+        backup = self._backups.get(node_id)
+        self._backups[node_id] = self._cluster.durable(node_id)
+        if backup is not None and self.budget.may_spoil("old_disk", node_id):
+            self._cluster.crash(node_id, power=True)
+            self._fired("old_disk", node_id)
+            self.operator.put_back(node_id, backup)

@@ -1,0 +1,405 @@
+"""The simulated network: datagrams, and calls with an answer, as packets over links that fail.
+
+A call is over a connection. What happens to one is what happens to calls over TCP: it is answered
+once, or its connection breaks (then the caller learns it, sooner or later, and never whether the
+work was done), or nobody listens, or its time is up.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+from actors.messages import (
+    DatagramReceived,
+    FetchAnswer,
+    FetchCancelled,
+    FetchFailed,
+    FetchReceived,
+    FetchRequest,
+    FetchReturned,
+    Mailbox,
+)
+from actors.node import Node
+from actors.stepping import VirtualTimer
+from simulation.events import Event, FaultInjected, MessageTold, PacketDelivered, PacketLost, PacketSent
+from simulation.links import Links
+from simulation.runtime import SimulatedRuntime
+from storage.types import NodeId
+
+MARGIN_S = 5.0
+"""How much longer than its long poll a fetch may take, as in production."""
+
+UNNOTICED_S = 15.0
+"""After this the ends of a connection learn that the other one is gone without a word (keepalive)."""
+
+
+class Callee(Protocol):
+    """The serving side of one kind of call."""
+
+    def receive(self, node: Node, call: Call, reply_to: Mailbox[Any]) -> None:
+        """The request has arrived."""
+
+    def cancel(self, node: Node, call: Call) -> None:
+        """The caller has gone away."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call under way. on_failed(reason, nothing happened for certain)."""
+
+    call_id: int
+    kind: str
+    source: NodeId
+    target: NodeId
+    callee: Callee
+    request: Any
+    on_answer: Callable[[Any], None]
+    on_failed: Callable[[str, bool], None]
+    reply_to: Mailbox[Any] | None = None
+    may_repeat: bool = False
+    is_open: bool = True
+    has_arrived: bool = False
+    timer: VirtualTimer | None = None
+
+
+@dataclass(slots=True)
+class _Packet:
+    packet_id: int
+    source: NodeId
+    target: NodeId
+    what: str
+    arrive: Callable[[], None]
+    needs_node: bool
+    on_lost: Callable[[str], None] | None
+
+
+class Network:
+    """All machines' network. `emit` gets the events. Nodes attach while their process runs."""
+
+    def __init__(self, runtime: SimulatedRuntime, rng: Random, emit: Callable[[Event], None]) -> None:
+        self.runtime = runtime
+        self.links = Links(rng)
+        self._rng = rng
+        self._emit = emit
+        self._nodes: dict[NodeId, Node] = {}
+        self._packet_ids = itertools.count(1)
+        self._call_ids = itertools.count(1)
+        self._open: dict[int, Call] = {}
+
+    # ------------------------------------------------------------ processes
+
+    def attach(self, node_id: NodeId, node: Node) -> None:
+        self._nodes[node_id] = node
+
+    def detach(self, node_id: NodeId, *, silently: bool) -> None:
+        """The node's process ended. silently: with its machine, so that nobody is told."""
+        self._nodes.pop(node_id, None)
+        for call in [call for call in self._open.values() if node_id in (call.source, call.target)]:
+            if call.source == node_id:
+                self._close(call)
+                if call.has_arrived:
+                    wait_s = UNNOTICED_S if silently else self._delay_s(call.source, call.target)
+                    self.runtime.after(wait_s, _Do(), _cancelling(self, call))
+            elif call.has_arrived and not silently:
+                self._break(call, f"{node_id} closed the connection")
+
+    def forget(self, source: NodeId, peer_id: NodeId) -> None:
+        """`source` drops its connection to a peer: its open calls there fail."""
+        for call in [call for call in self._open.values() if (call.source, call.target) == (source, peer_id)]:
+            self._give_up(call, f"the connection to {peer_id} was dropped")
+
+    # ------------------------------------------------------------ packets
+
+    def _delay_s(self, source: NodeId, target: NodeId) -> float:
+        return self.links.delay_s(source, target, self.runtime.now_s)
+
+    def transmit(
+        self,
+        source: NodeId,
+        target: NodeId,
+        what: str,
+        arrive: Callable[[], None],
+        *,
+        may_repeat: bool = False,
+        is_reply: bool = False,
+        needs_node: bool = True,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> None:
+        """Send one packet. `arrive` when it is there, `on_lost(reason)` when it never will be."""
+        packet_id = next(self._packet_ids)
+        now_s = self.runtime.now_s
+        emit = self._emit
+        emit(PacketSent(now_s, packet_id, source, target, what))
+        links = self.links
+        if links.is_blocked(source, target):
+            emit(PacketLost(now_s, packet_id, source, target, what, "partition"))
+            if on_lost is not None:
+                on_lost("partition")
+            return
+        fate = links.fate(source, target, self.runtime.present_s, may_repeat=may_repeat, is_reply=is_reply)
+        if fate.fault:
+            emit(FaultInjected(now_s, fate.fault, f"{source}>{target}", what))
+        if not fate.delays_s:
+            reason = "reply lost" if fate.fault == "reply_lost" else "loss"
+            emit(PacketLost(now_s, packet_id, source, target, what, reason))
+            if on_lost is not None:
+                on_lost(reason)
+            return
+        for at, delay_s in enumerate(fate.delays_s):
+            packet = _Packet(packet_id, source, target, what, arrive, needs_node, None if at else on_lost)
+            self.runtime.after(delay_s, self, packet)
+
+    def tell(self, packet: _Packet) -> None:
+        """Timer -> network: a packet is where it was sent."""
+        source, target = packet.source, packet.target
+        reason = ""
+        if self.links.is_blocked(source, target):
+            reason = "partition"
+        elif packet.needs_node and target not in self._nodes:
+            reason = "down"
+        now_s = self.runtime.now_s
+        if reason:
+            self._emit(PacketLost(now_s, packet.packet_id, source, target, packet.what, reason))
+            if packet.on_lost is not None:
+                packet.on_lost(reason)
+            return
+        self._emit(PacketDelivered(now_s, packet.packet_id, source, target, packet.what))
+        packet.arrive()
+
+    # ------------------------------------------------------------ datagrams
+
+    def send_datagram(self, source: NodeId, source_addr: str, addr: str, payload: bytes) -> None:
+        target = NodeId(addr.partition(":")[0])
+
+        def arrive() -> None:
+            self._nodes[target].membership.tell(DatagramReceived(source_addr, payload))
+
+        self.transmit(source, target, "datagram", arrive, may_repeat=True)
+
+    # ------------------------------------------------------------ calls
+
+    def call(
+        self,
+        kind: str,
+        source: NodeId,
+        target: NodeId,
+        callee: Callee,
+        request: Any,
+        timeout_s: float,
+        on_answer: Callable[[Any], None],
+        on_failed: Callable[[str, bool], None],
+        *,
+        may_repeat: bool = False,
+    ) -> Call:
+        """Begin a call; exactly one of on_answer and on_failed follows, within timeout_s."""
+        call = Call(next(self._call_ids), kind, source, target, callee, request, on_answer, on_failed)
+        call.may_repeat = may_repeat
+        call.reply_to = _Wire(self, call)
+        self._open[call.call_id] = call
+        call.timer = self.runtime.after(
+            timeout_s, _Do(), lambda: self._give_up(call, f"{target} did not answer in time")
+        )
+        self.transmit(
+            source,
+            target,
+            kind,
+            lambda: self._arrived(call),
+            may_repeat=may_repeat,
+            on_lost=lambda reason: self._request_lost(call, reason),
+        )
+        if self.links.chances.stream_cut and self._rng.random() < self.links.chances.stream_cut:
+            self.runtime.after(self._rng.random() * 0.05, _Do(), lambda: self._cut(call))
+        return call
+
+    def cancel(self, call: Call) -> None:
+        """The caller does not want the answer any more; nothing is told to it."""
+        if call.is_open:
+            self._close(call)
+            self._tell_callee(call)
+
+    def _arrived(self, call: Call) -> None:
+        node = self._nodes[call.target]
+        if call.has_arrived:
+            # The same request once more; nobody waits for this answer.
+            call.callee.receive(
+                node,
+                Call(
+                    next(self._call_ids),
+                    call.kind,
+                    call.source,
+                    call.target,
+                    call.callee,
+                    call.request,
+                    _ignore,
+                    _ignore,
+                ),
+                _Nowhere(),
+            )
+            return
+        call.has_arrived = True
+        assert call.reply_to is not None
+        call.callee.receive(node, call, call.reply_to)
+
+    def told(self, call: Call, message: Any) -> None:
+        """An actor has answered: what the answer promises must hold from this moment on."""
+        self._emit(MessageTold(self.runtime.now_s, self.runtime.current(), call.source, message))
+
+    def answer(self, call: Call, message: Any) -> None:
+        """The serving side has told its answer: carry it back."""
+        if call.is_open:
+            self.transmit(
+                call.target,
+                call.source,
+                f"{call.kind} answer",
+                lambda: self._answered(call, message),
+                is_reply=True,
+                needs_node=False,
+                on_lost=lambda reason: self._break(call, f"the connection to {call.target} broke: {reason}"),
+            )
+
+    def _answered(self, call: Call, message: Any) -> None:
+        if call.is_open:
+            self._close(call)
+            call.on_answer(message)
+
+    def _request_lost(self, call: Call, reason: str) -> None:
+        if reason == "down":
+            self.runtime.after(
+                self._delay_s(call.target, call.source),
+                _Do(),
+                lambda: self._fail(call, f"nobody listens at {call.target}", certain=True),
+            )
+        elif reason == "loss":
+            self._break(call, f"the connection to {call.target} broke")
+        # In a partition nothing comes back: the caller's time runs out.
+
+    def _break(self, call: Call, reason: str) -> None:
+        """The connection is gone: half the time the caller is told, else it has to find out."""
+        if call.is_open and self._rng.random() < 0.5 and not self.links.is_blocked(call.target, call.source):
+            self.runtime.after(
+                self._delay_s(call.target, call.source),
+                _Do(),
+                lambda: self._fail(call, reason, certain=not call.has_arrived),
+            )
+
+    def _cut(self, call: Call) -> None:
+        if call.is_open:
+            self._emit(FaultInjected(self.runtime.now_s, "stream_cut", f"{call.source}>{call.target}", call.kind))
+            self._give_up(call, f"the connection to {call.target} was reset")
+
+    def _give_up(self, call: Call, reason: str) -> None:
+        """The caller lets go; the serving side is told if it can be reached."""
+        if call.is_open:
+            self._fail(call, reason, certain=False)
+            self._tell_callee(call)
+
+    def _tell_callee(self, call: Call) -> None:
+        self.transmit(call.source, call.target, f"{call.kind} cancelled", lambda: self.cancelled(call))
+
+    def cancelled(self, call: Call) -> None:
+        """The serving side learns that the caller has gone."""
+        node = self._nodes.get(call.target)
+        if node is not None and call.has_arrived:
+            call.callee.cancel(node, call)
+
+    def _fail(self, call: Call, reason: str, *, certain: bool) -> None:
+        if call.is_open:
+            self._close(call)
+            call.on_failed(reason, certain)
+
+    def _close(self, call: Call) -> None:
+        call.is_open = False
+        if call.timer is not None:
+            call.timer.cancel()
+            call.timer = None
+        self._open.pop(call.call_id, None)
+
+
+def _ignore(*_: object) -> None:
+    """Nobody waits."""
+
+
+def _cancelling(network: Network, call: Call) -> Callable[[], None]:
+    return lambda: network.cancelled(call)
+
+
+class _Do:
+    """A mailbox for timers whose message is what to do."""
+
+    __slots__ = ()
+
+    def tell(self, message: Callable[[], None]) -> None:
+        message()
+
+
+class _Nowhere:
+    __slots__ = ()
+
+    def tell(self, message: Any) -> None:
+        """Nobody waits for this answer."""
+
+
+class _Wire:
+    """The reply mailbox of a call: what is told here crosses the network."""
+
+    __slots__ = ("_call", "_network")
+
+    def __init__(self, network: Network, call: Call) -> None:
+        self._network = network
+        self._call = call
+
+    def tell(self, message: Any) -> None:
+        network = self._network
+        network.told(self._call, message)
+        network.answer(self._call, message)
+
+
+class _FetchCallee:
+    """The replicator of the peer."""
+
+    def receive(self, node: Node, call: Call, reply_to: Mailbox[FetchAnswer]) -> None:
+        node.replicator.tell(FetchReceived(call.call_id, call.request, reply_to))
+
+    def cancel(self, node: Node, call: Call) -> None:
+        node.replicator.tell(FetchCancelled(call.call_id))
+
+
+class NodeNetwork:
+    """The PeerNetwork and Datagrams ports of one node."""
+
+    _callee = _FetchCallee()
+
+    def __init__(self, network: Network, node_id: NodeId, gossip_addr: str) -> None:
+        self._network = network
+        self._node_id = node_id
+        self._gossip_addr = gossip_addr
+
+    def fetch(
+        self,
+        peer_id: NodeId,
+        rpc_addr: str,
+        request_id: int,
+        request: FetchRequest,
+        reply_to: Mailbox[FetchReturned | FetchFailed],
+    ) -> None:
+        self._network.call(
+            "fetch",
+            self._node_id,
+            NodeId(rpc_addr.partition(":")[0]),
+            self._callee,
+            request,
+            request.max_wait_s + MARGIN_S,
+            lambda answer: reply_to.tell(FetchReturned(peer_id, request_id, answer.response)),
+            lambda reason, _: reply_to.tell(FetchFailed(peer_id, request_id, reason)),
+            may_repeat=True,
+        )
+
+    def forget(self, peer_id: NodeId) -> None:
+        self._network.forget(self._node_id, peer_id)
+
+    def send(self, addr: str, payload: bytes) -> None:
+        self._network.send_datagram(self._node_id, self._gossip_addr, addr, payload)

@@ -1,0 +1,186 @@
+"""Who puts things right: starts nodes again that ended, makes room on full disks, restores and replaces.
+
+As a person would who reads what the nodes say, and who knows that a node does not give up without
+a reason.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from simulation.budget import FaultBudget
+from simulation.checker import Violation
+from simulation.cluster import Cluster
+from simulation.links import REPLAY_WITHIN_S, links_between
+from simulation.rot import Rot
+from storage.types import NodeId
+
+DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0
+"""By then nothing that the lost disk's node had said is under way any more."""
+
+
+class Operator:
+    """rng: for how long it takes to come round. `blame` tells what was done to a node's disk."""
+
+    def __init__(self, cluster: Cluster, budget: FaultBudget, rng: Random) -> None:
+        self.budget = budget
+        self._cluster = cluster
+        self._rng = rng
+        self._down: dict[NodeId, None] = {}
+        self._blamed: dict[NodeId, str] = {}
+        self._rot: dict[NodeId, Rot] = {}
+        self._off_limits: tuple[NodeId, ...] = ()
+        cluster.on_process_end = self._process_ended
+
+    def wait_s(self, at_most_s: float) -> float:
+        """How long something takes: mostly little."""
+        return 0.05 + at_most_s * self._rng.random() ** 2
+
+    # ------------------------------------------------------------ mending
+
+    def mend(self, core: tuple[NodeId, ...]) -> None:
+        """Make these nodes healthy and connected to each other, and let the others be as broken as they are."""
+        cluster = self._cluster
+        self._off_limits = tuple(node_id for node_id in cluster.configs if node_id not in core)
+        cluster.network.links.heal()
+        cluster.heal()
+        if self._off_limits:
+            cluster.block("groups", links_between([core, self._off_limits]))
+        for node_id in core:
+            self._heal_node(node_id)
+            self.start(node_id)
+
+    def mend_all(self) -> None:
+        """No faults any more, anywhere."""
+        self._off_limits = ()
+        self._cluster.network.links.heal()
+        self._cluster.heal()
+        for node_id in self._cluster.configs:
+            self._heal_node(node_id)
+            self.start(node_id)
+
+    def _heal_node(self, node_id: NodeId) -> None:
+        cluster = self._cluster
+        cluster.resume(node_id)
+        cluster.runtime.set_slowness(node_id, None)
+        cluster.clocks[node_id].set_rate(1.0)
+        self.end_lies(node_id)
+        cluster.disks[node_id].repair()
+        self.restore(node_id)
+
+    def may_touch(self, node_id: NodeId) -> bool:
+        """Whether the node is not left as it is on purpose."""
+        return node_id not in self._off_limits
+
+    # ------------------------------------------------------------ processes
+
+    def start(self, node_id: NodeId) -> None:
+        """Start the node if it is down."""
+        if node_id not in self._cluster.running and self.may_touch(node_id):
+            self._down.pop(node_id, None)
+            self._cluster.launch(node_id)
+
+    def start_later(self, node_id: NodeId, at_most_s: float) -> None:
+        self._down[node_id] = None
+        self._cluster.after(self.wait_s(at_most_s), lambda: self.start(node_id))
+
+    def bring_down(self, node_id: NodeId, *, power: bool) -> None:
+        """Crash it, and come round to start it again."""
+        if power:
+            self._lost_power(node_id)
+        self._cluster.crash(node_id, power=power)
+        self.start_later(node_id, 10.0)
+
+    def start_when_stopped(self, node_id: NodeId) -> None:
+        """It is stopping in good order: start it again when it has."""
+
+        def due() -> None:
+            if node_id in self._cluster.stopping:
+                self.start_when_stopped(node_id)
+            elif node_id not in self._down:
+                self.start(node_id)
+
+        self._cluster.after(0.5 + self.wait_s(5.0), due)
+
+    def blame(self, node_id: NodeId, kind: str) -> None:
+        """The node's disk may fail it from now on."""
+        self._blamed[node_id] = kind
+
+    def _process_ended(self, node_id: NodeId, reason: str) -> None:
+        """A process ended by itself: find out why, put it right, and start it again."""
+        cluster = self._cluster
+        if reason == "power loss":
+            self._lost_power(node_id)
+            self.start_later(node_id, 5.0)
+            return
+        if self._blamed.pop(node_id, None) is None and node_id not in self.budget.spoiled:
+            detail = f"{node_id} gave up though nothing was wrong with its disk: {reason}"
+            cluster.violated(Violation("no_node_fails_without_a_cause", detail, cluster.now_s))
+            return
+        self.end_lies(node_id)
+        cluster.disks[node_id].repair()
+        if node_id in self._rot:
+            self._down[node_id] = None
+            cluster.after(self.wait_s(5.0), lambda: self._restore_and_start(node_id))
+        elif self.budget.is_lost(node_id):
+            self.replace_disk(node_id)
+        else:
+            self.start_later(node_id, 5.0)
+
+    # ------------------------------------------------------------ disks
+
+    def replace_disk(self, node_id: NodeId) -> None:
+        """The node is down; its disk is thrown away, and a new one comes."""
+        self._rot.pop(node_id, None)
+        self.budget.spoil("disk_lost", node_id)
+        self._cluster.disks[node_id].repair()
+        self._cluster.wipe(node_id)
+        self._start_with_new_disk(node_id)
+
+    def put_back(self, node_id: NodeId, backup: dict[str, bytes]) -> None:
+        """The node is down; its disk is replaced by a copy from some time ago."""
+        self._rot.pop(node_id, None)
+        self.budget.spoil("old_disk", node_id)
+        self._cluster.disks[node_id].repair()
+        self._cluster.disks[node_id].load(backup)
+        self._start_with_new_disk(node_id)
+
+    def _start_with_new_disk(self, node_id: NodeId) -> None:
+        self._down[node_id] = None
+        self._cluster.after(DISK_ARRIVES_S + self.wait_s(5.0), lambda: self.start(node_id))
+
+    def note_rot(self, node_id: NodeId, rot: Rot) -> None:
+        """A bit has flipped; somebody will notice, sooner or later, and restore the file."""
+        self._rot[node_id] = rot
+        self.budget.spoil("bit_rot", node_id)
+        self._cluster.after(2.0 + self.wait_s(15.0), lambda: self.restore(node_id))
+
+    def is_rotten(self, node_id: NodeId) -> bool:
+        return node_id in self._rot
+
+    def restore(self, node_id: NodeId) -> None:
+        """The damaged file comes back from the backup."""
+        rot = self._rot.pop(node_id, None)
+        if rot is not None:
+            rot.undo(self._cluster.disks[node_id])
+            if self.budget.spoiled.get(node_id) == "bit_rot":
+                self.budget.restore(node_id)
+
+    def _restore_and_start(self, node_id: NodeId) -> None:
+        self.restore(node_id)
+        self.start(node_id)
+
+    def end_lies(self, node_id: NodeId) -> None:
+        """What the disk had only said to have written it writes now."""
+        disk = self._cluster.disks[node_id]
+        if disk.faults.lies:
+            disk.faults.lies = False
+            disk.write_back()
+            if self.budget.spoiled.get(node_id) == "fsync_lies":
+                self.budget.restore(node_id)
+
+    def _lost_power(self, node_id: NodeId) -> None:
+        """Whatever a lying disk had promised may be gone now."""
+        if self.budget.spoiled.get(node_id) == "fsync_lies":
+            self.budget.spoil("lost_to_lies", node_id)

@@ -1,0 +1,59 @@
+"""What the seed draws before a run: which faults are on, how strong each is, and the sizes of things.
+
+Swarm testing (Groce et al. 2012): runs with some faults switched off find more than runs with all of
+them on, since faults hide each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from simulation.faults import KINDS
+from simulation.options import Options
+
+LONG_RUN_MINUTES = 20.0
+CALM_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """kinds: what is on, in the order of KINDS. strengths: 0 to 1 for each. interval_s: how long it is
+    on average until the next of that kind. settings: fields of every NodeConfig.
+    acks: what producers ask for.
+    """
+
+    kinds: tuple[str, ...]
+    strengths: dict[str, float]
+    interval_s: dict[str, float]
+    settings: dict[str, Any]
+    acks: tuple[str, ...]
+
+    def strength(self, kind: str) -> float:
+        """0 where it is off."""
+        return self.strengths.get(kind, 0.0)
+
+
+def draw_plan(options: Options) -> Plan:
+    """The plan of that seed."""
+    rng = Random(f"{options.seed}/plan")  # noqa: S311  # a simulation's, not a secret
+    share = rng.choice((0.15, 0.4, 0.8)) if rng.random() >= CALM_SHARE else 0.0
+    drawn = tuple(kind for kind in KINDS if rng.random() < share)
+    kinds = drawn if options.faults is None else options.faults
+    strengths = {kind: rng.random() for kind in KINDS}
+    interval_s = {kind: 3.0 + 27.0 * rng.random() for kind in KINDS}
+    settings: dict[str, Any] = {
+        "segment_bytes": rng.choice((2_048, 8_192, 32_768, 131_072)),
+        "fetch_max_bytes": rng.choice((1_024, 65_536, 4_194_304)),
+    }
+    if options.minutes > LONG_RUN_MINUTES:
+        # A log that only grows would fill the memory that simulates its disk.
+        settings |= {"retention_bytes": 1_048_576, "segment_bytes": 65_536}
+    return Plan(
+        kinds=kinds,
+        strengths={kind: strengths[kind] for kind in kinds},
+        interval_s={kind: interval_s[kind] for kind in kinds},
+        settings=settings,
+        acks=rng.choice((("default",), ("default", "leader", "quorum", "all"))),
+    )

@@ -1,0 +1,40 @@
+"""Copies of records, read from what nodes write to their logs: the truth about replication.
+
+A batch carries its identity and the path it took, so what multiplies, and by whom, can be seen
+without asking any node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from simulation.events import FileAppended
+from simulation.report.rows import Copy
+from simulation.report.summary import first_value, shown_bytes
+from storage.batch import Kind, path_of, payload_of, scan
+from storage.errors import CorruptBatchError, UnknownVersionError
+from storage.segment import LOG_SUFFIX
+
+
+def copies_in(event: FileAppended, step: int, via: int) -> Iterator[Copy]:
+    """Every whole data batch in a write to a log. Damage ends the list: it is the checkers' matter."""
+    if not event.path.endswith(LOG_SUFFIX):
+        return
+    try:
+        for head in scan(event.data):
+            if head.kind is not Kind.DATA:
+                continue
+            path = path_of(event.data, head)
+            yield Copy(
+                time_s=event.time_s,
+                step=step,
+                node_id=event.node_id,
+                offset=head.base_offset,
+                identity=(path[0], head.origin_epoch, head.origin_sequence),
+                path=path,
+                value=shown_bytes(first_value(payload_of(event.data, head))),
+                via=via,
+                count=head.record_count,
+            )
+    except (CorruptBatchError, UnknownVersionError):
+        return

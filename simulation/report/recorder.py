@@ -1,0 +1,306 @@
+"""An observer of the event stream that keeps what a report needs, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import merge
+from typing import Final, TypeVar, assert_never
+
+from actors.messages import CycleSeen, LeaderChanged, NodeFailed, NodeReady, NodeWarned, PullStarted, PullStopped
+from simulation.events import (
+    ClientInvoked,
+    ClientReturned,
+    Event,
+    FaultInjected,
+    FileAppended,
+    FileRemoved,
+    FileReplaced,
+    FileSynced,
+    FileTruncated,
+    MessageHandled,
+    MessageTold,
+    NodeCrashed,
+    NodePaused,
+    NodeResumed,
+    NodeSaid,
+    NodeStarted,
+    NodeStopped,
+    PacketDelivered,
+    PacketLost,
+    PacketSent,
+    PartitionHealed,
+    PartitionMade,
+    PhaseBegan,
+)
+from simulation.report.copies import copies_in
+from simulation.report.rows import LANDMARKS, Copy, Row, RowKind, Window
+from simulation.report.summary import GOSSIP_MESSAGES, describe, describe_operation, describe_result
+from storage.types import NodeId
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_OPEN_MOST: Final = 20_000
+_SENT_BY_ACTORS = frozenset({RowKind.PACKET, RowKind.GOSSIP, RowKind.DISK})
+_NOTES = (CycleSeen, LeaderChanged, NodeFailed, NodeReady, NodeWarned, PullStarted, PullStopped)
+
+
+class Recorder:
+    """Keeps the last `limit` rows of traffic, as many of gossip, and the last `limit` landmarks.
+
+    Landmarks are crashes, faults, partitions and the like; copies of records are bounded the same
+    way. Nothing of a message is kept but its description, once it has been handled.
+
+    A row's cause is found as the stream goes by: all that a node does between two handled messages,
+    the second one caused. What a port or a client tells first thing after a packet arrived, or an
+    operation was invoked, that arrival caused.
+    """
+
+    def __init__(self, limit: int = 20_000) -> None:
+        self.now_s = 0.0
+        self.produced = 0
+        self.stored = 0
+        self._steps = 0
+        self._ids = 0
+        self._kept = 0
+        self._traffic: deque[Row] = deque(maxlen=limit)
+        self._gossip: deque[Row] = deque(maxlen=limit)
+        self._landmarks: deque[Row] = deque(maxlen=limit)
+        self._copies: deque[Copy] = deque(maxlen=limit)
+        self._nodes: dict[NodeId, None] = {}
+        self._clients: dict[str, None] = {}
+        self._untold: dict[tuple[str, int], tuple[Row, object]] = {}
+        self._packets: dict[int, Row] = {}
+        self._operations: dict[int, Row] = {}
+        self._doing: list[tuple[Row, str]] = []
+        self._answering: list[tuple[Row, str]] = []
+        self._arrived: Row | None = None
+
+    def see(self, event: Event) -> None:
+        """Called for every event, in order."""
+        self._steps += 1
+        self.now_s = event.time_s
+        match event:
+            case MessageTold():
+                self._told(event)
+            case MessageHandled():
+                self._handled(event)
+            case PacketSent() | PacketDelivered() | PacketLost():
+                self._packet(event)
+            case FileAppended() | FileSynced() | FileTruncated() | FileReplaced() | FileRemoved():
+                self._disk(event)
+            case ClientInvoked() | ClientReturned():
+                self._client(event)
+            case NodeStarted() | NodeStopped() | NodeCrashed() | NodePaused() | NodeResumed():
+                self._node(event)
+            case NodeSaid():
+                if isinstance(event.event, _NOTES):
+                    name = type(event.event).__name__
+                    self._by(event.node_id, self._add(RowKind.NOTE, event.node_id, name, describe(event.event)))
+            case FaultInjected():
+                node = event.where.partition(">")[0]
+                self._by(node, self._add(RowKind.FAULT, node, event.kind, f"{event.where} {event.detail}".strip()))
+            case PartitionMade():
+                links = ", ".join(f"{a}→{b}" for a, b in event.blocked)
+                self._add(RowKind.NETWORK, "", f"partition: {event.shape}", links)
+            case PartitionHealed():
+                self._add(RowKind.NETWORK, "", "healed")
+            case PhaseBegan():
+                self._add(RowKind.PHASE, "", str(event.phase), f"core {', '.join(event.core)}" if event.core else "")
+            case _:
+                assert_never(event)
+
+    __call__ = see
+
+    def window(self) -> Window:
+        """What there is to show now."""
+        rows = list(merge(self._traffic, self._gossip, self._landmarks, key=lambda row: row.row_id))
+        return Window(
+            rows=rows,
+            copies=list(self._copies),
+            dropped=self._kept - len(rows),
+            nodes=list(self._nodes),
+            clients=list(self._clients),
+            end_s=self.now_s,
+            produced=self.produced,
+            stored=self.stored,
+        )
+
+    # ------------------------------------------------------------ one event each
+
+    def _told(self, event: MessageTold) -> None:
+        name = type(event.message).__name__
+        if name in GOSSIP_MESSAGES:
+            kind = RowKind.GOSSIP
+        elif not event.sender and (name.endswith(("Due", "Expired", "TimedOut"))):
+            kind = RowKind.TIMER
+        else:
+            kind = RowKind.MESSAGE
+        is_handled_later = "." in event.receiver  # what is told to a whole node is an answer, on its way as a packet
+        target = event.receiver if is_handled_later else ""
+        row = self._add(kind, event.sender, name, describe(event.message), target=target)
+        if event.sender:
+            self._doing.append((row, event.sender))
+        elif self._arrived is not None:
+            row.cause = self._arrived.row_id
+            if _node_of(event.receiver) == self._arrived.target:
+                self._arrived.target = event.receiver
+        self._arrived = None
+        if is_handled_later:
+            _remember(self._untold, (event.receiver, id(event.message)), (row, event.message))
+
+    def _handled(self, event: MessageHandled) -> None:
+        told = self._untold.pop((event.receiver, id(event.message)), None)
+        node = _node_of(event.receiver)
+        doing, self._doing = self._doing, []
+        answering, self._answering = self._answering, []
+        self._arrived = None
+        if told is None:
+            return
+        row = told[0]
+        row.end_s, row.end_step = event.time_s, self._steps
+        for done, by in doing:
+            if done is row or by not in (event.receiver, node):
+                continue
+            done.cause = done.cause or row.row_id
+            if done.kind in _SENT_BY_ACTORS and done.source == node:
+                done.source = event.receiver
+        for done, by in answering:
+            if by == node:
+                done.end_cause = row.row_id
+
+    def _packet(self, event: PacketSent | PacketDelivered | PacketLost) -> None:
+        row = self._packets.get(event.packet_id)
+        match event:
+            case PacketSent():
+                kind = RowKind.GOSSIP if _is_gossip(event.what) else RowKind.PACKET
+                row = self._add(kind, event.source, event.what, target=event.target)
+                if self._arrived is not None and self._arrived.source == event.source:
+                    row.cause = self._arrived.row_id
+                self._by(event.source, row)
+                _remember(self._packets, event.packet_id, row)
+                return
+            case PacketDelivered():
+                if row is None or row.end_s is not None:
+                    kind = RowKind.GOSSIP if _is_gossip(event.what) else RowKind.PACKET
+                    again = self._add(kind, event.source, event.what, "delivered once more", target=event.target)
+                    if row is not None:
+                        again.start_s, again.step, again.cause = row.start_s, row.step, row.cause
+                    row = again
+                self._arrived = row
+            case PacketLost():
+                if row is None or row.end_s is not None:
+                    return
+                row.is_lost, row.end_detail = True, event.reason
+            case _:
+                assert_never(event)
+        row.end_s, row.end_step = event.time_s, self._steps
+
+    def _disk(self, event: FileAppended | FileSynced | FileTruncated | FileReplaced | FileRemoved) -> None:
+        node, lane = event.node_id, f"{event.node_id}.disk"
+        match event:
+            case FileAppended():
+                row = self._instant(
+                    RowKind.DISK, node, "write", f"{event.path} +{len(event.data)} B at {event.position}", target=lane
+                )
+                for copy in copies_in(event, self._steps, row.row_id):
+                    self._copies.append(copy)
+                    self.stored += copy.count
+                    self.produced += copy.count if copy.is_original else 0
+            case FileSynced():
+                row = self._instant(RowKind.DISK, node, "sync", f"{event.path} durable to {event.size}", target=lane)
+            case FileTruncated():
+                row = self._instant(RowKind.DISK, node, "truncate", f"{event.path} to {event.size}", target=lane)
+            case FileReplaced():
+                row = self._instant(RowKind.DISK, node, "replace", f"{event.path}, {len(event.content)} B", target=lane)
+            case FileRemoved():
+                row = self._instant(RowKind.DISK, node, "remove", event.path, target=lane)
+            case _:
+                assert_never(event)
+        self._by(event.node_id, row)
+
+    def _client(self, event: ClientInvoked | ClientReturned) -> None:
+        self._clients.setdefault(event.client)
+        match event:
+            case ClientInvoked():
+                row = self._add(
+                    RowKind.CLIENT,
+                    event.client,
+                    event.operation.kind.value,
+                    describe_operation(event.operation),
+                    target=event.node_id,
+                )
+                _remember(self._operations, event.operation_id, row)
+                self._arrived = row
+            case ClientReturned():
+                row_or_none = self._operations.pop(event.operation_id, None)
+                if row_or_none is None:
+                    return
+                row = row_or_none
+                row.end_s, row.end_step = event.time_s, self._steps
+                row.end_detail = describe_result(event.operation, event.result)
+                if self._arrived is not None:
+                    row.end_cause = self._arrived.row_id
+                else:
+                    self._answering.append((row, event.node_id))
+            case _:
+                assert_never(event)
+
+    def _node(self, event: NodeStarted | NodeStopped | NodeCrashed | NodePaused | NodeResumed) -> None:
+        match event:
+            case NodeStarted():
+                label = "restarted" if event.node_id in self._nodes else "started"
+                self._nodes.setdefault(event.node_id)
+                detail = f"election {event.config.election}, cycle {event.config.cycle}"
+            case NodeStopped():
+                label, detail = "stopped", ""
+            case NodeCrashed():
+                self._doing, self._answering = [], []
+                label, detail = "crashed", "power lost" if event.power_lost else "process ended, disk as it was"
+            case NodePaused():
+                label, detail = "paused", ""
+            case NodeResumed():
+                label, detail = "resumed", ""
+            case _:
+                assert_never(event)
+        self._add(RowKind.NODE, event.node_id, label, detail)
+
+    # ------------------------------------------------------------ rows
+
+    def _add(self, kind: RowKind, source: str, label: str, detail: str = "", *, target: str = "") -> Row:
+        self._ids += 1
+        self._kept += 1
+        row = Row(self._ids, kind, self.now_s, self._steps, source, target, label, detail)
+        if kind in LANDMARKS:
+            self._landmarks.append(row)
+        elif kind is RowKind.GOSSIP:
+            self._gossip.append(row)
+        else:
+            self._traffic.append(row)
+        if not target:
+            row.end_s, row.end_step = row.start_s, row.step
+        return row
+
+    def _instant(self, kind: RowKind, source: str, label: str, detail: str, *, target: str) -> Row:
+        row = self._add(kind, source, label, detail, target=target)
+        row.end_s, row.end_step = row.start_s, row.step
+        return row
+
+    def _by(self, who: str, row: Row) -> None:
+        """The row was done by that node, or actor, in the midst of handling a message."""
+        self._doing.append((row, who))
+
+
+def _remember(open_ones: dict[K, V], key: K, value: V) -> None:
+    """Messages to the dead are never handled: the oldest are let go."""
+    open_ones[key] = value
+    while len(open_ones) > _OPEN_MOST:
+        del open_ones[next(iter(open_ones))]
+
+
+def _node_of(actor: str) -> str:
+    return actor.rpartition(".")[0] or actor
+
+
+def _is_gossip(what: str) -> bool:
+    return what.lower().startswith(("gossip", "datagram"))

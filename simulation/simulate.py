@@ -1,0 +1,185 @@
+"""One run: faults everywhere, then a healthy core that must make progress, then peace, and a last look.
+
+A run is a function of (code, seed, options). It draws its plan from the seed, lets the nemesis and
+the clients loose on a cluster, and ends at the first claim that does not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from actors.stepping import StepLimitError
+from simulation.budget import budget_of
+from simulation.checker import Checker, Violation
+from simulation.cluster import Cluster
+from simulation.events import Event, Phase, PhaseBegan
+from simulation.nemesis import Nemesis
+from simulation.options import Options
+from simulation.plan import Plan, draw_plan
+from simulation.swarm import Swarm
+from storage.types import NodeId
+
+PROGRESS_WITHIN_S = 60.0
+PROGRESS_RECORDS = 3
+SETTLES_WITHIN_S = 180.0
+"""Gossip may need several full exchanges to bring together what a partition parted."""
+
+CHECK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a run.
+
+    faults: how often each fired. withheld: how often the budget forbade one, which `budget` is about.
+    states: rare states reached, see `simulation.states`. wall_seconds: by the caller's clock, 0.0 without one.
+    """
+
+    seed: int
+    options: Options
+    trace_hash: str
+    violations: tuple[Violation, ...]
+    virtual_seconds: float
+    wall_seconds: float
+    events: int
+    faults: dict[str, int]
+    states: dict[str, int]
+    withheld: dict[str, int]
+    budget: str
+
+
+def simulate(
+    options: Options,
+    checkers: Sequence[Checker] | None = None,
+    observers: Sequence[Callable[[Event], None]] = (),
+    clock: Callable[[], float] = lambda: 0.0,
+) -> Result:
+    """Run it. checkers: None for all there are. clock: for wall_seconds, e.g. time.perf_counter.
+
+    A violation is in the result, not raised.
+    """
+    began_s = clock()
+    plan = draw_plan(options)
+    cluster = Cluster(options=options, checkers=checkers, observers=observers, **plan.settings)
+    run = _Run(cluster, plan)
+    try:
+        run.play()
+    except Violation:
+        pass  # whoever halts a run has recorded why
+    finally:
+        cluster.close()
+    return Result(
+        seed=options.seed,
+        options=options,
+        trace_hash=cluster.trace_hash,
+        violations=tuple(cluster.stream.violations),
+        virtual_seconds=cluster.now_s,
+        wall_seconds=clock() - began_s,
+        events=cluster.stream.count,
+        faults=dict(sorted(cluster.stream.faults.items())),
+        states=dict(sorted(cluster.states.counts.items())),
+        withheld=dict(sorted(run.nemesis.budget.withheld.items())),
+        budget=budget_of(options),
+    )
+
+
+class _Run:
+    def __init__(self, cluster: Cluster, plan: Plan) -> None:
+        self.cluster = cluster
+        self.nemesis = Nemesis(cluster, plan)
+        self.swarm = Swarm(cluster, plan)
+        self.rng = cluster.chance("phases")
+
+    def play(self) -> None:
+        self._safety()
+        self._liveness()
+        self._settle()
+        self.cluster.finish()
+
+    def _safety(self) -> None:
+        cluster = self.cluster
+        cluster.emit(PhaseBegan(cluster.now_s, Phase.SAFETY))
+        cluster.start(wait=False)
+        self.nemesis.start()
+        self.swarm.start()
+        cluster.run_for(cluster.options.minutes * 60.0)
+        self.nemesis.stop()
+
+    def _liveness(self) -> None:
+        """A core is healed, everybody else stays as broken as they are, and cut off."""
+        cluster = self.cluster
+        core = self._draw_core()
+        self.nemesis.operator.mend(core)
+        cluster.emit(PhaseBegan(cluster.now_s, Phase.LIVENESS, core))
+        self.swarm.retire(core)
+        try:
+            cluster.run_until(lambda: self.swarm.probed >= PROGRESS_RECORDS, PROGRESS_WITHIN_S)
+        except StepLimitError:
+            detail = (
+                f"{', '.join(core)} are healthy and connected, and acknowledged {self.swarm.probed} records within "
+                f"{PROGRESS_WITHIN_S:g} s"
+            )
+            self._violated("a_healthy_core_makes_progress", detail)
+
+    def _draw_core(self) -> tuple[NodeId, ...]:
+        """A majority, with the decreed leader where there is one; now and then everybody."""
+        options = self.cluster.options
+        names = list(options.node_ids())
+        voters = list(options.election_choice().voters) or names
+        leader, rest = voters[0], voters[1:]
+        self.rng.shuffle(rest)
+        majority = {leader, *rest[: len(voters) // 2]}
+        bystanders = {name for name in names if name not in voters and self.rng.random() < 0.5}
+        return tuple(name for name in names if name in majority or name in bystanders)
+
+    def _settle(self) -> None:
+        """Everything works, nobody asks anything any more: all must come to agree."""
+        cluster = self.cluster
+        self.swarm.stop()
+        self.nemesis.operator.mend_all()
+        cluster.emit(PhaseBegan(cluster.now_s, Phase.SETTLED, tuple(cluster.configs)))
+        deadline_s = cluster.now_s + SETTLES_WITHIN_S
+        problem = "not looked at yet"
+        while problem:
+            if cluster.now_s >= deadline_s:
+                self._violated(
+                    "nodes_converge_after_healing",
+                    f"{problem}, {SETTLES_WITHIN_S:g} s after the last fault and the last client",
+                )
+            cluster.run_for(CHECK_EVERY_S)
+            problem = self._why_not_settled()
+        # What was asked last may still be on its way back.
+        cluster.run_for(10.0)
+
+    def _why_not_settled(self) -> str:
+        """What is still missing; nothing once every pull that should be there has brought all there is."""
+        cluster = self.cluster
+        voters = cluster.options.election_choice().voters
+        names = list(cluster.configs)
+        for node_id in names:
+            if not cluster.is_ready(node_id):
+                return f"{node_id} does not serve clients"
+        statuses = {node_id: cluster.status(node_id) for node_id in names}
+        for node_id, status in statuses.items():
+            leader_id = status.election.leader_id
+            expected = [name for name in names if name != node_id] if not voters else [leader_id]
+            if voters and leader_id == node_id:
+                expected = []
+            pulls = {pull.source_id: pull for pull in status.replicator.pulls}
+            for source_id in expected:
+                pull = pulls.get(source_id) if source_id is not None else None
+                if pull is None:
+                    return f"{node_id} does not pull from {source_id}"
+                if not pull.connected or pull.lag != 0:
+                    return f"{node_id} lags {pull.lag} behind {source_id} ({pull.detail or 'no detail'})"
+                if source_id is not None and pull.next_index < statuses[source_id].store.end.index:
+                    return f"{node_id} has not heard of all that {source_id} has"
+            if status.replicator.committed.index < status.store.end.index:
+                return f"{node_id} has entries that are not committed"
+        return ""
+
+    def _violated(self, claim: str, detail: str) -> None:
+        violation = Violation(claim, detail, self.cluster.now_s)
+        self.cluster.violated(violation)
+        raise violation

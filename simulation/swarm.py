@@ -1,0 +1,81 @@
+"""The clients of a run: producers and consumers at a pace, and a probe that asks whether the cluster is well."""
+
+from __future__ import annotations
+
+from random import Random
+
+from simulation.clients import Consumer, Producer
+from simulation.cluster import Cluster
+from simulation.plan import Plan
+from storage.types import NodeId
+
+PROBE_INTERVAL_S = 1.0
+
+
+class SwarmPace:
+    """Operations at random times, so many a second on average; none after `stop`."""
+
+    def __init__(self, rng: Random, per_second: float) -> None:
+        self._rng = rng
+        self._per_second = per_second
+        self._stopped = False
+
+    def pause_s(self) -> float | None:
+        if self._stopped or self._per_second <= 0:
+            return None
+        return self._rng.expovariate(self._per_second)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+class Swarm:
+    """Every second client consumes, the others produce."""
+
+    def __init__(self, cluster: Cluster, plan: Plan) -> None:
+        options = cluster.options
+        self._cluster = cluster
+        self._clients: list[Producer | Consumer] = []
+        self._paces: list[SwarmPace] = []
+        self._probe: Producer | None = None
+        elected = options.election_choice().kind != "none"
+        for number in range(1, options.clients + 1):
+            name = f"c{number}"
+            rng = cluster.chance(f"client/{name}")
+            pace = self._pace(rng, options.operations / 60.0 / options.clients)
+            client: Producer | Consumer
+            if number % 2 == 0:
+                client = Consumer(name, cluster.runtime, cluster.calls, rng, pace, may_move=elected)
+            else:
+                client = Producer(name, cluster.runtime, cluster.calls, rng, pace, plan.acks)
+            self._clients.append(client)
+
+    def _pace(self, rng: Random, per_second: float) -> SwarmPace:
+        pace = SwarmPace(rng, per_second)
+        self._paces.append(pace)
+        return pace
+
+    def start(self) -> None:
+        for client in self._clients:
+            client.start(tuple(self._cluster.configs))
+
+    def retire(self, core: tuple[NodeId, ...]) -> None:
+        """From now on only these nodes are asked, and a probe asks them once a second."""
+        for client in self._clients:
+            client.node_ids = core
+        cluster = self._cluster
+        rng = cluster.chance("client/probe")
+        self._probe = Producer(
+            "probe", cluster.runtime, cluster.calls, rng, self._pace(rng, 1 / PROBE_INTERVAL_S), ("default",)
+        )
+        self._probe.start(core)
+
+    @property
+    def probed(self) -> int:
+        """How many of the probe's records were acknowledged."""
+        return self._probe.produced if self._probe is not None else 0
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        for pace in self._paces:
+            pace.stop()

@@ -1,0 +1,149 @@
+"""The trace hash: one number for a whole run, so that two runs can be told to be the same.
+
+It covers every event, in order, with the values of all fields that mean something outside this
+process: numbers, texts, bytes, and what is made of them. Mailboxes and other references are left
+out. Nothing in it depends on hash seeds, identities of objects or the version of Python.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
+from zlib import crc32
+
+from actors.messages import Mailbox
+from simulation.events import Event, MessageHandled, MessageTold
+
+_FLUSH_AT = 512
+_PLAIN = (int, str, float, bool, type(None))
+
+
+class Trace:
+    """Add every event once; `hexdigest` any time."""
+
+    def __init__(self) -> None:
+        self._hash = blake2b(digest_size=16)
+        self._texts: list[str] = []
+        self._time_s = -1.0
+        self._texters: dict[type, Callable[[Any], str]] = {}
+
+    def add(self, event: Event) -> None:
+        texts = self._texts
+        time_s = event.time_s
+        if time_s != self._time_s:
+            self._time_s = time_s
+            texts.append(repr(time_s))
+        kind = type(event)
+        if kind is MessageHandled:
+            texts.append(event.receiver)  # type: ignore[union-attr]
+        elif kind is MessageTold:
+            message = event.message  # type: ignore[union-attr]
+            texter = self._texters.get(type(message)) or self._texter_of(type(message))
+            texts.append(f"{event.sender}>{event.receiver} {texter(message)}")  # type: ignore[union-attr]
+        else:
+            texter = self._texters.get(kind) or self._texter_of(kind)
+            texts.append(texter(event))
+        if len(texts) >= _FLUSH_AT:
+            self._flush()
+
+    def hexdigest(self) -> str:
+        self._flush()
+        return self._hash.copy().hexdigest()
+
+    def _flush(self) -> None:
+        self._hash.update("\n".join(self._texts).encode("utf-8", "surrogatepass"))
+        self._hash.update(b"\n")
+        self._texts.clear()
+
+    def _texter_of(self, kind: type) -> Callable[[Any], str]:
+        texter = self._texters[kind] = _texter(kind)
+        return texter
+
+
+def _texter(kind: type) -> Callable[[Any], str]:
+    """A function from an object of this class to its text, made once, since most of a run goes through it."""
+    name = kind.__name__
+    if not is_dataclass(kind):
+        return lambda value: f"{name} {canonical(value)}"
+    plain: list[str] = []
+    blobs: list[str] = []
+    other: list[str] = []
+    for path, hint in _leaves(kind, ""):
+        if path == "time_s":
+            continue
+        (plain if _is_plain(hint) else blobs if hint is bytes else other).append(path)
+    get_plain = attrgetter(*plain) if plain else _nothing
+    get_blobs = [attrgetter(path) for path in blobs]
+    get_other = [attrgetter(path) for path in other]
+    match get_blobs, get_other:
+        case [], []:
+            return lambda value: f"{name} {get_plain(value)!r}"
+        case [one], []:
+            return lambda value: f"{name} {get_plain(value)!r} {crc32(one(value)):08x}"
+        case [], [one]:
+            return lambda value: f"{name} {get_plain(value)!r} {canonical(one(value))}"
+        case _:
+            return lambda value: (
+                f"{name} {get_plain(value)!r} {' '.join(f'{crc32(get(value)):08x}' for get in get_blobs)} "
+                f"{' '.join(canonical(get(value)) for get in get_other)}"
+            )
+
+
+def _nothing(_: object) -> str:
+    return ""
+
+
+def _leaves(kind: type, prefix: str) -> list[tuple[str, Any]]:
+    """Dotted paths of all fields, those of nested dataclasses instead of the dataclass."""
+    hints = get_type_hints(kind)
+    found: list[tuple[str, Any]] = []
+    for field in fields(kind):
+        hint = hints[field.name]
+        path = f"{prefix}{field.name}"
+        if isinstance(hint, type) and is_dataclass(hint):
+            found.extend(_leaves(hint, f"{path}."))
+        elif not _is_mailbox(hint):
+            found.append((path, hint))
+    return found
+
+
+def _is_mailbox(hint: Any) -> bool:
+    """Whether the field says whom to answer, which is no value."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return all(get_origin(part) is Mailbox or part is Mailbox for part in parts)
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether `repr` of such a value is short and means the same everywhere."""
+    if isinstance(hint, NewType):
+        return _is_plain(hint.__supertype__)
+    if get_origin(hint) in (Union, types.UnionType):
+        return all(_is_plain(part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return all(part is Ellipsis or _is_plain(part) for part in get_args(hint))
+    return hint in _PLAIN
+
+
+def canonical(value: object) -> str:
+    """The text of any value; references to mailboxes and the like have none."""
+    match value:
+        case bytes() | bytearray() | memoryview():
+            return f"{len(value)}b{crc32(value):08x}"
+        case Enum():
+            return str(value.value)
+        case bool() | int() | float() | str() | None:
+            return repr(value)
+        case tuple() | list():
+            return f"({' '.join(canonical(item) for item in value)})"
+        case dict():
+            return f"{{{' '.join(f'{canonical(key)}:{canonical(item)}' for key, item in value.items())}}}"
+        case _ if is_dataclass(value):
+            inner = " ".join(canonical(getattr(value, field.name)) for field in fields(value))
+            return f"{type(value).__name__}({inner})"
+        case _:
+            return "-"

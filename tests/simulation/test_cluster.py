@@ -1,0 +1,221 @@
+"""The cluster as its users see it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from simulation import Cluster, OutOfRangeError, RefusedError, Violation
+from simulation.checker import World
+from simulation.events import (
+    ClientReturned,
+    Event,
+    MessageHandled,
+    NodeCrashed,
+    NodeStarted,
+    NodeStopped,
+)
+
+
+def values(cluster: Cluster, name: str) -> list[bytes]:
+    return [record.value for record in cluster.records(name)]
+
+
+def test_what_one_node_was_given_every_node_has_soon() -> None:
+    with Cluster(seed=1) as cluster:
+        assert cluster.produce("n1", b"hello") == 0
+        cluster.run_for(1.0)
+        assert [cluster.consume(name, 0) for name in ("n1", "n2", "n3")] == [b"hello"] * 3
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_what_was_acknowledged_is_there_after_a_crash(power: bool) -> None:
+    for seed in range(10):
+        with Cluster(seed=seed, nodes=1) as cluster:
+            for number in range(5):
+                cluster.produce("n1", f"{number}")
+            cluster.crash("n1", power=power)
+            cluster.restart("n1")
+            assert values(cluster, "n1") == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_power_loss_in_the_middle_of_a_write_takes_the_node_down() -> None:
+    with Cluster(seed=1, nodes=1) as cluster:
+        cluster.disks[cluster.names[0]].faults.power_cut_in = 0
+        with pytest.raises(Exception, match=r"connection|time"):
+            cluster.produce("n1", b"x")
+        assert not cluster.running
+        cluster.restart("n1")
+        assert values(cluster, "n1") in ([], [b"x"])
+
+
+def test_a_client_finds_the_leader_and_a_follower_refuses_it() -> None:
+    with Cluster(seed=2, election="static") as cluster:
+        with pytest.raises(RefusedError, match="not the leader"):
+            cluster.produce("n2", b"x")
+        client = cluster.client("app")
+        assert [client.produce(f"{number}") for number in range(3)] == [0, 1, 2]
+        cluster.run_for(2.0)
+        assert values(cluster, "n3") == [b"0", b"1", b"2"]
+
+
+def test_an_application_goes_on_through_crashes_and_partitions_that_come_while_it_waits() -> None:
+    with Cluster(seed=3) as cluster:
+        cluster.after(0.5, lambda: cluster.crash("n1", power=True))
+        cluster.after(2.0, lambda: cluster.launch(cluster.names[0]))
+        cluster.after(3.0, lambda: cluster.isolate("n2"))
+        cluster.after(8.0, cluster.heal)
+        client = cluster.client("app")
+        acknowledged = []
+        for number in range(40):
+            try:
+                client.produce(f"{number}")
+                acknowledged.append(f"{number}".encode())
+            except Exception:  # the application would note that it does not know
+                continue
+            cluster.run_for(0.25)
+        cluster.run_for(40.0)
+        assert len(acknowledged) > 30
+        assert set(acknowledged) <= set(values(cluster, "n3"))
+
+
+def test_the_pull_graph_has_a_cycle_where_nobody_leads_and_is_a_star_where_somebody_does() -> None:
+    with Cluster(seed=1) as cluster:
+        cluster.run_for(3.0)
+        assert cluster.pulls() == {"n1": ("n2", "n3"), "n2": ("n1", "n3"), "n3": ("n1", "n2")}
+    with Cluster(seed=1, election="static") as cluster:
+        cluster.run_for(3.0)
+        assert cluster.pulls() == {"n1": (), "n2": ("n1",), "n3": ("n1",)}
+
+
+def test_a_read_past_the_end_says_what_there_is() -> None:
+    with Cluster(seed=1) as cluster:
+        cluster.produce("n1", b"only one")
+        with pytest.raises(OutOfRangeError) as refused:
+            cluster.consume("n1", 5)
+        assert (refused.value.first, refused.value.end) == (0, 1)
+
+
+def test_a_node_that_is_stopped_says_goodbye_and_one_that_is_paused_is_missed() -> None:
+    with Cluster(seed=1) as cluster:
+        cluster.run_for(3.0)
+        cluster.stop("n2")
+        cluster.run_for(1.0)
+        assert cluster.pulls()["n1"] == ("n3",)
+        cluster.start("n2")
+        cluster.run_for(3.0)
+        cluster.pause("n3")
+        cluster.run_for(15.0)
+        assert cluster.status("n1").replicator.pulls[0].source_id == "n2"
+        assert len(cluster.status("n1").replicator.pulls) == 1
+        cluster.resume("n3")
+        cluster.run_for(20.0)
+        assert cluster.pulls()["n1"] == ("n2", "n3")
+
+
+def test_a_node_whose_disk_is_replaced_gets_everything_from_the_others() -> None:
+    with Cluster(seed=1) as cluster:
+        cluster.produce("n1", b"precious")
+        cluster.run_for(2.0)
+        cluster.crash("n1", power=True)
+        cluster.wipe("n1")
+        cluster.restart("n1")
+        cluster.run_for(15.0)
+        assert values(cluster, "n1") == [b"precious"]
+
+
+def test_a_node_that_fails_ends_by_itself_and_its_owner_is_told() -> None:
+    with Cluster(seed=1, checkers=()) as cluster:
+        ended: list[tuple[str, str]] = []
+        cluster.on_process_end = lambda node_id, reason: ended.append((node_id, reason))
+        cluster.disks[cluster.names[0]].faults.room_bytes = 0
+        with pytest.raises(Exception, match=r"time|connection"):
+            cluster.produce("n1", b"x")
+        assert ended[0][0] == "n1"
+        assert "No space left" in ended[0][1]
+
+
+def test_a_name_that_no_node_has_is_refused() -> None:
+    with Cluster(seed=1) as cluster, pytest.raises(ValueError, match="no node 'n9': the nodes are n1, n2, n3"):
+        cluster.crash("n9")
+
+
+def test_the_stream_of_events_tells_the_life_of_a_node() -> None:
+    seen: list[Event] = []
+    with Cluster(seed=1, nodes=1, observers=(seen.append,)) as cluster:
+        cluster.crash("n1", power=True)
+        cluster.restart("n1")
+        cluster.stop("n1")
+    life = [type(event) for event in seen if isinstance(event, NodeStarted | NodeStopped | NodeCrashed)]
+    assert life == [NodeStarted, NodeCrashed, NodeStarted, NodeStopped]
+
+
+class NobodyIsAnswered:
+    """A claim that does not hold."""
+
+    name: ClassVar[str] = "nobody_is_answered"
+    statement: ClassVar[str] = "No client is ever answered."
+    sees: ClassVar[tuple[type, ...]] = (ClientReturned,)
+
+    def __init__(self) -> None:
+        self.saw: list[Event] = []
+
+    def see(self, event: Event, world: World) -> None:
+        self.saw.append(event)
+        raise Violation(self.name, "one was", event.time_s)
+
+    def finish(self, world: World) -> None:
+        """There is nothing left to look at."""
+
+
+def test_a_claim_that_does_not_hold_is_raised_by_whoever_lets_time_pass() -> None:
+    checker = NobodyIsAnswered()
+    with pytest.raises(Violation, match="nobody_is_answered: one was"), Cluster(seed=1, checkers=(checker,)) as cluster:
+        cluster.produce("n1", b"x")
+    assert [type(event) for event in checker.saw] == [ClientReturned]
+
+
+def test_an_actor_that_raises_is_a_violation_that_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    from actors.server import ServerActor
+
+    def broken(self: ServerActor, produce: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ServerActor, "_produce", broken)
+    with (
+        pytest.raises(Violation, match=r"no_actor_raises: n1\.server raised RuntimeError: a bug \(test_cluster\.py"),
+        Cluster(seed=1) as cluster,
+    ):
+        cluster.produce("n1", b"x")
+
+
+def test_nothing_of_a_cluster_is_left_in_the_registry_of_actors() -> None:
+    import pykka
+
+    before = len(pykka.ActorRegistry.get_all())
+    with Cluster(seed=1, nodes=2) as cluster:
+        cluster.crash("n1")
+        cluster.restart("n1")
+    assert len(pykka.ActorRegistry.get_all()) == before
+
+
+def test_every_message_that_is_handled_was_told_to_the_same_actor() -> None:
+    from simulation.events import MessageTold
+
+    open_: dict[tuple[str, int], int] = {}
+    wrong: list[Event] = []
+
+    def see(event: Event) -> None:
+        if isinstance(event, MessageTold):
+            key = (event.receiver, id(event.message))
+            open_[key] = open_.get(key, 0) + 1
+        elif isinstance(event, MessageHandled):
+            key = (event.receiver, id(event.message))
+            if not open_.get(key):
+                wrong.append(event)
+
+    with Cluster(seed=1, observers=(see,)) as cluster:
+        cluster.produce("n1", b"x")
+        cluster.run_for(2.0)
+    assert wrong == []

@@ -1,0 +1,154 @@
+"""The simulated network: what can happen to a packet, and to a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from simulation.cluster import Cluster
+from simulation.events import Event, FaultInjected, PacketDelivered, PacketLost, PacketSent
+from simulation.links import Chances, Links, links_between, ring
+from storage.types import NodeId
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster(seed=5, nodes=3) as cluster:
+        yield cluster
+
+
+def watch(cluster: Cluster) -> list[Event]:
+    seen: list[Event] = []
+    cluster.subscribe(seen.append)
+    return seen
+
+
+def test_packets_overtake_each_other_since_each_has_a_delay_of_its_own() -> None:
+    links = Links(Random(1))
+    delays = [links.delay_s("n1", "n2", 0.0) for _ in range(100)]
+    assert min(delays) > 0
+    assert any(later + 0.0001 < earlier for earlier, later in pairwise(delays))
+
+
+def test_every_direction_of_a_link_has_a_least_delay_of_its_own() -> None:
+    links = Links(Random(1))
+    least = {link: min(links.delay_s(*link, 0.0) for _ in range(200)) for link in (("n1", "n2"), ("n2", "n1"))}
+    assert least["n1", "n2"] != least["n2", "n1"]
+
+
+def test_a_clogged_link_delivers_only_when_it_is_free_again() -> None:
+    links = Links(Random(1))
+    links.clog(("n1", "n2"), 10.0)
+    assert links.delay_s("n1", "n2", 4.0) >= 6.0
+    assert links.delay_s("n2", "n1", 4.0) < 1.0
+    assert links.delay_s("n1", "n2", 10.0) < 1.0
+
+
+def test_replies_are_lost_after_the_work_was_done_and_requests_are_not() -> None:
+    links = Links(Random(1))
+    links.chances = Chances(reply_lost=1.0)
+    assert links.fate("n1", "n2", 0.0, may_repeat=False, is_reply=True).fault == "reply_lost"
+    assert links.fate("n1", "n2", 0.0, may_repeat=False, is_reply=False).fault == ""
+
+
+def test_only_what_may_come_twice_is_duplicated_or_replayed() -> None:
+    links = Links(Random(1))
+    links.chances = Chances(duplicate=0.5, replay=0.5)
+    assert len(links.fate("n1", "n2", 0.0, may_repeat=False, is_reply=False).delays_s) == 1
+    fates = [links.fate("n1", "n2", 0.0, may_repeat=True, is_reply=False) for _ in range(100)]
+    assert {fate.fault for fate in fates} >= {"duplicate", "replay"}
+    assert all(len(fate.delays_s) == 2 for fate in fates if fate.fault)
+
+
+def test_a_ring_of_five_leaves_every_node_in_a_majority_and_no_two_the_same_one() -> None:
+    names = [f"n{number}" for number in range(1, 6)]
+    blocked = set(ring(names))
+    majorities = {
+        frozenset(other for other in names if other == name or (name, other) not in blocked) for name in names
+    }
+    assert len(majorities) == 5
+    assert all(len(majority) == 3 for majority in majorities)
+
+
+def test_groups_are_parted_in_both_directions() -> None:
+    assert set(links_between([["a"], ["b", "c"]])) == {("a", "b"), ("a", "c"), ("b", "a"), ("c", "a")}
+
+
+def test_nothing_passes_a_partition_not_even_what_was_under_way(cluster: Cluster) -> None:
+    seen = watch(cluster)
+    cluster.isolate("n1")
+    cluster.run_for(5.0)
+    crossing = [
+        event for event in seen if isinstance(event, PacketDelivered) and NodeId("n1") in (event.source, event.target)
+    ]
+    assert crossing == []
+    assert {event.reason for event in seen if isinstance(event, PacketLost)} == {"partition"}
+
+
+def test_a_one_way_cut_leaves_the_other_way_open(cluster: Cluster) -> None:
+    seen = watch(cluster)
+    cluster.cut("n1", "n2")
+    cluster.run_for(3.0)
+    delivered = {(event.source, event.target) for event in seen if isinstance(event, PacketDelivered)}
+    assert ("n1", "n2") not in delivered
+    assert ("n2", "n1") in delivered
+
+
+def test_every_packet_is_delivered_or_lost_under_the_number_it_was_sent_with(cluster: Cluster) -> None:
+    seen = watch(cluster)
+    cluster.network.links.chances = Chances(loss=0.2, duplicate=0.2, replay=0.2, reply_lost=0.2)
+    cluster.run_for(20.0)
+    cluster.network.links.heal()
+    sent = [event.packet_id for event in seen if isinstance(event, PacketSent)]
+    ended = {event.packet_id for event in seen if isinstance(event, PacketDelivered | PacketLost)}
+    under_way = [packet_id for packet_id in sent if packet_id not in ended]
+    assert len(sent) == len(set(sent))
+    assert all(packet_id > sent[-1] - 50 for packet_id in under_way)
+    assert {event.kind for event in seen if isinstance(event, FaultInjected)} == {
+        "loss",
+        "duplicate",
+        "replay",
+        "reply_lost",
+    }
+
+
+def test_a_call_to_a_node_that_is_down_fails_soon_and_for_certain(cluster: Cluster) -> None:
+    from simulation.client import RefusedError
+
+    cluster.stop("n2")
+    before_s = cluster.now_s
+    with pytest.raises(RefusedError, match="nobody listens at n2"):
+        cluster.produce("n2", b"x")
+    assert cluster.now_s - before_s < 0.1
+
+
+def test_a_call_across_a_partition_ends_with_its_time_and_nobody_knows_how(cluster: Cluster) -> None:
+    from simulation.client import OutcomeUnknownError
+
+    cluster.network.links.block([("console", "n2")])
+    with pytest.raises(OutcomeUnknownError, match="did not answer in time"):
+        cluster.produce("n2", b"x")
+
+
+def test_a_lost_reply_leaves_the_record_in_the_log_and_the_client_in_doubt(cluster: Cluster) -> None:
+    from simulation.client import OutcomeUnknownError
+
+    cluster.network.links.block([("n2", "console")])
+    with pytest.raises(OutcomeUnknownError):
+        cluster.produce("n2", b"in doubt")
+    cluster.network.links.unblock_all()
+    assert [record.value for record in cluster.records("n2")] == [b"in doubt"]
+
+
+def test_pulls_go_on_after_their_connections_were_cut(cluster: Cluster) -> None:
+    cluster.network.links.chances = Chances(stream_cut=0.5)
+    for number in range(20):
+        cluster.produce("n1", f"{number}")
+        cluster.run_for(0.5)
+    cluster.network.links.heal()
+    cluster.run_for(10.0)
+    assert len(cluster.records("n3")) == 20
+    assert cluster.stream.faults["stream_cut"] > 3

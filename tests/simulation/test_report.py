@@ -1,0 +1,178 @@
+"""What a report says of a run, before any browser has seen it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors.messages import AppendBatch
+from simulation import Cluster, Violation
+from simulation.events import ClientInvoked, FaultInjected, MessageTold, Operation, OperationKind, PartitionMade
+from simulation.report import Header, Recorder, render_report
+from simulation.report.causes import explain
+from simulation.report.overview import headline, pulls_of
+from simulation.report.rows import RowKind, Window
+from storage.types import NodeId
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found.group(1))
+    return data
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+def test_memory_is_bounded_however_long_a_run_is(recorded: Callable[..., Recorder]) -> None:
+    window = recorded(limit=50).window()
+    assert len(window.rows) <= 3 * 50
+    assert window.dropped > 0
+
+
+def test_landmarks_outlive_the_traffic_around_them() -> None:
+    recorder = Recorder(limit=10)
+    recorder.see(PartitionMade(0.5, "isolate", ((NodeId("n1"), NodeId("n2")),)))
+    recorder.see(FaultInjected(0.6, "bit_rot", "n2"))
+    for number in range(1000):
+        recorder.see(MessageTold(1.0 + number, "", "n1.store", number))
+    kinds = [row.kind for row in recorder.window().rows]
+    assert kinds.count(RowKind.NETWORK) == kinds.count(RowKind.FAULT) == 1
+    assert kinds.count(RowKind.MESSAGE) == 10
+
+
+def test_the_operations_of_dead_nodes_do_not_pile_up() -> None:
+    recorder = Recorder(limit=10)
+    operation = Operation(OperationKind.PRODUCE, value=b"x")
+    for number in range(30_000):
+        recorder.see(ClientInvoked(float(number), "c1", number, NodeId("n1"), operation))
+    assert len(recorder._operations) <= 20_000
+
+
+def test_watching_changes_nothing(recorded: Callable[..., Recorder]) -> None:
+    def hash_of(*observers: Recorder) -> str:
+        with Cluster(seed=3, nodes=3, observers=observers) as cluster:
+            cluster.produce("n1", "foo")
+            cluster.run_for(2.0)
+            return cluster.trace_hash
+
+    assert hash_of() == hash_of(Recorder())
+
+
+# ---------------------------------------------------------------- causes
+
+
+def causes_of(window: Window, row_id: int) -> list[str]:
+    rows = {row.row_id: row for row in window.rows}
+    found = []
+    while row_id in rows:
+        found.append(rows[row_id].label)
+        row_id = rows[row_id].cause
+    return found
+
+
+def test_an_append_on_a_follower_is_traced_back_to_the_client_that_asked_the_leader() -> None:
+    recorder = Recorder()
+    with Cluster(seed=5, nodes=2, election="static", observers=(recorder,)) as cluster:
+        cluster.run_for(1.0)
+        cluster.produce("n1", "foo")
+        cluster.run_for(1.0)
+    window = recorder.window()
+    write = next(copy.via for copy in window.copies if copy.node_id == "n2")
+    labels = causes_of(window, write)
+    assert labels[-1] == "produce"
+    assert "fetch answer" in labels
+    assert AppendBatch.__name__ in labels
+
+
+def test_the_steps_to_a_violation_are_those_of_the_record_it_names(recorded: Callable[..., Recorder]) -> None:
+    window = recorded(election="static").window()
+    explanation = explain(window, Violation("lost", "foo is gone", window.end_s))
+    rows = {row.row_id: row for row in window.rows}
+    labels = [rows[row_id].label for row_id in explanation.chain]
+    assert {"produce", "Produce", "AppendBatch", "write", "Produced"} & set(labels) >= {
+        "produce",
+        "AppendBatch",
+        "write",
+    }
+    assert [rows[row_id].step for row_id in explanation.chain] == sorted(
+        rows[row_id].step for row_id in explanation.chain
+    )
+
+
+def test_a_violation_that_names_nothing_is_explained_by_what_happened_last() -> None:
+    recorder = Recorder()
+    recorder.see(FaultInjected(1.0, "bit_rot", "n1"))
+    recorder.see(MessageTold(2.0, "", "n1.store", "hello"))
+    recorder.see(MessageTold(3.0, "", "n2.store", "later than the violation"))
+    explanation = explain(recorder.window(), Violation("claim", "?", 2.5))
+    rows = {row.row_id: row for row in recorder.window().rows}
+    assert [rows[row_id].target for row_id in explanation.chain] == ["n1.store"]
+    assert [rows[row_id].label for row_id in explanation.harm] == ["bit_rot"]
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "sentence"),
+    [
+        ({"nodes": 2, "cycle": "allow", "max_hops": 3}, "bad", "every copy was copied again"),
+        ({"cycle": "break"}, "good", "each of the 3 nodes holds it once"),
+        ({"election": "static"}, "good", "each of the 3 nodes holds it once"),
+    ],
+    ids=["cycle allowed", "cycle broken", "static leader"],
+)
+def test_the_headline_says_what_became_of_the_record(
+    settings: dict[str, object], kind: str, sentence: str, recorded: Callable[..., Recorder]
+) -> None:
+    found, text = headline(recorded(**settings).window())
+    assert found == kind
+    assert sentence in text
+
+
+def test_the_pull_graph_is_a_cycle_without_a_leader_and_a_star_with_one(recorded: Callable[..., Recorder]) -> None:
+    assert pulls_of(recorded(nodes=2).window()) == [("n1", "n2"), ("n2", "n1")]
+    assert pulls_of(recorded(election="static").window()) == [("n1", "n2"), ("n1", "n3")]
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_loads_nothing_from_anywhere(cycle_page: str, failing_page: str) -> None:
+    for page in (cycle_page, failing_page):
+        assert not re.search(r"""(?:src|href)\s*=\s*["'](?!#)|@import|url\((?!#)|https?://""", page)
+        assert "default-src 'none'" in page
+
+
+def test_the_same_run_makes_the_same_page(recorded: Callable[..., Recorder]) -> None:
+    pages = {render_report(recorded().window(), Header("twice")) for _ in range(2)}
+    assert len(pages) == 1
+
+
+def test_a_record_cannot_write_itself_into_the_page() -> None:
+    recorder = Recorder()
+    evil = b"</script><script>alert(1)</script>"
+    with Cluster(seed=1, nodes=1, observers=(recorder,)) as cluster:
+        cluster.produce("n1", evil)
+    violation = Violation("<b>claim</b>", "<img src=x>", recorder.now_s)
+    page = render_report(recorder.window(), Header("<i>title</i>", "<u>replay</u>"), [violation])
+    assert page.count("<script") == 2
+    assert not re.search(r"<(b>claim|img|i>title|u>replay)", page)
+    assert any(evil.decode() in row[7] for row in data_of(page)["rows"])
+
+
+def test_a_failing_page_has_the_claim_its_statement_and_the_command(failing_page: str) -> None:
+    assert "Violated: acknowledged_lost" in failing_page
+    assert "What was acknowledged is never lost." in failing_page
+    assert "ourolog simulate --seed 7" in failing_page
+    (violation,) = data_of(failing_page)["violations"]
+    assert violation["chain"]
+    labels = data_of(failing_page)["labels"]
+    rows = {row[0]: labels[row[6]] for row in data_of(failing_page)["rows"]}
+    assert {rows[row_id] for row_id in violation["harm"]} >= {"partition: isolate", "crashed", "restarted"}
