@@ -2,11 +2,12 @@
 #
 #   make run      a cluster of three nodes on this machine        ARGS="--election none" for others
 #   make test     every test                                      ARGS="-k cycle" for some
+#   make sim      the simulation: 200 seeds of every mode
 #   make check    format, lint, types, import layers, generated code up to date
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench proto format lock clean
+.PHONY: help run test sim mutants check bench proto format lock clean
 
 PYTHON ?=
 ARGS ?=
@@ -18,6 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@sed -n 's/^#   //p' Makefile
+	@echo "make mutants  the kill score of the simulation's checkers: a table, and docs/mutants.md"
 	@echo "make bench    the benchmark: a table, and JSON in bench/results"
 	@echo "make format   rewrite the code in the house's format"
 	@echo "make proto    generate rpc/v1 from proto/ again"
@@ -29,6 +31,19 @@ run: .venv/run.stamp
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# SEEDS and FROM choose which; every mode is a cluster of its own kind.
+SEEDS ?= 200
+FROM ?= 0
+SIMULATE = $(BIN)/ourolog simulate --seeds $(SEEDS) --from $(FROM) --minutes 0.5
+sim: .venv/dev.stamp
+	$(SIMULATE) --election none --cycle break $(ARGS)
+	$(SIMULATE) --election none --cycle allow $(ARGS)
+	$(SIMULATE) --election static $(ARGS)
+
+# How many seeds it takes to notice each of a set of deliberate bugs; writes docs/mutants.md.
+mutants: .venv/dev.stamp
+	$(BIN)/python -m mutants $(ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
