@@ -111,35 +111,32 @@ def sweep(
 
     Runs that had begun by then are waited for if their seeds are lower: the violation that a sweep
     reports first is that of the lowest failing seed, however many workers there are. on_wait: called
-    every 0.2 s. Raises whatever a worker raised.
+    every 0.2 s. Raises whatever a worker raised. What is under way at the end is the executor's owner's to
+    cancel, by shutting it down: done from here, a process pool stumbles over its own cancelled runs.
     """
     waiting: dict[int, Future] = {}
     done: queue.SimpleQueue[int] = queue.SimpleQueue()
     todo = enumerate(runs)
     limit: int | None = None
-    try:
-        while True:
-            room = _AHEAD - len(waiting) if limit is None or keep_going else 0
-            for number, options in islice(todo, max(room, 0)):
-                future = executor.submit(function, options.to_text())
-                waiting[number] = future
-                future.add_done_callback(partial(_note, done, number))
-            if limit is not None and not keep_going and not any(number < limit for number in waiting):
-                return
-            if not waiting:
-                return
-            try:
-                number = done.get(timeout=_POLL_S)
-            except queue.Empty:
-                on_wait()
-                continue
-            outcome: Outcome = waiting.pop(number).result()
-            if outcome.failed and (limit is None or number < limit):
-                limit = number
-            yield outcome
-    finally:
-        for future in waiting.values():
-            future.cancel()
+    while True:
+        room = _AHEAD - len(waiting) if limit is None or keep_going else 0
+        for number, options in islice(todo, max(room, 0)):
+            future = executor.submit(function, options.to_text())
+            waiting[number] = future
+            future.add_done_callback(partial(_note, done, number))
+        if limit is not None and not keep_going and not any(number < limit for number in waiting):
+            return
+        if not waiting:
+            return
+        try:
+            number = done.get(timeout=_POLL_S)
+        except queue.Empty:
+            on_wait()
+            continue
+        outcome: Outcome = waiting.pop(number).result()
+        if outcome.failed and (limit is None or number < limit):
+            limit = number
+        yield outcome
 
 
 def _note(done: queue.SimpleQueue[int], number: int, future: Future) -> None:
