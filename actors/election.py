@@ -84,10 +84,11 @@ class NoElection(ElectionActor):
     def on_receive(self, message: ElectionMessage) -> None:
         match message:
             case LogOpened():
-                if message.ballot.term > 0:
+                term = max(message.ballot.term, message.terms.last_term)
+                if term > 0:
                     # Its entries have terms; entries appended without a leader would forge one.
                     self.refuse_to_run(
-                        f"this data directory belongs to a cluster with a leader (term {message.ballot.term}); "
+                        f"this data directory belongs to a cluster with a leader (term {term}); "
                         "start the node with the --election it had, or on an empty --data-dir"
                     )
                 else:

@@ -25,7 +25,9 @@ from bench.opening import opening
 from bench.produce import bulk, three_nodes, unary_and_stream
 from bench.report import Report
 from bench.rounds import Settings
+from bench.simulating import simulating
 
+_BUSY: Final = 0.1
 ROOT: Final = Path(__file__).resolve().parent.parent
 GROUPS: Final[dict[str, Callable[[Settings, Report], Awaitable[None]]]] = {
     "unary": unary_and_stream,
@@ -34,16 +36,19 @@ GROUPS: Final[dict[str, Callable[[Settings, Report], Awaitable[None]]]] = {
     "three": three_nodes,
     "opening": opening,
     "memory": memory,
+    "simulation": simulating,
 }
 
 
 def main() -> int:
     """0 when everything was measured, whether or not a target was reached; 1 when something broke."""
     arguments = _arguments()
-    within = arguments.directory or tempfile.gettempdir()
+    within = os.path.abspath(arguments.directory or tempfile.gettempdir())
     if is_in_memory(within):
         print(f"{within} is in memory, where fsync costs nothing: name a --directory on a disk", file=sys.stderr)
         return 2
+    if arguments.json:
+        arguments.json = os.path.abspath(arguments.json)
     report = Report()
     began_s = time.monotonic()
     about = describe(within)
@@ -60,6 +65,8 @@ def main() -> int:
         f"{about['machine']}; {settings.rounds} rounds in {run['took_s']:.0f} s; "
         f"other processes had {others:.0%} of the processors' time meanwhile"
     )
+    if others > _BUSY:
+        print(f"\nThe machine was busy ({others:.0%}): read processor times; rates and ratios of rates mean little.")
     path = arguments.json or _default_path()
     report.write(path, {**about, **run, "others": others, "broken": broken})
     print(f"\nwritten to {path}")

@@ -39,16 +39,15 @@ async def unary_and_stream(settings: Settings, report: Report) -> None:
         cases.append(Case("ProduceStream", "messages", _messages(node), node.pids, 100))
         await _and_check(cases, node, settings, report, group)
     report.ratio("Produce / empty handler, 1 in flight", "Produce, 1 in flight", "empty handler, 1 in flight")
-    report.cost_ratio("the same by processor time", "empty handler, 64 in flight", "Produce, 64 in flight")
-    wanted = report.ratio(
-        "Produce / empty handler, 64 in flight", "Produce, 64 in flight", "empty handler, 64 in flight"
-    )
+    empty_name, node_name = "empty handler, 64 in flight", "Produce, 64 in flight"
+    ratio = report.ratio("Produce / empty handler, 64 in flight", node_name, empty_name)
+    cost = report.cost_ratio("the same by processor time", empty_name, node_name)
     report.ratio("ProduceStream / empty stream", "ProduceStream", "empty stream")
     report.target(
         "Produce at 64 in flight / empty handler",
-        f"{wanted.median:.2f}",
+        f"{ratio.median:.2f} ({cost.median:.2f} by processor time)",
         f"> {_UNARY_TARGET}",
-        met=wanted.median > _UNARY_TARGET,
+        met=ratio.median > _UNARY_TARGET,
     )
 
 

@@ -84,10 +84,18 @@ def many_records(request: pb.ProduceBatchRequest, limits: Limits) -> NewBatch:
 
 
 def encode_record(value: bytes) -> bytes:
-    """A RecordSet of this one record. Encoded RecordSets concatenate to their union."""
-    if len(value) < _OVERHEAD_GROWS_AT[0]:
-        # The common case by hand: ten times as fast as by way of two message objects.
-        return b"\x0a%c\x0a%c%b" % (len(value) + 2, len(value), value)
+    """A RecordSet of this one record. Encoded RecordSets concatenate to their union.
+
+    By hand up to two size bytes (protobuf's varints): ten times as fast as by way of two message objects.
+    """
+    size = len(value)
+    if size < 126:
+        return b"\x0a%c\x0a%c%b" % (size + 2, size, value)
+    if size < 128:
+        return b"\x0a%c\x01\x0a%c%b" % ((size + 2) & 0x7F | 0x80, size, value)
+    if size <= 16_380:
+        outer = size + 3
+        return b"\x0a%c%c\x0a%c%c%b" % (outer & 0x7F | 0x80, outer >> 7, size & 0x7F | 0x80, size >> 7, value)
     return pb.RecordSet(records=[pb.Record(value=value)]).SerializeToString()
 
 

@@ -115,6 +115,14 @@ def test_a_log_that_had_a_leader_is_not_opened_without_one() -> None:
     assert slot.listener.received == []
 
 
+def test_entries_with_terms_are_not_opened_without_a_leader_even_if_the_ballot_is_gone() -> None:
+    slot = slot_of(N1, ElectionChoice(), Ballot())
+    end = Position(Index(3), Offset(3))
+    slot.ref.tell(LogOpened(START, end, TermHistory(((Term(1), Index(0)),)), 1, Ballot(), (), START))
+    slot.settle()
+    assert "term 1" in observed(slot).last(NodeFailed).reason
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
