@@ -19,6 +19,9 @@ from storage.types import START, Index, NodeId, Offset, Position, Term
 
 M_contra = TypeVar("M_contra", contravariant=True)
 
+Writer = tuple[NodeId, int]
+"""Who made an entry, and the epoch of the log in which it did."""
+
 
 class Mailbox(Protocol[M_contra]):
     """Where a message can be told: a pykka ref, a probe in a test, or an edge's own inbox."""
@@ -339,11 +342,12 @@ class ResetLog:
 
 @dataclass(frozen=True, slots=True)
 class LogTruncated:
-    """Store -> Replicator: the log now ends at `end`, and that is on disk."""
+    """Store -> Replicator: the log now ends at `end`, and that is on disk. writer: of the last entry."""
 
     start: Position
     end: Position
     terms: TermHistory
+    writer: Writer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,7 +449,8 @@ class LogOpened:
     """Store -> Replicator, Election, Server: the log is open; first thing each of them hears.
 
     log_epoch: creation time of this log in ms since 1970. pull_positions: sorted by node.
-    committed: a lower bound from before the restart.
+    committed: a lower bound from before the restart. writer: who made the last entry, and in which
+    epoch of its log.
     """
 
     start: Position
@@ -455,17 +460,20 @@ class LogOpened:
     ballot: Ballot
     pull_positions: tuple[tuple[NodeId, PullPosition], ...]
     committed: Position
+    writer: Writer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LogAppended:
     """Store -> Replicator, once per group commit: these batches are on disk.
 
-    ends: the position after each batch, ascending. terms: those of the whole log.
+    ends: the position after each batch, ascending. terms: those of the whole log. writer: of the
+    last entry.
     """
 
     ends: tuple[Position, ...]
     terms: TermHistory
+    writer: Writer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,7 +533,8 @@ class FetchRequest:
 
     term: 0 and no votes when nobody is elected. next_index: the first entry wanted, in the
     peer's log. last_term: the term of the entry before it in the *fetcher's* log. source_epoch:
-    the epoch of the log that next_index belongs to, 0 if not known yet. committed: the commit
+    the epoch of the log that next_index belongs to, 0 if not known yet; with a leader elected, of
+    the log in which the peer itself made the entry before it, 0 if another node made it. committed: the commit
     index the fetcher knows, so that a change of it can be answered at once. With a leader
     elected a fetch says that all below next_index is on the fetcher's disk.
     """

@@ -121,7 +121,8 @@ class Pulls:
         if pull.source_id in self._appending:
             return  # what an earlier pull brought is still on its way to disk; its end calls again
         if state.elected:
-            next_index, last_term, source_epoch = state.end.index, state.last_term, 0
+            next_index, last_term = state.end.index, state.last_term
+            source_epoch = state.writer[1] if state.writer and state.writer[0] == pull.source_id else 0
         else:
             position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
             next_index, last_term, source_epoch = position.next_index, Term(0), position.source_epoch
@@ -152,7 +153,7 @@ class Pulls:
         pull.request_id = None
         response = returned.response
         pull.source_end = response.end
-        if self._state.elected and response.term > self._state.term:
+        if self._state.elected and self._state.is_ahead(response.term):
             self._election.tell(HigherTermSeen(response.term, response.leader_id, pull.source_id))
         match response.outcome:
             case FetchOutcome.BATCHES:
@@ -256,7 +257,11 @@ class Pulls:
         self._continue(fetched.leader_id)
 
     def on_fetched_rejected(self, rejected: FetchedRejected) -> None:
-        self._on_rejected(rejected.leader_id, rejected.reason)
+        if rejected.term == self._state.term:
+            self._on_rejected(rejected.leader_id, rejected.reason)
+        else:
+            self._appending.discard(rejected.leader_id)
+            self._continue(rejected.leader_id)
 
     def _on_rejected(self, source_id: NodeId, reason: str) -> None:
         self._appending.discard(source_id)
@@ -296,8 +301,14 @@ class Pulls:
                 "has lost its disk or is of another history: let a node that has the data lead",
             )
             self._wait(pull, pull.detail)
-        elif cut <= state.start.index:
-            state.store.tell(ResetLog(state.start, state.term, state.me))
+            return
+        if cut < state.end.index:
+            state.warn(
+                f"{state.node_id} drops its entries [{max(cut, state.start.index)}, {state.end.index}): leader "
+                f"{pull.source_id} does not have them, and nothing here says that they were committed"
+            )
+        if cut <= state.start.index:
+            state.store.tell(ResetLog(response.start, state.term, state.me))
         else:
             state.store.tell(TruncateLog(cut, state.term, state.me))
 
@@ -325,7 +336,16 @@ class Pulls:
         self._fetch(pull)
 
     def _on_new_log(self, pull: Pull, response: FetchResponse) -> None:
-        self._state.warn(f"{pull.source_id} has a new log (its data directory was replaced); pulling it from the start")
+        state = self._state
+        if state.elected:
+            self._complain(
+                pull,
+                f"{pull.source_id} has a new log: it has lost the one in which it made the last entry of "
+                f"{state.node_id}, which keeps its copy and does not follow: let a node that has the data lead",
+            )
+            self._wait(pull, pull.detail)
+            return
+        state.warn(f"{pull.source_id} has a new log (its data directory was replaced); pulling it from the start")
         self._positions[pull.source_id] = PullPosition(response.log_epoch, response.start.index)
         self._fetch(pull)
 

@@ -135,6 +135,7 @@ class ReplicatorActor(NodeActor):
                     self._advance_commit()
             case NotesDue():
                 self._note()
+                self.state.ports.timers.after(NOTES_INTERVAL_S, self.me, NotesDue())
             case ReportStatus():
                 self._report(message)
             case BatchAppended() | AppendRefused():
@@ -190,7 +191,7 @@ class ReplicatorActor(NodeActor):
         state = self.state
         state.opened = True
         state.start, state.end, state.terms = opened.start, opened.end, opened.terms
-        state.log_epoch = opened.log_epoch
+        state.log_epoch, state.writer = opened.log_epoch, opened.writer
         state.committed = opened.committed
         self._noted = opened.committed
         self._boundaries.extend((opened.end,))
@@ -199,7 +200,7 @@ class ReplicatorActor(NodeActor):
 
     def _on_log_appended(self, appended: LogAppended) -> None:
         state = self.state
-        state.end, state.terms = appended.ends[-1], appended.terms
+        state.end, state.terms, state.writer = appended.ends[-1], appended.terms, appended.writer
         if state.role is Role.PEER:
             self._set_committed(state.end)
         else:
@@ -211,7 +212,8 @@ class ReplicatorActor(NodeActor):
 
     def _on_log_truncated(self, truncated: LogTruncated) -> None:
         state = self.state
-        state.start, state.end, state.terms = truncated.start, truncated.end, truncated.terms
+        state.start, state.end = truncated.start, truncated.end
+        state.terms, state.writer = truncated.terms, truncated.writer
         self._boundaries.cut(state.end.index)
         self.pulls.resume()
 
@@ -221,11 +223,12 @@ class ReplicatorActor(NodeActor):
         refusal = self.serving.check(received)
         if refusal is not None:
             request = received.request
-            if self.state.elected and request.elected and request.term > self.state.term:
+            if self.state.elected and request.elected and self.state.is_ahead(request.term):
                 self.election.tell(HigherTermSeen(request.term, None, request.node_id))
             self.serving.answer(received, refusal)
             return
-        if self._commit is not None:
+        # Only voters are kept: whoever else fetches may come under ever new names.
+        if self._commit is not None and received.request.node_id in self._commit.voters:
             self._commit.on_disk[received.request.node_id] = received.request.next_index
             self._advance_commit()
         self.serving.serve(received)
@@ -253,12 +256,15 @@ class ReplicatorActor(NodeActor):
             self.state.committed = position
             self.server.tell(CommitAdvanced(position))
 
+    def on_stop(self) -> None:
+        self._note()
+
     def _note(self) -> None:
+        """What is known to be committed is what a later leader cannot make this node drop."""
         state = self.state
         if state.role is not Role.PEER and state.committed != self._noted:
             self._noted = state.committed
             state.store.tell(NoteCommitted(state.committed))
-        state.ports.timers.after(NOTES_INTERVAL_S, self.me, NotesDue())
 
     def _report(self, request: ReportStatus) -> None:
         pulls = self.pulls

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -49,10 +49,12 @@ from actors.messages import (
 )
 from actors.ports import Ports
 from storage.batch import Codec, NewBatch
-from storage.types import START, Index, NodeId, Offset, Term
+from storage.types import START, Index, NodeId, Offset, Position, Term
 
 MERGED_MAX_BYTES = 1024 * 1024
 MAX_WAITING = 65_536
+MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
+PRODUCE_OVERHEAD_BYTES = 1024
 EXPIRY_CHECK_S = 0.25
 
 
@@ -93,7 +95,12 @@ class ServerActor(NodeActor):
         self._ready = False
         self._gathered: list[_Waiting] = []
         self._in_store: dict[int, list[_Waiting]] = {}
-        self._waiting: dict[Acks, deque[_Waiting]] = {Acks.QUORUM: deque(), Acks.ALL: deque()}
+        # What is gathered or in the store: it takes memory until it is written, given up or not.
+        self._unwritten_bytes = 0
+        self._waiting: dict[Acks, OrderedDict[tuple[int, int], _Waiting]] = {
+            Acks.QUORUM: OrderedDict(),
+            Acks.ALL: OrderedDict(),
+        }
         self._open: dict[tuple[int, int], _Waiting] = {}
         self._append_ids = itertools.count(1)
         self._tailing: list[tuple[Offset, int, Consume]] = []
@@ -111,14 +118,12 @@ class ServerActor(NodeActor):
             case BatchAppended():
                 self._on_appended(message)
             case CommitAdvanced():
-                self._committed = message.committed
-                self._acknowledge()
-                self._wake_tailing()
+                self._advance(message.committed)
             case ReplicasAdvanced():
                 self._on_all_replicas = message
                 self._acknowledge()
             case AppendRefused():
-                for waiting in self._in_store.pop(message.request_id, ()):
+                for waiting in self._taken_from_store(message.request_id):
                     self._refuse_produce(waiting, Refusal.DEPOSED, message.reason, outcome_unknown=False)
             case CancelRequest():
                 self._cancel(message)
@@ -173,6 +178,7 @@ class ServerActor(NodeActor):
             self.ports.clock.monotonic_s() + produce.timeout_s,
         )
         self._open[_key(produce)] = waiting
+        self._unwritten_bytes += _cost(produce)
         self._gathered.append(waiting)
         if len(self._gathered) == 1:
             self.me.tell(FlushProduces())
@@ -194,6 +200,9 @@ class ServerActor(NodeActor):
             return RequestRefused(request_id, Refusal.NOT_LEADER, detail, self._leader_id, addr)
         if len(self._open) >= MAX_WAITING:
             return RequestRefused(request_id, Refusal.OVERLOADED, f"{MAX_WAITING} produces wait already")
+        if self._unwritten_bytes and self._unwritten_bytes + _cost(produce) > MAX_UNWRITTEN_BYTES:
+            detail = f"{self._unwritten_bytes} bytes wait for the disk already"
+            return RequestRefused(request_id, Refusal.OVERLOADED, detail)
         return None
 
     def _flush(self) -> None:
@@ -202,8 +211,9 @@ class ServerActor(NodeActor):
         group: list[_Waiting] = []
         group_bytes = 0
         for waiting in gathered:
-            if waiting.done:
-                continue  # given up before it was appended: then it never is
+            if waiting.done:  # given up before it was appended: then it never is
+                self._unwritten_bytes -= _cost(waiting.produce)
+                continue
             batch = waiting.produce.batch
             size = len(batch.payload)
             mergeable = batch.codec is Codec.NONE and batch.producer_id == 0
@@ -228,7 +238,11 @@ class ServerActor(NodeActor):
 
     def _on_appended(self, appended: BatchAppended) -> None:
         base_offset = appended.base_offset
-        for waiting in self._in_store.pop(appended.request_id, ()):
+        if not self._elected:
+            # On this disk is committed then. The replicator says so too, but the client who is
+            # acknowledged here may ask for its record before that.
+            self._advance(appended.end)
+        for waiting in self._taken_from_store(appended.request_id):
             waiting.base_offset = base_offset
             waiting.index = appended.index
             base_offset = Offset(base_offset + waiting.produce.batch.record_count)
@@ -236,7 +250,18 @@ class ServerActor(NodeActor):
                 if self._is_acknowledged(waiting):
                     self._answer_produced(waiting, appended.term)
                 else:
-                    self._waiting[waiting.acks].append(waiting)
+                    self._waiting[waiting.acks][_key(waiting.produce)] = waiting
+
+    def _taken_from_store(self, request_id: int) -> list[_Waiting]:
+        group = self._in_store.pop(request_id, [])
+        self._unwritten_bytes -= sum(_cost(waiting.produce) for waiting in group)
+        return group
+
+    def _advance(self, committed: Position) -> None:
+        if committed > self._committed:
+            self._committed = committed
+            self._acknowledge()
+            self._wake_tailing()
 
     def _is_acknowledged(self, waiting: _Waiting) -> bool:
         assert waiting.index is not None
@@ -253,10 +278,8 @@ class ServerActor(NodeActor):
     def _acknowledge(self) -> None:
         """Answer what waited for other disks; each queue is in the order of the log."""
         for queue in self._waiting.values():
-            while queue and (queue[0].done or self._is_acknowledged(queue[0])):
-                waiting = queue.popleft()
-                if not waiting.done:
-                    self._answer_produced(waiting, self._term)
+            while queue and self._is_acknowledged(first := next(iter(queue.values()))):
+                self._answer_produced(first, self._term)
 
     def _answer_produced(self, waiting: _Waiting, term: Term) -> None:
         assert waiting.base_offset is not None
@@ -274,7 +297,10 @@ class ServerActor(NodeActor):
     def _close(self, waiting: _Waiting) -> Produce:
         """The produce is answered, or nobody waits for its answer any more."""
         waiting.done = True
-        del self._open[_key(waiting.produce)]
+        key = _key(waiting.produce)
+        del self._open[key]
+        if waiting.acks in self._waiting:
+            self._waiting[waiting.acks].pop(key, None)
         return waiting.produce
 
     def _expire(self) -> None:
@@ -307,7 +333,6 @@ class ServerActor(NodeActor):
             detail = f"{self.node_id} lost the lead; the record may or may not be committed"
             for waiting in list(self._open.values()):
                 self._refuse_produce(waiting, Refusal.DEPOSED, detail, outcome_unknown=True)
-            self._gathered.clear()
         self._announce_ready()
 
     # ------------------------------------------------------------ consume
@@ -373,3 +398,8 @@ class ServerActor(NodeActor):
 def _key(request: Produce | CancelRequest) -> tuple[int, int]:
     """Request ids are unique among one asker's open requests."""
     return (id(request.reply_to), request.request_id)
+
+
+def _cost(produce: Produce) -> int:
+    """About how many bytes of memory it takes."""
+    return len(produce.batch.payload) + PRODUCE_OVERHEAD_BYTES

@@ -103,6 +103,10 @@ class Serving:
             return self._response(FetchOutcome.STALE_TERM)
         if state.role is not Role.LEADER or request.term > state.term:
             return self._response(FetchOutcome.NOT_LEADER)
+        if request.source_epoch not in (0, state.log_epoch):
+            # This node made the fetcher's last entry in a log that it has lost. Terms say nothing
+            # then: the new log may give out the old one's terms again.
+            return self._response(FetchOutcome.NEW_LOG)
         next_index = request.next_index
         if next_index < state.start.index or (next_index == state.start.index and request.last_term > 0):
             # The entry before `start` is gone, and with it what its term was.

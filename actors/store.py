@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from storage.identity import DataDirectory
-from storage.log import Log, LogConfig
-
 from actors.actor import NodeActor
 from actors.config import Cycle, Fsync, NodeConfig
 from actors.messages import (
@@ -55,6 +52,8 @@ from actors.messages import (
 from actors.ports import Ports
 from storage.batch import Batch, decode_batch, scan
 from storage.errors import CorruptBatchError, DamagedLogError, OutOfRangeError, StorageError
+from storage.identity import DataDirectory
+from storage.log import Log, LogConfig
 from storage.types import Index, NodeId, Position, Term
 
 MAX_REPORTED_CYCLES = 64
@@ -115,7 +114,8 @@ class StoreActor(NodeActor):
             case TruncateLog():
                 self._flush()
                 if message.term == self._ballot.term:
-                    self.log.truncate(message.index)
+                    # Retention may have removed what was to be kept, since the replicator looked.
+                    self.log.truncate(max(message.index, self.log.start.index))
                     self._answer_truncated(message.reply_to)
             case ResetLog():
                 self._flush()
@@ -126,10 +126,12 @@ class StoreActor(NodeActor):
                 self._save_ballot(message)
             case NoteCommitted():
                 self.log.note_committed(message.committed)
+                self.log.save_notes()
             case FsyncDue():
                 self._fsync_is_due = False
                 self.log.sync()
                 self._announce_appended()
+                self.log.save_notes()
             case RetentionDue():
                 self._retain()
             case ReportStatus():
@@ -198,6 +200,7 @@ class StoreActor(NodeActor):
                 (node, PullPosition(epoch, index)) for node, (epoch, index) in sorted(log.pull_positions.items())
             ),
             committed=log.committed,
+            writer=log.writer,
         )
         self.replicator.tell(opened)
         self.server.tell(opened)
@@ -234,7 +237,7 @@ class StoreActor(NodeActor):
     def _announce_appended(self) -> None:
         if self._unannounced:
             ends, self._unannounced = tuple(self._unannounced), []
-            self.replicator.tell(LogAppended(ends, self.log.terms))
+            self.replicator.tell(LogAppended(ends, self.log.terms, self.log.writer))
 
     def _append_batch(self, message: AppendBatch) -> None:
         if message.term != self._ballot.term:
@@ -248,6 +251,8 @@ class StoreActor(NodeActor):
 
     def _append_fetched(self, message: AppendFetched) -> None:
         if message.term != self._ballot.term:
+            reason = f"term {message.term} is over: this node is in term {self._ballot.term}"
+            message.reply_to.tell(FetchedRejected(message.leader_id, message.term, reason))
             return
         try:
             ends = self.log.append_raw(message.batches)
@@ -303,7 +308,7 @@ class StoreActor(NodeActor):
 
     def _answer_truncated(self, reply_to: Mailbox[LogTruncated]) -> None:
         log = self.log
-        reply_to.tell(LogTruncated(log.start, log.end, log.terms))
+        reply_to.tell(LogTruncated(log.start, log.end, log.terms, log.writer))
 
     def _save_ballot(self, message: SaveBallot) -> None:
         # What is still gathered was promised under the old term, and goes to disk under it.

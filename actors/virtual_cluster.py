@@ -50,16 +50,24 @@ class _Reply:
     reply_to: Mailbox[FetchReturned | FetchFailed]
 
     def tell(self, message: FetchAnswer) -> None:
-        returned = FetchReturned(self.peer_id, self.request_id, message.response)
-        self.network.runtime.after(LATENCY_S, self.reply_to, returned)
+        if self.network.open.pop(message.request_id, None) is not None:
+            returned = FetchReturned(self.peer_id, self.request_id, message.response)
+            self.network.runtime.after(LATENCY_S, self.reply_to, returned)
+
+    def fail(self, reason: str) -> None:
+        self.network.runtime.after(LATENCY_S, self.reply_to, FetchFailed(self.peer_id, self.request_id, reason))
 
 
 class VirtualNetwork:
-    """Calls and datagrams between the nodes of a VirtualCluster; every one arrives after LATENCY_S."""
+    """Calls and datagrams between the nodes of a VirtualCluster; every one arrives after LATENCY_S.
+
+    Calls that are open to a node that goes down fail, as they do when a connection breaks.
+    """
 
     def __init__(self, runtime: SteppingRuntime) -> None:
         self.runtime = runtime
         self.nodes: dict[str, Node] = {}
+        self.open: dict[int, tuple[Node, _Reply]] = {}
         self._request_ids = 0
 
     def fetch(
@@ -76,6 +84,7 @@ class VirtualNetwork:
             return
         self._request_ids += 1
         reply = _Reply(self, peer_id, request_id, reply_to)
+        self.open[self._request_ids] = peer, reply
         self.runtime.after(LATENCY_S, peer.replicator, FetchReceived(self._request_ids, request, reply))
 
     def forget(self, peer_id: NodeId) -> None:
@@ -84,6 +93,8 @@ class VirtualNetwork:
     def drop(self, node: Node) -> None:
         for addr in [addr for addr, known in self.nodes.items() if known is node]:
             del self.nodes[addr]
+        for call_id in [call_id for call_id, (peer, _) in self.open.items() if peer is node]:
+            self.open.pop(call_id)[1].fail("the connection broke")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,14 @@ class LoopMailbox(Generic[M]):
         self._woken = False
         arrived = self._arrived
         # Only what is here now: a flood must not keep the loop from its other work.
-        for _ in range(len(arrived)):
-            self._receive(arrived.popleft())
+        count = len(arrived)
+        try:
+            while count:
+                count -= 1
+                self._receive(arrived.popleft())
+        finally:
+            if count:  # one could not be received; those behind it must not wait for the next to come
+                self._loop.call_soon(self._drain)
 
 
 class Outbox(Generic[M]):

@@ -122,6 +122,9 @@ class GrpcPeerNetwork:
         # A task that is cancelled before its first step never gets to say so itself.
         if task.cancelled():
             fetch.fail(f"the connection to {fetch.peer_id} at {fetch.rpc_addr} was dropped")
+        elif (error := task.exception()) is not None:
+            # Whatever it was, the pull must not wait for ever.
+            fetch.fail(f"{fetch.peer_id} at {fetch.rpc_addr}: {error!r}")
 
     async def _fetch(self, peer: _Peer, fetch: _Fetch) -> None:
         answer: FetchReturned | FetchFailed

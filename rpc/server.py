@@ -41,13 +41,13 @@ from rpc.records import Limits
 from rpc.service import Admission, LogService
 from rpc.status import StatusSources
 from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
 from rpc.v1 import peer_pb2_grpc
 from storage.disk import DiskFiles
 
 LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LEAVE_WITHIN_S: Final = 2.0
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
+_MAX_PENDING_CALLS: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +173,10 @@ class NodeServer:
             # Twice the limit, so that what is somewhat too large is refused with a sentence.
             ("grpc.max_receive_message_length", largest),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            # gRPC drops calls at random, as CANCELLED, when from 1,000 on wait to be looked at. They weigh
+            # little before the gate; what is too much is refused at the door, with a word about when to retry.
+            ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * _MAX_PENDING_CALLS),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             # Peers and clients may ask every 5 s whether the connection is alive, calls open or not.
@@ -199,7 +203,7 @@ class NodeServer:
         self._peers = PeerService(self.config.node_id, node.replicator)
 
     async def _serve(self) -> None:
-        pb_grpc.add_LogServicer_to_server(self._service, self._server)
+        self._service.add_to(self._server)
         peer_pb2_grpc.add_PeerServicer_to_server(self._peers, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)

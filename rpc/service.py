@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
@@ -22,6 +22,7 @@ from rpc.consuming import Reads, Streams
 from rpc.errors import ServiceError, unavailable
 from rpc.mailbox import Outbox, Requests
 from rpc.producing import Producer
+from rpc.receiving import Gate
 from rpc.records import Limits, many_records, one_record
 from rpc.status import StatusSources, gather_status
 from rpc.v1 import log_pb2 as pb
@@ -48,11 +49,12 @@ def _aborting(handler: Handler[Request, Response]) -> Handler[Request, Response]
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The bounds of one node's door, of what its consumers hold, and of how many streams there are."""
+    """The bounds of one node's gate and door, of what its consumers hold, and of how many streams there are."""
 
     door: Door
     reads: ReadBudget
     max_streams: int
+    gate: Gate = field(default_factory=Gate)
 
 
 class LogService(pb_grpc.LogServicer):
@@ -68,11 +70,22 @@ class LogService(pb_grpc.LogServicer):
         loop = asyncio.get_running_loop()
         self._requests = Requests(loop)
         self._server: Outbox[ServerMessage] = Outbox(loop, server, lambda: len(self._requests))
+        self._gate = admission.gate
         self._status = status
         self._limits = limits
         self._producer = Producer(self._requests, self._server, admission.door)
         self._reads = Reads(self._requests, self._server)
         self._streams = Streams(self._reads, admission.reads, admission.max_streams)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register all methods, before the server is started."""
+        pb_grpc.add_LogServicer_to_server(self, server)
+        handler = self._gate.handler
+        gated: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Produce": handler(self.Produce, pb.ProduceRequest, pb.ProduceResponse),
+            "ProduceBatch": handler(self.ProduceBatch, pb.ProduceBatchRequest, pb.ProduceBatchResponse),
+        }
+        server.add_registered_method_handlers(pb.DESCRIPTOR.services_by_name["Log"].full_name, gated)
 
     @property
     def waiting(self) -> int:

@@ -124,6 +124,7 @@ class Log:
         self._state = recovered.state
         self._appended_end = self._end = self._synced = recovered.end
         self._committed = recovered.committed
+        self._has_notes = False
         self._size_bytes = sum(segment.size_bytes for segment in self._segments)
         self._bytes_since_checkpoint = 0
         checkpoint = recovered.checkpoint
@@ -157,6 +158,11 @@ class Log:
     def terms(self) -> TermHistory:
         """Of everything appended, and of what retention removed."""
         return self._state.terms
+
+    @property
+    def writer(self) -> tuple[NodeId, int] | None:
+        """Who made the last batch appended, and in which epoch of its log; None where there is none."""
+        return self._state.writer
 
     @property
     def committed(self) -> Position:
@@ -321,6 +327,7 @@ class Log:
         self._checkpoint_segment = self._segments[-1].stem
         self._bytes_since_checkpoint = 0
         self._unclean = None
+        self._has_notes = False
 
     # ------------------------------------------------------------ reading
 
@@ -406,12 +413,21 @@ class Log:
     # ------------------------------------------------------------ notes and the end
 
     def note_committed(self, position: Position) -> None:
-        """A lower bound of what is committed; kept with the next checkpoint."""
-        self._committed = max(self._committed, position)
+        """A lower bound of what is committed; kept with the next checkpoint, see `save_notes`."""
+        if position > self._committed:
+            self._committed = position
+            self._has_notes = True
 
     def note_pull_position(self, source: NodeId, epoch: int, next_index: Index) -> None:
         """A pull moved on although nothing was appended; kept with the next checkpoint."""
         self._state.pulls.note(source, epoch, next_index)
+
+    def save_notes(self) -> None:
+        """Keep a commit position that was noted, with a checkpoint of its own; later if there is unsynced data."""
+        self._check_usable()
+        if self._has_notes and self._writer.is_synced:
+            with self._failing("cannot keep the commit position"):
+                self._save_checkpoint()
 
     def close(self) -> None:
         """Put everything on disk and let go of the files. After a failure only the latter."""

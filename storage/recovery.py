@@ -197,10 +197,9 @@ def _recover_active(
     """Scan to the end of the last segment and leave it ready to be written."""
     active = segments[-1]
     index = _load_active_index(files, active, interval_bytes)
-    proven_bytes, is_clean = index.covered_to, False
+    proven_bytes = index.covered_to
     start = best_checkpoint(files, segments, node_id, checkpoint)
-    if checkpoint is not None and checkpoint.segment == active.stem:
-        proven_bytes, is_clean = max(proven_bytes, checkpoint.byte_position), checkpoint.clean
+    is_clean = start.clean and start.segment == active.stem
     replayed, fault = _replay_to_end(files, segments, start, checkpoint, index, progress)
     if fault is not None or replayed.byte_position < proven_bytes:
         _cut_torn_tail(replayed, fault, proven_bytes, is_clean, progress)

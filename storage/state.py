@@ -1,4 +1,4 @@
-"""What a log knows about itself beyond its bytes: terms, identities, pull positions.
+"""What a log knows about itself beyond its bytes: terms, identities, pull positions, the last writer.
 
 All of it is derived from the headers of the batches below one position, so it can always be had
 again by a scan; checkpoints only save that scan.
@@ -18,9 +18,11 @@ class LogState:
 
     sequence_floor: no own sequence below it is given out again, even if truncation took the batch
     that had it: somebody else may still hold that batch under the same identity.
+    writer: the node that made the last batch and the epoch of the log it made it in, None before
+    the first; with a leader elected that is who led.
     """
 
-    __slots__ = ("identities", "node_id", "pulls", "sequence_floor", "terms")
+    __slots__ = ("identities", "node_id", "pulls", "sequence_floor", "terms", "writer")
 
     def __init__(
         self,
@@ -29,12 +31,14 @@ class LogState:
         identities: IdentityRanges | None = None,
         pulls: PullPositions | None = None,
         sequence_floor: int = 0,
+        writer: tuple[NodeId, int] | None = None,
     ) -> None:
         self.node_id = node_id
         self.terms = terms or TermHistory()
         self.identities = identities or IdentityRanges()
         self.pulls = pulls or PullPositions()
         self.sequence_floor = sequence_floor
+        self.writer = writer
 
     def observe(
         self,
@@ -49,6 +53,7 @@ class LogState:
         """The batch with these headers now stands in the log. Raises ValueError if the term fell."""
         self.terms = self.terms.with_entry(term, index)
         self.identities.add(path[0], origin_epoch, origin_sequence)
+        self.writer = path[0], origin_epoch
         # A leader's log may hold what the leader pulled; only own pulls move own positions.
         if len(path) > 1 and path[-1] == self.node_id:
             self.pulls.appended(path[-2], source_epoch, source_index)
@@ -62,14 +67,17 @@ class LogState:
             "pulls": self.pulls.encode(),
             "sequence_floor": self.sequence_floor,
             "terms": [list(start) for start in self.terms.starts],
+            "writer": self.writer,
         }
 
     @classmethod
     def decode(cls, node_id: NodeId, encoded: dict[str, Any]) -> LogState:
+        writer = encoded["writer"]
         return cls(
             node_id,
             TermHistory(tuple((Term(term), Index(index)) for term, index in encoded["terms"])),
             IdentityRanges.decode(encoded["identities"]),
             PullPositions.decode(encoded["pulls"]),
             int(encoded["sequence_floor"]),
+            (NodeId(writer[0]), int(writer[1])) if writer is not None else None,
         )

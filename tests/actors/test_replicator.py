@@ -627,3 +627,85 @@ def test_when_the_lead_is_lost_those_who_wait_are_told() -> None:
     answer = stage.answer_to(1)
     assert answer is not None
     assert answer.outcome is FetchOutcome.STALE_TERM
+
+
+# ---------------------------------------------------------------- what must not get stuck, or grow
+
+
+def test_an_append_that_the_store_refused_for_its_old_term_does_not_hold_up_the_next_pull() -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.follow()
+    stage.network.take(N2).answer(response(term=Term(1), batches=b"some"))
+    stage.tell(LeaderChanged(Term(2), N2))
+    stage.tell(FetchedRejected(N2, Term(1), "term 1 is over"))
+    assert stage.network.take(N2).request.term == 2
+    assert stage.observer.all(NodeWarned) == []
+
+
+def test_a_follower_that_shares_nothing_with_the_leader_begins_where_the_leader_does_and_says_so() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(start=at(4), end=at(9), terms=TermHistory(((Term(1), Index(2)),)))
+    stage.follow(term=2)
+    stage.network.take(N2).answer(
+        response(FetchOutcome.DIVERGED, term=Term(2), diverged_at=Index(3), start=at(3), end=at(20))
+    )
+    stage.runtime.run_until_idle()
+    assert stage.store.last(ResetLog).start == at(3)
+    assert "drops its entries [4, 9)" in stage.observer.last(NodeWarned).reason
+
+
+def test_a_leader_remembers_the_progress_of_voters_only() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    for number in range(50):
+        stage.fetch(number, NodeId(f"stranger{number}"), 1)
+    replicator = stage.ref._actor_weakref()
+    assert replicator is not None
+    assert set(replicator._commit.on_disk) <= {N1, N2, N3}
+
+
+def test_a_leader_that_made_an_entry_in_a_log_it_has_lost_says_that_this_is_another_log() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N2, 1, source_epoch=76)
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert answer.outcome is FetchOutcome.NEW_LOG
+    assert stage.server.all(CommitAdvanced) == []
+
+
+@pytest.mark.parametrize(("writer", "epoch"), [((N2, 8), 8), ((N3, 8), 0), (None, 0)])
+def test_a_follower_says_in_which_log_the_leader_made_its_last_entry(writer: Any, epoch: int) -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(2), terms=TermHistory(((Term(1), Index(0)),)), writer=writer)
+    stage.follow()
+    assert stage.network.take(N2).request.source_epoch == epoch
+
+
+def test_a_stop_leaves_a_note_of_what_was_committed() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(3), terms=TermHistory(((Term(1), Index(0)),)))
+    stage.follow()
+    stage.network.take(N2).answer(response(term=Term(1), committed=at(2)))
+    stage.runtime.run_until_idle()
+    stage.runtime.stop(stage.ref)
+    assert stage.store.all(NoteCommitted) == [NoteCommitted(at(2))]
+
+
+def test_a_term_out_of_all_proportion_is_not_believed() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N2, 0, term=Term(2**64 - 1))
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert answer.outcome is FetchOutcome.NOT_LEADER
+    assert stage.election.received == []
+
+    follower = Stage(election=STATIC)
+    follower.open()
+    follower.follow()
+    follower.network.take(N2).answer(response(FetchOutcome.STALE_TERM, term=Term(2**64 - 1)))
+    follower.runtime.run_until_idle()
+    assert follower.election.received == []
+    assert str(2**64 - 1) in follower.status().pulls[0].detail

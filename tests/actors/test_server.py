@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ from actors.messages import (
     RequestRefused,
     ServersListed,
 )
-from actors.server import MERGED_MAX_BYTES, ServerActor
+from actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES, ServerActor
 from actors.stepping import SteppingRuntime
 from actors.testkit import Probe, stepping_ports
 from storage.batch import Codec, NewBatch
@@ -85,6 +86,15 @@ class Stage:
         append = self.store.last(AppendBatch)
         end = at(index + 1, base_offset + append.batch.record_count)
         self.tell(BatchAppended(append.request_id, Offset(base_offset), Index(index), Term(1), end))
+
+    def give_up(self, count: int) -> list[Probe]:
+        """Clients whose produces are appended, and who then go away."""
+        clients = [Probe() for _ in range(count)]
+        for index, client in enumerate(clients, start=2):
+            self.tell(Produce(index, NewBatch(b"v", 1), Acks.QUORUM, 5.0, client))
+            self.appended(index - 1, index)
+            self.tell(CancelRequest(index, client))
+        return clients
 
     def refused(self) -> RequestRefused:
         return self.client.last(RequestRefused)
@@ -316,3 +326,44 @@ def test_the_servers_are_this_node_and_the_living_members() -> None:
     listed = stage.client.last(ServersListed)
     assert [server.node_id for server in listed.servers] == [N1, N2]
     assert listed.leader_id == N1
+
+
+def test_produces_that_were_given_up_are_not_kept_until_something_commits() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"patient"))
+    stage.appended(0, 1)
+    gone = [weakref.ref(client) for client in stage.give_up(20)]
+    stage.store.take()
+    assert [client() for client in gone if client() is not None] == []
+
+
+def test_what_a_disk_that_stands_still_has_not_written_is_bounded_though_its_clients_gave_up() -> None:
+    stage = Stage()
+    stage.lead()
+    payload = bytes(1 << 20)
+    for request_id in range(100):
+        stage.produce((request_id, payload))
+        stage.tell(CancelRequest(request_id, stage.client))
+    waiting = stage.store.all(AppendBatch)
+    assert sum(len(append.batch.payload) for append in waiting) <= MAX_UNWRITTEN_BYTES
+    assert stage.refused().refusal is Refusal.OVERLOADED
+    assert not stage.refused().outcome_unknown
+    for append in waiting:
+        stage.tell(BatchAppended(append.request_id, Offset(0), Index(1), Term(1), at(2, 1)))
+    stage.store.take()
+    stage.produce((1000, payload))
+    assert len(stage.store.all(AppendBatch)) == 1
+
+
+def test_with_nobody_elected_a_record_can_be_read_the_moment_it_is_acknowledged() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected())
+    stage.produce((1, b"v"))
+    stage.appended(0, 0)
+    assert stage.client.last(Produced).base_offset == 0
+    stage.tell(Consume(2, Offset(0), 1000, False, stage.client))
+    assert stage.store.last(ReadBatches).offset == 0
+    stage.tell(CommitAdvanced(at(0, 0)), Consume(3, Offset(0), 1000, False, stage.client))
+    assert len(stage.store.all(ReadBatches)) == 2

@@ -260,14 +260,14 @@ def test_a_fetch_that_leaves_a_gap_is_rejected() -> None:
     assert follower.replicator.all(LogAppended) == []
 
 
-def test_a_fetch_from_a_leader_of_another_term_is_not_appended() -> None:
+def test_a_fetch_from_a_leader_of_another_term_is_rejected() -> None:
     leader, follower = leader_and_follower()
     leader.append(b"a", term=1)
     follower.tell(
         SaveBallot(Ballot(Term(2), N3, N3), Probe()),
         AppendFetched(N1, Term(1), leader.read().batches, follower.client),
     )
-    assert follower.client.received == []
+    assert follower.client.last(FetchedRejected).term == 1
 
 
 def test_a_truncated_entry_does_not_come_back_after_a_crash() -> None:

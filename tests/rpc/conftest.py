@@ -29,6 +29,7 @@ from rpc.admission import Door, ReadBudget
 from rpc.channels import open_channel
 from rpc.consuming import MAX_STREAMS
 from rpc.errors import status_of
+from rpc.receiving import Gate
 from rpc.records import Limits
 from rpc.server import Addresses, NodeServer
 from rpc.service import Admission, LogService
@@ -160,15 +161,16 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
         door: Door | None = None,
         reads: ReadBudget | None = None,
         max_streams: int = MAX_STREAMS,
+        gate: Gate | None = None,
     ) -> AsyncIterator[Edge]:
         scripted = ScriptedServer()
-        admission = Admission(door or Door(), reads or ReadBudget(), max_streams)
+        admission = Admission(door or Door(), reads or ReadBudget(), max_streams, gate or Gate())
         config = NodeConfig(NodeId("n1"), "", "", "")
         silent = Silent()
         sources = StatusSources(config, "1", silent, silent, silent, silent)
         service = LogService(scripted, sources, Limits(max_record_bytes, max_batch_bytes), admission)
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        pb_grpc.add_LogServicer_to_server(service, server)
+        service.add_to(server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         running_edge = Edge(scripted, service, admission, f"127.0.0.1:{port}")

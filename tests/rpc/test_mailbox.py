@@ -146,3 +146,24 @@ async def test_closed_requests_fail_those_open_and_those_to_come() -> None:
         await answer
     with pytest.raises(RuntimeError, match="gone"):
         requests.open()
+
+
+async def test_a_message_that_cannot_be_received_does_not_hold_up_those_behind_it() -> None:
+    loop = asyncio.get_running_loop()
+    failures: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    arrived: list[int] = []
+
+    def receive(message: int) -> None:
+        if message == 1:
+            raise ValueError(message)
+        arrived.append(message)
+
+    mailbox: LoopMailbox[int] = LoopMailbox(loop, receive)
+    for n in range(4):
+        mailbox.tell(n)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    loop.set_exception_handler(None)
+    assert arrived == [0, 2, 3]
+    assert len(failures) == 1

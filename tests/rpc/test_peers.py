@@ -223,6 +223,19 @@ async def test_an_answer_that_means_nothing_fails_the_fetch() -> None:
         assert isinstance(await answers.queue.get(), FetchFailed)
 
 
+async def test_whatever_goes_wrong_with_a_fetch_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Any) -> Any:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr("rpc.network.encode_request", broken)
+    answers = Answers()
+    async with network() as net:
+        net.fetch(N2, "127.0.0.1:1", 1, REQUEST, answers)
+        failed = await answers.queue.get()
+    assert isinstance(failed, FetchFailed)
+    assert "nobody foresaw this" in failed.reason
+
+
 async def test_too_many_fetches_and_fetches_of_nobody_are_refused() -> None:
     replicator = Replicator()
     service = PeerService(N2, replicator, max_fetches=1)

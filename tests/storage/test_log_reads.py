@@ -134,6 +134,15 @@ def test_many_sealed_segments_are_read_with_few_open_files(bench, files) -> None
     assert len(log._handles._indexes) <= 16
 
 
+def test_a_sealed_segment_has_its_index_on_the_side(bench, files, monkeypatch) -> None:
+    log = bench.open(files, segment_bytes=2000)
+    bench.fill(log, 100)
+    assert len(bench.paths(files, ".idx")) >= log.segment_count - 1
+    again = bench.open(files.after_crash(keep_unsynced=True), segment_bytes=2000)
+    monkeypatch.setattr(SegmentHandles, "_rebuilt", None)
+    assert again.read_from_index(Index(0), 1, Index(100)).next.index == 1
+
+
 def mislead(content: bytearray, base: Position) -> None:
     """A valid index with an entry that points into the middle of a batch."""
     index = SparseIndex(base, 300)

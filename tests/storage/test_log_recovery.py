@@ -267,6 +267,16 @@ def test_a_missing_segment_is_noticed_at_the_latest_when_it_is_read(bench, files
     assert which != -1 or caught.value.path == path
 
 
+def test_a_scan_of_every_segment_notices_one_that_is_missing(bench, files) -> None:
+    log = bench.open(files, **ROLLING)
+    bench.fill(log, 21)
+    gone = bench.paths(files, ".log")[1]
+    for path in [gone, "/data/log/checkpoint", *bench.paths(files, ".state")]:
+        files.remove(path)
+    with pytest.raises(DamagedLogError, match="entries are missing"):
+        bench.open(killed(files), **ROLLING)
+
+
 # ---------------------------------------------------------------- bits
 
 

@@ -32,6 +32,17 @@ def test_old_segments_go_by_age_of_their_newest_batch(bench, files) -> None:
     assert log.start.index == bases[-1]
 
 
+def test_an_index_that_lost_its_last_block_does_not_make_a_segment_look_older(bench, files) -> None:
+    log = bench.open(files, segment_bytes=2000, index_interval_bytes=100, checkpoint_interval_bytes=1000)
+    bench.fill(log, 20)
+    newest_ms = 1000 + log._segments[1].base.index - 1
+    log.close()
+    del files.content(bench.paths(files, ".idx")[0])[-1:]
+    log = bench.open(files, retention_ms=100)
+    assert not log.retain(newest_ms + 100)
+    assert log.retain(newest_ms + 101)
+
+
 def test_without_limits_nothing_goes(bench, files) -> None:
     log = bench.open(files, segment_bytes=500)
     bench.fill(log, 40)
