@@ -67,7 +67,10 @@ class NodeService:
         )
         try:
             return await self._serve(server)
-        except (OSError, StorageError, ValueError) as error:
+        except OSError as error:
+            self._fail(error.strerror or str(error))
+            return 1
+        except (StorageError, ValueError) as error:
             self._fail(str(error))
             return 1
         finally:
