@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 pytest_plugins = ["simulation.pytest_plugin"]
+
+# A shell starts what runs in its background deaf to Ctrl-C, and children inherit that: the
+# commands whose answer to Ctrl-C is under test would never hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
