@@ -26,6 +26,7 @@ from mutants.mutant import MUTANTS, Mutant
 MOST_SEEDS = 200
 STARTS = 5
 SEEDS_APART = 10_000
+PAGE = "docs/mutants.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def main() -> int:
     parser.add_argument("--starts", type=int, default=STARTS, help="how many starting seeds")
     parser.add_argument("--most", type=int, default=MOST_SEEDS, help="how many seeds from each")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
-    parser.add_argument("--write", metavar="FILE", help="write the page there")
+    parser.add_argument("--write", metavar="FILE", help=f"where to write the page; {PAGE} unless --only is given")
     arguments = parser.parse_args()
     names = arguments.only.split(",") if arguments.only else list(MUTANTS)
     unknown = [name for name in names if name not in MUTANTS]
@@ -116,8 +117,9 @@ def main() -> int:
             print(
                 f"{one.mutant.name:28} {one.median_seeds:>6} {one.worst_seeds:>6}  {', '.join(one.claims)}", flush=True
             )
-    if arguments.write:
-        with open(arguments.write, "w", encoding="utf-8") as file:
+    path = arguments.write or (None if arguments.only else PAGE)
+    if path is not None:
+        with open(path, "w", encoding="utf-8") as file:
             file.write(page(scores, arguments.starts, arguments.most))
     living = [one.mutant.name for one in scores if not one.is_killed]
     print(f"{len(scores) - len(living)} of {len(scores)} killed" + (f"; alive: {', '.join(living)}" if living else ""))

@@ -22,7 +22,7 @@ def options_of(mode: str, seed: int) -> Options:
     values: dict[str, Any] = {"minutes": MINUTES}
     for flag, value in zip(words[::2], words[1::2], strict=True):
         name = flag.removeprefix("--")
-        values[name] = int(value) if value.isdecimal() else value
+        values[name] = tuple(value.split(",")) if name == "faults" else int(value) if value.isdecimal() else value
     return Options(seed, **values)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import actors.commit
 import actors.server
-from actors.commit import LeaderCommit
 from actors.election import StaticElection
 from actors.gossip import MemberTable
 from actors.messages import (
@@ -27,7 +26,7 @@ from actors.replicator import ReplicatorActor
 from actors.server import ServerActor
 from actors.serving import Serving
 from actors.store import StoreActor
-from mutants.mutant import ALLOW, BREAK, BUSY, EVERY, PEERS, STATIC, mutant, wrap
+from mutants.mutant import ALLOW, BUSY, DISKS_LOST, EVERY, PEERS, STATIC, mutant, wrap
 from storage.types import Index, Offset, Position
 
 # ---------------------------------------------------------------- the store
@@ -144,20 +143,18 @@ def majority_off_by_one() -> None:
 @mutant("Whoever fetches counts for a quorum, voter or not.", (f"{STATIC} --nodes 5",))
 def anyone_counts() -> None:
     def make(original: Any) -> Any:
-        def advance(self: LeaderCommit, terms: Any, boundaries: Any) -> bool:
-            voters = self.voters
-            reached = sorted(self.on_disk.values(), reverse=True)
-            quorum = reached[: len(voters)]
-            on_disk = self.on_disk
-            self.on_disk = dict(zip(voters, quorum, strict=False))
-            try:
-                return bool(original(self, terms, boundaries))
-            finally:
-                self.on_disk = on_disk
+        def on_fetch(self: ReplicatorActor, received: Any) -> None:
+            request: FetchRequest = received.request
+            commit = self._commit
+            if commit is not None and request.node_id not in commit.voters and request.term == self.state.term:
+                last = commit.voters[-1]
+                commit.on_disk[last] = max(commit.on_disk.get(last, Index(0)), request.next_index)
+                self._advance_commit()
+            original(self, received)
 
-        return advance
+        return on_fetch
 
-    wrap(LeaderCommit, "advance", make)
+    wrap(ReplicatorActor, "_on_fetch", make)
 
 
 @mutant("A fetch claims one entry more than is on the follower's disk.", (STATIC,))
@@ -246,7 +243,7 @@ def accept_stale_pull() -> None:
     wrap(Pulls, "_on_batches", make)
 
 
-@mutant("A node does not notice that the log it is asked about is not the one it has now.", (BREAK,))
+@mutant("A node does not notice that the log it is asked about is not the one it has now.", DISKS_LOST)
 def ignore_log_epoch() -> None:
     def make(original: Any) -> Any:
         def check(self: Serving, request: FetchRequest) -> Any:
@@ -343,7 +340,7 @@ def serve_uncommitted() -> None:
     wrap(ServerActor, "_on_appended", make)
 
 
-@mutant("A produce that has timed out is reported as one that certainly did not happen.", EVERY)
+@mutant("A produce that has timed out is reported as one that certainly did not happen.", (STATIC,))
 def timeout_is_refusal() -> None:
     def make(original: Any) -> Any:
         def refuse(self: ServerActor, *arguments: Any, **_: Any) -> None:
@@ -354,7 +351,7 @@ def timeout_is_refusal() -> None:
     wrap(ServerActor, "_refuse_produce", make)
 
 
-@mutant("A record is acknowledged when its time is up, whatever became of it.", EVERY)
+@mutant("A record is acknowledged when its time is up, whatever became of it.", (STATIC,))
 def ack_on_expiry() -> None:
     def make(_: Any) -> Any:
         def refuse(self: ServerActor, waiting: Any, *_: Any, **__: Any) -> None:

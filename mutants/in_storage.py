@@ -8,7 +8,6 @@ from typing import Any
 import storage.identity
 import storage.log
 import storage.recovery
-import storage.scan
 from mutants.mutant import BREAK, BUSY, EVERY, PEERS, STATIC, doing_nothing, mutant, wrap
 from storage.identity import DataDirectory, Identity
 from storage.log import Log
@@ -136,11 +135,6 @@ def cut_good_batch() -> None:
 @mutant("Frames say that everything before them was on disk, whether it was or not.", BUSY)
 def claim_too_much_synced() -> None:
     wrap(SegmentWriter, "synced_bytes", lambda _: property(lambda self: self._tail_bytes))
-
-
-@mutant("A batch with a wrong checksum at the end of the log is taken for good.", EVERY)
-def skip_checksum_in_recovery() -> None:
-    wrap(storage.scan, "verify", lambda _: lambda *_: True)
 
 
 @mutant("Pull positions are forgotten with the process.", PEERS)

@@ -14,6 +14,7 @@ PEERS = (BREAK, ALLOW)
 EVERY = (BREAK, ALLOW, STATIC)
 BUSY = tuple(f"{mode} --clients 12 --operations 2400" for mode in (BREAK, STATIC))
 """With so many at once that groups form everywhere."""
+DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,9 @@ class World(Protocol):
 class Checker(Protocol):
     """name: short, as in reports and on the command line. statement: the claim as a sentence.
 
-    A class may also have `sees: ClassVar[tuple[type, ...]]`, the kinds of event it wants; without
-    it every event is shown to it, which costs time.
+    A class may also have `sees: ClassVar[tuple[type, ...]]`, the kinds of event it wants, and
+    `sees_told`, the kinds of message it wants in MessageTold and None for all other events; without
+    them every event is shown to it, which costs time.
     """
 
     name: ClassVar[str]

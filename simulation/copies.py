@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from storage.batch import BatchHead, path_of, read_head, verify
+from storage.batch import HEADER_BYTES, BatchHead, read_head, verify
 from storage.errors import CorruptBatchError
 from storage.segment import LOG_SUFFIX, parse_stem
 from storage.types import NodeId
@@ -31,6 +31,11 @@ def heads_on(durable: Mapping[str, bytes]) -> Iterator[tuple[BatchHead, bytes]]:
 def identities_on(durable: Mapping[str, bytes]) -> dict[Identity, None]:
     """The identities of all good batches, in the order of the log."""
     return {
-        (path_of(content, head)[0], head.origin_epoch, head.origin_sequence): None
-        for head, content in heads_on(durable)
+        (_origin(content, head), head.origin_epoch, head.origin_sequence): None for head, content in heads_on(durable)
     }
+
+
+def _origin(content: bytes, head: BatchHead) -> NodeId:
+    """The first name of the path, without the others: a path may be long."""
+    at = head.start + HEADER_BYTES
+    return NodeId(content[at + 1 : at + 1 + content[at]].decode())

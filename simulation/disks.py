@@ -135,7 +135,7 @@ class SimulatedDisk:
             if survivor is None:
                 content = inode.after_power_loss(rng)
                 was_whole = was_whole and content == inode.content
-                survivor = survivors[id(inode)] = Inode(content)
+                survivor = survivors[id(inode)] = Inode(content, inode.settled_bytes)
             left[path] = survivor
         self._names = left
         self._durable_names = dict(left)
@@ -230,20 +230,28 @@ class SimulatedDisk:
         self._emit(FileAppended(self._now_s(), self.node_id, path, position, data))
 
     def sync(self, inode: Inode, path: str) -> None:
-        self.step(f"sync {path}")
-        faults = self.faults
-        if faults.sync_fails_in is not None:
-            faults.sync_fails_in -= 1
-            if faults.sync_fails_in < 0:
-                faults.sync_fails_in = None
-                inode.doomed = True
-                self.fault("fsync_fails", path)
-                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-        if not faults.lies:
+        if self._begin_sync(path):
             inode.sync()
         elif inode.is_dirty:
             self.fault("fsync_lies", path)
         self._emit(FileSynced(self._now_s(), self.node_id, path, len(inode.content)))
+
+    def _begin_sync(self, path: str) -> bool:
+        """Whether the sync is honest; a lying disk reports no failures either. Raises OSError."""
+        self.step(f"sync {path}")
+        faults = self.faults
+        if faults.lies:
+            return False
+        if faults.sync_fails_in is not None:
+            faults.sync_fails_in -= 1
+            if faults.sync_fails_in < 0:
+                faults.sync_fails_in = None
+                inode = self._names.get(path)
+                if inode is not None:
+                    inode.doomed = True
+                self.fault("fsync_fails", path)
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return True
 
     def truncate(self, inode: Inode, path: str, size: int) -> None:
         self.step(f"truncate {path}")
@@ -307,16 +315,9 @@ class SimulatedDisk:
         self._emit(FileRemoved(self._now_s(), self.node_id, path))
 
     def sync_directory(self, directory: str) -> None:
-        self.step(f"sync {directory}")
-        faults = self.faults
-        if faults.sync_fails_in is not None:
-            faults.sync_fails_in -= 1
-            if faults.sync_fails_in < 0:
-                faults.sync_fails_in = None
-                self.fault("fsync_fails", directory)
-                raise OSError(errno.EIO, os.strerror(errno.EIO), directory)
+        is_honest = self._begin_sync(directory)
         here = self._directories[directory]
-        if faults.lies:
+        if not is_honest:
             if here.unsynced:
                 self.fault("fsync_lies", directory)
             return

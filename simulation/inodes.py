@@ -22,10 +22,10 @@ class Inode:
 
     __slots__ = ("content", "cut_since_sync", "doomed", "durable", "locked", "settled_bytes")
 
-    def __init__(self, content: bytes = b"") -> None:
+    def __init__(self, content: bytes = b"", settled_bytes: int | None = None) -> None:
         self.content = bytearray(content)
         self.durable = bytearray(content)
-        self.settled_bytes = len(content)
+        self.settled_bytes = len(content) if settled_bytes is None else min(settled_bytes, len(content))
         self.cut_since_sync = False
         self.doomed = False
         self.locked = False

@@ -281,8 +281,8 @@ class Nemesis:
     def _old_disk(self) -> None:
         """Make a copy of one disk, and start some node again on the one that was made of it before."""
         node_id = self._any_running()
-        if node_id is None:
-            return
+        if node_id is None or node_id in self.budget.spoiled:
+            return  # a backup of what is damaged would be damaged for ever
         backup = self._backups.get(node_id)
         self._backups[node_id] = self._cluster.durable(node_id)
         if backup is not None and self.budget.may_spoil("old_disk", node_id):

@@ -9,6 +9,7 @@ drawn: MacIver and Donaldson, "Test-Case Reduction via Test-Case Generation", EC
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -150,7 +151,7 @@ def _smaller(options: Options, violation: Violation) -> Iterator[tuple[str, Opti
 
 def _shorter(options: Options, violation: Violation) -> Iterator[tuple[str, Options]]:
     """End the run where it failed: up to there nothing changes."""
-    minutes = round(violation.time_s / 60.0 + 0.005, 2)
+    minutes = math.ceil(violation.time_s / 0.6) / 100.0
     if minutes < options.minutes:
         yield f"the faults end after {minutes:g} minutes", replace(options, minutes=minutes)
 

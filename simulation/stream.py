@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, get_args
 
 from simulation.checker import Checker, Violation, World
-from simulation.events import Event, FaultInjected
+from simulation.events import Event, FaultInjected, MessageTold
 from simulation.trace import Trace
 
 See = Callable[[Event, World], None]
@@ -39,12 +39,9 @@ class EventStream:
         self.now_s: Callable[[], float] = lambda: 0.0
         self._world = world
         self._observers: list[Callable[[Event], None]] = []
-        self._seers: dict[type, tuple[See, ...]] = {}
-        for kind in get_args(Event):
-            wanting = [checker.see for checker in self.checkers if kind in getattr(checker, "sees", (kind,))]
-            if kind in states.sees:
-                wanting.insert(0, states.see)
-            self._seers[kind] = tuple(wanting)
+        self._states = states
+        self._seers: dict[type, tuple[See, ...]] = {kind: self._who_sees(kind, None) for kind in get_args(Event)}
+        self._seers_of_told: dict[type, tuple[See, ...]] = {}
 
     def subscribe(self, observer: Callable[[Event], None]) -> None:
         self._observers.append(observer)
@@ -57,9 +54,28 @@ class EventStream:
             fault = event.kind  # type: ignore[union-attr]
             self.faults[fault] = self.faults.get(fault, 0) + 1
         if not self.violations:
-            self._show(event, self._seers[kind])
+            self._show(event, self._seers[kind] if kind is not MessageTold else self._who_sees_told(event))
         for observer in self._observers:
             observer(event)
+
+    def _who_sees_told(self, event: Event) -> tuple[See, ...]:
+        """Most of a run is messages, and few checkers want many kinds of them."""
+        assert isinstance(event, MessageTold)
+        message_kind = type(event.message)
+        seers = self._seers_of_told.get(message_kind)
+        if seers is None:
+            seers = self._seers_of_told[message_kind] = self._who_sees(MessageTold, message_kind)
+        return seers
+
+    def _who_sees(self, kind: type, message_kind: type | None) -> tuple[See, ...]:
+        """`sees` names kinds of event, `sees_told` kinds of message in MessageTold; without them it is all."""
+        wanting = [
+            checker.see
+            for checker in self.checkers
+            if kind in getattr(checker, "sees", (kind,))
+            and message_kind in getattr(checker, "sees_told", (message_kind,))
+        ]
+        return (self._states.see, *wanting) if kind in self._states.sees else tuple(wanting)
 
     def _show(self, event: Event, seers: tuple[See, ...]) -> None:
         for see in seers:

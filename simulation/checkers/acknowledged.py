@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import ClassVar
 
-from actors.messages import Acks, Produce, Produced
+from actors.messages import Acks, Produce, Produced, RequestRefused
 from simulation.checkers.base import EventChecker
-from simulation.checkers.log_model import Entry, records_of
+from simulation.checkers.log_model import Entry, LogModel, records_of
 from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import ClientReturned, MessageTold, OperationKind, Outcome
+from simulation.events import (
+    ClientInvoked,
+    ClientReturned,
+    FaultInjected,
+    MessageTold,
+    NodeStarted,
+    OperationKind,
+    Outcome,
+)
 from storage.types import NodeId, Offset
 
-_MAX_OPEN = 65_536
+_MAX_OPEN = 10_000
 
 
 class AcknowledgedDurable(EventChecker):
@@ -26,33 +34,49 @@ class AcknowledgedDurable(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on_told = {Produce: self._on_produce, Produced: self._on_produced}
-        self._open: OrderedDict[tuple[NodeId, int], Produce] = OrderedDict()
+        self.on_told = {
+            Produce: self._on_produce,
+            Produced: self._on_produced,
+            RequestRefused: self._on_refused,
+        }
+        self.on = {NodeStarted: self._on_started}
+        self._open: OrderedDict[tuple[NodeId, int], tuple[Acks, tuple[bytes, ...]]] = OrderedDict()
+
+    def _on_started(self, event: NodeStarted) -> None:
+        """What was asked of the process before this one is never answered any more."""
+        for key in [key for key in self._open if key[0] == event.node_id]:
+            del self._open[key]
 
     def _on_produce(self, told: MessageTold) -> None:
         produce = told.message
         assert isinstance(produce, Produce)
-        self._open[self.model.place(told.receiver)[0], produce.request_id] = produce
+        values = records_of(produce.batch.payload, produce.batch.record_count)
+        self._open[self.model.place(told.receiver)[0], produce.request_id] = produce.acks, values
         if len(self._open) > _MAX_OPEN:
             self._open.popitem(last=False)
+
+    def _on_refused(self, told: MessageTold) -> None:
+        refused = told.message
+        assert isinstance(refused, RequestRefused)
+        self._open.pop((self.model.place(told.sender)[0], refused.request_id), None)
 
     def _on_produced(self, told: MessageTold) -> None:
         produced = told.message
         assert isinstance(produced, Produced)
         node_id = self.model.place(told.sender)[0]
-        produce = self._open.pop((node_id, produced.request_id), None)
+        asked = self._open.pop((node_id, produced.request_id), None)
         node = self.model.nodes.get(node_id)
-        if produce is None or node is None or node.spoiled or not node.log.opened:
+        if asked is None or node is None or node.spoiled or not node.log.opened:
             return
         entry = node.log.entry_with(produced.base_offset)
         where = f"offset {produced.base_offset} of {node_id}"
         if entry is None:
             raise self.violated(f"a record was acknowledged at {where}, and its log ends at {node.log.end.offset}")
-        values = records_of(produce.batch.payload, produce.batch.record_count)
+        acks, values = asked
         at = produced.base_offset - entry.base_offset
         if values and entry.values and entry.values[at : at + len(values)] != values:
             raise self.violated(f"{values[0]!r} was acknowledged at {where}, where {entry} holds {entry.values[at]!r}")
-        self._check_disks(node, entry, produce.acks, where)
+        self._check_disks(node, entry, acks, where)
 
     def _check_disks(self, node: NodeModel, entry: Entry, asked: Acks, where: str) -> None:
         assert node.config is not None, "it has started"
@@ -94,20 +118,36 @@ class AcknowledgedKept(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on = {ClientReturned: self._on_returned}
+        self.on = {
+            ClientInvoked: self._on_invoked,
+            ClientReturned: self._on_returned,
+            FaultInjected: self._on_fault,
+        }
         self.on_log = self._on_log_changed
+        self._disks: dict[int, int] = {}
         self._values: dict[NodeId, dict[Offset, bytes]] = {}
 
     def _log_of(self, node: NodeModel) -> NodeId:
         """Which log a node's offsets are of: its own, or with a leader the one of all."""
         return NodeId("") if node.is_elected else node.node_id
 
+    def _copies_of(self, node: NodeModel) -> list[LogModel]:
+        return [other.log for other in self.model.nodes.values() if self._log_of(other) == self._log_of(node)]
+
+    def _on_fault(self, event: FaultInjected) -> None:
+        if event.kind == "disk_lost":
+            self._values.pop(NodeId(event.where), None)
+
+    def _on_invoked(self, event: ClientInvoked) -> None:
+        self._disks[event.operation_id] = self.model.node(event.node_id).disks
+
     def _on_returned(self, event: ClientReturned) -> None:
         operation, result = event.operation, event.result
+        disks = self._disks.pop(event.operation_id, 0)
         if operation.kind is not OperationKind.PRODUCE or result.outcome is not Outcome.OK:
             return
         node = self.model.nodes.get(event.node_id)
-        if node is None or node.spoiled or not _is_kept(node, operation.acks):
+        if node is None or node.spoiled or node.disks != disks or not _is_kept(node, operation.acks):
             return
         self._values.setdefault(self._log_of(node), {})[result.offset] = operation.value
         if node.log.opened and result.offset >= node.log.start.offset:
@@ -124,18 +164,13 @@ class AcknowledgedKept(EventChecker):
         if not model.gone or not values:
             return
         if model.is_retention:
-            first = min(
-                other.log.start.offset for other in model.nodes.values() if self._log_of(other) == self._log_of(node)
-            )
-            for entry in model.gone:
-                for offset in range(entry.base_offset, min(first, entry.end_offset)):
-                    values.pop(Offset(offset), None)
+            first = min(log.start.offset for log in self._copies_of(node))
+            while values and (oldest := next(iter(values))) < first:
+                del values[oldest]
             return
         if node.spoiled:
             return
-        floor = max(
-            other.log.start.offset for other in model.nodes.values() if self._log_of(other) == self._log_of(node)
-        )
+        floor = max(log.start.offset for log in self._copies_of(node))
         still_here = {entry.identity for entry in model.fresh}
         for entry in model.dropped:
             if (entry.end_offset <= floor and node.is_elected) or entry.identity in still_here:

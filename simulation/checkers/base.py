@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from simulation.checker import Violation, World
-from simulation.checkers.model import CHANGING, MODELLED, ClusterModel, NodeModel
+from simulation.checkers.model import CHANGING, MODELLED, MODELLED_MESSAGES, ClusterModel, NodeModel
 from simulation.events import Event, MessageTold
 
 Handler = Callable[[Any], None]
@@ -47,13 +47,21 @@ class EventChecker:
             kinds.update(MODELLED)
         return tuple(sorted(kinds, key=lambda kind: kind.__name__))
 
+    @property
+    def sees_told(self) -> tuple[type | None, ...]:
+        """The kinds of message that it must be shown in MessageTold; None for events that are something else."""
+        kinds = set(self.on_told)
+        if self.on_log is not None or self.drives:
+            kinds.update(MODELLED_MESSAGES)
+        return (None, *sorted(kinds, key=lambda kind: kind.__name__))
+
     def see(self, event: Event, world: World) -> None:
         model = self.model
         if self.drives:
             model.see(event, world)
         self.time_s = event.time_s
         self.world = world
-        if model.changed is not None and self.on_log is not None:
+        if self.on_log is not None and model.changed is not None and model.event is event:
             self.on_log(model.changed)
         handler = self.on_told.get(type(event.message)) if type(event) is MessageTold else self.on.get(type(event))
         if handler is not None:

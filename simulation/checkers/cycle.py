@@ -141,6 +141,6 @@ class CycleGrowth(EventChecker):
 def _is_countable(nodes: list[NodeModel]) -> bool:
     """Whether every copy that was ever made is still there to be counted."""
     return all(
-        node.is_up and node.log.opened and not node.spoiled and not node.log.start.index and node.opened is not None
+        node.is_up and node.log.opened and not node.was_spoiled and not node.log.start.index and node.opened is not None
         for node in nodes
     )

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 from simulation.checkers.base import EventChecker
 from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import ClientInvoked, ClientReturned, OperationKind, Outcome
+from simulation.events import ClientInvoked, ClientReturned, FaultInjected, OperationKind, Outcome
 from simulation.history import Call
 from simulation.linearizability import check
 from storage.types import NodeId, Offset
 
-_MAX_REMEMBERED = 50_000
+_MAX_REMEMBERED = 10_000
 _MAX_CALLS = 5_000
 
 
@@ -34,13 +34,16 @@ class _Log:
 
 @dataclass(slots=True)
 class _Open:
-    """An invocation. lengths: of each log when it began. life: of the node that was asked."""
+    """An invocation. length: how many records were known then. readable: how many of them the node that
+    was asked had acknowledged itself, in its present life, on its so-manieth disk.
+    """
 
     at: int
     event: ClientInvoked
     length: int
     readable: int
     life: int
+    disks: int
 
 
 class Linearizable(EventChecker):
@@ -60,7 +63,11 @@ class Linearizable(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on = {ClientInvoked: self._on_invoked, ClientReturned: self._on_returned}
+        self.on = {
+            ClientInvoked: self._on_invoked,
+            ClientReturned: self._on_returned,
+            FaultInjected: self._on_fault,
+        }
         self._at = 0
         self._logs: dict[NodeId, _Log] = {}
         self._open: OrderedDict[int, _Open] = OrderedDict()
@@ -71,6 +78,14 @@ class Linearizable(EventChecker):
         self._repeated: set[bytes] = set()
         self._has_forgotten = False
 
+    def _on_fault(self, event: FaultInjected) -> None:
+        """With nobody elected a node with a new disk has a new log, and its offsets begin anew."""
+        node_id = NodeId(event.where)
+        if event.kind == "disk_lost" and self._log_id(node_id):
+            self._logs.pop(node_id, None)
+            for value in [value for value, (asked, _) in self._floors.items() if asked == node_id]:
+                self._floors[value] = (node_id, 0)
+
     # ------------------------------------------------------------ calls begin
 
     def _on_invoked(self, event: ClientInvoked) -> None:
@@ -80,7 +95,9 @@ class Linearizable(EventChecker):
         length = self._logs[log_id].length if log_id in self._logs else 0
         life = node.life if node is not None else 0
         readable = self._readable.get((event.node_id, life), 0)
-        self._open[event.operation_id] = _Open(self._at, event, length, readable, life)
+        self._open[event.operation_id] = _Open(
+            self._at, event, length, readable, life, node.disks if node is not None else 0
+        )
         if event.operation.kind is OperationKind.PRODUCE:
             value = event.operation.value
             self._refused.pop(value, None)
@@ -108,8 +125,8 @@ class Linearizable(EventChecker):
         node = self.model.nodes.get(event.node_id)
         if began is None or node is None:
             return
-        if node.spoiled and not node.is_elected:
-            return  # its log may have begun anew, with other records at the same offsets
+        if not node.is_elected and (node.spoiled or node.disks != began.disks):
+            return  # its log has begun anew, with other records at the same offsets
         log = self._logs.setdefault(self._log_id(event.node_id), _Log())
         result = event.result
         if event.operation.kind is OperationKind.PRODUCE:

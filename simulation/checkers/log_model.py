@@ -256,6 +256,8 @@ class LogModel:
         return fresh
 
     def _check_place(self, segment: Segment, head: BatchHead) -> None:
+        if self.gap is not None:
+            return
         last = self.entries[-1] if self.entries else None
         if (head.index, head.base_offset) != (self.end.index, self.end.offset):
             self.gap = (

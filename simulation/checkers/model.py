@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from actors.config import Cycle, Fsync, NodeConfig
-from actors.messages import CommitAdvanced, LogOpened
+from actors.messages import BatchAppended, CommitAdvanced, LogOpened
 from simulation.checker import World
 from simulation.checkers.log_model import Entry, LogModel
 from simulation.checkers.numbers import Numbers
@@ -24,22 +24,27 @@ from simulation.events import (
     NodeStopped,
 )
 from simulation.faults import SPOILING
-from storage.types import START, NodeId, Position
+from storage.types import START, Index, NodeId, Position
 
 CHANGING: Final[tuple[type, ...]] = (FileAppended, FileTruncated, FileRemoved, MessageTold)
 """The kinds of event after which a log may be another."""
 
 MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileSynced, NodeStarted, NodeStopped, NodeCrashed, FaultInjected)
-"""All that the model is made from."""
+MODELLED_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened)
+"""All that the model is made from; of messages only these."""
 
 
 @dataclass(slots=True)
 class NodeModel:
     """One node.
 
-    committed: as its replicator said last in this life. life: how often it was started.
+    committed: as its replicator said last in this life; with nobody elected, what its store said is
+    on disk if that is more. life: how often it was started.
     opened: what its store said when it had opened the log, in this life.
-    spoiled: the faults that took back, or may yet take back, what was durable on its disk.
+    spoiled: the faults that took back, or may yet take back, what was durable on its disk; empty
+    again when it has been started since, and with a leader has all again that it had.
+    was_spoiled: whether that ever happened. disks: how many were lost. is_rotten: whether bits of
+    its disk flipped, which changes what can be read, not what was written.
     seen: the batches that are in its log or were until retention took them, see `key_of`.
     is_up: it was started and has not ended since.
     """
@@ -52,6 +57,11 @@ class NodeModel:
     config: NodeConfig | None = None
     opened: LogOpened | None = None
     spoiled: set[str] = field(default_factory=set)
+    was_spoiled: bool = False
+    disks: int = 0
+    is_rotten: bool = False
+    spoiled_in_life: int = 0
+    whole_at: Index = Index(0)
     seen: dict[tuple[NodeId, int], Numbers] = field(default_factory=dict)
 
     def key_of(self, entry: Entry) -> tuple[tuple[NodeId, int], int]:
@@ -77,11 +87,11 @@ class NodeModel:
 class ClusterModel:
     """All nodes, by the order of their starting.
 
-    For the event in hand: `changed` is the node whose log it changed, `fresh` the entries that came
-    to that log and `repeated` those of them that were in it already, `gone` those that left it,
-    is_retention whether they were the oldest, is_reopened whether the log was compared with its
-    disk after a start. `dropped` are those of the gone that the node itself gave up: not what
-    retention took, nor what had not reached the disk when it crashed.
+    For the last `event` that it was made from: `changed` is the node whose log that changed, `fresh`
+    the entries that came to the log and `repeated` those of them that were in it already, `gone`
+    those that left it, is_retention whether they were the oldest, is_reopened whether the log was
+    compared with its disk after a start. `dropped` are those of the gone that the node itself gave
+    up: not what retention took, nor what had not reached the disk when it crashed.
     """
 
     def __init__(self) -> None:
@@ -93,7 +103,7 @@ class ClusterModel:
         self.is_retention = False
         self.is_reopened = False
         self.repeated: list[Entry] = []
-        self._last: Event | None = None
+        self.event: Event | None = None
         self._places: dict[str, tuple[NodeId, str]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             FileAppended: self._on_appended,
@@ -108,9 +118,9 @@ class ClusterModel:
 
     def see(self, event: Event, world: World) -> None:
         """Take in an event; a second call with the same one does nothing."""
-        if event is self._last:
+        if event is self.event:
             return
-        self._last = event
+        self.event = event
         self.changed = None
         kind = type(event)
         if kind is MessageTold:
@@ -119,7 +129,11 @@ class ClusterModel:
             if type(message) is CommitAdvanced:
                 node = self.receiver_of(event)
                 if node is not None:
-                    node.committed = message.committed
+                    node.committed = max(node.committed, message.committed)
+            elif type(message) is BatchAppended:
+                node = self.sender_of(event)
+                if node is not None and not node.is_elected:
+                    node.committed = max(node.committed, message.end)
             elif type(message) is LogOpened:
                 self._on_opened(event, message, world)
         else:
@@ -174,8 +188,17 @@ class ClusterModel:
         node.is_up = node.log.opened = False
 
     def _on_fault(self, event: FaultInjected) -> None:
-        if event.kind in SPOILING:
-            self.node(NodeId(event.where)).spoiled.add(event.kind)
+        if event.kind not in SPOILING:
+            return
+        node = self.node(NodeId(event.where))
+        if event.kind == "bit_rot":
+            node.is_rotten = True
+            return
+        node.spoiled.add(event.kind)
+        node.was_spoiled = True
+        node.disks += event.kind == "disk_lost"
+        node.spoiled_in_life = node.life
+        node.whole_at = node.log.highest_durable_index
 
     def _on_opened(self, told: MessageTold, opened: LogOpened, world: World) -> None:
         node = self.receiver_of(told)
@@ -184,8 +207,7 @@ class ClusterModel:
         node.opened = opened
         node.committed = opened.committed
         durable = node.log.durable_index
-        # Rot changes what can be read, not what was written, and recovery need not have come by it.
-        gone, fresh = node.log.reopened(world.durable(node.node_id), trusts=node.spoiled <= {"bit_rot"})
+        gone, fresh = node.log.reopened(world.durable(node.node_id), trusts=not node.spoiled)
         self._change(node, gone, fresh)
         self.is_reopened = True
         first = node.log.start.index
@@ -204,9 +226,13 @@ class ClusterModel:
             self._change(node, [], fresh)
 
     def _on_synced(self, event: FileSynced) -> None:
-        log = self.node(event.node_id).log
+        node = self.node(event.node_id)
+        log = node.log
         if log.opened:
             log.synced(event.path, event.size)
+            is_whole = not node.is_elected or log.durable_index >= node.whole_at
+            if node.spoiled and node.life > node.spoiled_in_life and is_whole:
+                node.spoiled.clear()
 
     def _on_truncated(self, event: FileTruncated) -> None:
         node = self.node(event.node_id)

@@ -13,7 +13,7 @@ from storage.batch import Kind
 from storage.types import NodeId
 
 # What a client sent this many produces ago is not on its way any more.
-_MAX_REMEMBERED = 50_000
+_MAX_REMEMBERED = 10_000
 
 
 class BatchesIntact(EventChecker):
@@ -82,16 +82,24 @@ class RefusedNotWritten(EventChecker):
         super().__init__(model)
         self.on = {ClientInvoked: self._on_invoked, ClientReturned: self._on_returned}
         self.on_log = self._on_log_changed
+        self._attempts: OrderedDict[bytes, int] = OrderedDict()
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._written: OrderedDict[bytes, NodeId] = OrderedDict()
 
     def _on_invoked(self, event: ClientInvoked) -> None:
-        self._refused.pop(event.operation.value, None)
+        value = event.operation.value
+        self._refused.pop(value, None)
+        if event.operation.kind is OperationKind.PRODUCE:
+            self._attempts[value] = self._attempts.get(value, 0) + 1
+            if len(self._attempts) > _MAX_REMEMBERED:
+                self._attempts.popitem(last=False)
 
     def _on_returned(self, event: ClientReturned) -> None:
         operation, outcome = event.operation, event.result.outcome
         if operation.kind is not OperationKind.PRODUCE or outcome is not Outcome.REFUSED:
             return
+        if self._attempts.get(operation.value) != 1:
+            return  # it may be there from an attempt before, and that one was not refused
         holder = self._written.get(operation.value)
         if holder is not None:
             raise self.violated(

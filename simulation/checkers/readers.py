@@ -6,7 +6,7 @@ from collections import OrderedDict
 from itertools import pairwise
 from typing import ClassVar
 
-from actors.messages import BatchesRead, CommitAdvanced, Consume
+from actors.messages import BatchAppended, BatchesRead, CommitAdvanced, Consume
 from simulation.checkers.base import EventChecker
 from simulation.checkers.model import ClusterModel
 from simulation.events import ClientReturned, MessageTold, OperationKind, Outcome
@@ -14,7 +14,7 @@ from storage.batch import scan
 from storage.errors import CorruptBatchError
 from storage.types import NodeId, Offset
 
-_MAX_OPEN = 65_536
+_MAX_OPEN = 10_000
 
 
 class ReadersSeeCommitted(EventChecker):
@@ -26,16 +26,18 @@ class ReadersSeeCommitted(EventChecker):
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
         self.on = {ClientReturned: self._on_returned}
-        self.on_told = {CommitAdvanced: self._on_committed, BatchesRead: self._on_read}
+        self.on_told = {
+            CommitAdvanced: self._on_committed,
+            BatchAppended: self._on_committed,
+            BatchesRead: self._on_read,
+        }
         self._committed: dict[NodeId, Offset] = {}
 
     def _on_committed(self, told: MessageTold) -> None:
-        advanced = told.message
-        assert isinstance(advanced, CommitAdvanced)
-        node = self.model.receiver_of(told)
+        node = self.model.nodes.get(self.model.place(told.receiver)[0])
         if node is not None:
             log = NodeId("") if node.is_elected else node.node_id
-            self._committed[log] = max(self._committed.get(log, Offset(0)), advanced.committed.offset)
+            self._committed[log] = max(self._committed.get(log, Offset(0)), node.committed.offset)
 
     def _on_read(self, told: MessageTold) -> None:
         read = told.message

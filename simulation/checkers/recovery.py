@@ -68,7 +68,7 @@ class FailsForCause(EventChecker):
                 raise self.violated(f"a bug ended {event.node_id}'s {actor}: {reason}")
             case NodeFailed(actor=actor, reason=reason):
                 node = self.model.node(event.node_id)
-                if not node.spoiled and not self._faults.get(event.node_id):
+                if not (node.spoiled or node.is_rotten or self._faults.get(event.node_id)):
                     raise self.violated(f"{event.node_id}'s {actor} gave up although nothing was wrong: {reason}")
             case NameClashed():
                 raise self.violated(f"{event.node_id} found its own name taken by {event.event.gossip_addr}")

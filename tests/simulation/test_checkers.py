@@ -1,0 +1,814 @@
+"""Each checker on a small stream of events made by hand: it sees the bug that it is for, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from actors.config import Cycle, ElectionChoice, NodeConfig
+from actors.messages import (
+    Acks,
+    Ballot,
+    BallotSaved,
+    BatchAppended,
+    BatchesRead,
+    CommitAdvanced,
+    Consume,
+    FetchReceived,
+    FetchRequest,
+    LeaderChanged,
+    LogOpened,
+    NodeFailed,
+    Produce,
+    Produced,
+    PullPosition,
+    PullStarted,
+)
+from actors.testkit import Probe
+from simulation.checker import Violation
+from simulation.checkers import ALL, default_checkers
+from simulation.checkers.cycle import count_walks
+from simulation.checkers.log_model import LogModel, records_of
+from simulation.checkers.numbers import Numbers
+from simulation.events import (
+    ClientInvoked,
+    ClientReturned,
+    Event,
+    FaultInjected,
+    FileAppended,
+    FileRemoved,
+    FileReplaced,
+    FileSynced,
+    FileTruncated,
+    MessageTold,
+    NodeCrashed,
+    NodeSaid,
+    NodeStarted,
+    Operation,
+    OperationKind,
+    OperationResult,
+    Outcome,
+    Phase,
+    PhaseBegan,
+)
+from simulation.options import Options
+from simulation.records import encode_record
+from storage.batch import Batch, Codec, Kind, NewBatch, encode_batch
+from storage.sealed import seal
+from storage.terms import TermHistory
+from storage.types import START, Index, NodeId, Offset, Position, Term
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+SEGMENT = "/data/log/00000000000000000000-00000000000000000000.log"
+EPOCH = 1_700_000_000_000
+
+
+def config(name: str, election: str = "none", cycle: str = "break", max_hops: int = 4) -> NodeConfig:
+    return NodeConfig(
+        NodeId(name),
+        "/data",
+        f"{name}:8400",
+        f"{name}:8401",
+        election=ElectionChoice.parse(election),
+        cycle=Cycle(cycle),
+        max_hops=max_hops,
+    )
+
+
+def batch(index: int, value: str, path: str = "n1", sequence: int | None = None, **more: Any) -> Batch:
+    fields: dict[str, Any] = {
+        "index": Index(index),
+        "term": Term(0),
+        "base_offset": Offset(index),
+        "record_count": 1,
+        "timestamp_ms": 5,
+        "kind": Kind.DATA,
+        "codec": Codec.NONE,
+        "path": tuple(NodeId(name) for name in path.split()),
+        "origin_epoch": EPOCH,
+        "origin_sequence": index if sequence is None else sequence,
+        "payload": encode_record(value.encode()),
+    }
+    return Batch(**(fields | more))
+
+
+class Scene:
+    """A stream of events, told to one checker, and a world whose disks are what the events made of them."""
+
+    def __init__(self, claim: str) -> None:
+        self.checker = ALL[claim]()
+        self.time_s = 0.0
+        self.files: dict[NodeId, dict[str, bytes]] = {}
+        self.synced: dict[NodeId, dict[str, int]] = {}
+        self.nameless: set[str] = set()
+        self.configs: dict[NodeId, NodeConfig] = {}
+        self.running: dict[NodeId, Any] = {}
+        self.operations = 0
+
+    def durable(self, node_id: NodeId) -> dict[str, bytes]:
+        sizes = self.synced.get(node_id, {})
+        return {
+            path: content[: sizes.get(path, 0)]
+            for path, content in self.files.get(node_id, {}).items()
+            if path not in self.nameless
+        }
+
+    def see(self, event: Event) -> None:
+        self.checker.see(event, self)
+
+    def tell(self, sender: str, receiver: str, message: object) -> None:
+        self.see(MessageTold(self.tick(), sender, receiver, message))
+
+    def tick(self) -> float:
+        self.time_s += 0.001
+        return self.time_s
+
+    # ------------------------------------------------------------ nodes
+
+    def start(self, name: str, election: str = "none", cycle: str = "break", **opened: Any) -> None:
+        node_id = NodeId(name)
+        self.see(NodeStarted(self.tick(), node_id, config(name, election, cycle)))
+        # Recovery syncs what it finds before it says so.
+        self.synced[node_id] = {path: len(content) for path, content in self.files.get(node_id, {}).items()}
+        log = LogModel(node_id)
+        log.reopened(self.durable(node_id), trusts=False)
+        fields: dict[str, Any] = {
+            "start": log.start,
+            "end": log.end,
+            "terms": TermHistory(),
+            "log_epoch": EPOCH,
+            "ballot": Ballot(),
+            "pull_positions": (),
+            "committed": START,
+        }
+        self.tell(f"{name}.store", f"{name}.replicator", LogOpened(**(fields | opened)))
+
+    def crash(self, name: str, *, keep: bool = False) -> None:
+        node_id = NodeId(name)
+        if not keep:
+            self.files[node_id] = self.durable(node_id)
+        self.see(NodeCrashed(self.tick(), node_id, not keep))
+
+    # ------------------------------------------------------------ disks
+
+    def append(self, name: str, *batches: Batch | bytes, path: str = SEGMENT, sync: bool = True) -> None:
+        node_id = NodeId(name)
+        data = b"".join(one if isinstance(one, bytes) else encode_batch(one) for one in batches)
+        files = self.files.setdefault(node_id, {})
+        position = len(files.get(path, b""))
+        files[path] = files.get(path, b"") + data
+        self.see(FileAppended(self.tick(), node_id, path, position, data))
+        if sync:
+            self.sync(name, path)
+
+    def sync(self, name: str, path: str = SEGMENT) -> None:
+        node_id = NodeId(name)
+        size = len(self.files[node_id][path])
+        self.synced.setdefault(node_id, {})[path] = size
+        self.see(FileSynced(self.tick(), node_id, path, size))
+
+    def truncate(self, name: str, size: int, path: str = SEGMENT) -> None:
+        node_id = NodeId(name)
+        self.files[node_id][path] = self.files[node_id][path][:size]
+        self.see(FileTruncated(self.tick(), node_id, path, size))
+
+    # ------------------------------------------------------------ clients
+
+    def invoke(self, name: str, operation: Operation) -> int:
+        self.operations += 1
+        self.see(ClientInvoked(self.tick(), "c1", self.operations, NodeId(name), operation))
+        return self.operations
+
+    def answer(self, name: str, operation_id: int, operation: Operation, result: OperationResult) -> None:
+        self.see(ClientReturned(self.tick(), "c1", operation_id, NodeId(name), operation, result))
+
+    def produced(self, name: str, value: str, offset: int, acks: str = "default") -> None:
+        operation = Operation(OperationKind.PRODUCE, value.encode(), acks=acks)
+        self.answer(name, self.invoke(name, operation), operation, OperationResult(Outcome.OK, Offset(offset)))
+
+    def refused(self, name: str, value: str) -> None:
+        operation = Operation(OperationKind.PRODUCE, value.encode())
+        self.answer(name, self.invoke(name, operation), operation, OperationResult(Outcome.REFUSED))
+
+    def consumed(self, name: str, offset: int, value: str) -> None:
+        operation = Operation(OperationKind.CONSUME, offset=Offset(offset))
+        result = OperationResult(Outcome.OK, Offset(offset), value.encode())
+        self.answer(name, self.invoke(name, operation), operation, result)
+
+    def found_end(self, name: str, asked: int, end: int) -> None:
+        operation = Operation(OperationKind.CONSUME, offset=Offset(asked))
+        result = OperationResult(Outcome.REFUSED, end_offset=Offset(end))
+        self.answer(name, self.invoke(name, operation), operation, result)
+
+    def commit(self, name: str, index: int, offset: int | None = None) -> None:
+        position = Position(Index(index), Offset(index if offset is None else offset))
+        self.tell(f"{name}.replicator", f"{name}.server", CommitAdvanced(position))
+
+    def finish(self) -> None:
+        self.checker.finish(self)
+
+
+def sized(*batches: Batch) -> int:
+    return len(b"".join(encode_batch(one) for one in batches))
+
+
+# ---------------------------------------------------------------- the logs on disk
+
+
+def test_bytes_that_are_no_batch_are_seen_at_once() -> None:
+    scene = Scene("batches_intact")
+    scene.start("n1")
+    damaged = bytearray(encode_batch(batch(0, "a")))
+    damaged[-1] ^= 1
+    with pytest.raises(Violation, match="the checksum"):
+        scene.append("n1", bytes(damaged))
+
+
+def test_a_batch_may_arrive_in_pieces() -> None:
+    scene = Scene("batches_intact")
+    scene.start("n1")
+    whole = encode_batch(batch(0, "a"))
+    scene.append("n1", whole[:50])
+    scene.append("n1", whole[50:], batch(1, "b"))
+    assert scene.checker.model.nodes[N1].log.end == Position(Index(2), Offset(2))  # type: ignore[attr-defined]
+
+
+def test_a_record_that_no_client_sent_is_seen() -> None:
+    scene = Scene("batches_intact")
+    scene.start("n1")
+    scene.produced("n1", "a", 0)
+    scene.append("n1", batch(0, "a"))
+    with pytest.raises(Violation, match="which no client sent"):
+        scene.append("n1", batch(1, "b"))
+
+
+def test_a_copy_with_other_records_is_seen() -> None:
+    scene = Scene("batches_intact")
+    scene.start("n1")
+    scene.start("n2")
+    scene.append("n1", batch(0, "a"))
+    with pytest.raises(Violation, match="other records"):
+        scene.append("n2", batch(0, "b", path="n1 n2"))
+
+
+def test_a_number_that_only_a_crash_has_seen_may_be_given_out_again() -> None:
+    scene = Scene("batches_intact")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"), sync=False)
+    scene.crash("n1")
+    scene.start("n1")
+    scene.append("n1", batch(0, "b"))
+
+
+@pytest.mark.parametrize(
+    ("second", "what"),
+    [
+        (batch(2, "b", sequence=1), "index 1 and offset 1 come next"),
+        (batch(1, "b", base_offset=Offset(0)), "index 1 and offset 1 come next"),
+        (batch(1, "b", sequence=0), "in its log already"),
+    ],
+)
+def test_what_does_not_follow_on_or_comes_twice_is_seen(second: Batch, what: str) -> None:
+    scene = Scene("contiguous")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    with pytest.raises(Violation, match=what):
+        scene.append("n1", second)
+
+
+def test_a_segment_begins_where_the_one_before_ends() -> None:
+    scene = Scene("contiguous")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    scene.append("n1", batch(1, "b"), path="/data/log/00000000000000000001-00000000000000000001.log")
+    with pytest.raises(Violation, match="is a new segment"):
+        scene.append("n1", batch(3, "c"), path="/data/log/00000000000000000003-00000000000000000003.log")
+
+
+def test_a_batch_that_retention_took_is_still_not_to_be_appended_again() -> None:
+    scene = Scene("contiguous")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    scene.append("n1", batch(1, "b"), path="/data/log/00000000000000000001-00000000000000000001.log")
+    scene.see(FileRemoved(scene.tick(), N1, SEGMENT))
+    with pytest.raises(Violation, match="in its log already"):
+        scene.append("n1", batch(2, "a", sequence=0), path="/data/log/00000000000000000001-00000000000000000001.log")
+
+
+# ---------------------------------------------------------------- promises
+
+
+def appended(end: int) -> BatchAppended:
+    position = Position(Index(end), Offset(end))
+    return BatchAppended(1, Offset(end - 1), Index(end - 1), Term(0), position)
+
+
+def test_an_acknowledgement_before_the_sync_is_seen() -> None:
+    scene = Scene("promised_on_disk")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    scene.tell("n1.store", "n1.server", appended(1))
+    scene.append("n1", batch(1, "b"), sync=False)
+    with pytest.raises(Violation, match="only what is below index 1 is on its disk"):
+        scene.tell("n1.store", "n1.server", appended(2))
+
+
+def test_an_acknowledgement_from_a_segment_without_a_durable_name_is_seen() -> None:
+    scene = Scene("promised_on_disk")
+    scene.nameless.add(SEGMENT)
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    with pytest.raises(Violation, match="lose that file's name"):
+        scene.tell("n1.store", "n1.server", appended(1))
+
+
+def ballot_file(term: int, leader: str) -> bytes:
+    return seal("ballot", 1, {"leader_id": leader, "term": term, "voted_for": leader})
+
+
+def write_ballot(scene: Scene, term: int, leader: str) -> None:
+    path, content = "/data/ballot", ballot_file(term, leader)
+    scene.files.setdefault(N1, {})[path] = content
+    scene.synced.setdefault(N1, {})[path] = len(content)
+    scene.see(FileReplaced(scene.tick(), N1, path, content))
+
+
+def test_a_term_announced_before_its_ballot_is_written_is_seen() -> None:
+    scene = Scene("ballots_on_disk")
+    scene.start("n1", "static:n1")
+    write_ballot(scene, 1, "n1")
+    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(1), N1, N1)))
+    scene.tell("n1.election", "n1.server", LeaderChanged(Term(1), N1))
+    with pytest.raises(Violation, match="announced term 2"):
+        scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), N1))
+
+
+def test_a_ballot_said_to_be_saved_that_is_not_there_is_seen() -> None:
+    scene = Scene("ballots_on_disk")
+    scene.start("n1", "static:n1")
+    with pytest.raises(Violation, match="a power cut would leave"):
+        scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(1), N1, N1)))
+
+
+def test_a_second_vote_in_a_term_is_seen() -> None:
+    scene = Scene("ballots_on_disk")
+    scene.start("n1", "static:n1")
+    write_ballot(scene, 1, "n1")
+    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(1), N1, N1)))
+    with pytest.raises(Violation, match="voted for n1 and n2 in term 1"):
+        write_ballot(scene, 1, "n2")
+
+
+def test_a_ballot_forgotten_by_a_restart_is_seen() -> None:
+    scene = Scene("ballots_on_disk")
+    scene.start("n1", "static:n1")
+    write_ballot(scene, 3, "n1")
+    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(3), N1, N1)))
+    scene.crash("n1")
+    with pytest.raises(Violation, match="came back with"):
+        scene.start("n1", "static:n1")
+
+
+def fetch(node: str, next_index: int) -> FetchReceived:
+    request = FetchRequest("ourolog", NodeId(node), True, Term(1), Index(next_index), Term(1), 0, Index(0), 1, 1.0)
+    return FetchReceived(1, request, Probe())
+
+
+def test_a_fetch_that_claims_more_than_is_on_the_disk_is_seen() -> None:
+    scene = Scene("fetches_honest")
+    scene.start("n2", "static:n1,n2")
+    scene.append("n2", batch(0, "a"))
+    scene.tell("", "n1.replicator", fetch("n2", 1))
+    scene.append("n2", batch(1, "b"), sync=False)
+    with pytest.raises(Violation, match="never had more there"):
+        scene.tell("", "n1.replicator", fetch("n2", 2))
+
+
+def test_a_pull_position_behind_or_ahead_of_the_copies_on_disk_is_seen() -> None:
+    for position, what in ((1, "pulls from 1 again"), (3, "has no copy of entry 2")):
+        scene = Scene("fetches_honest")
+        scene.start("n1")
+        scene.start("n2")
+        scene.append("n1", batch(0, "a"), batch(1, "b"), batch(2, "c"))
+        copies = [batch(at, "ab"[at], path="n1 n2", source_epoch=EPOCH, source_index=at) for at in (0, 1)]
+        scene.append("n2", *copies)
+        scene.crash("n2")
+        with pytest.raises(Violation, match=what):
+            scene.start("n2", pull_positions=((N1, PullPosition(EPOCH, Index(position))),))
+
+
+# ---------------------------------------------------------------- acknowledgements
+
+
+def ask_and_acknowledge(scene: Scene, value: str, offset: int, acks: Acks) -> None:
+    new = NewBatch(encode_record(value.encode()), 1)
+    scene.tell("", "n1.server", Produce(7, new, acks, 1.0, Probe()))
+    scene.tell("n1.server", "c1", Produced(7, Offset(offset), Term(1)))
+
+
+def test_an_acknowledgement_by_too_few_disks_is_seen() -> None:
+    scene = Scene("acknowledged_durable")
+    for name in ("n1", "n2", "n3"):
+        scene.start(name, "static:n1,n2,n3")
+    scene.append("n1", batch(0, "a"))
+    ask_and_acknowledge(scene, "a", 0, Acks.LEADER)
+    with pytest.raises(Violation, match="of the voters only n1 had it"):
+        ask_and_acknowledge(scene, "a", 0, Acks.QUORUM)
+    scene.append("n2", batch(0, "a"))
+    ask_and_acknowledge(scene, "a", 0, Acks.QUORUM)
+    with pytest.raises(Violation, match="acks=all while of the voters only n1, n2"):
+        ask_and_acknowledge(scene, "a", 0, Acks.ALL)
+
+
+def test_an_acknowledgement_with_another_record_s_offset_is_seen() -> None:
+    scene = Scene("acknowledged_durable")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    with pytest.raises(Violation, match="holds b'a'"):
+        ask_and_acknowledge(scene, "b", 0, Acks.DEFAULT)
+
+
+def test_an_acknowledged_record_that_a_restart_loses_is_seen() -> None:
+    scene = Scene("acknowledged_kept")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    scene.produced("n1", "b", 1)
+    scene.crash("n1")
+    scene.files[N1][SEGMENT] = encode_batch(batch(0, "a"))
+    with pytest.raises(Violation, match="lost b'b', acknowledged at offset 1"):
+        scene.start("n1")
+
+
+def test_an_acknowledged_record_that_is_cut_off_is_seen() -> None:
+    scene = Scene("acknowledged_kept")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    scene.produced("n1", "b", 1)
+    with pytest.raises(Violation, match="lost b'b'"):
+        scene.truncate("n1", sized(batch(0, "a")))
+
+
+def test_what_a_destroyed_disk_took_is_not_held_against_its_node() -> None:
+    scene = Scene("acknowledged_kept")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    scene.produced("n1", "a", 0)
+    scene.crash("n1")
+    scene.files[N1] = {}
+    scene.see(FaultInjected(scene.tick(), "disk_lost", "n1"))
+    scene.start("n1")
+    scene.finish()
+
+
+def test_a_record_that_was_refused_for_certain_and_is_there_is_seen() -> None:
+    scene = Scene("refused_not_written")
+    scene.start("n1")
+    scene.refused("n1", "a")
+    with pytest.raises(Violation, match="which a client was told is refused"):
+        scene.append("n1", batch(0, "a"))
+    scene = Scene("refused_not_written")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    with pytest.raises(Violation, match="n1 has it in its log"):
+        scene.refused("n1", "a")
+
+
+# ---------------------------------------------------------------- readers
+
+
+def test_a_read_above_the_commit_position_is_seen() -> None:
+    scene = Scene("readers_see_committed")
+    scene.start("n1", "static:n1")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    scene.commit("n1", 1)
+    scene.consumed("n1", 0, "a")
+    with pytest.raises(Violation, match="where what is below 1 is committed"):
+        scene.consumed("n1", 1, "b")
+
+
+def test_a_read_of_what_is_not_there_is_seen() -> None:
+    scene = Scene("readers_see_committed")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    scene.commit("n1", 1)
+    with pytest.raises(Violation, match="which holds b'a'"):
+        scene.consumed("n1", 0, "b")
+
+
+@pytest.mark.parametrize(
+    ("answered", "following", "what"),
+    [
+        ((1,), 2, "answered from"),
+        ((0, 2), 3, "goes from 1 to 2"),
+        ((0,), 2, "says 2 is next"),
+    ],
+)
+def test_an_answer_with_a_gap_is_seen(answered: Iterable[int], following: int, what: str) -> None:
+    scene = Scene("readers_move_forward")
+    scene.start("n1")
+    scene.tell("", "n1.server", Consume(9, Offset(0), 100, False, Probe()))
+    batches = b"".join(encode_batch(batch(at, "x")) for at in answered)
+    with pytest.raises(Violation, match=what):
+        scene.tell("n1.store", "c1", BatchesRead(9, batches, Position(Index(following), Offset(following))))
+
+
+# ---------------------------------------------------------------- linearizability, online
+
+
+def test_an_offset_below_what_was_known_when_the_record_was_sent_is_seen() -> None:
+    scene = Scene("linearizable")
+    scene.start("n1")
+    scene.produced("n1", "a", 1)
+    with pytest.raises(Violation, match="offset 1 was known to be there"):
+        scene.produced("n1", "b", 0)
+
+
+def test_a_record_at_two_offsets_or_two_at_one_are_seen() -> None:
+    scene = Scene("linearizable")
+    scene.start("n1")
+    scene.produced("n1", "a", 0)
+    scene.produced("n1", "b", 1)
+    with pytest.raises(Violation, match="it was at offset 0 before"):
+        scene.consumed("n1", 2, "a")
+    with pytest.raises(Violation, match="where b'a' was seen before"):
+        scene.consumed("n1", 0, "b")
+
+
+def test_a_node_that_does_not_find_what_it_has_acknowledged_is_seen() -> None:
+    scene = Scene("linearizable")
+    scene.start("n1")
+    scene.produced("n1", "a", 0)
+    with pytest.raises(Violation, match="after that node had acknowledged offset 0"):
+        scene.found_end("n1", 1, 0)
+
+
+def test_a_value_that_nobody_wrote_is_seen() -> None:
+    scene = Scene("linearizable")
+    scene.start("n1")
+    with pytest.raises(Violation, match="nobody ever wrote"):
+        scene.consumed("n1", 0, "a")
+
+
+def test_a_gap_that_nobody_can_have_filled_is_seen_in_the_end() -> None:
+    scene = Scene("linearizable")
+    scene.start("n1", "static:n1")
+    scene.produced("n1", "b", 1)
+    with pytest.raises(Violation, match="at most 1 can have been written"):
+        scene.finish()
+
+
+# ---------------------------------------------------------------- agreement
+
+
+def test_entries_of_the_same_term_and_index_are_the_same() -> None:
+    scene = Scene("log_matching")
+    scene.start("n1", "static:n1,n2")
+    scene.start("n2", "static:n1,n2")
+    scene.append("n1", batch(0, "a", term=Term(1)))
+    with pytest.raises(Violation, match="n2 has entry 0"):
+        scene.append("n2", batch(0, "b", term=Term(1)))
+
+
+def test_entries_of_the_same_term_and_index_have_the_same_past() -> None:
+    scene = Scene("log_matching")
+    scene.start("n1", "static:n1,n2")
+    scene.start("n2", "static:n1,n2")
+    scene.append("n1", batch(0, "a", term=Term(1)), batch(1, "c", term=Term(3)))
+    scene.append("n2", batch(0, "b", term=Term(2)))
+    with pytest.raises(Violation, match="behind another past"):
+        scene.append("n2", batch(1, "c", term=Term(3)))
+
+
+def test_a_commit_position_that_no_majority_has_is_seen() -> None:
+    scene = Scene("committed_agree")
+    for name in ("n1", "n2", "n3"):
+        scene.start(name, "static:n1,n2,n3")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    scene.append("n2", batch(0, "a"))
+    scene.commit("n1", 1)
+    with pytest.raises(Violation, match="only n1 has it on disk"):
+        scene.commit("n1", 2)
+
+
+def test_two_committed_histories_are_seen() -> None:
+    scene = Scene("committed_agree")
+    for name in ("n1", "n2", "n3"):
+        scene.start(name, "static:n1,n2,n3")
+    scene.append("n1", batch(0, "a"))
+    scene.append("n2", batch(0, "a"))
+    scene.append("n3", batch(0, "b"))
+    scene.commit("n1", 1)
+    with pytest.raises(Violation, match="and another node"):
+        scene.commit("n3", 1)
+
+
+def test_a_committed_entry_that_is_cut_off_is_seen() -> None:
+    scene = Scene("committed_agree")
+    scene.start("n1", "static:n1")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    scene.commit("n1", 1)
+    scene.truncate("n1", sized(batch(0, "a")))
+    with pytest.raises(Violation, match="dropped entry 0"):
+        scene.truncate("n1", 0)
+
+
+def test_two_leaders_in_a_term_are_seen() -> None:
+    scene = Scene("one_leader_a_term")
+    scene.start("n1", "static:n1,n2")
+    scene.tell("n1.election", "n1.server", LeaderChanged(Term(1), N1))
+    with pytest.raises(Violation, match="whose leader is n1"):
+        scene.tell("n2.election", "n2.server", LeaderChanged(Term(1), N2))
+
+
+def test_a_term_that_falls_is_seen() -> None:
+    scene = Scene("one_leader_a_term")
+    scene.start("n1", "static:n1,n2")
+    scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), N1))
+    with pytest.raises(Violation, match="announced term 1 after term 2"):
+        scene.tell("n1.election", "n1.server", LeaderChanged(Term(1), N1))
+
+
+def test_entries_of_a_term_that_are_not_its_leader_s_are_seen() -> None:
+    scene = Scene("one_leader_a_term")
+    scene.start("n1", "static:n1,n2")
+    scene.tell("n1.election", "n1.server", LeaderChanged(Term(1), N1))
+    with pytest.raises(Violation, match="has entries of n2 as leader of term 1"):
+        scene.append("n1", batch(0, "a", path="n2", term=Term(1)))
+
+
+def test_a_commit_position_that_falls_is_seen() -> None:
+    scene = Scene("commit_forward")
+    scene.start("n1", "static:n1")
+    scene.commit("n1", 2)
+    with pytest.raises(Violation, match="fell from"):
+        scene.commit("n1", 1)
+
+
+def test_a_commit_position_remembered_higher_than_it_ever_was_is_seen() -> None:
+    scene = Scene("commit_forward")
+    scene.start("n1", "static:n1")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    scene.commit("n1", 1)
+    scene.crash("n1")
+    with pytest.raises(Violation, match="nobody ever committed more"):
+        scene.start("n1", "static:n1", committed=Position(Index(2), Offset(2)))
+
+
+# ---------------------------------------------------------------- the cycle
+
+
+def test_walks_in_the_pull_graph_are_counted() -> None:
+    triangle = {N1: [N2, N3], N2: [N1, N3], N3: [N1, N2]}
+    assert count_walks(triangle, N1, 0) == {N1: 1}
+    assert count_walks(triangle, N1, 1) == {N1: 1, N2: 1, N3: 1}
+    assert count_walks(triangle, N1, 2) == {N1: 3, N2: 2, N3: 2}
+    assert count_walks({N1: [N2], N2: []}, N1, 5) == {N1: 1}
+
+
+@pytest.mark.parametrize(
+    ("copy", "what"),
+    [
+        (batch(0, "a", path="n1", source_epoch=EPOCH), "does not end with it"),
+        (batch(0, "a", path="n3 n1 n2", source_epoch=EPOCH), "as a copy of n1's"),
+        (batch(0, "a", path="n1 n2", source_epoch=EPOCH, source_index=5), "which is not there"),
+        (batch(0, "a", path="n1 n2 n1 n2 n1 n2", source_epoch=EPOCH), "over a limit of 4 hops"),
+    ],
+)
+def test_an_unfaithful_copy_is_seen(copy: Batch, what: str) -> None:
+    scene = Scene("copies_faithful")
+    scene.start("n1", cycle="allow")
+    scene.start("n2", cycle="allow")
+    scene.append("n1", batch(0, "a"))
+    with pytest.raises(Violation, match=what):
+        scene.append("n2", copy)
+
+
+def settled_cycle(copies_of_n2: int) -> Scene:
+    """n2 pulls from n1, and has the one batch there is so many times."""
+    scene = Scene("cycle_growth")
+    scene.start("n1", cycle="allow")
+    scene.start("n2", cycle="allow")
+    scene.see(NodeSaid(scene.tick(), N2, PullStarted(N2, N1)))
+    scene.append("n1", batch(0, "a"))
+    for at in range(copies_of_n2):
+        copy = batch(at, "a", path="n1 n2", sequence=0, source_epoch=EPOCH, source_index=at)
+        scene.append("n2", copy)
+    scene.see(PhaseBegan(scene.tick(), Phase.SETTLED, (N1, N2)))
+    return scene
+
+
+def test_growth_is_as_the_walks_say() -> None:
+    settled_cycle(1).finish()
+    for wrong in (0, 2):
+        with pytest.raises(Violation, match=rf"{wrong} times; the pull graph has 1 walks"):
+            settled_cycle(wrong).finish()
+
+
+# ---------------------------------------------------------------- crashes, and the end
+
+
+def test_a_log_shorter_than_what_was_on_disk_is_seen() -> None:
+    scene = Scene("restart_keeps")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    scene.append("n1", batch(2, "c"), sync=False)
+    scene.crash("n1")
+    scene.start("n1")
+    scene.crash("n1")
+    scene.files[N1][SEGMENT] = encode_batch(batch(0, "a"))
+    with pytest.raises(Violation, match=r"had entry 1 .* and came back without it"):
+        scene.start("n1")
+
+
+def test_a_node_that_misstates_its_own_log_is_seen() -> None:
+    scene = Scene("restart_keeps")
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    scene.crash("n1")
+    with pytest.raises(Violation, match="says that its log is"):
+        scene.start("n1", end=START)
+
+
+def test_a_node_that_gives_up_though_nothing_was_wrong_is_seen() -> None:
+    scene = Scene("fails_for_cause")
+    scene.start("n1")
+    with pytest.raises(Violation, match="although nothing was wrong"):
+        scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", "cannot")))
+    scene.see(FaultInjected(scene.tick(), "disk_full", "n1"))
+    scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", "cannot")))
+    with pytest.raises(Violation, match="a bug ended n1's store"):
+        scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", "KeyError", is_bug=True)))
+
+
+def test_nodes_that_hold_other_sets_in_the_end_are_seen() -> None:
+    scene = Scene("convergence")
+    scene.start("n1")
+    scene.start("n2")
+    scene.append("n1", batch(0, "a"), batch(1, "b"))
+    scene.append("n2", batch(0, "b", path="n1 n2", sequence=1), batch(1, "a", path="n1 n2", sequence=0))
+    scene.see(PhaseBegan(scene.tick(), Phase.SETTLED, (N1, N2)))
+    scene.finish()
+    scene.append("n1", batch(2, "c"))
+    with pytest.raises(Violation, match="n2 does not have n1's batch 2"):
+        scene.finish()
+
+
+def test_logs_of_one_leader_that_differ_in_the_end_are_seen() -> None:
+    scene = Scene("convergence")
+    for name in ("n1", "n2"):
+        scene.start(name, "static:n1,n2")
+        scene.append(name, batch(0, "a"))
+        scene.commit(name, 1)
+    scene.see(PhaseBegan(scene.tick(), Phase.SETTLED, (N1, N2)))
+    scene.finish()
+    scene.append("n1", batch(1, "b"))
+    with pytest.raises(Violation, match="n2's log ends at"):
+        scene.finish()
+
+
+def test_a_healthy_core_that_answers_nobody_is_seen() -> None:
+    scene = Scene("progress")
+    scene.start("n1")
+    scene.see(PhaseBegan(scene.tick(), Phase.LIVENESS, (N1,)))
+    for at in range(10):
+        scene.refused("n1", f"v{at}")
+    scene.time_s += 60.0
+    with pytest.raises(Violation, match="of 10 produces asked of the healthy nodes n1 none succeeded"):
+        scene.see(PhaseBegan(scene.tick(), Phase.SETTLED, (N1,)))
+
+
+# ---------------------------------------------------------------- the set of checkers
+
+
+def test_every_checker_says_what_it_claims_in_a_sentence() -> None:
+    assert len(ALL) >= 20
+    for name, checker in ALL.items():
+        assert checker.name == name
+        assert checker.statement.endswith(".")
+        assert checker.__doc__
+
+
+def test_the_checkers_of_a_run_fit_its_mode_and_share_one_model() -> None:
+    peers = default_checkers(Options(1))
+    elected = default_checkers(Options(1, election="static"))
+    assert {"cycle_growth"} <= {checker.name for checker in peers}
+    assert {"log_matching", "ballots_on_disk"} <= {checker.name for checker in elected}
+    assert not {"cycle_growth"} & {checker.name for checker in elected}
+    assert len({id(checker.model) for checker in peers}) == 1  # type: ignore[attr-defined]
+    assert [checker.drives for checker in peers].count(True) == 1  # type: ignore[attr-defined]
+
+
+def test_records_are_read_from_payloads_and_what_is_none_counts_as_one() -> None:
+    assert records_of(encode_record(b"a") + encode_record(b"b" * 300), 2) == (b"a", b"b" * 300)
+    assert records_of(b"plain", 1) == (b"plain",)
+    assert records_of(b"plain", 2) == ()
+
+
+def test_numbers_are_kept_as_ranges() -> None:
+    numbers = Numbers()
+    for number in (5, 3, 4, 9, 1, 0, 4, 8):
+        numbers.add(number)
+    assert [number for number in range(12) if number in numbers] == [0, 1, 3, 4, 5, 8, 9]
+    assert len(numbers) == 7
