@@ -3,11 +3,12 @@
 #   make run      a cluster of three nodes on this machine        ARGS="--election none" for others
 #   make test     every test                                      ARGS="-k cycle" for some
 #   make sim      the simulation: 200 seeds of every mode
+#   make torture  the same for an hour: ten times the seeds, and larger clusters
 #   make check    format, lint, types, import layers, generated code up to date
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test sim mutants check bench proto format lock clean
+.PHONY: help run test sim torture mutants check bench proto format lock clean
 
 PYTHON ?=
 ARGS ?=
@@ -40,6 +41,12 @@ sim: .venv/dev.stamp
 	$(SIMULATE) --election none --cycle break $(ARGS)
 	$(SIMULATE) --election none --cycle allow $(ARGS)
 	$(SIMULATE) --election static $(ARGS)
+
+torture: .venv/dev.stamp
+	$(MAKE) sim SEEDS=2000 FROM=10000
+	for nodes in 5 9; do for election in none static; do \
+		$(BIN)/ourolog simulate --seeds 500 --from 20000 --nodes $$nodes --election $$election || exit 1; \
+	done; done
 
 # How many seeds it takes to notice each of a set of deliberate bugs; writes docs/mutants.md.
 mutants: .venv/dev.stamp

@@ -17,7 +17,7 @@ is still there. Faults that take back what was durable are bounded:
 from __future__ import annotations
 
 from simulation.checker import World
-from simulation.copies import identities_on
+from simulation.copies import identities_on, opens
 from simulation.options import Options
 from storage.types import NodeId
 
@@ -99,5 +99,5 @@ class FaultBudget:
             return True  # every batch it had held is on another disk
         if self._world.configs[node_id].election.kind != "static":
             return False
-        leader = identities_on(self._world.durable(voters[0]))
-        return leader.keys() <= identities_on(self._world.durable(node_id)).keys()
+        disk = self._world.durable(node_id)
+        return opens(disk) and identities_on(self._world.durable(voters[0])).keys() <= identities_on(disk).keys()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
+from storage import meta
 from storage.batch import HEADER_BYTES, BatchHead, read_head, verify
-from storage.errors import CorruptBatchError
+from storage.errors import CorruptBatchError, DamagedFileError
+from storage.identity import BALLOT_NAME, IDENTITY_NAME
+from storage.sealed import unseal
 from storage.segment import LOG_SUFFIX, parse_stem
 from storage.types import NodeId
 
@@ -33,6 +37,20 @@ def identities_on(durable: Mapping[str, bytes]) -> dict[Identity, None]:
     return {
         (_origin(content, head), head.origin_epoch, head.origin_sequence): None for head, content in heads_on(durable)
     }
+
+
+def opens(durable: Mapping[str, bytes]) -> bool:
+    """Whether a node could start on it as far as its small files go: a lying disk may have lost those alone."""
+    try:
+        for path, content in durable.items():
+            name = path.rpartition("/")[2]
+            if name == BALLOT_NAME:
+                unseal(meta.KIND, meta.VERSION, content, path)
+            elif name == IDENTITY_NAME:
+                json.loads(content)
+    except (DamagedFileError, ValueError):
+        return False
+    return True
 
 
 def _origin(content: bytes, head: BatchHead) -> NodeId:

@@ -10,8 +10,8 @@ from storage.files import Files
 from storage.sealed import seal, unseal
 from storage.types import NodeId, Term
 
-_KIND: Final = "ballot"
-_VERSION: Final = 1
+KIND: Final = "ballot"
+VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class SavedBallot:
 def save_ballot(files: Files, path: str, ballot: SavedBallot) -> None:
     """On disk, whole, when this returns. Raises OSError, and the old ballot stands."""
     value = {"leader_id": ballot.leader_id, "term": ballot.term, "voted_for": ballot.voted_for}
-    files.replace(path, seal(_KIND, _VERSION, value))
+    files.replace(path, seal(KIND, VERSION, value))
 
 
 def load_ballot(files: Files, path: str) -> SavedBallot:
@@ -39,7 +39,7 @@ def load_ballot(files: Files, path: str) -> SavedBallot:
     except FileNotFoundError:
         return SavedBallot()
     try:
-        value = unseal(_KIND, _VERSION, content, path)
+        value = unseal(KIND, VERSION, content, path)
         term, voted_for, leader_id = value["term"], value["voted_for"], value["leader_id"]
         if type(term) is not int or not all(name is None or type(name) is str for name in (voted_for, leader_id)):
             raise DamagedFileError(f"{path} is damaged: a field has the wrong type")
