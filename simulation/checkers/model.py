@@ -44,7 +44,8 @@ class NodeModel:
     spoiled: the faults that took back, or may yet take back, what was durable on its disk; empty
     again when it has been started since, and with a leader has all again that it had.
     was_spoiled: whether that ever happened. disks: how many were lost. is_rotten: whether bits of
-    its disk flipped, which changes what can be read, not what was written.
+    its disk flipped, which changes what can be read, not what was written. is_blind: such faults
+    have made it impossible to follow its log.
     seen: the batches that are in its log or were until retention took them, see `key_of`.
     is_up: it was started and has not ended since.
     """
@@ -60,6 +61,7 @@ class NodeModel:
     was_spoiled: bool = False
     disks: int = 0
     is_rotten: bool = False
+    is_blind: bool = False
     spoiled_in_life: int = 0
     whole_at: Index = Index(0)
     seen: dict[tuple[NodeId, int], Numbers] = field(default_factory=dict)
@@ -185,6 +187,7 @@ class ClusterModel:
 
     def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
         node = self.node(event.node_id)
+        self._heal(node)
         node.is_up = node.log.opened = False
 
     def _on_fault(self, event: FaultInjected) -> None:
@@ -207,7 +210,12 @@ class ClusterModel:
         node.opened = opened
         node.committed = opened.committed
         durable = node.log.durable_index
-        gone, fresh = node.log.reopened(world.durable(node.node_id), trusts=not node.spoiled)
+        log = node.log
+        gone, fresh = log.reopened(world.durable(node.node_id), trusts=not (node.spoiled or node.is_blind))
+        node.is_blind = bool((node.spoiled or node.is_rotten) and (log.damage or log.gap))
+        if node.is_blind:
+            self._lose_sight(node)
+            return
         self._change(node, gone, fresh)
         self.is_reopened = True
         first = node.log.start.index
@@ -219,20 +227,29 @@ class ClusterModel:
         if log.opened:
             fresh = log.appended(event)
             if node.spoiled and (log.damage or log.gap):
-                # It lied about what it had when the node opened it: nothing is known until the next opening.
-                log.damage = log.gap = None
-                log.opened = False
+                # It lied about what it had when the node opened it.
+                self._lose_sight(node)
                 return
             self._change(node, [], fresh)
+
+    def _heal(self, node: NodeModel) -> None:
+        """Once started again, and whole again where there is a leader, a disk is as good as another."""
+        is_whole = not node.is_elected or node.log.durable_index >= node.whole_at
+        if node.spoiled and node.log.opened and node.life > node.spoiled_in_life and is_whole:
+            node.spoiled.clear()
+
+    def _lose_sight(self, node: NodeModel) -> None:
+        """What its disk showed is not what it has; nothing is known of its log until the next opening."""
+        node.is_blind = True
+        node.log.damage = node.log.gap = None
+        node.log.opened = False
 
     def _on_synced(self, event: FileSynced) -> None:
         node = self.node(event.node_id)
         log = node.log
         if log.opened:
             log.synced(event.path, event.size)
-            is_whole = not node.is_elected or log.durable_index >= node.whole_at
-            if node.spoiled and node.life > node.spoiled_in_life and is_whole:
-                node.spoiled.clear()
+            self._heal(node)
 
     def _on_truncated(self, event: FileTruncated) -> None:
         node = self.node(event.node_id)

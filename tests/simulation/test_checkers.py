@@ -779,6 +779,56 @@ def test_a_healthy_core_that_answers_nobody_is_seen() -> None:
         scene.see(PhaseBegan(scene.tick(), Phase.SETTLED, (N1,)))
 
 
+# ---------------------------------------------------------------- what destroyed disks excuse
+
+
+def test_a_lost_disk_is_another_log_with_offsets_of_its_own() -> None:
+    scene = Scene("linearizable")
+    scene.start("n1")
+    scene.produced("n1", "a", 0)
+    scene.produced("n1", "b", 1)
+    scene.crash("n1")
+    scene.files[N1] = {}
+    scene.see(FaultInjected(scene.tick(), "disk_lost", "n1"))
+    scene.start("n1", log_epoch=EPOCH + 1)
+    scene.append("n1", batch(0, "c"))
+    scene.produced("n1", "c", 0)
+    with pytest.raises(Violation, match="where b'c' was seen before"):
+        scene.consumed("n1", 0, "d")
+
+
+def test_a_node_with_a_new_disk_is_held_to_its_word_again() -> None:
+    scene = Scene("acknowledged_kept")
+    scene.start("n1")
+    scene.crash("n1")
+    scene.see(FaultInjected(scene.tick(), "disk_lost", "n1"))
+    scene.start("n1")
+    scene.append("n1", batch(0, "a"))
+    scene.produced("n1", "a", 0)
+    with pytest.raises(Violation, match="lost b'a'"):
+        scene.truncate("n1", 0)
+
+
+def test_a_rotten_file_of_a_disk_that_lied_is_not_taken_for_what_was_written() -> None:
+    scene = Scene("log_matching")
+    scene.start("n1", "static:n1,n2")
+    scene.start("n2", "static:n1,n2")
+    whole = [batch(at, "abc"[at], term=Term(1)) for at in range(3)]
+    scene.append("n1", *whole)
+    scene.see(FaultInjected(scene.tick(), "fsync_lies", "n2"))
+    scene.append("n2", *whole[:2])
+    scene.crash("n2", keep=True)
+    good = scene.files[N2][SEGMENT]
+    scene.files[N2][SEGMENT] = bytes((good[0] ^ 1, *good[1:]))
+    scene.see(FaultInjected(scene.tick(), "bit_rot", "n2"))
+    scene.start("n2", "static:n1,n2")
+    scene.append("n2", whole[2])
+    scene.crash("n2", keep=True)
+    scene.files[N2][SEGMENT] = good + encode_batch(whole[2])
+    scene.start("n2", "static:n1,n2")
+    assert scene.checker.model.nodes[N2].log.end == Position(Index(3), Offset(3))  # type: ignore[attr-defined]
+
+
 # ---------------------------------------------------------------- the set of checkers
 
 
