@@ -1,7 +1,7 @@
 """Seeds kept in a file: one run a line, its options and the version they mean something in.
 
     # lost a record, 2026-03-01
-    version=1 seed=7 nodes=3 election=none …
+    version=2 seed=7 nodes=3 election=none …
 
 Lines that begin with # are comments.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import Any, Final
 
@@ -117,7 +117,7 @@ class Simulating:
 def replay(options: Options) -> str:
     """The command that runs exactly this again.
 
-    Its seed carries the version (`--seed 7@1`): another version refuses it instead of running something else.
+    Its seed carries the version (`--seed 7@2`): another version refuses it instead of running something else.
     """
     seed = f"--seed {options.seed}"
     return replay_command(options).replace(seed, f"{seed}@{VERSION}", 1)
@@ -156,7 +156,7 @@ def _note(options: Options, outcome: Outcome) -> str:
 
 def _statements(options: Options) -> dict[str, str]:
     """Each claim that is checked, as a sentence."""
-    from simulation.cluster import default_checkers
+    from simulation.checkers import default_checkers
 
     return {checker.name: checker.statement for checker in _single(default_checkers(options))}
 
@@ -188,6 +188,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "virtual_seconds": outcome.virtual_seconds,
         "wall_seconds": outcome.wall_seconds,
         "events": outcome.events,
+        "claims": len(outcome.claims),
         "faults": outcome.faults,
         "states": outcome.states,
     }
@@ -206,6 +207,7 @@ def as_sums(totals: Totals) -> dict[str, Any]:
         "virtual_seconds": totals.virtual_seconds,
         "wall_seconds": totals.wall_seconds,
         "events": totals.events,
+        "claims": len(totals.claims),
         "faults": dict(sorted(totals.faults.items())),
         "states": dict(sorted(totals.states.items())),
     }
@@ -228,7 +230,7 @@ def _told(outcome: Outcome) -> str:
         f"seed {outcome.seed}: {held}",
         f"  trace   {outcome.trace_hash}",
         f"  time    {took} ({rate:.0f} times as fast)",
-        f"  events  {outcome.events:,}",
+        f"  events  {outcome.events:,}, {_claims(outcome.claims)}",
         f"  faults  {_counts(outcome.faults)}",
         f"  states  {_counts(outcome.states)}",
     ]
@@ -241,10 +243,14 @@ def _summary(totals: Totals) -> str:
     return (
         f"{totals.seeds} seeds: {held}\n"
         f"  time    {totals.virtual_seconds:.0f} virtual seconds in {totals.wall_seconds:.1f} s of work\n"
-        f"  events  {totals.events:,}, {counts_of(totals)}\n"
+        f"  events  {totals.events:,}, {_claims(totals.claims)}, {counts_of(totals)}\n"
         f"  faults  {_counts(totals.faults)}\n"
         f"  states  {_counts(totals.states)}"
     )
+
+
+def _claims(names: Collection[str]) -> str:
+    return f"watched by {len(names)} claims"
 
 
 def _counts(counts: Any) -> str:

@@ -30,7 +30,7 @@ class Violated:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one seed. options: as text, see `Options.to_text`."""
+    """What came of one seed. options: as text, see `Options.to_text`. claims: those that watched."""
 
     seed: int
     options: str
@@ -39,6 +39,7 @@ class Outcome:
     virtual_seconds: float
     wall_seconds: float
     events: int
+    claims: tuple[str, ...]
     faults: dict[str, int]
     states: dict[str, int]
 
@@ -65,6 +66,7 @@ def outcome_of(result: Any) -> Outcome:
         virtual_seconds=result.virtual_seconds,
         wall_seconds=result.wall_seconds,
         events=result.events,
+        claims=tuple(result.claims),
         faults=dict(result.faults),
         states=dict(result.states),
     )
@@ -79,6 +81,7 @@ class Totals:
     virtual_seconds: float = 0.0
     wall_seconds: float = 0.0
     events: int = 0
+    claims: set[str] = field(default_factory=set)
     faults: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
 
@@ -87,6 +90,7 @@ class Totals:
         self.virtual_seconds += outcome.virtual_seconds
         self.wall_seconds += outcome.wall_seconds
         self.events += outcome.events
+        self.claims.update(outcome.claims)
         self.faults.update(outcome.faults)
         self.states.update(outcome.states)
         if outcome.failed:

@@ -26,6 +26,7 @@ from actors.node import Node
 from actors.ports import Ports
 from simulation.calls import ClientCalls
 from simulation.checker import Checker, Violation
+from simulation.checkers import default_checkers
 from simulation.client import Client, Record
 from simulation.clients import WAKEUP
 from simulation.clocks import NodeClock
@@ -471,16 +472,6 @@ class _Left:
 
     def tell(self, _: LeftCluster) -> None:
         self._then()
-
-
-def default_checkers(options: Options) -> Sequence[Checker]:
-    """All checkers that make sense with these options."""
-    try:
-        from simulation import checkers
-    except ImportError:
-        return ()
-    make: Callable[[Options], Sequence[Checker]] | None = getattr(checkers, "default_checkers", None)
-    return make(options) if make is not None else ()
 
 
 def _replaced(config: NodeConfig, settings: dict[str, Any]) -> NodeConfig:

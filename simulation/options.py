@@ -11,7 +11,7 @@ from actors.config import Cycle, ElectionChoice
 from simulation.faults import check_kinds
 from storage.types import NodeId
 
-VERSION = 1
+VERSION = 2
 """Changes when the same seed and options come to mean another run."""
 
 MAX_NODES = 32

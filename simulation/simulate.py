@@ -32,6 +32,7 @@ CHECK_EVERY_S = 1.0
 class Result:
     """What came of a run.
 
+    claims: the names of the checkers that saw anything of it.
     faults: how often each fired. withheld: how often the budget forbade one, which `budget` is about.
     states: rare states reached, see `simulation.states`. wall_seconds: by the caller's clock, 0.0 without one.
     """
@@ -43,6 +44,7 @@ class Result:
     virtual_seconds: float
     wall_seconds: float
     events: int
+    claims: tuple[str, ...]
     faults: dict[str, int]
     states: dict[str, int]
     withheld: dict[str, int]
@@ -57,7 +59,8 @@ def simulate(
 ) -> Result:
     """Run it. checkers: None for all there are. clock: for wall_seconds, e.g. time.perf_counter.
 
-    A violation is in the result, not raised.
+    A violation is in the result, not raised. A run that was to be watched by all claims and was
+    watched by none is one.
     """
     began_s = clock()
     plan = draw_plan(options)
@@ -69,6 +72,9 @@ def simulate(
         pass  # whoever halts a run has recorded why
     finally:
         cluster.close()
+    if checkers is None and not cluster.stream.claims:
+        detail = f"none of {len(cluster.checkers)} claims was shown an event, so that the run proves nothing"
+        cluster.violated(Violation("claims_are_watched", detail, cluster.now_s))
     return Result(
         seed=options.seed,
         options=options,
@@ -77,6 +83,7 @@ def simulate(
         virtual_seconds=cluster.now_s,
         wall_seconds=clock() - began_s,
         events=cluster.stream.count,
+        claims=cluster.stream.claims,
         faults=dict(sorted(cluster.stream.faults.items())),
         states=dict(sorted(cluster.states.counts.items())),
         withheld=dict(sorted(run.nemesis.budget.withheld.items())),

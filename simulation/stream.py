@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, get_args
+from typing import Protocol
 
 from simulation.checker import Checker, Violation, World
 from simulation.events import Event, FaultInjected, MessageTold
@@ -40,8 +40,14 @@ class EventStream:
         self._world = world
         self._observers: list[Callable[[Event], None]] = []
         self._states = states
-        self._seers: dict[type, tuple[See, ...]] = {kind: self._who_sees(kind, None) for kind in get_args(Event)}
+        self._watching: set[str] = set()
+        self._seers: dict[type, tuple[See, ...]] = {}
         self._seers_of_told: dict[type, tuple[See, ...]] = {}
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """The names of the checkers that have been shown anything at all; the others have watched nothing."""
+        return tuple(checker.name for checker in self.checkers if checker.name in self._watching)
 
     def subscribe(self, observer: Callable[[Event], None]) -> None:
         self._observers.append(observer)
@@ -54,11 +60,17 @@ class EventStream:
             fault = event.kind  # type: ignore[union-attr]
             self.faults[fault] = self.faults.get(fault, 0) + 1
         if not self.violations:
-            self._show(event, self._seers[kind] if kind is not MessageTold else self._who_sees_told(event))
+            self._show(event, self._seers_of(kind) if kind is not MessageTold else self._seers_of_message(event))
         for observer in self._observers:
             observer(event)
 
-    def _who_sees_told(self, event: Event) -> tuple[See, ...]:
+    def _seers_of(self, kind: type) -> tuple[See, ...]:
+        seers = self._seers.get(kind)
+        if seers is None:
+            seers = self._seers[kind] = self._who_sees(kind, None)
+        return seers
+
+    def _seers_of_message(self, event: Event) -> tuple[See, ...]:
         """Most of a run is messages, and few checkers want many kinds of them."""
         assert isinstance(event, MessageTold)
         message_kind = type(event.message)
@@ -70,12 +82,14 @@ class EventStream:
     def _who_sees(self, kind: type, message_kind: type | None) -> tuple[See, ...]:
         """`sees` names kinds of event, `sees_told` kinds of message in MessageTold; without them it is all."""
         wanting = [
-            checker.see
+            checker
             for checker in self.checkers
             if kind in getattr(checker, "sees", (kind,))
             and message_kind in getattr(checker, "sees_told", (message_kind,))
         ]
-        return (self._states.see, *wanting) if kind in self._states.sees else tuple(wanting)
+        self._watching.update(checker.name for checker in wanting)
+        see = [checker.see for checker in wanting]
+        return (self._states.see, *see) if kind in self._states.sees else tuple(see)
 
     def _show(self, event: Event, seers: tuple[See, ...]) -> None:
         for see in seers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import click
 import pytest
 
 from ourolog.cli import cli
-from simulation import VERSION, Options, Violation, World
+from simulation import VERSION, Checker, Options, Violation, World
 from simulation.events import ClientReturned, Event
 
 Run = Callable[..., Any]
@@ -36,16 +36,39 @@ class NobodyIsAnswered:
         """Said all along."""
 
 
+class TimePasses:
+    """A claim that holds in every run."""
+
+    name: ClassVar[str] = "time_passes"
+    statement: ClassVar[str] = "Something happens."
+
+    def see(self, event: Event, world: World) -> None:
+        """Whatever it is."""
+
+    def finish(self, world: World) -> None:
+        """It did."""
+
+
+class LooksAway(TimePasses):
+    """A claim that nothing is ever shown to."""
+
+    sees: ClassVar[tuple[type, ...]] = ()
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, *checkers: Checker) -> None:
+    for module in ("simulation.cluster", "simulation.checkers"):
+        monkeypatch.setattr(f"{module}.default_checkers", lambda options: checkers)
+
+
 @pytest.fixture
 def wrong_claim(monkeypatch: pytest.MonkeyPatch) -> None:
-    checkers: Sequence[NobodyIsAnswered] = (NobodyIsAnswered(),)
-    monkeypatch.setattr("simulation.cluster.default_checkers", lambda options: checkers)
+    watch(monkeypatch, NobodyIsAnswered())
 
 
 @pytest.fixture
-def no_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+def right_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what is printed about runs without a violation."""
-    monkeypatch.setattr("simulation.cluster.default_checkers", lambda options: ())
+    watch(monkeypatch, TimePasses())
 
 
 def simulate(*words: str) -> int:
@@ -65,7 +88,7 @@ def test_one_seed_twice_prints_the_same_trace_hash(run: Run) -> None:
     assert first["events"] == second["events"] > 0
 
 
-@pytest.mark.usefixtures("no_claims")
+@pytest.mark.usefixtures("right_claim")
 def test_json_of_one_seed_has_the_keys_that_were_promised(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulate("--seed", "3", *SMALL, "--output", "json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -76,16 +99,18 @@ def test_json_of_one_seed_has_the_keys_that_were_promised(capsys: pytest.Capture
         "virtual_seconds",
         "wall_seconds",
         "events",
+        "claims",
         "faults",
         "states",
     ]
     assert found["seed"] == 3
     assert found["violations"] == []
     assert found["wall_seconds"] > 0
+    assert found["claims"] == 1
     assert all(isinstance(count, int) for count in {**found["faults"], **found["states"]}.values())
 
 
-@pytest.mark.usefixtures("no_claims")
+@pytest.mark.usefixtures("right_claim")
 def test_json_of_a_sweep_has_the_sums_of_its_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     parts = []
     for seed in ("5", "6"):
@@ -93,7 +118,7 @@ def test_json_of_a_sweep_has_the_sums_of_its_seeds(capsys: pytest.CaptureFixture
         parts.append(json.loads(capsys.readouterr().out))
     assert simulate("--seeds", "2", "--from", "5", *SMALL, "--output", "json", *HERE) == 0
     sums = json.loads(capsys.readouterr().out)
-    assert (sums["seeds"], sums["failing_seeds"]) == (2, [])
+    assert (sums["seeds"], sums["failing_seeds"], sums["claims"]) == (2, [], 1)
     assert sums["events"] == sum(part["events"] for part in parts)
     assert sums["virtual_seconds"] == pytest.approx(sum(part["virtual_seconds"] for part in parts))
     for key in ("faults", "states"):
@@ -191,3 +216,34 @@ def test_a_sweep_runs_in_processes_of_its_own(run: Run) -> None:
     done = run("simulate", "--seeds", "3", "--jobs", "2", "--minutes", "0", "--clients", "0", "--faults", "none")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 seeds: no violation")
+
+
+@pytest.mark.parametrize("checkers", [(), (LooksAway(),)], ids=["no claim", "a claim that is shown nothing"])
+@pytest.mark.parametrize("seeds", [("--seed", "3"), ("--seeds", "2", *HERE)], ids=["a seed", "a sweep"])
+def test_a_run_that_no_claim_watched_has_failed(
+    checkers: tuple[Checker, ...],
+    seeds: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    watch(monkeypatch, *checkers)
+    assert simulate(*seeds, *SMALL, "--no-shrink") == 1
+    shown = capsys.readouterr()
+    assert "violated: claims_are_watched" in shown.err
+    assert f"none of {len(checkers)} claims was shown an event, so that the run proves nothing" in shown.err
+    assert "watched by 0 claims" in shown.out
+
+
+def test_every_claim_that_there_is_watches_a_run(run: Run) -> None:
+    from simulation.checkers import default_checkers
+
+    found = json.loads(run("simulate", "--seed", "7", *SMALL, "--output", "json").stdout)
+    assert found["claims"] == len(default_checkers(Options(7)))
+
+
+def test_checkers_that_cannot_be_imported_end_the_command_and_do_not_pass(tmp_path: Path, run: Run) -> None:
+    """Run by itself, since here they are imported already."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['simulation.checkers'] = None\n")
+    done = run("simulate", "--seed", "7", *SMALL, PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "no violation" not in done.stdout

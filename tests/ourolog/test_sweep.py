@@ -23,7 +23,7 @@ RUNS = Options(seed=0, minutes=0.1)
 def outcome(options_text: str, *, fails: bool = False) -> Outcome:
     options = Options.parse(options_text)
     violations = (Violated("claim", "not so", 1.0),) if fails else ()
-    return Outcome(options.seed, options_text, "hash", violations, 2.0, 0.5, 10, {"kill": 1}, {})
+    return Outcome(options.seed, options_text, "hash", violations, 2.0, 0.5, 10, ("claim",), {"kill": 1}, {})
 
 
 def failing(*seeds: int) -> Callable[[str], Outcome]:
