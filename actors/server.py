@@ -62,15 +62,33 @@ EXPIRY_CHECK_S = 0.25
 class _Waiting:
     """A produce on its way: gathered, then in the store, then waiting for other disks.
 
+    The batch is held only until the store has written it: what waits for other disks, for as
+    long as its client does, must not keep its payload in memory.
+
+    may_be_stored: the store was told to append it, and has not said that it did not.
     base_offset and index are None until it is on this node's disk.
     """
 
-    produce: Produce
+    request_id: int
+    reply_to: Mailbox[Produced | RequestRefused]
+    batch: NewBatch | None
+    record_count: int
     acks: Acks
+    timeout_s: float
     deadline_s: float
+    may_be_stored: bool = False
     base_offset: Offset | None = None
     index: Index | None = None
     done: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return (id(self.reply_to), self.request_id)
+
+    @property
+    def cost_bytes(self) -> int:
+        """About how much memory it takes until it is written."""
+        return _cost(self.batch) if self.batch is not None else 0
 
 
 class ServerActor(NodeActor):
@@ -124,7 +142,8 @@ class ServerActor(NodeActor):
                 self._acknowledge()
             case AppendRefused():
                 for waiting in self._taken_from_store(message.request_id):
-                    self._refuse_produce(waiting, Refusal.DEPOSED, message.reason, outcome_unknown=False)
+                    waiting.may_be_stored = False
+                    self._refuse_produce(waiting, Refusal.DEPOSED, message.reason)
             case CancelRequest():
                 self._cancel(message)
             case RequestsExpired():
@@ -160,7 +179,7 @@ class ServerActor(NodeActor):
     def on_stop(self) -> None:
         detail = f"{self.node_id} is stopping"
         for waiting in list(self._open.values()):
-            self._refuse_produce(waiting, Refusal.STOPPING, detail, outcome_unknown=True)
+            self._refuse_produce(waiting, Refusal.STOPPING, detail)
         for _, _, consume in self._tailing:
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.STOPPING, detail))
 
@@ -173,12 +192,16 @@ class ServerActor(NodeActor):
             return
         acks = produce.acks if produce.acks is not Acks.DEFAULT else self.config.acks
         waiting = _Waiting(
-            produce,
+            produce.request_id,
+            produce.reply_to,
+            produce.batch,
+            produce.batch.record_count,
             acks if self._elected else Acks.LEADER,
+            produce.timeout_s,
             self.ports.clock.monotonic_s() + produce.timeout_s,
         )
-        self._open[_key(produce)] = waiting
-        self._unwritten_bytes += _cost(produce)
+        self._open[waiting.key] = waiting
+        self._unwritten_bytes += waiting.cost_bytes
         self._gathered.append(waiting)
         if len(self._gathered) == 1:
             self.me.tell(FlushProduces())
@@ -200,7 +223,7 @@ class ServerActor(NodeActor):
             return RequestRefused(request_id, Refusal.NOT_LEADER, detail, self._leader_id, addr)
         if len(self._open) >= MAX_WAITING:
             return RequestRefused(request_id, Refusal.OVERLOADED, f"{MAX_WAITING} produces wait already")
-        if self._unwritten_bytes and self._unwritten_bytes + _cost(produce) > MAX_UNWRITTEN_BYTES:
+        if self._unwritten_bytes and self._unwritten_bytes + _cost(produce.batch) > MAX_UNWRITTEN_BYTES:
             detail = f"{self._unwritten_bytes} bytes wait for the disk already"
             return RequestRefused(request_id, Refusal.OVERLOADED, detail)
         return None
@@ -211,10 +234,11 @@ class ServerActor(NodeActor):
         group: list[_Waiting] = []
         group_bytes = 0
         for waiting in gathered:
+            batch = waiting.batch
+            assert batch is not None, "held until it is written"
             if waiting.done:  # given up before it was appended: then it never is
-                self._unwritten_bytes -= _cost(waiting.produce)
+                self._written(waiting)
                 continue
-            batch = waiting.produce.batch
             size = len(batch.payload)
             mergeable = batch.codec is Codec.NONE and batch.producer_id == 0
             if group and (not mergeable or group_bytes + size > MERGED_MAX_BYTES):
@@ -226,12 +250,15 @@ class ServerActor(NodeActor):
             self._append(group)
 
     def _append(self, group: list[_Waiting]) -> None:
-        batch = group[0].produce.batch
-        if len(group) > 1:
+        batches = [waiting.batch for waiting in group if waiting.batch is not None]
+        batch = batches[0]
+        if len(batches) > 1:
             batch = NewBatch(
-                payload=b"".join(waiting.produce.batch.payload for waiting in group),
-                record_count=sum(waiting.produce.batch.record_count for waiting in group),
+                payload=b"".join(part.payload for part in batches),
+                record_count=sum(part.record_count for part in batches),
             )
+        for waiting in group:
+            waiting.may_be_stored = True
         request_id = next(self._append_ids)
         self._in_store[request_id] = group
         self.store.tell(AppendBatch(request_id, batch, self._term, self.me))
@@ -245,17 +272,23 @@ class ServerActor(NodeActor):
         for waiting in self._taken_from_store(appended.request_id):
             waiting.base_offset = base_offset
             waiting.index = appended.index
-            base_offset = Offset(base_offset + waiting.produce.batch.record_count)
+            base_offset = Offset(base_offset + waiting.record_count)
             if not waiting.done:
                 if self._is_acknowledged(waiting):
                     self._answer_produced(waiting, appended.term)
                 else:
-                    self._waiting[waiting.acks][_key(waiting.produce)] = waiting
+                    self._waiting[waiting.acks][waiting.key] = waiting
 
     def _taken_from_store(self, request_id: int) -> list[_Waiting]:
         group = self._in_store.pop(request_id, [])
-        self._unwritten_bytes -= sum(_cost(waiting.produce) for waiting in group)
+        for waiting in group:
+            self._written(waiting)
         return group
+
+    def _written(self, waiting: _Waiting) -> None:
+        """The store has taken its bytes, or never will: they are not held here any more."""
+        self._unwritten_bytes -= waiting.cost_bytes
+        waiting.batch = None
 
     def _advance(self, committed: Position) -> None:
         if committed > self._committed:
@@ -283,25 +316,24 @@ class ServerActor(NodeActor):
 
     def _answer_produced(self, waiting: _Waiting, term: Term) -> None:
         assert waiting.base_offset is not None
-        produce = self._close(waiting)
-        produce.reply_to.tell(Produced(produce.request_id, waiting.base_offset, term))
+        self._close(waiting)
+        waiting.reply_to.tell(Produced(waiting.request_id, waiting.base_offset, term))
 
-    def _refuse_produce(self, waiting: _Waiting, refusal: Refusal, detail: str, *, outcome_unknown: bool) -> None:
+    def _refuse_produce(self, waiting: _Waiting, refusal: Refusal, detail: str) -> None:
+        """Its outcome is unknown from the moment the store was told of it, and known again once the store refused."""
         if waiting.done:
             return
-        produce = self._close(waiting)
-        produce.reply_to.tell(
-            RequestRefused(produce.request_id, refusal, detail, self._leader_id, outcome_unknown=outcome_unknown)
+        self._close(waiting)
+        waiting.reply_to.tell(
+            RequestRefused(waiting.request_id, refusal, detail, self._leader_id, outcome_unknown=waiting.may_be_stored)
         )
 
-    def _close(self, waiting: _Waiting) -> Produce:
+    def _close(self, waiting: _Waiting) -> None:
         """The produce is answered, or nobody waits for its answer any more."""
         waiting.done = True
-        key = _key(waiting.produce)
-        del self._open[key]
+        del self._open[waiting.key]
         if waiting.acks in self._waiting:
-            self._waiting[waiting.acks].pop(key, None)
-        return waiting.produce
+            self._waiting[waiting.acks].pop(waiting.key, None)
 
     def _expire(self) -> None:
         self._expiry_is_due = False
@@ -309,13 +341,9 @@ class ServerActor(NodeActor):
         still_open = False
         for waiting in list(self._open.values()):
             if waiting.deadline_s <= now_s:
-                self._refuse_produce(
-                    waiting,
-                    Refusal.TIMED_OUT,
-                    f"not acknowledged by {waiting.acks.name.lower()} within {waiting.produce.timeout_s:g} s; "
-                    "the record may still be committed later",
-                    outcome_unknown=True,
-                )
+                by = waiting.acks.name.lower()
+                detail = f"not acknowledged by {by} within {waiting.timeout_s:g} s"
+                self._refuse_produce(waiting, Refusal.TIMED_OUT, detail)
             else:
                 still_open = True
         if still_open:
@@ -330,9 +358,9 @@ class ServerActor(NodeActor):
         if self._on_all_replicas.term < changed.term:
             self._on_all_replicas = ReplicasAdvanced(changed.term, Index(0))
         if led and changed.leader_id != self.node_id:
-            detail = f"{self.node_id} lost the lead; the record may or may not be committed"
+            detail = f"{self.node_id} lost the lead"
             for waiting in list(self._open.values()):
-                self._refuse_produce(waiting, Refusal.DEPOSED, detail, outcome_unknown=True)
+                self._refuse_produce(waiting, Refusal.DEPOSED, detail)
         self._announce_ready()
 
     # ------------------------------------------------------------ consume
@@ -384,7 +412,7 @@ class ServerActor(NodeActor):
         if len(self._tailing) != before:
             heapq.heapify(self._tailing)
             return
-        waiting = self._open.get(_key(cancel))
+        waiting = self._open.get((id(cancel.reply_to), cancel.request_id))
         if waiting is not None:
             self._close(waiting)
 
@@ -395,11 +423,6 @@ class ServerActor(NodeActor):
         request.reply_to.tell(ServersListed(request.request_id, servers, self._leader_id))
 
 
-def _key(request: Produce | CancelRequest) -> tuple[int, int]:
-    """Request ids are unique among one asker's open requests."""
-    return (id(request.reply_to), request.request_id)
-
-
-def _cost(produce: Produce) -> int:
-    """About how many bytes of memory it takes."""
-    return len(produce.batch.payload) + PRODUCE_OVERHEAD_BYTES
+def _cost(batch: NewBatch) -> int:
+    """About how many bytes of memory a produce of it takes until it is written."""
+    return len(batch.payload) + PRODUCE_OVERHEAD_BYTES

@@ -300,8 +300,8 @@ def merged_share_offset() -> None:
 @mutant("Acknowledged offsets are one too high.", EVERY)
 def offset_off_by_one() -> None:
     def answer(self: ServerActor, waiting: Any, term: Any) -> None:
-        produce = self._close(waiting)
-        produce.reply_to.tell(Produced(produce.request_id, Offset(waiting.base_offset + 1), term))
+        self._close(waiting)
+        waiting.reply_to.tell(Produced(waiting.request_id, Offset(waiting.base_offset + 1), term))
 
     wrap(ServerActor, "_answer_produced", lambda _: answer)
 
@@ -343,8 +343,9 @@ def serve_uncommitted() -> None:
 @mutant("A produce that has timed out is reported as one that certainly did not happen.", (STATIC,))
 def timeout_is_refusal() -> None:
     def make(original: Any) -> Any:
-        def refuse(self: ServerActor, *arguments: Any, **_: Any) -> None:
-            original(self, *arguments, outcome_unknown=False)
+        def refuse(self: ServerActor, waiting: Any, *arguments: Any) -> None:
+            waiting.may_be_stored = False
+            original(self, waiting, *arguments)
 
         return refuse
 
@@ -358,8 +359,8 @@ def ack_on_expiry() -> None:
             if waiting.done:
                 return
             offset = self._committed.offset if waiting.base_offset is None else waiting.base_offset
-            produce = self._close(waiting)
-            produce.reply_to.tell(Produced(produce.request_id, offset, self._term))
+            self._close(waiting)
+            waiting.reply_to.tell(Produced(waiting.request_id, offset, self._term))
 
         return refuse
 

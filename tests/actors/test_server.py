@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from typing import Any
 
@@ -367,3 +368,30 @@ def test_with_nobody_elected_a_record_can_be_read_the_moment_it_is_acknowledged(
     assert stage.store.last(ReadBatches).offset == 0
     stage.tell(CommitAdvanced(at(0, 0)), Consume(3, Offset(0), 1000, False, stage.client))
     assert len(stage.store.all(ReadBatches)) == 2
+
+
+def test_the_outcome_is_unknown_from_the_moment_the_store_was_told_and_not_before() -> None:
+    stage = Stage()
+    stage.lead()
+    batch = NewBatch(b"a", 1)
+    stage.produce((1, b"in the store"))
+    # Still in the inbox when the lead is lost: the store never hears of it.
+    stage.ref.tell(Produce(2, batch, Acks.QUORUM, 5.0, stage.client))
+    stage.tell(LeaderChanged(Term(2), N2))
+    outcomes = {refused.request_id: refused.outcome_unknown for refused in stage.client.all(RequestRefused)}
+    assert outcomes == {1: True, 2: False}
+    assert len(stage.store.all(AppendBatch)) == 1
+
+
+def test_a_produce_that_waits_for_other_disks_does_not_keep_its_payload() -> None:
+    stage = Stage()
+    stage.lead()
+    payload = bytes(1000)
+    mine = sys.getrefcount(payload)
+    stage.produce((1, payload))
+    assert sys.getrefcount(payload) > mine
+    stage.appended(0, 1)
+    stage.store.take()
+    assert sys.getrefcount(payload) == mine
+    stage.tell(CommitAdvanced(at(2, 1)))
+    assert stage.client.last(Produced).base_offset == 0
