@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from random import SystemRandom
-from typing import Any, Final
+from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import health, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from actors.config import NodeConfig
@@ -32,7 +32,10 @@ from rpc.addresses import check_listenable, is_wildcard, join_address, own_host,
 from rpc.admission import Door, ReadBudget
 from rpc.consuming import MAX_STREAMS
 from rpc.datagrams import UdpDatagrams
+from rpc.descriptors import max_connections
 from rpc.errors import unavailable
+from rpc.health import HealthService
+from rpc.listener import RpcListener
 from rpc.mailbox import LoopMailbox, Requests
 from rpc.network import GrpcPeerNetwork
 from rpc.peer_codec import MAX_MESSAGE_BYTES
@@ -48,6 +51,8 @@ LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LEAVE_WITHIN_S: Final = 2.0
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
 _MAX_PENDING_CALLS: Final = 16_384
+_HANDSHAKE_WITHIN_MS: Final = 10_000
+_IDLE_AT_MOST_MS: Final = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class NodeServer:
         self._admission = admission or Admission(Door(), ReadBudget(), MAX_STREAMS)
         self._undo = contextlib.AsyncExitStack()
         self._node: Node | None = None
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService("", LOG_SERVICE)
         self._ready = asyncio.Event()
         self._stopping = False
 
@@ -126,10 +131,10 @@ class NodeServer:
             return
         self._stopping = True
         if self._node is not None:
-            await self._health.enter_graceful_shutdown()
+            self._health.end()
             await self._leave_cluster(self._node)
             self._service.drain()
-            await self._server.stop(grace_s)
+            await self._listener.stop(grace_s)
         await self._undo.aclose()
 
     async def _start(self) -> Addresses:
@@ -139,9 +144,9 @@ class NodeServer:
         # Before the gRPC port: a gRPC server that never started gives its port back only when it is collected.
         datagrams = await UdpDatagrams.bind(self.config.gossip_addr)
         self._undo.callback(datagrams.close)
-        self._server = grpc.aio.server(options=self._server_options())
-        rpc_addr = self._bind_rpc()
-        self._undo.push_async_callback(self._server.stop, None)
+        self._listener = RpcListener(self._server_options(), self._listener_restarted, self._listener_lost)
+        rpc_addr = self._listener.bind(self.config.rpc_addr)
+        self._undo.push_async_callback(self._listener.stop, None)
         observer: LoopMailbox[NodeEvent] = LoopMailbox(loop, self._observe)
         addresses = Addresses(
             _advertised(rpc_addr, self._advertise_rpc_addr),
@@ -162,7 +167,7 @@ class NodeServer:
         self._make_services(node)
         self._node = node
         datagrams.deliver_to(node.membership, getattr(node.membership.actor_inbox, "qsize", None))
-        await self._serve()
+        await self._listener.start(self._register)
         return addresses
 
     def _server_options(self) -> list[tuple[str, int]]:
@@ -183,18 +188,12 @@ class NodeServer:
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            # Connections never take the descriptors that the log and calls to peers need.
+            ("grpc.max_allowed_incoming_connections", max_connections()),
+            # Those that never say HTTP/2, or have no call for so long, make room for others.
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_WITHIN_MS),
+            ("grpc.max_connection_idle_ms", _IDLE_AT_MOST_MS),
         ]
-
-    def _bind_rpc(self) -> str:
-        """Bind the gRPC port and say which. Raises OSError."""
-        asked = self.config.rpc_addr
-        host, port = split_address(asked)
-        try:
-            bound = self._server.add_insecure_port(join_address(host, port))
-        except RuntimeError as error:
-            # Somebody took it since it was looked at, or gRPC sees what a plain socket does not.
-            raise OSError(f"cannot listen for gRPC on {asked}: {error}") from error
-        return join_address(host, bound)
 
     def _make_services(self, node: Node) -> None:
         sources = StatusSources(self.config, _version(), node.store, node.membership, node.replicator, node.election)
@@ -202,18 +201,19 @@ class NodeServer:
         self._service = LogService(node.server, sources, limits, self._admission)
         self._peers = PeerService(self.config.node_id, node.replicator)
 
-    async def _serve(self) -> None:
-        self._service.add_to(self._server)
-        peer_pb2_grpc.add_PeerServicer_to_server(self._peers, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+    def _register(self, server: grpc.aio.Server) -> None:
+        self._service.add_to(server)
+        peer_pb2_grpc.add_PeerServicer_to_server(self._peers, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (LOG_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        await self._server.start()
+        reflection.enable_server_reflection(names, server)
 
-    async def _set_health(self, status: Any) -> None:
-        for name in ("", LOG_SERVICE):
-            await self._health.set(name, status)
+    def _listener_restarted(self, why: str) -> None:
+        reason = f"the gRPC server ended by itself ({why}) and serves again; open calls went on"
+        self._observe(NodeWarned(self.config.node_id, "rpc", reason))
+
+    def _listener_lost(self, why: str) -> None:
+        self._observe(NodeFailed(self.config.node_id, "rpc", why))
 
     async def _leave_cluster(self, node: Node) -> None:
         """Say goodbye, and do not wait for long: who misses it finds out by itself."""
@@ -227,10 +227,10 @@ class NodeServer:
     def _observe(self, event: NodeEvent) -> None:
         if isinstance(event, NodeReady) and not self._stopping:
             self._ready.set()
-            self._health_task = asyncio.create_task(self._set_health(health_pb2.HealthCheckResponse.SERVING))
+            self._health.set_serving(True)
         if isinstance(event, NodeFailed | NameClashed) and not self.failed.done():
             self.failed.set_result(event)
-            self._health_task = asyncio.create_task(self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING))
+            self._health.end()
             error = unavailable("NODE_FAILED", f"{self.config.node_id} has failed: {why_failed(event)}")
             self._service.end(error)
             self._peers.end(error)

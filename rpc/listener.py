@@ -1,0 +1,239 @@
+"""The gRPC port of a node: it serves, and goes on serving when grpcio's server loop ends.
+
+grpcio (1.85) decodes the path of every call to a method that was not registered inside the loop
+that accepts calls. One path that is not UTF-8 ends that loop: the port is closed, open calls go
+on, and nobody is told. So there are two defences. All methods of a node are registered, and what
+comes for any other is answered UNIMPLEMENTED here, before the loop sees it. Should the loop end
+all the same, whatever the reason, a second server takes over the port at once, open calls go on
+on the first, and the owner hears of it. When the port cannot be had again the owner must stop.
+
+Both need names that are private to grpcio; tests/rpc/test_listener.py notices when they change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from rpc.addresses import check_listenable, join_address, split_address
+
+Options: TypeAlias = list[tuple[str, int]]
+
+# Enough for an accident or ten; whoever makes more of them finds the port closed for a while in between.
+RESTARTS_AT_ONCE: Final = 10
+RESTARTS_PER_S: Final = 5.0
+BIND_WITHIN_S: Final = 5.0
+_BIND_AGAIN_S: Final = 0.02
+# Those whose loop has ended, with calls that are still open. The calls of the oldest end for a newer one.
+MAX_RETIRED: Final = 4
+
+
+class _WatchedServer(cygrpc.AioServer):  # type: ignore[misc]
+    """grpcio's server, with word of the end of its loop."""
+
+    on_end: Callable[[str], None] | None = None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.refusals: set[asyncio.Task[None]] = set()
+
+    def _serving_task_crash_handler(self, task: asyncio.Task[None]) -> None:
+        """Called by grpcio when the loop has ended. Its own handler logs a traceback and shuts down."""
+        if task.cancelled():
+            self._ended("cancelled")
+        elif (error := task.exception()) is not None:
+            self._ended(f"{type(error).__name__}: {error}")
+
+    def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[Any]:
+        """The next call to a method. The loop cancels what it waits for when it ends by an error.
+
+        gRPC knows nothing of that, and would later write into memory that is free by then; so
+        what is cancelled is not the request itself.
+        """
+        requested: asyncio.Task[Any] = super()._make_request_call_future(method)
+        awaited = asyncio.get_running_loop().create_future()
+        requested.add_done_callback(lambda _: self._hand_over(requested, awaited))
+        return awaited
+
+    def _hand_over(self, requested: asyncio.Task[Any], awaited: asyncio.Future[Any]) -> None:
+        if requested.cancelled():
+            awaited.cancel()
+            return
+        error = requested.exception()
+        if not awaited.done():
+            if error is None:
+                awaited.set_result(requested.result())
+            else:
+                awaited.set_exception(error)
+        elif error is None:
+            self._refuse(requested.result(), grpc.StatusCode.UNAVAILABLE, "this server has just ended; try again")
+
+    async def _request_call(self) -> None:
+        """Calls to methods that are not registered; they never get to the loop, see the module."""
+        while True:
+            state = await super()._request_call()
+            self._refuse(state, grpc.StatusCode.UNIMPLEMENTED, "this node has no such method")
+
+    def _refuse(self, state: Any, code: grpc.StatusCode, message: str) -> None:
+        refusal = asyncio.create_task(_abort(state, code, message))
+        self.refusals.add(refusal)
+        refusal.add_done_callback(self.refusals.discard)
+
+    def _ended(self, reason: str) -> None:
+        if self.on_end is not None:
+            self.on_end(reason)
+
+
+async def _abort(state: Any, code: grpc.StatusCode, message: str) -> None:
+    context = cygrpc._ServicerContext(state, None, None, asyncio.get_running_loop())  # noqa: SLF001
+    # Abort raises when it has done its work, and when the caller has gone already.
+    with contextlib.suppress(Exception):
+        await context.abort(code, message)
+
+
+class RpcListener:
+    """One port. `bind`, `start`, `stop`, once each, on the same running loop.
+
+    register: adds the services to a server, which must register every method
+    (`add_registered_method_handlers`). It is called again for every server that takes over.
+    on_restart: told why the last server ended, when the next one serves.
+    on_lost: told why, when the port cannot be had again.
+    """
+
+    def __init__(self, options: Options, on_restart: Callable[[str], None], on_lost: Callable[[str], None]) -> None:
+        self._options = options
+        self._on_restart = on_restart
+        self._on_lost = on_lost
+        self._register: Callable[[grpc.aio.Server], None] = lambda _: None
+        self._address = ""
+        self._server: grpc.aio.Server | None = None
+        self._retired: list[_Retired] = []
+        self._restarting: asyncio.Task[None] | None = None
+        self._tokens = float(RESTARTS_AT_ONCE)
+        self._tokens_at_s = 0.0
+        self._stopping = False
+
+    def bind(self, address: str) -> str:
+        """Take the port; HOST:PORT, the port resolved. Raises OSError."""
+        host, port = split_address(address)
+        server = _make_server(self._options)
+        try:
+            bound = server.add_insecure_port(join_address(host, port))
+        except RuntimeError as error:
+            # Somebody took it since it was looked at, or gRPC sees what a plain socket does not.
+            raise OSError(f"cannot listen for gRPC on {address}: {error}") from error
+        self._server = server
+        self._address = join_address(host, bound)
+        return self._address
+
+    async def start(self, register: Callable[[grpc.aio.Server], None]) -> None:
+        assert self._server is not None, "bound before it is started"
+        self._register = register
+        self._tokens_at_s = asyncio.get_running_loop().time()
+        await self._start(self._server)
+
+    async def stop(self, grace_s: float | None) -> None:
+        """No new calls; open ones get `grace_s` seconds to end. May be called again, with less patience."""
+        self._stopping = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.wait((self._restarting,))
+        stops = [retired.end(grace_s) for retired in self._retired]
+        if self._server is not None:
+            stops.append(self._server.stop(grace_s))
+        for result in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(result, asyncio.CancelledError):
+                raise result
+
+    async def _start(self, server: grpc.aio.Server) -> None:
+        self._register(server)
+        _inner(server).on_end = self._loop_ended
+        await server.start()
+
+    def _loop_ended(self, reason: str) -> None:
+        if self._stopping or self._server is None:
+            return
+        self._retire(self._server)
+        self._server = None
+        self._restarting = asyncio.create_task(self._restart(reason))
+
+    def _retire(self, server: grpc.aio.Server) -> None:
+        retired = _Retired(server)
+        self._retired.append(retired)
+        retired.drained.add_done_callback(lambda _: self._retired.remove(retired))
+        if len(self._retired) > MAX_RETIRED:
+            self._retired[0].end_now()
+
+    async def _restart(self, reason: str) -> None:
+        await asyncio.sleep(self._pause_s())
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + BIND_WITHIN_S
+        while True:
+            try:
+                # The ended server closes its port on a thread of gRPC's own.
+                await check_listenable(self._address)
+                self.bind(self._address)
+                break
+            except OSError as error:
+                if loop.time() > until_s:
+                    self._on_lost(
+                        f"grpcio's server loop ended ({reason}), and its port cannot be had again "
+                        f"within {BIND_WITHIN_S:g} s: {error}"
+                    )
+                    return
+            await asyncio.sleep(_BIND_AGAIN_S)
+        assert self._server is not None, "it was bound"
+        await self._start(self._server)
+        self._on_restart(reason)
+
+    def _pause_s(self) -> float:
+        """A token bucket: how long to wait before the next server is started."""
+        now_s = asyncio.get_running_loop().time()
+        self._tokens = min(float(RESTARTS_AT_ONCE), self._tokens + (now_s - self._tokens_at_s) * RESTARTS_PER_S)
+        self._tokens_at_s = now_s
+        self._tokens -= 1.0
+        return max(0.0, -self._tokens / RESTARTS_PER_S)
+
+
+class _Retired:
+    """A server whose loop has ended: no new calls, those that are open go on until they end by themselves."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self.drained = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        # Shutting down fails, as its loop did, once the port is closed; asked again, it waits for open calls.
+        await self.end(_LONG_S)
+        await self.end(_LONG_S)
+
+    async def end(self, grace_s: float | None) -> None:
+        with contextlib.suppress(Exception):
+            await self._server.stop(grace_s)
+
+    def end_now(self) -> None:
+        self._ending = asyncio.create_task(self.end(None))
+
+
+_LONG_S: Final = 365 * 86_400.0
+
+
+def _make_server(options: Options) -> grpc.aio.Server:
+    """A server that says when its loop ends. grpcio has no other place to hand one in."""
+    plain = cygrpc.AioServer
+    cygrpc.AioServer = _WatchedServer
+    try:
+        return grpc.aio.server(options=options)
+    finally:
+        cygrpc.AioServer = plain
+
+
+def _inner(server: grpc.aio.Server) -> _WatchedServer:
+    inner = server._server  # type: ignore[attr-defined]  # noqa: SLF001
+    assert isinstance(inner, _WatchedServer)
+    return inner

@@ -1,0 +1,206 @@
+"""The gRPC port goes on serving when grpcio's server loop ends, and what would end it never reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from actors.config import ElectionChoice
+from actors.messages import MemberJoined, NodeFailed, NodeWarned
+from rpc import listener
+from rpc.channels import open_channel
+from rpc.client import LogClient
+from rpc.v1 import log_pb2 as pb
+from rpc.v1 import log_pb2_grpc as pb_grpc
+from tests.raw_http2 import call
+
+NOT_UTF8 = b"/log.v1.Log/\xff\xfe"
+PRODUCE = pb.ProduceRequest(record=pb.Record(value=b"v"))
+
+
+async def send(addr: str, raw: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = addr.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(raw)
+    await writer.drain()
+    return reader, writer
+
+
+async def answer_to(addr: str, raw: bytes) -> bytes:
+    """All that comes back up to gRPC's status, or the end of the connection."""
+    reader, writer = await send(addr, raw)
+    got = b""
+    while b"grpc-status" not in got:
+        piece = await reader.read(4096)
+        if not piece:
+            break
+        got += piece
+    writer.close()
+    return got
+
+
+@pytest.fixture
+def unguarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """grpcio as it comes: a path that is not UTF-8 ends its loop."""
+    monkeypatch.delattr(listener._WatchedServer, "_request_call")
+
+
+@contextlib.asynccontextmanager
+async def open_work(addr: str) -> AsyncIterator[Any]:
+    """A consume stream and a produce stream beside; the function inside makes both move."""
+    async with open_channel(addr) as channel:
+        stub = pb_grpc.LogStub(channel)
+        consume = stub.ConsumeStream(pb.ConsumeRequest())
+        produce = stub.ProduceStream()
+
+        async def both_move() -> None:
+            await produce.write(PRODUCE)
+            offset = (await produce.read()).offset
+            while (await consume.read()).record.offset < offset:
+                pass
+
+        await both_move()
+        yield both_move
+        consume.cancel()
+        produce.cancel()
+
+
+async def test_a_path_that_is_not_utf8_is_unimplemented_and_harms_nobody(node: Any) -> None:
+    async with node() as n, open_work(n.rpc_addr) as both_move, LogClient(n.rpc_addr) as client:
+        for _ in range(20):
+            assert b"12" in await answer_to(n.rpc_addr, call(NOT_UTF8))
+            await both_move()
+            await client.produce(b"v")
+        assert not [event for event in n.events if isinstance(event, NodeWarned | NodeFailed)]
+
+
+async def test_a_method_that_is_not_there_is_unimplemented(node: Any) -> None:
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        for path in ("/log.v1.Log/Nope", "/nobody.Knows/It"):
+            with pytest.raises(grpc.aio.AioRpcError, match="no such method") as raised:
+                await channel.unary_unary(path)(b"")
+            assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_callers_of_unknown_methods_who_vanish_leave_nothing_behind(node: Any) -> None:
+    async with node() as n:
+        for _ in range(50):
+            _, writer = await send(n.rpc_addr, call(NOT_UTF8))
+            writer.transport.abort()
+        async with LogClient(n.rpc_addr) as client:
+            await client.produce(b"v")
+        inner = listener._inner(n.server._listener._server)
+        while inner.refusals:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
+
+
+@pytest.mark.usefixtures("unguarded")
+async def test_a_server_loop_that_ends_is_replaced_20_times_in_a_row_and_open_calls_go_on(
+    node: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node() as n, open_work(n.rpc_addr) as both_move, LogClient(n.rpc_addr) as client:
+        n.server._listener._tokens = 20.0
+        for ended in range(1, 21):
+            _, writer = await send(n.rpc_addr, call(NOT_UTF8))
+            await n.until(lambda _, ended=ended: len(restarts(n.events)) >= ended)
+            await client.produce(b"v")
+            if ended <= listener.MAX_RETIRED:
+                await both_move()
+            writer.close()
+        assert not n.server.failed.done()
+        async with open_channel(n.rpc_addr) as channel:
+            health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert health.status == health_pb2.HealthCheckResponse.SERVING
+    gc.collect()
+    assert not [record for record in caplog.records if "never retrieved" in record.getMessage()]
+
+
+@pytest.mark.usefixtures("unguarded")
+async def test_a_follower_goes_on_pulling_from_a_leader_whose_server_loop_ended(node: Any) -> None:
+    election = ElectionChoice.parse("static:n1,n2")
+    async with node("n1", election=election) as n1, node("n2", election=election, join=(n1.gossip_addr,)) as n2:
+        await n2.until(lambda event: isinstance(event, MemberJoined))
+        async with LogClient(n1.rpc_addr) as client:
+            await client.produce(b"before")
+            _, writer = await send(n1.rpc_addr, call(NOT_UTF8))
+            await n1.until(lambda event: isinstance(event, NodeWarned))
+            assert await client.produce(b"by quorum") == 1
+            writer.close()
+
+
+@pytest.mark.usefixtures("unguarded")
+async def test_a_flood_of_ends_is_slowed_and_the_node_serves_when_it_is_over(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "RESTARTS_AT_ONCE", 2)
+    async with node() as n:
+        n.server._listener._tokens = 2.0
+        host, _, port = n.rpc_addr.rpartition(":")
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + 1.0
+        while loop.time() < until_s:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.write(call(NOT_UTF8))
+                writer.close()
+        assert len(restarts(n.events)) <= 2 + listener.RESTARTS_PER_S * 1.5
+        async with LogClient(n.rpc_addr) as client:
+            await client.produce(b"v")
+
+
+@pytest.mark.usefixtures("unguarded")
+async def test_a_port_that_cannot_be_had_again_fails_the_node_loudly(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "BIND_WITHIN_S", 0.1)
+    async with node() as n:
+        n.server._listener._tokens = 0.0  # a pause, in which somebody else takes the port
+        _, writer = await send(n.rpc_addr, call(NOT_UTF8))
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            while True:
+                with contextlib.suppress(OSError):
+                    taken.bind(("127.0.0.1", int(n.rpc_addr.rpartition(":")[2])))
+                    taken.listen()
+                    break
+                await asyncio.sleep(0)
+            failed = await n.until(lambda event: isinstance(event, NodeFailed))
+        assert "cannot be had again" in failed.reason
+        assert n.server.failed.done()
+        writer.close()
+
+
+@pytest.mark.usefixtures("unguarded")
+async def test_a_stop_ends_servers_whose_loop_has_ended_as_well(node: Any) -> None:
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        stuck = pb_grpc.LogStub(channel).ProduceStream()
+        await stuck.write(PRODUCE)
+        await stuck.read()
+        _, writer = await send(n.rpc_addr, call(NOT_UTF8))
+        await n.until(lambda event: isinstance(event, NodeWarned))
+        async with asyncio.timeout(10):
+            await n.server.stop(0.1)
+        assert n.server._listener._retired == []
+        writer.close()
+        stuck.cancel()
+
+
+def restarts(events: list[Any]) -> list[NodeWarned]:
+    return [event for event in events if isinstance(event, NodeWarned) and event.actor == "rpc"]
+
+
+def test_grpcio_has_what_the_listener_watches() -> None:
+    """Without these the listener would be deaf. Whoever raises grpcio's version reads listener.py first."""
+    from grpc._cython import cygrpc
+
+    assert callable(cygrpc.AioServer._serving_task_crash_handler)
+    assert callable(cygrpc.AioServer._request_call)
+    assert callable(cygrpc._ServicerContext.abort)
