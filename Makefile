@@ -41,10 +41,11 @@ sim: .venv/dev.stamp
 	$(SIMULATE) --election none --cycle break $(ARGS)
 	$(SIMULATE) --election none --cycle allow $(ARGS)
 	$(SIMULATE) --election static $(ARGS)
+	$(SIMULATE) --election oracle $(ARGS)
 
 torture: .venv/dev.stamp
 	$(MAKE) sim SEEDS=2000 FROM=10000
-	for nodes in 5 9; do for election in none static; do \
+	for nodes in 5 9; do for election in none static oracle; do \
 		$(BIN)/ourolog simulate --seeds 500 --from 20000 --nodes $$nodes --election $$election || exit 1; \
 	done; done
 

@@ -3,9 +3,10 @@
 Any number of nodes may crash, lose power, stand still or be cut off, at any time: what was durable
 is still there. Faults that take back what was durable are bounded:
 
-- With a leader elected at most a minority of the voters is spoiled at once, and with a static
-  election never the decreed leader, whose log is the history. Spoiled is a copy whose disk was lost,
-  is an old one, lies or rots; until it holds again all that the leader has, or the damage is restored.
+- With a leader elected at most a minority of the voters is spoiled at once. A decreed leader never is,
+  since its log is the history and nobody may take its place; one that an oracle has found may be.
+  Spoiled is a copy whose disk was lost, is an old one, lies or rots; until it holds again all that the
+  leader has, and a ballot of its term, or the damage is restored.
 - With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
   another good one holds every batch that is on it, no disk lies or is an old one (numbers would be
   given out twice), and one disk at a time is spoiled.
@@ -16,31 +17,42 @@ is still there. Faults that take back what was durable are bounded:
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from simulation.checker import World
-from simulation.copies import identities_on, opens
+from simulation.copies import ballot_term_on, holds_all, identities_on, opens
 from simulation.options import Options
 from storage.types import NodeId
 
 
 def budget_of(options: Options) -> str:
     """What the budget keeps good in a run with these options, as a sentence for its report."""
-    voters = options.election_choice().voters
+    choice = options.election_choice()
+    voters = choice.voters
     if not voters:
         return (
             "a disk is lost only while another good one holds every batch that is on it, one disk at a time rots or is "
             "lost, and no disk lies or is an old one"
         )
     spoilable = (len(voters) - 1) // 2
+    never = f", and the leader {voters[0]} never" if choice.kind == "static" else ""
     return (
-        f"at most {spoilable} of {len(voters)} voters at once has a disk that was lost, is an old one, lies or rots, "
-        f"and the leader {voters[0]} never"
+        f"at most {spoilable} of {len(voters)} voters at once has a disk that was lost, is an old one, "
+        f"lies or rots{never}"
     )
+
+
+class LedWorld(World, Protocol):
+    """A world that knows who leads."""
+
+    @property
+    def leader_id(self) -> NodeId | None: ...
 
 
 class FaultBudget:
     """spoiled: nodes whose copy is not good now, and why."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: LedWorld) -> None:
         self.spoiled: dict[NodeId, str] = {}
         self.withheld: dict[str, int] = {}
         self._world = world
@@ -76,7 +88,7 @@ class FaultBudget:
 
     def _may_spoil_voter(self, node_id: NodeId) -> bool:
         voters = self._voters(node_id)
-        if self._world.configs[node_id].election.kind == "static" and node_id == voters[0]:
+        if self._world.configs[node_id].election.kind == "static" and node_id == self._world.leader_id:
             return False
         spoiled = sum(voter in self.spoiled for voter in voters)
         return node_id not in voters or spoiled + 1 <= (len(voters) - 1) // 2
@@ -94,10 +106,10 @@ class FaultBudget:
         )
 
     def _is_whole_again(self, node_id: NodeId) -> bool:
-        voters = self._voters(node_id)
-        if not voters:
+        if not self._voters(node_id):
             return True  # every batch it had held is on another disk
-        if self._world.configs[node_id].election.kind != "static":
+        leader_id = self._world.leader_id
+        if leader_id is None or leader_id == node_id or self.is_lost(leader_id):
             return False
-        disk = self._world.durable(node_id)
-        return opens(disk) and identities_on(self._world.durable(voters[0])).keys() <= identities_on(disk).keys()
+        disk, leaders = self._world.durable(node_id), self._world.durable(leader_id)
+        return opens(disk) and ballot_term_on(disk) >= ballot_term_on(leaders) and holds_all(disk, leaders)

@@ -48,6 +48,8 @@ from simulation.events import (
 from simulation.links import Link, links_between, ring
 from simulation.network import Network, NodeNetwork
 from simulation.options import Options
+from simulation.oracle import Oracle
+from simulation.oracle_election import KIND as ORACLE
 from simulation.runtime import SimulatedRuntime
 from simulation.states import States
 from simulation.status import NodeStatus, StatusRequests
@@ -115,6 +117,8 @@ class Cluster:
         self.stopping: dict[NodeId, list[Any]] = {}
         self._starts: dict[NodeId, int] = {}
         self._status = StatusRequests(self.runtime)
+        choice = self.options.election_choice()
+        self.oracle = Oracle(self, choice.voters, self.chance("oracle")) if choice.kind == ORACLE else None
         self._configure(settings)
 
     def chance(self, purpose: str) -> Random:
@@ -160,6 +164,14 @@ class Cluster:
     def names(self) -> tuple[NodeId, ...]:
         """All nodes, running or not."""
         return tuple(self.configs)
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Who leads, as whoever decides it knows; None if nobody does, or nobody has been found yet."""
+        if self.oracle is not None:
+            return self.oracle.leader_id
+        voters = self.options.election_choice().voters
+        return voters[0] if voters else None
 
     @property
     def checkers(self) -> tuple[Checker, ...]:
@@ -213,6 +225,8 @@ class Cluster:
         node = self.running[node_id] = Node(config, self.runtime, ports)
         self.network.attach(node_id, node)
         node.start()
+        if self.oracle is not None:
+            self.oracle.launched(node_id, node)
 
     def is_ready(self, name: str) -> bool:
         """Whether the node runs and serves clients."""

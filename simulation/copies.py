@@ -11,7 +11,7 @@ from storage.errors import CorruptBatchError, DamagedFileError
 from storage.identity import BALLOT_NAME, IDENTITY_NAME
 from storage.sealed import unseal
 from storage.segment import LOG_SUFFIX, parse_stem
-from storage.types import NodeId
+from storage.types import NodeId, Term
 
 Identity = tuple[NodeId, int, int]
 
@@ -37,6 +37,25 @@ def identities_on(durable: Mapping[str, bytes]) -> dict[Identity, None]:
     return {
         (_origin(content, head), head.origin_epoch, head.origin_sequence): None for head, content in heads_on(durable)
     }
+
+
+def holds_all(durable: Mapping[str, bytes], leaders: Mapping[str, bytes]) -> bool:
+    """Whether that disk has every batch that the leader's has, but for what retention took from it."""
+    mine = {head.index: (head.term, head.crc) for head, _ in heads_on(durable)}
+    theirs = {head.index: (head.term, head.crc) for head, _ in heads_on(leaders)}
+    first = min(mine, default=0)
+    return all(mine.get(index) == entry for index, entry in theirs.items() if index >= first)
+
+
+def ballot_term_on(durable: Mapping[str, bytes]) -> Term:
+    """Of the ballot that a node would find there; 0 where there is none, or none that can be read."""
+    for path, content in durable.items():
+        if path.rpartition("/")[2] == BALLOT_NAME:
+            try:
+                return Term(unseal(meta.KIND, meta.VERSION, content, path)["term"])
+            except (DamagedFileError, KeyError):
+                return Term(0)
+    return Term(0)
 
 
 def opens(durable: Mapping[str, bytes]) -> bool:

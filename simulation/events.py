@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from actors.config import NodeConfig
 from actors.messages import NodeEvent
-from storage.types import NodeId, Offset
+from storage.types import NodeId, Offset, Term
 
 # ---------------------------------------------------------------- messages between actors
 
@@ -189,6 +189,19 @@ class FaultInjected:
     detail: str = ""
 
 
+# ---------------------------------------------------------------- the election slot
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderDecided:
+    """The oracle has found a leader for a term. voters: whose ballots of it are on disk."""
+
+    time_s: float
+    term: Term
+    leader_id: NodeId
+    voters: tuple[NodeId, ...]
+
+
 # ---------------------------------------------------------------- clients
 
 
@@ -287,6 +300,7 @@ Event = (
     | FileReplaced
     | FileRemoved
     | FaultInjected
+    | LeaderDecided
     | ClientInvoked
     | ClientReturned
     | PhaseBegan

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from actors.config import Cycle, ElectionChoice
 from simulation.faults import check_kinds
+from simulation.oracle_election import KIND as ORACLE
 from storage.types import NodeId
 
 VERSION = 2
@@ -25,7 +26,8 @@ class OtherVersionError(ValueError):
 class Options:
     """Options of one run. Raises ValueError with a sentence for whoever typed them.
 
-    election: none, static (n1 leads, the first three vote) or static:<leader>[,<voter>…].
+    election: none, static (n1 leads, the first three vote), static:<leader>[,<voter>…], oracle (the first
+    three vote, and an oracle changes who leads) or oracle:<voter>[,<voter>…].
     faults: names of `simulation.faults.KINDS`; None lets the seed choose among all, () is none.
     minutes: virtual minutes of the safety phase. clients: producers and consumers, all together.
     operations: how many operations the clients begin in a virtual minute, all together.
@@ -65,8 +67,14 @@ class Options:
 
     def election_choice(self) -> ElectionChoice:
         """What fills the election slot of every node. Raises ValueError."""
-        text = f"static:{','.join(self.node_ids()[:3])}" if self.election.strip() == "static" else self.election
-        choice = ElectionChoice.parse(text)
+        text = self.election.strip()
+        if text in ("static", ORACLE):
+            text = f"{text}:{','.join(self.node_ids()[:3])}"
+        if text.startswith(f"{ORACLE}:"):
+            # As a decree, only that the first voter is none before the others.
+            choice = replace(ElectionChoice.parse(f"static:{text.removeprefix(f'{ORACLE}:')}"), kind=ORACLE)
+        else:
+            choice = ElectionChoice.parse(text)
         strangers = [voter for voter in choice.voters if voter not in self.node_ids()]
         if strangers:
             raise ValueError(f"the election names {strangers[0]}, and the nodes are {', '.join(self.node_ids())}")

@@ -21,7 +21,7 @@ CALM_SHARE = 0.05
 class Plan:
     """kinds: what is on, in the order of KINDS. strengths: 0 to 1 for each. interval_s: how long it is
     on average until the next of that kind. settings: fields of every NodeConfig.
-    acks: what producers ask for.
+    acks: what producers ask for. change_interval_s: how long an oracle lets a leader lead, on average.
     """
 
     kinds: tuple[str, ...]
@@ -29,6 +29,7 @@ class Plan:
     interval_s: dict[str, float]
     settings: dict[str, Any]
     acks: tuple[str, ...]
+    change_interval_s: float
 
     def strength(self, kind: str) -> float:
         """0 where it is off."""
@@ -56,4 +57,5 @@ def draw_plan(options: Options) -> Plan:
         interval_s={kind: interval_s[kind] for kind in kinds},
         settings=settings,
         acks=rng.choice((("default",), ("default", "leader", "quorum", "all"))),
+        change_interval_s=rng.choice((1.0, 3.0, 10.0)),
     )

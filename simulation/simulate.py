@@ -97,6 +97,10 @@ class _Run:
         self.nemesis = Nemesis(cluster, plan)
         self.swarm = Swarm(cluster, plan)
         self.rng = cluster.chance("phases")
+        self.change_interval_s = plan.change_interval_s
+        if cluster.oracle is not None:
+            budget = self.nemesis.budget
+            cluster.oracle.trusts = lambda node_id: not budget.is_lost(node_id)
 
     def play(self) -> None:
         self._safety()
@@ -110,6 +114,8 @@ class _Run:
         cluster.start(wait=False)
         self.nemesis.start()
         self.swarm.start()
+        if cluster.oracle is not None:
+            cluster.oracle.start(self.change_interval_s)
         cluster.run_for(cluster.options.minutes * 60.0)
         self.nemesis.stop()
 
@@ -120,6 +126,7 @@ class _Run:
         self.nemesis.operator.mend(core)
         cluster.emit(PhaseBegan(cluster.now_s, Phase.LIVENESS, core))
         self.swarm.retire(core)
+        self._calm(core)
         try:
             cluster.run_until(lambda: self.swarm.probed >= PROGRESS_RECORDS, PROGRESS_WITHIN_S)
         except StepLimitError:
@@ -130,13 +137,17 @@ class _Run:
             self._violated("a_healthy_core_makes_progress", detail)
 
     def _draw_core(self) -> tuple[NodeId, ...]:
-        """A majority, with the decreed leader where there is one; now and then everybody."""
+        """A majority of what can lead and vote, with the leader where it was decreed; now and then everybody."""
         options = self.cluster.options
+        choice = options.election_choice()
         names = list(options.node_ids())
-        voters = list(options.election_choice().voters) or names
-        leader, rest = voters[0], voters[1:]
+        voters = list(choice.voters) or names
+        if choice.kind == "static":
+            leaders, rest = voters[:1], voters[1:]
+        else:
+            leaders, rest = [], [voter for voter in voters if not self.nemesis.budget.is_lost(voter)]
         self.rng.shuffle(rest)
-        majority = {leader, *rest[: len(voters) // 2]}
+        majority = {*leaders, *rest[: len(voters) // 2 + 1 - len(leaders)]}
         bystanders = {name for name in names if name not in voters and self.rng.random() < 0.5}
         return tuple(name for name in names if name in majority or name in bystanders)
 
@@ -146,6 +157,7 @@ class _Run:
         self.swarm.stop()
         self.nemesis.operator.mend_all()
         cluster.emit(PhaseBegan(cluster.now_s, Phase.SETTLED, tuple(cluster.configs)))
+        self._calm(tuple(cluster.configs))
         deadline_s = cluster.now_s + SETTLES_WITHIN_S
         problem = "not looked at yet"
         while problem:
@@ -158,6 +170,10 @@ class _Run:
             problem = self._why_not_settled()
         # What was asked last may still be on its way back.
         cluster.run_for(10.0)
+
+    def _calm(self, core: tuple[NodeId, ...]) -> None:
+        if self.cluster.oracle is not None:
+            self.cluster.oracle.calm(core)
 
     def _why_not_settled(self) -> str:
         """What is still missing; nothing once every pull that should be there has brought all there is."""

@@ -64,7 +64,12 @@ class SeedType(click.ParamType[int]):
 @option("--from", "first", type=click.IntRange(0), default=0, metavar="N", help="With --seeds: the first of them.")
 @option("--seed-file", type=click.Path(dir_okay=False), metavar="FILE", help="Run what --save-seed kept.")
 @option("--nodes", type=int, default=3, metavar="N", help="How many nodes.")
-@option("--election", default="none", metavar="none|static[:LEADER,…]", help="What fills the election slot.")
+@option(
+    "--election",
+    default="none",
+    metavar="none|static[:LEADER,…]|oracle[:VOTER,…]",
+    help="What fills the election slot.",
+)
 @option(
     "--cycle", default="break", metavar="break|allow", help="With nobody elected: append copies once, or ever again."
 )

@@ -194,5 +194,4 @@ class AcknowledgedKept(EventChecker):
 
 def _is_kept(node: NodeModel, acks: str) -> bool:
     """A single disk's word is enough where leadership cannot go to another one."""
-    assert node.config is not None, "it has started"
-    return acks != "leader" or node.config.election.kind in ("none", "static")
+    return acks != "leader" or not node.is_lead_passed_on

@@ -78,6 +78,11 @@ class NodeModel:
         return self.config is not None and self.config.election.kind != "none"
 
     @property
+    def is_lead_passed_on(self) -> bool:
+        """Whether somebody else may come to lead, who does not have what only this disk has."""
+        return self.is_elected and self.config is not None and self.config.election.kind != "static"
+
+    @property
     def syncs_always(self) -> bool:
         return self.config is None or self.config.fsync is Fsync.ALWAYS
 

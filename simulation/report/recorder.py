@@ -17,6 +17,7 @@ from simulation.events import (
     FileReplaced,
     FileSynced,
     FileTruncated,
+    LeaderDecided,
     MessageHandled,
     MessageTold,
     NodeCrashed,
@@ -105,6 +106,9 @@ class Recorder:
                 self._add(RowKind.NETWORK, "", f"partition: {event.shape}", links)
             case PartitionHealed():
                 self._add(RowKind.NETWORK, "", "healed")
+            case LeaderDecided():
+                voters = f"of {', '.join(event.voters)}, in term {event.term}"
+                self._by(event.leader_id, self._add(RowKind.NOTE, event.leader_id, "leader decided", voters))
             case PhaseBegan():
                 self._add(RowKind.PHASE, "", str(event.phase), f"core {', '.join(event.core)}" if event.core else "")
             case _:

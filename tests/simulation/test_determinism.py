@@ -18,7 +18,7 @@ from simulation.trace import Trace, canonical
 EVERYTHING = tuple(KINDS)
 RUN = """
 from simulation import KINDS, Options, simulate
-for election, cycle in (("none", "break"), ("static", "break"), ("none", "allow")):
+for election, cycle in (("none", "break"), ("static", "break"), ("oracle", "break"), ("none", "allow")):
     print(simulate(Options(5, election=election, cycle=cycle, faults=tuple(KINDS), minutes=0.2)).trace_hash)
 """
 
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_trace_hash_whatever_the_hash_seed_and_the_
     assert run_in_a_process("0") == run_in_a_process("4711")
 
 
-@pytest.mark.parametrize("election", ["none", "static"])
+@pytest.mark.parametrize("election", ["none", "static", "oracle"])
 def test_a_second_run_in_the_same_process_is_the_first_one_again(election: str) -> None:
     options = Options(11, election=election, faults=EVERYTHING, minutes=0.2)
     first, second = simulate(options), simulate(options)

@@ -49,6 +49,7 @@ def test_without_faults_none_is_injected_and_nobody_fails() -> None:
     [
         {},
         {"election": "static"},
+        {"election": "oracle"},
         {"cycle": "allow", "max_hops": 3},
         {"nodes": 5, "election": "static:n2,n1,n3,n4,n5"},
         {"nodes": 1},

@@ -1,0 +1,202 @@
+"""The oracle: its changes of leader are safe, and without that they are noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from actors.config import ElectionChoice, NodeConfig
+from actors.election_conformance import ElectionConformance, Slot
+from actors.messages import Ballot, HigherTermSeen, LeaderChanged, SaveBallot, VotersChanged
+from actors.testkit import Probe
+from simulation import Cluster, Options, simulate
+from simulation.events import Event, FaultInjected, LeaderDecided
+from simulation.oracle import Oracle
+from simulation.oracle_election import (
+    KIND,
+    DiskTrusted,
+    LeaderTold,
+    LeadGiven,
+    OracleElection,
+    VoteAsked,
+    VoteSaved,
+)
+from storage.types import Index, NodeId, Term
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+VOTERS = ElectionChoice(KIND, (N1, N2, N3))
+
+
+class TestOracleElection(ElectionConformance):
+    occupant = OracleElection
+    election = VOTERS
+
+
+def slot_of(ballot: Ballot = Ballot(), *, trusted: bool = True) -> Slot:  # noqa: B008
+    slot = Slot(OracleElection, NodeConfig(N1, "/data", "n1:1", "n1:2", election=VOTERS), ballot)
+    if trusted:
+        slot.ref.tell(DiskTrusted())
+    slot.open_log()
+    return slot
+
+
+def last(slot: Slot) -> tuple[int, NodeId | None]:
+    changed = slot.listener.last(LeaderChanged)
+    return changed.term, changed.leader_id
+
+
+def test_a_vote_is_answered_once_it_is_on_disk_and_ends_the_older_term() -> None:
+    slot, oracle = slot_of(), Probe()
+    slot.disk_answers = False
+    slot.ref.tell(VoteAsked(Term(3), oracle))
+    slot.settle(seconds=5)
+    assert (slot.store.last(SaveBallot).ballot, oracle.received) == (Ballot(Term(3)), [])
+    slot.disk_answers = True
+    slot.settle(seconds=5)
+    assert oracle.received == [VoteSaved(Term(3))]
+    slot.settle(seconds=5)
+    assert last(slot) == (3, None)
+    slot.ref.tell(VoteAsked(Term(2), oracle))
+    slot.settle(seconds=5)
+    assert (oracle.received, last(slot)) == ([VoteSaved(Term(3))], (3, None))
+
+
+def test_who_is_given_the_lead_announces_it_when_the_ballot_names_it() -> None:
+    slot, oracle = slot_of(), Probe()
+    slot.ref.tell(VoteAsked(Term(3), oracle))
+    slot.settle(seconds=5)
+    slot.ref.tell(LeadGiven(Term(3)))
+    slot.settle(seconds=5)
+    assert (slot.on_disk, last(slot)) == (Ballot(Term(3), N1, N1), (3, N1))
+
+
+def test_the_lead_of_a_term_that_is_over_is_not_taken() -> None:
+    slot, oracle = slot_of(), Probe()
+    slot.ref.tell(VoteAsked(Term(3), oracle))
+    slot.ref.tell(VoteAsked(Term(4), oracle))
+    slot.ref.tell(LeadGiven(Term(3)))
+    slot.settle()
+    slot.settle(seconds=5)
+    assert last(slot) == (4, None)
+
+
+def test_who_led_and_was_started_again_does_not_lead_again_in_that_term() -> None:
+    slot = slot_of(Ballot(Term(3), N1, N1))
+    assert last(slot) == (3, None)
+    slot.ref.tell(LeadGiven(Term(3)))
+    slot.ref.tell(LeaderTold(Term(3), N1))
+    slot.settle(seconds=5)
+    assert last(slot) == (3, None)
+
+
+def test_a_restart_says_again_what_the_ballot_says_only_if_the_disk_is_what_it_was() -> None:
+    ballot = Ballot(Term(3), N2, N2)
+    trusted, forgetful = slot_of(ballot), slot_of(ballot, trusted=False)
+    assert last(forgetful) == (3, None)
+    for slot in (trusted, forgetful):
+        slot.ref.tell(LeaderTold(Term(3), N2))
+        slot.settle(seconds=5)
+        assert last(slot) == (3, N2)
+        assert slot.listener.received[0] == VotersChanged((N1, N2, N3))
+
+
+def test_a_newer_term_is_learnt_from_others_and_with_it_who_leads() -> None:
+    slot = slot_of()
+    slot.ref.tell(HigherTermSeen(Term(5), N3, N2))
+    slot.settle(seconds=5)
+    assert (slot.on_disk, last(slot)) == (Ballot(Term(5), None, N3), (5, N3))
+    slot.ref.tell(HigherTermSeen(Term(6), N1, N2))
+    slot.settle(seconds=5)
+    assert last(slot) == (6, None), "it does not know that it leads, so it has lost what it led with"
+
+
+@pytest.mark.parametrize("text", ["oracle", "oracle:n1", "oracle:n1,n2,n3"])
+def test_no_node_can_be_started_with_an_oracle(text: str) -> None:
+    with pytest.raises(ValueError, match="unknown election"):
+        ElectionChoice.parse(text)
+    assert Options(1, election=text).election_choice().kind == KIND
+
+
+# ---------------------------------------------------------------- whole clusters
+
+
+def decided(seed: int, **options: Any) -> list[LeaderDecided]:
+    seen: list[LeaderDecided] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, LeaderDecided):
+            seen.append(event)
+
+    result = simulate(Options(seed, election=KIND, **options), observers=(observe,))
+    assert result.violations == ()
+    return seen
+
+
+def test_leaders_change_often_each_in_a_term_of_its_own_and_of_a_majority() -> None:
+    changes = [change for seed in range(3) for change in decided(seed, faults=(), minutes=0.5)]
+    assert len(changes) > 30
+    assert {change.leader_id for change in changes} == {N1, N2, N3}
+    assert all(len(change.voters) >= 2 and change.leader_id in change.voters for change in changes)
+    assert {voter for change in changes if len(change.voters) == 2 for voter in change.voters} == {N1, N2, N3}
+
+
+def test_without_faults_no_term_is_found_a_leader_for_twice() -> None:
+    terms = [change.term for change in decided(3, faults=(), minutes=1.0)]
+    assert len(terms) == len(set(terms)) > 5
+
+
+def test_who_has_what_was_acknowledged_leads() -> None:
+    with Cluster(seed=1, election=KIND) as cluster:
+        assert cluster.oracle is not None
+        cluster.oracle.change()
+        cluster.run_until(lambda: cluster.leader_id is not None)
+        client = cluster.client()
+        offset = client.produce(b"precious")
+        stale = next(name for name in cluster.names if name != cluster.leader_id)
+        cluster.crash(stale, power=True)
+        offset = client.produce(b"precious, too")
+        for _ in range(5):
+            cluster.oracle.change()
+            cluster.run_for(3.0)
+            assert cluster.leader_id != stale
+        cluster.restart(stale)
+        for _ in range(8):
+            cluster.oracle.change()
+            cluster.run_for(3.0)
+        assert client.consume(offset) == b"precious, too"
+
+
+def test_who_lost_its_disk_has_no_vote_until_it_has_all_again() -> None:
+    lost: dict[NodeId, float] = {}
+    early: list[str] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, FaultInjected) and event.kind == "disk_lost":
+            lost[NodeId(event.where)] = event.time_s
+        elif isinstance(event, LeaderDecided):
+            early.extend(voter for voter in event.voters if event.time_s - lost.get(voter, -10.0) < 3.0)
+
+    for seed in range(6):
+        lost.clear()
+        simulate(Options(seed, election=KIND, faults=("disk_lost", "kill"), minutes=0.5), observers=(observe,))
+        assert early == []
+    assert lost
+
+
+def is_noticed(seeds: Iterable[int]) -> bool:
+    return any(simulate(Options(seed, election=KIND, minutes=0.5)).violations for seed in seeds)
+
+
+def test_an_oracle_that_lets_the_worst_log_lead_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def worst(self: Oracle, ends: Iterable[tuple[Term, Index]]) -> tuple[Term, Index]:
+        return min(ends)
+
+    monkeypatch.setattr(Oracle, "best", worst)
+    assert is_noticed(range(40))
+
+
+def test_an_oracle_that_counts_less_than_a_majority_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Oracle, "_majority", 1)
+    assert is_noticed(range(40))
