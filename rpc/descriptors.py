@@ -1,8 +1,8 @@
 """Open files: how many a process may have, and how many of them connections may take.
 
-A node needs descriptors for its log, for calls to its peers, and for a few things of the process.
-Clients, and whoever else connects, get the other half of what there is. What is beyond that is
-closed as soon as it is accepted.
+Half of what there is goes to those who connect, clients and peers; what is beyond that is closed as
+soon as it is accepted. A quarter goes to this node's own calls to peers. The last quarter is for
+the log, and for the few things that a process needs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 from typing import Final
 
 MAX_CONNECTIONS: Final = 4096
+MAX_PEERS: Final = 1024
 
 
 def raise_limit() -> int:
@@ -31,3 +32,8 @@ def open_files_limit() -> int:
 def max_connections() -> int:
     """How many connections are accepted at once: half of the open files, 4,096 at most."""
     return max(1, min(MAX_CONNECTIONS, open_files_limit() // 2))
+
+
+def max_peers() -> int:
+    """How many nodes are called at once: a quarter of the open files, 1,024 at most."""
+    return max(1, min(MAX_PEERS, open_files_limit() // 4))

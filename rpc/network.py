@@ -9,6 +9,7 @@ from typing import Any, Final
 import grpc
 
 from actors.messages import FetchFailed, FetchRequest, FetchReturned, Mailbox
+from rpc.descriptors import max_peers
 from rpc.mailbox import LoopMailbox
 from rpc.peer_codec import MAX_MESSAGE_BYTES, PeerCodecError, decode_response, encode_request
 from rpc.v1 import peer_pb2_grpc as pb_grpc
@@ -65,8 +66,11 @@ class GrpcPeerNetwork:
     Each fetch is answered exactly once, also when the network is closed meanwhile.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, margin_s: float = MARGIN_S) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, margin_s: float = MARGIN_S, most_peers: int | None = None
+    ) -> None:
         self._margin_s = margin_s
+        self._most_peers = most_peers or max_peers()
         self._peers: dict[NodeId, _Peer] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -111,6 +115,10 @@ class GrpcPeerNetwork:
             # It restarted elsewhere.
             self._drop(fetch.peer_id)
             peer = None
+        if peer is None and len(self._peers) >= self._most_peers:
+            # Rumours of nodes that do not exist shall not cost the descriptors that the log needs.
+            fetch.fail(f"this node calls {len(self._peers)} others already, as many as it has open files for")
+            return
         if peer is None:
             peer = self._peers[fetch.peer_id] = _Peer(fetch.rpc_addr)
         task = asyncio.create_task(self._fetch(peer, fetch))

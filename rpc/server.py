@@ -52,7 +52,7 @@ _LEAVE_WITHIN_S: Final = 2.0
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
 _MAX_PENDING_CALLS: Final = 16_384
 _HANDSHAKE_WITHIN_MS: Final = 10_000
-_IDLE_AT_MOST_MS: Final = 300_000
+_IDLE_AT_MOST_MS: Final = 120_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,9 @@ def node(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ourolog.logs import configure_logs
     from ourolog.service import NodeService
+    from rpc.descriptors import raise_limit
 
+    raise_limit()
     configure_logs(log_level, log_format)
     service = NodeService(
         config,

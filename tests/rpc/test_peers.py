@@ -187,6 +187,20 @@ async def test_a_peer_that_moved_is_fetched_from_at_its_new_address() -> None:
         assert [type(await answers.queue.get()) for _ in range(2)] == [FetchFailed, FetchReturned]
 
 
+async def test_more_peers_than_there_are_descriptors_for_are_not_called() -> None:
+    replicator, answers = Replicator(), Answers()
+    async with serving(PeerService(N2, replicator)) as addr, network(most_peers=1) as net:
+        net.fetch(N2, addr, 1, REQUEST, answers)
+        await replicator.next(FetchReceived)
+        net.fetch(NodeId("n3"), addr, 2, REQUEST, answers)
+        failed = await answers.queue.get()
+        assert (type(failed), failed.request_id) == (FetchFailed, 2)
+        assert "open files" in failed.reason
+        net.forget(N2)
+        net.fetch(NodeId("n3"), addr, 3, REQUEST, answers)
+        await replicator.next(FetchReceived)
+
+
 async def test_a_fetcher_of_another_protocol_is_refused_with_both_numbers() -> None:
     replicator = Replicator()
     async with serving(PeerService(N2, replicator)) as addr, grpc.aio.insecure_channel(addr) as channel:
