@@ -194,19 +194,20 @@ class NodeProcess:
                 if line.event == "listening":
                     self.rpc_addr = str(line.fields["rpc_addr"])
                     self.gossip_addr = str(line.fields["gossip_addr"])
+                # First shown, then told to those who wait for it: what they say next must not come before it.
+                if self._on_log is not None:
+                    self._on_log(line)
                 with self._changed:
                     self.lines.append(line)
                     self._changed.notify_all()
-                if self._on_log is not None:
-                    self._on_log(line)
         status = process.wait()
         with contextlib.suppress(OSError):
             process.stdin.close()
+        if self._on_exit is not None:
+            self._on_exit(self, status)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        if self._on_exit is not None:
-            self._on_exit(self, status)
 
 
 class LocalCluster:

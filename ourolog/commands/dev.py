@@ -127,6 +127,7 @@ class _Dev:
             check_ports_free(self._cluster)
             Path(self._directory).mkdir(parents=True, exist_ok=True)
             self._cluster.start()
+            self._cluster.wait_until_joined()
             self._tell_next_steps()
             return self._watch()
         except PortInUseError as error:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from ourolog.local_cluster import LogLine, NodeProcess
+
 Run = Callable[..., Any]
 
 
@@ -112,8 +114,13 @@ def test_events_that_matter_are_one_readable_line_each(dev: Callable[..., Dev]) 
     cluster = dev("--nodes", "2")
     cluster.until("2 nodes are up")
     seen = "".join(cluster.lines)
-    for line in (r"n1 +ready +gRPC on 127\.0\.0\.1:\d+", r"n1 +leader +n1 leads term 1", r"n2 +joined +n1 at 127"):
-        assert re.search(line, seen), f"{line} in {seen}"
+    for node, other in (("n1", "n2"), ("n2", "n1")):
+        for line in (rf"{node} +ready +gRPC on 127\.0\.0\.1:\d+", rf"{node} +joined +{other} at 127"):
+            assert re.search(line, seen), f"{line} in {seen}"
+    # Who leads has nothing to do with being up, so it is said before or after that.
+    leads = r"n1 +leader +n1 leads term 1"
+    if not re.search(leads, seen):
+        cluster.until(leads)
 
 
 def test_a_node_that_dies_is_told_of_with_how_to_start_it_again(dev: Callable[..., Dev]) -> None:
@@ -163,3 +170,21 @@ def test_a_port_in_use_exits_1_with_one_line_and_starts_nothing(run: Run, tmp_pa
     assert "--rpc-port" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_is_shown_before_anybody_who_waits_for_it_goes_on(tmp_path: Path) -> None:
+    """Else `dev` says "2 nodes are up" before it has said that the second is ready."""
+    told_too_early: list[str] = []
+
+    def show(line: LogLine) -> None:
+        if line in node.lines:
+            told_too_early.append(line.event)
+
+    node = NodeProcess("n1", str(tmp_path), on_log=show)
+    node.start()
+    try:
+        node.wait_for("ready")
+    finally:
+        node.terminate()
+        assert node.wait() == 0
+    assert told_too_early == []
