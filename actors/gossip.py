@@ -5,8 +5,10 @@ incarnation wins, and at the same incarnation the worse state. Only the member i
 incarnation, so it can always refute. The order is total, hence every node that has heard the
 same things, in whatever order, believes the same.
 
-One thing SWIM does not know: a live member's gossip address is not given up for a rumour. That
-is CONTESTED, and whoever asked has to find out first whether the old address still answers.
+Two things SWIM does not know. Who is there, and where, is believed from itself only; what others
+say of it is a hint whom to ask (see gossip_hearsay). And a live member's gossip address is not given
+up because somebody speaks under its name elsewhere: that is CONTESTED, and whoever asked has to find
+out first whether the old address still answers.
 """
 
 from __future__ import annotations
@@ -30,8 +32,11 @@ from actors.messages import (
 )
 from storage.types import NodeId
 
-MAX_MEMBERS: Final = 1024
-"""Bound of the table: whoever invents members must not fill the memory."""
+MAX_MEMBERS: Final = 128
+"""Bound of the table, this node not counted: each may be pulled from, and be a connection."""
+
+MAX_RUMOURS: Final = 256
+"""Of how many members news waits to be passed on; beyond that the most told goes first."""
 
 _RANK: Final = {MemberState.ALIVE: 0, MemberState.SUSPECT: 1, MemberState.FAILED: 2, MemberState.LEFT: 3}
 
@@ -66,15 +71,17 @@ def suspicion_s(base_s: float, member_count: int) -> float:
 
 
 class Judgement(Enum):
-    """What to do about something heard.
+    """What to do about what a node says of itself.
 
     STALE: nothing, it is known or older. ADOPT: believe it. CONTESTED: see the module's
-    docstring. FULL: the table holds as many members as it may.
+    docstring. OCCUPIED: a present member has that address; when it has failed, a node there may
+    have another name. FULL: the table holds as many members as it may.
     """
 
     STALE = "stale"
     ADOPT = "adopt"
     CONTESTED = "contested"
+    OCCUPIED = "occupied"
     FULL = "full"
 
 
@@ -112,18 +119,19 @@ class MemberTable:
         return 1 + sum(is_present(entry.member) for entry in self._entries.values())
 
     def judge(self, heard: Member) -> Judgement:
-        """What to make of something heard about another node."""
+        """What to make of what another node says of itself."""
         assert heard.node_id != self.me.node_id, "what is said about this node is for it to refute"
         held = self.get(heard.node_id)
-        if held is None:
-            if is_present(heard) or len(self._entries) < self._capacity:
-                return Judgement.FULL if self._is_full() else Judgement.ADOPT
+        if held is not None and not outranks(heard, held):
             return Judgement.STALE
-        if not outranks(heard, held):
-            return Judgement.STALE
-        if is_present(held) and heard.gossip_addr != held.gossip_addr:
-            return Judgement.CONTESTED
-        return Judgement.ADOPT
+        if held is not None and is_present(held):
+            return Judgement.ADOPT if heard.gossip_addr == held.gossip_addr else Judgement.CONTESTED
+        if not is_present(heard):
+            # Of the unknown nobody needs to know that they are gone.
+            return Judgement.STALE if held is None else Judgement.ADOPT
+        if any(member.gossip_addr == heard.gossip_addr for member in self.present()):
+            return Judgement.OCCUPIED
+        return Judgement.FULL if held is None and self._is_full() else Judgement.ADOPT
 
     def adopt(self, heard: Member, now_s: float) -> MembershipEvent | None:
         """Believe it, and say what that means to somebody who only sees who is there and where."""
@@ -182,6 +190,8 @@ class RumourQueue:
 
     def push(self, member: Member) -> None:
         """Replaces older news about the same member, and is told from the beginning."""
+        if member.node_id not in self._rumours and len(self._rumours) >= MAX_RUMOURS:
+            del self._rumours[max(self._rumours.values(), key=lambda rumour: rumour.told).member.node_id]
         self._rumours[member.node_id] = _Rumour(member)
 
     def take(self, room_bytes: int, limit: int) -> list[Member]:

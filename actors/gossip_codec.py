@@ -3,7 +3,8 @@
 Layout, little-endian; `str` is u8 size and UTF-8 bytes:
 
     frame   magic u16, version u8, kind u8, crc u32
-    body    cluster str, sender member, sequence u32, what the kind brings, count u16, members
+    body    cluster str, sender member, sequence u32, shows u64, offers u64, what the kind brings,
+            count u16, members
     member  node_id str, rpc_addr str, gossip_addr str, state u8, incarnation u64
 
 `crc` is CRC32C (RFC 3720) over the whole datagram but itself. The frame is the same in every
@@ -26,7 +27,7 @@ from actors.messages import Member, MemberState
 from storage.types import NodeId
 
 MAGIC: Final = 0x474F  # "OG"
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_ADDR_BYTES: Final = 128
 MAX_CLUSTER_BYTES: Final = 64
 MAX_INCARNATION: Final = 2**63 - 1
@@ -37,6 +38,7 @@ _FRAME: Final = Struct("<HBBI")
 _COVERED: Final = Struct("<HBB")
 _U16: Final = Struct("<H")
 _U32: Final = Struct("<I")
+_HEADER: Final = Struct("<IQQ")
 _STANDING: Final = Struct("<BQ")
 _ADDR: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[A-Za-z0-9.:%]+\]):([0-9]{1,5})")
 _STATES: Final = tuple(MemberState)
@@ -56,6 +58,16 @@ class Ping:
 @dataclass(frozen=True, slots=True)
 class Ack:
     """Yes. answers: the sequence of the Ping, or of the PingRequest when a relay passes it on."""
+
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """I am here, but whether you are where you say I cannot tell yet: say it again, with my cookie.
+
+    answers: the sequence of what was said. All that a stranger is ever answered, see gossip_cookies.
+    """
 
     answers: int
 
@@ -91,29 +103,30 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Your name is taken by the node at `holder_addr`, which is alive.
+    """Your name is taken by the node at `holder_addr`, which is alive: ask it yourself."""
 
-    answers: a sequence that the refused node used of late, so that a stranger who cannot read
-    its datagrams cannot stop it.
-    """
-
-    answers: int
     holder_addr: str
 
 
-Body: TypeAlias = Ping | Ack | PingRequest | Rumours | Join | Exchange | Reject
-_KINDS: Final[tuple[type[Body], ...]] = (Ping, Ack, PingRequest, Rumours, Join, Exchange, Reject)
+Body: TypeAlias = Ping | Ack | PingRequest | Rumours | Join | Exchange | Reject | Challenge
+_KINDS: Final[tuple[type[Body], ...]] = (Ping, Ack, PingRequest, Rumours, Join, Exchange, Reject, Challenge)
 
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """sequence: the sender's count of its datagrams, modulo 2**32; answers refer to it."""
+    """sequence: the sender's count of its datagrams, modulo 2**32; answers refer to it.
+
+    offers: the cookie that the receiver shall show from now on. shows: the one that the receiver
+    offered to the sender's address, 0 if none is known; see gossip_cookies.
+    """
 
     cluster: str
     sender: Member
     sequence: int
     body: Body
     updates: tuple[Member, ...] = field(default=())
+    shows: int = 0
+    offers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +141,7 @@ def encode(datagram: Datagram, version: int = VERSION) -> bytes:
     parts = [
         _string(datagram.cluster, MAX_CLUSTER_BYTES, "a cluster's name"),
         _member(datagram.sender),
-        _U32.pack(datagram.sequence),
+        _HEADER.pack(datagram.sequence, datagram.shows, datagram.offers),
         _body(datagram.body),
         _U16.pack(len(datagram.updates)),
         *map(_member, datagram.updates),
@@ -152,12 +165,12 @@ def decode(payload: bytes) -> Datagram | OtherVersion:
     reader = _Reader(payload, _FRAME.size)
     cluster = reader.string(MAX_CLUSTER_BYTES)
     sender = reader.member()
-    sequence = reader.u32()
+    sequence, shows, offers = reader.header()
     body = reader.body(kind)
     # One at a time: a count that lies runs into the end of the datagram, never into memory.
     updates = tuple([reader.member() for _ in range(reader.u16())])
     reader.finish()
-    return Datagram(cluster, sender, sequence, body, updates)
+    return Datagram(cluster, sender, sequence, body, updates, shows, offers)
 
 
 def member_size_bytes(member: Member) -> int:
@@ -226,7 +239,7 @@ def _body(body: Body) -> bytes:
     match body:
         case Ping(target_id):
             return _string(target_id, 63, "a node id")
-        case Ack(answers):
+        case Ack(answers) | Challenge(answers):
             return _U32.pack(answers)
         case PingRequest(target_id, target_addr):
             return _string(target_id, 63, "a node id") + _string(target_addr, MAX_ADDR_BYTES, "an address")
@@ -234,8 +247,8 @@ def _body(body: Body) -> bytes:
             return b""
         case Exchange(asks_back, answers):
             return bytes((asks_back,)) + _U32.pack(answers)
-        case Reject(answers, holder_addr):
-            return _U32.pack(answers) + _string(holder_addr, MAX_ADDR_BYTES, "an address")
+        case Reject(holder_addr):
+            return _string(holder_addr, MAX_ADDR_BYTES, "an address")
         case _:
             assert_never(body)
 
@@ -260,6 +273,10 @@ class _Reader:
 
     def u16(self) -> int:
         return int(_U16.unpack(self.take(_U16.size))[0])
+
+    def header(self) -> tuple[int, int, int]:
+        sequence, shows, offers = _HEADER.unpack(self.take(_HEADER.size))
+        return sequence, shows, offers
 
     def u32(self) -> int:
         return int(_U32.unpack(self.take(_U32.size))[0])
@@ -312,8 +329,10 @@ class _Reader:
             if asks_back > 1:
                 raise GossipDecodeError("a yes or no in it is neither")
             return Exchange(bool(asks_back), self.u32())
+        if chosen is Challenge:
+            return Challenge(self.u32())
         assert chosen is Reject
-        return Reject(self.u32(), self.addr())
+        return Reject(self.addr())
 
     def finish(self) -> None:
         if self._at != len(self._payload):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from actors.config import NodeConfig
@@ -11,7 +12,9 @@ from actors.messages import DatagramReceived, NodeWarned
 from actors.ports import Ports
 
 _MAX_WARNED: Final = 256
-_FAR_AHEAD_MS: Final = 70 * 365 * 24 * 3600 * 1000
+_YEAR_MS: Final = 365 * 24 * 3600 * 1000
+_SELF_AHEAD_MS: Final = 70 * _YEAR_MS
+_NEWS_AHEAD_MS: Final = 69 * _YEAR_MS
 
 
 class Gate:
@@ -50,12 +53,17 @@ class Gate:
             return None
         # Incarnations are start times. Without a bound that moves with time, one forged datagram
         # could put a node's own beyond what it can ever refute; 70 years leave a clock that
-        # stands at 1970 in the cluster.
-        bound = max(0, self._clock.wall_ms()) + _FAR_AHEAD_MS
-        if max(member.incarnation for member in (opened.sender, *opened.updates)) > bound:
+        # stands at 1970 in the cluster. What is said about others is bounded a year lower: whoever
+        # refutes the highest that it can be told is still believed where clocks are behind its own.
+        now_ms = max(0, self._clock.wall_ms())
+        if opened.sender.incarnation > now_ms + _SELF_AHEAD_MS:
             self._drop("future", source, f"{source} sent gossip from the far future: it is dropped")
             return None
-        return opened
+        news = tuple(member for member in opened.updates if member.incarnation <= now_ms + _NEWS_AHEAD_MS)
+        if len(news) == len(opened.updates):
+            return opened
+        self._drop("future", source, f"{source} sent news from the far future: they are dropped")
+        return replace(opened, updates=news)
 
     def warn_of_full_table(self) -> None:
         self._warn_once("full", "", "gossip speaks of more members than this node will remember; the rest is ignored")

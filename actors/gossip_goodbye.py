@@ -30,6 +30,12 @@ class Goodbye:
             self._sequences[ping(self._voice, self._unheard[node_id])] = node_id
         return True
 
+    def challenged(self, answers: int) -> None:
+        """It was not believed, since the other one was started again meanwhile: say it with its new cookie."""
+        member = self._unheard.get(self._sequences.pop(answers, NodeId("")))
+        if member is not None:
+            self._sequences[ping(self._voice, member)] = member.node_id
+
     def is_heard(self, answers: int) -> bool:
         """An Ack came: whether all have heard it now."""
         node_id = self._sequences.get(answers)

@@ -23,26 +23,27 @@ ATTEMPTS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Somebody who says, or of whom it is said, that the name is theirs.
+    """Somebody who says that the name is theirs: this node, or one that has proven to be where it says.
 
-    source_addr: where the claimant itself spoke from with `sequence`; "" for a rumour.
-    joining: it asked to be let in, so nobody knows it under that name yet.
+    sequence: of what it said. joining: it asked to be let in, so nobody knows it under that name yet.
     """
 
     member: Member
-    source_addr: str = ""
     sequence: int = 0
     joining: bool = False
 
 
 @dataclass(slots=True)
 class NameCheck:
-    """held: who has the name so far and is being asked. claim: who else wants it."""
+    """held: who has the name so far, or is said to, and is being asked. claim: who else wants it.
+
+    asked: whom each question went to, by its sequence: only they can answer it.
+    """
 
     held: Member
     claim: Claim
     attempts: int = 0
-    sequences: list[int] = field(default_factory=list)
+    asked: dict[int, NodeId] = field(default_factory=dict)
 
 
 class NameGuard:
@@ -60,7 +61,7 @@ class NameGuard:
         name = held.node_id
         under_way = self._checks.get(name)
         if under_way is not None:
-            if claim.source_addr and claim.member.gossip_addr == under_way.claim.member.gossip_addr:
+            if claim.member.gossip_addr == under_way.claim.member.gossip_addr:
                 under_way.claim = replace(claim, joining=claim.joining or under_way.claim.joining)
             return False
         self._checks[name] = NameCheck(held, claim)
@@ -78,19 +79,19 @@ class NameGuard:
         if attempt > ATTEMPTS:
             return self._checks.pop(name)
         check.attempts = attempt
-        check.sequences.append(ping(self._voice, check.held))
+        check.asked[ping(self._voice, check.held)] = name
         if attempt > 1:
-            check.sequences += ask_others(self._voice, self._rng, self._table, check.held, self._helpers)
+            check.asked |= ask_others(self._voice, self._rng, self._table, check.held, self._helpers)
         return None
 
-    def answered(self, answers: int, answerer: Member) -> NameCheck | None:
-        """An Ack came: the check that it settles, closed, if it comes from the holder or a relay.
+    def answered(self, answers: int, answerer: Member, *, vouches: bool) -> NameCheck | None:
+        """An answer came: the check that it settles, closed, if it comes from the holder or a relay.
 
         A claimant that answers at the holder's old address, say under a host name for the same
         machine, is no proof that the holder lives.
         """
         for name, check in list(self._checks.items()):
-            if answers not in check.sequences:
+            if check.asked.get(answers) != answerer.node_id or not (vouches or answerer.node_id == name):
                 continue
             if answerer.node_id == name and answerer.gossip_addr != check.held.gossip_addr:
                 return None
@@ -101,21 +102,22 @@ class NameGuard:
         """The holder of a contested name lives: refuse the newcomer, whoever of the two that is.
 
         Whether it is this very node that has to give way. A node that is only joining is the
-        newcomer; of two that are established, as after a partition, it is the younger. A holder
-        is never refused on a claimant's word: it is told of the claimant, to ask for itself.
+        newcomer; of two that are established, as after a partition, it is the younger, and only
+        when the elder has answered it itself. A holder is never refused on a claimant's word: it
+        is told of the claimant, to ask for itself.
         """
         directly = answer.sender.node_id == check.held.node_id
         holder = answer.sender if directly else check.held
         claim = check.claim
         if holder.node_id == self._table.me.node_id:
-            if not self_is_established or not is_elder(self._table.me, holder):
+            if not self_is_established:
+                return True
+            if directly and is_elder(holder, self._table.me):
                 return True
             if directly:
-                self._voice.send(holder.gossip_addr, Reject(answer.sequence, self._table.me.gossip_addr))
-        elif not claim.source_addr:
-            pass  # a rumour; should there be a node behind it, it will speak for itself
+                self._voice.send(holder.gossip_addr, Reject(self._table.me.gossip_addr))
         elif claim.joining or is_elder(holder, claim.member):
-            self._voice.send(claim.source_addr, Reject(claim.sequence, holder.gossip_addr))
+            self._voice.send(claim.member.gossip_addr, Reject(holder.gossip_addr))
         else:
             self._voice.send(holder.gossip_addr, Rumours(), first=claim.member)
         return False

@@ -16,7 +16,8 @@ from actors.gossip_voice import Voice
 from actors.messages import Member, MemberState
 from storage.types import NodeId
 
-_MAX_RELAYS: Final = 512
+MAX_RELAYS: Final = 512
+"""How many pings for others may wait for their answer; the oldest are forgotten."""
 
 
 def ping(voice: Voice, target: Member) -> int:
@@ -29,17 +30,19 @@ def news_for(target: Member) -> Member | None:
     return target if target.state is not MemberState.ALIVE else None
 
 
-def ask_others(voice: Voice, rng: Random, table: MemberTable, target: Member, count: int) -> list[int]:
-    """Have up to `count` other members ping the target; the sequences of the requests."""
+def ask_others(voice: Voice, rng: Random, table: MemberTable, target: Member, count: int) -> dict[int, NodeId]:
+    """Have up to `count` other members ping the target; whom each of the requests went to, by sequence."""
     others = [member for member in table.present() if member.node_id != target.node_id]
     request = PingRequest(target.node_id, target.gossip_addr)
-    return [voice.send(other.gossip_addr, request) for other in pick(rng, others, count)]
+    return {voice.send(other.gossip_addr, request): other.node_id for other in pick(rng, others, count)}
 
 
 @dataclass(slots=True)
 class _Probe:
+    """asked: whom each of its datagrams went to, by sequence: only they can answer it."""
+
     target_id: NodeId
-    sequences: list[int] = field(default_factory=list)
+    asked: dict[int, NodeId] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Prober:
     def begin(self, target: Member) -> int:
         """Ping the target; the probe's name."""
         sequence = ping(self._voice, target)
-        self._probes[sequence] = _Probe(target.node_id, [sequence])
+        self._probes[sequence] = _Probe(target.node_id, {sequence: target.node_id})
         return sequence
 
     def widen(self, name: int) -> None:
@@ -73,19 +76,25 @@ class Prober:
         target = self._table.get(probe.target_id) if probe else None
         if probe is None or target is None:
             return
-        probe.sequences.append(ping(self._voice, target))
-        probe.sequences += ask_others(self._voice, self._rng, self._table, target, self._helpers)
+        probe.asked[ping(self._voice, target)] = target.node_id
+        probe.asked |= ask_others(self._voice, self._rng, self._table, target, self._helpers)
 
     def conclude(self, name: int) -> NodeId | None:
         """The probe is over: who stayed silent, or None when it was answered."""
         probe = self._probes.pop(name, None)
         return probe.target_id if probe else None
 
-    def answered(self, answers: int) -> None:
-        """An Ack came, from the target itself or by way of a relay."""
+    def answered(self, answers: int, answerer: Member, *, vouches: bool) -> NodeId | None:
+        """A target answered, or a relay for it: the target, if it was the relay's word that ended the probe.
+
+        vouches: whether a relay's answer speaks for the target.
+        """
         for name, probe in list(self._probes.items()):
-            if answers in probe.sequences:
+            if probe.asked.get(answers) == answerer.node_id and (vouches or answerer.node_id == probe.target_id):
                 del self._probes[name]
+                if answerer.node_id != probe.target_id:
+                    return probe.target_id
+        return None
 
     def relay(self, request: PingRequest, asker_addr: str, asker_sequence: int) -> None:
         """Ping for somebody else, if the target is known here at that address.
@@ -95,13 +104,13 @@ class Prober:
         target = self._table.get(request.target_id)
         if target is None or target.gossip_addr != request.target_addr:
             return
-        if len(self._relays) >= _MAX_RELAYS:
+        if len(self._relays) >= MAX_RELAYS:
             del self._relays[next(iter(self._relays))]
         sequence = ping(self._voice, target)
         self._relays[sequence] = _Relay(asker_addr, asker_sequence, target.node_id, target.gossip_addr)
 
     def pass_on(self, answers: int, answerer: Member) -> None:
-        """An Ack came: if it answers a ping for somebody else, tell them.
+        """An answer came: if it is to a ping for somebody else, tell them.
 
         Only an answer from the very node at the very address counts: the asker may want to know
         who of two holds a name.

@@ -10,6 +10,7 @@ from actors.gossip import MemberTable, RumourQueue, retransmit_limit
 from actors.gossip_codec import (
     MIN_DATAGRAM_BYTES,
     Body,
+    Challenge,
     Datagram,
     Exchange,
     check_member,
@@ -18,15 +19,15 @@ from actors.gossip_codec import (
     room_bytes,
     split,
 )
+from actors.gossip_cookies import Cookies
 from actors.messages import Member
 from actors.ports import Ports
 
-_RECENT: Final = 4096
 _SEQUENCES: Final = 2**32
 
 
 class Voice:
-    """Sequences begin at a random number: who cannot read our datagrams cannot answer them."""
+    """Sequences begin at a random number, so that an answer to a former run of this node is none to this one."""
 
     def __init__(self, config: NodeConfig, ports: Ports, table: MemberTable, rumours: RumourQueue) -> None:
         """Raises ValueError for names, addresses or sizes that gossip cannot carry."""
@@ -34,28 +35,36 @@ class Voice:
         if self._max_bytes < MIN_DATAGRAM_BYTES:
             raise ValueError(f"a gossip datagram needs {MIN_DATAGRAM_BYTES} bytes, {self._max_bytes} are too few")
         check_member(table.me, config.cluster)
+        self.cookies = Cookies(ports.rng)
         self._cluster = config.cluster
         self._datagrams = ports.datagrams
         self._table = table
         self._rumours = rumours
         self._sequence = ports.rng.randrange(_SEQUENCES)
-        self._spoken = 0
 
     def send(self, addr: str, body: Body, first: Member | None = None) -> int:
         """Send one datagram with news; its sequence. first: news that this receiver must get.
 
         A suspect is told of the suspicion with whatever it is sent, so that it can refute at
-        once (Lifeguard, Dadgar et al. 2017, section IV-C, the buddy system).
+        once (Lifeguard, Dadgar et al. 2017, section IV-C, the buddy system). Who has shown no
+        cookie yet gets no news: it could not believe them.
         """
-        bare = self._datagram(body)
-        room = room_bytes(bare, self._max_bytes)
+        bare = self._datagram(addr, body)
         updates = []
-        if first is not None:
-            updates.append(first)
-            room -= member_size_bytes(first)
-        updates += self._rumours.take(room, retransmit_limit(self._table.size()))
+        if bare.shows:
+            room = room_bytes(bare, self._max_bytes)
+            if first is not None:
+                updates.append(first)
+                room -= member_size_bytes(first)
+            updates += self._rumours.take(room, retransmit_limit(self._table.size()))
         self._datagrams.send(addr, encode(replace(bare, updates=tuple(updates))))
         return bare.sequence
+
+    def challenge(self, unproven: Datagram) -> None:
+        """Answer a stranger at the address it says is its own, with as little as proves this node to it."""
+        addr = unproven.sender.gossip_addr
+        bare = self._datagram(addr, Challenge(unproven.sequence))
+        self._datagrams.send(addr, encode(replace(bare, shows=unproven.offers)))
 
     def send_table(self, addr: str, *, asks_back: bool, answers: int = 0) -> int:
         """Send the whole table in as many datagrams as it takes; the sequence of the last.
@@ -63,19 +72,21 @@ class Voice:
         Only the last asks for the receiver's table, which then already counts all of ours.
         """
         body = Exchange(asks_back=False, answers=answers)
-        runs = split(self._datagram(body), self._table.everybody(), self._max_bytes)
+        runs = split(self._datagram(addr, body), self._table.everybody(), self._max_bytes)
         sequence = 0
         for at, run in enumerate(runs, 1):
-            part = self._datagram(replace(body, asks_back=asks_back and at == len(runs)))
+            part = self._datagram(addr, replace(body, asks_back=asks_back and at == len(runs)))
             self._datagrams.send(addr, encode(replace(part, updates=run)))
             sequence = part.sequence
         return sequence
 
-    def used_lately(self, sequence: int) -> bool:
-        """Whether a datagram of this node had that sequence, not long ago."""
-        return (self._sequence - sequence) % _SEQUENCES < min(self._spoken, _RECENT)
-
-    def _datagram(self, body: Body) -> Datagram:
+    def _datagram(self, addr: str, body: Body) -> Datagram:
         self._sequence = (self._sequence + 1) % _SEQUENCES
-        self._spoken += 1
-        return Datagram(self._cluster, self._table.me, self._sequence, body)
+        return Datagram(
+            self._cluster,
+            self._table.me,
+            self._sequence,
+            body,
+            shows=self.cookies.of(addr),
+            offers=self.cookies.for_addr(addr),
+        )

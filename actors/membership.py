@@ -1,10 +1,17 @@
 """The Membership actor: who is out there, by gossip (SWIM, Das, Gupta, Motivala 2002).
 
 The pieces it is made of: `gossip` (what is known, how news is judged), `gossip_codec` (the wire),
-`gossip_voice` (speaking), `gossip_probes` (failure detection), `gossip_names` (names that clash).
-This file decides: what a message changes, and what is said about it.
+`gossip_gate` and `gossip_cookies` (whom to listen to), `gossip_voice` (speaking), `gossip_joining`,
+`gossip_hearsay` (those only heard of), `gossip_probes` and `gossip_suspicions` (failure detection),
+`gossip_names` (names that clash), `gossip_goodbye`. This file decides: what a message changes, and
+what is said about it.
 
-Gossip says who is alive. It never says who votes.
+Gossip says who is alive. It never says who votes. Four rules keep what it hears in bounds:
+
+- A datagram that does not prove where it comes from changes nothing (gossip_cookies).
+- Who is there, and where, is believed from itself only, never from others (gossip_hearsay).
+- That a member is gone is believed from others only after it was asked and stayed silent.
+- Everything that is remembered is bounded by a number that its module names.
 """
 
 from __future__ import annotations
@@ -28,6 +35,7 @@ from actors.gossip import (
 )
 from actors.gossip_codec import (
     Ack,
+    Challenge,
     Datagram,
     Exchange,
     Join,
@@ -38,13 +46,17 @@ from actors.gossip_codec import (
 )
 from actors.gossip_gate import Gate
 from actors.gossip_goodbye import GOODBYES, Goodbye
+from actors.gossip_hearsay import Hearsay
+from actors.gossip_joining import Joining
 from actors.gossip_names import Claim, NameCheck, NameGuard
-from actors.gossip_probes import Prober, ping
+from actors.gossip_probes import Prober, ask_others, ping
+from actors.gossip_suspicions import Suspicions
 from actors.gossip_voice import Voice
 from actors.messages import (
     DatagramReceived,
     FullExchangeDue,
     GossipDue,
+    HearsayDue,
     JoinRetryDue,
     LeaveCluster,
     LeaveRetryDue,
@@ -57,22 +69,26 @@ from actors.messages import (
     MembershipMessage,
     MembershipStatus,
     MemberState,
+    MemberSuspected,
+    MemberVouched,
     NameCheckDue,
     NameClashed,
+    NameContested,
     ProbeConcluded,
     ProbeDue,
     ProbeTimedOut,
     ReportStatus,
     StatusReported,
     SuspicionExpired,
+    SuspicionRefuted,
 )
 from actors.ports import Ports, Timer
 from storage.types import NodeId
 
 _GOSSIP_FANOUT: Final = 3
 _SUSPECTS_A_ROUND: Final = 3
-_JOIN_BACKOFF: Final = 1.5
-_JOIN_RETRY_MAX_S: Final = 5.0
+_TIMEOUTS_TO_DENY: Final = 3
+"""How many probe timeouts a member has to show that it is there when others say that it is gone."""
 
 
 class MembershipActor(NodeActor):
@@ -102,16 +118,14 @@ class MembershipActor(NodeActor):
         self._voice = Voice(config, ports, self._table, self._rumours)
         self._order = ProbeOrder(self._rng)
         self._prober = Prober(self._voice, self._rng, self._table, self._clocks.indirect_probes)
+        self._suspicions = Suspicions(ports.clock, self._after)
         self._names = NameGuard(self._voice, self._rng, self._table, self._clocks.indirect_probes)
         self._gate = Gate(config, ports, self.actor_name)
-        self._seeds = tuple(dict.fromkeys(seed for seed in config.join if seed != config.gossip_addr))
-        # Established: somebody counts this node as a member. Answered: a seed's table has come.
-        self._established = not self._seeds
-        self._answered = not self._seeds
+        self._joining = Joining(config, self._voice, self._rng, self._after)
+        self._hearsay = Hearsay(self._voice)
         self._silent = False
-        self._suspicions: dict[NodeId, Timer] = {}
         self._gossip_timer: Timer | None = None
-        self._join_timer: Timer | None = None
+        self._hearsay_timer: Timer | None = None
         self._leavers: list[LeaveCluster] = []
         self._goodbye: Goodbye | None = None
 
@@ -119,8 +133,7 @@ class MembershipActor(NodeActor):
         # Nodes that start together must not ping in step.
         self._arm_probe(self._rng.uniform(0, self._clocks.probe_interval_s))
         self._arm_full_exchange()
-        if self._seeds:
-            self._ask_seeds(attempt=0)
+        self._joining.ask_seeds()
 
     def on_receive(self, message: MembershipMessage) -> None:
         if isinstance(message, ReportStatus):
@@ -142,6 +155,7 @@ class MembershipActor(NodeActor):
         | ProbeConcluded
         | SuspicionExpired
         | GossipDue
+        | HearsayDue
         | FullExchangeDue
         | JoinRetryDue
         | NameCheckDue
@@ -151,7 +165,7 @@ class MembershipActor(NodeActor):
             case DatagramReceived():
                 datagram = self._gate.open(message, self._table)
                 if datagram is not None:
-                    self._hear(datagram, message.source_addr)
+                    self._hear(datagram)
             case ProbeDue():
                 self._probe_next()
             case ProbeTimedOut(sequence):
@@ -162,12 +176,14 @@ class MembershipActor(NodeActor):
                 self._expire_suspicion(message)
             case GossipDue():
                 self._gossip()
+            case HearsayDue():
+                self._hearsay_timer = None
+                self._hearsay.ask()
+                self._arm_hearsay()
             case FullExchangeDue():
                 self._exchange_tables()
             case JoinRetryDue(attempt):
-                self._join_timer = None
-                if not self._answered or not self._table.present():
-                    self._ask_seeds(attempt)
+                self._joining.retry(attempt, is_alone=not self._table.present())
             case NameCheckDue(node_id, attempt):
                 self._ask_holder(node_id, attempt)
             case LeaveRetryDue():
@@ -177,66 +193,95 @@ class MembershipActor(NodeActor):
 
     # ---------------------------------------------------------------- hearing
 
-    def _hear(self, datagram: Datagram, source: str) -> None:
-        me = self._table.me
-        if datagram.sender.node_id == me.node_id:
-            if datagram.sender.gossip_addr != me.gossip_addr:
-                self._hear_namesake(datagram, source)
+    def _hear(self, datagram: Datagram) -> None:
+        if not self._is_proven(datagram):
+            return
+        if datagram.sender.node_id == self.node_id:
+            self._hear_namesake(datagram)
             return
         if isinstance(datagram.body, Reject):
             self._hear_rejection(datagram.body)
             return
-        if not self._introduce(datagram, source):
+        if not self._introduce(datagram):
             return
         # News first: what we then say already counts it, a refutation of our own included.
         in_exchange = isinstance(datagram.body, Exchange)
         for update in datagram.updates:
             self._hear_about(update, in_exchange=in_exchange)
-        self._answer(datagram, source)
+        self._answer(datagram)
 
-    def _answer(self, datagram: Datagram, source: str) -> None:
-        sequence = datagram.sequence
+    def _is_proven(self, datagram: Datagram) -> bool:
+        """Whether its sender is where it says. Who is not, or not yet, is challenged and nothing more."""
+        cookies = self._voice.cookies
+        if datagram.sender.gossip_addr == self._table.me.gossip_addr:
+            return False  # our own words, or a liar's
+        if cookies.prove(datagram):
+            cookies.learn(datagram, needed=lambda: {member.gossip_addr for member in self._table.present()})
+            return True
+        if isinstance(datagram.body, Challenge):
+            self._joining.redirected(datagram)
+        elif not isinstance(datagram.body, Ack):
+            self._voice.challenge(datagram)
+        return False
+
+    def _answer(self, datagram: Datagram) -> None:
+        sequence, sender = datagram.sequence, datagram.sender
         match datagram.body:
             case Ping(target_id):
                 if target_id == self.node_id:
-                    self._established = True
-                    self._voice.send(source, Ack(sequence), first=self._correction(datagram.sender))
+                    self._joining.is_established = True
+                    self._voice.send(sender.gossip_addr, Ack(sequence), first=self._correction(sender))
             case Ack(answers):
-                self._prober.answered(answers)
-                self._prober.pass_on(answers, datagram.sender)
-                check = self._names.answered(answers, datagram.sender)
-                if check is not None:
-                    self._name_is_held(check, datagram)
+                self._hear_answer(answers, datagram)
+            case Challenge(answers):
+                self._hear_answer(answers, datagram)
+                self._hearsay.challenged(answers)
+                self._joining.challenged(answers, sender.gossip_addr)
             case PingRequest():
-                self._prober.relay(datagram.body, source, sequence)
+                self._prober.relay(datagram.body, sender.gossip_addr, sequence)
             case Rumours():
                 pass
             case Join():
-                self._established = True
-                self._voice.send_table(source, asks_back=False, answers=sequence)
+                self._joining.is_established = True
+                self._voice.send_table(sender.gossip_addr, asks_back=False, answers=sequence)
             case Exchange(asks_back, answers):
-                if answers and self._voice.used_lately(answers):
-                    self._established = self._answered = True
+                self._joining.answered(answers)
                 if asks_back:
-                    self._voice.send_table(source, asks_back=False, answers=sequence)
+                    self._voice.send_table(sender.gossip_addr, asks_back=False, answers=sequence)
             case Reject():
                 raise AssertionError("heard before anything else")
             case _:
                 assert_never(datagram.body)
 
-    def _introduce(self, datagram: Datagram, source: str) -> bool:
+    def _hear_answer(self, answers: int, datagram: Datagram) -> None:
+        """Whoever was pinged is there, or says so of whom it was asked to ping."""
+        vouches = isinstance(datagram.body, Ack)  # a Challenge speaks for its sender only
+        vouched_id = self._prober.answered(answers, datagram.sender, vouches=vouches)
+        vouched = self._table.get(vouched_id) if vouched_id is not None else None
+        if vouched is not None:
+            self.observer.tell(MemberVouched(self.node_id, vouched, datagram.sender.node_id))
+        self._prober.pass_on(answers, datagram.sender)
+        check = self._names.answered(answers, datagram.sender, vouches=vouches)
+        if check is not None:
+            self._name_is_held(check, datagram)
+
+    def _introduce(self, datagram: Datagram) -> bool:
         """Take note of who is speaking; whether to listen on."""
         sender = datagram.sender
+        self._hearsay.settle(sender.node_id)
         held = self._table.get(sender.node_id)
         if held is not None and is_present(held) and held.gossip_addr != sender.gossip_addr:
-            joining = isinstance(datagram.body, Join)
-            self._check_name(held, Claim(sender, source, datagram.sequence, joining))
+            if is_present(sender):
+                joining = isinstance(datagram.body, Join)
+                self._check_name(held, Claim(sender, datagram.sequence, joining))
             return False
         match self._table.judge(sender):
             case Judgement.ADOPT:
                 self._believe(sender)
             case Judgement.STALE:
                 pass
+            case Judgement.OCCUPIED:
+                return False
             case Judgement.FULL:
                 self._gate.warn_of_full_table()
                 return False
@@ -250,28 +295,37 @@ class MembershipActor(NodeActor):
         return held if held is not None and outranks(held, sender) else None
 
     def _hear_about(self, heard: Member, *, in_exchange: bool) -> None:
+        """What one member says of another: how it is can be news; that it is there, or where, is a hint."""
         if heard.node_id == self.node_id:
             self._hear_about_me(heard)
             return
         held = self._table.get(heard.node_id)
-        if in_exchange and not is_present(heard):
-            if held is None:
-                # Else two nodes would remind each other of the dead for ever.
-                return
-            if heard.state is MemberState.FAILED and is_present(held) and heard.gossip_addr == held.gossip_addr:
-                # A partition that heals brings two tables together, each declaring the other
-                # half failed: those it is said of get the time to refute it.
-                heard = replace(heard, state=MemberState.SUSPECT)
-        match self._table.judge(heard):
-            case Judgement.ADOPT:
-                self._believe(heard)
-            case Judgement.CONTESTED:
-                assert held is not None
-                self._check_name(held, Claim(heard))
-            case Judgement.FULL:
-                self._gate.warn_of_full_table()
-            case Judgement.STALE:
-                pass
+        if held is not None and not outranks(heard, held):
+            return
+        if held is None or not is_present(held) or _place(heard) != _place(held):
+            if is_present(heard) and heard.gossip_addr != self._table.me.gossip_addr:
+                self._hearsay.note(heard)
+                self._arm_hearsay()
+        elif is_present(heard):
+            self._believe(heard)
+        elif in_exchange and heard.state is MemberState.FAILED:
+            # A partition that heals brings two tables together, each declaring the other half
+            # failed: those it is said of get all the time there is to refute it.
+            self._suspect(replace(heard, state=MemberState.SUSPECT), held)
+        else:
+            self._doubt(heard, held)
+
+    def _suspect(self, suspect: Member, held: Member) -> None:
+        if outranks(suspect, held):
+            self._believe(suspect)
+
+    def _doubt(self, heard: Member, held: Member) -> None:
+        """Others say that a member is gone. It is asked, and has a moment to show that it is not."""
+        suspect = replace(heard, state=MemberState.SUSPECT)
+        self._suspect(suspect, held)
+        if self._suspicions.shorten(suspect, _TIMEOUTS_TO_DENY * self._clocks.probe_timeout_s, heard.state):
+            ping(self._voice, suspect)
+            ask_others(self._voice, self._rng, self._table, suspect, self._clocks.indirect_probes)
 
     def _hear_about_me(self, heard: Member) -> None:
         me = self._table.me
@@ -287,12 +341,16 @@ class MembershipActor(NodeActor):
 
     def _believe(self, member: Member) -> None:
         """Adopt what was heard or concluded, pass it on, and tell the listeners what it means."""
+        held = self._table.get(member.node_id)
         event = self._table.adopt(member, self._ports.clock.monotonic_s())
-        suspicion = self._suspicions.pop(member.node_id, None)
-        if suspicion is not None:
-            suspicion.cancel()
+        self._suspicions.drop(member.node_id)
+        was_suspect = held is not None and held.state is MemberState.SUSPECT
         if member.state is MemberState.SUSPECT:
-            self._arm_suspicion(member)
+            self._suspicions.arm(member, suspicion_s(self._clocks.suspicion_s, self._table.size()))
+            if not was_suspect:
+                self.observer.tell(MemberSuspected(self.node_id, member))
+        elif was_suspect and member.state is MemberState.ALIVE:
+            self.observer.tell(SuspicionRefuted(self.node_id, member))
         self._rumours.push(member)
         self._arm_gossip()
         if event is None:
@@ -300,8 +358,8 @@ class MembershipActor(NodeActor):
         for listener in self._listeners:
             listener.tell(event)
         self.observer.tell(event)
-        if isinstance(event, MemberFailed | MemberLeft) and self._join_timer is None and not self._table.present():
-            self._ask_seeds(attempt=0)
+        if isinstance(event, MemberFailed | MemberLeft) and not self._table.present():
+            self._joining.ask_seeds()
 
     # ---------------------------------------------------------------- failure detection
 
@@ -333,20 +391,14 @@ class MembershipActor(NodeActor):
             self._believe(suspect)
             self._voice.send(suspect.gossip_addr, Rumours(), first=suspect)
 
-    def _arm_suspicion(self, member: Member) -> None:
-        wait_s = suspicion_s(self._clocks.suspicion_s, self._table.size())
-        due_s = self._ports.clock.monotonic_s() + wait_s
-        expired = SuspicionExpired(member.node_id, member.incarnation, due_s)
-        self._suspicions[member.node_id] = self._after(wait_s, expired)
-
     def _expire_suspicion(self, expired: SuspicionExpired) -> None:
         held = self._table.get(expired.node_id)
         if held is None or (held.state, held.incarnation) != (MemberState.SUSPECT, expired.incarnation):
             return
         if self._was_held_up(expired.due_s):
-            self._arm_suspicion(held)
+            self._suspicions.again(held, expired)
             return
-        self._believe(replace(held, state=MemberState.FAILED))
+        self._believe(replace(held, state=expired.verdict))
 
     def _was_held_up(self, due_s: float) -> bool:
         """Whether this node itself is too slow to judge others by their silence.
@@ -372,50 +424,36 @@ class MembershipActor(NodeActor):
         """
         present = self._table.present()
         for member in (*pick(self._rng, present, 1), *pick(self._rng, self._table.failed(), 1)):
-            self._voice.send_table(member.gossip_addr, asks_back=True)
-        known = {member.gossip_addr for member in present}
-        strangers = [seed for seed in self._seeds if seed not in known]
-        if strangers and self._join_timer is None:
-            self._call_seed(self._rng.choice(strangers))
+            self._joining.call(member.gossip_addr)
+        self._joining.call_a_stranger({member.gossip_addr for member in present})
         self._arm_full_exchange()
-
-    # ---------------------------------------------------------------- joining
-
-    def _ask_seeds(self, attempt: int) -> None:
-        """Until one has answered; after total isolation again, since a seed may be back before others."""
-        for seed in self._seeds:
-            self._call_seed(seed)
-        if self._seeds:
-            wait_s = min(
-                self._clocks.join_retry_s * _JOIN_BACKOFF ** min(attempt, 32),
-                max(_JOIN_RETRY_MAX_S, self._clocks.join_retry_s),
-            )
-            self._join_timer = self._after(wait_s * self._rng.uniform(0.8, 1.2), JoinRetryDue(attempt + 1))
-
-    def _call_seed(self, seed: str) -> None:
-        if self._established:
-            self._voice.send_table(seed, asks_back=True)
-        else:
-            self._voice.send(seed, Join())
 
     # ---------------------------------------------------------------- names that clash
 
-    def _hear_namesake(self, datagram: Datagram, source: str) -> None:
+    def _hear_namesake(self, datagram: Datagram) -> None:
         """Another live node speaks under this node's name."""
-        me, namesake, body = self._table.me, datagram.sender, datagram.body
-        if isinstance(body, Ping) and body.target_id == me.node_id:
-            self._voice.send(source, Ack(datagram.sequence))
-        if isinstance(body, Reject):
-            self._hear_rejection(body)
-        elif isinstance(body, Ack) and (check := self._names.answered(body.answers, namesake)) is not None:
-            self._name_is_held(check, datagram)
-        elif isinstance(body, Join) and (self._established or is_elder(me, namesake)):
-            self._voice.send(source, Reject(datagram.sequence, me.gossip_addr))
-        elif is_present(namesake):
-            self._check_name(namesake, Claim(me))
+        me, namesake = self._table.me, datagram.sender
+        match datagram.body:
+            case Ping(target_id):
+                # It asks whether this node is there, and will then give way or refuse it.
+                if target_id == me.node_id:
+                    self._voice.send(namesake.gossip_addr, Ack(datagram.sequence))
+            case Reject():
+                self._hear_rejection(datagram.body)
+            case Ack(answers):
+                self._hear_answer(answers, datagram)
+            case Challenge(answers):
+                self._hear_answer(answers, datagram)
+                self._joining.challenged(answers, namesake.gossip_addr)
+            case Join() if self._joining.is_established or is_elder(me, namesake):
+                self._voice.send(namesake.gossip_addr, Reject(me.gossip_addr))
+            case _:
+                if is_present(namesake):
+                    self._check_name(namesake, Claim(me))
 
     def _check_name(self, held: Member, claim: Claim) -> None:
         if self._names.open(held, claim):
+            self.observer.tell(NameContested(self.node_id, held.node_id, held.gossip_addr, claim.member.gossip_addr))
             self._after(self._clocks.probe_timeout_s, NameCheckDue(held.node_id, attempt=2))
 
     def _ask_holder(self, node_id: NodeId, attempt: int) -> None:
@@ -428,7 +466,7 @@ class MembershipActor(NodeActor):
             self._after(self._clocks.probe_timeout_s, NameCheckDue(node_id, attempt + 1))
 
     def _name_is_held(self, check: NameCheck, answer: Datagram) -> None:
-        if self._names.settle(check, answer, self_is_established=self._established):
+        if self._names.settle(check, answer, self_is_established=self._joining.is_established):
             self._clash(check.held.gossip_addr)
 
     def _name_is_free(self, check: NameCheck) -> None:
@@ -442,17 +480,20 @@ class MembershipActor(NodeActor):
         if held is None or not is_present(held) or outranks(claim.member, held):
             if self._table.judge(claim.member) in (Judgement.ADOPT, Judgement.CONTESTED):
                 self._believe(claim.member)
-        elif claim.source_addr and held.gossip_addr == check.held.gossip_addr:
+        elif held.gossip_addr == check.held.gossip_addr:
             # The claimant's clock is behind its former run's. Told that this one failed, it outbids it.
             self._believe(replace(held, state=MemberState.FAILED))
+        addr = claim.member.gossip_addr
         if claim.joining:
-            self._voice.send_table(claim.source_addr, asks_back=False, answers=claim.sequence)
-        elif claim.source_addr:
-            self._voice.send(claim.source_addr, Rumours(), first=self._correction(claim.member))
+            self._voice.send_table(addr, asks_back=False, answers=claim.sequence)
+        else:
+            self._voice.send(addr, Rumours(), first=self._correction(claim.member))
 
     def _hear_rejection(self, rejection: Reject) -> None:
-        if self._voice.used_lately(rejection.answers) and rejection.holder_addr != self._table.me.gossip_addr:
-            self._clash(rejection.holder_addr)
+        """Somebody says that this node's name is taken: ask at that address, and believe the answer only."""
+        me = self._table.me
+        if rejection.holder_addr != me.gossip_addr:
+            self._check_name(replace(me, gossip_addr=rejection.holder_addr, incarnation=0), Claim(me))
 
     def _clash(self, holder_addr: str) -> None:
         # Without a goodbye: it would be said of the holder.
@@ -483,8 +524,19 @@ class MembershipActor(NodeActor):
             self._say_goodbye(goodbye, message.attempt)
         elif isinstance(message, DatagramReceived):
             datagram = self._gate.open(message, self._table)
-            if datagram is not None and isinstance(datagram.body, Ack) and goodbye.is_heard(datagram.body.answers):
-                self._fall_silent()
+            if datagram is None or not self._is_proven(datagram):
+                return
+            match datagram.body:
+                case Ack(answers):
+                    if goodbye.is_heard(answers):
+                        self._fall_silent()
+                case Challenge(answers):
+                    goodbye.challenged(answers)
+                case Ping(target_id) if target_id == self.node_id:
+                    # Who was told by others that this node has left hears it from itself.
+                    self._voice.send(datagram.sender.gossip_addr, Ack(datagram.sequence))
+                case _:
+                    pass
 
     def _fall_silent(self) -> None:
         self._silent = True
@@ -510,5 +562,13 @@ class MembershipActor(NodeActor):
         if self._gossip_timer is None and self._rumours and self._table.present():
             self._gossip_timer = self._after(self._clocks.probe_interval_s / 5, GossipDue())
 
+    def _arm_hearsay(self) -> None:
+        if self._hearsay_timer is None and self._hearsay:
+            self._hearsay_timer = self._after(self._clocks.probe_timeout_s, HearsayDue())
+
     def _arm_full_exchange(self) -> None:
         self._after(self._clocks.full_exchange_interval_s * self._rng.uniform(0.8, 1.2), FullExchangeDue())
+
+
+def _place(member: Member) -> tuple[str, str]:
+    return member.rpc_addr, member.gossip_addr

@@ -97,6 +97,41 @@ MembershipEvent = MemberJoined | MemberUpdated | MemberFailed | MemberLeft
 
 
 @dataclass(frozen=True, slots=True)
+class MemberSuspected:
+    """Membership -> observer: a member did not answer, or somebody says so; it has time to refute it."""
+
+    node_id: NodeId
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionRefuted:
+    """Membership -> observer: a suspected member was heard of again in time."""
+
+    node_id: NodeId
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberVouched:
+    """Membership -> observer: a member did not answer this node, and answered another one that asked for it."""
+
+    node_id: NodeId
+    member: Member
+    relay_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NameContested:
+    """Membership -> observer: two nodes seem to use one name, at these addresses; the first is asked."""
+
+    node_id: NodeId
+    name: NodeId
+    held_addr: str
+    claimed_addr: str
+
+
+@dataclass(frozen=True, slots=True)
 class NameClashed:
     """Membership -> node: this node's id is in use at another address; the node must stop."""
 
@@ -157,16 +192,25 @@ class ProbeConcluded:
 
 @dataclass(frozen=True, slots=True)
 class SuspicionExpired:
-    """Timer -> Membership: the suspected member had its time to refute."""
+    """Timer -> Membership: the suspected member had its time to refute.
+
+    verdict: FAILED or LEFT, as which it is gone now.
+    """
 
     node_id: NodeId
     incarnation: int
     due_s: float
+    verdict: MemberState = MemberState.FAILED
 
 
 @dataclass(frozen=True, slots=True)
 class GossipDue:
     """Timer -> Membership: there is news that not enough members were told."""
+
+
+@dataclass(frozen=True, slots=True)
+class HearsayDue:
+    """Timer -> Membership: ask once more those it was told of and has not heard itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -915,6 +959,10 @@ NodeEvent = (
     | NodeReady
     | NodeFailed
     | NodeWarned
+    | MemberSuspected
+    | SuspicionRefuted
+    | MemberVouched
+    | NameContested
     | NameClashed
 )
 
@@ -929,6 +977,7 @@ MembershipMessage = (
     | ProbeConcluded
     | SuspicionExpired
     | GossipDue
+    | HearsayDue
     | FullExchangeDue
     | JoinRetryDue
     | NameCheckDue

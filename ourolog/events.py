@@ -15,8 +15,11 @@ from actors.messages import (
     MemberFailed,
     MemberJoined,
     MemberLeft,
+    MemberSuspected,
     MemberUpdated,
+    MemberVouched,
     NameClashed,
+    NameContested,
     NobodyElected,
     NodeEvent,
     NodeFailed,
@@ -24,6 +27,7 @@ from actors.messages import (
     NodeWarned,
     PullStarted,
     PullStopped,
+    SuspicionRefuted,
     VotersChanged,
 )
 from rpc.server import why_failed
@@ -66,6 +70,16 @@ def log_event_of(event: NodeEvent) -> LogEvent:
             return LogEvent("error", "node_failed", {"actor": actor, "reason": reason, "is_bug": is_bug})
         case NodeWarned(_, actor, reason):
             return LogEvent("warning", "node_warned", {"actor": actor, "reason": reason})
+        case MemberSuspected(_, member):
+            return LogEvent("info", "member_suspected", _of_member(member))
+        case SuspicionRefuted(_, member):
+            return LogEvent("info", "suspicion_refuted", _of_member(member))
+        case MemberVouched(_, member, relay_id):
+            return LogEvent("info", "member_vouched", {**_of_member(member), "relay": relay_id})
+        case NameContested(_, name, held_addr, claimed_addr):
+            return LogEvent(
+                "warning", "name_contested", {"member": name, "held_addr": held_addr, "claimed_addr": claimed_addr}
+            )
         case NameClashed(_, gossip_addr):
             return LogEvent("error", "name_clashed", {"gossip_addr": gossip_addr, "reason": why_failed(event)})
         case _:

@@ -35,7 +35,10 @@ news = st.builds(
 
 
 def believed(heard: list[Member]) -> list[Member]:
+    """By somebody who knows them all."""
     table = MemberTable(ME)
+    for name in ("a", "b", "c"):
+        table.adopt(member(name, incarnation=0), 0.0)
     for one in heard:
         if table.judge(one) is Judgement.ADOPT:
             table.adopt(one, 0.0)

@@ -7,141 +7,38 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
-from actors.actor import NodeRef
-from actors.config import GossipConfig, NodeConfig
-from actors.gossip_codec import Ack, Body, Datagram, Exchange, Join, Ping, PingRequest, Reject, Rumours, decode, encode
+from actors.config import GossipConfig
+from actors.gossip_codec import (
+    Challenge,
+    Datagram,
+    Exchange,
+    Ping,
+    Rumours,
+    decode,
+)
 from actors.membership import MembershipActor
 from actors.messages import (
     DatagramReceived,
     LeaveCluster,
     LeftCluster,
-    Member,
     MemberFailed,
     MemberJoined,
     MemberLeft,
-    MembershipStatus,
     MemberState,
     MemberUpdated,
     NameClashed,
     NodeWarned,
-    ReportStatus,
-    StatusReported,
 )
-from actors.stepping import EPOCH_MS, SteppingRuntime
-from actors.testkit import Probe, stepping_ports
-from actors.virtual_datagrams import Sent, VirtualDatagramNet
+from actors.testkit import Probe
+from actors.virtual_datagrams import Sent
+from actors.virtual_gossip import GossipCluster, Speaker, forged, stranger
 from storage.types import NodeId
-
-
-class SkewedClock:
-    """A machine's own idea of the time of day."""
-
-    def __init__(self, runtime: SteppingRuntime, ahead_s: float) -> None:
-        self._runtime = runtime
-        self._ahead_s = ahead_s
-
-    def monotonic_s(self) -> float:
-        return self._runtime.monotonic_s()
-
-    def wall_ms(self) -> int:
-        return self._runtime.wall_ms() + int(self._ahead_s * 1000)
-
-
-class Cluster:
-    """Nodes that are nothing but their membership, on one network."""
-
-    def __init__(self, seed: int = 1, loss: float = 0.0, gossip: GossipConfig | None = None) -> None:
-        self.seed = seed
-        self.gossip = gossip or GossipConfig()
-        self.trace: list[tuple[float, Sent]] = []
-        self.runtime = SteppingRuntime(seed)
-        self.net = VirtualDatagramNet(self.runtime, seed, loss=loss, watch=self._watch)
-        self.nodes: dict[str, NodeRef] = {}
-        self.probes: dict[str, Probe] = {}
-        self._started = 0
-
-    def _watch(self, sent: Sent) -> None:
-        self.trace.append((self.runtime.now_s, sent))
-
-    def start(
-        self,
-        name: str,
-        join: tuple[str, ...] = (),
-        addr: str | None = None,
-        body: type[MembershipActor] = MembershipActor,
-        clock_ahead_s: float = 0,
-        **chosen: Any,
-    ) -> Probe:
-        """Start a node; `addr` names its place and is its name if not given."""
-        place = addr or name
-        self._started += 1
-        node_id = name.partition("@")[0]
-        probe = Probe()
-        config = NodeConfig(
-            node_id=NodeId(node_id),
-            data_dir="",
-            rpc_addr=f"{place}:8400",
-            gossip_addr=f"{place}:8401",
-            join=tuple(f"{seed}:8401" for seed in join),
-            gossip=self.gossip,
-            **chosen,
-        )
-        ports = stepping_ports(
-            self.runtime,
-            None,  # type: ignore[arg-type]  # membership keeps nothing on disk
-            rng=Random(f"{self.seed} {self._started}"),
-            clock=SkewedClock(self.runtime, clock_ahead_s),
-            datagrams=self.net.port(config.gossip_addr),
-            observer=probe,
-        )
-        ref = self.runtime.spawn(body, config=config, ports=ports)
-        self.net.attach(config.gossip_addr, ref)
-        self.nodes[name] = ref
-        self.probes[name] = probe
-        return probe
-
-    def start_many(self, count: int) -> list[str]:
-        names = [f"n{number:02}" for number in range(1, count + 1)]
-        for name in names:
-            self.start(name, join=() if name == names[0] else (names[0],))
-        return names
-
-    def kill(self, name: str, addr: str | None = None) -> None:
-        self.net.detach(f"{addr or name}:8401")
-        self.runtime.kill(self.nodes.pop(name))
-
-    def status(self, name: str) -> MembershipStatus:
-        probe = Probe()
-        self.nodes[name].tell(ReportStatus(1, probe))
-        self.runtime.run_until(lambda: bool(probe.received))
-        status = probe.last(StatusReported).status
-        assert isinstance(status, MembershipStatus)
-        return status
-
-    def member(self, viewer: str, name: str) -> Member | None:
-        return next((m for m in self.status(viewer).members if m.node_id == name), None)
-
-    def alive(self, viewer: str) -> list[str]:
-        return [m.node_id for m in self.status(viewer).members if m.state is MemberState.ALIVE]
-
-    def seen(self, viewer: str, kind: type[Any]) -> list[str]:
-        return [event.member.node_id for event in self.probes[viewer].all(kind)]
-
-    def run_until_all_see(self, names: list[str], timeout_s: float) -> float:
-        """Until each of the nodes sees exactly these, alive; the virtual seconds that took."""
-        began_s = self.runtime.now_s
-        while any(self.alive(viewer) != names for viewer in names):
-            assert self.runtime.now_s - began_s < timeout_s, {viewer: self.alive(viewer) for viewer in names}
-            self.runtime.run_for(0.05)
-        return self.runtime.now_s - began_s
 
 
 @pytest.mark.parametrize(("count", "bound_s"), [(2, 0.5), (5, 3.0), (20, 6.0)])
 def test_nodes_that_share_a_seed_all_find_each_other(count: int, bound_s: float) -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(count)
     cluster.run_until_all_see(names, bound_s)
     for viewer in names:
@@ -149,7 +46,7 @@ def test_nodes_that_share_a_seed_all_find_each_other(count: int, bound_s: float)
 
 
 def test_a_node_may_start_long_before_its_seed() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start("n02", join=("n01",))
     cluster.runtime.run_for(60)
     cluster.start("n01")
@@ -158,14 +55,14 @@ def test_a_node_may_start_long_before_its_seed() -> None:
 
 
 def test_two_nodes_may_each_be_the_other_s_seed() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start("n01", join=("n01", "n02"))
     cluster.start("n02", join=("n01", "n02"))
     cluster.run_until_all_see(["n01", "n02"], 2)
 
 
 def test_a_failure_is_known_everywhere_within_probes_suspicion_and_spread() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(5)
     cluster.run_until_all_see(names, 5)
     cluster.kill("n03")
@@ -184,14 +81,14 @@ def test_a_failure_is_known_everywhere_within_probes_suspicion_and_spread() -> N
 @pytest.mark.parametrize(("count", "seed"), [(2, 1), (5, 1), (10, 10)])
 def test_with_a_fifth_of_the_datagrams_lost_nobody_is_taken_for_failed_in_ten_minutes(count: int, seed: int) -> None:
     # Not a proof: suspicions do arise, and for these seeds each was refuted in time.
-    cluster = Cluster(seed=seed, loss=0.2)
+    cluster = GossipCluster(seed=seed, loss=0.2)
     names = cluster.start_many(count)
     cluster.runtime.run_for(600)
     assert {viewer: cluster.seen(viewer, MemberFailed) for viewer in names} == {viewer: [] for viewer in names}
 
 
 def test_other_members_vouch_for_a_node_that_one_of_them_cannot_reach() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(4)
     cluster.run_until_all_see(names, 5)
     cluster.net.cut("n01:8401", "n02:8401")
@@ -204,7 +101,7 @@ def test_other_members_vouch_for_a_node_that_one_of_them_cannot_reach() -> None:
 
 def test_without_anybody_to_vouch_a_one_way_link_does_make_a_suspect() -> None:
     # That the test above can fail.
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
     cluster.net.cut("n01:8401", "n02:8401")
@@ -212,34 +109,28 @@ def test_without_anybody_to_vouch_a_one_way_link_does_make_a_suspect() -> None:
     assert cluster.seen("n01", MemberFailed) == ["n02"]
 
 
-def forged(cluster: str, sender: Member, *updates: Member, body: Any = None, version: int = 1) -> bytes:
-    return encode(Datagram(cluster, sender, 1, body or Rumours(), updates), version)
-
-
-def stranger(name: str = "n99", incarnation: int = 5) -> Member:
-    return Member(NodeId(name), f"{name}:8400", f"{name}:8401", MemberState.ALIVE, incarnation)
-
-
 @pytest.mark.parametrize("state", [MemberState.SUSPECT, MemberState.FAILED, MemberState.LEFT])
 def test_a_node_refutes_what_is_said_against_it(state: MemberState) -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     before = cluster.member("n02", "n02")
     assert before is not None
-    slander = Member(before.node_id, before.rpc_addr, before.gossip_addr, state, before.incarnation + 3)
-    cluster.net.send("n03:8401", "n01:8401", forged("ourolog", stranger(), slander))
+    slanderer = Speaker(cluster, stranger())
+    slanderer.meet("n01:8401")
+    slander = replace(before, state=state, incarnation=before.incarnation + 3)
+    slanderer.say("n01:8401", Rumours(), slander)
     cluster.runtime.run_for(2)
     for viewer in names:
         after = cluster.member(viewer, "n02")
         assert after is not None
         assert (after.state, after.incarnation) == (MemberState.ALIVE, before.incarnation + 4)
-    if state is MemberState.SUSPECT:
-        assert all("n02" not in cluster.seen(viewer, MemberFailed) for viewer in names)
+        for gone in (MemberFailed, MemberLeft):
+            assert "n02" not in cluster.seen(viewer, gone), "it is asked before it is given up"
 
 
 def test_a_suspect_is_told_of_the_suspicion_by_whoever_it_talks_to_after_the_news_is_spent() -> None:
-    cluster = Cluster(gossip=GossipConfig(suspicion_s=30, full_exchange_interval_s=1e9))
+    cluster = GossipCluster(gossip=GossipConfig(suspicion_s=30, full_exchange_interval_s=1e9))
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
     cluster.net.split(["n01:8401"], ["n02:8401"])
@@ -250,7 +141,7 @@ def test_a_suspect_is_told_of_the_suspicion_by_whoever_it_talks_to_after_the_new
 
 
 def test_a_leaver_is_known_to_have_left_not_to_have_failed() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(5)
     cluster.run_until_all_see(names, 5)
     answers = Probe()
@@ -265,7 +156,7 @@ def test_a_leaver_is_known_to_have_left_not_to_have_failed() -> None:
 
 
 def test_a_goodbye_is_said_again_when_it_is_lost_and_ends_even_if_nobody_hears_it() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
     cluster.net.loss = 1.0
@@ -285,7 +176,7 @@ def test_a_goodbye_is_said_again_when_it_is_lost_and_ends_even_if_nobody_hears_i
 
 
 def test_a_node_alone_leaves_at_once() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start("n01")
     answers = Probe()
     cluster.nodes["n01"].tell(LeaveCluster(1, answers))
@@ -295,7 +186,7 @@ def test_a_node_alone_leaves_at_once() -> None:
 
 
 def test_a_restart_at_the_same_place_goes_unnoticed() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     cluster.kill("n02")
@@ -310,7 +201,7 @@ def test_a_restart_at_the_same_place_goes_unnoticed() -> None:
 @pytest.mark.parametrize("place", ["n02", "moved"])
 @pytest.mark.parametrize("noticed", [True, False])
 def test_a_restart_behind_its_former_clock_is_alive_again_within_seconds(place: str, noticed: bool) -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     for name in ("n01", "n02", "n03"):
         cluster.start(name, join=("n01",), clock_ahead_s=3600)
     cluster.run_until_all_see(["n01", "n02", "n03"], 5)
@@ -328,7 +219,7 @@ def test_a_restart_behind_its_former_clock_is_alive_again_within_seconds(place: 
 
 
 def test_a_restart_at_another_place_is_an_update_and_never_a_second_entry() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     cluster.kill("n02")
@@ -343,7 +234,7 @@ def test_a_restart_at_another_place_is_an_update_and_never_a_second_entry() -> N
 
 
 def test_a_restart_at_another_place_after_the_failure_was_noticed_joins_again_at_once() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     cluster.kill("n02")
@@ -359,7 +250,7 @@ def test_a_restart_at_another_place_after_the_failure_was_noticed_joins_again_at
 
 @pytest.mark.parametrize("count", [4, 10])
 def test_a_partition_into_halves_heals_to_full_membership(count: int) -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(count)
     cluster.run_until_all_see(names, 6)
     one, other = names[: count // 2], names[count // 2 :]
@@ -380,7 +271,7 @@ def test_a_partition_into_halves_heals_to_full_membership(count: int) -> None:
 
 
 def test_a_partition_heals_when_no_seed_is_left_to_ask() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(5)
     cluster.run_until_all_see(names, 6)
     cluster.kill("n01")
@@ -394,7 +285,7 @@ def test_a_partition_heals_when_no_seed_is_left_to_ask() -> None:
 
 
 def test_a_node_that_lost_everybody_finds_its_seed_again_even_if_all_have_forgotten_each_other() -> None:
-    cluster = Cluster(gossip=GossipConfig(forget_after_s=20))
+    cluster = GossipCluster(gossip=GossipConfig(forget_after_s=20))
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
     cluster.net.split(["n01:8401"], ["n02:8401"])
@@ -406,7 +297,7 @@ def test_a_node_that_lost_everybody_finds_its_seed_again_even_if_all_have_forgot
 
 
 def test_two_clusters_that_grew_apart_unite_when_a_seed_of_one_is_in_the_other() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.net.split(["n01:8401", "n02:8401"], ["n03:8401", "n04:8401"])
     cluster.start("n01")
     cluster.start("n02", join=("n01",))
@@ -419,7 +310,7 @@ def test_two_clusters_that_grew_apart_unite_when_a_seed_of_one_is_in_the_other()
 
 
 def test_the_newcomer_of_two_with_one_name_is_refused_and_the_holder_not_disturbed() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     refused = cluster.start("n02@elsewhere", join=("n01", "n03"), addr="elsewhere")
@@ -436,7 +327,7 @@ def test_the_newcomer_of_two_with_one_name_is_refused_and_the_holder_not_disturb
 
 
 def test_the_newcomer_is_refused_even_if_its_clock_makes_it_look_older() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     refused = cluster.start("n02@elsewhere", join=("n01",), addr="elsewhere", clock_ahead_s=-3600)
@@ -446,7 +337,7 @@ def test_the_newcomer_is_refused_even_if_its_clock_makes_it_look_older() -> None
 
 
 def test_a_node_that_answers_under_its_former_address_too_does_not_clash_with_itself() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     cluster.kill("n02")
@@ -461,7 +352,7 @@ def test_a_node_that_answers_under_its_former_address_too_does_not_clash_with_it
 
 
 def test_the_holder_itself_refuses_a_newcomer_that_joins_by_it() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     holder = cluster.start("n01")
     refused = cluster.start("n01@elsewhere", join=("n01",), addr="elsewhere")
     cluster.runtime.run_for(1)
@@ -470,7 +361,7 @@ def test_the_holder_itself_refuses_a_newcomer_that_joins_by_it() -> None:
 
 
 def test_a_seed_that_lists_itself_under_another_name_keeps_its_own_against_a_newcomer() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     holder = cluster.start("n01", join=("alias",), clock_ahead_s=3600)
     cluster.net.attach("alias:8401", cluster.nodes["n01"])
     cluster.start("n02", join=("n01",))
@@ -482,7 +373,7 @@ def test_a_seed_that_lists_itself_under_another_name_keeps_its_own_against_a_new
 
 
 def test_one_of_two_namesakes_that_start_together_as_each_other_s_seeds_stays() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     one = cluster.start("n01", join=("elsewhere",))
     other = cluster.start("n01@elsewhere", join=("n01",), addr="elsewhere")
     cluster.runtime.run_for(10)
@@ -490,7 +381,7 @@ def test_one_of_two_namesakes_that_start_together_as_each_other_s_seeds_stays() 
 
 
 def test_a_name_whose_holder_has_left_is_free_at_once() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start_many(3)
     cluster.run_until_all_see(["n01", "n02", "n03"], 5)
     cluster.nodes["n02"].tell(LeaveCluster(1, Probe()))
@@ -506,7 +397,7 @@ def test_a_name_whose_holder_has_left_is_free_at_once() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_of_two_namesakes_born_in_a_partition_the_elder_stays_when_it_heals(seed: int) -> None:
-    cluster = Cluster(seed=seed)
+    cluster = GossipCluster(seed=seed)
     names = cluster.start_many(4)
     cluster.run_until_all_see(names, 6)
     cluster.net.split(["n01:8401", "n02:8401"], ["n03:8401", "n04:8401", "elsewhere:8401"])
@@ -530,7 +421,7 @@ def test_of_two_namesakes_born_in_a_partition_the_elder_stays_when_it_heals(seed
 
 
 def test_an_elder_that_only_the_younger_s_friends_can_hear_gets_its_name_back() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
     cluster.net.split(["n01:8401", "elsewhere:8401"], ["n02:8401"])
@@ -548,27 +439,20 @@ def test_an_elder_that_only_the_younger_s_friends_can_hear_gets_its_name_back() 
     assert cluster.probes["n02"].all(NameClashed) == []
 
 
-def test_a_stranger_s_rejection_does_not_stop_a_node() -> None:
-    cluster = Cluster()
-    probe = cluster.start("n01", join=("n02",))
-    for answers in (0, 1, 2**31):
-        cluster.net.send("x:1", "n01:8401", forged("ourolog", stranger(), body=Reject(answers, "x:1")))
-    cluster.runtime.run_for(1)
-    assert probe.all(NameClashed) == []
-
-
 @pytest.mark.parametrize(("interval_s", "repaired"), [(10.0, True), (1e9, False)])
 def test_a_full_exchange_makes_good_what_gossip_lost(interval_s: float, repaired: bool) -> None:
     def is_lost(sent: Sent) -> bool:
-        """All that speaks of n04 to n02 and n03, but for whole tables."""
+        """All that speaks of n04 to n02 and n03, but for whole tables and what they need."""
         datagram = decode(sent.payload)
         assert isinstance(datagram, Datagram)
         spoken_of = {member.node_id for member in (datagram.sender, *datagram.updates)}
         return (
-            "n04" in spoken_of and sent.to_addr in ("n02:8401", "n03:8401") and not isinstance(datagram.body, Exchange)
+            "n04" in spoken_of
+            and sent.to_addr in ("n02:8401", "n03:8401")
+            and not isinstance(datagram.body, Exchange | Challenge)
         )
 
-    cluster = Cluster(gossip=GossipConfig(full_exchange_interval_s=interval_s))
+    cluster = GossipCluster(gossip=GossipConfig(full_exchange_interval_s=interval_s))
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     cluster.net.drops = is_lost
@@ -579,12 +463,10 @@ def test_a_full_exchange_makes_good_what_gossip_lost(interval_s: float, repaired
 
 
 def test_no_datagram_exceeds_its_size_with_a_hundred_members() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start("n00")
-    many = [stranger(f"member-with-a-long-name-{number:03}.example") for number in range(100)]
-    for member in many:
-        cluster.net.send(member.gossip_addr, "n00:8401", forged("ourolog", member))
-    cluster.runtime.run_for(0.1)
+    for number in range(100):
+        Speaker(cluster, stranger(f"member-with-a-long-name-{number:03}.example")).meet("n00:8401")
     cluster.start("n01", join=("n00",))
     cluster.runtime.run_for(1)
     assert len(cluster.status("n01").members) == 102
@@ -595,7 +477,7 @@ def test_no_datagram_exceeds_its_size_with_a_hundred_members() -> None:
 
 def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
     def trace(seed: int) -> list[tuple[float, Sent]]:
-        cluster = Cluster(seed=seed, loss=0.1)
+        cluster = GossipCluster(seed=seed, loss=0.1)
         cluster.start_many(5)
         cluster.runtime.run_for(30)
         cluster.kill("n03")
@@ -607,7 +489,7 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
 
 
 def test_a_node_of_another_cluster_is_not_a_member_and_is_warned_about_once() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     probe = cluster.start("n01")
     cluster.start("n02", join=("n01",), cluster="another")
     cluster.runtime.run_for(20)
@@ -619,22 +501,22 @@ def test_a_node_of_another_cluster_is_not_a_member_and_is_warned_about_once() ->
 
 
 def test_another_gossip_version_is_dropped_and_warned_about_once() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(2)
     cluster.run_until_all_see(names, 5)
     for _ in range(3):
-        cluster.net.send("n02:8401", "n01:8401", forged("ourolog", stranger(), version=9))
-        cluster.net.send("n77:8401", "n01:8401", forged("ourolog", stranger(), version=9))
+        cluster.net.send("n02:8401", "n01:8401", forged(stranger(), version=9))
+        cluster.net.send("n77:8401", "n01:8401", forged(stranger(), version=9))
     cluster.runtime.run_for(1)
     assert cluster.alive("n01") == names
     assert sorted(w.reason for w in cluster.probes["n01"].all(NodeWarned)) == [
-        "a node at n77:8401 speaks gossip version 9, this node 1",
-        "n02 at n02:8401 speaks gossip version 9, this node 1",
+        "a node at n77:8401 speaks gossip version 9, this node 2",
+        "n02 at n02:8401 speaks gossip version 9, this node 2",
     ]
 
 
 def test_a_flood_of_noise_is_counted_changes_nothing_and_fills_neither_memory_nor_log() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(2)
     cluster.run_until_all_see(names, 5)
     rng = Random(1)
@@ -648,37 +530,30 @@ def test_a_flood_of_noise_is_counted_changes_nothing_and_fills_neither_memory_no
     assert "only counted" in warned[-1]
 
 
-def test_invented_members_do_not_fill_the_table_beyond_its_bound() -> None:
-    cluster = Cluster()
-    probe = cluster.start("n01")
-    for number in range(1200):
-        cluster.net.send("x:1", "n01:8401", forged("ourolog", stranger(f"invented-{number}")))
-    cluster.runtime.run_for(0.2)
-    assert len(cluster.status("n01").members) == 1025
-    assert len(probe.all(NodeWarned)) == 1
-
-
 def test_an_incarnation_of_the_far_future_is_not_believed() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     names = cluster.start_many(2)
     cluster.run_until_all_see(names, 5)
     before = cluster.member("n02", "n02")
     assert before is not None
-    slander = Member(before.node_id, before.rpc_addr, before.gossip_addr, MemberState.FAILED, 2**62)
-    cluster.net.send("x:1", "n01:8401", forged("ourolog", stranger(), slander))
+    slanderer = Speaker(cluster, stranger())
+    slanderer.meet("n01:8401")
+    slanderer.say("n01:8401", Rumours(), replace(before, state=MemberState.FAILED, incarnation=2**62))
     cluster.runtime.run_for(1)
     assert cluster.member("n01", "n02") == before
 
 
 def test_a_failed_member_is_remembered_for_a_while_and_stale_news_does_not_revive_it() -> None:
-    cluster = Cluster(gossip=GossipConfig(forget_after_s=60))
+    cluster = GossipCluster(gossip=GossipConfig(forget_after_s=60))
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     stale = cluster.member("n01", "n03")
     assert stale is not None
     cluster.kill("n03")
     cluster.runtime.run_for(15)
-    cluster.net.send("x:1", "n01:8401", forged("ourolog", stranger(), stale))
+    teller = Speaker(cluster, stranger())
+    teller.meet("n01:8401")
+    teller.say("n01:8401", Rumours(), stale)
     cluster.runtime.run_for(2)
     assert cluster.seen("n01", MemberJoined).count("n03") == 1
     held = cluster.member("n01", "n03")
@@ -708,7 +583,7 @@ class PausableMembership(MembershipActor):
 
 
 def test_an_answer_that_waits_behind_the_timers_of_a_held_up_node_makes_no_suspect() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     for name in ("n01", "n02"):
         cluster.start(name, join=("n01",), body=PausableMembership)
     cluster.run_until_all_see(["n01", "n02"], 5)
@@ -731,7 +606,7 @@ def test_an_answer_that_waits_behind_the_timers_of_a_held_up_node_makes_no_suspe
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_node_that_was_held_up_itself_does_not_blame_the_others(seed: int) -> None:
-    cluster = Cluster(seed=seed)
+    cluster = GossipCluster(seed=seed)
     names = ["n01", "n02", "n03"]
     for name in names:
         cluster.start(name, join=("n01",), body=PausableMembership)
@@ -752,7 +627,7 @@ def test_a_node_that_was_held_up_itself_does_not_blame_the_others(seed: int) -> 
 
 
 def test_the_dead_are_forgotten_although_members_that_met_later_compare_their_tables() -> None:
-    cluster = Cluster(gossip=GossipConfig(forget_after_s=60))
+    cluster = GossipCluster(gossip=GossipConfig(forget_after_s=60))
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     cluster.kill("n03")
@@ -763,52 +638,8 @@ def test_the_dead_are_forgotten_although_members_that_met_later_compare_their_ta
         assert [m.node_id for m in cluster.status(viewer).members] == ["n01", "n02", "n04"]
 
 
-_ids = st.sampled_from(["n01", "n02", "n03", "n98", "n99"])
-_places = st.sampled_from(["n01", "n02", "n03", "elsewhere"])
-_hostile_members = st.builds(
-    lambda name, place, state, incarnation: Member(
-        NodeId(name), f"{place}:8400", f"{place}:8401", state, EPOCH_MS + incarnation
-    ),
-    _ids,
-    _places,
-    st.sampled_from(MemberState),
-    st.integers(-2, 2000),
-)
-_sequences = st.integers(0, 2**32 - 1)
-_hostile_bodies: st.SearchStrategy[Body] = st.one_of(
-    st.builds(Ping, _ids.map(NodeId)),
-    st.builds(Ack, _sequences),
-    st.builds(PingRequest, _ids.map(NodeId), _places.map(lambda place: f"{place}:8401")),
-    st.just(Rumours()),
-    st.just(Join()),
-    st.builds(Exchange, st.booleans(), _sequences),
-    st.builds(Reject, _sequences, _places.map(lambda place: f"{place}:8401")),
-)
-_hostile = st.tuples(
-    _places, _places, st.builds(Datagram, st.just("ourolog"), _hostile_members, _sequences, _hostile_bodies),
-    st.lists(_hostile_members, max_size=4), st.floats(0, 2),
-)  # fmt: skip
-
-
-# Not shrunk: that would take longer than the test may.
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(st.lists(_hostile, max_size=25), st.integers(0, 100))
-def test_well_formed_lies_neither_break_nor_stop_a_node_and_the_truth_comes_back(plays: list[Any], seed: int) -> None:
-    cluster = Cluster(seed=seed)
-    names = cluster.start_many(3)
-    cluster.run_until_all_see(names, 5)
-    for source, to, datagram, updates, wait_s in plays:
-        lie = encode(replace(datagram, updates=tuple(updates)))
-        cluster.net.send(f"{source}:8401", f"{to}:8401", lie)
-        cluster.runtime.run_for(wait_s)
-    cluster.runtime.run_for(30)
-    for viewer in names:
-        assert [name for name in cluster.alive(viewer) if name in names] == names
-        assert cluster.probes[viewer].all(NameClashed) == []
-
-
 def test_the_status_lists_this_node_among_the_members_sorted() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     cluster.start("n02")
     cluster.start("n01", join=("n02",))
     cluster.run_until_all_see(["n01", "n02"], 5)
@@ -819,8 +650,8 @@ def test_the_status_lists_this_node_among_the_members_sorted() -> None:
 
 
 def test_a_node_that_cannot_be_gossiped_is_told_when_it_is_made() -> None:
-    cluster = Cluster()
+    cluster = GossipCluster()
     with pytest.raises(ValueError, match="too few"):
-        Cluster(gossip=GossipConfig(max_datagram_bytes=500)).start("n01")
+        GossipCluster(gossip=GossipConfig(max_datagram_bytes=500)).start("n01")
     with pytest.raises(ValueError, match="64 bytes"):
         cluster.start("n01", cluster="c" * 65)

@@ -11,8 +11,11 @@ from actors.messages import (
     MemberFailed,
     MemberJoined,
     MemberLeft,
+    MemberSuspected,
     MemberUpdated,
+    MemberVouched,
     NameClashed,
+    NameContested,
     NobodyElected,
     NodeEvent,
     NodeFailed,
@@ -20,12 +23,13 @@ from actors.messages import (
     NodeWarned,
     PullStarted,
     PullStopped,
+    SuspicionRefuted,
     VotersChanged,
 )
 from ourolog.events import log_event_of
 from storage.types import NodeId, Term
 
-N1, N2 = NodeId("n1"), NodeId("n2")
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 MEMBER = Member(N2, "127.0.0.1:8410", "127.0.0.1:8411")
 OF_MEMBER = {"member": "n2", "rpc_addr": "127.0.0.1:8410", "gossip_addr": "127.0.0.1:8411"}
 
@@ -34,6 +38,15 @@ CASES: list[tuple[NodeEvent, str, str, dict[str, object]]] = [
     (MemberUpdated(MEMBER), "info", "member_updated", OF_MEMBER),
     (MemberFailed(MEMBER), "warning", "member_failed", OF_MEMBER),
     (MemberLeft(MEMBER), "info", "member_left", OF_MEMBER),
+    (MemberSuspected(N1, MEMBER), "info", "member_suspected", OF_MEMBER),
+    (SuspicionRefuted(N1, MEMBER), "info", "suspicion_refuted", OF_MEMBER),
+    (MemberVouched(N1, MEMBER, N3), "info", "member_vouched", {**OF_MEMBER, "relay": "n3"}),
+    (
+        NameContested(N1, N2, "127.0.0.1:8411", "127.0.0.1:9"),
+        "warning",
+        "name_contested",
+        {"member": "n2", "held_addr": "127.0.0.1:8411", "claimed_addr": "127.0.0.1:9"},
+    ),
     (PullStarted(N1, N2), "info", "pull_started", {"source": "n2"}),
     (PullStopped(N1, N2, "left"), "info", "pull_stopped", {"source": "n2", "reason": "left"}),
     (
