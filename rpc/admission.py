@@ -1,8 +1,11 @@
-"""The door: how much of what clients send and read may be in memory at once.
+"""How much of what clients send and read may be in memory at once, and how it is shared among them.
 
-Beyond the bounds a single call is refused at once with RESOURCE_EXHAUSTED, and a stream is not
-read any further, so that HTTP/2 flow control slows its client down. Everything here lives on
-one asyncio loop.
+Every bound here is divided by one rule, the dynamic threshold of shared buffers (Choudhury and
+Hahne, 1998): a client may take more as long as it then holds at most twice of what is still
+free. One greedy client gets two thirds, and each further one leaves a part of what is left, so
+that whoever comes last and asks for little finds room. A client is a connection.
+
+Everything here lives on one asyncio loop.
 """
 
 from __future__ import annotations
@@ -14,144 +17,213 @@ from typing import Final
 
 from rpc.errors import overloaded
 
-MAX_REQUESTS: Final = 4096
-MAX_REQUEST_BYTES: Final = 64 * 1024 * 1024
-MAX_HELD_BYTES: Final = 32 * 1024 * 1024
+MAX_PRODUCES: Final = 4096
+MAX_PRODUCE_BYTES: Final = 64 * 1024 * 1024
+MAX_HELD_BYTES: Final = 96 * 1024 * 1024
 STALLED_AFTER_S: Final = 1.0
+TIMES_WHAT_IS_FREE: Final = 2
+# What is read is in memory as it came from the store, decoded, and as the message that gRPC sends.
+READ_COPIES: Final = 3
 
 
-class Door:
-    """Counts produces between their arrival and their answer, and their bytes."""
+class Shares:
+    """A number of things and their bytes, in all and by client. `take` and `give_back` in pairs."""
 
-    def __init__(self, max_requests: int = MAX_REQUESTS, max_bytes: int = MAX_REQUEST_BYTES) -> None:
-        self.max_requests = max_requests
+    def __init__(self, max_count: int, max_bytes: int) -> None:
+        self.max_count = max_count
         self.max_bytes = max_bytes
-        self.requests = 0
+        self.count = 0
         self.size_bytes = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._by_client: dict[str, tuple[int, int]] = {}
 
-    def enter_or_refuse(self, size_bytes: int) -> None:
-        """Raises ServiceError (RESOURCE_EXHAUSTED, with when to retry) when there is no room."""
-        if self._waiting or not self._has_room(size_bytes):
-            raise overloaded(
-                f"this node has {self.requests} produces of {self.size_bytes} bytes under way, as many as it takes "
-                f"at once ({self.max_requests} and {self.max_bytes} bytes). Nothing was appended; retry shortly"
-            )
-        self._admit(size_bytes)
+    def of(self, client: str) -> tuple[int, int]:
+        """How many things this client holds, and their bytes."""
+        return self._by_client.get(client, (0, 0))
 
-    async def enter(self, size_bytes: int) -> None:
-        """Returns when there is room, first come first served."""
-        if not self._waiting and self._has_room(size_bytes):
-            self._admit(size_bytes)
-            return
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size_bytes, admitted))
-        try:
-            await admitted
-        except asyncio.CancelledError:
-            if admitted.done() and not admitted.cancelled():
-                self.leave(size_bytes)
-            else:
-                # Whoever stood behind this one may fit where it did not.
-                self._let_in()
-            raise
-
-    def leave(self, size_bytes: int) -> None:
-        """Once for each admission."""
-        self.requests -= 1
-        self.size_bytes -= size_bytes
-        assert self.requests >= 0
-        assert self.size_bytes >= 0
-        self._let_in()
-
-    def _has_room(self, size_bytes: int) -> bool:
+    def has_room(self, client: str, size_bytes: int) -> bool:
         # Into an empty room anything may go, or what is larger than the bound would wait for ever.
-        return not self.requests or (
-            self.requests < self.max_requests and self.size_bytes + size_bytes <= self.max_bytes
-        )
+        if not self.count:
+            return True
+        count, held_bytes = self.of(client)
+        free_count = self.max_count - self.count - 1
+        free_bytes = self.max_bytes - self.size_bytes - size_bytes
+        if free_count < 0 or free_bytes < 0:
+            return False
+        fair_count = count + 1 <= TIMES_WHAT_IS_FREE * free_count
+        return fair_count and held_bytes + size_bytes <= TIMES_WHAT_IS_FREE * free_bytes
 
-    def _admit(self, size_bytes: int) -> None:
-        self.requests += 1
+    def take(self, client: str, size_bytes: int) -> None:
+        count, held_bytes = self.of(client)
+        self._by_client[client] = (count + 1, held_bytes + size_bytes)
+        self.count += 1
         self.size_bytes += size_bytes
 
-    def _let_in(self) -> None:
-        while self._waiting:
-            size_bytes, admitted = self._waiting[0]
-            if not admitted.done():
-                if not self._has_room(size_bytes):
-                    return
-                self._admit(size_bytes)
-                admitted.set_result(None)
-            self._waiting.popleft()
+    def give_back(self, client: str, size_bytes: int) -> None:
+        count, held_bytes = self._by_client[client]
+        assert count >= 1
+        assert held_bytes >= size_bytes
+        if count == 1:
+            assert held_bytes == size_bytes
+            del self._by_client[client]
+        else:
+            self._by_client[client] = (count - 1, held_bytes - size_bytes)
+        self.count -= 1
+        self.size_bytes -= size_bytes
+
+
+class ProduceLimiter:
+    """Counts produces between their arrival and their answer, and their bytes.
+
+    Beyond the bounds a single call is refused at once with RESOURCE_EXHAUSTED, and a stream is
+    not read any further, so that HTTP/2 flow control slows its client down.
+    """
+
+    def __init__(self, max_requests: int = MAX_PRODUCES, max_bytes: int = MAX_PRODUCE_BYTES) -> None:
+        self.shares = Shares(max_requests, max_bytes)
+        self._waiting: deque[tuple[str, int, asyncio.Future[None]]] = deque()
+
+    def enter_or_refuse(self, client: str, size_bytes: int) -> None:
+        """Raises ServiceError (RESOURCE_EXHAUSTED, with when to retry) when there is no room."""
+        if not self.shares.has_room(client, size_bytes):
+            shares = self.shares
+            mine, _ = shares.of(client)
+            raise overloaded(
+                f"this node has {shares.count} produces of {shares.size_bytes} bytes under way, {mine} of them by this "
+                f"client; it takes {shares.max_count} and {shares.max_bytes} bytes at once, shared among its clients. "
+                "Nothing was appended; retry shortly"
+            )
+        self.shares.take(client, size_bytes)
+
+    async def room(self, client: str, size_bytes: int) -> None:
+        """Returns when there is room for so much, which is not taken."""
+        while not self.shares.has_room(client, size_bytes):
+            free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry = (client, size_bytes, free)
+            self._waiting.append(entry)
+            try:
+                await free
+            finally:
+                if not free.done() or free.cancelled():
+                    self._waiting.remove(entry)
+
+    async def enter(self, client: str, size_bytes: int, within_s: float) -> None:
+        """Take room as soon as there is some. Raises ServiceError (RESOURCE_EXHAUSTED) when there is none in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.room(client, size_bytes)
+        except TimeoutError:
+            pass
+        self.enter_or_refuse(client, size_bytes)
+
+    def leave(self, client: str, size_bytes: int) -> None:
+        """Once for each admission."""
+        self.shares.give_back(client, size_bytes)
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for entry in waiting:
+            peer, size, free = entry
+            if free.done():
+                continue
+            if self.shares.has_room(peer, size):
+                free.set_result(None)
+            else:
+                self._waiting.append(entry)
 
 
 class Share:
-    """What one consuming stream holds in memory. `drop` lets go of it, when the budget says so."""
+    """What one consuming stream holds in memory. `drop` lets go of it, when the budget says so.
 
-    def __init__(self, drop: Callable[[], None]) -> None:
+    in_flight_bytes: the part of it that is being written to the client, which cannot be dropped.
+    """
+
+    def __init__(self, client: str, drop: Callable[[], None]) -> None:
+        self.client = client
         self.drop = drop
         self.size_bytes = 0
+        self.in_flight_bytes = 0
         self.progress = 0
         self.progress_seen = -1
 
 
 class ReadBudget:
-    """How many bytes all consuming streams hold that their clients have not taken yet.
+    """How many bytes all that is read holds which clients have not taken yet, copies counted.
 
     A client that does not read would hold its share for ever. When others wait for room, shares
     whose clients took nothing for a while are dropped; such a stream reads again from where its
-    client is, once that goes on reading. What stays is the one message that is stuck in its
-    connection: gRPC has no way for a server in Python to take that back, or to end such a call.
+    client is, once that goes on reading. What stays, and stays counted, is the one message that
+    is stuck in its connection: gRPC has no way for a server in Python to take that back, or to
+    end such a call. A client that holds nothing may always hold one share, so that those who do
+    not read never keep others from reading.
     """
 
     def __init__(self, max_bytes: int = MAX_HELD_BYTES, stalled_after_s: float = STALLED_AFTER_S) -> None:
-        self.max_bytes = max_bytes
         self.stalled_after_s = stalled_after_s
-        self.held_bytes = 0
+        self.shares = Shares(2**31, max_bytes)
         self._holding: dict[Share, None] = {}
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[None], tuple[str, int]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
-    async def room(self) -> None:
-        """Returns when less than the whole budget is held."""
-        while self.held_bytes >= self.max_bytes:
+    @property
+    def max_bytes(self) -> int:
+        return self.shares.max_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        return self.shares.size_bytes
+
+    async def room(self, client: str, size_bytes: int) -> None:
+        """Returns when this client may hold so much more."""
+        while not self._has_room(client, size_bytes):
             loop = asyncio.get_running_loop()
             if self._sweep is None:
                 self._sweep = loop.call_later(self.stalled_after_s, self._drop_stalled)
             room: asyncio.Future[None] = loop.create_future()
-            self._waiting.append(room)
-            await room
+            self._waiting[room] = (client, size_bytes)
+            try:
+                await room
+            finally:
+                self._waiting.pop(room, None)
 
     def hold(self, share: Share, size_bytes: int) -> bool:
-        """Count what was read for this stream; False, and nothing counted, when the budget is used up.
+        """Count what was read for this stream; False, and nothing counted, when there is no room left.
 
-        The last to be counted may exceed the budget by its size: batches come whole.
+        It may be more than there is room for, by one read: batches come whole.
         """
         assert not share.size_bytes, "one chunk at a time"
-        if self.held_bytes >= self.max_bytes:
+        if not self._has_room(share.client, min(size_bytes, self.max_bytes // 4)):
             return False
-        self.held_bytes += size_bytes
+        self.shares.take(share.client, size_bytes)
         share.size_bytes = size_bytes
         self._holding[share] = None
         return True
 
     def give_back(self, share: Share) -> None:
         """The stream holds nothing any more. May be called when it does not."""
-        self.held_bytes -= share.size_bytes
-        share.size_bytes = 0
-        self._holding.pop(share, None)
-        if self.held_bytes < self.max_bytes:
-            waiting, self._waiting = self._waiting, []
-            for room in waiting:
-                if not room.done():
-                    room.set_result(None)
+        share.in_flight_bytes = 0
+        self._shrink(share, 0)
+
+    def _has_room(self, client: str, size_bytes: int) -> bool:
+        return self.shares.of(client) == (0, 0) or self.shares.has_room(client, size_bytes)
+
+    def _shrink(self, share: Share, size_bytes: int) -> None:
+        if share.size_bytes > size_bytes:
+            self.shares.give_back(share.client, share.size_bytes)
+            if size_bytes:
+                self.shares.take(share.client, size_bytes)
+            share.size_bytes = size_bytes
+        if not share.size_bytes:
+            self._holding.pop(share, None)
+        for room, (client, wanted) in self._waiting.items():
+            if not room.done() and self._has_room(client, wanted):
+                room.set_result(None)
 
     def _drop_stalled(self) -> None:
         self._sweep = None
         for share in list(self._holding):
-            if share.progress == share.progress_seen:
+            if share.progress == share.progress_seen and share.size_bytes > share.in_flight_bytes:
                 share.drop()
-                self.give_back(share)
+                self._shrink(share, share.in_flight_bytes)
             share.progress_seen = share.progress
         if any(not room.done() for room in self._waiting):
             self._sweep = asyncio.get_running_loop().call_later(self.stalled_after_s, self._drop_stalled)

@@ -11,25 +11,26 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, TypeVar, assert_never
 
-import grpc
+from google.protobuf.message import Message
 
 from actors.messages import BatchesRead, CancelRequest, Consume, ReadRefused, RequestRefused, ServerMessage
 from rpc import reading
-from rpc.admission import ReadBudget, Share
+from rpc.admission import READ_COPIES, ReadBudget, Share, Shares
+from rpc.calls import Call
 from rpc.errors import OutOfRangeError, ServiceError, from_read_refused, from_refusal, overloaded, unavailable
 from rpc.mailbox import Outbox, Requests
 from rpc.v1 import log_pb2 as pb
+from storage.batch import MAX_BODY_BYTES, BatchHead, Codec
 from storage.types import Offset
 
 CHUNK_BYTES: Final = 1024 * 1024
 LEAST_CHUNK_BYTES: Final = 64 * 1024
 # Each may have one message stuck in its connection, which no budget can free.
 MAX_STREAMS: Final = 1024
-READS_AT_ONCE: Final = 32
+READS_AT_ONCE: Final = 16
 _EMPTY_READS: Final = 100
 
-R = TypeVar("R")
-Context = grpc.aio.ServicerContext[Any, Any]
+R = TypeVar("R", bound=Message)
 
 
 class _Tail:
@@ -111,103 +112,146 @@ class _Chunk(Generic[R]):
 
 
 class Streams:
-    """The consume streams of one node."""
+    """The consumes of one node, streams and single ones."""
 
     def __init__(self, reads: Reads, budget: ReadBudget, max_streams: int = MAX_STREAMS) -> None:
         self._reads = reads
         self._budget = budget
-        self._max_streams = max_streams
-        self.open_count = 0
+        self._open = Shares(max_streams, 0)
 
-    async def records(self, request: pb.ConsumeRequest, context: Context) -> None:
+    @property
+    def open_count(self) -> int:
+        return self._open.count
+
+    async def record(self, request: pb.ConsumeRequest, call: Call[Any]) -> None:
+        """Consume: one record. Raises ServiceError."""
+        # One byte: just the batch that holds the record, since at least one comes.
+        read = await self._reads.read(request.offset, max_bytes=1)
+        response = reading.record_at(read.batches, request.offset, provenance=request.provenance)
+        del read
+        if response is None:
+            raise unavailable("READ_STALLED", f"the log holds no readable record at offset {request.offset}; try again")
+        share = Share(call.client, lambda: None)
+        size = READ_COPIES * response.ByteSize()
+        while not self._budget.hold(share, size):
+            await self._budget.room(call.client, size)
+        share.in_flight_bytes = size
+        try:
+            await call.write(response)
+        finally:
+            self._budget.give_back(share)
+
+    async def records(self, request: pb.ConsumeRequest, call: Call[Any]) -> None:
         """ConsumeStream. Ends by cancellation, or with ServiceError."""
 
-        def messages(batches: bytes, offset: int) -> Iterator[tuple[pb.ConsumeResponse, int]]:
-            for message in reading.records(batches, offset, provenance=request.provenance):
+        def messages(
+            batches: bytes, heads: list[BatchHead], offset: int, _: int
+        ) -> Iterator[tuple[pb.ConsumeResponse, int]]:
+            for message in reading.records(batches, heads, offset, provenance=request.provenance):
                 yield message, message.record.offset + 1
 
-        await self._stream(request.offset, CHUNK_BYTES, messages, context, stop_at_end=False)
+        await self._stream(request.offset, CHUNK_BYTES, messages, call, stop_at_end=False)
 
-    async def batches(self, request: pb.ConsumeBatchRequest, context: Context) -> None:
+    async def batches(self, request: pb.ConsumeBatchRequest, call: Call[Any]) -> None:
         """ConsumeBatchStream. Ends at the end of the log if asked to, by cancellation, or with ServiceError."""
         max_bytes = min(request.max_bytes or CHUNK_BYTES, CHUNK_BYTES)
 
-        def messages(batches: bytes, offset: int) -> Iterator[tuple[pb.ConsumeBatchResponse, int]]:
+        def messages(
+            batches: bytes, heads: list[BatchHead], offset: int, chunk_bytes: int
+        ) -> Iterator[tuple[pb.ConsumeBatchResponse, int]]:
+            # What the client asked for bounds a message of several batches; one batch comes whole up to the server's.
+            part_bytes = max(chunk_bytes, self._chunk_bytes())
             gathered: list[pb.RecordBatch] = []
             size = 0
-            for head in reading.data_heads(batches, offset):
-                batch = reading.record_batch(
-                    batches, head, provenance=request.provenance, accept_zstd=request.accept_zstd
-                )
-                # Decompressed batches are larger than the store's count of them.
-                if gathered and size + len(batch.records) > max_bytes:
-                    yield _response(gathered)
-                    gathered, size = [], 0
-                gathered.append(batch)
-                size += len(batch.records)
+            for head in heads:
+                for batch in reading.record_batches(
+                    batches, head, offset, part_bytes, provenance=request.provenance, accept_zstd=request.accept_zstd
+                ):
+                    if gathered and size + len(batch.records) > max_bytes:
+                        yield _response(gathered)
+                        gathered, size = [], 0
+                    gathered.append(batch)
+                    size += len(batch.records)
             if gathered:
                 yield _response(gathered)
 
-        await self._stream(request.offset, max_bytes, messages, context, stop_at_end=request.stop_at_end)
+        await self._stream(request.offset, max_bytes, messages, call, stop_at_end=request.stop_at_end)
 
     async def _stream(
         self,
         offset: int,
         max_bytes: int,
-        messages: Callable[[bytes, int], Iterator[tuple[R, int]]],
-        context: Context,
+        messages: Callable[[bytes, list[BatchHead], int, int], Iterator[tuple[R, int]]],
+        call: Call[Any],
         *,
         stop_at_end: bool,
     ) -> None:
         """Write everything from `offset` on. `messages` gives each message with the offset after it."""
-        if self.open_count >= self._max_streams:
+        if not self._open.has_room(call.client, 0):
             raise overloaded(f"{self.open_count} consume streams are open on this node, as many as it serves", 1.0)
         chunk: _Chunk[R] = _Chunk(iter(()))
-        share = Share(lambda: chunk.drop())  # noqa: PLW0108  # `chunk` is another one later
-        self.open_count += 1
-        at_end = False
+        share = Share(call.client, lambda: chunk.drop())  # noqa: PLW0108  # `chunk` is another one later
+        self._open.take(call.client, 0)
+        tail: int | None = None
         empty_reads = 0
         try:
             while True:
-                await self._budget.room()
                 chunk_bytes = min(max_bytes, self._chunk_bytes())
+                await self._budget.room(call.client, READ_COPIES * chunk_bytes)
                 try:
                     # Only the last resort waits: at the tail nothing is held, however long it takes.
-                    ask = self._reads.wait if at_end else self._reads.read
-                    batches = (await ask(offset, chunk_bytes)).batches
+                    if tail is None:
+                        read = await self._reads.read(offset, chunk_bytes)
+                    else:
+                        read = await self._reads.wait(tail, chunk_bytes)
                 except OutOfRangeError as error:
-                    if offset < error.end or offset < error.first or at_end:
+                    if tail is not None and tail < offset:
+                        tail = None  # the log has moved on from where this one waited
+                        continue
+                    if offset < error.end or offset < error.first or tail is not None:
                         raise
                     if stop_at_end:
                         if offset > error.end:
                             raise
                         return
-                    at_end = True
+                    # Whoever waits for an offset that is still to come waits for the next one with the others.
+                    tail = error.end
                     continue
-                if not self._budget.hold(share, len(batches)):
+                if read.next.offset <= offset and tail is not None:
+                    tail = read.next.offset
+                    continue
+                batches = read.batches
+                del read
+                heads = list(reading.data_heads(batches, offset))
+                # One batch at a time is unfolded, and how much it comes to is known only then.
+                unfolded = MAX_BODY_BYTES if any(head.codec is not Codec.NONE for head in heads) else 0
+                if not self._budget.hold(share, READ_COPIES * max(len(batches), unfolded)):
+                    tail = None
                     continue
                 # Less than was asked for: there was probably no more.
+                tail = None
                 at_end = len(batches) < chunk_bytes and not stop_at_end
-                chunk = _Chunk(messages(batches, offset))
-                del batches
+                chunk = _Chunk(messages(batches, heads, offset, chunk_bytes))
+                del batches, heads
                 before = offset
                 for message, next_offset in chunk:
-                    await context.write(message)
+                    share.in_flight_bytes = READ_COPIES * message.ByteSize()
+                    await call.write(message)
                     offset = next_offset
                     share.progress += 1
                 self._budget.give_back(share)
-                if chunk.dropped:
-                    at_end = False
+                if at_end and not chunk.dropped:
+                    tail = offset
                 empty_reads = empty_reads + 1 if offset == before else 0
                 if empty_reads > _EMPTY_READS:
                     raise unavailable("READ_STALLED", f"the log holds no readable record at offset {offset}; try again")
         finally:
-            self.open_count -= 1
+            self._open.give_back(call.client, 0)
             self._budget.give_back(share)
 
     def _chunk_bytes(self) -> int:
         """A stream's part of the budget, within reason."""
-        part = self._budget.max_bytes // max(1, self.open_count)
+        part = self._budget.max_bytes // (READ_COPIES * max(1, self.open_count))
         return max(LEAST_CHUNK_BYTES, min(CHUNK_BYTES, part))
 
 

@@ -31,25 +31,29 @@ class ServiceError(Exception):
     """Ends a call with a status code, a sentence for a person, and details for a program.
 
     reason: an UPPER_CASE word that stays the same across versions (google.rpc.ErrorInfo).
+    outcome_unknown: something that this call wanted to append may be in the log, or get there.
     """
 
     def __init__(
-        self,
-        code: grpc.StatusCode,
-        reason: str,
-        message: str,
-        *details: Message,
-        metadata: dict[str, str] | None = None,
+        self, code: grpc.StatusCode, reason: str, message: str, *details: Message, outcome_unknown: bool = False
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
-        self.message = message
-        self.details = (details_pb.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {}), *details)
+        self.message = f"{message.rstrip('.')}. {_OUTCOME_UNKNOWN}" if outcome_unknown else message
+        self.details = details
+        self.outcome_unknown = outcome_unknown
+
+    def with_unknown_outcome(self) -> ServiceError:
+        """The same end of a call that may have appended something."""
+        if self.outcome_unknown:
+            return self
+        return ServiceError(self.code, self.reason, self.message, *self.details, outcome_unknown=True)
 
     def to_status(self) -> status_pb2.Status:
+        metadata = {"outcome": "unknown"} if self.outcome_unknown else {}
         packed = []
-        for detail in self.details:
+        for detail in (details_pb.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata), *self.details):
             any_detail = AnyProto()
             any_detail.Pack(detail)
             packed.append(any_detail)
@@ -89,6 +93,16 @@ def unavailable(reason: str, message: str) -> ServiceError:
     return ServiceError(grpc.StatusCode.UNAVAILABLE, reason, message)
 
 
+def undecodable(name: str) -> ServiceError:
+    """INVALID_ARGUMENT for bytes that are no message. `name`: of the message that was expected."""
+    return invalid(
+        "request",
+        f"is not a {name}",
+        f"the bytes received are not an encoded {name}: they were changed on the way, or the client is of another "
+        "contract. Nothing of it was appended",
+    )
+
+
 class OutOfRangeError(ServiceError):
     """OUT_OF_RANGE with what can be read, `end` exclusive."""
 
@@ -125,15 +139,12 @@ def from_refusal(refused: RequestRefused) -> ServiceError:
         details.append(pb.LeaderHint(leader_id=refused.leader_id or "", leader_addr=refused.leader_addr))
     if refused.refusal in {Refusal.OVERLOADED, Refusal.NOT_READY, Refusal.LEADER_UNKNOWN}:
         details.append(_retry_info(RETRY_AFTER_S))
-    message = refused.detail or f"refused: {refused.refusal}"
-    if refused.outcome_unknown:
-        message = f"{message.rstrip('.')}. {_OUTCOME_UNKNOWN}"
     return ServiceError(
         _CODES[refused.refusal],
         refused.refusal.name,
-        message,
+        refused.detail or f"refused: {refused.refusal}",
         *details,
-        metadata={"outcome": "unknown"} if refused.outcome_unknown else None,
+        outcome_unknown=refused.outcome_unknown,
     )
 
 

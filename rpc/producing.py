@@ -1,14 +1,15 @@
-"""Produces: admitted at the door, handed to the Server actor, and awaited."""
+"""Produces: admitted by the limiter, handed to the Server actor, and awaited.
+
+What a produce's end means is decided by `Call.unsettled` alone: from when the Server actor is
+told of it until it is answered for certain, its outcome is unknown (see docs/api.md).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, assert_never
-
-import grpc
 
 from actors.messages import (
     Acks,
@@ -19,8 +20,9 @@ from actors.messages import (
     RequestRefused,
     ServerMessage,
 )
-from rpc.admission import Door
-from rpc.errors import from_refusal, invalid
+from rpc.admission import ProduceLimiter, Shares
+from rpc.calls import Call
+from rpc.errors import ServiceError, from_refusal, invalid, overloaded, unavailable
 from rpc.mailbox import Outbox, Requests
 from rpc.v1 import log_pb2 as pb
 from storage.batch import NewBatch
@@ -28,7 +30,11 @@ from storage.batch import NewBatch
 DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_TIMEOUT_S: Final = 300.0
 STREAM_REQUESTS: Final = 1024
-STREAM_BYTES: Final = 16 * 1024 * 1024
+MAX_PRODUCE_STREAMS: Final = 192
+# A stream whose messages have been no larger than this is read without a place of its own.
+SMALL_BYTES: Final = 1024 * 1024
+# A stream's message that has arrived waits so long for room, then it is refused like a call's.
+ROOM_WITHIN_S: Final = 1.0
 # A client is answered somewhat before its own deadline, so that it hears what became of its record.
 _MARGIN_PART: Final = 0.1
 _MAX_MARGIN_S: Final = 0.5
@@ -36,9 +42,16 @@ _MAX_MARGIN_S: Final = 0.5
 # got there; its bytes are counted for that much longer.
 GIVEN_UP_COUNTS_S: Final = 1.0
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
 Res = TypeVar("Res", pb.ProduceResponse, pb.ProduceBatchResponse)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A produce that was checked."""
+
+    batch: NewBatch
+    acks: Acks
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,9 @@ class _Sent:
     record_count: int
 
 
+_Pipe = asyncio.Queue[_Sent | Exception | None]
+
+
 class Producer:
     """The produces of one node, of all clients. Lives on one asyncio loop."""
 
@@ -57,49 +73,59 @@ class Producer:
         self,
         requests: Requests,
         server: Outbox[ServerMessage],
-        door: Door,
+        limiter: ProduceLimiter,
+        max_streams: int = MAX_PRODUCE_STREAMS,
         given_up_counts_s: float = GIVEN_UP_COUNTS_S,
     ) -> None:
         self._requests = requests
         self._server = server
-        self._door = door
+        self._limiter = limiter
+        self._streams = Shares(max_streams, 0)
+        self._readers: set[asyncio.Task[None]] = set()
+        self._drained = False
         self._given_up_counts_s = given_up_counts_s
 
-    async def produce(self, batch: NewBatch, acks: int, context: Context) -> Produced:
-        """One call's produce, refused at once when the door is shut. Raises ServiceError."""
-        wanted = _acks(acks)
-        self._door.enter_or_refuse(len(batch.payload))
-        sent = self._send(batch, wanted, context.time_remaining())
+    async def produce(self, wanted: Wanted, call: Call[Any]) -> tuple[Produced, int]:
+        """One call's produce, and its number of records; refused at once when there is no room. Raises ServiceError."""
+        self._limiter.enter_or_refuse(call.client, len(wanted.batch.payload))
+        sent = self._send(wanted, call)
+        del wanted  # the caller's reference is the actor's now, which lets go of it once it is written
         try:
-            return _produced(await sent.answer)
+            return _produced(await sent.answer), sent.record_count
         except asyncio.CancelledError:
             self._cancel(sent)
             raise
 
     async def pipeline(
-        self,
-        requests: AsyncIterator[Req],
-        check: Callable[[Req], NewBatch],
-        respond: Callable[[Produced, int], Res],
-        context: Context,
+        self, call: Call[Req], check: Callable[[Req], Wanted], respond: Callable[[Produced, int], Res]
     ) -> None:
-        """Answer a stream of produces in order, reading ahead as far as the door allows.
+        """Answer a stream of produces in order, reading ahead as far as the limiter allows.
 
         The first that is refused ends the stream with its status, after those before it were
-        answered; what was sent after it has an unknown outcome. Raises ServiceError.
+        answered. The outcome of a stream is unknown when any of those that were not answered
+        may have been appended. Raises ServiceError.
         """
-        window = Door(STREAM_REQUESTS, STREAM_BYTES)
-        sent: asyncio.Queue[_Sent | Exception | None] = asyncio.Queue(STREAM_REQUESTS)
-        reader = asyncio.create_task(self._read(requests, check, window, sent, context))
+        if self._drained:
+            raise _stopping()
+        if not self._streams.has_room(call.client, 0):
+            open_streams = self._streams.count
+            raise overloaded(f"{open_streams} produce streams are open on this node, as many as it serves", 1.0)
+        self._streams.take(call.client, 0)
+        sent: _Pipe = asyncio.Queue()
+        slots = asyncio.Semaphore(STREAM_REQUESTS)
+        reader = asyncio.create_task(self._read(call, check, sent, slots))
+        self._readers.add(reader)
         current: _Sent | Exception | None = None
         try:
             while (current := await sent.get()) is not None:
                 if isinstance(current, Exception):
                     raise current
                 produced = _produced(await current.answer)
-                await context.write(respond(produced, current.record_count))
-            await reader
+                await call.write(respond(produced, current.record_count))
+                slots.release()
         finally:
+            self._streams.give_back(call.client, 0)
+            self._readers.discard(reader)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             while True:
@@ -109,61 +135,77 @@ class Producer:
                     break
                 current = sent.get_nowait()
 
-    async def _read(
-        self,
-        requests: AsyncIterator[Req],
-        check: Callable[[Req], NewBatch],
-        window: Door,
-        sent: asyncio.Queue[_Sent | Exception | None],
-        context: Context,
-    ) -> None:
-        try:
-            async for request in requests:
-                batch = check(request)
-                acks = _acks(request.acks)
-                size = len(batch.payload)
-                await window.enter(size)
-                await self._door.enter(size)
-                produce = self._send(batch, acks, context.time_remaining())
-                produce.answer.add_done_callback(functools.partial(_leave, window, size))
-                await sent.put(produce)
-            await sent.put(None)
-        except Exception as error:  # raised again by whoever takes it from the queue
-            await sent.put(error)
+    def drain(self) -> None:
+        """Streams are not read any more: each ends once what it has sent is answered."""
+        self._drained = True
+        for reader in list(self._readers):
+            reader.cancel()
 
-    def _send(self, batch: NewBatch, acks: Acks, remaining_s: float | None) -> _Sent:
-        """Tell the Server actor. The door is left when the answer is there."""
-        size = len(batch.payload)
+    async def _read(
+        self, call: Call[Req], check: Callable[[Req], Wanted], sent: _Pipe, slots: asyncio.Semaphore
+    ) -> None:
+        largest = 0
+        first = True
+        try:
+            while True:
+                await slots.acquire()
+                await self._limiter.room(call.client, largest)
+                # Of a stream that has sent nothing yet, nothing is known.
+                request = await call.receive(small=not first and largest <= SMALL_BYTES)
+                if request is None:
+                    sent.put_nowait(None)
+                    return
+                wanted = check(request)
+                del request
+                first = False
+                size = len(wanted.batch.payload)
+                largest = max(largest, size)
+                await self._limiter.enter(call.client, size, ROOM_WITHIN_S)
+                produce = self._send(wanted, call)
+                del wanted
+                sent.put_nowait(produce)
+        except asyncio.CancelledError:
+            sent.put_nowait(_stopping())  # if anybody is still to hear it, then because of `drain`
+            raise
+        except Exception as error:  # raised again by whoever takes it from the queue
+            sent.put_nowait(error)
+
+    def _send(self, wanted: Wanted, call: Call[Any]) -> _Sent:
+        """Tell the Server actor. The room is given back when the answer is there."""
+        client, size = call.client, len(wanted.batch.payload)
         try:
             request_id, answer = self._requests.open()
         except BaseException:
-            self._door.leave(size)
+            self._limiter.leave(client, size)
             raise
         timeout_s = DEFAULT_TIMEOUT_S
+        remaining_s = call.context.time_remaining()
         if remaining_s is not None:
             margin_s = min(remaining_s * _MARGIN_PART, _MAX_MARGIN_S)
             timeout_s = max(0.0, min(remaining_s - margin_s, MAX_TIMEOUT_S))
             # The Server looks for expired produces four times a second; a deadline is kept here to the millisecond.
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(timeout_s, self._expire, request_id, answer, acks, timeout_s)
+            timer = loop.call_later(timeout_s, self._expire, request_id, answer, wanted.acks, timeout_s)
             answer.add_done_callback(lambda _: timer.cancel())
-        answer.add_done_callback(lambda future: self._answered(future, size))
-        self._server.tell(Produce(request_id, batch, acks, timeout_s, self._requests))
-        return _Sent(request_id, answer, batch.record_count)
+        call.unsettled += 1
+        answer.add_done_callback(lambda future: self._answered(future, call, size))
+        self._server.tell(Produce(request_id, wanted.batch, wanted.acks, timeout_s, self._requests))
+        return _Sent(request_id, answer, wanted.batch.record_count)
 
-    def _answered(self, answer: asyncio.Future[Any], size: int) -> None:
-        given_up = answer.cancelled() or (
-            answer.exception() is None
-            and isinstance(answer.result(), RequestRefused)
-            and answer.result().outcome_unknown
+    def _answered(self, answer: asyncio.Future[Any], call: Call[Any], size: int) -> None:
+        settled = (
+            not answer.cancelled()
+            and answer.exception() is None
+            and not (isinstance(answer.result(), RequestRefused) and answer.result().outcome_unknown)
         )
-        if given_up:
-            asyncio.get_running_loop().call_later(self._given_up_counts_s, self._door.leave, size)
+        if settled:
+            call.unsettled -= 1
+            self._limiter.leave(call.client, size)
         else:
-            self._door.leave(size)
+            asyncio.get_running_loop().call_later(self._given_up_counts_s, self._limiter.leave, call.client, size)
 
     def _cancel(self, sent: _Sent) -> None:
-        """The client is gone."""
+        """Nobody waits for the answer any more."""
         sent.answer.cancel()
         if self._requests.forget(sent.request_id):
             self._server.tell(CancelRequest(sent.request_id, self._requests))
@@ -173,27 +215,22 @@ class Producer:
             return
         self._server.tell(CancelRequest(request_id, self._requests))
         by = "as this node's --acks wants" if acks is Acks.DEFAULT else f"by {acks.name.lower()}"
-        answer.set_result(
-            RequestRefused(
-                request_id,
-                Refusal.TIMED_OUT,
-                f"the record was not acknowledged {by} within the deadline of {timeout_s:.3g} s",
-                outcome_unknown=True,
-            )
-        )
+        detail = f"the record was not acknowledged {by} within the deadline of {timeout_s:.3g} s"
+        answer.set_result(RequestRefused(request_id, Refusal.TIMED_OUT, detail, outcome_unknown=True))
 
 
-def _leave(window: Door, size: int, _: asyncio.Future[Any]) -> None:
-    window.leave(size)
-
-
-def _acks(wanted: int) -> Acks:
+def wanted_acks(wanted: int) -> Acks:
+    """Raises ServiceError."""
     try:
         return Acks(wanted)
     except ValueError as error:
         raise invalid(
             "acks", "is unknown", f"acks {wanted} is unknown to this node; use leader (1), quorum (2) or all (3)"
         ) from error
+
+
+def _stopping() -> ServiceError:
+    return unavailable("STOPPING", "this node is stopping; produce to another one")
 
 
 def _produced(answer: Produced | RequestRefused) -> Produced:

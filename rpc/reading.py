@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -12,12 +12,16 @@ from rpc.v1 import log_pb2 as pb
 from storage.batch import MAX_BODY_BYTES, BatchHead, Codec, Kind, path_of, payload_of, read_head
 from storage.compression import DecompressionError, decompress
 
+# Tag and length of a record in its RecordSet, at most.
+_RECORD_OVERHEAD: Final = 6
 _CODECS: Final = {Codec.NONE: pb.CODEC_NONE, Codec.ZSTD: pb.CODEC_ZSTD}
 
 
-def records(batches: bytes, offset: int, *, provenance: bool) -> Iterator[pb.ConsumeResponse]:
+def records(
+    batches: bytes, heads: Iterable[BatchHead], offset: int, *, provenance: bool
+) -> Iterator[pb.ConsumeResponse]:
     """The records from `offset` on, one batch decoded at a time. Raises ServiceError (DATA_LOSS)."""
-    for head in data_heads(batches, offset):
+    for head in heads:
         values = _values(batches, head)
         origin = provenance_of(batches, head) if provenance else None
         at: int = head.base_offset
@@ -38,17 +42,46 @@ def record_at(batches: bytes, offset: int, *, provenance: bool) -> pb.ConsumeRes
     return None
 
 
-def record_batch(batches: bytes, head: BatchHead, *, provenance: bool, accept_zstd: bool) -> pb.RecordBatch:
-    """The batch as a consumer gets it. Raises ServiceError (DATA_LOSS) where it cannot be decompressed."""
+def record_batches(
+    batches: bytes, head: BatchHead, offset: int, max_bytes: int, *, provenance: bool, accept_zstd: bool
+) -> Iterator[pb.RecordBatch]:
+    """The batch as a consumer gets it: whole, or where it is larger than `max_bytes` in parts of about that much.
+
+    Parts are plain, and those below `offset` are left out. Raises ServiceError (DATA_LOSS).
+    """
     codec = head.codec if accept_zstd else Codec.NONE
     payload = payload_of(batches, head) if codec is head.codec else _plain(batches, head)
-    return pb.RecordBatch(
-        base_offset=head.base_offset,
-        record_count=head.record_count,
-        codec=_CODECS[codec],
-        records=payload,
-        provenance=provenance_of(batches, head) if provenance else None,
-    )
+    origin = provenance_of(batches, head) if provenance else None
+    if len(payload) <= max_bytes or head.record_count == 1:
+        yield pb.RecordBatch(
+            base_offset=head.base_offset,
+            record_count=head.record_count,
+            codec=_CODECS[codec],
+            records=payload,
+            provenance=origin,
+        )
+        return
+    at: int = head.base_offset
+    part: list[pb.Record] = []
+    size = 0
+    for record in _values(batches, head):
+        record_bytes = record.ByteSize() + _RECORD_OVERHEAD
+        if part and size + record_bytes > max_bytes:
+            yield _part(at, part, origin)
+            at += len(part)
+            part, size = [], 0
+        if at + len(part) < offset:
+            at += 1
+            continue
+        part.append(record)
+        size += record_bytes
+    if part:
+        yield _part(at, part, origin)
+
+
+def _part(base_offset: int, records: list[pb.Record], origin: pb.Provenance | None) -> pb.RecordBatch:
+    encoded = pb.RecordSet(records=records).SerializeToString()
+    return pb.RecordBatch(base_offset=base_offset, record_count=len(records), records=encoded, provenance=origin)
 
 
 def data_heads(batches: bytes, offset: int) -> Iterator[BatchHead]:

@@ -29,8 +29,6 @@ from actors.node import Node
 from actors.ports import Ports
 from actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
 from rpc.addresses import check_listenable, is_wildcard, join_address, own_host, split_address
-from rpc.admission import Door, ReadBudget
-from rpc.consuming import MAX_STREAMS
 from rpc.datagrams import UdpDatagrams
 from rpc.descriptors import max_connections
 from rpc.errors import unavailable
@@ -49,6 +47,7 @@ from storage.disk import DiskFiles
 
 LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LEAVE_WITHIN_S: Final = 2.0
+_CUT_OFF_MARGIN_S: Final = 2.0
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
 _MAX_PENDING_CALLS: Final = 16_384
 _HANDSHAKE_WITHIN_MS: Final = 10_000
@@ -89,7 +88,7 @@ class NodeServer:
         self._on_event = on_event
         self._advertise_rpc_addr = advertise_rpc_addr
         self._advertise_gossip_addr = advertise_gossip_addr
-        self._admission = admission or Admission(Door(), ReadBudget(), MAX_STREAMS)
+        self._admission = admission or Admission()
         self._undo = contextlib.AsyncExitStack()
         self._node: Node | None = None
         self._health = HealthService("", LOG_SERVICE)
@@ -134,7 +133,10 @@ class NodeServer:
             self._health.end()
             await self._leave_cluster(self._node)
             self._service.drain()
-            await self._listener.stop(grace_s)
+            # New calls are refused at once; open ones end with a status of ours before gRPC cuts them off.
+            stopped = asyncio.create_task(self._listener.stop(grace_s + _CUT_OFF_MARGIN_S))
+            await self._service.stop(grace_s)
+            await stopped
         await self._undo.aclose()
 
     async def _start(self) -> Addresses:

@@ -1,63 +1,47 @@
 """The `log.v1.Log` service: what clients call, over the actors of one node.
 
-Every handler is a coroutine on the node's loop. It checks what came, tells an actor, and awaits
-one future; nothing here blocks, and nobody holds a thread. Those of streams write to their
-context, gRPC's other way to answer a stream, which the generated base class does not foresee.
+Every method is a coroutine on the node's loop. It checks what came, tells an actor, and awaits
+one future; nothing here blocks, and nobody holds a thread. How calls begin and end is in `rpc.calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import AsyncIterator, Callable, Coroutine
+import contextlib
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final
 
 import grpc
 
 from actors.messages import ListServers, Mailbox, ServerMessage, ServersListed
-from rpc import reading
-from rpc.admission import Door, ReadBudget
-from rpc.consuming import Reads, Streams
+from rpc.admission import ProduceLimiter, ReadBudget
+from rpc.calls import MAX_OPEN_CALLS, Call, Calls
+from rpc.consuming import MAX_STREAMS, Reads, Streams
 from rpc.errors import ServiceError, unavailable
 from rpc.mailbox import Outbox, Requests
-from rpc.producing import Producer
-from rpc.receiving import Gate
+from rpc.producing import MAX_PRODUCE_STREAMS, Producer, Wanted, wanted_acks
+from rpc.receiving import ArrivalLimiter
 from rpc.records import Limits, many_records, one_record
 from rpc.status import StatusSources, gather_status
 from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Handler = Callable[["LogService", Request, Context], Coroutine[Any, Any, Response]]
-
-
-def _aborting(handler: Handler[Request, Response]) -> Handler[Request, Response]:
-    """A handler whose ServiceErrors become the status of the call."""
-
-    @functools.wraps(handler)
-    async def handle(self: LogService, request: Request, context: Context) -> Response:
-        try:
-            return await handler(self, request, context)
-        except ServiceError as error:
-            await error.abort(context)
-
-    return handle
+SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
+_LAST_WORDS_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The bounds of one node's gate and door, of what its consumers hold, and of how many streams there are."""
+    """The bounds of one node's clients: what arrives, what is under way, what is read, and how much is open."""
 
-    door: Door
-    reads: ReadBudget
-    max_streams: int
-    gate: Gate = field(default_factory=Gate)
+    produces: ProduceLimiter = field(default_factory=ProduceLimiter)
+    reads: ReadBudget = field(default_factory=ReadBudget)
+    arrivals: ArrivalLimiter = field(default_factory=ArrivalLimiter)
+    max_streams: int = MAX_STREAMS
+    max_produce_streams: int = MAX_PRODUCE_STREAMS
+    max_calls: int = MAX_OPEN_CALLS
 
 
-class LogService(pb_grpc.LogServicer):
+class LogService:
     """See the module. `end` frees everybody who waits, once the node is to stop."""
 
     def __init__(
@@ -70,22 +54,28 @@ class LogService(pb_grpc.LogServicer):
         loop = asyncio.get_running_loop()
         self._requests = Requests(loop)
         self._server: Outbox[ServerMessage] = Outbox(loop, server, lambda: len(self._requests))
-        self._gate = admission.gate
+        self._calls = Calls(admission.arrivals, admission.max_calls)
         self._status = status
         self._limits = limits
-        self._producer = Producer(self._requests, self._server, admission.door)
+        self._producer = Producer(self._requests, self._server, admission.produces, admission.max_produce_streams)
         self._reads = Reads(self._requests, self._server)
         self._streams = Streams(self._reads, admission.reads, admission.max_streams)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register all methods, before the server is started."""
-        pb_grpc.add_LogServicer_to_server(self, server)
-        handler = self._gate.handler
-        gated: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Produce": handler(self.Produce, pb.ProduceRequest, pb.ProduceResponse),
-            "ProduceBatch": handler(self.ProduceBatch, pb.ProduceBatchRequest, pb.ProduceBatchResponse),
+        unary, stream = self._calls.unary, self._calls.stream
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Produce": unary(self._produce, pb.ProduceRequest, pb.ProduceResponse),
+            "ProduceBatch": unary(self._produce_batch, pb.ProduceBatchRequest, pb.ProduceBatchResponse),
+            "ProduceStream": stream(self._produce_stream, pb.ProduceRequest, pb.ProduceResponse),
+            "ProduceBatchStream": stream(self._produce_batch_stream, pb.ProduceBatchRequest, pb.ProduceBatchResponse),
+            "Consume": stream(self._consume, pb.ConsumeRequest, pb.ConsumeResponse),
+            "ConsumeStream": stream(self._consume_stream, pb.ConsumeRequest, pb.ConsumeResponse),
+            "ConsumeBatchStream": stream(self._consume_batch_stream, pb.ConsumeBatchRequest, pb.ConsumeBatchResponse),
+            "GetServers": unary(self._get_servers, pb.GetServersRequest, pb.GetServersResponse),
+            "GetStatus": unary(self._get_status, pb.GetStatusRequest, pb.GetStatusResponse),
         }
-        server.add_registered_method_handlers(pb.DESCRIPTOR.services_by_name["Log"].full_name, gated)
+        server.add_registered_method_handlers(SERVICE_NAME, handlers)
 
     @property
     def waiting(self) -> int:
@@ -97,74 +87,71 @@ class LogService(pb_grpc.LogServicer):
         """How many consume streams are open."""
         return self._streams.open_count
 
+    @property
+    def open_calls(self) -> int:
+        """How many calls are open, whatever they wait for."""
+        return len(self._calls)
+
     def drain(self) -> None:
-        """Streams that wait for records to come are told to go elsewhere; all else goes on."""
+        """Streams that wait for what is to come are told to go elsewhere; all else goes on."""
         self._reads.end(unavailable("STOPPING", "this node is stopping; read on from another one"))
+        self._producer.drain()
 
     def end(self, error: ServiceError) -> None:
-        """The actors are gone: everything open, and everything that comes, fails with `error`."""
+        """Everything that is open ends with `error`, and so does everything that comes: the actors are gone."""
+        self._calls.end(error)
         self._reads.end(error)
         self._requests.close(error)
 
-    @_aborting
-    async def Produce(self, request: pb.ProduceRequest, context: Context) -> pb.ProduceResponse:  # noqa: N802
-        batch = one_record(request, self._limits)
-        produced = await self._producer.produce(batch, request.acks, context)
+    async def stop(self, within_s: float) -> None:
+        """After `drain`: let open calls end, for so long, then end them. None is left without a status of ours."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._calls.idle()
+        except TimeoutError:
+            self.end(unavailable("STOPPING", "this node stopped before this was done; try another one"))
+            # What is not read by its client does not get there: not for ever, then.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._calls.idle()
+
+    async def _produce(self, call: Call[pb.ProduceRequest]) -> pb.ProduceResponse:
+        produced, _ = await self._producer.produce(self._one(await call.request()), call)
         return pb.ProduceResponse(offset=produced.base_offset)
 
-    @_aborting
-    async def ProduceBatch(  # noqa: N802
-        self, request: pb.ProduceBatchRequest, context: Context
-    ) -> pb.ProduceBatchResponse:
-        batch = many_records(request, self._limits)
-        produced = await self._producer.produce(batch, request.acks, context)
-        return pb.ProduceBatchResponse(base_offset=produced.base_offset, record_count=batch.record_count)
+    async def _produce_batch(self, call: Call[pb.ProduceBatchRequest]) -> pb.ProduceBatchResponse:
+        produced, count = await self._producer.produce(self._many(await call.request()), call)
+        return pb.ProduceBatchResponse(base_offset=produced.base_offset, record_count=count)
 
-    @_aborting
-    async def ProduceStream(  # type: ignore[override]  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.ProduceRequest], context: Context
-    ) -> None:
+    async def _produce_stream(self, call: Call[pb.ProduceRequest]) -> None:
         await self._producer.pipeline(
-            request_iterator,
-            lambda request: one_record(request, self._limits),
-            lambda produced, _: pb.ProduceResponse(offset=produced.base_offset),
-            context,
+            call, self._one, lambda produced, _: pb.ProduceResponse(offset=produced.base_offset)
         )
 
-    @_aborting
-    async def ProduceBatchStream(  # type: ignore[override]  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.ProduceBatchRequest], context: Context
-    ) -> None:
+    async def _produce_batch_stream(self, call: Call[pb.ProduceBatchRequest]) -> None:
         await self._producer.pipeline(
-            request_iterator,
-            lambda request: many_records(request, self._limits),
+            call,
+            self._many,
             lambda produced, count: pb.ProduceBatchResponse(base_offset=produced.base_offset, record_count=count),
-            context,
         )
 
-    @_aborting
-    async def Consume(self, request: pb.ConsumeRequest, context: Context) -> pb.ConsumeResponse:  # noqa: ARG002, N802
-        # One byte: just the batch that holds the record, since at least one comes.
-        read = await self._reads.read(request.offset, max_bytes=1)
-        response = reading.record_at(read.batches, request.offset, provenance=request.provenance)
-        if response is None:
-            raise unavailable("READ_STALLED", f"the log holds no readable record at offset {request.offset}; try again")
-        return response
+    def _one(self, request: pb.ProduceRequest) -> Wanted:
+        return Wanted(one_record(request, self._limits), wanted_acks(request.acks))
 
-    @_aborting
-    async def ConsumeStream(self, request: pb.ConsumeRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        await self._streams.records(request, context)
+    def _many(self, request: pb.ProduceBatchRequest) -> Wanted:
+        return Wanted(many_records(request, self._limits), wanted_acks(request.acks))
 
-    @_aborting
-    async def ConsumeBatchStream(self, request: pb.ConsumeBatchRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
-        await self._streams.batches(request, context)
+    async def _consume(self, call: Call[pb.ConsumeRequest]) -> None:
+        await self._streams.record(await call.request(), call)
 
-    @_aborting
-    async def GetServers(  # noqa: N802
-        self,
-        request: pb.GetServersRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
-    ) -> pb.GetServersResponse:
+    async def _consume_stream(self, call: Call[pb.ConsumeRequest]) -> None:
+        await self._streams.records(await call.request(), call)
+
+    async def _consume_batch_stream(self, call: Call[pb.ConsumeBatchRequest]) -> None:
+        await self._streams.batches(await call.request(), call)
+
+    async def _get_servers(self, call: Call[pb.GetServersRequest]) -> pb.GetServersResponse:
+        await call.request()
         request_id, future = self._requests.open()
         self._server.tell(ListServers(request_id, self._requests))
         try:
@@ -178,10 +165,6 @@ class LogService(pb_grpc.LogServicer):
             ]
         )
 
-    @_aborting
-    async def GetStatus(  # noqa: N802
-        self,
-        request: pb.GetStatusRequest,  # noqa: ARG002
-        context: Context,
-    ) -> pb.GetStatusResponse:
-        return await gather_status(self._requests, self._status, context.time_remaining())
+    async def _get_status(self, call: Call[pb.GetStatusRequest]) -> pb.GetStatusResponse:
+        await call.request()
+        return await gather_status(self._requests, self._status, call.context.time_remaining())

@@ -13,30 +13,17 @@ import grpc
 import pytest
 
 from actors.config import GossipConfig, NodeConfig
-from actors.messages import (
-    BatchesRead,
-    CancelRequest,
-    Consume,
-    ListServers,
-    Member,
-    Produce,
-    Produced,
-    Refusal,
-    RequestRefused,
-    ServersListed,
-)
-from rpc.admission import Door, ReadBudget
+from rpc.admission import ProduceLimiter, ReadBudget
 from rpc.channels import open_channel
-from rpc.consuming import MAX_STREAMS
 from rpc.errors import status_of
-from rpc.receiving import Gate
+from rpc.receiving import ArrivalLimiter
 from rpc.records import Limits
 from rpc.server import Addresses, NodeServer
 from rpc.service import Admission, LogService
 from rpc.status import StatusSources
+from rpc.testing import ScriptedServer, Silent
 from rpc.v1 import log_pb2_grpc as pb_grpc
-from storage.batch import Batch, Kind, NewBatch, encode_batch
-from storage.types import Index, NodeId, Offset, Position, Term
+from storage.types import NodeId
 
 TEST_TIMEOUT_S = 60.0
 
@@ -49,92 +36,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
     asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), TEST_TIMEOUT_S))
     return True
-
-
-class ScriptedServer:
-    """A Server actor without actors: a log in memory, and refusals on demand.
-
-    hold: produces are kept unanswered. refuse: every produce and consume is refused so.
-    """
-
-    def __init__(self) -> None:
-        self.received: list[Any] = []
-        self.hold = False
-        self.leader_id: NodeId | None = None
-        self.refuse: Callable[[int], RequestRefused] | None = None
-        self.batches: list[Batch] = []
-        self.end = Position(Index(0), Offset(0))
-        self.tailing: list[Consume] = []
-        self.changed = asyncio.Event()
-
-    def tell(self, message: Any) -> None:
-        self.received.append(message)
-        match message:
-            case Produce() | Consume() if self.refuse is not None:
-                message.reply_to.tell(self.refuse(message.request_id))
-            case Produce():
-                if not self.hold:
-                    message.reply_to.tell(Produced(message.request_id, self.append(message.batch), Term(1)))
-            case Consume():
-                self._consume(message)
-            case CancelRequest():
-                self.tailing = [waiting for waiting in self.tailing if waiting.request_id != message.request_id]
-            case ListServers():
-                members = tuple(Member(NodeId(f"n{i}"), f"h{i}:1", f"h{i}:2") for i in (1, 2))
-                message.reply_to.tell(ServersListed(message.request_id, members, self.leader_id))
-        self.changed.set()
-
-    def append(self, new: NewBatch, path: tuple[str, ...] = ("n1",)) -> Offset:
-        base = self.end.offset
-        batch = Batch(
-            index=self.end.index,
-            term=Term(1),
-            base_offset=base,
-            record_count=new.record_count,
-            timestamp_ms=5,
-            kind=new.kind,
-            codec=new.codec,
-            path=tuple(NodeId(name) for name in path),
-            origin_epoch=7,
-            origin_sequence=len(self.batches),
-            payload=new.payload,
-        )
-        self.batches.append(batch)
-        self.end = Position(Index(self.end.index + 1), batch.end_offset)
-        tailing, self.tailing = self.tailing, []
-        for consume in tailing:
-            self._consume(consume)
-        return base
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Returns once `holds`, which is looked at after every message."""
-        while not holds():
-            self.changed.clear()
-            await self.changed.wait()
-
-    def all(self, kind: type) -> list[Any]:
-        return [message for message in self.received if isinstance(message, kind)]
-
-    def _consume(self, consume: Consume) -> None:
-        if consume.offset >= self.end.offset:
-            if consume.wait:
-                self.tailing.append(consume)
-                return
-            detail = f"offset {consume.offset} is out of range: n1 has [0, {self.end.offset})"
-            refused = RequestRefused(consume.request_id, Refusal.OUT_OF_RANGE, detail, end=self.end.offset)
-            consume.reply_to.tell(refused)
-            return
-        parts: list[bytes] = []
-        end = Position(Index(0), Offset(0))
-        for batch in self.batches:
-            if (batch.kind is Kind.CONTROL and not parts) or batch.end_offset <= consume.offset:
-                continue
-            encoded = encode_batch(batch)
-            if parts and sum(map(len, parts)) + len(encoded) > consume.max_bytes:
-                break
-            parts.append(encoded)
-            end = Position(Index(batch.index + 1), batch.end_offset)
-        consume.reply_to.tell(BatchesRead(consume.request_id, b"".join(parts), end))
 
 
 class Edge:
@@ -158,13 +59,15 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
         *,
         max_record_bytes: int = 1000,
         max_batch_bytes: int = 100_000,
-        door: Door | None = None,
+        produces: ProduceLimiter | None = None,
         reads: ReadBudget | None = None,
-        max_streams: int = MAX_STREAMS,
-        gate: Gate | None = None,
+        arrivals: ArrivalLimiter | None = None,
+        **bounds: int,
     ) -> AsyncIterator[Edge]:
         scripted = ScriptedServer()
-        admission = Admission(door or Door(), reads or ReadBudget(), max_streams, gate or Gate())
+        admission = Admission(
+            produces or ProduceLimiter(), reads or ReadBudget(), arrivals or ArrivalLimiter(), **bounds
+        )
         config = NodeConfig(NodeId("n1"), "", "", "")
         silent = Silent()
         sources = StatusSources(config, "1", silent, silent, silent, silent)
@@ -181,13 +84,6 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
             await server.stop(None)
 
     return running
-
-
-class Silent:
-    """An actor that never answers."""
-
-    def tell(self, message: Any) -> None:
-        pass
 
 
 @pytest.fixture

@@ -1,85 +1,89 @@
-"""The door and the read budget: what is bounded, who waits, and who is let in."""
+"""The limiters: what is bounded, how it is shared, who waits, and who is let in."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
-from rpc.admission import Door, ReadBudget, Share
+from rpc.admission import ProduceLimiter, ReadBudget, Share, Shares
 from rpc.errors import ServiceError
 
 
-async def test_a_door_counts_requests_and_bytes() -> None:
-    door = Door(max_requests=3, max_bytes=100)
-    door.enter_or_refuse(60)
+def test_a_client_alone_gets_two_thirds_and_each_further_one_a_part_of_the_rest() -> None:
+    shares = Shares(1_000_000, 90)
+    taken = {}
+    for client in ("a", "b", "c"):
+        while shares.has_room(client, 1):
+            shares.take(client, 1)
+        taken[client] = shares.of(client)[1]
+    assert taken == {"a": 60, "b": 20, "c": 6}
+    assert shares.has_room("d", 1)
+
+
+def test_the_same_holds_for_how_many() -> None:
+    shares = Shares(9, 1_000_000)
+    while shares.has_room("a", 1):
+        shares.take("a", 1)
+    assert shares.of("a") == (6, 6)
+    assert shares.has_room("b", 1)
+
+
+async def test_what_is_larger_than_the_bound_goes_through_alone() -> None:
+    limiter = ProduceLimiter(max_requests=3, max_bytes=100)
+    limiter.enter_or_refuse("a", 1000)
     with pytest.raises(ServiceError):
-        door.enter_or_refuse(50)
-    door.enter_or_refuse(40)
-    with pytest.raises(ServiceError):
-        door.enter_or_refuse(1)
-    door.leave(60)
-    door.enter_or_refuse(1)
-    assert (door.requests, door.size_bytes) == (2, 41)
+        limiter.enter_or_refuse("b", 1)
 
 
-async def test_what_is_larger_than_the_door_goes_through_alone() -> None:
-    door = Door(max_requests=3, max_bytes=100)
-    door.enter_or_refuse(1000)
-    with pytest.raises(ServiceError):
-        door.enter_or_refuse(1)
+async def test_a_small_produce_finds_room_beside_greedy_ones() -> None:
+    limiter = ProduceLimiter()
+    for client in range(200):
+        with contextlib.suppress(ServiceError):
+            while True:
+                limiter.enter_or_refuse(f"greedy {client}", 8 * 1024 * 1024)
+    limiter.enter_or_refuse("honest", 100_000)
 
 
-async def test_those_who_wait_at_the_door_are_let_in_in_their_order_and_not_overtaken() -> None:
-    door = Door(max_requests=10, max_bytes=100)
-    door.enter_or_refuse(90)
+async def test_those_who_wait_are_let_in_in_their_order_as_far_as_there_is_room() -> None:
+    limiter = ProduceLimiter(max_requests=100, max_bytes=100)
+    limiter.enter_or_refuse("first", 60)
     entered: list[str] = []
 
     async def enter(name: str, size: int) -> None:
-        await door.enter(size)
+        await limiter.enter(name, size, 60.0)
         entered.append(name)
 
-    large = asyncio.create_task(enter("large", 95))
-    small = asyncio.create_task(enter("small", 5))
+    large = asyncio.create_task(enter("large", 50))
+    other = asyncio.create_task(enter("other", 20))
     await asyncio.sleep(0)
-    assert entered == []
+    await asyncio.sleep(0)
+    assert entered == ["other"]
+    limiter.leave("other", 20)
+    limiter.leave("first", 60)
+    await asyncio.gather(large, other)
+    assert entered == ["other", "large"]
+
+
+async def test_who_finds_no_room_in_time_is_refused_and_forgotten() -> None:
+    limiter = ProduceLimiter(max_requests=10, max_bytes=100)
+    limiter.enter_or_refuse("first", 90)
     with pytest.raises(ServiceError):
-        door.enter_or_refuse(1)
-    door.leave(90)
-    await asyncio.gather(large, small)
-    assert entered == ["large", "small"]
+        await limiter.enter("second", 90, 0.001)
+    limiter.leave("first", 90)
+    assert (limiter.shares.count, limiter.shares.size_bytes) == (0, 0)
 
 
-async def test_who_gives_up_waiting_lets_those_behind_it_in() -> None:
-    door = Door(max_requests=10, max_bytes=100)
-    door.enter_or_refuse(90)
-    large = asyncio.create_task(door.enter(95))
-    small = asyncio.create_task(door.enter(5))
-    await asyncio.sleep(0)
-    large.cancel()
-    await small
-    assert (door.requests, door.size_bytes) == (2, 95)
-
-
-async def test_who_is_cancelled_just_after_being_let_in_leaves_again() -> None:
-    door = Door(max_requests=1)
-    door.enter_or_refuse(5)
-    waiting = asyncio.create_task(door.enter(7))
-    await asyncio.sleep(0)
-    door.leave(5)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    assert (door.requests, door.size_bytes) == (0, 0)
-
-
-async def test_a_share_that_moves_is_left_alone_and_one_that_stands_still_is_dropped() -> None:
+async def test_a_share_that_moves_is_left_alone_and_one_that_stands_still_is_dropped_but_what_is_in_flight() -> None:
     budget = ReadBudget(max_bytes=100, stalled_after_s=0.01)
     dropped: list[str] = []
-    still = Share(lambda: dropped.append("still"))
-    moving = Share(lambda: dropped.append("moving"))
+    still = Share("a", lambda: dropped.append("still"))
+    moving = Share("b", lambda: dropped.append("moving"))
     assert budget.hold(still, 60)
+    still.in_flight_bytes = 15
     assert budget.hold(moving, 60)
-    assert not budget.hold(Share(lambda: None), 1)
+    assert not budget.hold(Share("b", lambda: None), 1)
 
     async def move() -> None:
         while True:
@@ -87,18 +91,29 @@ async def test_a_share_that_moves_is_left_alone_and_one_that_stands_still_is_dro
             await asyncio.sleep(0)
 
     mover = asyncio.create_task(move())
-    await budget.room()
+    await budget.room("a", 10)
     assert dropped == ["still"]
-    assert budget.held_bytes == 60
+    assert budget.held_bytes == 75
     mover.cancel()
 
 
 async def test_nobody_is_dropped_while_nobody_waits() -> None:
     budget = ReadBudget(max_bytes=100, stalled_after_s=0.0)
-    share = Share(lambda: pytest.fail("nobody waited"))
+    share = Share("a", lambda: pytest.fail("nobody waited"))
     assert budget.hold(share, 200)
     for _ in range(20):
         await asyncio.sleep(0)
     budget.give_back(share)
-    await budget.room()
+    await budget.room("a", 60)
     assert budget.held_bytes == 0
+
+
+async def test_a_client_that_holds_nothing_may_read_however_much_others_hold() -> None:
+    budget = ReadBudget(max_bytes=100, stalled_after_s=60.0)
+    for client in range(20):
+        share = Share(f"stuck {client}", lambda: None)
+        assert budget.hold(share, 50)
+        share.in_flight_bytes = 50
+    await budget.room("honest", 50)
+    assert budget.hold(Share("honest", lambda: None), 50)
+    assert not budget.hold(Share("stuck 1", lambda: None), 50)

@@ -9,12 +9,12 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2 as details_pb
 
-from actors.messages import Acks, CancelRequest, Consume, Produce, Refusal, RequestRefused
-from rpc.admission import Door
+from actors.messages import Acks, CancelRequest, Produce, Refusal, RequestRefused
+from rpc.admission import ProduceLimiter
 from rpc.v1 import log_pb2 as pb
 from storage.batch import Codec, Kind, NewBatch
 from storage.compression import compress
-from storage.types import NodeId, Offset
+from storage.types import NodeId
 
 
 def record(value: bytes, **more: Any) -> pb.ProduceRequest:
@@ -68,7 +68,7 @@ async def test_a_bad_record_is_an_invalid_argument_naming_its_field(
         bad = details_of(raised.value, details_pb.BadRequest)
         assert [violation.field for violation in bad.field_violations] == [field]
         assert not e.server.received
-        assert e.admission.door.requests == 0
+        assert e.admission.produces.shares.count == 0
 
 
 @pytest.mark.parametrize("refusal", list(Refusal))
@@ -118,7 +118,7 @@ async def test_an_unknown_outcome_is_said_in_words_and_in_the_details(edge: Any,
 
 
 async def test_a_full_door_refuses_at_once_and_says_when_to_retry(edge: Any, details_of: Any) -> None:
-    async with edge(door=Door(max_requests=1)) as e:
+    async with edge(produces=ProduceLimiter(max_requests=1)) as e:
         e.server.hold = True
         first = asyncio.ensure_future(e.stub.Produce(record(b"waits")))
         await e.server.until(lambda: bool(e.server.all(Produce)))
@@ -230,14 +230,3 @@ async def test_a_status_that_no_actor_answers_names_the_silent_ones(edge: Any) -
         with pytest.raises(grpc.aio.AioRpcError, match="store and membership and replicator and election") as raised:
             await e.stub.GetStatus(pb.GetStatusRequest(), timeout=2.0)
         assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
-
-
-async def test_bytes_that_are_no_protobuf_end_the_call_and_nothing_else(edge: Any) -> None:
-    async with edge() as e:
-        for method in ("Produce", "ProduceBatch", "Consume", "GetServers"):
-            call = e.channel.unary_unary(f"/log.v1.Log/{method}")
-            with pytest.raises(grpc.aio.AioRpcError):
-                await call(b"\xff\xff\xff\xff garbage")
-        assert not e.server.all(Produce)
-        assert not e.server.all(Consume)
-        assert (await e.stub.Produce(record(b"still serves"))).offset == Offset(0)

@@ -9,7 +9,7 @@ import grpc
 from google.rpc import error_details_pb2 as details_pb
 
 from actors.messages import CancelRequest, Consume, Produce, Refusal, RequestRefused
-from rpc.admission import Door, ReadBudget
+from rpc.admission import ProduceLimiter, ReadBudget
 from rpc.records import encode_records
 from rpc.v1 import log_pb2 as pb
 from storage.batch import NewBatch
@@ -104,7 +104,7 @@ async def test_a_batch_stream_is_answered_in_order_and_refuses_a_wrong_count(edg
 
 
 async def test_a_full_door_stops_reading_a_stream_instead_of_failing_it(edge: Any) -> None:
-    async with edge(door=Door(max_requests=2)) as e:
+    async with edge(produces=ProduceLimiter(max_requests=3)) as e:
         e.server.hold = True
         call = e.stub.ProduceStream()
         for n in range(5):
@@ -120,7 +120,7 @@ async def test_a_full_door_stops_reading_a_stream_instead_of_failing_it(edge: An
         responses, error = await read_all(call)
         assert error is None
         assert [response.offset for response in responses] == list(range(5))
-        assert e.admission.door.requests == 0
+        assert e.admission.produces.shares.count == 0
 
 
 async def test_a_cancelled_produce_stream_frees_everything_it_had_open(edge: Any) -> None:
