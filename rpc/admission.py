@@ -153,8 +153,8 @@ class ReadBudget:
     whose clients took nothing for a while are dropped; such a stream reads again from where its
     client is, once that goes on reading. What stays, and stays counted, is the one message that
     is stuck in its connection: gRPC has no way for a server in Python to take that back, or to
-    end such a call. A client that holds nothing may always hold one share, so that those who do
-    not read never keep others from reading.
+    end such a call. So that those who do not read do not keep others from reading, as much again
+    is set aside for clients that hold nothing yet.
     """
 
     def __init__(self, max_bytes: int = MAX_HELD_BYTES, stalled_after_s: float = STALLED_AFTER_S) -> None:
@@ -203,8 +203,14 @@ class ReadBudget:
         share.in_flight_bytes = 0
         self._shrink(share, 0)
 
+    def free_bytes(self) -> int:
+        """How much of what is shared by all is not held."""
+        return max(0, self.max_bytes - self.held_bytes)
+
     def _has_room(self, client: str, size_bytes: int) -> bool:
-        return self.shares.of(client) == (0, 0) or self.shares.has_room(client, size_bytes)
+        if self.shares.of(client) == (0, 0):
+            return not self.held_bytes or self.held_bytes + size_bytes <= 2 * self.max_bytes
+        return self.shares.has_room(client, size_bytes)
 
     def _shrink(self, share: Share, size_bytes: int) -> None:
         if share.size_bytes > size_bytes:

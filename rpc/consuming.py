@@ -28,6 +28,7 @@ LEAST_CHUNK_BYTES: Final = 64 * 1024
 # Each may have one message stuck in its connection, which no budget can free.
 MAX_STREAMS: Final = 1024
 READS_AT_ONCE: Final = 16
+SHARED_BY: Final = 32
 _EMPTY_READS: Final = 100
 
 R = TypeVar("R", bound=Message)
@@ -250,8 +251,8 @@ class Streams:
             self._budget.give_back(share)
 
     def _chunk_bytes(self) -> int:
-        """A stream's part of the budget, within reason."""
-        part = self._budget.max_bytes // (READ_COPIES * max(1, self.open_count))
+        """A stream's part of what is free, within reason: the fuller it is, the less at a time."""
+        part = self._budget.free_bytes() // (READ_COPIES * min(SHARED_BY, max(1, self.open_count)))
         return max(LEAST_CHUNK_BYTES, min(CHUNK_BYTES, part))
 
 

@@ -173,12 +173,14 @@ class NodeServer:
         return addresses
 
     def _server_options(self) -> list[tuple[str, int]]:
-        largest = 2 * max(self.config.max_record_bytes, self.config.max_batch_bytes) + _MESSAGE_MARGIN_BYTES
+        largest = max(self.config.max_record_bytes, self.config.max_batch_bytes) + _MESSAGE_MARGIN_BYTES
         return [
             # gRPC shares ports by default, and two nodes would silently share one's clients.
             ("grpc.so_reuseport", 0),
-            # Twice the limit, so that what is somewhat too large is refused with a sentence.
+            # Somewhat more than the limit, so that what is somewhat too large is refused with a sentence.
             ("grpc.max_receive_message_length", largest),
+            # What a call may send before it is read stays at 64 KiB; gRPC would let it grow with the line's speed.
+            ("grpc.http2.bdp_probe", 0),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             # gRPC drops calls at random, as CANCELLED, when from 1,000 on wait to be looked at. They weigh
             # little before the gate; what is too much is refused at the door, with a word about when to retry.
