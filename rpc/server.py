@@ -19,6 +19,9 @@ from actors.config import NodeConfig
 from actors.messages import (
     LeaveCluster,
     LeftCluster,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
     NameClashed,
     NodeEvent,
     NodeFailed,
@@ -42,7 +45,6 @@ from rpc.records import Limits
 from rpc.service import Admission, LogService
 from rpc.status import StatusSources
 from rpc.v1 import log_pb2 as pb
-from rpc.v1 import peer_pb2_grpc
 from storage.disk import DiskFiles
 
 LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
@@ -203,11 +205,11 @@ class NodeServer:
         sources = StatusSources(self.config, _version(), node.store, node.membership, node.replicator, node.election)
         limits = Limits(self.config.max_record_bytes, self.config.max_batch_bytes)
         self._service = LogService(node.server, sources, limits, self._admission)
-        self._peers = PeerService(self.config.node_id, node.replicator)
+        self._peers = PeerService(self.config.node_id, node.replicator, self.config.election.voters)
 
     def _register(self, server: grpc.aio.Server) -> None:
         self._service.add_to(server)
-        peer_pb2_grpc.add_PeerServicer_to_server(self._peers, server)
+        self._peers.add_to(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (LOG_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
@@ -229,6 +231,13 @@ class NodeServer:
             assert answer.request_id == request_id
 
     def _observe(self, event: NodeEvent) -> None:
+        match event:
+            case MemberJoined(member):
+                self._peers.introduce(member.node_id)
+            case MemberFailed(member) | MemberLeft(member):
+                self._peers.dismiss(member.node_id)
+            case _:
+                pass
         if isinstance(event, NodeReady) and not self._stopping:
             self._ready.set()
             self._health.set_serving(True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +24,8 @@ from actors.messages import (
     FetchResponse,
     FetchReturned,
 )
+from rpc.errors import ServiceError
+from rpc.fetch_limits import COPIES, MIB, STRANGERS
 from rpc.mailbox import LoopMailbox
 from rpc.network import GrpcPeerNetwork
 from rpc.peer_codec import (
@@ -38,6 +42,7 @@ from rpc.peer_service import PeerService
 from rpc.v1 import peer_pb2 as pb
 from rpc.v1 import peer_pb2_grpc as pb_grpc
 from storage.types import Index, NodeId, Offset, Position, Term
+from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
 
 REQUEST = FetchRequest("c", NodeId("n1"), False, Term(3), Index(4), Term(2), 99, Index(1), 1000, 0.25)
 N2 = NodeId("n2")
@@ -81,9 +86,11 @@ class Answers:
 
 
 @contextlib.asynccontextmanager
-async def serving(servicer: pb_grpc.PeerServicer | None) -> AsyncIterator[str]:
+async def serving(servicer: PeerService | pb_grpc.PeerServicer | None) -> AsyncIterator[str]:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    if servicer is not None:
+    if isinstance(servicer, PeerService):
+        servicer.add_to(server)
+    elif servicer is not None:
         pb_grpc.add_PeerServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -250,28 +257,107 @@ async def test_whatever_goes_wrong_with_a_fetch_it_is_answered(monkeypatch: pyte
     assert "nobody foresaw this" in failed.reason
 
 
-async def test_too_many_fetches_and_fetches_of_nobody_are_refused() -> None:
-    replicator = Replicator()
-    service = PeerService(N2, replicator, max_fetches=1)
-    async with serving(service) as addr, grpc.aio.insecure_channel(addr) as channel:
-        stub = pb_grpc.PeerStub(channel)
+async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(PeerService(N2, Replicator())) as addr, grpc.aio.insecure_channel(addr) as channel:
         nobody = encode_request(REQUEST)
         nobody.node_id = "../etc"
-        with pytest.raises(grpc.aio.AioRpcError, match="node id"):
-            await stub.Fetch(nobody)
-        first = stub.Fetch(encode_request(REQUEST))
-        waiting = asyncio.ensure_future(_outcome(first))
-        await replicator.next(FetchReceived)
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await stub.Fetch(encode_request(REQUEST))
-        assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        first.cancel()
-        await waiting
+        fetch = channel.unary_unary("/ourolog.peer.v1.Peer/Fetch")
+        for raw, why in ((nobody.SerializeToString(), "node id"), (b"\xff\xff\xff", "no message")):
+            with pytest.raises(grpc.aio.AioRpcError, match=why) as raised:
+                await fetch(raw)
+            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caplog.records == []
 
 
-async def _outcome(call: Any) -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        await call
+async def test_a_newer_fetch_of_a_node_takes_the_place_of_its_older_one() -> None:
+    replicator = Replicator()
+    async with serving(PeerService(N2, replicator)) as addr, grpc.aio.insecure_channel(addr) as channel:
+        stub = pb_grpc.PeerStub(channel)
+        older = stub.Fetch(encode_request(REQUEST))
+        ended = asyncio.ensure_future(_code(older))
+        first = await replicator.next(FetchReceived)
+        newer = stub.Fetch(encode_request(REQUEST))
+        answer = asyncio.ensure_future(_code(newer))
+        assert await ended == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await replicator.next(FetchCancelled) == FetchCancelled(first.request_id)
+        second = await replicator.next(FetchReceived)
+        second.reply_to.tell(FetchAnswer(second.request_id, response()))
+        assert await answer == grpc.StatusCode.OK
+
+
+async def test_a_thousand_fetches_at_once_of_one_stranger_are_a_few_reads() -> None:
+    replicator = Replicator()
+    async with serving(PeerService(N2, replicator)) as addr, grpc.aio.insecure_channel(addr) as channel:
+        stub = pb_grpc.PeerStub(channel)
+        reads = 0
+
+        async def answer_all() -> None:
+            nonlocal reads
+            while True:
+                received = await replicator.next(FetchReceived)
+                reads += 1
+                received.reply_to.tell(FetchAnswer(received.request_id, response()))
+
+        answering = asyncio.create_task(answer_all())
+        codes = Counter(await asyncio.gather(*(_code(stub.Fetch(encode_request(REQUEST))) for _ in range(1000))))
+        answering.cancel()
+        assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert 0 < reads < 100
+
+
+async def test_strangers_fill_their_own_room_and_members_and_voters_have_theirs() -> None:
+    replicator = Replicator()
+    service = PeerService(N2, replicator, [NodeId("n3")], strangers_room=dataclasses.replace(STRANGERS, max_fetchers=2))
+    service.introduce(NodeId("n4"))
+    async with serving(service) as addr, contextlib.AsyncExitStack() as stack:
+
+        async def fetch(node_id: str) -> asyncio.Future[grpc.StatusCode]:
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(addr, options=options))
+            request = dataclasses.replace(REQUEST, node_id=NodeId(node_id))
+            return asyncio.ensure_future(_code(pb_grpc.PeerStub(channel).Fetch(encode_request(request))))
+
+        strangers = [await fetch("x1"), await fetch("x2")]
+        for _ in strangers:
+            await replicator.next(FetchReceived)
+        refused = await fetch("x3")
+        assert await refused == grpc.StatusCode.RESOURCE_EXHAUSTED  # the others have just come
+        for known in ("n3", "n4"):
+            answered = await fetch(known)
+            received = await replicator.next(FetchReceived)
+            assert received.request.node_id == known
+            received.reply_to.tell(FetchAnswer(received.request_id, response()))
+            assert await answered == grpc.StatusCode.OK
+        assert not any(call.done() for call in strangers)
+        service.end(ServiceError(grpc.StatusCode.UNAVAILABLE, "END", "over"))
+        assert [await call for call in strangers] == [grpc.StatusCode.UNAVAILABLE] * 2
+
+
+async def test_answers_that_are_not_taken_count_until_their_fetcher_goes() -> None:
+    replicator = Replicator()
+    service = PeerService(N2, replicator)
+    room = service._strangers_room
+    async with serving(service) as addr:
+        host, _, port = addr.rpartition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        raw = call(
+            b"/ourolog.peer.v1.Peer/Fetch", encode_request(REQUEST).SerializeToString(), (INITIAL_WINDOW_SIZE, 0)
+        )
+        writer.write(raw)
+        received = await replicator.next(FetchReceived)
+        received.reply_to.tell(FetchAnswer(received.request_id, response(bytes(MIB))))
+        while room.used_bytes != COPIES * MIB:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
+        writer.transport.abort()
+        while room.used_bytes:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert len(room) == 0
+
+
+async def _code(call: Any) -> grpc.StatusCode:
+    return await call.code()
 
 
 @given(
