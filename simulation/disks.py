@@ -1,8 +1,7 @@
 """The simulated disk of one machine: the Files port with everything a disk can do to a database.
 
-What was written and what is durable are two states (see `simulation.inodes`), of files and of
-names: a new, renamed or removed name is certain only after its directory was synced. The disk
-outlives the processes that use it.
+What was written and what is durable are two states, of files (see `storage.inodes`) and of names
+(`storage.names`). The disk outlives the processes that use it.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from simulation.events import (
@@ -19,13 +18,15 @@ from simulation.events import (
     FileAppended,
     FileRemoved,
     FileReplaced,
+    FileRewritten,
     FileSynced,
     FileTruncated,
 )
-from simulation.inodes import Inode
 from simulation.runtime import PowerCutError
 from storage.disk import TEMPORARY_SUFFIX
 from storage.errors import DirectoryLockedError
+from storage.inodes import Inode
+from storage.names import Names
 from storage.types import NodeId
 
 
@@ -44,20 +45,6 @@ class DiskFaults:
     power_cut_in: int | None = None
     lies: bool = False
     slow_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _NameChange:
-    """Of a directory, not synced yet. inode None: the name was removed. renamed_from: vanishes with it."""
-
-    path: str
-    inode: Inode | None
-    renamed_from: str | None = None
-
-
-@dataclass(slots=True)
-class _Directory:
-    unsynced: list[_NameChange] = field(default_factory=list)
 
 
 class SimulatedDisk:
@@ -82,16 +69,15 @@ class SimulatedDisk:
 
     def format(self) -> None:
         """An empty disk, as the shop sells it."""
-        self._names: dict[str, Inode] = {}
-        self._durable_names: dict[str, Inode] = {}
-        self._directories: dict[str, _Directory] = {"/": _Directory(), "": _Directory()}
+        self._names = Names()
+        self._directories = {"/", ""}
 
     def load(self, snapshot: dict[str, bytes]) -> None:
         """The disk as `durable` had it once; directories are those of today."""
-        self._names = {path: Inode(content) for path, content in snapshot.items()}
-        self._durable_names = dict(self._names)
-        for directory in self._directories.values():
-            directory.unsynced.clear()
+        self._have({path: Inode(content) for path, content in snapshot.items()})
+
+    def _have(self, names: dict[str, Inode]) -> None:
+        self._names = Names(names, dict(names))
 
     # ------------------------------------------------------------ what happens to it
 
@@ -100,34 +86,15 @@ class SimulatedDisk:
         self.faults = DiskFaults()
 
     def end_process(self) -> None:
-        """The process that used it has ended: locks are gone, and so are pages whose write had failed."""
+        """The process that used it has ended: locks are gone, and so may be what a failed sync has lost."""
         self._is_off = False
-        for inode in self._names.values():
-            inode.locked = False
-            if inode.doomed:
-                inode.content = bytearray(inode.after_power_loss(self._rng))
-                inode.doomed = False
-                # What the disk has of it is all there is now.
-                inode.durable = bytearray(inode.content)
-                inode.cut_since_sync = False
+        self._names.end_process()
 
     def lose_power(self) -> bool:
         """Keep what is durable and an arbitrary part of the rest. Whether anything was lost."""
         rng = self._rng
-        names = dict(self._durable_names)
-        for directory in self._directories.values():
-            keep = rng.choice((0.0, 0.5, 1.0))
-            for change in directory.unsynced:
-                if keep < 1.0 and rng.random() >= keep:
-                    continue
-                if change.renamed_from is not None:
-                    names.pop(change.renamed_from, None)
-                if change.inode is None:
-                    names.pop(change.path, None)
-                else:
-                    names[change.path] = change.inode
-            directory.unsynced.clear()
-        was_whole = names == self._names
+        names = self._names.after_power_loss(rng)
+        was_whole = names == self._names.visible
         survivors: dict[int, Inode] = {}
         left: dict[str, Inode] = {}
         for path, inode in names.items():
@@ -137,48 +104,46 @@ class SimulatedDisk:
                 was_whole = was_whole and content == inode.content
                 survivor = survivors[id(inode)] = Inode(content, inode.settled_bytes)
             left[path] = survivor
-        self._names = left
-        self._durable_names = dict(left)
+        self._have(left)
         self._is_off = False
         self.faults.power_cut_in = None
         return not was_whole
 
     def durable(self) -> dict[str, bytes]:
         """What a power cut now would leave at least, by path."""
-        return {path: bytes(self._durable_names[path].durable) for path in sorted(self._durable_names)}
+        durable = self._names.durable
+        return {path: bytes(durable[path].durable) for path in sorted(durable)}
 
     def rot_candidates(self) -> list[tuple[str, int]]:
         """Files with bytes that may rot, and below which position they have been at rest for a while."""
         return [
             (path, inode.settled_bytes)
-            for path, inode in sorted(self._durable_names.items())
-            if inode.settled_bytes and self._names.get(path) is inode and not inode.cut_since_sync
+            for path, inode in sorted(self._names.durable.items())
+            if inode.settled_bytes and self._names.visible.get(path) is inode and inode.cut_to is None
         ]
 
     def byte_at(self, path: str, position: int) -> int | None:
         """A byte at rest; None where there is none, or not the same one as in the page cache."""
-        inode = self._durable_names.get(path)
+        inode = self._names.durable.get(path)
         if (
             inode is None
-            or self._names.get(path) is not inode
+            or self._names.visible.get(path) is not inode
             or position >= min(len(inode.durable), len(inode.content))
         ):
             return None
         return inode.durable[position] if inode.durable[position] == inode.content[position] else None
 
     def flip_bit(self, path: str, position: int, bit: int) -> None:
-        self._durable_names[path].flip_bit(position, bit)
+        self._names.durable[path].flip_bit(position, bit)
 
     def write_back(self) -> None:
         """Put everything on disk that the page cache holds, as a drive does that had only said so."""
-        for inode in self._names.values():
+        for inode in self._names.visible.values():
             inode.sync()
-        self._durable_names = dict(self._names)
-        for directory in self._directories.values():
-            directory.unsynced.clear()
+        self._names.write_back()
 
     def used_bytes(self) -> int:
-        return sum(len(inode.content) for inode in self._names.values())
+        return sum(len(inode.content) for inode in self._names.visible.values())
 
     # ------------------------------------------------------------ every operation
 
@@ -206,51 +171,62 @@ class SimulatedDisk:
     def fault(self, kind: str, detail: str) -> None:
         self._emit(FaultInjected(self._now_s(), kind, self.node_id, detail))
 
-    def write(self, inode: Inode, path: str, data: bytes) -> None:
-        """Append to the page cache, or as much as there is room or power for."""
+    def append(self, inode: Inode, path: str, position: int, data: bytes) -> None:
+        """To the page cache, or as much as there is room or power for."""
         faults = self.faults
-        position = len(inode.content)
         try:
             self.step(f"write {path}")
         except (PowerCutError, OSError):
-            part = data[: self._rng.randrange(len(data) + 1)]
-            inode.content += part
-            self._emit(FileAppended(self._now_s(), self.node_id, path, position, part))
+            self._write(inode, path, position, data[: self._rng.randrange(len(data) + 1)])
             raise
         if faults.room_bytes is not None:
             if len(data) > faults.room_bytes:
-                data = data[: faults.room_bytes]
-                inode.content += data
+                self._write(inode, path, position, data[: faults.room_bytes])
                 faults.room_bytes = 0
-                self._emit(FileAppended(self._now_s(), self.node_id, path, position, data))
                 self.fault("disk_full", f"write {path}")
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
             faults.room_bytes -= len(data)
-        inode.content += data
+        self._write(inode, path, position, data)
+
+    def _write(self, inode: Inode, path: str, position: int, data: bytes) -> None:
+        inode.write(position, data)
         self._emit(FileAppended(self._now_s(), self.node_id, path, position, data))
 
-    def sync(self, inode: Inode, path: str) -> None:
-        if self._begin_sync(path):
-            inode.sync()
-        elif inode.is_dirty:
-            self.fault("fsync_lies", path)
-        self._emit(FileSynced(self._now_s(), self.node_id, path, len(inode.content)))
+    def overwrite(self, inode: Inode, path: str, position: int, data: bytes) -> None:
+        """Where there are bytes already: that takes no room."""
+        assert position + len(data) <= len(inode.content), "only what is there is written over"
+        try:
+            self.step(f"write over {path}")
+        except (PowerCutError, OSError):
+            inode.write(position, data[: self._rng.randrange(len(data) + 1)])
+            raise
+        inode.write(position, data)
+        self._emit(FileRewritten(self._now_s(), self.node_id, path, position, data))
 
-    def _begin_sync(self, path: str) -> bool:
-        """Whether the sync is honest; a lying disk reports no failures either. Raises OSError."""
+    def sync(self, inode: Inode, path: str) -> None:
         self.step(f"sync {path}")
-        faults = self.faults
-        if faults.lies:
-            return False
-        if faults.sync_fails_in is not None:
-            faults.sync_fails_in -= 1
-            if faults.sync_fails_in < 0:
-                faults.sync_fails_in = None
-                inode = self._names.get(path)
-                if inode is not None:
-                    inode.doomed = True
-                self.fault("fsync_fails", path)
+        if self.faults.lies:
+            if inode.is_dirty:
+                self.fault("fsync_lies", path)
+            said_bytes = len(inode.content)
+        else:
+            if self._sync_fails(path):
+                inode.fail_sync(self._rng, drops=self._rng.random() < 0.5)
                 raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+            inode.sync()
+            said_bytes = inode.durable_bytes
+        self._emit(FileSynced(self._now_s(), self.node_id, path, said_bytes))
+
+    def _sync_fails(self, path: str) -> bool:
+        """Whether this is the one; a lying disk reports no failures."""
+        faults = self.faults
+        if faults.sync_fails_in is None:
+            return False
+        faults.sync_fails_in -= 1
+        if faults.sync_fails_in >= 0:
+            return False
+        faults.sync_fails_in = None
+        self.fault("fsync_fails", path)
         return True
 
     def truncate(self, inode: Inode, path: str, size: int) -> None:
@@ -263,24 +239,22 @@ class SimulatedDisk:
     def make_directory(self, path: str) -> None:
         while path not in self._directories:
             self.step(f"make {path}")
-            self._directories[path] = _Directory()
+            self._directories.add(path)
             path = os.path.dirname(path)
 
     def list(self, directory: str) -> list[str]:
         if directory not in self._directories:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
         self.step(f"list {directory}")
-        return sorted(os.path.basename(path) for path in self._names if os.path.dirname(path) == directory)
+        return sorted(os.path.basename(path) for path in self._names.visible if os.path.dirname(path) == directory)
 
     def exists(self, path: str) -> bool:
-        return path in self._names or path in self._directories
+        return path in self._names.visible or path in self._directories
 
     def open(self, path: str, *, create: bool = False) -> SimulatedFile:
         self.step(f"open {path}")
-        if create and path not in self._names:
-            inode = Inode()
-            self._names[path] = inode
-            self._changed(_NameChange(path, inode))
+        if create and path not in self._names.visible:
+            self._names.put(path, Inode())
         return SimulatedFile(self, self._inode(path), path)
 
     def open_read_only(self, path: str) -> SimulatedFile:
@@ -294,76 +268,73 @@ class SimulatedDisk:
 
     def replace(self, path: str, content: bytes) -> None:
         temporary = path + TEMPORARY_SUFFIX
-        self.step(f"open {temporary}")
-        inode = Inode()
-        self._names[temporary] = inode
-        self._changed(_NameChange(temporary, inode))
-        self.write(inode, temporary, content)
-        self.sync(inode, temporary)
+        file = self.open(temporary, create=True)
+        if file.size():
+            file.truncate(0)
+        file.append([content])
+        file.sync()
         self.step(f"rename {temporary}")
-        del self._names[temporary]
-        self._names[path] = inode
-        self._changed(_NameChange(path, inode, renamed_from=temporary))
+        self._names.rename(temporary, path)
         self._emit(FileReplaced(self._now_s(), self.node_id, path, content))
         self.sync_directory(os.path.dirname(path))
 
     def remove(self, path: str) -> None:
         self._inode(path)
         self.step(f"remove {path}")
-        del self._names[path]
-        self._changed(_NameChange(path, None))
+        self._names.remove(path)
         self._emit(FileRemoved(self._now_s(), self.node_id, path))
 
     def sync_directory(self, directory: str) -> None:
-        is_honest = self._begin_sync(directory)
-        here = self._directories[directory]
-        if not is_honest:
-            if here.unsynced:
+        self.step(f"sync {directory}")
+        if self.faults.lies:
+            if self._names.is_dirty(directory):
                 self.fault("fsync_lies", directory)
-            return
-        for change in here.unsynced:
-            if change.renamed_from is not None:
-                self._durable_names.pop(change.renamed_from, None)
-            if change.inode is None:
-                self._durable_names.pop(change.path, None)
-            else:
-                self._durable_names[change.path] = change.inode
-        here.unsynced.clear()
+        elif self._sync_fails(directory):
+            self._names.fail_sync(directory, self._rng, undoes=self._rng.random() < 0.5)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), directory)
+        else:
+            self._names.sync(directory)
 
     def lock(self, path: str) -> SimulatedFile:
         self.step(f"lock {path}")
-        inode = self._names.get(path)
-        if inode is None:
-            inode = self._names[path] = Inode()
-            self._changed(_NameChange(path, inode))
+        if path not in self._names.visible:
+            self._names.put(path, Inode())
+        inode = self._inode(path)
         if inode.locked:
             raise DirectoryLockedError(f"{os.path.dirname(path)} is in use: another node holds {path}")
         inode.locked = True
         return SimulatedFile(self, inode, path, is_lock=True)
 
-    def _changed(self, change: _NameChange) -> None:
-        self._directories[os.path.dirname(change.path)].unsynced.append(change)
-
     def _inode(self, path: str) -> Inode:
         try:
-            return self._names[path]
+            return self._names.visible[path]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
 
 class SimulatedFile:
-    """An open file; of a disk that has lost power since, it does nothing more."""
+    """An open file; of a disk that has lost power since, it does nothing more.
 
-    __slots__ = ("_disk", "_inode", "_is_lock", "_path")
+    Like a descriptor of storage.disk it keeps the position of its next append itself, and stays
+    where it was when an append fails half way.
+    """
+
+    __slots__ = ("_disk", "_end", "_inode", "_is_lock", "_path")
 
     def __init__(self, disk: SimulatedDisk, inode: Inode, path: str, *, is_lock: bool = False) -> None:
         self._disk = disk
         self._inode = inode
         self._path = path
         self._is_lock = is_lock
+        self._end = len(inode.content)
 
     def append(self, parts: Sequence[bytes]) -> None:
-        self._disk.write(self._inode, self._path, b"".join(parts))
+        data = b"".join(parts)
+        self._disk.append(self._inode, self._path, self._end, data)
+        self._end += len(data)
+
+    def overwrite(self, position: int, parts: Sequence[bytes]) -> None:
+        self._disk.overwrite(self._inode, self._path, position, b"".join(parts))
 
     def read(self, position: int, size: int) -> bytes:
         self._disk.step(f"read {self._path}")
@@ -374,6 +345,7 @@ class SimulatedFile:
 
     def truncate(self, size: int) -> None:
         self._disk.truncate(self._inode, self._path, size)
+        self._end = size
 
     def sync(self) -> None:
         self._disk.sync(self._inode, self._path)

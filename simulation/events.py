@@ -147,8 +147,22 @@ class FileAppended:
 
 
 @dataclass(frozen=True, slots=True)
+class FileRewritten:
+    """Bytes of a file were written over, in the page cache."""
+
+    time_s: float
+    node_id: NodeId
+    path: str
+    position: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class FileSynced:
-    """size: all below it is durable, unless the disk lied (then the fault was injected before)."""
+    """size: all below it is durable, unless the disk lied (then the fault was injected before).
+
+    That is not all of the file when an earlier sync has failed: what that one lost, no later one writes.
+    """
 
     time_s: float
     node_id: NodeId
@@ -295,6 +309,7 @@ Event = (
     | PartitionMade
     | PartitionHealed
     | FileAppended
+    | FileRewritten
     | FileSynced
     | FileTruncated
     | FileReplaced

@@ -34,7 +34,7 @@ KINDS: Final[dict[str, str]] = {
     "slow_disk": "Writing and syncing take up to a second.",
     "disk_full": "There is room for a few bytes more: an append fails in its middle with ENOSPC.",
     "io_error": "A read, a write or another operation fails with EIO.",
-    "fsync_fails": "An fsync fails with EIO, and what it should have written is dropped from the page cache.",
+    "fsync_fails": "An fsync fails with EIO; what it should have written vanishes, or can be read until a power loss.",
     "fsync_lies": "For a while fsync returns without having written anything.",
     "bit_rot": "One bit of what lay safely on a disk flips.",
     "old_disk": "A node starts again on a copy of its disk from some time ago.",

@@ -42,6 +42,10 @@ class DiskFile:
             position = self._write_all(parts[first : first + _IOV_MAX], position)
         self._end = position
 
+    def overwrite(self, position: int, parts: Sequence[bytes]) -> None:
+        for first in range(0, len(parts), _IOV_MAX):
+            position = self._write_all(parts[first : first + _IOV_MAX], position)
+
     def _write_all(self, parts: Sequence[bytes], position: int) -> int:
         expected = sum(map(len, parts))
         written = os.pwritev(self._fd, parts, position)
@@ -90,6 +94,10 @@ class DiskFiles:
         while not os.path.isdir(at):
             missing.append(at)
             at = os.path.dirname(at)
+        # One that is there may have been made by a process that was killed before it could sync the
+        # parent; one that somebody else made may stand where only he can look.
+        with contextlib.suppress(PermissionError):
+            self.sync_directory(os.path.dirname(at))
         for directory in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory)

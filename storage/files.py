@@ -19,6 +19,12 @@ class File(Protocol):
         After an OSError an unknown prefix may have been written.
         """
 
+    def overwrite(self, position: int, parts: Sequence[bytes]) -> None:
+        """Write over what is at `position` and reaches as far; the end of the file stays where it is.
+
+        This is how bytes whose write-back has failed get another chance: no sync writes them again.
+        """
+
     def read(self, position: int, size: int) -> bytes:
         """Up to `size` bytes at `position`; fewer at the end of the file."""
 
@@ -28,7 +34,11 @@ class File(Protocol):
         """Cut the file to `size`; later appends go there."""
 
     def sync(self) -> None:
-        """Data and size are on disk when this returns (fdatasync). An error is final."""
+        """Data and size are on disk when this returns (fdatasync).
+
+        An error is final: what was to be written counts as written from then on, here and in every
+        later process, and no sync tries again.
+        """
 
     def close(self) -> None: ...
 

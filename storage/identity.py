@@ -57,11 +57,9 @@ class DataDirectory:
         except OSError as error:
             raise as_storage_error(error, f"cannot use the data directory {path}") from error
         try:
-            # A process that was killed after a rename left names in the page cache only; what is
-            # read here is about to be relied on, and a power cut must not take it back.
-            files.sync_directory(path)
             identity = _identify(files, path, Identity(cluster, node_id, now_ms))
             ballot = load_ballot(files, f"{path}/{BALLOT_NAME}")
+            _rename_again(files, path)
             files.make_directory(f"{path}/{LOG_NAME}")
         except OSError as error:
             lock.close()
@@ -91,6 +89,17 @@ class DataDirectory:
 
     def close(self) -> None:
         self._lock.close()
+
+
+def _rename_again(files: Files, path: str) -> None:
+    """Make sure that what was just read, and is about to be relied on, is not taken back by a power cut.
+
+    A rename may stand in the page cache only: where a killed process left it, or for good, where the
+    sync of the directory has failed (see storage.names).
+    """
+    for name in (IDENTITY_NAME, BALLOT_NAME):
+        if files.exists(f"{path}/{name}"):
+            files.replace(f"{path}/{name}", files.read_all(f"{path}/{name}"))
 
 
 def _identify(files: Files, path: str, claimed: Identity) -> Identity:

@@ -115,9 +115,12 @@ class Log:
         """
         try:
             recovered = recover(files, directory, node_id, config.index_interval_bytes, progress)
+            log = cls(files, directory, node_id, log_epoch, config, recovered)
+            if recovered.needs_checkpoint:
+                log._save_checkpoint()
         except OSError as error:
             raise as_storage_error(error, f"cannot open the log in {directory}") from error
-        return cls(files, directory, node_id, log_epoch, config, recovered)
+        return log
 
     def _adopt(self, recovered: Recovered) -> None:
         self._segments[:] = recovered.segments

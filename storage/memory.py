@@ -2,8 +2,9 @@
 
 Three things can be asked of it beyond the port:
 
-- `fail(operation, error_number, nth=…, after_bytes=…)`: the nth such operation from now raises
-  that OSError, an append after having written a part.
+- `fail(operation, error_number, nth=…, after_bytes=…, drops=…)`: the nth such operation from now
+  raises that OSError, an append after having written a part. What a sync should have written is
+  lost then (see storage.inodes), and with `drops` gone when the process has ended.
 - `cut_power_after(steps)`: every byte written and every other change is one step; when the steps
   are used up, PowerCutError is raised in the middle of whatever was going on, and ever after.
 - `after_crash(keep_unsynced=…)`: what a process that starts again finds: all that was written
@@ -15,12 +16,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
 from storage.disk import TEMPORARY_SUFFIX
 from storage.errors import DirectoryLockedError
+from storage.inodes import Inode
+from storage.names import Names
 
 # Far smaller than a real block, so that small tests see torn batches.
 _BLOCK_BYTES: Final = 32
@@ -33,32 +36,15 @@ class PowerCutError(Exception):
 
 
 @dataclass(slots=True)
-class _Inode:
-    content: bytearray = field(default_factory=bytearray)
-    durable: bytes = b""
-    locked: bool = False
-
-
-@dataclass(slots=True)
 class _Fault:
     operation: Operation
     error_number: int
     countdown: int
     after_bytes: int
+    drops: bool
 
-
-def _torn(inode: _Inode, chance: Random) -> bytes:
-    """Some of what was written since the last sync."""
-    content, durable = bytes(inode.content), inode.durable
-    if not content.startswith(durable):
-        return chance.choice((content, durable))
-    end = chance.randint(len(durable), len(content))
-    torn = bytearray(content[:end])
-    for at in range(len(durable), end, _BLOCK_BYTES):
-        if chance.random() < 0.5:
-            stop = min(at + _BLOCK_BYTES, end)
-            torn[at:stop] = bytes(stop - at)
-    return bytes(torn)
+    def error(self) -> OSError:
+        return OSError(self.error_number, os.strerror(self.error_number))
 
 
 class _Machine:
@@ -91,28 +77,47 @@ class _Machine:
     def step(self, operation: Operation) -> None:
         fault = self.due(operation)
         if fault is not None:
-            raise OSError(fault.error_number, os.strerror(fault.error_number))
+            raise fault.error()
         if self.spend(1) == 0:
             raise PowerCutError
 
+    def fail_sync(self, operation: Operation) -> _Fault | None:
+        """The fault that the sync meets; without one it is a step like any other."""
+        fault = self.due(operation)
+        if fault is None and self.spend(1) == 0:
+            raise PowerCutError
+        return fault
+
 
 class MemoryFile:
-    def __init__(self, machine: _Machine, inode: _Inode, *, is_lock: bool = False) -> None:
+    """Like a descriptor: it keeps the position of its next append itself."""
+
+    def __init__(self, machine: _Machine, inode: Inode, *, is_lock: bool = False) -> None:
         self._machine = machine
         self._inode = inode
         self._is_lock = is_lock
         self._is_open = True
+        self._end = len(inode.content)
 
     def append(self, parts: Sequence[bytes]) -> None:
         data = b"".join(parts)
+        self._write(self._end, data)
+        self._end += len(data)
+
+    def overwrite(self, position: int, parts: Sequence[bytes]) -> None:
+        data = b"".join(parts)
+        assert position + len(data) <= len(self._inode.content), "only what is there is written over"
+        self._write(position, data)
+
+    def _write(self, position: int, data: bytes) -> None:
         fault = self._machine.due("append")
         wanted = data if fault is None else data[: fault.after_bytes]
         allowed = self._machine.spend(len(wanted))
-        self._inode.content += wanted[:allowed]
+        self._inode.write(position, wanted[:allowed])
         if allowed < len(wanted):
             raise PowerCutError
         if fault is not None:
-            raise OSError(fault.error_number, os.strerror(fault.error_number))
+            raise fault.error()
 
     def read(self, position: int, size: int) -> bytes:
         assert self._is_open, "the file is closed"
@@ -123,13 +128,15 @@ class MemoryFile:
 
     def truncate(self, size: int) -> None:
         self._machine.step("truncate")
-        content = self._inode.content
-        del content[size:]
-        content.extend(bytes(size - len(content)))
+        self._inode.truncate(size)
+        self._end = size
 
     def sync(self) -> None:
-        self._machine.step("sync")
-        self._inode.durable = bytes(self._inode.content)
+        fault = self._machine.fail_sync("sync")
+        if fault is not None:
+            self._inode.fail_sync(None, drops=fault.drops)
+            raise fault.error()
+        self._inode.sync()
 
     def close(self) -> None:
         self._is_open = False
@@ -142,15 +149,16 @@ class MemoryFiles:
 
     def __init__(self) -> None:
         self._directories: set[str] = {"/", ""}
-        self._names: dict[str, _Inode] = {}
-        self._durable_names: dict[str, _Inode] = {}
+        self._names = Names()
         self._machine = _Machine()
 
     # ------------------------------------------------------------ what tests ask for
 
-    def fail(self, operation: Operation, error_number: int, *, nth: int = 1, after_bytes: int = 0) -> None:
+    def fail(
+        self, operation: Operation, error_number: int, *, nth: int = 1, after_bytes: int = 0, drops: bool = False
+    ) -> None:
         """Let the nth `operation` from now fail once; an append fails after writing `after_bytes`."""
-        self._machine.faults.append(_Fault(operation, error_number, nth, after_bytes))
+        self._machine.faults.append(_Fault(operation, error_number, nth, after_bytes, drops))
 
     def cut_power_after(self, steps: int) -> None:
         """Let PowerCutError come after so many more steps; `self.steps` counts those taken so far."""
@@ -171,21 +179,24 @@ class MemoryFiles:
         found = MemoryFiles()
         found._directories = set(self._directories)
         if keep_unsynced:
-            copies: dict[int, _Inode] = {}
-            for names, copied in ((self._names, found._names), (self._durable_names, found._durable_names)):
-                for path, inode in names.items():
-                    copied[path] = copies.setdefault(id(inode), _Inode(bytearray(inode.content), inode.durable))
+            found._names = self._names.copy()
+            found._names.end_process()
             return found
-        for path in sorted(self._names.keys() | self._durable_names.keys()):
-            names = self._durable_names if chance is None else chance.choice((self._names, self._durable_names))
-            if path in names:
-                content = names[path].durable if chance is None else _torn(names[path], chance)
-                found._names[path] = found._durable_names[path] = _Inode(bytearray(content), content)
+        names = self._names.durable if chance is None else self._names.after_power_loss(chance)
+        for path, inode in sorted(names.items()):
+            left = bytes(inode.durable) if chance is None else inode.after_power_loss(chance, _BLOCK_BYTES)
+            found._names.visible[path] = Inode(left)
+        found._names.write_back()
         return found
 
     def content(self, path: str) -> bytearray:
         """The bytes of a file, to be read or damaged in place."""
         return self._inode(path).content
+
+    def unsynced_names(self) -> set[str]:
+        """The paths under which a power cut would leave another file, or none."""
+        visible, durable = self._names.visible, self._names.durable
+        return {path for path in visible.keys() | durable.keys() if visible.get(path) is not durable.get(path)}
 
     # ------------------------------------------------------------ the port
 
@@ -197,15 +208,15 @@ class MemoryFiles:
     def list(self, directory: str) -> list[str]:
         if directory not in self._directories:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
-        return sorted(os.path.basename(path) for path in self._names if os.path.dirname(path) == directory)
+        return sorted(os.path.basename(path) for path in self._names.visible if os.path.dirname(path) == directory)
 
     def exists(self, path: str) -> bool:
-        return path in self._names or path in self._directories
+        return path in self._names.visible or path in self._directories
 
     def open(self, path: str, *, create: bool = False) -> MemoryFile:
-        if create and path not in self._names:
+        if create and path not in self._names.visible:
             self._machine.step("create")
-            self._names[path] = _Inode()
+            self._names.put(path, Inode())
         return MemoryFile(self._machine, self._inode(path))
 
     def open_read_only(self, path: str) -> MemoryFile:
@@ -216,34 +227,38 @@ class MemoryFiles:
 
     def replace(self, path: str, content: bytes) -> None:
         temporary = path + TEMPORARY_SUFFIX
-        self._names.pop(temporary, None)
         file = self.open(temporary, create=True)
+        if file.size():
+            file.truncate(0)
         file.append([content])
         file.sync()
         self._machine.step("rename")
-        self._names[path] = self._names.pop(temporary)
+        self._names.rename(temporary, path)
         self.sync_directory(os.path.dirname(path))
 
     def remove(self, path: str) -> None:
         self._inode(path)
         self._machine.step("remove")
-        del self._names[path]
+        self._names.remove(path)
 
     def sync_directory(self, directory: str) -> None:
-        self._machine.step("sync_directory")
-        elsewhere = {path: inode for path, inode in self._durable_names.items() if os.path.dirname(path) != directory}
-        here = {path: inode for path, inode in self._names.items() if os.path.dirname(path) == directory}
-        self._durable_names = elsewhere | here
+        fault = self._machine.fail_sync("sync_directory")
+        if fault is not None:
+            self._names.fail_sync(directory, None, undoes=fault.drops)
+            raise fault.error()
+        self._names.sync(directory)
 
     def lock(self, path: str) -> MemoryFile:
-        inode = self._names.setdefault(path, _Inode())
+        if path not in self._names.visible:
+            self._names.put(path, Inode())
+        inode = self._inode(path)
         if inode.locked:
             raise DirectoryLockedError(f"{os.path.dirname(path)} is in use: another node of this process holds {path}")
         inode.locked = True
         return MemoryFile(self._machine, inode, is_lock=True)
 
-    def _inode(self, path: str) -> _Inode:
+    def _inode(self, path: str) -> Inode:
         try:
-            return self._names[path]
+            return self._names.visible[path]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None

@@ -4,6 +4,11 @@ What was written but never synced may come back torn after a crash, and is cut o
 good batch. What was synced must be there: a bad batch below a point that was on disk is damage,
 and nothing is cut. Three things prove such a point: the checkpoint, a block of the sparse index,
 and the `synced` of a later batch (see storage.batch). Sealed segments were synced whole.
+
+Nothing else is believed to be on disk because it can be read, or because a sync succeeds now: a sync
+that failed in an earlier process has left pages for clean that are not. What is not proven is
+written again (`storage.unproven`), and so is the checkpoint, since its own name may be lost the same
+way. Only a clean close leaves nothing to do.
 """
 
 from __future__ import annotations
@@ -14,14 +19,15 @@ from dataclasses import dataclass
 
 from storage.batch import BatchHead
 from storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
-from storage.disk import TEMPORARY_SUFFIX
 from storage.errors import CorruptBatchError, DamagedLogError, UnknownVersionError
 from storage.files import Files
 from storage.index import SparseIndex
+from storage.inventory import find_segments, list_segments
 from storage.scan import SegmentScan, observe, was_synced_beyond
-from storage.segment import INDEX_SUFFIX, LOG_SUFFIX, STATE_SUFFIX, Segment, parse_stem
+from storage.segment import Segment
 from storage.state import LogState
-from storage.types import START, Index, NodeId, Position, Term
+from storage.types import Index, NodeId, Position, Term
+from storage.unproven import UnprovenTail
 
 Progress = Callable[[str], None]
 
@@ -30,7 +36,8 @@ Progress = Callable[[str], None]
 class Recovered:
     """A log ready to go on. The last segment is active: its file and index are open.
 
-    checkpoint: what the checkpoint file holds, None if nothing usable.
+    checkpoint: what the checkpoint file holds, None if nothing usable. needs_checkpoint: that file
+    may not be on disk, and a new one must be before the log is relied on.
     """
 
     segments: list[Segment]
@@ -38,6 +45,7 @@ class Recovered:
     end: Position
     committed: Position
     checkpoint: Checkpoint | None
+    needs_checkpoint: bool = False
 
 
 @dataclass(slots=True)
@@ -59,29 +67,27 @@ def recover(
     checkpoint = load_checkpoint(files, f"{directory}/{CHECKPOINT_NAME}", node_id)
     if checkpoint is not None and checkpoint.resetting:
         return finish_reset(files, directory, checkpoint, interval_bytes)
-    segments = _find_segments(files, directory)
-    _check_presence(directory, segments, checkpoint)
+    segments, begins_at = find_segments(files, directory, checkpoint)
     if not segments:
-        first = Segment(directory, START, index=SparseIndex(START, interval_bytes))
+        first = Segment(directory, begins_at, index=SparseIndex(begins_at, interval_bytes))
         first.create(files)
-        return Recovered([first], LogState(node_id), START, START, None)
+        return Recovered([first], LogState(node_id), begins_at, begins_at, None)
 
     active = segments[-1]
     active.file = files.open(active.log_path)
     try:
         replayed = _recover_active(files, segments, node_id, interval_bytes, checkpoint, progress)
-        # The same goes for what it wrote.
-        active.sync()
     except BaseException:
         active.close()
         raise
     committed = checkpoint.committed if checkpoint is not None else segments[0].base
-    return Recovered(segments, replayed.state, replayed.position, committed, checkpoint)
+    is_clean = checkpoint is not None and checkpoint.clean
+    return Recovered(segments, replayed.state, replayed.position, committed, checkpoint, needs_checkpoint=not is_clean)
 
 
 def finish_reset(files: Files, directory: str, checkpoint: Checkpoint, interval_bytes: int) -> Recovered:
     """Empty the log, as the checkpoint says; it can be done over as often as a crash interrupts it."""
-    for segment in reversed(_find_segments(files, directory)):
+    for segment in reversed(list_segments(files, directory)):
         segment.remove(files)
     first = Segment(directory, checkpoint.position, index=SparseIndex(checkpoint.position, interval_bytes))
     first.create(files)
@@ -135,40 +141,7 @@ def replay(files: Files, segments: Sequence[Segment], start: Checkpoint, until: 
     return Replayed(segment, scan.byte_position, scan.position, state)
 
 
-# ---------------------------------------------------------------- what is there
-
-
-def _find_segments(files: Files, directory: str) -> list[Segment]:
-    """Segments in order, with their sizes; what crashes left lying about is removed."""
-    names = files.list(directory)
-    present = set(names)
-    segments: list[Segment] = []
-    has_removed = False
-    for name in names:
-        stem, dot, suffix = name.partition(".")
-        base = parse_stem(stem)
-        is_orphan = f"{dot}{suffix}" in (INDEX_SUFFIX, STATE_SUFFIX) and stem + LOG_SUFFIX not in present
-        if name.endswith(TEMPORARY_SUFFIX) or (base is not None and is_orphan):
-            files.remove(f"{directory}/{name}")
-            has_removed = True
-        elif base is not None and f"{dot}{suffix}" == LOG_SUFFIX:
-            segment = Segment(directory, base)
-            file = files.open_read_only(segment.log_path)
-            segment.size_bytes = segment.synced_bytes = file.size()
-            file.close()
-            segments.append(segment)
-    if has_removed:
-        files.sync_directory(directory)
-    return segments
-
-
-def _check_presence(directory: str, segments: list[Segment], checkpoint: Checkpoint | None) -> None:
-    """A segment that the checkpoint names cannot be gone: it would have been replaced first."""
-    if checkpoint is None or any(segment.stem == checkpoint.segment for segment in segments):
-        return
-    position = checkpoint.position
-    path = f"{directory}/{checkpoint.segment}{LOG_SUFFIX}"
-    raise DamagedLogError(path, 0, position.index, position.offset, "the file is missing")
+# ---------------------------------------------------------------- the scan
 
 
 def _load_active_index(files: Files, active: Segment, interval_bytes: int) -> SparseIndex:
@@ -183,9 +156,6 @@ def _at(segments: Sequence[Segment], start: Checkpoint) -> int:
     return next(at for at, segment in enumerate(segments) if segment.stem == start.segment)
 
 
-# ---------------------------------------------------------------- the scan
-
-
 def _recover_active(
     files: Files,
     segments: list[Segment],
@@ -194,15 +164,21 @@ def _recover_active(
     checkpoint: Checkpoint | None,
     progress: Progress | None,
 ) -> Replayed:
-    """Scan to the end of the last segment and leave it ready to be written."""
+    """Scan to the end of the last segment and leave it ready to be written, all of it on disk."""
     active = segments[-1]
     index = _load_active_index(files, active, interval_bytes)
     proven_bytes = index.covered_to
     start = best_checkpoint(files, segments, node_id, checkpoint)
     is_clean = start.clean and start.segment == active.stem
-    replayed, fault = _replay_to_end(files, segments, start, checkpoint, index, progress)
-    if fault is not None or replayed.byte_position < proven_bytes:
+    tail = UnprovenTail(proven_bytes)
+    replayed, fault = _replay_to_end(files, segments, start, checkpoint, index, tail, progress)
+    must_cut = fault is not None or replayed.byte_position < proven_bytes
+    if must_cut:
         _cut_torn_tail(replayed, fault, proven_bytes, is_clean, progress)
+    if tail:
+        active.rewrite(tail.begins_at, tail.parts)
+    if tail or must_cut:
+        active.sync()
     active.index = index
     return replayed
 
@@ -213,6 +189,7 @@ def _replay_to_end(
     start: Checkpoint,
     checkpoint: Checkpoint | None,
     index: SparseIndex,
+    tail: UnprovenTail,
     progress: Progress | None,
 ) -> tuple[Replayed, CorruptBatchError | None]:
     at = _at(segments, start)
@@ -233,9 +210,11 @@ def _replay_to_end(
     if active.stem == start.segment and index.covered_to < start.byte_position:
         _index_below(active, start.byte_position, index)
     with _scanning(files, active, start, start.state) as scan:
-        for _, head, path in scan:
+        tail.prove(scan.byte_position)
+        for buffer, head, path in scan:
             observe(start.state, head, path)
             _note(index, scan, head)
+            tail.add(scan.byte_position, buffer[head.start : head.end], head.synced)
     return Replayed(active, scan.byte_position, scan.position, start.state), scan.fault
 
 

@@ -7,6 +7,7 @@ begins with control batches has a name of its own, and neither coordinate needs 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,6 +71,11 @@ class Segment:
         self.file = files.open(self.log_path, create=True)
         files.sync_directory(self.directory)
 
+    def rewrite(self, position_bytes: int, parts: Sequence[bytes]) -> None:
+        """Write again what is there already, so that the next sync puts it on disk, whatever an earlier one did."""
+        assert self.file is not None, "only the active segment is written"
+        self.file.overwrite(position_bytes, parts)
+
     def sync(self) -> None:
         assert self.file is not None, "only the active segment is written"
         self.file.sync()
@@ -97,8 +103,24 @@ class Segment:
         self.close()
         for path in (self.state_path, self.index_path, self.log_path):
             if files.exists(path):
-                files.remove(path)
+                discard(files, path)
         files.sync_directory(self.directory)
+
+
+def discard(files: Files, path: str) -> None:
+    """Empty the file, on disk, and remove its name, which is for the caller to sync.
+
+    A removal that is never synced may be taken back by a power cut, long after it was made. What
+    comes back then is empty, and is no segment that fell out of the middle of a log.
+    """
+    file = files.open(path)
+    try:
+        if file.size():
+            file.truncate(0)
+            file.sync()
+    finally:
+        file.close()
+    files.remove(path)
 
 
 def write_index(files: Files, path: str, index: SparseIndex, covered_to: int) -> None:

@@ -16,7 +16,7 @@ from storage.files import Files
 from storage.index import SparseIndex
 from storage.recovery import Replayed, best_checkpoint, replay
 from storage.scan import SegmentScan
-from storage.segment import Segment
+from storage.segment import Segment, discard
 from storage.types import Index, NodeId, Term
 
 
@@ -33,7 +33,7 @@ def cut_segments(files: Files, segments: list[Segment], cut: Replayed, interval_
     """Everything from `cut` on is gone, on disk too, when this returns; its segment is active. Raises OSError."""
     active = cut.segment
     if files.exists(active.index_path):
-        files.remove(active.index_path)
+        discard(files, active.index_path)
         files.sync_directory(active.directory)
     while segments[-1] is not active:
         segments.pop().remove(files)

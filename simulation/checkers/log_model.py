@@ -131,11 +131,16 @@ class LogModel:
             self._advance_durable()
             self.highest_durable_index = max(self.highest_durable_index, self.durable_index)
 
-    def truncated(self, path: str, size: int) -> list[Entry]:
-        """The entries that are gone."""
+    def truncated(self, path: str, size: int) -> tuple[list[Entry], bool]:
+        """The entries that are gone, and whether they were the oldest, as retention takes them.
+
+        Retention empties a file before it removes it.
+        """
         segment = self._known(path)
         if segment is None or size >= segment.size:
-            return []
+            return [], False
+        if size == 0 and segment is not self.segments[-1]:
+            return self.removed(path)
         segment.size = size
         segment.durable_size = min(segment.durable_size, size)
         kept = 0
@@ -147,7 +152,11 @@ class LogModel:
         segment.rest = b""
         if kept != size:
             self.damage = f"{path} was cut at byte {size}, which is in the middle of a batch"
-        return self._cut(cut)
+        return self._cut(cut), False
+
+    def rewritten(self, path: str, position: int) -> None:
+        if self._known(path) is not None:
+            self.damage = f"{path} was written over at byte {position}"
 
     def removed(self, path: str) -> tuple[list[Entry], bool]:
         """The entries that are gone, and whether they were the oldest, as retention takes them."""
@@ -163,17 +172,18 @@ class LogModel:
             return gone, True
         return self._cut(segment.base.index), False
 
-    def reopened(self, durable: Mapping[str, bytes], *, trusts: bool) -> tuple[list[Entry], list[Entry]]:
+    def reopened(
+        self, durable: Mapping[str, bytes], start: Position, *, trusts: bool
+    ) -> tuple[list[Entry], list[Entry]]:
         """Compare with the disk after a restart, when all that is there is durable.
 
-        trusts: what was durable before cannot have changed, and is not decoded again.
+        start: where the node says that its log begins; that counts only where a disk shows nothing
+        but empty files. trusts: what was durable before cannot have changed, and is not decoded again.
         Returns the entries that are gone and those that are new.
         """
         before = {segment.path: segment for segment in self.segments}
         old = {entry.index: entry for entry in self.entries}
-        found = sorted(
-            (base, path) for path in durable if path.endswith(LOG_SUFFIX) and (base := _base_of(path)) is not None
-        )
+        found = _segments_on(durable, start)
         keep = {
             path: [entry for entry in self._entries_of(before[path]) if entry.end_byte <= before[path].durable_size]
             for _, path in found
@@ -318,6 +328,15 @@ class LogModel:
 
 
 _end_offset = attrgetter("end_offset")
+
+
+def _segments_on(durable: Mapping[str, bytes], start: Position) -> list[tuple[Position, str]]:
+    """In order. An empty file may be one that was being removed, and says nothing unless there is no other."""
+    found = sorted(
+        (base, path) for path in durable if path.endswith(LOG_SUFFIX) and (base := _base_of(path)) is not None
+    )
+    full = [(base, path) for base, path in found if durable[path]]
+    return full or [(base, path) for base, path in found if base == start] or found[-1:]
 
 
 def _base_of(path: str) -> Position | None:

@@ -16,6 +16,7 @@ from simulation.events import (
     FaultInjected,
     FileAppended,
     FileRemoved,
+    FileRewritten,
     FileSynced,
     FileTruncated,
     MessageTold,
@@ -26,7 +27,7 @@ from simulation.events import (
 from simulation.faults import SPOILING
 from storage.types import START, Index, NodeId, Position
 
-CHANGING: Final[tuple[type, ...]] = (FileAppended, FileTruncated, FileRemoved, MessageTold)
+CHANGING: Final[tuple[type, ...]] = (FileAppended, FileRewritten, FileTruncated, FileRemoved, MessageTold)
 """The kinds of event after which a log may be another."""
 
 MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileSynced, NodeStarted, NodeStopped, NodeCrashed, FaultInjected)
@@ -114,6 +115,7 @@ class ClusterModel:
         self._places: dict[str, tuple[NodeId, str]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             FileAppended: self._on_appended,
+            FileRewritten: self._on_rewritten,
             FileSynced: self._on_synced,
             FileTruncated: self._on_truncated,
             FileRemoved: self._on_removed,
@@ -216,7 +218,8 @@ class ClusterModel:
         node.committed = opened.committed
         durable = node.log.durable_index
         log = node.log
-        gone, fresh = log.reopened(world.durable(node.node_id), trusts=not (node.spoiled or node.is_blind))
+        trusts = not (node.spoiled or node.is_blind)
+        gone, fresh = log.reopened(world.durable(node.node_id), opened.start, trusts=trusts)
         node.is_blind = bool((node.spoiled or node.is_rotten) and (log.damage or log.gap))
         if node.is_blind:
             self._lose_sight(node)
@@ -259,7 +262,15 @@ class ClusterModel:
     def _on_truncated(self, event: FileTruncated) -> None:
         node = self.node(event.node_id)
         if node.log.opened:
-            self._change(node, node.log.truncated(event.path, event.size), [])
+            gone, is_oldest = node.log.truncated(event.path, event.size)
+            self._change(node, gone, [], is_retention=is_oldest)
+
+    def _on_rewritten(self, event: FileRewritten) -> None:
+        """A log that is open is only added to; before, its end may be written once more."""
+        node = self.node(event.node_id)
+        if node.log.opened:
+            node.log.rewritten(event.path, event.position)
+            self._change(node, [], [])
 
     def _on_removed(self, event: FileRemoved) -> None:
         node = self.node(event.node_id)

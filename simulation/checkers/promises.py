@@ -105,6 +105,8 @@ class BallotsOnDisk(EventChecker):
         if event.path.rpartition("/")[2] != BALLOT_NAME:
             return
         node_id = event.node_id
+        if self.model.node(node_id).opened is None:
+            return  # it writes again what it has found; whether that is what it promised is seen when it says so
         ballot = self._read(node_id, event.content)
         before = self._promised.get(node_id, Ballot())
         if ballot.term < before.term:
@@ -117,11 +119,7 @@ class BallotsOnDisk(EventChecker):
         saved = told.message
         assert isinstance(saved, BallotSaved)
         node_id = self.model.place(told.sender)[0]
-        assert self.world is not None, "an event came with it"
-        durable = self.world.durable(node_id)
-        on_disk = next(
-            (self._read(node_id, durable[path]) for path in durable if path.rpartition("/")[2] == BALLOT_NAME), None
-        )
+        on_disk = self._on_disk(node_id)
         if on_disk != saved.ballot and not self.model.node(node_id).spoiled:
             raise self.violated(
                 f"{node_id} said that {saved.ballot} is on disk, where a power cut would leave {on_disk}"
@@ -149,7 +147,19 @@ class BallotsOnDisk(EventChecker):
         written = self._written.get(node.node_id, promised)
         if opened.ballot not in (promised, written) and not node.spoiled:
             raise self.violated(f"{node.node_id} had {promised} on disk and came back with {opened.ballot}")
+        on_disk = self._on_disk(node.node_id) or Ballot()
+        if opened.ballot != on_disk and not node.spoiled:
+            raise self.violated(
+                f"{node.node_id} came back with {opened.ballot}, where a power cut would leave {on_disk}"
+            )
         self._promised[node.node_id] = self._written[node.node_id] = opened.ballot
+
+    def _on_disk(self, node_id: NodeId) -> Ballot | None:
+        assert self.world is not None, "an event came with it"
+        durable = self.world.durable(node_id)
+        return next(
+            (self._read(node_id, durable[path]) for path in durable if path.rpartition("/")[2] == BALLOT_NAME), None
+        )
 
     def _read(self, node_id: NodeId, content: bytes) -> Ballot:
         try:

@@ -15,6 +15,7 @@ from simulation.events import (
     FileAppended,
     FileRemoved,
     FileReplaced,
+    FileRewritten,
     FileSynced,
     FileTruncated,
     LeaderDecided,
@@ -88,7 +89,7 @@ class Recorder:
                 self._handled(event)
             case PacketSent() | PacketDelivered() | PacketLost():
                 self._packet(event)
-            case FileAppended() | FileSynced() | FileTruncated() | FileReplaced() | FileRemoved():
+            case FileAppended() | FileRewritten() | FileSynced() | FileTruncated() | FileReplaced() | FileRemoved():
                 self._disk(event)
             case ClientInvoked() | ClientReturned():
                 self._client(event)
@@ -200,7 +201,9 @@ class Recorder:
                 assert_never(event)
         row.end_s, row.end_step = event.time_s, self._steps
 
-    def _disk(self, event: FileAppended | FileSynced | FileTruncated | FileReplaced | FileRemoved) -> None:
+    def _disk(
+        self, event: FileAppended | FileRewritten | FileSynced | FileTruncated | FileReplaced | FileRemoved
+    ) -> None:
         node, lane = event.node_id, f"{event.node_id}.disk"
         match event:
             case FileAppended():
@@ -211,6 +214,14 @@ class Recorder:
                     self._copies.append(copy)
                     self.stored += copy.count
                     self.produced += copy.count if copy.is_original else 0
+            case FileRewritten():
+                row = self._instant(
+                    RowKind.DISK,
+                    node,
+                    "write again",
+                    f"{event.path}, {len(event.data)} B at {event.position}",
+                    target=lane,
+                )
             case FileSynced():
                 row = self._instant(RowKind.DISK, node, "sync", f"{event.path} durable to {event.size}", target=lane)
             case FileTruncated():

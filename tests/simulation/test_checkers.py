@@ -133,7 +133,7 @@ class Scene:
         # Recovery syncs what it finds before it says so.
         self.synced[node_id] = {path: len(content) for path, content in self.files.get(node_id, {}).items()}
         log = LogModel(node_id)
-        log.reopened(self.durable(node_id), trusts=False)
+        log.reopened(self.durable(node_id), START, trusts=False)
         fields: dict[str, Any] = {
             "start": log.start,
             "end": log.end,

@@ -9,9 +9,9 @@ import pytest
 
 from simulation.disks import SimulatedDisk
 from simulation.events import Event, FaultInjected, FileAppended, FileSynced
-from simulation.inodes import SECTOR_BYTES
 from simulation.runtime import PowerCutError
 from storage.errors import DirectoryLockedError
+from storage.inodes import SECTOR_BYTES
 from storage.types import NodeId
 
 PATH = "/data/log/a"

@@ -1,0 +1,187 @@
+"""A file's bytes as processes see them and as the disk has them; for the file systems that tests run on.
+
+Three things can be true of a byte: it is on disk; it is *dirty*, and the next sync puts it there;
+or it is *lost*: its write-back has failed. Linux marks the page of a lost byte clean, so reads may
+go on to show it, every later sync succeeds and writes nothing, and only writing the byte again
+makes it dirty (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020,
+section 3.3). Or the page is dropped, and reads show what the disk has. Both happen.
+
+A byte counts as a page of its own here. That is stricter than any disk: there, a neighbour's write
+often takes a lost byte along.
+
+What is on disk after a power cut: everything below the last honest sync, and of what was written
+since any subset of its sectors. A file that had grown may have any length in between, with zeros
+where a sector never made it (ALICE, Pillai et al. 2014, lists what file systems promise here: less
+than one thinks). A truncation is metadata, kept in a journal: a failed sync of data does not lose
+it, the next one that succeeds has it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Self
+
+SECTOR_BYTES = 512
+
+Range = tuple[int, int]
+
+
+class Inode:
+    """content: what reads see. durable: what is on disk for certain.
+
+    settled_bytes: the durable size one sync ago, below which later writes say it was synced.
+    drops_lost: lost bytes vanish from `content` when the process ends, see `end_process`.
+    """
+
+    __slots__ = ("content", "cut_to", "dirty", "drops_lost", "durable", "locked", "lost", "settled_bytes")
+
+    def __init__(self, content: bytes = b"", settled_bytes: int | None = None) -> None:
+        self.content = bytearray(content)
+        self.durable = bytearray(content)
+        self.settled_bytes = len(content) if settled_bytes is None else min(settled_bytes, len(content))
+        self.dirty: list[Range] = []
+        self.lost: list[Range] = []
+        self.cut_to: int | None = None
+        self.drops_lost = False
+        self.locked = False
+
+    @property
+    def is_dirty(self) -> bool:
+        return bool(self.dirty) or self.cut_to is not None
+
+    @property
+    def durable_bytes(self) -> int:
+        """How much of the content, from its beginning, is on disk as it stands."""
+        return min([len(self.content), *(start for start, _ in self.dirty), *(start for start, _ in self.lost)])
+
+    # ------------------------------------------------------------ what processes do
+
+    def write(self, position: int, data: bytes) -> None:
+        """At `position`, over what is there; beyond the end with zeros in between."""
+        content = self.content
+        if not data:
+            return
+        if position > len(content):
+            content.extend(bytes(position - len(content)))
+        end = position + len(data)
+        content[position:end] = data
+        self.lost = _without(self.lost, (position, end))
+        if self.dirty and self.dirty[-1][1] == position:
+            self.dirty[-1] = (self.dirty[-1][0], end)
+        else:
+            self.dirty = [*_without(self.dirty, (position, end)), (position, end)]
+
+    def truncate(self, size: int) -> None:
+        content = self.content
+        if size < len(content):
+            del content[size:]
+            gone = (size, 1 << 62)
+            self.dirty, self.lost = _without(self.dirty, gone), _without(self.lost, gone)
+        elif size > len(content):
+            self.write(len(content), bytes(size - len(content)))
+        if size < len(self.durable):
+            self.cut_to = size if self.cut_to is None else min(self.cut_to, size)
+
+    def sync(self) -> None:
+        """Everything dirty is on disk."""
+        if self.cut_to is not None:
+            self.settled_bytes = min(self.settled_bytes, self.cut_to)
+        elif self.dirty:
+            self.settled_bytes = len(self.durable)
+        self._write_back(self.dirty)
+        self.dirty = []
+
+    def fail_sync(self, rng: Random | None, *, drops: bool) -> None:
+        """Some of what is dirty gets to the disk (without `rng` nothing does), the rest is lost."""
+        dirty, self.dirty = self.dirty, []
+        if rng is not None and rng.random() < 0.5:
+            parts = [part for part in _sectors(dirty) if rng.random() < 0.3]
+            self._write_back(parts)
+            for part in parts:
+                dirty = _without(dirty, part)
+        self.lost = [*self.lost, *dirty]
+        self.drops_lost = drops and bool(self.lost)
+
+    def end_process(self) -> None:
+        """Whoever had it open has ended."""
+        self.locked = False
+        if self.drops_lost:
+            self.drop_lost()
+
+    def drop_lost(self) -> None:
+        """The pages of lost bytes leave the memory: reads see what the disk has."""
+        content, durable = self.content, self.durable
+        for start, end in self.lost:
+            on_disk = durable[start:end]
+            content[start:end] = on_disk + bytes(end - start - len(on_disk))
+        # Where nothing was written behind them, the file was never made longer.
+        ends = [len(durable), *(end for _, end in self.dirty)]
+        if self.lost and self.cut_to is None:
+            del content[max(ends) :]
+        self.lost, self.drops_lost = [], False
+
+    # ------------------------------------------------------------ what the machine does
+
+    def after_power_loss(self, rng: Random, sector_bytes: int = SECTOR_BYTES) -> bytes:
+        """What is left of it; see the module."""
+        if not self.is_dirty or (self.cut_to is not None and rng.random() < 0.5):
+            return bytes(self.durable)  # neither a cut nor what came after it has reached the disk
+        left = bytearray(self.durable)
+        if self.cut_to is not None:
+            del left[self.cut_to :]
+        end = max([len(left), *(end for _, end in self.dirty)])
+        size = rng.randint(len(left), end) if rng.random() < 0.5 else end
+        left.extend(bytes(size - len(left)))
+        keep = rng.choice((0.0, 0.5, 0.9, 1.0))
+        for start, stop in _sectors(self.dirty, sector_bytes):
+            stop = min(stop, size)
+            if start < stop and (keep == 1.0 or rng.random() < keep):
+                left[start:stop] = self.content[start:stop]
+        return bytes(left)
+
+    def flip_bit(self, position: int, bit: int) -> None:
+        """Rot: both views change, since what is at rest is read from the disk again."""
+        self.durable[position] ^= 1 << bit
+        if position < len(self.content):
+            self.content[position] ^= 1 << bit
+
+    def copy(self) -> Self:
+        """The same in another memory, unlocked."""
+        other = type(self)()
+        other.content, other.durable = bytearray(self.content), bytearray(self.durable)
+        other.dirty, other.lost, other.cut_to = list(self.dirty), list(self.lost), self.cut_to
+        other.settled_bytes, other.drops_lost = self.settled_bytes, self.drops_lost
+        return other
+
+    def _write_back(self, parts: list[Range]) -> None:
+        durable = self.durable
+        if self.cut_to is not None:
+            del durable[self.cut_to :]
+            self.cut_to = None
+        for start, end in parts:
+            if start > len(durable):
+                durable.extend(bytes(start - len(durable)))
+            durable[start:end] = memoryview(self.content)[start:end]
+
+
+def _without(ranges: list[Range], gone: Range) -> list[Range]:
+    """What is left of the ranges, in their order, when one is taken out."""
+    left: list[Range] = []
+    for start, end in ranges:
+        if end <= gone[0] or start >= gone[1]:
+            left.append((start, end))
+            continue
+        if start < gone[0]:
+            left.append((start, gone[0]))
+        if end > gone[1]:
+            left.append((gone[1], end))
+    return left
+
+
+def _sectors(ranges: list[Range], sector_bytes: int = SECTOR_BYTES) -> list[Range]:
+    """The same bytes, cut where sectors end."""
+    return [
+        (max(start, at), min(end, at + sector_bytes))
+        for start, end in ranges
+        for at in range(start // sector_bytes * sector_bytes, end, sector_bytes)
+    ]
