@@ -122,5 +122,12 @@ class Runtime(Protocol):
     def spawn(self, body: type[A], /, **collaborators: Any) -> NodeRef:
         """Make an actor of this class on this runtime and start it."""
 
-    def stop(self, ref: NodeRef) -> None:
-        """Let the actor handle what it was told before, then end it; returns when it has ended."""
+    def stop(self, ref: NodeRef, within_s: float) -> None:
+        """Let the actor handle what it was told before, then end it; returns when it has ended.
+
+        Raises ActorStuckError when that takes longer than `within_s` seconds of real time.
+        """
+
+
+class ActorStuckError(Exception):
+    """An actor does not end: it hangs in something, a disk that does not answer for instance."""

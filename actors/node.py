@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from actors.actor import Forward, NodeRef, Runtime
+from actors.actor import ActorStuckError, Forward, NodeRef, Runtime
 from actors.config import NodeConfig
 from actors.election import OCCUPANTS
 from actors.membership import MembershipActor
@@ -13,6 +13,10 @@ from actors.ports import Ports
 from actors.replicator import ReplicatorActor
 from actors.server import ServerActor
 from actors.store import StoreActor
+
+# They only handle messages; the store may have much to write, to a disk that is slow.
+STOPS_WITHIN_S: Final = 10.0
+STORE_STOPS_WITHIN_S: Final = 30.0
 
 
 class Node:
@@ -60,6 +64,16 @@ class Node:
         return (self.server, self.membership, self.election, self.replicator, self.store)
 
     def stop(self) -> None:
-        """End all actors, the store last: it writes, syncs and closes what the others left."""
+        """End all actors, the store last: it writes, syncs and closes what the others left.
+
+        The store is closed whatever becomes of the others. Raises ActorStuckError, which names all
+        that did not end; if the store is among them, what is on disk is as after a power cut.
+        """
+        stuck: list[str] = []
         for ref in self.refs:
-            self.runtime.stop(ref)
+            try:
+                self.runtime.stop(ref, STORE_STOPS_WITHIN_S if ref is self.store else STOPS_WITHIN_S)
+            except ActorStuckError as error:
+                stuck.append(str(error))
+        if stuck:
+            raise ActorStuckError("; ".join(stuck))

@@ -122,7 +122,7 @@ class SteppingRuntime:
         """The inbox of an actor that is being made."""
         return SteppingInbox(self)
 
-    def stop(self, ref: NodeRef) -> None:
+    def stop(self, ref: NodeRef, within_s: float = 0.0) -> None:  # noqa: ARG002  # time is virtual, nothing hangs
         if ref.is_alive():
             ref.tell(_ActorStop())
             self.run_until(lambda: not ref.is_alive())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pykka
 
-from actors.actor import A, NodeRef, Tap
+from actors.actor import A, ActorStuckError, NodeRef, Tap
 from actors.messages import Mailbox
 from actors.ports import Timer
 
@@ -46,9 +46,14 @@ class ThreadedRuntime:
         assert isinstance(ref, NodeRef)
         return ref
 
-    def stop(self, ref: NodeRef) -> None:
-        if ref.is_alive():
-            ref.stop(block=True, timeout=30)
+    def stop(self, ref: NodeRef, within_s: float) -> None:
+        """See Runtime. Its thread is a daemon: it holds up nothing but what it hangs in."""
+        if not ref.is_alive():
+            return
+        try:
+            ref.stop(block=True, timeout=within_s)
+        except pykka.Timeout:
+            raise ActorStuckError(f"{ref.name} did not stop within {within_s:g} s") from None
 
 
 def _start_loop(actor: Any) -> None:

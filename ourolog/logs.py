@@ -8,13 +8,48 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
-from typing import TextIO
+import time
+from typing import Final, TextIO
 
 import structlog
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "json", "text")
+
+
+class LibraryLimit(logging.Filter):
+    """What libraries log, and what is logged of bugs: the first of each kind, then one in five minutes.
+
+    gRPC logs a traceback for every header that is not UTF-8, and a header costs a stranger
+    nothing. This node's own events pass; they have bounds of their own.
+    """
+
+    def __init__(self, again_after_s: float = 300.0, max_kinds: int = 64) -> None:
+        super().__init__()
+        self._again_after_s = again_after_s
+        self._max_kinds = max_kinds
+        self._kinds: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.msg, dict):  # an event, on its way through structlog
+            return True
+        kind = (record.name, record.levelno, _NO_WORD.sub("", str(record.msg)[:200])[:40])
+        if kind not in self._kinds and len(self._kinds) >= self._max_kinds:
+            kind = ("", 0, "")
+        until_s, held_back = self._kinds.get(kind, (0.0, 0))
+        now_s = time.monotonic()
+        if now_s < until_s:
+            self._kinds[kind] = (until_s, held_back + 1)
+            return False
+        self._kinds[kind] = (now_s + self._again_after_s, 0)
+        if held_back:
+            record.msg = f"{record.msg} ({held_back} more like this were not logged)"
+        return True
+
+
+_NO_WORD: Final = re.compile(r"[^A-Za-z ]+")
 
 
 def configure_logs(level: str, log_format: str, stream: TextIO | None = None) -> None:
@@ -36,6 +71,7 @@ def configure_logs(level: str, log_format: str, stream: TextIO | None = None) ->
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(LibraryLimit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -14,11 +14,13 @@ from typing import Any, Final
 
 import structlog
 
+from actors.actor import ActorStuckError
 from actors.config import NodeConfig
-from actors.messages import CycleSeen, NodeEvent, NodeReady
+from actors.messages import CycleSeen, NodeEvent, NodeReady, NodeWarned
 from ourolog.cycle_log import CycleLog
 from ourolog.events import LogEvent, log_event_of
 from ourolog.systemd import notify
+from ourolog.warning_log import WarningLog
 from rpc.server import NodeServer
 from storage.errors import StorageError
 
@@ -54,6 +56,7 @@ class NodeService:
         loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._cycles = CycleLog(self._write, loop)
+        self._warnings = WarningLog(self._write, loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_asked, signal.Signals(number).name)
         if self._exit_with_parent:
@@ -88,15 +91,24 @@ class NodeService:
         failed = server.failed.done()
         notify("STOPPING=1")
         self._log.info("stopping", drain_s=self._drain_s)
-        await server.stop(self._drain_s)
         stop_asked.cancel()
+        try:
+            await server.stop(self._drain_s)
+        except ActorStuckError as error:
+            self._fail(f"{error}; what it hangs in may be the disk. What was acknowledged is on it all the same")
+            failed = True
         self._cycles.close()
+        self._warnings.close()
         self._log.info("stopped")
         return 1 if failed else 0
 
     def _on_event(self, event: NodeEvent) -> None:
         if isinstance(event, CycleSeen):
             self._cycles.saw(event)
+            return
+        # What the store says before the node is ready is how far it is, and new each time.
+        if isinstance(event, NodeWarned) and (self._is_ready or event.actor != "store"):
+            self._warnings.warned(event)
             return
         if isinstance(event, NodeReady):
             self._is_ready = True

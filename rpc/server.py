@@ -127,19 +127,25 @@ class NodeServer:
         """Drain and stop: no longer healthy, goodbye to the cluster, open calls finished, log closed.
 
         Calls that are open get `grace_s` seconds to end. Safe to call once more, or after a failed start.
+        Raises ActorStuckError when an actor does not end; all else is closed then, the log too if it can be.
         """
         if self._stopping:
             return
         self._stopping = True
-        if self._node is not None:
-            self._health.end()
-            await self._leave_cluster(self._node)
-            self._service.drain()
-            # New calls are refused at once; open ones end with a status of ours before gRPC cuts them off.
-            stopped = asyncio.create_task(self._listener.stop(grace_s + _CUT_OFF_MARGIN_S))
-            await self._service.stop(grace_s)
-            await stopped
-        await self._undo.aclose()
+        try:
+            if self._node is not None:
+                await self._drain(self._node, grace_s)
+        finally:
+            await self._undo.aclose()
+
+    async def _drain(self, node: Node, grace_s: float) -> None:
+        self._health.end()
+        await self._leave_cluster(node)
+        self._service.drain()
+        # New calls are refused at once; open ones end with a status of ours before gRPC cuts them off.
+        stopped = asyncio.create_task(self._listener.stop(grace_s + _CUT_OFF_MARGIN_S))
+        await self._service.stop(grace_s)
+        await stopped
 
     async def _start(self) -> Addresses:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+
+from ourolog.logs import LibraryLimit
 
 PROGRAM = """
 import logging, sys
@@ -34,3 +37,33 @@ def test_text_is_for_people_and_has_no_colours_off_a_terminal(run_python: Callab
 
 def test_what_is_below_the_level_is_not_logged(run_python: Callable[[str], str]) -> None:
     assert run_python(PROGRAM.format(level="error", format="json")) == ""
+
+
+def test_a_library_that_says_one_thing_for_ever_is_logged_once_and_events_always(
+    run_python: Callable[[str], str],
+) -> None:
+    flood = """
+for number in range(1000):
+    logging.getLogger("grpc._cython.cygrpc").error("Invalid encoding on %s", bytes([255, number % 256]))
+    logging.getLogger("asyncio").error("something else %d", number)
+    log.info("event")
+"""
+    lines = [json.loads(line) for line in run_python(PROGRAM.format(level="info", format="json") + flood).splitlines()]
+    said = [line["event"] for line in lines[2:]]
+    assert said.count("event") == 1000
+    assert len(said) == 1002
+
+
+def test_the_next_time_it_is_said_how_many_were_held_back() -> None:
+    limit = LibraryLimit(again_after_s=0.05)
+    record = logging.LogRecord("grpc", logging.ERROR, "", 1, "Unexpected [%s]", ("x",), None)
+    assert [limit.filter(record) for _ in range(3)] == [True, False, False]
+    limit._kinds = {kind: (0.0, held_back) for kind, (_, held_back) in limit._kinds.items()}
+    assert limit.filter(record)
+    assert record.getMessage() == "Unexpected [x] (2 more like this were not logged)"
+
+
+def test_a_flood_of_different_kinds_is_one_kind() -> None:
+    limit = LibraryLimit(max_kinds=3)
+    records = [logging.LogRecord("grpc", logging.ERROR, "", 1, "a" * number, (), None) for number in range(1, 40)]
+    assert sum(limit.filter(record) for record in records) == 4

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,17 @@ cluster = LocalCluster(sys.argv[1], 1)
 cluster.start()
 print(cluster["n1"].pid, flush=True)
 sys.stdin.read()
+"""
+
+
+HANGING_STORE = """
+import threading
+import actors.node
+from actors.store import StoreActor
+from ourolog.__main__ import main
+actors.node.STORE_STOPS_WITHIN_S = 0.2
+StoreActor.on_stop = lambda _: threading.Event().wait()
+main()
 """
 
 
@@ -112,6 +123,19 @@ def test_a_second_signal_forces_with_status_1(tmp_path: Path, run: Run, environm
             assert node.wait() == 1
             assert node.lines[-1].event == "forced"
             producer.kill()
+
+
+def test_a_disk_that_hangs_at_the_stop_exits_1_with_a_sentence(tmp_path: Path) -> None:
+    class Hanging(NodeProcess):
+        def command(self, join: Sequence[str] = ()) -> list[str]:
+            return [sys.executable, "-c", HANGING_STORE, *super().command(join)[3:]]
+
+    node = Hanging("n1", str(tmp_path))
+    node.start()
+    node.wait_for("ready")
+    node.terminate()
+    assert node.wait() == 1
+    assert "n1.store did not stop within 0.2 s" in node.wait_for("node_failed").fields["reason"]
 
 
 @pytest.mark.parametrize("flag", ["--rpc-addr", "--gossip-addr"])

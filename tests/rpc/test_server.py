@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from typing import Any
 
 import grpc
@@ -12,10 +13,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from actors.actor import ActorStuckError
 from actors.config import ElectionChoice, NodeConfig
-from actors.messages import MemberFailed, MemberJoined, NameClashed, NodeFailed, NodeReady, NodeWarned
+from actors.messages import MemberFailed, MemberJoined, MemberLeft, NameClashed, NodeFailed, NodeReady, NodeWarned
+from actors.replicator import ReplicatorActor
+from actors.store import StoreActor
 from rpc.channels import open_channel
 from rpc.client import LogClient, LogError, cluster_status
+from rpc.datagrams import UdpDatagrams
 from rpc.server import NodeFailedError, NodeServer
 from rpc.v1 import log_pb2 as pb
 from rpc.v1 import log_pb2_grpc as pb_grpc
@@ -224,6 +229,64 @@ async def test_a_node_that_stops_says_goodbye_and_is_not_taken_for_failed(node: 
         assert not any(isinstance(event, MemberFailed) for event in n1.events)
 
 
+async def test_a_node_that_hears_nothing_from_the_moment_it_is_counted_says_goodbye_all_the_same(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is stopped right after its start: what its seed answered has not been handled yet."""
+    hear = UdpDatagrams.datagram_received
+    deaf: set[str] = set()
+
+    def hear_unless_deaf(self: UdpDatagrams, data: bytes, addr: Any) -> None:
+        if self.bound_addr not in deaf:
+            hear(self, data, addr)
+
+    monkeypatch.setattr(UdpDatagrams, "datagram_received", hear_unless_deaf)
+    async with node("n1") as n1:
+        on_event = n1.server._on_event
+
+        def hear_of(event: Any) -> None:
+            if isinstance(event, MemberJoined):
+                deaf.add(event.member.gossip_addr)
+            on_event(event)
+
+        n1.server._on_event = hear_of
+        async with node("n2", join=(n1.gossip_addr,)):
+            await n1.until(lambda event: isinstance(event, MemberJoined))
+        await n1.until(lambda event: isinstance(event, MemberLeft | MemberFailed))
+        assert not any(isinstance(event, MemberFailed) for event in n1.events)
+
+
+async def test_the_log_is_closed_though_another_actor_hangs_and_the_stop_says_who_did(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.node.STOPS_WITHIN_S", 0.2)
+    hangs = threading.Event()
+    monkeypatch.setattr(ReplicatorActor, "on_stop", lambda _: hangs.wait())
+    try:
+        async with node() as n:
+            with pytest.raises(ActorStuckError, match=r"n1\.replicator did not stop within 0\.2 s$"):
+                await n.server.stop(0.0)
+            async with node(data_dir=n.server.config.data_dir) as again:  # its lock is free
+                monkeypatch.undo()
+                assert not again.server.failed.done()
+    finally:
+        hangs.set()
+
+
+async def test_a_store_that_hangs_holds_up_a_stop_for_its_time_only_and_is_no_success(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.node.STORE_STOPS_WITHIN_S", 0.2)
+    hangs = threading.Event()
+    monkeypatch.setattr(StoreActor, "on_stop", lambda _: hangs.wait())
+    async with node() as n:
+        try:
+            with pytest.raises(ActorStuckError, match=r"n1\.store did not stop"):
+                await n.server.stop(0.0)
+        finally:
+            hangs.set()
+
+
 async def test_a_stop_ends_streams_that_wait_and_finishes_what_is_open(node: Any) -> None:
     async with node() as n, open_channel(n.rpc_addr) as channel:
         stub = pb_grpc.LogStub(channel)
@@ -273,8 +336,6 @@ async def test_ipv6_addresses_work_in_brackets(node: Any) -> None:
 
 
 async def test_a_stopped_node_leaves_no_threads_and_no_files_open(node: Any) -> None:
-    import threading
-
     before = {thread.name for thread in threading.enumerate()}
     async with node() as n, LogClient(n.rpc_addr) as client:
         await client.produce(b"v")

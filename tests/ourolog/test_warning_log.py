@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any
+
+from actors.messages import NodeWarned
+from ourolog.events import LogEvent
+from ourolog.warning_log import MAX_DIFFERENT, SAY_AGAIN_AFTER_S, WarningLog
+from storage.types import NodeId
+
+
+class VirtualLoop:
+    """The two methods of a loop that are used, on virtual time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.due: list[tuple[float, Any]] = []
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_later(self, delay_s: float, callback: Any) -> Any:
+        self.due.append((self.now_s + delay_s, callback))
+        return self
+
+    def cancel(self) -> None:
+        self.due.clear()
+
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+        due = [entry for entry in self.due if entry[0] <= self.now_s]
+        self.due = [entry for entry in self.due if entry[0] > self.now_s]
+        for _, callback in due:
+            callback()
+
+
+def make() -> tuple[WarningLog, VirtualLoop, list[tuple[object, object]]]:
+    loop = VirtualLoop()
+    written: list[tuple[object, object]] = []
+
+    def write(event: LogEvent) -> None:
+        assert (event.level, event.name) == ("warning", "node_warned")
+        written.append((event.fields["reason"], event.fields.get("repeated")))
+
+    return WarningLog(write, loop), loop, written  # type: ignore[arg-type]  # it is as much of a loop as is used
+
+
+def warned(reason: str, actor: str = "replicator") -> NodeWarned:
+    return NodeWarned(NodeId("n1"), actor, reason)
+
+
+def test_a_warning_is_written_at_once_and_its_repetitions_are_counted_and_written_after_minutes() -> None:
+    log, loop, written = make()
+    for _ in range(408):
+        log.warned(warned("n2 does not answer"))
+        loop.pass_time(1.0)
+    assert written == [("n2 does not answer", None), ("n2 does not answer", 299)]
+    loop.pass_time(SAY_AGAIN_AFTER_S)
+    assert written[2:] == [("n2 does not answer", 108)]
+
+
+def test_another_reason_or_actor_is_written_at_once_and_other_numbers_are_not_another_reason() -> None:
+    log, _, written = make()
+    log.warned(warned("n2 at 10.0.0.1:80 does not answer"))
+    log.warned(warned("n2 at 10.0.0.1:81 does not answer"))
+    log.warned(warned("n2 refuses"))
+    log.warned(warned("n2 refuses", "store"))
+    assert [reason for reason, _ in written] == ["n2 at 10.0.0.1:80 does not answer", "n2 refuses", "n2 refuses"]
+
+
+def test_a_warning_that_has_ended_is_new_when_it_comes_back() -> None:
+    log, loop, written = make()
+    log.warned(warned("a"))
+    loop.pass_time(SAY_AGAIN_AFTER_S)
+    log.warned(warned("a"))
+    assert written == [("a", None), ("a", None)]
+
+
+def test_a_flood_of_different_warnings_is_bounded_and_none_goes_uncounted() -> None:
+    log, loop, written = make()
+    for number in range(1000):
+        log.warned(warned("stranger " + "x" * number))
+    assert len(written) == MAX_DIFFERENT
+    loop.pass_time(SAY_AGAIN_AFTER_S)
+    assert len(written) == MAX_DIFFERENT + 1
+    assert written[-1][1] == 1000 - MAX_DIFFERENT
+    loop.pass_time(SAY_AGAIN_AFTER_S)
+    assert len(written) == MAX_DIFFERENT + 1
+
+
+def test_what_was_held_back_is_written_when_the_log_closes() -> None:
+    log, _, written = make()
+    for _ in range(3):
+        log.warned(warned("a"))
+    log.close()
+    assert written == [("a", None), ("a", 2)]
