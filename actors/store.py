@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from actors.actor import NodeActor
-from actors.config import Cycle, Fsync, NodeConfig
+from actors.config import NODE_ID, Cycle, Fsync, NodeConfig
 from actors.messages import (
     AppendBatch,
     AppendFetched,
@@ -50,8 +50,15 @@ from actors.messages import (
     TruncateLog,
 )
 from actors.ports import Ports
-from storage.batch import Batch, decode_batch, scan
-from storage.errors import CorruptBatchError, DamagedLogError, OutOfRangeError, StorageError
+from storage.batch import Batch, Kind
+from storage.claims import LIMIT
+from storage.errors import (
+    CorruptBatchError,
+    DamagedLogError,
+    ImpossibleBatchError,
+    OutOfRangeError,
+    StorageError,
+)
 from storage.identity import DataDirectory
 from storage.log import Log, LogConfig
 from storage.types import Index, NodeId, Position, Term
@@ -255,7 +262,7 @@ class StoreActor(NodeActor):
             message.reply_to.tell(FetchedRejected(message.leader_id, message.term, reason))
             return
         try:
-            ends = self.log.append_raw(message.batches)
+            ends = self.log.append_raw(message.batches, message.term)
         except CorruptBatchError as error:
             message.reply_to.tell(FetchedRejected(message.leader_id, message.term, str(error)))
             return
@@ -264,8 +271,8 @@ class StoreActor(NodeActor):
 
     def _append_pulled(self, message: AppendPulled) -> None:
         try:
-            batches = [decode_batch(message.batches, head) for head in scan(message.batches)]
-            _check_run(batches, message.first_index)
+            batches = self.log.check_copies(message.batches, message.source_id)
+            _check_run(batches, message)
         except CorruptBatchError as error:
             message.reply_to.tell(PullRejected(message.source_id, str(error)))
             return
@@ -287,6 +294,8 @@ class StoreActor(NodeActor):
                 cycle_count += 1
                 if len(cycles) < MAX_REPORTED_CYCLES:
                     cycles.append((*batch.path, self.node_id))
+            if batch.kind is Kind.CONTROL:
+                continue  # it says something of the log that it stands in, and takes no offset
             if breaks and self.log.has_identity(batch.origin, batch.origin_epoch, batch.origin_sequence):
                 duplicates += 1
             elif not breaks and len(batch.path) > self.config.max_hops:
@@ -352,8 +361,13 @@ class StoreActor(NodeActor):
         self.ports.timers.after(self.config.retention_check_s, self.me, RetentionDue())
 
 
-def _check_run(batches: list[Batch], first_index: Index) -> None:
-    """Raises CorruptBatchError unless the batches stand one behind the other from first_index."""
+def _check_run(batches: list[Batch], message: AppendPulled) -> None:
+    """Raises CorruptBatchError unless they stand one behind the other from first_index, and were by nodes."""
+    if message.source_epoch >= LIMIT:
+        raise ImpossibleBatchError(f"{message.source_id} claims the log epoch {message.source_epoch}")
     for at, batch in enumerate(batches):
-        if batch.index != first_index + at:
-            raise CorruptBatchError(f"entry {first_index + at} was expected, and entry {batch.index} came")
+        if batch.index != message.first_index + at:
+            raise CorruptBatchError(f"entry {message.first_index + at} was expected, and entry {batch.index} came")
+        for node in batch.path:
+            if not NODE_ID.fullmatch(node):
+                raise ImpossibleBatchError(f"entry {batch.index} names {node!r} in its path, which is no node's id")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from storage.claims import LIMIT
 from storage.errors import DamagedFileError
 from storage.files import Files
 from storage.sealed import seal, unseal
@@ -59,11 +60,14 @@ def load_checkpoint(files: Files, path: str, node_id: NodeId) -> Checkpoint | No
     """The checkpoint in that file; None where there is none, or none that can be used."""
     try:
         value = unseal(_KIND, _VERSION, files.read_all(path), path)
+        state = LogState.decode(node_id, value["state"])
+        if state.sequence_floor >= LIMIT:
+            state.sequence_floor = 0  # it came from a batch that an older version should have refused
         return Checkpoint(
             position=_position(value["position"]),
             segment=str(value["segment"]),
             byte_position=int(value["byte_position"]),
-            state=LogState.decode(node_id, value["state"]),
+            state=state,
             committed=_position(value["committed"]),
             clean=bool(value["clean"]),
             resetting=bool(value["resetting"]),

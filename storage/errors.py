@@ -72,5 +72,9 @@ class DiscontinuousBatchError(CorruptBatchError):
     """A whole batch that does not continue the log: another index, another offset, or a term that fell."""
 
 
+class ImpossibleBatchError(CorruptBatchError):
+    """A whole batch, as it was sent, that claims what cannot be: see storage.claims."""
+
+
 class DamagedFileError(StorageError):
     """A small file that must be right (identity, ballot) is not what was written."""

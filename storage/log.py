@@ -23,13 +23,21 @@ from storage.batch import (
     HEADER_BYTES,
     Batch,
     NewBatch,
+    decode_batch,
     encode_frame,
     encode_parts,
     path_of,
     scan,
 )
 from storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
-from storage.errors import CorruptBatchError, DiscontinuousBatchError, OutOfRangeError, StorageFailedError
+from storage.claims import GAP, impossible, too_long
+from storage.errors import (
+    CorruptBatchError,
+    DiscontinuousBatchError,
+    ImpossibleBatchError,
+    OutOfRangeError,
+    StorageFailedError,
+)
 from storage.failures import as_storage_error
 from storage.files import Files
 from storage.handles import SegmentHandles
@@ -212,6 +220,35 @@ class Log:
             )
         )
 
+    def check_copies(self, blob: bytes, source_id: NodeId) -> list[Batch]:
+        """The batches of a run from another log, nobody elected, each fit for `append_copy`.
+
+        The path of one that its source got as a leader's replica does not name the source yet.
+        Raises CorruptBatchError, ImpossibleBatchError.
+        """
+        batches, end = [], 0
+        next_own = self._state.next_own_sequence(self.log_epoch)
+        for head in scan(blob):
+            batch = decode_batch(blob, head)
+            more = (self.node_id,) if batch.path[-1] == source_id else (source_id, self.node_id)
+            problem = impossible(head, batch.path) or too_long(head, *more)
+            if problem is None and self._is_own(batch.path[0], batch.origin_epoch) and head.origin_sequence >= next_own:
+                problem = (
+                    f"entry {head.index} claims to be batch {head.origin_sequence} of {self.node_id}, which has made "
+                    f"only those below {next_own}. If {self.node_id} runs on an old copy of its disk, give it a new "
+                    "data directory"
+                )
+            if problem is not None:
+                raise ImpossibleBatchError(problem)
+            batches.append(replace(batch, path=(*batch.path, *more[:-1])))
+            end = head.end
+        if end != len(blob):
+            raise CorruptBatchError("the last batch is cut off")
+        return batches
+
+    def _is_own(self, origin: NodeId, epoch: int) -> bool:
+        return origin == self.node_id and epoch == self.log_epoch
+
     def append_copy(self, batch: Batch, source_epoch: int) -> Placed:
         """A batch of another log, nobody elected: it gets a place here, and its path one node more.
 
@@ -230,13 +267,15 @@ class Log:
             )
         )
 
-    def append_raw(self, blob: bytes) -> tuple[Position, ...]:
+    def append_raw(self, blob: bytes, term: Term | None = None) -> tuple[Position, ...]:
         """A leader's batches, as they are. The positions after each.
 
-        Raises CorruptBatchError, and DiscontinuousBatchError where they do not continue the log;
-        nothing was appended then.
+        term: that of the leader, above which it has none; None for any.
+        Raises CorruptBatchError, DiscontinuousBatchError where they do not continue the log, and
+        ImpossibleBatchError; nothing was appended then.
         """
         self._check_usable()
+        next_own = self._state.next_own_sequence(self.log_epoch)
         position, last_term = self._appended_end, self._state.terms.last_term
         checked = []
         for head in scan(blob):
@@ -244,7 +283,15 @@ class Log:
             if problem:
                 raise DiscontinuousBatchError(problem)
             position, last_term = Position(Index(head.index + 1), head.end_offset), head.term
-            checked.append((head, path_of(blob, head), position))
+            path = path_of(blob, head)
+            problem = impossible(head, path)
+            if problem is None and term is not None and head.term > term:
+                problem = f"entry {head.index} is of term {head.term}, and the leader of term {term} sent it"
+            if problem is None and self._is_own(path[0], head.origin_epoch) and head.origin_sequence >= next_own + GAP:
+                problem = f"entry {head.index} claims to be batch {head.origin_sequence} of {self.node_id}"
+            if problem is not None:
+                raise ImpossibleBatchError(problem)
+            checked.append((head, path, position))
         if (checked[-1][0].end if checked else 0) != len(blob):
             raise CorruptBatchError("the last batch is cut off")
         for head, path, end in checked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any
 
+from storage.claims import LIMIT
 from storage.types import Index, NodeId
 
 
@@ -42,9 +43,12 @@ class IdentityRanges:
         return at > 0 and sequence <= ranges[at - 1][1]
 
     def next_sequence(self, origin: NodeId, epoch: int) -> int:
-        """The sequence after the highest seen; 0 when none was."""
-        ranges = self._ranges.get((origin, epoch))
-        return ranges[-1][1] + 1 if ranges else 0
+        """The sequence after the highest seen; 0 when none was.
+
+        One that no node gives out does not count: older versions appended whatever a peer claimed.
+        """
+        ranges = self._ranges.get((origin, epoch), [])
+        return next((last + 1 for _, last in reversed(ranges) if last < LIMIT), 0)
 
     def encode(self) -> list[Any]:
         """As JSON can carry it, the same for equal sets."""

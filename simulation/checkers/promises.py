@@ -19,6 +19,7 @@ from actors.messages import (
 from simulation.checkers.base import EventChecker
 from simulation.checkers.model import ClusterModel, NodeModel
 from simulation.events import FileReplaced, MessageTold
+from storage.batch import Kind
 from storage.identity import BALLOT_NAME
 from storage.types import Index, NodeId, Term
 
@@ -228,6 +229,8 @@ class FetchesHonest(EventChecker):
         copies = {entry.source_index for entry in node.log.entries if entry.path[-2:-1] == (source_id,)}
         retained = node.log.start.index == 0
         for entry in source.log.entries[: max(0, index - source.log.start.index)]:
+            if entry.kind is Kind.CONTROL:
+                continue
             if node.is_cycle_allowed:
                 is_here = entry.index in copies or len(entry.path) > node.config.max_hops
             else:
