@@ -3,7 +3,7 @@
 #   make run      a cluster of three nodes on this machine        ARGS="--election none" for others
 #   make test     every test                                      ARGS="-k cycle" for some
 #   make sim      the simulation: 200 seeds of every mode
-#   make torture  the same for an hour: ten times the seeds, and larger clusters
+#   make torture  villains beside honest clients; then the simulation for an hour: ten times the seeds, larger clusters
 #   make check    format, lint, types, import layers, generated code up to date
 
 .DEFAULT_GOAL := help
@@ -44,6 +44,7 @@ sim: .venv/dev.stamp
 	$(SIMULATE) --election oracle $(ARGS)
 
 torture: .venv/dev.stamp
+	$(BIN)/python -m torture
 	$(MAKE) sim SEEDS=2000 FROM=10000
 	for nodes in 5 9; do for election in none static oracle; do \
 		$(BIN)/ourolog simulate --seeds 500 --from 20000 --nodes $$nodes --election $$election || exit 1; \

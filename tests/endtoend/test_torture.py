@@ -1,0 +1,94 @@
+"""The cheapest scenarios of the torture, cut short: each ends as soon as its villain has done enough.
+
+The bounds on waiting are wide, since machines that run tests are busy; `make torture` has the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from torture.bounds import Bounds
+from torture.report import lines_of
+from torture.scenario import Scenario, run
+from torture.scenarios import SCENARIOS
+
+ROOT = Path(__file__).resolve().parents[2]
+BRIEF = ("vanishing", "idle_sockets", "gossip_forged")
+PATIENT_S = 60.0
+
+
+def patient(scenario: Scenario) -> Scenario:
+    bounds = dataclasses.replace(
+        scenario.bounds, wait_s=PATIENT_S, typical_s=PATIENT_S, behind_s=PATIENT_S, settle_s=PATIENT_S, stop_s=PATIENT_S
+    )
+    return dataclasses.replace(scenario, bounds=bounds)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", BRIEF)
+def test_a_node_and_its_honest_clients_hold_out_against(name: str, tmp_path: Path) -> None:
+    scenario = next(scenario for scenario in SCENARIOS if scenario.name == name)
+    verdict = asyncio.run(run(patient(scenario), str(tmp_path), PATIENT_S, brief=True))
+    assert not verdict.failures, "\n".join(lines_of(verdict))
+
+
+def test_a_bound_that_is_not_held_fails_the_scenario(tmp_path: Path) -> None:
+    scenario = next(scenario for scenario in SCENARIOS if scenario.name == "vanishing")
+    strict = dataclasses.replace(
+        scenario, bounds=Bounds(grown_mib=-1_000, wait_s=-1_000.0), must={"vanished": 1, "never": 1}, fill_mib=0
+    )
+    verdict = asyncio.run(run(strict, str(tmp_path), 0.5))
+    assert any("memory" in text for text in verdict.failures)
+    assert any("longest" in text for text in verdict.failures)
+    assert any("the attack was none" in text for text in verdict.failures)
+
+
+def test_the_page_names_every_scenario_and_every_figure() -> None:
+    page = (ROOT / "docs" / "torture.md").read_text()
+    for scenario in SCENARIOS:
+        assert f"`{scenario.name}`" in page
+        assert scenario.what in page
+    for name, value in dataclasses.asdict(Bounds()).items():
+        if not isinstance(value, bool):
+            assert f"| `{name}` | {value:g} |" in page
+
+
+def test_the_page_s_commands_work() -> None:
+    page = (ROOT / "docs" / "torture.md").read_text()
+    commands = re.findall(r"^\$ python (.*)$", page, re.MULTILINE)
+    assert "-m torture --list" in commands
+    for command in commands:
+        # What would take minutes is only parsed: --list ends before anything is played.
+        done = subprocess.run(
+            [sys.executable, *command.split(), "--list"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "silent_produces" in done.stdout
+
+
+def test_an_unknown_scenario_is_refused_and_those_that_exist_are_named() -> None:
+    words = [sys.executable, "-m", "torture", "--only", "nothing"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "there is no nothing" in done.stderr
+    assert "lying_peer" in done.stderr
+
+
+def test_nothing_that_is_shipped_knows_of_the_torture() -> None:
+    shipped = "import sys, ourolog, simulation, rpc.server\nprint([name for name in sys.modules if 'torture' in name])"
+    done = subprocess.run(
+        [sys.executable, "-c", shipped], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

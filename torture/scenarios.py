@@ -1,0 +1,239 @@
+"""The table of all scenarios, cheapest kinds of villain first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torture.bounds import Bounds
+from torture.faults import beside, cut_gossip, frozen_leader, full_disk, kill_loop, remote, stopped_in
+from torture.scenario import STATIC, Scenario
+
+# A node that is started again is away for as long as its start takes on a busy machine.
+_RESTARTS: Final = Bounds(wait_s=25, typical_s=5, behind_s=25, refused=True, unknown=True, settle_s=30, log_lines=1_000)
+
+SCENARIOS: Final = (
+    # Clients.
+    Scenario(
+        "silent_produces",
+        "96 Produce calls whose message never comes",
+        remote("silent_produces"),
+        must={"calls without a message": 96},
+    ),
+    Scenario(
+        "a_byte_a_second",
+        "100 calls and 100 connections that send one byte a second",
+        remote("a_byte_a_second"),
+        must={"slow calls": 100, "slow connections": 100},
+    ),
+    Scenario(
+        "greedy_streams",
+        "100 produce streams of 8 MiB each that wait for a disk that does not come",
+        beside("greedy_streams", "n3"),
+        nodes=3,
+        flags=STATIC,
+        must={"greedy streams": 100},
+        # Honest records stand in line behind what the node has admitted, 64 MiB for two disks.
+        bounds=Bounds(wait_s=15, typical_s=3, behind_s=15),
+    ),
+    Scenario(
+        "greedy_calls",
+        "200 clients that each send 8 MiB in single calls, again and again",
+        remote("greedy_calls"),
+        must={"large batches": 10},
+        # The same; and the consumer must read all of it.
+        bounds=Bounds(wait_s=15, typical_s=3, behind_s=15),
+    ),
+    Scenario(
+        "unread_streams",
+        "1,500 consume streams that are never read, on a log of 32 MiB",
+        remote("unread_streams"),
+        fill_mib=32,
+        must={"streams": 1_500},
+    ),
+    Scenario(
+        "idle_sockets",
+        "400 sockets that say nothing, at a limit of 256 open files",
+        remote("idle_sockets"),
+        open_files=256,
+        flags=("--segment-bytes", "64KiB"),  # the store needs descriptors, too
+        must={"sockets": 200},
+        bounds=Bounds(strangers_wait=False),
+    ),
+    Scenario(
+        "noise",
+        "connections that send garbage, half a preface, broken TLS, HTTP/1.1 and impossible frames",
+        remote("noise"),
+        must={"noisy connections": 200},
+    ),
+    Scenario(
+        "absurd_metadata",
+        "calls whose :path is not UTF-8, with absurd metadata",
+        remote("absurd_metadata"),
+        must={"absurd calls": 40},
+    ),
+    Scenario(
+        "undecodable",
+        "bytes that are no message, on every method",
+        remote("undecodable"),
+        must={"undecodable messages": 50},
+        never=("UNKNOWN", "INTERNAL"),
+    ),
+    Scenario(
+        "absurd_requests",
+        "well-formed requests whose numbers, counts and payloads make no sense",
+        remote("absurd_requests"),
+        must={"absurd requests": 100},
+    ),
+    Scenario(
+        "vanishing",
+        "clients that vanish (RST) in the middle of everything",
+        remote("vanishing"),
+        fill_mib=4,
+        must={"vanished": 100},
+    ),
+    Scenario(
+        "rapid_resets",
+        "streams that are reset the moment they are opened, by the thousand",
+        remote("rapid_resets"),
+        fill_mib=4,
+        must={"streams reset": 5_000},
+    ),
+    Scenario(
+        "cancel_storm",
+        "calls of every kind, cancelled at once",
+        remote("cancel_storm"),
+        must={"cancelled calls": 500},
+    ),
+    Scenario(
+        "impatient_produces",
+        "20,000 produces whose deadline ends before all voters have them",
+        beside("impatient_produces", "n3"),
+        nodes=3,
+        flags=STATIC,
+        must={"impatient produces": 1_000},
+        # 200 clients that knock as fast as they can leave little of two cores.
+        bounds=Bounds(wait_s=10, typical_s=2, behind_s=10),
+    ),
+    # Peers.
+    Scenario(
+        "fetches_unread",
+        "400 fetches of 4 MiB by peers that do not read",
+        remote("fetches_unread"),
+        nodes=3,
+        flags=STATIC,
+        fill_mib=16,
+        must={"fetches": 400},
+    ),
+    Scenario(
+        "fetch_storm",
+        "1,000 fetches of 4 MiB under way at once",
+        remote("fetch_storm"),
+        nodes=3,
+        flags=STATIC,
+        fill_mib=16,
+        must={"fetches": 50},
+    ),
+    Scenario(
+        "stop_in_fetch_storm",
+        "SIGTERM in the middle of 1,000 fetches of 4 MiB",
+        stopped_in("fetch_storm", stop_s=15.0),
+        fill_mib=16,
+        flags=("--election", "static:n1"),
+        never=("exit status",),
+        bounds=_RESTARTS,
+    ),
+    Scenario(
+        "parked_fetches",
+        "2,000 fetches that wait at the end of the log, each under a name of its own",
+        remote("parked_fetches"),
+        nodes=3,
+        flags=STATIC,
+        must={"fetches": 1_500},
+    ),
+    Scenario(
+        "absurd_fetches",
+        "fetches with impossible terms, indexes, epochs and names, the voters' among them",
+        remote("absurd_fetches"),
+        nodes=3,
+        flags=STATIC,
+        must={"absurd fetches": 300},
+        never=("terms moved",),
+    ),
+    Scenario(
+        "lying_peer",
+        "a member that all pull from, and that answers each fetch with another lie",
+        remote("lying_peer"),
+        nodes=2,
+        must={"lies": 80},
+    ),
+    # Gossip.
+    Scenario(
+        "gossip_members",
+        "30,000 made-up members, with nobody elected, so that each would be pulled from",
+        remote("gossip_members"),
+        nodes=2,
+        must={"made-up members": 10_000},
+        bounds=Bounds(grown_files=300, log_lines=400),  # the 64 that really live somewhere may join and fail
+    ),
+    Scenario(
+        "gossip_forged",
+        "forged news that every node has failed, left or moved",
+        remote("gossip_forged"),
+        nodes=3,
+        flags=STATIC,
+        must={"forged news": 200},
+        bounds=Bounds(log_lines=400),  # suspicions and their refutations are said
+    ),
+    Scenario(
+        "gossip_flood",
+        "as many datagrams as go: noise, damage, other versions and clusters, pings",
+        remote("gossip_flood"),
+        nodes=3,
+        flags=STATIC,
+        must={"datagrams": 10_000},
+    ),
+    Scenario(
+        "gossip_cut",
+        "no datagram reaches the leader or comes from it for 10 s, and TCP is well",
+        cut_gossip,
+        nodes=3,
+        flags=STATIC,
+        is_relayed=True,
+        must={"datagrams dropped": 20},
+    ),
+    # Processes and disks.
+    Scenario(
+        "kill_loop",
+        "kill -9 of one node after the other, the leader included",
+        kill_loop,
+        nodes=3,
+        crowd=8,
+        flags=STATIC,
+        must={"kills": 3},
+        bounds=_RESTARTS,
+    ),
+    Scenario(
+        "frozen_leader",
+        "the leader stands still (SIGSTOP) for 8 s",
+        frozen_leader,
+        nodes=3,
+        flags=STATIC,
+        must={"freezes": 1},
+        # Nobody else may lead meanwhile: every wait is as long as the leader stands still.
+        bounds=Bounds(wait_s=16, typical_s=16, behind_s=16, unknown=True),
+    ),
+    Scenario(
+        "full_disk",
+        "the disk fills up with produces open, the node ends, there is room again, it is started again",
+        full_disk,
+        disk_mib=96,
+        crowd=32,
+        must={"full": 1},
+        never=("exit status",),
+        # The node says why it ends, each time; until it is started again nobody is served.
+        bounds=Bounds(
+            wait_s=30, typical_s=5, behind_s=30, refused=True, unknown=True, log_errors=50, strangers_wait=False
+        ),
+    ),
+)
+"""In the order in which they are played."""

@@ -1,0 +1,255 @@
+"""A node that lies: it gossips as nodes do, is pulled from, and answers what no node would.
+
+With nobody elected every node pulls from whoever it discovers, so anybody who can gossip is a
+source. Each fetch gets the next of a list of hostile answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from actors.gossip_codec import Ack, Body, Datagram, Exchange, Join, Ping, decode, encode
+from actors.messages import Member, MemberState
+from rpc.channels import open_channel
+from rpc.peer_codec import MAX_MESSAGE_BYTES, PROTOCOL
+from rpc.records import encode_records
+from rpc.v1 import peer_pb2 as pb
+from rpc.v1 import peer_pb2_grpc as pb_grpc
+from storage.batch import Batch, Codec, Kind, encode_batch
+from storage.types import Index, NodeId, Offset, Term
+from torture.villains.target import NodeAddress, Target, villain
+
+LIAR: Final = NodeId("liar")
+EPOCH: Final = 1_700_000_000_000
+_MAX_U64: Final = 2**64 - 1
+_PING_EVERY_S: Final = 0.3
+_LARGE_BYTES: Final = 1024 * 1024
+_LARGE_AT_MOST: Final = 60
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(slots=True)
+class Lies:
+    """Makes the answers to one node. victim_epoch: of that node's log.
+
+    Every second answer is a good one, so that the node does not pause for longer and longer.
+    """
+
+    victim: NodeAddress
+    victim_epoch: int
+    told: int = 0
+    large: int = 0
+
+    def next(self, request: pb.FetchRequest) -> tuple[str, pb.FetchResponse | None]:
+        """A name and an answer; None for never answering."""
+        lies: list[tuple[str, Callable[[pb.FetchRequest], pb.FetchResponse | None]]] = [
+            ("own epoch, last sequence", lambda r: self._batches(r, self._of_victim(r, _MAX_U64))),
+            ("own epoch, next to last sequence", lambda r: self._batches(r, self._of_victim(r, _MAX_U64 - 1))),
+            ("own epoch, far sequence", lambda r: self._batches(r, self._of_victim(r, 2**63))),
+            ("epoch of the future", lambda r: self._batches(r, self._batch(r, origin_epoch=_MAX_U64))),
+            ("path of 65,534 bytes", lambda r: self._batches(r, self._batch(r, path=_long_path()))),
+            ("path through the victim", lambda r: self._batches(r, self._batch(r, path=("x", self.victim.node_id)))),
+            ("last index", lambda r: self._batches(r, self._batch(r, index=_MAX_U64))),
+            ("last offset", lambda r: self._batches(r, self._batch(r, base_offset=_MAX_U64))),
+            ("last term", lambda r: self._batches(r, self._batch(r, term=_MAX_U64))),
+            ("a term where nobody is elected", lambda r: self._batches(r, self._batch(r, term=7))),
+            ("first millisecond", lambda r: self._batches(r, self._batch(r, timestamp_ms=-(2**63)))),
+            ("last millisecond", lambda r: self._batches(r, self._batch(r, timestamp_ms=2**63 - 1))),
+            ("4,294,967,295 records", lambda r: self._batches(r, self._batch(r, record_count=2**32 - 1))),
+            ("no records", lambda r: self._batches(r, self._batch(r, record_count=0))),
+            ("count that lies", lambda r: self._batches(r, self._batch(r, record_count=5))),
+            ("payload that is none", lambda r: self._batches(r, self._batch(r, payload=b"\xff" * 50))),
+            ("zstd that is none", lambda r: self._batches(r, self._batch(r, codec=Codec.ZSTD))),
+            ("control batch", lambda r: self._batches(r, self._batch(r, kind=Kind.CONTROL))),
+            ("last producer", lambda r: self._batches(r, self._batch(r, producer_id=_MAX_U64))),
+            ("wrong checksum", lambda r: self._batches(r, _damaged(self._batch(r)))),
+            ("half a batch", lambda r: self._batches(r, self._batch(r)[:-7])),
+            ("noise", lambda r: self._batches(r, b"\xde\xad" * 500)),
+            ("frame of 4 GiB", lambda r: self._batches(r, struct.pack("<HBBIII", 0x4C4F, 1, 0, 2**32 - 1, 0, 0))),
+            ("the same twice", lambda r: self._batches(r, self._batch(r) * 2)),
+            ("backwards", lambda r: self._batches(r, self._batch(r, index=r.next_index + 1) + self._batch(r))),
+            ("a gap", lambda r: self._batches(r, self._batch(r, index=r.next_index + 1_000_000))),
+            ("more than was asked for", self._large),
+            ("nothing, and more to come", lambda r: self._batches(r, b"", end=_MAX_U64)),
+            ("a log that ends before it begins", lambda r: self._answer(r, start=9, end=3)),
+            ("far term", lambda r: self._answer(r, term=2**40)),
+            ("last term of all", lambda r: self._answer(r, term=_MAX_U64)),
+            ("commits everything", lambda r: self._answer(r, committed=_MAX_U64)),
+            ("diverged at the last index", lambda r: self._answer(r, outcome=pb.DIVERGED, diverged_at=_MAX_U64)),
+            ("diverged at 0", lambda r: self._answer(r, outcome=pb.DIVERGED)),
+            ("a new log each time", lambda r: self._answer(r, outcome=pb.NEW_LOG, epoch=EPOCH + self.told)),
+            ("out of any range", lambda r: self._answer(r, outcome=pb.OUT_OF_RANGE, start=_MAX_U64)),
+            ("not the leader, ask nobody", lambda r: self._answer(r, outcome=pb.NOT_LEADER, leader="no\nbody")),
+            ("outcome 99", lambda r: self._answer(r, outcome=99)),
+            ("a sentence of 1 MiB", lambda r: self._answer(r, outcome=pb.REFUSED, detail="lie " * 2**18)),
+            ("protocol 77", lambda _: pb.FetchResponse(protocol=77, detail="lie " * 1000)),
+            ("never", lambda _: None),
+        ]
+        self.told += 1
+        if self.told % 2:
+            return "", self._batches(request, self._batch(request))
+        name, make = lies[self.told // 2 % len(lies)]
+        return name, make(request)
+
+    def _batch(self, request: pb.FetchRequest, **fields: Any) -> bytes:
+        """A good batch at the place that was asked for, but for `fields`."""
+        good: dict[str, Any] = {
+            "index": Index(request.next_index),
+            "term": Term(0),
+            "base_offset": Offset(request.next_index),
+            "record_count": 1,
+            "timestamp_ms": int(time.time() * 1000),
+            "kind": Kind.DATA,
+            "codec": Codec.NONE,
+            "path": (LIAR,),
+            "origin_epoch": EPOCH,
+            "origin_sequence": request.next_index + 1,
+            "payload": encode_records([b"villain"]),
+        }
+        return encode_batch(Batch(**(good | fields)))
+
+    def _of_victim(self, request: pb.FetchRequest, sequence: int) -> bytes:
+        path = (NodeId(self.victim.node_id), LIAR)
+        return self._batch(request, path=path, origin_epoch=self.victim_epoch, origin_sequence=sequence)
+
+    def _large(self, request: pb.FetchRequest) -> pb.FetchResponse:
+        if self.large >= _LARGE_AT_MOST:
+            return self._answer(request)
+        self.large += 60
+        payload = encode_records([b"villain" + bytes(_LARGE_BYTES)])
+        batches = [
+            self._batch(
+                request, index=request.next_index + n, origin_sequence=request.next_index + n + 1, payload=payload
+            )
+            for n in range(60)
+        ]
+        return self._batches(request, b"".join(batches))
+
+    def _batches(self, request: pb.FetchRequest, batches: bytes, *, end: int | None = None) -> pb.FetchResponse:
+        answer = self._answer(request, end=end)
+        answer.batches = batches
+        return answer
+
+    def _answer(
+        self,
+        request: pb.FetchRequest,
+        *,
+        outcome: int = pb.BATCHES,
+        term: int = 0,
+        epoch: int = EPOCH,
+        start: int = 0,
+        end: int | None = None,
+        committed: int = 0,
+        diverged_at: int = 0,
+        leader: str = "",
+        detail: str = "",
+    ) -> pb.FetchResponse:
+        last = min(request.next_index + 100, _MAX_U64) if end is None else end
+        return pb.FetchResponse(
+            protocol=PROTOCOL,
+            outcome=outcome,  # type: ignore[arg-type]  # one that does not exist is among them
+            term=term,
+            log_epoch=epoch,
+            start=pb.Position(index=start, offset=start),
+            end=pb.Position(index=last, offset=last),
+            committed=pb.Position(index=committed, offset=committed),
+            leader_id=leader,
+            diverged_at=diverged_at,
+            detail=detail,
+        )
+
+
+class LyingPeer(pb_grpc.PeerServicer):
+    """The Peer service of the liar."""
+
+    def __init__(self, target: Target, lies: dict[str, Lies]) -> None:
+        self._target = target
+        self._lies = lies
+
+    async def Fetch(self, request: pb.FetchRequest, context: Context) -> pb.FetchResponse:  # noqa: ARG002, N802
+        name, answer = self._lies[request.node_id].next(request)
+        self._target.count("lies" if name else "good answers")
+        if answer is None:
+            await asyncio.sleep(self._target.left_s)
+            return pb.FetchResponse()
+        if name == "nothing, and more to come":
+            await asyncio.sleep(0.05)
+        return answer
+
+
+class LyingGossip(asyncio.DatagramProtocol):
+    """Answers pings and joins, so that it counts as a live member, and pings by itself."""
+
+    def __init__(self, target: Target, rpc_addr: str) -> None:
+        self._target = target
+        self._rpc_addr = rpc_addr
+        self._sequence = 0
+        self._cookies: dict[str, int] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+        host, port = transport.get_extra_info("sockname")
+        addr = f"{host}:{port}"
+        self.me = Member(LIAR, self._rpc_addr, addr, MemberState.ALIVE, int(time.time() * 1000))
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        heard = decode(data)
+        if not isinstance(heard, Datagram):
+            return
+        self._cookies[heard.sender.gossip_addr] = heard.offers
+        if isinstance(heard.body, Ping):
+            self._send(addr, Ack(heard.sequence))
+        elif isinstance(heard.body, Join) or (isinstance(heard.body, Exchange) and heard.body.asks_back):
+            self._send(addr, Exchange(asks_back=False, answers=heard.sequence), (self.me,))
+
+    async def ping_all(self) -> None:
+        while not self._target.is_over:
+            for node in self._target.nodes:
+                host, _, port = node.gossip_addr.rpartition(":")
+                self._send((host, int(port)), Ping(NodeId(node.node_id)), (self.me,))
+            await asyncio.sleep(_PING_EVERY_S)
+
+    def _send(self, addr: tuple[str, int], body: Body, updates: tuple[Member, ...] = ()) -> None:
+        self._sequence += 1
+        shows = self._cookies.get(f"{addr[0]}:{addr[1]}", 0)
+        datagram = Datagram(self._target.cluster, self.me, self._sequence, body, updates, shows, 7)
+        self._transport.sendto(encode(datagram), addr)
+
+
+@villain
+async def lying_peer(target: Target) -> None:
+    """A member that every node pulls from, and that answers each fetch with another lie."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    lies = {node.node_id: Lies(node, await _epoch_of(target, node)) for node in target.nodes}
+    pb_grpc.add_PeerServicer_to_server(LyingPeer(target, lies), server)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    _, gossip = await loop.create_datagram_endpoint(
+        lambda: LyingGossip(target, f"127.0.0.1:{port}"), local_addr=("127.0.0.1", 0)
+    )
+    await target.until_over(gossip.ping_all())
+
+
+async def _epoch_of(target: Target, node: NodeAddress) -> int:
+    async with open_channel(node.rpc_addr) as channel:
+        request = pb.FetchRequest(protocol=PROTOCOL, cluster=target.cluster, node_id=LIAR)
+        return int((await pb_grpc.PeerStub(channel).Fetch(request, timeout=10)).log_epoch)
+
+
+def _long_path() -> tuple[NodeId, ...]:
+    """65,534 bytes on the wire, so that there is no room for one more name."""
+    names = [NodeId("p" * 63)] * (65_534 // 64 - 1)
+    left = 65_534 - 64 * len(names)
+    return (*names, NodeId("p" * (left // 2 - 1)), NodeId("p" * (left - left // 2 - 1)))
+
+
+def _damaged(batch: bytes) -> bytes:
+    return batch[:-1] + bytes((batch[-1] ^ 1,))
