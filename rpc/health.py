@@ -12,28 +12,25 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2 as pb  # type: ignore[import-untyped]
-from grpc_health.v1 import health_pb2_grpc as pb_grpc
 
-from rpc.errors import overloaded
+from rpc.calls import Call, Calls
+from rpc.errors import ServiceError
 
-Context = grpc.aio.ServicerContext[Any, Any]
-MAX_WATCHERS: Final = 1024
-
+HEALTH_SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Health"].full_name
 SERVING: Final[int] = pb.HealthCheckResponse.SERVING
 NOT_SERVING: Final[int] = pb.HealthCheckResponse.NOT_SERVING
 _SERVICE_UNKNOWN: Final[int] = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-class HealthService(pb_grpc.HealthServicer):  # type: ignore[misc]
+class HealthService:
     """NOT_SERVING at first. All names have one status: a node serves, or it does not.
 
     names: the services that are asked about; "" is the node itself.
     """
 
-    def __init__(self, *names: str, max_watchers: int = MAX_WATCHERS) -> None:
+    def __init__(self, calls: Calls, *names: str) -> None:
+        self._calls = calls
         self._names = frozenset(names)
-        self._max_watchers = max_watchers
-        self._watchers = 0
         self._status = NOT_SERVING
         self._changed = asyncio.Event()
         self._final = False
@@ -59,26 +56,31 @@ class HealthService(pb_grpc.HealthServicer):  # type: ignore[misc]
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def Check(self, request: Any, context: Context) -> Any:  # noqa: N802
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register both methods, before the server is started."""
+        handlers = {
+            "Check": self._calls.unary(self._check, pb.HealthCheckRequest, pb.HealthCheckResponse),
+            "Watch": self._calls.stream(self._watch, pb.HealthCheckRequest, pb.HealthCheckResponse),
+        }
+        server.add_registered_method_handlers(HEALTH_SERVICE, handlers)
+
+    async def _check(self, call: Call[Any]) -> Any:
+        request = await call.request()
         if request.service not in self._names:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"this node has no service {request.service!r}")
+            what = f"this node has no service {request.service!r}"
+            raise ServiceError(grpc.StatusCode.NOT_FOUND, "NO_SUCH_SERVICE", what)
         return pb.HealthCheckResponse(status=self._status)
 
-    async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802
-        if self._watchers >= self._max_watchers:
-            await overloaded(f"{self._watchers} watch this node's health already", 1.0).abort(context)
-        self._watchers += 1
+    async def _watch(self, call: Call[Any]) -> None:
+        request = await call.request()
         told = None
-        try:
-            while True:
-                # What changes while this is written sets that very event.
-                changed, is_last = self._changed, self._final
-                status = self._status if request.service in self._names else _SERVICE_UNKNOWN
-                if status != told:
-                    await context.write(pb.HealthCheckResponse(status=status))
-                    told = status
-                if is_last:
-                    return
-                await changed.wait()
-        finally:
-            self._watchers -= 1
+        while True:
+            # What changes while this is written sets that very event.
+            changed, is_last = self._changed, self._final
+            status = self._status if request.service in self._names else _SERVICE_UNKNOWN
+            if status != told:
+                await call.write(pb.HealthCheckResponse(status=status))
+                told = status
+            if is_last:
+                return
+            await changed.wait()

@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from actors.messages import FetchAnswer, FetchCancelled, FetchReceived, FetchRequest, Mailbox, ReplicatorMessage
+from rpc.calls import Call, Calls
 from rpc.errors import ServiceError, invalid
 from rpc.fetch_limits import MEMBERS, STRANGERS, VOTERS, FetchRoom, Place, RoomLimits, replaced_error
 from rpc.mailbox import Requests
 from rpc.peer_codec import PROTOCOL, PeerCodecError, decode_request, encode_response, refuse_protocol
+from rpc.receiving import ArrivalLimiter
 from rpc.v1 import peer_pb2 as pb
 from storage.types import NodeId
 
 PEER_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Peer"].full_name
-# Fetches are small and come whole; who sends none takes a place for so long.
-MAX_ARRIVING: Final = 64
-ARRIVE_WITHIN_S: Final = 2.0
-
-Context = grpc.aio.ServicerContext[Any, Any]
+ARRIVING: Final = 8
 
 
 class PeerService:
@@ -50,12 +47,13 @@ class PeerService:
         self._voters_room = FetchRoom(voters_room)
         self._members_room = FetchRoom(members_room)
         self._strangers_room = FetchRoom(strangers_room)
-        self._arriving = asyncio.Semaphore(MAX_ARRIVING)
+        # Places of its own for what arrives: clients cannot take those of peers.
+        self._calls = Calls(ArrivalLimiter(ARRIVING))
         self._requests = Requests(asyncio.get_running_loop())
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the one method, before the server is started."""
-        handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(self._serve)
+        handler = self._calls.stream(self._fetch, pb.FetchRequest, pb.FetchResponse)
         server.add_registered_method_handlers(PEER_SERVICE, {"Fetch": handler})
 
     def introduce(self, node_id: NodeId) -> None:
@@ -68,43 +66,26 @@ class PeerService:
 
     def end(self, error: ServiceError) -> None:
         """The replicator is gone: everything open, and everything that comes, fails with `error`."""
+        self._calls.end(error)
         self._requests.close(error)
 
-    async def _serve(self, _: Any, context: Context) -> None:
-        try:
-            request = await self._receive(context)
-            if request.protocol != PROTOCOL:
-                await context.write(refuse_protocol(self._node_id, request).SerializeToString())
-            else:
-                await self._fetch(request, context)
-        except ServiceError as error:
-            await error.abort(context)
-
-    async def _receive(self, context: Context) -> pb.FetchRequest:
-        try:
-            async with self._arriving, asyncio.timeout(ARRIVE_WITHIN_S):
-                received: Any = await context.read()
-        except TimeoutError:
-            late = f"the fetch did not arrive within {ARRIVE_WITHIN_S:g} s"
-            raise ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_SLOW", late) from None
-        try:
-            return pb.FetchRequest.FromString(b"" if received is grpc.aio.EOF else received)
-        except DecodeError as error:
-            raise invalid("request", "is no FetchRequest", "these bytes are no message of this service") from error
-
-    async def _fetch(self, request: pb.FetchRequest, context: Context) -> None:
+    async def _fetch(self, call: Call[pb.FetchRequest]) -> None:
+        request = await call.request()
+        if request.protocol != PROTOCOL:
+            await call.write(refuse_protocol(self._node_id, request))
+            return
         try:
             decoded = decode_request(request)
         except PeerCodecError as error:
             raise invalid("node_id", "is not a node id", str(error)) from error
         room, name = self._room_of(decoded.node_id)
-        place = await room.enter(name, context.peer(), decoded.max_bytes)
+        place = await room.enter(name, call.client, decoded.max_bytes)
         try:
             answer = await self._ask(dataclasses.replace(decoded, max_bytes=place.granted_bytes), place)
             place.answered(len(answer.response.batches))
-            raw = encode_response(answer.response).SerializeToString()
-            del answer
-            await context.write(raw)
+            response = encode_response(answer.response)
+            del answer  # one copy less, for as long as it is not taken
+            await call.write(response)
         finally:
             place.leave()
 

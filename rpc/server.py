@@ -12,8 +12,6 @@ from random import SystemRandom
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc  # type: ignore[import-untyped]
-from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from actors.config import NodeConfig
 from actors.messages import (
@@ -32,16 +30,19 @@ from actors.node import Node
 from actors.ports import Ports
 from actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
 from rpc.addresses import check_listenable, is_wildcard, join_address, own_host, split_address
+from rpc.calls import Calls
 from rpc.datagrams import UdpDatagrams
 from rpc.descriptors import max_connections
 from rpc.errors import unavailable
-from rpc.health import HealthService
+from rpc.health import HEALTH_SERVICE, HealthService
 from rpc.listener import RpcListener
 from rpc.mailbox import LoopMailbox, Requests
 from rpc.network import GrpcPeerNetwork
 from rpc.peer_codec import MAX_MESSAGE_BYTES
 from rpc.peer_service import PeerService
+from rpc.receiving import ArrivalLimiter
 from rpc.records import Limits
+from rpc.reflection import ReflectionService
 from rpc.service import Admission, LogService
 from rpc.status import StatusSources
 from rpc.v1 import log_pb2 as pb
@@ -52,6 +53,9 @@ _LEAVE_WITHIN_S: Final = 2.0
 _CUT_OFF_MARGIN_S: Final = 2.0
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
 _MAX_PENDING_CALLS: Final = 16_384
+# Of the health and reflection services: watchers for the most part.
+_CALLS_BESIDE: Final = 1024
+_ARRIVING_BESIDE: Final = 8
 _HANDSHAKE_WITHIN_MS: Final = 10_000
 _IDLE_AT_MOST_MS: Final = 120_000
 
@@ -93,7 +97,6 @@ class NodeServer:
         self._admission = admission or Admission()
         self._undo = contextlib.AsyncExitStack()
         self._node: Node | None = None
-        self._health = HealthService("", LOG_SERVICE)
         self._ready = asyncio.Event()
         self._stopping = False
 
@@ -145,6 +148,10 @@ class NodeServer:
         # New calls are refused at once; open ones end with a status of ours before gRPC cuts them off.
         stopped = asyncio.create_task(self._listener.stop(grace_s + _CUT_OFF_MARGIN_S))
         await self._service.stop(grace_s)
+        # Produces are done, so nobody needs the followers' fetches any more.
+        error = unavailable("STOPPING", f"{self.config.node_id} is stopping")
+        self._peers.end(error)
+        self._side_calls.end(error)
         await stopped
 
     async def _start(self) -> Addresses:
@@ -211,14 +218,15 @@ class NodeServer:
         sources = StatusSources(self.config, _version(), node.store, node.membership, node.replicator, node.election)
         limits = Limits(self.config.max_record_bytes, self.config.max_batch_bytes)
         self._service = LogService(node.server, sources, limits, self._admission)
+        self._side_calls = Calls(ArrivalLimiter(_ARRIVING_BESIDE), _CALLS_BESIDE)
+        self._health = HealthService(self._side_calls, "", LOG_SERVICE)
         self._peers = PeerService(self.config.node_id, node.replicator, self.config.election.voters)
 
     def _register(self, server: grpc.aio.Server) -> None:
         self._service.add_to(server)
         self._peers.add_to(server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (LOG_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        self._health.add_to(server)
+        ReflectionService(self._side_calls, (LOG_SERVICE, HEALTH_SERVICE)).add_to(server)
 
     def _listener_restarted(self, why: str) -> None:
         reason = f"the gRPC server ended by itself ({why}) and serves again; open calls went on"

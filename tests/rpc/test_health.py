@@ -12,8 +12,10 @@ import pytest
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc as pb_grpc
 
+from rpc.calls import Calls
 from rpc.channels import open_channel
 from rpc.health import HealthService
+from rpc.receiving import ArrivalLimiter
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
 
 SERVING, NOT_SERVING = pb.HealthCheckResponse.SERVING, pb.HealthCheckResponse.NOT_SERVING
@@ -23,7 +25,7 @@ UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 @contextlib.asynccontextmanager
 async def serving(health: HealthService) -> AsyncIterator[str]:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    pb_grpc.add_HealthServicer_to_server(health, server)
+    health.add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -37,7 +39,7 @@ def watch(channel: grpc.aio.Channel, service: str = "") -> Any:
 
 
 async def test_a_check_answers_for_known_names_and_not_found_for_others() -> None:
-    health = HealthService("", "s")
+    health = HealthService(Calls(ArrivalLimiter()), "", "s")
     async with serving(health) as addr, open_channel(addr) as channel:
         stub = pb_grpc.HealthStub(channel)
         assert (await stub.Check(pb.HealthCheckRequest(service="s"))).status == NOT_SERVING
@@ -49,7 +51,7 @@ async def test_a_check_answers_for_known_names_and_not_found_for_others() -> Non
 
 
 async def test_a_watcher_hears_every_change_and_the_end() -> None:
-    health = HealthService("")
+    health = HealthService(Calls(ArrivalLimiter()), "")
     async with serving(health) as addr, open_channel(addr) as channel:
         call, stranger = watch(channel), watch(channel, "t")
         assert (await stranger.read()).status == UNKNOWN
@@ -64,7 +66,7 @@ async def test_a_watcher_hears_every_change_and_the_end() -> None:
 
 
 async def test_there_are_as_many_watchers_as_there_is_room_for() -> None:
-    health = HealthService("", max_watchers=1)
+    health = HealthService(Calls(ArrivalLimiter(), 1), "")
     async with serving(health) as addr, open_channel(addr) as channel:
         first = watch(channel)
         await first.read()
@@ -81,7 +83,7 @@ async def test_a_watcher_that_does_not_read_keeps_a_node_from_nothing(node: Any)
         # It lets the server send no byte of any message.
         writer.write(call(b"/grpc.health.v1.Health/Watch", b"", (INITIAL_WINDOW_SIZE, 0)))
         await writer.drain()
-        while not n.server._health._watchers:  # noqa: ASYNC110  # it has no event for that
+        while not len(n.server._side_calls):  # noqa: ASYNC110  # it has no event for that
             await asyncio.sleep(0)
         honest = watch(channel)
         assert (await honest.read()).status == SERVING
@@ -90,3 +92,25 @@ async def test_a_watcher_that_does_not_read_keeps_a_node_from_nothing(node: Any)
             assert (await honest.read()).status == NOT_SERVING
             await stopping
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+async def test_bytes_that_are_no_message_are_invalid_and_log_nothing(
+    node: Any, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await channel.stream_stream(method)(iter([b"\xff\xff\xff"])).read()
+        assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        abandoned = channel.stream_stream(method)()
+        await abandoned.write(b"")
+        abandoned.cancel()
+        await n.server.stop(0.0)
+    assert caplog.records == []

@@ -264,7 +264,7 @@ async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log
         nobody = encode_request(REQUEST)
         nobody.node_id = "../etc"
         fetch = channel.unary_unary("/ourolog.peer.v1.Peer/Fetch")
-        for raw, why in ((nobody.SerializeToString(), "node id"), (b"\xff\xff\xff", "no message")):
+        for raw, why in ((nobody.SerializeToString(), "node id"), (b"\xff\xff\xff", "not an encoded")):
             with pytest.raises(grpc.aio.AioRpcError, match=why) as raised:
                 await fetch(raw)
             assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
