@@ -14,13 +14,10 @@ from enum import IntEnum, StrEnum
 from typing import Protocol, TypeVar
 
 from storage.batch import NewBatch
-from storage.terms import TermHistory
+from storage.terms import Place, TermHistory
 from storage.types import START, Index, NodeId, Offset, Position, Term
 
 M_contra = TypeVar("M_contra", contravariant=True)
-
-Writer = tuple[NodeId, int]
-"""Who made an entry, and the epoch of the log in which it did."""
 
 
 class Mailbox(Protocol[M_contra]):
@@ -377,21 +374,24 @@ class TruncateLog:
 
 @dataclass(frozen=True, slots=True)
 class ResetLog:
-    """Replicator -> Store: the leader's log begins above this one's end; start again at `start`."""
+    """Replicator -> Store: nothing here can be kept; start again at `start`, where the leader's log begins.
+
+    before: the place of the entry that stands before it there, None if the leader does not know.
+    """
 
     start: Position
+    before: Place | None
     term: Term
     reply_to: Mailbox[LogTruncated]
 
 
 @dataclass(frozen=True, slots=True)
 class LogTruncated:
-    """Store -> Replicator: the log now ends at `end`, and that is on disk. writer: of the last entry."""
+    """Store -> Replicator: the log now is this, and that is on disk."""
 
     start: Position
     end: Position
     terms: TermHistory
-    writer: Writer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,8 +493,7 @@ class LogOpened:
     """Store -> Replicator, Election, Server: the log is open; first thing each of them hears.
 
     log_epoch: creation time of this log in ms since 1970. pull_positions: sorted by node.
-    committed: a lower bound from before the restart. writer: who made the last entry, and in which
-    epoch of its log.
+    committed: a lower bound from before the restart.
     """
 
     start: Position
@@ -504,20 +503,17 @@ class LogOpened:
     ballot: Ballot
     pull_positions: tuple[tuple[NodeId, PullPosition], ...]
     committed: Position
-    writer: Writer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LogAppended:
     """Store -> Replicator, once per group commit: these batches are on disk.
 
-    ends: the position after each batch, ascending. terms: those of the whole log. writer: of the
-    last entry.
+    ends: the position after each batch, ascending. terms: those of the whole log.
     """
 
     ends: tuple[Position, ...]
     terms: TermHistory
-    writer: Writer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,11 +572,11 @@ class FetchRequest:
     """A node -> the node it pulls from.
 
     term: 0 and no votes when nobody is elected. next_index: the first entry wanted, in the
-    peer's log. last_term: the term of the entry before it in the *fetcher's* log. source_epoch:
-    the epoch of the log that next_index belongs to, 0 if not known yet; with a leader elected, of
-    the log in which the peer itself made the entry before it, 0 if another node made it. committed: the commit
-    index the fetcher knows, so that a change of it can be answered at once. With a leader
-    elected a fetch says that all below next_index is on the fetcher's disk.
+    peer's log. committed: the commit index the fetcher knows, so that a change of it can be
+    answered at once.
+    Nobody elected: source_epoch is that of the log that next_index belongs to, 0 if not known yet.
+    A leader elected: last is the place of the entry before next_index in the *fetcher's* log, None
+    where it knows of none; all below next_index is on the fetcher's disk.
     """
 
     cluster: str
@@ -588,7 +584,7 @@ class FetchRequest:
     elected: bool
     term: Term
     next_index: Index
-    last_term: Term
+    last: Place | None
     source_epoch: int
     committed: Index
     max_bytes: int
@@ -598,10 +594,10 @@ class FetchRequest:
 class FetchOutcome(IntEnum):
     """How a fetch was answered.
 
-    BATCHES: see `batches`, possibly empty. DIVERGED: truncate to `diverged_at`. NOT_LEADER: see
+    BATCHES: see `batches`, possibly empty. DIVERGED: the logs part, see `diverged`. NOT_LEADER: see
     `leader_id`. STALE_TERM: the fetcher's term is older than `term`. OUT_OF_RANGE: next_index is
-    below `start`, retention took it. NEW_LOG: the log is not the one source_epoch speaks of.
-    REFUSED: see `detail`; asking again will not help.
+    below `start`, retention took it. NEW_LOG (nobody elected): the log is not the one source_epoch
+    speaks of. REFUSED: see `detail`; asking again will not help.
     """
 
     BATCHES = 0
@@ -615,7 +611,11 @@ class FetchOutcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FetchResponse:
-    """The answer to a FetchRequest. `end` is the peer's last position, for lag."""
+    """The answer to a FetchRequest. `end` is the peer's last position, for lag.
+
+    before_start: the place of the entry before `start`, None if there is none or it is not known.
+    diverged, diverged_at: what the logs can share at most, see `TermHistory.parting`.
+    """
 
     outcome: FetchOutcome
     term: Term
@@ -625,6 +625,8 @@ class FetchResponse:
     committed: Position
     leader_id: NodeId | None = None
     batches: bytes = b""
+    before_start: Place | None = None
+    diverged: Place | None = None
     diverged_at: Index = Index(0)
     detail: str = ""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from actors.config import Cycle
+from actors.divergence import Diverged, OutOfRange, Refuse, Restart, Truncate, reconcile
 from actors.messages import (
     AppendFetched,
     AppendPulled,
@@ -38,7 +39,7 @@ from actors.messages import (
 )
 from actors.ports import Timer
 from actors.replication import ReplicationState, Role
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from storage.types import START, Index, NodeId, Offset, Position
 
 
 @dataclass(slots=True)
@@ -121,11 +122,10 @@ class Pulls:
         if pull.source_id in self._appending:
             return  # what an earlier pull brought is still on its way to disk; its end calls again
         if state.elected:
-            next_index, last_term = state.end.index, state.last_term
-            source_epoch = state.writer[1] if state.writer and state.writer[0] == pull.source_id else 0
+            next_index, last, source_epoch = state.end.index, state.extent.last, 0
         else:
             position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
-            next_index, last_term, source_epoch = position.next_index, Term(0), position.source_epoch
+            next_index, last, source_epoch = position.next_index, None, position.source_epoch
         pull.request_id = next(self._request_ids)
         state.ports.network.fetch(
             pull.source_id,
@@ -137,7 +137,7 @@ class Pulls:
                 elected=state.elected,
                 term=state.term,
                 next_index=next_index,
-                last_term=last_term,
+                last=last,
                 source_epoch=source_epoch,
                 committed=state.committed.index,
                 max_bytes=state.config.fetch_max_bytes,
@@ -285,44 +285,60 @@ class Pulls:
 
     def _on_diverged(self, pull: Pull, response: FetchResponse) -> None:
         """Drop what the leader does not have (Raft section 5.3), never what was committed."""
+        self._reconcile(pull, response, Diverged(response.diverged, response.diverged_at))
+
+    def _reconcile(self, pull: Pull, response: FetchResponse, answer: Diverged | OutOfRange) -> None:
         state = self._state
         if response.term != state.term or state.role is not Role.FOLLOWER:
             self._wait(pull, f"{pull.source_id} answered for term {response.term}")
             return
-        cut = response.diverged_at
-        if cut >= state.end.index:
-            # The leader has nothing of our last term where we have it: all of that term goes.
-            cut = state.terms.starts[-1][1] if state.terms.starts else state.start.index
-        if cut < state.committed.index:
-            self._complain(
-                pull,
-                f"the log of leader {pull.source_id} lacks entries from index {cut} on that were committed "
-                f"(up to {state.committed.index}); {state.node_id} keeps its copy and does not follow. The leader "
-                "has lost its disk or is of another history: let a node that has the data lead",
-            )
-            self._wait(pull, pull.detail)
-            return
-        if cut < state.end.index:
+        match reconcile(state.extent, state.committed.index, response.start.index, answer):
+            case Refuse(index):
+                self._complain(pull, self._why_not_follow(pull, response, index))
+                self._wait(pull, pull.detail)
+            case Truncate(index):
+                self._warn_of_loss(pull, index)
+                state.store.tell(TruncateLog(index, state.term, state.me))
+            case Restart():
+                if isinstance(answer, Diverged):
+                    self._warn_of_loss(pull, state.start.index)
+                elif response.start.index > state.end.index:
+                    state.warn(
+                        f"{pull.source_id} has removed the entries below index {response.start.index} (offset "
+                        f"{response.start.offset}) that {state.node_id} had not copied yet; its log starts again there"
+                    )
+                state.store.tell(ResetLog(response.start, response.before_start, state.term, state.me))
+            case unknown:
+                assert_never(unknown)
+
+    def _why_not_follow(self, pull: Pull, response: FetchResponse, index: Index) -> str:
+        state, source_id = self._state, pull.source_id
+        last = state.extent.last
+        has_lost_it = last is not None and last.writer[0] == source_id and last.writer[1] not in (0, response.log_epoch)
+        why = (
+            f"{source_id} has lost its disk: it has a new log, and it made the last entry here in its old one"
+            if has_lost_it
+            else f"{source_id} has lost its disk or is of another history"
+        )
+        return (
+            f"the log of leader {source_id} lacks entries from index {index} on that were committed "
+            f"(up to {state.committed.index}); {state.node_id} keeps its copy and does not follow. {why}: "
+            "let a node that has the data lead"
+        )
+
+    def _warn_of_loss(self, pull: Pull, index: Index) -> None:
+        state = self._state
+        if index < state.end.index:
             state.warn(
-                f"{state.node_id} drops its entries [{max(cut, state.start.index)}, {state.end.index}): leader "
-                f"{pull.source_id} does not have them, and nothing here says that they were committed"
+                f"{state.node_id} drops its entries [{index}, {state.end.index}): leader {pull.source_id} does not "
+                "have them, and nothing here says that they were committed"
             )
-        if cut <= state.start.index:
-            state.store.tell(ResetLog(response.start, state.term, state.me))
-        else:
-            state.store.tell(TruncateLog(cut, state.term, state.me))
 
     def _on_out_of_range(self, pull: Pull, response: FetchResponse) -> None:
         state = self._state
         if state.elected:
-            if response.term == state.term and response.start.index >= state.end.index:
-                state.warn(
-                    f"{pull.source_id} has removed the entries below index {response.start.index} (offset "
-                    f"{response.start.offset}) that {state.node_id} had not copied yet; its log starts again there"
-                )
-                state.store.tell(ResetLog(response.start, state.term, state.me))
-            elif response.term == state.term and response.start.index == state.end.index:
-                state.store.tell(ResetLog(response.start, state.term, state.me))
+            if response.start.index >= state.end.index:
+                self._reconcile(pull, response, OutOfRange())
             else:
                 self._wait(pull, f"{pull.source_id} starts at index {response.start.index}")
             return
@@ -338,12 +354,7 @@ class Pulls:
     def _on_new_log(self, pull: Pull, response: FetchResponse) -> None:
         state = self._state
         if state.elected:
-            self._complain(
-                pull,
-                f"{pull.source_id} has a new log: it has lost the one in which it made the last entry of "
-                f"{state.node_id}, which keeps its copy and does not follow: let a node that has the data lead",
-            )
-            self._wait(pull, pull.detail)
+            self._wait(pull, f"{pull.source_id} answers as if nobody were elected")
             return
         state.warn(f"{pull.source_id} has a new log (its data directory was replaced); pulling it from the start")
         self._positions[pull.source_id] = PullPosition(response.log_epoch, response.start.index)

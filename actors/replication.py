@@ -7,10 +7,11 @@ from enum import StrEnum
 
 from actors.actor import NodeRef
 from actors.config import NodeConfig
-from actors.messages import Mailbox, Member, NodeEvent, NodeWarned, StoreMessage, Writer
+from actors.divergence import LogExtent
+from actors.messages import Mailbox, Member, NodeEvent, NodeWarned, StoreMessage
 from actors.ports import Ports
 from storage.terms import TermHistory
-from storage.types import START, Index, NodeId, Position, Term
+from storage.types import START, NodeId, Position, Term
 
 MAX_TERM_STEP = 2**20
 """By how much a peer's term may be ahead of ours to be believed. Terms go up by one, so beyond this it is
@@ -30,7 +31,7 @@ class Role(StrEnum):
 class ReplicationState:
     """Shared by the pulling and the serving side; only the replicator actor changes it.
 
-    start, end: the log on disk. writer: of its last entry. committed: never falls.
+    start, end: the log on disk. committed: never falls.
     """
 
     config: NodeConfig
@@ -44,7 +45,6 @@ class ReplicationState:
     end: Position = START
     terms: TermHistory = field(default_factory=TermHistory)
     log_epoch: int = 0
-    writer: Writer | None = None
     opened: bool = False
     committed: Position = START
     members: dict[NodeId, Member] = field(default_factory=dict)
@@ -58,9 +58,8 @@ class ReplicationState:
         return self.role in (Role.LEADER, Role.FOLLOWER)
 
     @property
-    def last_term(self) -> Term:
-        """The term of the last entry, 0 for an empty log."""
-        return self.terms.term_of(Index(self.end.index - 1)) if self.end.index > self.start.index else Term(0)
+    def extent(self) -> LogExtent:
+        return LogExtent(self.start, self.end, self.terms)
 
     def is_ahead(self, term: Term) -> bool:
         """Whether a peer that speaks of this term knows of a later one than this node."""

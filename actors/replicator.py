@@ -72,7 +72,7 @@ class ReplicatorActor(NodeActor):
         config: NodeConfig,
         ports: Ports,
         store: Mailbox[StoreMessage],
-        server: Mailbox[CommitAdvanced | ReplicasAdvanced],
+        server: Mailbox[LogStartMoved | CommitAdvanced | ReplicasAdvanced],
         election: Mailbox[HigherTermSeen],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
@@ -191,7 +191,7 @@ class ReplicatorActor(NodeActor):
         state = self.state
         state.opened = True
         state.start, state.end, state.terms = opened.start, opened.end, opened.terms
-        state.log_epoch, state.writer = opened.log_epoch, opened.writer
+        state.log_epoch = opened.log_epoch
         state.committed = opened.committed
         self._noted = opened.committed
         self._boundaries.extend((opened.end,))
@@ -200,7 +200,7 @@ class ReplicatorActor(NodeActor):
 
     def _on_log_appended(self, appended: LogAppended) -> None:
         state = self.state
-        state.end, state.terms, state.writer = appended.ends[-1], appended.terms, appended.writer
+        state.end, state.terms = appended.ends[-1], appended.terms
         if state.role is Role.PEER:
             self._set_committed(state.end)
         else:
@@ -212,8 +212,11 @@ class ReplicatorActor(NodeActor):
 
     def _on_log_truncated(self, truncated: LogTruncated) -> None:
         state = self.state
-        state.start, state.end = truncated.start, truncated.end
-        state.terms, state.writer = truncated.terms, truncated.writer
+        if truncated.start != state.start:
+            # The log was begun anew there, and all that the leader has removed below was committed.
+            self.server.tell(LogStartMoved(truncated.start))
+            self._set_committed(truncated.start)
+        state.start, state.end, state.terms = truncated.start, truncated.end, truncated.terms
         self._boundaries.cut(state.end.index)
         self.pulls.resume()
 

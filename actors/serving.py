@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
+from actors.divergence import Agrees, Diverged, OutOfRange, compare
 from actors.messages import (
     BatchesRead,
     FetchAnswer,
@@ -19,6 +21,7 @@ from actors.messages import (
 )
 from actors.ports import Timer
 from actors.replication import ReplicationState, Role
+from storage.terms import Place
 from storage.types import Index, NodeId
 
 MAX_WAIT_S = 30.0
@@ -50,6 +53,7 @@ class _ReadAnswer:
             head.committed,
             head.leader_id,
             batches,
+            before_start=head.before_start,
             detail=detail,
         )
         self.answer_to.tell(FetchAnswer(self.request_id, response))
@@ -103,21 +107,15 @@ class Serving:
             return self._response(FetchOutcome.STALE_TERM)
         if state.role is not Role.LEADER or request.term > state.term:
             return self._response(FetchOutcome.NOT_LEADER)
-        if request.source_epoch not in (0, state.log_epoch):
-            # This node made the fetcher's last entry in a log that it has lost. Terms say nothing
-            # then: the new log may give out the old one's terms again.
-            return self._response(FetchOutcome.NEW_LOG)
-        next_index = request.next_index
-        if next_index < state.start.index or (next_index == state.start.index and request.last_term > 0):
-            # The entry before `start` is gone, and with it what its term was.
-            return self._response(FetchOutcome.OUT_OF_RANGE)
-        if next_index == state.start.index:
-            return None
-        last_term = state.terms.term_of(Index(next_index - 1))
-        if next_index > state.end.index or last_term != request.last_term:
-            _, diverged_at = state.terms.end_of(request.last_term, state.end.index)
-            return self._response(FetchOutcome.DIVERGED, diverged_at=diverged_at)
-        return None
+        match compare(state.extent, request.next_index, request.last):
+            case Agrees():
+                return None
+            case OutOfRange():
+                return self._response(FetchOutcome.OUT_OF_RANGE)
+            case Diverged(place, end):
+                return self._response(FetchOutcome.DIVERGED, diverged=place, diverged_at=end)
+            case unknown:
+                assert_never(unknown)
 
     def serve(self, received: FetchReceived) -> None:
         """Answer a fetch that `check` let pass: with batches, with a new commit position, or later."""
@@ -170,7 +168,14 @@ class Serving:
         answer = _ReadAnswer(received.reply_to, received.request_id, self._response(FetchOutcome.BATCHES))
         state.store.tell(ReadBatches(0, max_bytes, state.end.index, answer, index=request.next_index))
 
-    def _response(self, outcome: FetchOutcome, *, diverged_at: Index = Index(0), detail: str = "") -> FetchResponse:
+    def _response(
+        self,
+        outcome: FetchOutcome,
+        *,
+        diverged: Place | None = None,
+        diverged_at: Index = Index(0),
+        detail: str = "",
+    ) -> FetchResponse:
         state = self._state
         leader_id: NodeId | None = state.leader_id if state.elected else None
         return FetchResponse(
@@ -181,6 +186,8 @@ class Serving:
             state.end,
             state.committed,
             leader_id,
+            before_start=state.extent.before,
+            diverged=diverged,
             diverged_at=diverged_at,
             detail=detail,
         )

@@ -127,7 +127,7 @@ class StoreActor(NodeActor):
             case ResetLog():
                 self._flush()
                 if message.term == self._ballot.term:
-                    self.log.reset(message.start)
+                    self.log.reset(message.start, message.before)
                     self._answer_truncated(message.reply_to)
             case SaveBallot():
                 self._save_ballot(message)
@@ -207,7 +207,6 @@ class StoreActor(NodeActor):
                 (node, PullPosition(epoch, index)) for node, (epoch, index) in sorted(log.pull_positions.items())
             ),
             committed=log.committed,
-            writer=log.writer,
         )
         self.replicator.tell(opened)
         self.server.tell(opened)
@@ -244,7 +243,7 @@ class StoreActor(NodeActor):
     def _announce_appended(self) -> None:
         if self._unannounced:
             ends, self._unannounced = tuple(self._unannounced), []
-            self.replicator.tell(LogAppended(ends, self.log.terms, self.log.writer))
+            self.replicator.tell(LogAppended(ends, self.log.terms))
 
     def _append_batch(self, message: AppendBatch) -> None:
         if message.term != self._ballot.term:
@@ -317,7 +316,7 @@ class StoreActor(NodeActor):
 
     def _answer_truncated(self, reply_to: Mailbox[LogTruncated]) -> None:
         log = self.log
-        reply_to.tell(LogTruncated(log.start, log.end, log.terms, log.writer))
+        reply_to.tell(LogTruncated(log.start, log.end, log.terms))
 
     def _save_ballot(self, message: SaveBallot) -> None:
         # What is still gathered was promised under the old term, and goes to disk under it.

@@ -11,9 +11,10 @@ from typing import Final
 from actors.config import check_node_id
 from actors.messages import FetchOutcome, FetchRequest, FetchResponse
 from rpc.v1 import peer_pb2 as pb
+from storage.terms import Place
 from storage.types import START, Index, NodeId, Offset, Position, Term
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 # A message holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
 MAX_FETCH_BYTES: Final = 16 * 1024 * 1024
@@ -32,7 +33,7 @@ def encode_request(request: FetchRequest) -> pb.FetchRequest:
         elected=request.elected,
         term=request.term,
         next_index=request.next_index,
-        last_term=request.last_term,
+        last=_encode_place(request.last),
         source_epoch=request.source_epoch,
         committed_index=request.committed,
         max_bytes=request.max_bytes,
@@ -44,6 +45,7 @@ def decode_request(request: pb.FetchRequest) -> FetchRequest:
     """Bounds are clamped to what this node answers. Raises PeerCodecError."""
     try:
         node_id = check_node_id(request.node_id)
+        last = _decode_place(request.last) if request.HasField("last") else None
     except ValueError as error:
         raise PeerCodecError(str(error)) from error
     return FetchRequest(
@@ -52,7 +54,7 @@ def decode_request(request: pb.FetchRequest) -> FetchRequest:
         elected=request.elected,
         term=Term(request.term),
         next_index=Index(request.next_index),
-        last_term=Term(request.last_term),
+        last=last,
         source_epoch=request.source_epoch,
         committed=Index(request.committed_index),
         max_bytes=min(request.max_bytes, MAX_FETCH_BYTES),
@@ -71,6 +73,8 @@ def encode_response(response: FetchResponse) -> pb.FetchResponse:
         committed=_encode_position(response.committed),
         leader_id=response.leader_id or "",
         batches=response.batches,
+        before_start=_encode_place(response.before_start),
+        diverged=_encode_place(response.diverged),
         diverged_at=response.diverged_at,
         detail=response.detail,
     )
@@ -86,6 +90,8 @@ def decode_response(response: pb.FetchResponse) -> FetchResponse:
     try:
         outcome = FetchOutcome(response.outcome)
         leader_id = check_node_id(response.leader_id) if response.leader_id else None
+        before_start = _decode_place(response.before_start) if response.HasField("before_start") else None
+        diverged = _decode_place(response.diverged) if response.HasField("diverged") else None
     except ValueError as error:
         raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
     return FetchResponse(
@@ -97,6 +103,8 @@ def decode_response(response: pb.FetchResponse) -> FetchResponse:
         committed=_decode_position(response.committed),
         leader_id=leader_id,
         batches=response.batches,
+        before_start=before_start,
+        diverged=diverged,
         diverged_at=Index(response.diverged_at),
         detail=response.detail,
     )
@@ -115,6 +123,17 @@ def refuse_protocol(node_id: NodeId, request: pb.FetchRequest) -> pb.FetchRespon
             "run the same version of ourolog on both"
         )
     )
+
+
+def _encode_place(place: Place | None) -> pb.Place | None:
+    if place is None:
+        return None
+    return pb.Place(term=place.term, writer=place.writer[0], writer_epoch=place.writer[1])
+
+
+def _decode_place(place: pb.Place) -> Place:
+    """Raises ValueError."""
+    return Place(Term(place.term), (check_node_id(place.writer), place.writer_epoch))
 
 
 def _encode_position(position: Position) -> pb.Position:

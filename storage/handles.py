@@ -10,7 +10,6 @@ from storage.files import File, Files
 from storage.index import SparseIndex
 from storage.scan import SegmentScan
 from storage.segment import Segment, write_index
-from storage.types import Term
 
 _MAX_OPEN_FILES: Final = 16
 _MAX_INDEXES: Final = 16
@@ -83,7 +82,7 @@ class SegmentHandles:
     def _rebuilt(self, segment: Segment, *, keep: bool = True) -> SparseIndex:
         """From the segment itself. A damaged segment has one up to the damage, which is not saved."""
         index = SparseIndex(segment.base, self._interval_bytes)
-        scan = SegmentScan(self.file(segment), segment.size_bytes, 0, segment.base, Term(0))
+        scan = SegmentScan(self.file(segment), segment.size_bytes, 0, segment.base)
         for _, head, _path in scan:
             end = scan.byte_position + head.size_bytes
             index.note(scan.byte_position, end, head.index, head.base_offset, head.timestamp_ms)

@@ -47,7 +47,7 @@ from storage.retention import expired_segments
 from storage.scan import continues, observe
 from storage.segment import Segment, stem_of
 from storage.state import LogState
-from storage.terms import TermHistory
+from storage.terms import Place, TermHistory, place_of, why_not_behind
 from storage.truncation import cut_segments, find_cut
 from storage.types import Index, NodeId, Offset, Position, Term
 from storage.writer import SegmentWriter
@@ -171,11 +171,6 @@ class Log:
         return self._state.terms
 
     @property
-    def writer(self) -> tuple[NodeId, int] | None:
-        """Who made the last batch appended, and in which epoch of its log; None where there is none."""
-        return self._state.writer
-
-    @property
     def committed(self) -> Position:
         """What was noted last, within what there is."""
         return min(max(self._committed, self.start), self._end)
@@ -200,7 +195,7 @@ class Log:
     # ------------------------------------------------------------ appending
 
     def append_new(self, batch: NewBatch, term: Term, now_ms: int) -> Placed:
-        """What was produced here gets its place and its identity. Raises ValueError if the term falls."""
+        """What was produced here gets its place and its identity. Raises ValueError for a term that cannot be."""
         end = self._appended_end
         return self._append(
             Batch(
@@ -276,14 +271,15 @@ class Log:
         """
         self._check_usable()
         next_own = self._state.next_own_sequence(self.log_epoch)
-        position, last_term = self._appended_end, self._state.terms.last_term
+        position, last = self._appended_end, self._state.terms.last_place
         checked = []
         for head in scan(blob):
-            problem = continues(head, position, last_term)
+            path = path_of(blob, head)
+            place = place_of(head.term, path, head.origin_epoch)
+            problem = continues(head, position) or why_not_behind(last, place)
             if problem:
                 raise DiscontinuousBatchError(problem)
-            position, last_term = Position(Index(head.index + 1), head.end_offset), head.term
-            path = path_of(blob, head)
+            position, last = Position(Index(head.index + 1), head.end_offset), place
             problem = impossible(head, path)
             if problem is None and term is not None and head.term > term:
                 problem = f"entry {head.index} is of term {head.term}, and the leader of term {term} sent it"
@@ -305,8 +301,9 @@ class Log:
 
     def _append(self, batch: Batch) -> Placed:
         self._check_usable()
-        if batch.term < self._state.terms.last_term:
-            raise ValueError(f"term {batch.term} after {self._state.terms.last_term}: terms never fall in a log")
+        problem = why_not_behind(self._state.terms.last_place, place_of(batch.term, batch.path, batch.origin_epoch))
+        if problem:
+            raise ValueError(problem)
         at = self._appended_end
         self._roll_if_due(HEADER_BYTES + len(batch.payload), batch.timestamp_ms)
         head, payload = encode_parts(batch, self._writer.synced_bytes)
@@ -422,14 +419,20 @@ class Log:
             cut_segments(self._files, self._segments, cut, self.config.index_interval_bytes)
             self._adopt(Recovered(self._segments, cut.state, cut.position, committed, lowered))
 
-    def reset(self, start: Position) -> None:
+    def reset(self, start: Position, before: Place | None = None) -> None:
         """Drop everything and begin again at `start`, on disk before this returns.
 
-        A crash on the way leaves the old log or the new one: the checkpoint decides. Identities are
-        forgotten with the entries that carried them; own sequences go on.
+        before: the place of the entry that stands before `start` in the log that is to be copied.
+        All below `start` counts as committed. A crash on the way leaves the old log or the new one:
+        the checkpoint decides. Identities are forgotten with the entries that carried them; own
+        sequences go on.
         """
         self._check_usable()
-        state = LogState(self.node_id, sequence_floor=self._state.next_own_sequence(self.log_epoch))
+        state = LogState(
+            self.node_id,
+            TermHistory.before(start.index, before),
+            sequence_floor=self._state.next_own_sequence(self.log_epoch),
+        )
         intent = Checkpoint(start, stem_of(start), 0, state, start, resetting=True)
         with self._failing("cannot reset the log"):
             self._reader.forget()

@@ -14,7 +14,7 @@ from storage.handles import SegmentHandles
 from storage.index import IndexEntry
 from storage.scan import continues
 from storage.segment import Segment
-from storage.types import Index, Offset, Position, Term
+from storage.types import Index, Offset, Position
 
 # Enough for every stream that one node serves; each takes two small entries.
 _MAX_CURSORS: Final = 1024
@@ -151,7 +151,7 @@ class LogReader:
                         raise CorruptBatchError("the file ends in the middle of a batch")
                     window_at, window, at = window_at + at, more, 0
                     continue
-                problem = continues(head, position, Term(0))
+                problem = continues(head, position)
                 if problem:
                     raise DiscontinuousBatchError(problem)
                 is_taken = not wanted.is_below(head) and (head.kind is Kind.DATA or not wanted.data_only)

@@ -26,7 +26,7 @@ from storage.inventory import find_segments, list_segments
 from storage.scan import SegmentScan, observe, was_synced_beyond
 from storage.segment import Segment
 from storage.state import LogState
-from storage.types import Index, NodeId, Position, Term
+from storage.types import Index, NodeId, Position
 from storage.unproven import UnprovenTail
 
 Progress = Callable[[str], None]
@@ -221,7 +221,7 @@ def _replay_to_end(
 def _index_below(active: Segment, until_bytes: int, index: SparseIndex) -> None:
     """The saved index ends below the checkpoint: index the part between from the segment's beginning."""
     assert active.file is not None
-    scan = SegmentScan(active.file, min(until_bytes, active.size_bytes), 0, active.base, Term(0))
+    scan = SegmentScan(active.file, min(until_bytes, active.size_bytes), 0, active.base)
     for _, head, _path in scan:
         _note(index, scan, head)
     if scan.byte_position < until_bytes:
@@ -246,7 +246,7 @@ def _scanning(files: Files, segment: Segment, start: Checkpoint, state: LogState
         )
     file = segment.file or files.open_read_only(segment.log_path)
     try:
-        yield SegmentScan(file, segment.size_bytes, byte_position, position, state.terms.last_term)
+        yield SegmentScan(file, segment.size_bytes, byte_position, position, state.terms.last_place)
     finally:
         if file is not segment.file:
             file.close()

@@ -9,20 +9,19 @@ from storage.batch import FRAME_BYTES, MAGIC, VERSION, BatchHead, path_of, read_
 from storage.errors import CorruptBatchError, DiscontinuousBatchError
 from storage.files import File
 from storage.state import LogState
-from storage.types import Index, NodeId, Position, Term
+from storage.terms import Place, place_of, why_not_behind
+from storage.types import Index, NodeId, Position
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
 
 
-def continues(head: BatchHead, position: Position, last_term: Term) -> str | None:
-    """Why the batch cannot stand at `position` behind an entry of `last_term`; None if it can."""
+def continues(head: BatchHead, position: Position) -> str | None:
+    """Why the batch cannot stand at `position`, whatever is before it; None if it can."""
     if head.index != position.index:
         return f"entry {position.index} was expected, and entry {head.index} is there"
     if head.base_offset != position.offset:
         return f"offset {position.offset} was expected, and offset {head.base_offset} is there"
-    if head.term < last_term:
-        return f"term {head.term} follows term {last_term}; terms never fall in a log"
     return None
 
 
@@ -33,13 +32,16 @@ class SegmentScan:
     where it ends.
     """
 
-    def __init__(self, file: File, size_bytes: int, byte_position: int, position: Position, last_term: Term) -> None:
+    def __init__(
+        self, file: File, size_bytes: int, byte_position: int, position: Position, last: Place | None = None
+    ) -> None:
+        """last: the place of the entry before `position`, None if it does not matter."""
         self.byte_position = byte_position
         self.position = position
         self.fault: CorruptBatchError | None = None
         self._file = file
         self._size_bytes = size_bytes
-        self._last_term = last_term
+        self._last = last
 
     def __iter__(self) -> Iterator[tuple[bytes, BatchHead, tuple[NodeId, ...]]]:
         buffer, at = b"", 0
@@ -51,14 +53,16 @@ class SegmentScan:
                     continue
                 if not verify(buffer, head):
                     raise CorruptBatchError("the batch's checksum does not hold")
-                problem = continues(head, self.position, self._last_term)
+                path = path_of(buffer, head)
+                place = place_of(head.term, path, head.origin_epoch)
+                problem = continues(head, self.position) or why_not_behind(self._last, place)
                 if problem:
                     raise DiscontinuousBatchError(problem)
-                yield buffer, head, path_of(buffer, head)
+                yield buffer, head, path
                 at = head.end
                 self.byte_position += head.end - head.start
                 self.position = Position(Index(head.index + 1), head.end_offset)
-                self._last_term = head.term
+                self._last = place
         except CorruptBatchError as fault:
             self.fault = fault
 

@@ -1,4 +1,4 @@
-"""What a log knows about itself beyond its bytes: terms, identities, pull positions, the last writer.
+"""What a log knows about itself beyond its bytes: terms and their writers, identities, pull positions.
 
 All of it is derived from the headers of the batches below one position, so it can always be had
 again by a scan; checkpoints only save that scan.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from storage.origins import IdentityRanges, PullPositions
-from storage.terms import TermHistory
+from storage.terms import Run, TermHistory, place_of
 from storage.types import Index, NodeId, Term
 
 
@@ -18,11 +18,9 @@ class LogState:
 
     sequence_floor: no own sequence below it is given out again, even if truncation took the batch
     that had it: somebody else may still hold that batch under the same identity.
-    writer: the node that made the last batch and the epoch of the log it made it in, None before
-    the first; with a leader elected that is who led.
     """
 
-    __slots__ = ("identities", "node_id", "pulls", "sequence_floor", "terms", "writer")
+    __slots__ = ("identities", "node_id", "pulls", "sequence_floor", "terms")
 
     def __init__(
         self,
@@ -31,14 +29,12 @@ class LogState:
         identities: IdentityRanges | None = None,
         pulls: PullPositions | None = None,
         sequence_floor: int = 0,
-        writer: tuple[NodeId, int] | None = None,
     ) -> None:
         self.node_id = node_id
         self.terms = terms or TermHistory()
         self.identities = identities or IdentityRanges()
         self.pulls = pulls or PullPositions()
         self.sequence_floor = sequence_floor
-        self.writer = writer
 
     def observe(
         self,
@@ -50,10 +46,9 @@ class LogState:
         source_epoch: int,
         source_index: int,
     ) -> None:
-        """The batch with these headers now stands in the log. Raises ValueError if the term fell."""
-        self.terms = self.terms.with_entry(term, index)
+        """The batch with these headers now stands in the log. Raises ValueError if its place cannot be."""
+        self.terms = self.terms.with_entry(place_of(term, path, origin_epoch), index)
         self.identities.add(path[0], origin_epoch, origin_sequence)
-        self.writer = path[0], origin_epoch
         # A leader's log may hold what the leader pulled; only own pulls move own positions.
         if len(path) > 1 and path[-1] == self.node_id:
             self.pulls.appended(path[-2], source_epoch, source_index)
@@ -66,18 +61,24 @@ class LogState:
             "identities": self.identities.encode(),
             "pulls": self.pulls.encode(),
             "sequence_floor": self.sequence_floor,
-            "terms": [list(start) for start in self.terms.starts],
-            "writer": self.writer,
+            "terms": [[run.term, *run.writer, run.first] for run in self.terms.runs],
         }
 
     @classmethod
     def decode(cls, node_id: NodeId, encoded: dict[str, Any]) -> LogState:
-        writer = encoded["writer"]
+        """Raises ValueError or the like for what is no such state, or one without the writers of its terms."""
         return cls(
             node_id,
-            TermHistory(tuple((Term(term), Index(index)) for term, index in encoded["terms"])),
+            TermHistory(tuple(_decode_run(node_id, run) for run in encoded["terms"])),
             IdentityRanges.decode(encoded["identities"]),
             PullPositions.decode(encoded["pulls"]),
             int(encoded["sequence_floor"]),
-            (NodeId(writer[0]), int(writer[1])) if writer is not None else None,
         )
+
+
+def _decode_run(node_id: NodeId, encoded: list[Any]) -> Run:
+    if len(encoded) == 2 and encoded[0] == 0:
+        # Written before terms had writers, by a node without a leader: then the log was its own.
+        return Run(Term(0), (node_id, 0), Index(encoded[1]))
+    term, writer, log_epoch, first = encoded
+    return Run(Term(term), (NodeId(writer), int(log_epoch)), Index(first))

@@ -1,63 +1,166 @@
-"""Which term wrote which part of the log.
+"""Which term wrote which part of the log, and who in that term.
 
-The list of (term, first index) that Kafka calls the leader epoch cache (KIP-101): enough to say
-the term of any entry, and where a follower's log parts from the leader's.
+The list of (term, first index) that Kafka calls the leader epoch cache (KIP-101), with the writer
+of each term beside it. Term and index alone do not name an entry: two leaders that were decreed
+for one term write two logs whose terms and indexes are the same. So an entry's place is its index,
+its term, who made it, and in which epoch of its log; two logs that have an entry of the same place
+have the same bytes there, and the same before it (Raft section 5.3, log matching).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from storage.types import Index, Term
+from storage.types import Index, NodeId, Term
+
+Writer = tuple[NodeId, int]
+"""Who made an entry, and the epoch of the log in which it did."""
+
+
+class Place(NamedTuple):
+    """What an entry is beside its index. Equal or not; the writers of a term have no order."""
+
+    term: Term
+    writer: Writer
+
+
+class Run(NamedTuple):
+    """Entries of one place, back to back. first: the index of the first of them that is known of."""
+
+    term: Term
+    writer: Writer
+    first: Index
+
+    @property
+    def place(self) -> Place:
+        return Place(self.term, self.writer)
+
+
+def place_of(term: Term, path: tuple[NodeId, ...], origin_epoch: int) -> Place:
+    """The place of a batch with these headers.
+
+    In term 0 nobody is elected, and entries come from everywhere: the writer is the node whose
+    log they stood in, of an epoch that they do not tell.
+    """
+    return Place(term, (path[0], origin_epoch) if term > 0 else (path[-1], 0))
 
 
 @dataclass(frozen=True, slots=True)
 class TermHistory:
-    """The terms of a log in ascending order, each with its first index there.
+    """The runs of a log, one for each term.
 
-    Invariants: terms and indices both ascend strictly.
+    Invariants: terms and indexes both ascend strictly. What a log that begins above 0 knows of the
+    entry before its start is the run that begins there.
     """
 
-    starts: tuple[tuple[Term, Index], ...] = ()
+    runs: tuple[Run, ...] = ()
+
+    @classmethod
+    def before(cls, start: Index, place: Place | None) -> TermHistory:
+        """Of an empty log that begins at `start`, behind an entry of that place if it is known."""
+        return cls((Run(*place, Index(start - 1)),)) if place is not None and start > 0 else cls()
 
     @property
     def last_term(self) -> Term:
-        return self.starts[-1][0] if self.starts else Term(0)
+        return self.runs[-1].term if self.runs else Term(0)
+
+    @property
+    def last_place(self) -> Place | None:
+        """Of the last entry, None for a log that knows of none."""
+        return self.runs[-1].place if self.runs else None
+
+    def place_of(self, index: Index) -> Place | None:
+        """Of the entry at `index`; None below the first one known."""
+        at = bisect_right(self.runs, index, key=_first)
+        return self.runs[at - 1].place if at else None
 
     def term_of(self, index: Index) -> Term:
-        """The term of the entry at `index`; 0 below the first known entry."""
-        at = bisect_right(self.starts, index, key=lambda start: start[1])
-        return self.starts[at - 1][0] if at else Term(0)
+        """The term of the entry at `index`; 0 below the first one known."""
+        place = self.place_of(index)
+        return place.term if place is not None else Term(0)
 
-    def end_of(self, term: Term, log_end: Index) -> tuple[Term, Index]:
-        """The largest term here that is at most `term`, and the index after its last entry.
+    # ------------------------------------------------------------ where two logs part
 
-        A follower whose last entry is of `term` cannot agree with this log beyond that index
-        (Raft section 5.3, the fast backtracking; KIP-101, OffsetForLeaderEpoch). (0, first
-        index) when every term here is larger.
+    def parting(self, last: Place, log_end: Index) -> tuple[Place | None, Index]:
+        """Leader: a bound of what a log whose last entry is of place `last` can share with this one.
+
+        The place of the largest term here that is at most the other's, and the index after its
+        last entry (Raft section 5.3, the fast backtracking; KIP-101, OffsetForLeaderEpoch). Where
+        that is the same term by another writer, the whole of it is apart, and the term below it
+        counts. (None, first index) when nothing here is old enough.
         """
-        at = bisect_right(self.starts, term, key=lambda start: start[0])
+        at = bisect_right(self.runs, last.term, key=_term)
+        if at and self.runs[at - 1].term == last.term and self.runs[at - 1].writer != last.writer:
+            at -= 1
         if at == 0:
-            return Term(0), self.starts[0][1] if self.starts else log_end
-        end = self.starts[at][1] if at < len(self.starts) else log_end
-        return self.starts[at - 1][0], end
+            return None, self.runs[0].first if self.runs else log_end
+        return self.runs[at - 1].place, self._end_of(at - 1, log_end)
 
-    def with_entry(self, term: Term, index: Index) -> TermHistory:
-        """With an entry appended. Raises ValueError if the term fell."""
-        if term == self.last_term and self.starts:
-            return self
-        if self.starts and term < self.last_term:
-            raise ValueError(f"term {term} after {self.last_term}: terms never fall in a log")
-        return TermHistory((*self.starts, (term, index)))
+    def cut(self, leaders: Place | None, leaders_end: Index, log_end: Index) -> Index:
+        """Follower: from which index on this log has to go, given the leader's `parting`.
+
+        Always below `log_end`, which is above the first entry known, so that asking again comes to
+        an end; and never below what the logs share. For let the last entry they share be of term
+        s. The leader's answer is at least s, since s is at most the last term here. If this log
+        has the answer's run, that run and the leader's both reach the end of what is shared. If
+        not, the answer is above s, and this log's largest term below the answer is at least s.
+        """
+        if leaders is None:
+            return Index(0)
+        at = bisect_left(self.runs, leaders.term, key=_term)
+        if at < len(self.runs) and self.runs[at].place == leaders:
+            cut = min(leaders_end, self._end_of(at, log_end))
+        else:
+            cut = self.runs[at].first if at < len(self.runs) else log_end
+        if cut >= log_end:
+            # The leader has that run, and not where it is here: all of it goes.
+            return self.runs[-1].first if self.runs else Index(0)
+        return cut
+
+    def _end_of(self, at: int, log_end: Index) -> Index:
+        return self.runs[at + 1].first if at + 1 < len(self.runs) else log_end
+
+    # ------------------------------------------------------------ how it changes
+
+    def with_entry(self, place: Place, index: Index) -> TermHistory:
+        """With an entry appended. Raises ValueError where it cannot follow, see `why_not_behind`."""
+        if self.runs:
+            last = self.runs[-1]
+            if last.term == place.term and last.writer == place.writer:
+                return self
+            problem = why_not_behind(last.place, place)
+            if problem is not None:
+                raise ValueError(problem)
+        return TermHistory((*self.runs, Run(*place, index)))
 
     def truncated(self, index: Index) -> TermHistory:
         """Without the entries at `index` and above."""
-        return TermHistory(tuple(start for start in self.starts if start[1] < index))
+        return TermHistory(tuple(run for run in self.runs if run.first < index))
 
-    def starting_at(self, index: Index) -> TermHistory:
-        """Without what retention removed below `index`; the term that spans it starts there."""
-        at = bisect_right(self.starts, index, key=lambda start: start[1])
-        if at == 0:
-            return self
-        return TermHistory(((self.starts[at - 1][0], index), *self.starts[at:]))
+
+def why_not_behind(last: Place | None, place: Place) -> str | None:
+    """Why an entry cannot stand behind one of place `last`; None if it can."""
+    if last is None or place.term > last.term:
+        return None
+    if place.term < last.term:
+        return f"term {place.term} follows term {last.term}; terms never fall in a log"
+    if place.writer != last.writer:
+        return (
+            f"{_say(place.writer)} made an entry of term {place.term}, and the one before it is of "
+            f"{_say(last.writer)} in the same term: two nodes led it, or one with two disks"
+        )
+    return None
+
+
+def _say(writer: Writer) -> str:
+    return f"{writer[0]} (log of {writer[1]})" if writer[1] else writer[0]
+
+
+def _first(run: Run) -> Index:
+    return run.first
+
+
+def _term(run: Run) -> Term:
+    return run.term

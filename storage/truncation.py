@@ -17,7 +17,7 @@ from storage.index import SparseIndex
 from storage.recovery import Replayed, best_checkpoint, replay
 from storage.scan import SegmentScan
 from storage.segment import Segment, discard
-from storage.types import Index, NodeId, Term
+from storage.types import Index, NodeId
 
 
 def find_cut(
@@ -43,7 +43,7 @@ def cut_segments(files: Files, segments: list[Segment], cut: Replayed, interval_
     active.size_bytes = cut.byte_position
     active.sync()
     active.index = SparseIndex(active.base, interval_bytes)
-    scan = SegmentScan(active.file, active.size_bytes, 0, active.base, Term(0))
+    scan = SegmentScan(active.file, active.size_bytes, 0, active.base)
     for _, head, _path in scan:
         end = scan.byte_position + head.size_bytes
         active.index.note(scan.byte_position, end, head.index, head.base_offset, head.timestamp_ms)

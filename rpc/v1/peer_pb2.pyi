@@ -67,6 +67,33 @@ class Position(_message.Message):
 Global___Position: _TypeAlias = Position  # noqa: Y015
 
 @_typing.final
+class Place(_message.Message):
+    """What an entry is beside its index. writer_epoch: the epoch of the log in which the writer made it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    WRITER_FIELD_NUMBER: _builtins.int
+    WRITER_EPOCH_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    writer: _builtins.str
+    writer_epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        writer: _builtins.str = ...,
+        writer_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["term", b"term", "writer", b"writer", "writer_epoch", b"writer_epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Place: _TypeAlias = Place  # noqa: Y015
+
+@_typing.final
 class FetchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -76,22 +103,25 @@ class FetchRequest(_message.Message):
     ELECTED_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
     NEXT_INDEX_FIELD_NUMBER: _builtins.int
-    LAST_TERM_FIELD_NUMBER: _builtins.int
     SOURCE_EPOCH_FIELD_NUMBER: _builtins.int
     COMMITTED_INDEX_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     MAX_WAIT_MS_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     cluster: _builtins.str
     node_id: _builtins.str
     elected: _builtins.bool
     term: _builtins.int
     next_index: _builtins.int
-    last_term: _builtins.int
     source_epoch: _builtins.int
     committed_index: _builtins.int
     max_bytes: _builtins.int
     max_wait_ms: _builtins.int
+    @_builtins.property
+    def last(self) -> Global___Place:
+        """Of the fetcher's last entry; absent where it knows of none."""
+
     def __init__(
         self,
         *,
@@ -101,15 +131,15 @@ class FetchRequest(_message.Message):
         elected: _builtins.bool = ...,
         term: _builtins.int = ...,
         next_index: _builtins.int = ...,
-        last_term: _builtins.int = ...,
         source_epoch: _builtins.int = ...,
         committed_index: _builtins.int = ...,
         max_bytes: _builtins.int = ...,
         max_wait_ms: _builtins.int = ...,
+        last: Global___Place | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "elected", b"elected", "last_term", b"last_term", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "elected", b"elected", "last", b"last", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -130,6 +160,8 @@ class FetchResponse(_message.Message):
     BATCHES_FIELD_NUMBER: _builtins.int
     DIVERGED_AT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    BEFORE_START_FIELD_NUMBER: _builtins.int
+    DIVERGED_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     outcome: Global___FetchOutcome.ValueType
     term: _builtins.int
@@ -144,6 +176,14 @@ class FetchResponse(_message.Message):
     def end(self) -> Global___Position: ...
     @_builtins.property
     def committed(self) -> Global___Position: ...
+    @_builtins.property
+    def before_start(self) -> Global___Place:
+        """Of the entry before `start`; absent where it is not known."""
+
+    @_builtins.property
+    def diverged(self) -> Global___Place:
+        """With DIVERGED, beside diverged_at; absent where nothing is shared."""
+
     def __init__(
         self,
         *,
@@ -158,10 +198,12 @@ class FetchResponse(_message.Message):
         batches: _builtins.bytes = ...,
         diverged_at: _builtins.int = ...,
         detail: _builtins.str = ...,
+        before_start: Global___Place | None = ...,
+        diverged: Global___Place | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "end", b"end", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before_start", b"before_start", "committed", b"committed", "diverged", b"diverged", "end", b"end", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "committed", b"committed", "detail", b"detail", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "start", b"start", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "start", b"start", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,7 +18,7 @@ from actors.messages import (
     VotersChanged,
 )
 from actors.testkit import Probe
-from storage.terms import TermHistory
+from storage.terms import Run, TermHistory
 from storage.types import START, Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -102,7 +102,7 @@ def observed(slot: Slot) -> Probe:
 def test_a_follower_refuses_a_log_from_a_time_without_a_leader(node_id: NodeId) -> None:
     slot = slot_of(node_id, STATIC, Ballot())
     end = Position(Index(3), Offset(3))
-    slot.ref.tell(LogOpened(START, end, TermHistory(((Term(0), Index(0)),)), 1, Ballot(), (), START))
+    slot.ref.tell(LogOpened(START, end, TermHistory((Run(Term(0), (N2, 0), Index(0)),)), 1, Ballot(), (), START))
     slot.settle()
     assert "a time without a leader" in observed(slot).last(NodeFailed).reason
     assert slot.listener.received == []
@@ -118,7 +118,7 @@ def test_a_log_that_had_a_leader_is_not_opened_without_one() -> None:
 def test_entries_with_terms_are_not_opened_without_a_leader_even_if_the_ballot_is_gone() -> None:
     slot = slot_of(N1, ElectionChoice(), Ballot())
     end = Position(Index(3), Offset(3))
-    slot.ref.tell(LogOpened(START, end, TermHistory(((Term(1), Index(0)),)), 1, Ballot(), (), START))
+    slot.ref.tell(LogOpened(START, end, TermHistory((Run(Term(1), (N1, 1), Index(0)),)), 1, Ballot(), (), START))
     slot.settle()
     assert "term 1" in observed(slot).last(NodeFailed).reason
 

@@ -53,7 +53,7 @@ def test_a_leader_that_lost_its_disk_is_not_followed_however_long_its_new_log_gr
     cluster.runtime.run_for(10)
     for follower in ("n2", "n3"):
         assert payloads(cluster, follower) == [b"a", b"b", b"c"]
-        assert "n1 has a new log" in warnings(cluster, follower)
+        assert "n1 has lost its disk" in warnings(cluster, follower)
     assert not isinstance(cluster.produce("n1", b"lonely", acks=Acks.QUORUM), Produced)
 
 

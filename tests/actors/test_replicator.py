@@ -52,7 +52,7 @@ from actors.replicator import ReplicatorActor
 from actors.stepping import SteppingRuntime
 from actors.testkit import Probe, ScriptedNetwork, stepping_ports
 from storage.batch import Kind
-from storage.terms import TermHistory
+from storage.terms import Place, Run, TermHistory
 from storage.types import START, Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -66,6 +66,19 @@ def at(index: int, offset: int | None = None) -> Position:
 
 def member(node_id: NodeId) -> Member:
     return Member(node_id, ADDR[node_id], f"gossip-{node_id}")
+
+
+WRITERS = {1: (N1, 77), 2: (N2, 78), 3: (N3, 79), 4: (N1, 77)}
+
+
+def place(term: int) -> Place:
+    """Of an entry of that term; each has one writer in these tests."""
+    return Place(Term(term), WRITERS.get(term, (N1, 77)) if term else (N1, 0))
+
+
+def history(*starts: tuple[int, int]) -> TermHistory:
+    """Terms and where they begin."""
+    return TermHistory(tuple(Run(*place(term), Index(index)) for term, index in starts))
 
 
 class Stage:
@@ -113,8 +126,7 @@ class Stage:
         self.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(term), leader), MemberJoined(member(leader)))
 
     def appended(self, index: int, offset: int, term: int = 1) -> None:
-        history = TermHistory(((Term(term), Index(0)),))
-        self.tell(LogAppended((at(index, offset),), history))
+        self.tell(LogAppended((at(index, offset),), history((term, 0))))
 
     def fetch(self, request_id: int, node_id: NodeId, next_index: int, **changed: Any) -> None:
         fields: dict[str, Any] = {
@@ -123,7 +135,7 @@ class Stage:
             "elected": True,
             "term": Term(1),
             "next_index": Index(next_index),
-            "last_term": Term(1 if next_index else 0),
+            "last": place(1) if next_index else None,
             "source_epoch": 0,
             "committed": Index(0),
             "max_bytes": 1000,
@@ -390,15 +402,15 @@ def test_a_follower_pulls_from_the_leader_and_from_nobody_else() -> None:
     stage.follow()
     assert [fetch.peer_id for fetch in stage.network.open] == [N2]
     request = stage.network.take(N2).request
-    assert (request.elected, request.term, request.next_index, request.last_term) == (True, 1, 0, 0)
+    assert (request.elected, request.term, request.next_index, request.last) == (True, 1, 0, None)
 
 
 def test_a_follower_fetches_from_its_own_end_with_its_last_term() -> None:
     stage = Stage(election=STATIC)
-    stage.open(end=at(7), terms=TermHistory(((Term(1), Index(0)), (Term(3), Index(5)))))
+    stage.open(end=at(7), terms=history((1, 0), (3, 5)))
     stage.follow(term=3)
     request = stage.network.take(N2).request
-    assert (request.next_index, request.last_term, request.term) == (7, 3, 3)
+    assert (request.next_index, request.last, request.term) == (7, place(3), 3)
 
 
 def test_a_follower_learns_the_commit_position_with_what_it_has_on_disk() -> None:
@@ -410,7 +422,7 @@ def test_a_follower_learns_the_commit_position_with_what_it_has_on_disk() -> Non
     assert stage.store.last(AppendFetched).batches == b"three"
     assert stage.server.all(CommitAdvanced) == []
     stage.tell(
-        LogAppended((at(2, 20), at(3, 30)), TermHistory(((Term(1), Index(0)),))),
+        LogAppended((at(2, 20), at(3, 30)), history((1, 0))),
         FetchedAppended(N2, Term(1), at(3, 30)),
     )
     assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(3, 30))]
@@ -420,31 +432,35 @@ def test_a_follower_learns_the_commit_position_with_what_it_has_on_disk() -> Non
 
 def test_a_follower_with_a_longer_stale_log_truncates_before_it_fetches() -> None:
     stage = Stage(election=STATIC)
-    stage.open(end=at(9), terms=TermHistory(((Term(1), Index(0)), (Term(2), Index(6)))))
+    stage.open(end=at(9), terms=history((1, 0), (2, 6)))
     stage.follow(term=3)
-    stage.network.take(N2).answer(response(FetchOutcome.DIVERGED, term=Term(3), diverged_at=Index(6)))
+    stage.network.take(N2).answer(
+        response(FetchOutcome.DIVERGED, term=Term(3), diverged=place(1), diverged_at=Index(6))
+    )
     stage.runtime.run_until_idle()
     assert stage.store.last(TruncateLog).index == 6
     assert stage.network.open == []
-    stage.tell(LogTruncated(START, at(6), TermHistory(((Term(1), Index(0)),))))
+    stage.tell(LogTruncated(START, at(6), history((1, 0))))
     request = stage.network.take(N2).request
-    assert (request.next_index, request.last_term) == (6, 1)
+    assert (request.next_index, request.last) == (6, place(1))
 
 
 def test_when_the_leader_has_nothing_of_the_last_term_there_all_of_that_term_goes() -> None:
     stage = Stage(election=STATIC)
-    stage.open(end=at(9), terms=TermHistory(((Term(1), Index(0)), (Term(2), Index(6)))))
+    stage.open(end=at(9), terms=history((1, 0), (2, 6)))
     stage.follow(term=3)
-    stage.network.take(N2).answer(response(FetchOutcome.DIVERGED, term=Term(3), diverged_at=Index(20)))
+    stage.network.take(N2).answer(
+        response(FetchOutcome.DIVERGED, term=Term(3), diverged=place(2), diverged_at=Index(20))
+    )
     stage.runtime.run_until_idle()
     assert stage.store.last(TruncateLog).index == 6
 
 
 def test_a_follower_never_drops_what_was_committed() -> None:
     stage = Stage(election=STATIC)
-    stage.open(end=at(9), terms=TermHistory(((Term(1), Index(0)),)), committed=at(8))
+    stage.open(end=at(9), terms=history((1, 0)), committed=at(8))
     stage.follow(term=2)
-    stage.network.take(N2).answer(response(FetchOutcome.DIVERGED, term=Term(2), diverged_at=Index(1)))
+    stage.network.take(N2).answer(response(FetchOutcome.DIVERGED, term=Term(2), diverged=None, diverged_at=Index(1)))
     stage.runtime.run_until_idle()
     assert stage.store.all(TruncateLog) + stage.store.all(ResetLog) == []
     assert "keeps its copy" in stage.observer.last(NodeWarned).reason
@@ -453,7 +469,7 @@ def test_a_follower_never_drops_what_was_committed() -> None:
 
 def test_a_follower_that_retention_has_overtaken_starts_again_at_the_leaders_first_entry() -> None:
     stage = Stage(election=STATIC)
-    stage.open(end=at(3), terms=TermHistory(((Term(1), Index(0)),)))
+    stage.open(end=at(3), terms=history((1, 0)))
     stage.follow()
     stage.network.take(N2).answer(response(FetchOutcome.OUT_OF_RANGE, term=Term(1), start=at(8, 80)))
     stage.runtime.run_until_idle()
@@ -495,7 +511,7 @@ def test_a_follower_answers_a_fetch_with_who_leads() -> None:
 
 def test_the_commit_position_is_noted_for_the_next_start() -> None:
     stage = Stage(election=STATIC)
-    stage.open(end=at(3), terms=TermHistory(((Term(1), Index(0)),)))
+    stage.open(end=at(3), terms=history((1, 0)))
     stage.follow()
     stage.network.take(N2).answer(response(term=Term(1), committed=at(2)))
     stage.runtime.run_for(1.1)
@@ -535,12 +551,12 @@ def test_a_node_that_does_not_vote_copies_but_does_not_count() -> None:
 def test_an_entry_of_an_earlier_term_commits_only_with_one_of_the_leaders_own() -> None:
     """Raft section 5.4.2 and figure 8."""
     stage = Stage(election=STATIC)
-    stage.open(end=at(5, 50), terms=TermHistory(((Term(1), Index(0)),)))
+    stage.open(end=at(5, 50), terms=history((1, 0)))
     stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(2), N1))
-    stage.tell(LogAppended((at(6, 50),), TermHistory(((Term(1), Index(0)), (Term(2), Index(5))))))
-    stage.fetch(1, N2, 5, term=Term(2), last_term=Term(1))
+    stage.tell(LogAppended((at(6, 50),), history((1, 0), (2, 5))))
+    stage.fetch(1, N2, 5, term=Term(2), last=place(1))
     assert stage.server.all(CommitAdvanced) == []
-    stage.fetch(2, N2, 6, term=Term(2), last_term=Term(2))
+    stage.fetch(2, N2, 6, term=Term(2), last=place(2))
     assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(6, 50))]
 
 
@@ -577,10 +593,10 @@ def test_a_commit_is_told_at_once_to_those_who_wait() -> None:
 
 def test_a_follower_that_parted_is_told_where() -> None:
     stage = Stage(election=STATIC)
-    stage.open(end=at(9), terms=TermHistory(((Term(1), Index(0)), (Term(3), Index(4)))))
+    stage.open(end=at(9), terms=history((1, 0), (3, 4)))
     stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(4), N1))
     for request_id, next_index, last_term, parted_at in ((1, 7, 2, 4), (2, 7, 1, 4), (3, 12, 3, 9), (4, 3, 2, 4)):
-        stage.fetch(request_id, N2, next_index, term=Term(4), last_term=Term(last_term))
+        stage.fetch(request_id, N2, next_index, term=Term(4), last=place(last_term))
         answer = stage.answer_to(request_id)
         assert answer is not None
         assert (answer.outcome, answer.diverged_at) == (FetchOutcome.DIVERGED, parted_at)
@@ -589,7 +605,7 @@ def test_a_follower_that_parted_is_told_where() -> None:
 def test_a_fetch_that_parts_does_not_count_towards_the_commit_position() -> None:
     stage = Stage(election=STATIC)
     stage.lead()
-    stage.fetch(1, N2, 9, last_term=Term(1))
+    stage.fetch(1, N2, 9, last=place(1))
     assert stage.server.all(CommitAdvanced) == []
 
 
@@ -609,13 +625,13 @@ def test_a_fetch_of_another_term_is_told_so_and_a_higher_one_reaches_the_electio
 
 def test_a_fetch_below_the_first_entry_is_told_what_there_is() -> None:
     stage = Stage(election=STATIC)
-    stage.open(start=at(4, 40), end=at(9, 90), terms=TermHistory(((Term(1), Index(4)),)))
+    stage.open(start=at(4, 40), end=at(9, 90), terms=history((1, 4)))
     stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(1), N1))
-    stage.fetch(1, N2, 4, last_term=Term(1))
+    stage.fetch(1, N2, 4, last=place(1))
     answer = stage.answer_to(1)
     assert answer is not None
     assert (answer.outcome, answer.start) == (FetchOutcome.OUT_OF_RANGE, at(4, 40))
-    stage.fetch(2, N2, 4, last_term=Term(0))
+    stage.fetch(2, N2, 4, last=None)
     assert stage.store.last(ReadBatches).index == 4
 
 
@@ -645,10 +661,10 @@ def test_an_append_that_the_store_refused_for_its_old_term_does_not_hold_up_the_
 
 def test_a_follower_that_shares_nothing_with_the_leader_begins_where_the_leader_does_and_says_so() -> None:
     stage = Stage(election=STATIC)
-    stage.open(start=at(4), end=at(9), terms=TermHistory(((Term(1), Index(2)),)))
+    stage.open(start=at(4), end=at(9), terms=history((1, 2)))
     stage.follow(term=2)
     stage.network.take(N2).answer(
-        response(FetchOutcome.DIVERGED, term=Term(2), diverged_at=Index(3), start=at(3), end=at(20))
+        response(FetchOutcome.DIVERGED, term=Term(2), diverged=None, diverged_at=Index(3), start=at(3), end=at(20))
     )
     stage.runtime.run_until_idle()
     assert stage.store.last(ResetLog).start == at(3)
@@ -665,27 +681,9 @@ def test_a_leader_remembers_the_progress_of_voters_only() -> None:
     assert set(replicator._commit.on_disk) <= {N1, N2, N3}
 
 
-def test_a_leader_that_made_an_entry_in_a_log_it_has_lost_says_that_this_is_another_log() -> None:
-    stage = Stage(election=STATIC)
-    stage.lead()
-    stage.fetch(1, N2, 1, source_epoch=76)
-    answer = stage.answer_to(1)
-    assert answer is not None
-    assert answer.outcome is FetchOutcome.NEW_LOG
-    assert stage.server.all(CommitAdvanced) == []
-
-
-@pytest.mark.parametrize(("writer", "epoch"), [((N2, 8), 8), ((N3, 8), 0), (None, 0)])
-def test_a_follower_says_in_which_log_the_leader_made_its_last_entry(writer: Any, epoch: int) -> None:
-    stage = Stage(election=STATIC)
-    stage.open(end=at(2), terms=TermHistory(((Term(1), Index(0)),)), writer=writer)
-    stage.follow()
-    assert stage.network.take(N2).request.source_epoch == epoch
-
-
 def test_a_stop_leaves_a_note_of_what_was_committed() -> None:
     stage = Stage(election=STATIC)
-    stage.open(end=at(3), terms=TermHistory(((Term(1), Index(0)),)))
+    stage.open(end=at(3), terms=history((1, 0)))
     stage.follow()
     stage.network.take(N2).answer(response(term=Term(1), committed=at(2)))
     stage.runtime.run_until_idle()

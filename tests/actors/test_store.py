@@ -281,7 +281,7 @@ def test_a_truncated_entry_does_not_come_back_after_a_crash() -> None:
 def test_a_reset_log_starts_where_it_was_told_to() -> None:
     leader, _ = leader_and_follower()
     leader.append(b"a", term=1)
-    leader.tell(ResetLog(at(40, 400), Term(1), leader.client))
+    leader.tell(ResetLog(at(40, 400), None, Term(1), leader.client))
     assert leader.client.last(LogTruncated).start == at(40, 400)
     leader.append(b"z", term=1)
     assert leader.client.last(BatchAppended).base_offset == 400

@@ -41,13 +41,17 @@ from rpc.peer_codec import (
 from rpc.peer_service import PeerService
 from rpc.v1 import peer_pb2 as pb
 from rpc.v1 import peer_pb2_grpc as pb_grpc
+from storage.terms import Place
 from storage.types import Index, NodeId, Offset, Position, Term
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
 
-REQUEST = FetchRequest("c", NodeId("n1"), False, Term(3), Index(4), Term(2), 99, Index(1), 1000, 0.25)
+REQUEST = FetchRequest(
+    "c", NodeId("n1"), False, Term(3), Index(4), Place(Term(2), (NodeId("n9"), 7)), 99, Index(1), 1000, 0.25
+)
 N2 = NodeId("n2")
 
 u64 = st.integers(0, 2**64 - 1)
+places = st.builds(lambda term, epoch: Place(Term(term), (NodeId("n3"), epoch)), u64, u64)
 positions = st.builds(lambda index, offset: Position(Index(index), Offset(offset)), u64, u64)
 
 
@@ -368,7 +372,7 @@ async def _code(call: Any) -> grpc.StatusCode:
         elected=st.booleans(),
         term=u64,
         next_index=u64,
-        last_term=u64,
+        last=st.none() | places,
         source_epoch=u64,
         committed=u64,
         max_bytes=st.integers(0, MAX_FETCH_BYTES),
@@ -390,6 +394,8 @@ def test_a_request_survives_the_wire(request: FetchRequest) -> None:
         committed=positions,
         leader_id=st.none() | st.just("n9"),
         batches=st.binary(max_size=100),
+        before_start=st.none() | places,
+        diverged=st.none() | places,
         diverged_at=u64,
         detail=st.text(max_size=20),
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from storage.batch import Codec, Kind, NewBatch, encode_batch, encode_frame, scan
-from storage.errors import CorruptBatchError, DiscontinuousBatchError, OutOfRangeError
+from storage.errors import CorruptBatchError, DiscontinuousBatchError, ImpossibleBatchError, OutOfRangeError
 from storage.log import LogConfig
 from storage.types import START, Index, NodeId, Offset, Position, Term
 
@@ -72,11 +72,11 @@ def test_a_copy_keeps_its_identity_and_time_and_its_path_grows(bench, files) -> 
     source.commit()
     original = bench.everything(source)[1]
     log = bench.open(type(files)(), node="n2", epoch=8)
-    log.append_new(bench.data(count=9), Term(3), 5)
+    log.append_new(bench.data(count=9), Term(0), 5)
     log.append_copy(original, 7)
     log.commit()
     copy = bench.everything(log)[1]
-    assert (copy.index, copy.base_offset, copy.term) == (1, 9, 3)
+    assert (copy.index, copy.base_offset, copy.term) == (1, 9, 0)
     assert (copy.path, copy.origin_epoch, copy.origin_sequence) == (("n1", "n2"), 7, 1)
     assert (copy.source_epoch, copy.source_index, copy.timestamp_ms) == (7, 1, 1000)
     assert (copy.payload, copy.record_count) == (b"payload", 4)
@@ -105,7 +105,7 @@ def leaders_blob(bench, files, count: int = 4) -> bytes:
 def test_a_leaders_batches_are_kept_bit_for_bit(bench, files) -> None:
     blob = leaders_blob(bench, files)
     log = bench.open(type(files)(), node="follower")
-    ends = log.append_raw(blob)
+    ends = log.append_raw(blob, Term(1))
     assert [end.index for end in ends] == [1, 2, 3, 4]
     log.commit()
     copied = log.read_from_index(Index(0), 100_000, Index(4)).batches
@@ -113,7 +113,7 @@ def test_a_leaders_batches_are_kept_bit_for_bit(bench, files) -> None:
         copied[head.start + 16 : head.end] for head in scan(copied)
     ]
     assert (log.terms.last_term, log.pull_positions) == (1, {})
-    assert log.append_raw(b"") == ()
+    assert log.append_raw(b"", Term(1)) == ()
 
 
 def test_a_leaders_copies_do_not_move_a_followers_own_pulls(bench, files) -> None:
@@ -123,7 +123,7 @@ def test_a_leaders_copies_do_not_move_a_followers_own_pulls(bench, files) -> Non
     leader.append_copy(bench.everything(other)[0], 4)
     leader.commit()
     follower = bench.open(type(files)(), node="follower")
-    follower.append_raw(leader.read_from_index(Index(0), 100, Index(1)).batches)
+    follower.append_raw(leader.read_from_index(Index(0), 100, Index(1)).batches, Term(1))
     assert (leader.pull_positions, follower.pull_positions) == ({"other": (4, 1)}, {})
 
 
@@ -145,9 +145,9 @@ def test_raw_batches_that_do_not_fit_leave_the_log_as_it_was(bench, files) -> No
     log = bench.open(type(files)(), node="follower")
     for wrong, error, text in refused:
         with pytest.raises(error, match=text):
-            log.append_raw(wrong)
+            log.append_raw(wrong, Term(1))
         assert log.appended_end == START
-    log.append_raw(blob)
+    log.append_raw(blob, Term(1))
     log.commit()
     assert len(bench.everything(log)) == 4
 
@@ -159,9 +159,27 @@ def test_raw_batches_whose_offset_or_term_is_wrong_are_refused(bench, files) -> 
     wrong_offset = replace(good, index=Index(1), base_offset=Offset(7))
     fallen_term = replace(good, index=Index(1), base_offset=Offset(1), term=Term(4))
     with pytest.raises(DiscontinuousBatchError, match="offset 1 was expected, and offset 7"):
-        log.append_raw(encode_batch(wrong_offset))
+        log.append_raw(encode_batch(wrong_offset), Term(5))
     with pytest.raises(DiscontinuousBatchError, match="term 4 follows term 5"):
-        log.append_raw(encode_batch(fallen_term))
+        log.append_raw(encode_batch(fallen_term), Term(5))
+
+
+def test_a_batch_by_another_writer_of_the_same_term_or_of_a_term_that_its_leader_has_not_is_refused(
+    bench, files
+) -> None:
+    log = bench.open(files)
+    bench.fill(log, 1, term=5)
+    good = bench.everything(log)[0]
+    following = replace(good, index=Index(1), base_offset=Offset(1))
+    for other in (replace(following, path=(NodeId("n9"),)), replace(following, origin_epoch=good.origin_epoch + 1)):
+        with pytest.raises(DiscontinuousBatchError, match="two nodes led it, or one with two disks"):
+            log.append_raw(encode_batch(other), Term(5))
+    with pytest.raises(ImpossibleBatchError, match="is of term 9, and the leader of term 8 sent it"):
+        log.append_raw(encode_batch(replace(following, term=Term(9))), Term(8))
+    assert log.appended_end.index == 1
+    log.append_raw(encode_batch(replace(following, term=Term(9), path=(NodeId("n9"),))), Term(9))
+    with pytest.raises(ValueError, match="two nodes led it"):
+        log.append_new(bench.data(b"forged"), Term(9), 0)
 
 
 # ---------------------------------------------------------------- rolling

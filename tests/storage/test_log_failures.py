@@ -33,7 +33,7 @@ def test_any_failing_operation_stops_the_log_for_good(bench, operation: str, kee
             for action in (
                 log.commit,
                 lambda log=log: log.append_new(bench.data(), Term(1), 0),
-                lambda log=log: log.append_raw(b""),
+                lambda log=log: log.append_raw(b"", Term(1)),
                 lambda log=log: log.truncate(Index(0)),
                 lambda log=log: log.reset(log.start),
                 lambda log=log: log.retain(0),

@@ -14,7 +14,7 @@ from storage.batch import Batch, Codec, Kind, NewBatch, decode_batch, encode_bat
 from storage.errors import DiscontinuousBatchError, OutOfRangeError
 from storage.log import Log, LogConfig
 from storage.memory import MemoryFiles
-from storage.terms import TermHistory
+from storage.terms import TermHistory, place_of
 from storage.types import START, Index, NodeId, Offset, Position, Term
 
 DIRECTORY = "/data/log"
@@ -93,6 +93,9 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(kind=KINDS, count=COUNTS, size=SIZES, grows=st.booleans())
     def append_new(self, kind: Kind, count: int, size: int, grows: bool) -> None:
+        last = self.log.terms.last_place
+        # A term that another node wrote is not this one's to go on with.
+        grows = grows or (last is not None and last.writer[0] != N1)
         batch = self.place(kind, count, size, Term(self.last_term + grows))
         placed = self.log.append_new(NewBatch(batch.payload, count, kind), batch.term, self.now_ms)
         sequence = self.log._state.next_own_sequence(EPOCH) - 1
@@ -101,6 +104,7 @@ class LogMachine(RuleBasedStateMachine):
         self.model.entries += (replace(batch, origin_sequence=sequence),)
         assert placed.end == self.appended_end == self.log.appended_end
 
+    @precondition(lambda self: self.last_term == 0)
     @rule(kind=KINDS, count=COUNTS, size=SIZES, skipped=st.integers(0, 2))
     def append_copy(self, kind: Kind, count: int, size: int, skipped: int) -> None:
         self.source_index += skipped
@@ -129,7 +133,7 @@ class LogMachine(RuleBasedStateMachine):
             self.source_index += 1
             self.model.entries += (batch,)
             blob += encode_batch(batch, 99)
-        ends = self.log.append_raw(blob)
+        ends = self.log.append_raw(blob, Term(self.last_term + 1))
         assert ends[-1] == self.appended_end
         assert len(ends) == len(self.model.entries) - len(before)
 
@@ -137,7 +141,7 @@ class LogMachine(RuleBasedStateMachine):
     def refuse_raw_with_a_gap(self, ahead: int) -> None:
         batch = self.place(Kind.DATA, 1, 1, self.last_term)
         with pytest.raises(DiscontinuousBatchError):
-            self.log.append_raw(encode_batch(replace(batch, index=Index(batch.index + ahead))))
+            self.log.append_raw(encode_batch(replace(batch, index=Index(batch.index + ahead))), self.last_term)
 
     # ------------------------------------------------------------ writing, removing, reopening
 
@@ -289,10 +293,10 @@ class LogMachine(RuleBasedStateMachine):
         )
         terms = TermHistory()
         for batch in model.entries:
-            terms = terms.with_entry(batch.term, batch.index)
+            terms = terms.with_entry(place_of(batch.term, batch.path, batch.origin_epoch), batch.index)
             assert log.has_identity(batch.origin, batch.origin_epoch, batch.origin_sequence)
             assert log.terms.term_of(batch.index) == batch.term
-        assert log.terms.starts[len(log.terms.starts) - len(terms.starts) :][1:] == terms.starts[1:]
+        assert log.terms.runs[len(log.terms.runs) - len(terms.runs) :][1:] == terms.runs[1:]
         copies = [batch for batch in model.entries if len(batch.path) == 2]
         if copies:
             assert log.pull_positions[N2] == (55, copies[-1].source_index + 1)

@@ -24,10 +24,12 @@ def test_all_that_was_derived_is_derived_again(bench, files, is_clean: bool, los
     source = bench.open(MemoryFiles(), node="n2", epoch=5)
     bench.fill(source, 12)
     log = bench.open(files, **ROLLING)
-    for at, batch in enumerate(bench.everything(source)):
+    for batch in bench.everything(source):
         log.append_copy(batch, 5)
-        log.append_new(bench.data(count=2), Term(at // 4), 0)
+        log.append_new(bench.data(count=2), Term(0), 0)
         log.commit()
+    for term in (1, 2):
+        bench.fill(log, 4, term=term)
     expected = bench.everything(log), log.terms, log.pull_positions, log.end, log._state.identities.encode()
     if is_clean:
         log.close()

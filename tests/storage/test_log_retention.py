@@ -76,7 +76,7 @@ def test_terms_identities_and_own_sequences_outlive_the_segments(bench, files, l
         files.remove("/data/log/checkpoint")
     log = bench.open(files, segment_bytes=500)
     assert log.terms == terms
-    assert [start[1] for start in log.terms.starts] == [0, 10]
+    assert [run.first for run in log.terms.runs] == [0, 10]
     assert all(log.has_identity(NodeId("n1"), 7, sequence) for sequence in range(20))
     log.append_new(bench.data(), Term(4), 0)
     log.commit()

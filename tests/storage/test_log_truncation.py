@@ -39,7 +39,7 @@ def test_identities_and_pulls_of_truncated_batches_are_forgotten_and_own_sequenc
     log = bench.open(type(files)(), node="n1", epoch=7, **SEGMENTS)
     for batch in bench.everything(source):
         log.append_copy(batch, 5)
-        log.append_new(bench.data(), Term(1), 0)
+        log.append_new(bench.data(), Term(0), 0)
         log.commit()
     log.truncate(Index(5))
     assert [log.has_identity(NodeId("n2"), 5, sequence) for sequence in range(4)] == [True, True, True, False]
@@ -103,7 +103,7 @@ def test_a_reset_log_is_empty_begins_where_asked_and_stays_so(bench, files, star
     log.append_new(bench.data(b"gathered"), Term(1), 0)
     log.reset(start)
     assert (log.start, log.end, log.appended_end, log.committed) == (start, start, start, start)
-    assert (log.segment_count, log.size_bytes, log.terms.starts, log.pull_positions) == (1, 0, (), {})
+    assert (log.segment_count, log.size_bytes, log.terms.runs, log.pull_positions) == (1, 0, (), {})
     again = bench.open(files.after_crash(keep_unsynced=False), **SEGMENTS)
     assert (again.start, again.end) == (start, start)
     again.append_new(bench.data(b"first"), Term(3), 0)

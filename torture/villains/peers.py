@@ -94,7 +94,6 @@ async def parked_fetches(target: Target) -> None:
                     try:
                         answer = await stub.Fetch(request, timeout=60)
                         request.next_index = answer.end.index
-                        request.last_term = term
                         request.committed_index = 2**62
                     except grpc.aio.AioRpcError:
                         await asyncio.sleep(0.5)
