@@ -866,11 +866,15 @@ class PullStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReplicatorStatus:
+    """parked_fetches: other nodes' fetches that wait for more. boundaries: between batches not committed yet."""
+
     committed: Position = START
     pulls: tuple[PullStatus, ...] = ()
     cycles_seen: int = 0
     duplicates_dropped: int = 0
     expired_dropped: int = 0
+    parked_fetches: int = 0
+    boundaries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,5 +277,7 @@ class ReplicatorActor(NodeActor):
             cycles_seen=pulls.cycles_seen,
             duplicates_dropped=pulls.duplicates_dropped,
             expired_dropped=pulls.expired_dropped,
+            parked_fetches=self.serving.parked,
+            boundaries=len(self._boundaries),
         )
         request.reply_to.tell(StatusReported(request.request_id, status))

@@ -74,6 +74,11 @@ class Serving:
         self._state = state
         self._parked: dict[int, _Parked] = {}
 
+    @property
+    def parked(self) -> int:
+        """How many fetches wait for more."""
+        return len(self._parked)
+
     def check(self, received: FetchReceived) -> FetchResponse | None:
         """Why this fetch gets no batches, or None if it does. Changes nothing."""
         state, request = self._state, received.request

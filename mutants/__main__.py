@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import mutants.in_actors
-import mutants.in_storage  # noqa: F401  # both register their mutants
+from mutants.catalog import MUTANTS
 from mutants.child import MINUTES
-from mutants.mutant import MUTANTS, Mutant
+from mutants.mutant import Mutant
 
 MOST_SEEDS = 200
 STARTS = 5

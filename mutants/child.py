@@ -8,9 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-import mutants.in_actors
-import mutants.in_storage  # noqa: F401  # both register their mutants
-from mutants.mutant import MUTANTS
+from mutants.catalog import MUTANTS
 from simulation import Options, simulate
 
 MINUTES = 0.5

@@ -10,10 +10,18 @@ from typing import Any
 BREAK = "--election none --cycle break"
 ALLOW = "--election none --cycle allow"
 STATIC = "--election static --cycle break"
+ORACLE = "--election oracle --cycle break"
+"""Safe changes of leader at random moments."""
+ELECTED = (STATIC, ORACLE)
+FIVE_VOTERS = ("--election static:n1,n2,n3,n4,n5 --nodes 5",)
+"""With three, every fetch that could wait for a commit position is one that moves it."""
 PEERS = (BREAK, ALLOW)
 EVERY = (BREAK, ALLOW, STATIC)
 BUSY = tuple(f"{mode} --clients 12 --operations 2400" for mode in (BREAK, STATIC))
 """With so many at once that groups form everywhere."""
+IDLE = (f"{STATIC} --operations 15",)
+"""With so few records that readers wait for long."""
+RETAINED = EVERY
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
 
 
@@ -22,7 +30,8 @@ class Mutant:
     """One bug. bug: what the code does wrong, as a sentence. modes: those in which that can show.
 
     apply: changes the code of this process for good. is_disorder: the run depends on the process
-    that it runs in, which shows as two trace hashes for one seed.
+    that it runs in, which shows as two trace hashes for one seed. equivalent: why no run within the
+    fault budget can tell it from the right code; empty for all that must be found.
     """
 
     name: str
@@ -30,18 +39,21 @@ class Mutant:
     modes: tuple[str, ...]
     apply: Callable[[], None]
     is_disorder: bool = False
+    equivalent: str = ""
 
 
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(bug: str, modes: tuple[str, ...], *, is_disorder: bool = False) -> Callable[[Callable[[], None]], None]:
+def mutant(
+    bug: str, modes: tuple[str, ...], *, is_disorder: bool = False, equivalent: str = ""
+) -> Callable[[Callable[[], None]], None]:
     """Register the function as the mutant of its name."""
 
     def register(apply: Callable[[], None]) -> None:
         name = apply.__name__
         assert name not in MUTANTS, f"there are two mutants {name}"
-        MUTANTS[name] = Mutant(name, bug, modes, apply, is_disorder)
+        MUTANTS[name] = Mutant(name, bug, modes, apply, is_disorder, equivalent)
 
     return register
 

@@ -34,6 +34,9 @@ class World(Protocol):
     def durable(self, node_id: NodeId) -> dict[str, bytes]:
         """What the node's disk would hold after a power cut that keeps nothing unsynced, by path."""
 
+    def open_files(self, node_id: NodeId) -> int:
+        """How many files of its disk the node's process has open."""
+
 
 class Checker(Protocol):
     """name: short, as in reports and on the command line. statement: the claim as a sentence.

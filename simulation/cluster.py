@@ -52,7 +52,7 @@ from simulation.oracle import Oracle
 from simulation.oracle_election import KIND as ORACLE
 from simulation.runtime import SimulatedRuntime
 from simulation.states import States
-from simulation.status import NodeStatus, StatusRequests
+from simulation.status import WATCH_INTERVAL_S, NodeStatus, StatusRequests
 from simulation.stream import EventStream
 from storage.types import NodeId
 
@@ -184,6 +184,9 @@ class Cluster:
 
     def durable(self, node_id: NodeId) -> dict[str, bytes]:
         return self.disks[node_id].durable()
+
+    def open_files(self, node_id: NodeId) -> int:
+        return self.disks[node_id].open_files
 
     def subscribe(self, observer: Callable[[Event], None]) -> None:
         """Call it with every event from now on."""
@@ -364,6 +367,13 @@ class Cluster:
         """What the node knows of itself."""
         (node_id,) = self._known((name,))
         return self._status.ask(self.running[node_id])
+
+    def watch(self) -> None:
+        """From now on ask every replicator now and then how it is; the answers are in the stream of events."""
+        for node_id, node in self.running.items():
+            if node_id not in self.stopping:
+                self._status.ask_replicator(node)
+        self.after(WATCH_INTERVAL_S, self.watch)
 
     def pulls(self) -> dict[str, tuple[str, ...]]:
         """The pull graph as it is: for each running node, from whom it pulls."""

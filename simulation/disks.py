@@ -65,6 +65,7 @@ class SimulatedDisk:
         self._now_s = now_s
         self._spend = spend
         self._is_off = False
+        self.open_files = 0
         self.format()
 
     def format(self) -> None:
@@ -88,6 +89,7 @@ class SimulatedDisk:
     def end_process(self) -> None:
         """The process that used it has ended: locks are gone, and so may be what a failed sync has lost."""
         self._is_off = False
+        self.open_files = 0
         self._names.end_process()
 
     def lose_power(self) -> bool:
@@ -106,6 +108,7 @@ class SimulatedDisk:
             left[path] = survivor
         self._have(left)
         self._is_off = False
+        self.open_files = 0
         self.faults.power_cut_in = None
         return not was_whole
 
@@ -269,10 +272,13 @@ class SimulatedDisk:
     def replace(self, path: str, content: bytes) -> None:
         temporary = path + TEMPORARY_SUFFIX
         file = self.open(temporary, create=True)
-        if file.size():
-            file.truncate(0)
-        file.append([content])
-        file.sync()
+        try:
+            if file.size():
+                file.truncate(0)
+            file.append([content])
+            file.sync()
+        finally:
+            file.close()
         self.step(f"rename {temporary}")
         self._names.rename(temporary, path)
         self._emit(FileReplaced(self._now_s(), self.node_id, path, content))
@@ -319,7 +325,7 @@ class SimulatedFile:
     where it was when an append fails half way.
     """
 
-    __slots__ = ("_disk", "_end", "_inode", "_is_lock", "_path")
+    __slots__ = ("_disk", "_end", "_inode", "_is_lock", "_is_open", "_path")
 
     def __init__(self, disk: SimulatedDisk, inode: Inode, path: str, *, is_lock: bool = False) -> None:
         self._disk = disk
@@ -327,6 +333,8 @@ class SimulatedFile:
         self._path = path
         self._is_lock = is_lock
         self._end = len(inode.content)
+        self._is_open = True
+        disk.open_files += 1
 
     def append(self, parts: Sequence[bytes]) -> None:
         data = b"".join(parts)
@@ -351,5 +359,8 @@ class SimulatedFile:
         self._disk.sync(self._inode, self._path)
 
     def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._disk.open_files -= 1
         if self._is_lock:
             self._inode.locked = False

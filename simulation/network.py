@@ -225,20 +225,18 @@ class Network:
         node = self._nodes[call.target]
         if call.has_arrived:
             # The same request once more; nobody waits for this answer.
-            call.callee.receive(
-                node,
-                Call(
-                    next(self._call_ids),
-                    call.kind,
-                    call.source,
-                    call.target,
-                    call.callee,
-                    call.request,
-                    _ignore,
-                    _ignore,
-                ),
-                _Nowhere(),
+            again = Call(
+                next(self._call_ids),
+                call.kind,
+                call.source,
+                call.target,
+                call.callee,
+                call.request,
+                _ignore,
+                _ignore,
+                is_open=False,
             )
+            call.callee.receive(node, again, _Wire(self, again))
             return
         call.has_arrived = True
         assert call.reply_to is not None
@@ -334,13 +332,6 @@ class _Do:
 
     def tell(self, message: Callable[[], None]) -> None:
         message()
-
-
-class _Nowhere:
-    __slots__ = ()
-
-    def tell(self, message: Any) -> None:
-        """Nobody waits for this answer."""
 
 
 class _Wire:

@@ -116,6 +116,7 @@ class _Run:
         self.swarm.start()
         if cluster.oracle is not None:
             cluster.oracle.start(self.change_interval_s)
+        cluster.watch()
         cluster.run_for(cluster.options.minutes * 60.0)
         self.nemesis.stop()
 

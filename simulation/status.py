@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
+from actors.actor import Told
 from actors.messages import (
     ElectionStatus,
     MembershipStatus,
@@ -28,24 +29,34 @@ class NodeStatus:
     election: ElectionStatus
 
 
+CONSOLE = "console"
+WATCH_INTERVAL_S = 2.0
+
+
 class _Answers:
-    def __init__(self) -> None:
+    """Whoever asks sees the answers, and so does everybody who watches the runtime."""
+
+    def __init__(self, runtime: SimulatedRuntime) -> None:
         self.parts: list[Any] = []
+        self._runtime = runtime
 
     def tell(self, message: StatusReported) -> None:
+        runtime = self._runtime
+        if runtime.tap is not None:
+            runtime.tap(Told(runtime.current(), CONSOLE, message))
         self.parts.append(message.status)
 
 
 class StatusRequests:
-    """Asks, and lets time pass until all have answered."""
+    """Asks what nodes know of themselves."""
 
     def __init__(self, runtime: SimulatedRuntime) -> None:
         self._runtime = runtime
         self._ids = itertools.count(1)
 
     def ask(self, node: Node, timeout_s: float = 10.0) -> NodeStatus:
-        """Raises StepLimitError if the node does not answer in time."""
-        answers = _Answers()
+        """Let time pass until all have answered. Raises StepLimitError if the node does not in time."""
+        answers = _Answers(self._runtime)
         request = ReportStatus(next(self._ids), answers)
         asked = (node.store, node.membership, node.replicator, node.election)
         for ref in asked:
@@ -55,3 +66,7 @@ class StatusRequests:
         return NodeStatus(
             by_kind[StoreStatus], by_kind[MembershipStatus], by_kind[ReplicatorStatus], by_kind[ElectionStatus]
         )
+
+    def ask_replicator(self, node: Node) -> None:
+        """Without waiting: the answer is in the stream of events."""
+        node.replicator.tell(ReportStatus(next(self._ids), _Answers(self._runtime)))

@@ -88,7 +88,7 @@ class EventStream:
             and message_kind in getattr(checker, "sees_told", (message_kind,))
         ]
         self._watching.update(checker.name for checker in wanting)
-        see = [checker.see for checker in wanting]
+        see = [_see_of(checker, kind, message_kind) for checker in wanting]
         return (self._states.see, *see) if kind in self._states.sees else tuple(see)
 
     def _show(self, event: Event, seers: tuple[See, ...]) -> None:
@@ -109,6 +109,12 @@ class EventStream:
         """Keep it, and tell whoever runs the run."""
         self.violations.append(violation)
         self.on_violation(violation)
+
+
+def _see_of(checker: Checker, kind: type, message_kind: type | None) -> See:
+    """A checker may know a shorter way for one kind of event: `seer(kind, message_kind)`."""
+    seer: Callable[[type, type | None], See] | None = getattr(checker, "seer", None)
+    return checker.see if seer is None else seer(kind, message_kind)
 
 
 def _nobody_listens(_: Violation) -> None:

@@ -11,7 +11,7 @@ from storage.index import SparseIndex
 from storage.scan import SegmentScan
 from storage.segment import Segment, write_index
 
-_MAX_OPEN_FILES: Final = 16
+MAX_OPEN_FILES: Final = 16
 _MAX_INDEXES: Final = 16
 
 
@@ -30,7 +30,7 @@ class SegmentHandles:
         file = self._open.get(segment)
         if file is None:
             file = self._open[segment] = self._files.open_read_only(segment.log_path)
-            if len(self._open) > _MAX_OPEN_FILES:
+            if len(self._open) > MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(segment)
         return file

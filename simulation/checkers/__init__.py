@@ -12,16 +12,23 @@ from typing import Final
 from simulation.checker import Checker
 from simulation.checkers.acknowledged import AcknowledgedDurable, AcknowledgedKept
 from simulation.checkers.agreement import CommittedAgree, LogMatching
+from simulation.checkers.answered import AnsweredOnce
 from simulation.checkers.base import EventChecker
+from simulation.checkers.bounds import StaysBounded
 from simulation.checkers.convergence import Convergence, Progress
 from simulation.checkers.cycle import CopiesFaithful, CycleGrowth
+from simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
+from simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from simulation.checkers.linearizable import Linearizable
 from simulation.checkers.model import ClusterModel
 from simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten
+from simulation.checkers.places import SamePlaceSameBytes
 from simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
+from simulation.checkers.ranges import RangesTrue
 from simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
 from simulation.checkers.recovery import FailsForCause, RestartKeeps
 from simulation.checkers.terms import CommitForward, OneLeaderATerm
+from simulation.checkers.waiting import ProducesAnswered, ReadersWoken
 from simulation.options import Options
 
 _MINE: Final[tuple[type[EventChecker], ...]] = (
@@ -46,6 +53,18 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     FailsForCause,
     Convergence,
     Progress,
+    AnsweredOnce,
+    ReadersWoken,
+    ProducesAnswered,
+    OneFetchAtATime,
+    FollowersFollow,
+    CommitSpreads,
+    TermsBegin,
+    AppendsInTerm,
+    CountsHonestly,
+    SamePlaceSameBytes,
+    StaysBounded,
+    RangesTrue,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -53,7 +72,17 @@ ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MI
 
 __all__ = ["ALL", "Checker", "ClusterModel", "EventChecker", "default_checkers"]
 
-_ONLY_ELECTED: Final = (LogMatching, CommittedAgree, OneLeaderATerm, BallotsOnDisk)
+_ONLY_ELECTED: Final = (
+    LogMatching,
+    CommittedAgree,
+    OneLeaderATerm,
+    BallotsOnDisk,
+    CommitSpreads,
+    TermsBegin,
+    AppendsInTerm,
+    CountsHonestly,
+    SamePlaceSameBytes,
+)
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 
 

@@ -67,6 +67,21 @@ class EventChecker:
         if handler is not None:
             handler(event)
 
+    def seer(self, kind: type, message_kind: type | None) -> Callable[[Event, World], None]:
+        """What `see` comes to for events of that kind; message_kind: of the message in MessageTold."""
+        is_told = kind is MessageTold
+        handler = self.on_told.get(message_kind) if is_told and message_kind else self.on.get(kind)
+        may_change = message_kind in MODELLED_MESSAGES if is_told else kind in CHANGING
+        if handler is None or self.drives or (self.on_log is not None and may_change):
+            return self.see
+
+        def see(event: Event, world: World) -> None:
+            self.time_s = event.time_s
+            self.world = world
+            handler(event)
+
+        return see
+
     def finish(self, world: World) -> None:
         self.world = world
         self.at_end()

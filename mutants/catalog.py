@@ -1,0 +1,11 @@
+"""All mutants by name: whoever imports this has every one of them registered."""
+
+from __future__ import annotations
+
+import mutants.in_actors
+import mutants.in_replication
+import mutants.in_server
+import mutants.in_storage  # noqa: F401  # importing registers
+from mutants.mutant import MUTANTS
+
+__all__ = ["MUTANTS"]

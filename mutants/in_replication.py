@@ -1,0 +1,250 @@
+"""Bugs in replication: followers, long polls, leaders and their past, and what is made of terms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import actors.pulling
+import actors.serving
+from actors.commit import Boundaries, LeaderCommit
+from actors.election import StaticElection
+from actors.messages import AppendBatch, FetchOutcome, FetchRequest, ReplicasAdvanced
+from actors.pulling import Pulls
+from actors.replicator import LEADER_BATCH, ReplicatorActor
+from actors.server import ServerActor
+from actors.serving import Serving
+from actors.store import StoreActor
+from mutants.mutant import ELECTED, EVERY, FIVE_VOTERS, ORACLE, STATIC, mutant, wrap
+from storage.terms import Run, TermHistory
+from storage.types import START, Index, NodeId
+
+# ---------------------------------------------------------------- long polls
+
+
+@mutant("Long polls never expire.", EVERY)
+def long_polls_never_expire() -> None:
+    wrap(Serving, "expire", lambda _: lambda *_: None)
+
+
+@mutant("A long poll is kept when the fetcher has gone away.", EVERY)
+def fetch_cancel_ignored() -> None:
+    wrap(Serving, "cancel", lambda _: lambda *_: None)
+
+
+@mutant("Followers that wait for more are not told when the commit position moves.", FIVE_VOTERS)
+def commit_not_pushed() -> None:
+    def make(original: Any) -> Any:
+        def wake(self: Serving) -> None:
+            committed, self._state.committed = self._state.committed, START
+            try:
+                original(self)
+            finally:
+                self._state.committed = committed
+
+        return wake
+
+    wrap(Serving, "wake", make)
+
+
+# ---------------------------------------------------------------- pulls
+
+
+@mutant("Any answer of the peer is taken for that of the fetch under way.", (ORACLE,))
+def any_request_id() -> None:
+    def make(original: Any) -> Any:
+        def take(self: Pulls, answer: Any) -> None:
+            pull = self._pulls.get(answer.peer_id)
+            if pull is not None:
+                original(self, replace(answer, request_id=pull.request_id))
+
+        return take
+
+    wrap(Pulls, "on_returned", make)
+    wrap(Pulls, "on_failed", make)
+
+
+@mutant("A follower takes over the commit position also from an answer that did not match its log.", (ORACLE,))
+def commit_from_unmatched() -> None:
+    def make(original: Any) -> Any:
+        def on_returned(self: Pulls, returned: Any) -> None:
+            if returned.response.outcome is FetchOutcome.DIVERGED and self._state.elected:
+                self._on_committed(returned.response.committed)
+            original(self, returned)
+
+        return on_returned
+
+    wrap(Pulls, "on_returned", make)
+
+
+@mutant("Where the logs part, a follower drops all it has from some earlier place on.", (ORACLE,))
+def cut_committed() -> None:
+    def make(original: Any) -> Any:
+        def on_diverged(self: Pulls, pull: Any, response: Any) -> None:
+            state = self._state
+            committed = state.committed
+            state.committed = state.start
+            try:
+                original(self, pull, replace(response, diverged_at=Index(max(0, response.diverged_at - 4))))
+            finally:
+                state.committed = committed
+
+        return on_diverged
+
+    wrap(Pulls, "_on_diverged", make)
+
+
+@mutant(
+    "A follower does not look whether what it drops was committed.",
+    (ORACLE,),
+    equivalent="A leader that lacks what is committed is beyond the fault budget: the decreed leader's disk is never "
+    "lost, and the oracle lets nobody lead who lacks it. The tests of actors show it where it can happen.",
+)
+def no_commit_check() -> None:
+    def make(original: Any) -> Any:
+        def reconcile(own: Any, _: Index, *rest: Any) -> Any:
+            return original(own, Index(0), *rest)
+
+        return reconcile
+
+    wrap(actors.pulling, "reconcile", make)
+
+
+# ---------------------------------------------------------------- leading
+
+
+@mutant("A new leader does not begin its term with a batch of its own.", ELECTED)
+def no_control_batch() -> None:
+    class WithoutLeaderBatch:
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def tell(self, message: Any) -> None:
+            if not (isinstance(message, AppendBatch) and message.batch is LEADER_BATCH):
+                self._store.tell(message)
+
+    def make(original: Any) -> Any:
+        def change_role(self: ReplicatorActor, role: Any) -> None:
+            store, self.state.store = self.state.store, WithoutLeaderBatch(self.state.store)
+            try:
+                original(self, role)
+            finally:
+                self.state.store = store
+
+        return change_role
+
+    wrap(ReplicatorActor, "_change_role", make)
+
+
+@mutant("What a leader believes of a voter's disk never falls, whatever the voter's fetches say.", ELECTED)
+def position_never_falls() -> None:
+    def make(original: Any) -> Any:
+        def on_fetch(self: ReplicatorActor, received: Any) -> None:
+            request: FetchRequest = received.request
+            before = self._commit.on_disk.get(request.node_id) if self._commit is not None else None
+            original(self, received)
+            if self._commit is not None and before is not None:
+                on_disk = self._commit.on_disk
+                on_disk[request.node_id] = max(before, on_disk.get(request.node_id, before))
+
+        return on_fetch
+
+    wrap(ReplicatorActor, "_on_fetch", make)
+
+
+@mutant("Entries of earlier terms are committed by counting disks.", (ORACLE,))
+def old_terms_by_counting() -> None:
+    def make(original: Any) -> Any:
+        def advance(self: LeaderCommit, _: Any, boundaries: Any) -> bool:
+            return bool(original(self, TermHistory((Run(self.term, (NodeId(""), 0), Index(0)),)), boundaries))
+
+        return advance
+
+    wrap(LeaderCommit, "advance", make)
+
+
+@mutant("Boundaries between batches are kept when the batches are committed.", ELECTED)
+def boundaries_never_forgotten() -> None:
+    wrap(Boundaries, "forget", lambda _: lambda *_: None)
+
+
+@mutant("How far all replicas had got in an earlier term is still believed in a later one.", (ORACLE,))
+def replicas_advanced_kept() -> None:
+    def make(original: Any) -> Any:
+        def on_leader_changed(self: ServerActor, changed: Any) -> None:
+            before: ReplicasAdvanced = self._on_all_replicas
+            original(self, changed)
+            self._on_all_replicas = replace(before, term=changed.term)
+
+        return on_leader_changed
+
+    wrap(ServerActor, "_on_leader_changed", make)
+
+
+@mutant("A deposed leader leaves its open produces to their time.", (ORACLE,))
+def deposed_says_nothing() -> None:
+    def make(original: Any) -> Any:
+        def on_leader_changed(self: ServerActor, changed: Any) -> None:
+            open_produces, self._open = self._open, {}
+            try:
+                original(self, changed)
+            finally:
+                self._open = open_produces
+
+        return on_leader_changed
+
+    wrap(ServerActor, "_on_leader_changed", make)
+
+
+# ---------------------------------------------------------------- terms
+
+
+@mutant("Only the length of the logs is compared, not the terms of their entries.", (ORACLE,))
+def lengths_only() -> None:
+    def make(original: Any) -> Any:
+        def compare(leader: Any, next_index: Index, last: Any) -> Any:
+            known = leader.terms.place_of(Index(next_index - 1)) if next_index <= leader.end.index else None
+            return original(leader, next_index, known or last)
+
+        return compare
+
+    wrap(actors.serving, "compare", make)
+
+
+@mutant(
+    "Only terms are compared, not who wrote in them.",
+    (ORACLE,),
+    equivalent="No two logs have one term by two writers here: the oracle gives each term to one leader, and the "
+    "decreed one takes a new term at every start. The tests of actors and storage have the ways to two.",
+)
+def writers_not_compared() -> None:
+    def make(original: Any) -> Any:
+        def compare(leader: Any, next_index: Index, last: Any) -> Any:
+            known = leader.terms.place_of(Index(next_index - 1)) if next_index <= leader.end.index else None
+            is_term = known is not None and last is not None and known.term == last.term
+            return original(leader, next_index, known if is_term else last)
+
+        return compare
+
+    wrap(actors.serving, "compare", make)
+
+
+@mutant("The store appends under a term that is over.", (ORACLE,))
+def store_accepts_old_terms() -> None:
+    def make(original: Any) -> Any:
+        def append(self: StoreActor, message: Any) -> None:
+            ballot, self._ballot = self._ballot, replace(self._ballot, term=message.term)
+            try:
+                original(self, message)
+            finally:
+                self._ballot = ballot
+
+        return append
+
+    wrap(StoreActor, "_append_batch", make)
+    wrap(StoreActor, "_append_fetched", make)
+
+
+@mutant("A node does not care that a peer is in a later term.", (STATIC,))
+def higher_term_ignored() -> None:
+    wrap(StaticElection, "_on_higher_term", lambda _: lambda *_: None)

@@ -1,0 +1,141 @@
+"""Bugs in the server and the store: requests that are never answered, and answers that are not true."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from actors.messages import AppendBatch, AppendRefused, ReplicasAdvanced, RequestRefused
+from actors.server import ServerActor
+from actors.store import StoreActor
+from mutants.mutant import EVERY, IDLE, ORACLE, RETAINED, STATIC, doing_nothing, mutant, wrap
+from storage.log import Log
+from storage.types import Offset
+
+# ---------------------------------------------------------------- the store
+
+
+@mutant("The store goes on after an error of its disk, and says nothing.", EVERY)
+def go_on_after_error() -> None:
+    wrap(StoreActor, "_fail", lambda _: lambda *_: None)
+
+
+@mutant("The store goes on after an error of its disk, and so does the log.", EVERY)
+def trust_after_error() -> None:
+    wrap(StoreActor, "_fail", lambda _: lambda *_: None)
+    wrap(Log, "_check_usable", lambda _: lambda *_: None)
+
+
+@mutant("The store does not say that it refuses an append.", (ORACLE,))
+def append_refused_unsaid() -> None:
+    def make(original: Any) -> Any:
+        def append(self: StoreActor, message: AppendBatch) -> None:
+            if message.term == self._ballot.term:
+                original(self, message)
+
+        return append
+
+    wrap(StoreActor, "_append_batch", make)
+
+
+# ---------------------------------------------------------------- produce
+
+
+@mutant("Produces never expire.", (STATIC,))
+def produces_never_expire() -> None:
+    wrap(ServerActor, "_expire", lambda _: lambda *_: None)
+
+
+@mutant("What the store refused to append is not answered until its time is up.", (ORACLE,))
+def refused_appends_unanswered() -> None:
+    _deaf_to(AppendRefused)
+
+
+@mutant(
+    "What waits for all replicas is not answered when they have it, but when something else is committed.", (STATIC,)
+)
+def replicas_advanced_unheard() -> None:
+    def make(original: Any) -> Any:
+        def on_receive(self: ServerActor, message: Any) -> None:
+            if isinstance(message, ReplicasAdvanced):
+                with doing_nothing(ServerActor, "_acknowledge"):
+                    original(self, message)
+            else:
+                original(self, message)
+
+        return on_receive
+
+    wrap(ServerActor, "on_receive", make)
+
+
+def _deaf_to(kind: type) -> None:
+    def make(original: Any) -> Any:
+        def on_receive(self: ServerActor, message: Any) -> None:
+            if not isinstance(message, kind):
+                original(self, message)
+
+        return on_receive
+
+    wrap(ServerActor, "on_receive", make)
+
+
+@mutant("Who gave up is still told the answer.", IDLE)
+def cancel_ignored() -> None:
+    wrap(ServerActor, "_cancel", lambda _: lambda *_: None)
+
+
+# ---------------------------------------------------------------- consume
+
+
+@mutant("Readers that wait at the end of the log are never woken.", EVERY)
+def readers_never_woken() -> None:
+    wrap(ServerActor, "_wake_tailing", lambda _: lambda *_: None)
+
+
+@mutant("Of the readers that wait at the end of the log one is woken at a time.", EVERY)
+def one_reader_woken() -> None:
+    def make(original: Any) -> Any:
+        def wake(self: ServerActor) -> None:
+            rest, self._tailing = self._tailing[1:], self._tailing[:1]
+            original(self)
+            self._tailing += rest
+
+        return wake
+
+    wrap(ServerActor, "_wake_tailing", make)
+
+
+@mutant("Out of range, a reader is told that the log begins where it ends.", EVERY)
+def wrong_first() -> None:
+    def make(original: Any) -> Any:
+        def out_of_range(self: ServerActor, consume: Any) -> RequestRefused:
+            refused: RequestRefused = original(self, consume)
+            return replace(refused, first=refused.end)
+
+        return out_of_range
+
+    wrap(ServerActor, "_out_of_range", make)
+
+
+@mutant("Out of range, a reader is told that the log begins at 0, whatever retention took.", RETAINED)
+def first_is_zero() -> None:
+    def make(original: Any) -> Any:
+        def out_of_range(self: ServerActor, consume: Any) -> RequestRefused:
+            refused: RequestRefused = original(self, consume)
+            return replace(refused, first=Offset(0))
+
+        return out_of_range
+
+    wrap(ServerActor, "_out_of_range", make)
+
+
+@mutant("A stopping node leaves its waiting readers without an answer.", EVERY)
+def stop_forgets_readers() -> None:
+    def make(original: Any) -> Any:
+        def on_stop(self: ServerActor) -> None:
+            self._tailing = []
+            original(self)
+
+        return on_stop
+
+    wrap(ServerActor, "on_stop", make)

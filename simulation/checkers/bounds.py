@@ -1,0 +1,148 @@
+"""Nothing that a node keeps grows without a bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import ClassVar, Final
+
+from actors.messages import (
+    AppendBatch,
+    AppendRefused,
+    BatchAppended,
+    FetchAnswer,
+    FetchCancelled,
+    FetchReceived,
+    ProbeDue,
+    ReplicatorStatus,
+    StatusReported,
+)
+from actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
+from simulation.checkers.base import EventChecker
+from simulation.checkers.hindrances import IN_FLIGHT_S, Hindrances
+from simulation.checkers.model import ClusterModel, NodeModel
+from simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
+from storage.handles import MAX_OPEN_FILES
+from storage.types import NodeId
+
+OWN_FILES: Final = 4
+"""Besides those lent to readers: the lock, the segment that is written, and two while it is replaced."""
+
+UNTOLD_BOUNDARIES: Final = 2
+"""The end of the log as it was opened, and one that has just been committed."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Of one process. fetches: asked by peers, not answered, and when each was given up. appends: bytes of each
+    in the store.
+    """
+
+    fetches: dict[int, float] = field(default_factory=dict)
+    appends: dict[int, int] = field(default_factory=dict)
+    append_bytes: int = 0
+
+
+class StaysBounded(EventChecker):
+    """Compares what nodes say of themselves, and what their disks see of them, with what they can need."""
+
+    name: ClassVar[str] = "stays_bounded"
+    statement: ClassVar[str] = (
+        f"A node keeps no more than it needs: at most {MAX_OPEN_FILES + OWN_FILES} open files and "
+        f"{MAX_UNWRITTEN_BYTES // 2**20} MiB of produces that are not written, no long poll that was answered or given "
+        "up, and no boundary of a batch that is committed."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self._hindrances = Hindrances()
+        self.on = {
+            **self._hindrances.handlers,
+            NodeStarted: self._on_process,
+            NodeStopped: self._on_process,
+            NodeCrashed: self._on_process,
+        }
+        self.on_told = {
+            FetchReceived: self._on_fetch,
+            FetchCancelled: self._on_fetch_over,
+            FetchAnswer: self._on_fetch_answer,
+            AppendBatch: self._on_append,
+            BatchAppended: self._on_append_over,
+            AppendRefused: self._on_append_over,
+            StatusReported: self._on_status,
+            ProbeDue: self._on_probe,
+        }
+        self._nodes: dict[NodeId, _Kept] = {}
+
+    def _on_process(self, event: NodeStarted | NodeStopped | NodeCrashed) -> None:
+        self._hindrances.handlers[type(event)](event)
+        self._nodes[event.node_id] = _Kept()
+
+    def _of(self, name: str) -> _Kept:
+        return self._nodes.setdefault(self.model.place(name)[0], _Kept())
+
+    def _on_probe(self, told: MessageTold) -> None:
+        """Any regular event: nobody is at the disk then."""
+        assert self.world is not None, "an event came with it"
+        node_id = self.model.place(told.receiver)[0]
+        files = self.world.open_files(node_id)
+        if files > MAX_OPEN_FILES + OWN_FILES:
+            raise self.violated(f"{node_id} has {files} files open")
+
+    # ------------------------------------------------------------ produces
+
+    def _on_append(self, told: MessageTold) -> None:
+        append = told.message
+        assert isinstance(append, AppendBatch)
+        if self.model.place(told.sender)[1] != "server":
+            return
+        kept = self._of(told.sender)
+        kept.appends[append.request_id] = len(append.batch.payload)
+        kept.append_bytes += len(append.batch.payload)
+        if kept.append_bytes > MAX_UNWRITTEN_BYTES + MERGED_MAX_BYTES:
+            raise self.violated(f"{told.sender} has {kept.append_bytes} bytes of produces in its store")
+
+    def _on_append_over(self, told: MessageTold) -> None:
+        over = told.message
+        assert isinstance(over, BatchAppended | AppendRefused)
+        if self.model.place(told.receiver)[1] == "server":
+            kept = self._of(told.receiver)
+            kept.append_bytes -= kept.appends.pop(over.request_id, 0)
+
+    # ------------------------------------------------------------ fetches and boundaries
+
+    def _on_fetch(self, told: MessageTold) -> None:
+        self._of(told.receiver).fetches[told.message.request_id] = inf  # type: ignore[attr-defined]
+
+    def _on_fetch_over(self, told: MessageTold) -> None:
+        fetches, request_id = self._of(told.receiver).fetches, told.message.request_id  # type: ignore[attr-defined]
+        if request_id in fetches:
+            fetches[request_id] = told.time_s
+
+    def _on_fetch_answer(self, told: MessageTold) -> None:
+        self._of(told.sender).fetches.pop(told.message.request_id, None)  # type: ignore[attr-defined]
+
+    def _on_status(self, told: MessageTold) -> None:
+        reported = told.message
+        assert isinstance(reported, StatusReported)
+        status, node = reported.status, self.model.sender_of(told)
+        if not isinstance(status, ReplicatorStatus) or node is None or not node.log.opened or node.spoiled:
+            return
+        if not self._hindrances.is_held_up(node.node_id, self.time_s):
+            self._check_replicator(node, status)
+
+    def _check_replicator(self, node: NodeModel, status: ReplicatorStatus) -> None:
+        kept = self._of(f"{node.node_id}.replicator")
+        kept.fetches = {key: over_s for key, over_s in kept.fetches.items() if over_s > self.time_s - IN_FLIGHT_S}
+        waiting = len(kept.fetches)
+        if status.parked_fetches > waiting:
+            raise self.violated(
+                f"{node.node_id} keeps {status.parked_fetches} fetches, and only {waiting} were neither answered nor "
+                "given up"
+            )
+        needed = max(0, node.log.end.index - status.committed.index) + UNTOLD_BOUNDARIES
+        if status.boundaries > needed:
+            raise self.violated(
+                f"{node.node_id} keeps {status.boundaries} boundaries between batches, where {needed} would do: it has "
+                f"committed {status.committed} of a log up to {node.log.end}"
+            )

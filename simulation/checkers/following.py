@@ -1,0 +1,315 @@
+"""Pulls go on: one fetch at a time, again after every fault, and what the leader committed spreads at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar, Final
+
+from actors.messages import (
+    CommitAdvanced,
+    FetchFailed,
+    FetchOutcome,
+    FetchReturned,
+    LeaderChanged,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberUpdated,
+    NobodyElected,
+    ProbeDue,
+    PulledAppended,
+    TruncateLog,
+)
+from simulation.checkers.base import EventChecker
+from simulation.checkers.hindrances import Hindrances
+from simulation.checkers.model import ClusterModel, NodeModel
+from simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped, PacketSent
+from storage.types import Index, NodeId, Position, Term
+
+FOLLOWS_WITHIN_S: Final = 15.0
+"""A fetch whose answer never comes is given up after its long poll and 5 s; then there is a pause of up to 2 s.
+Both can happen twice: with the old connection, and in the middle of learning who leads."""
+
+SPREADS_WITHIN_S: Final = 0.25
+"""Half a long poll: whoever learns of it only when that has expired is too late."""
+
+Pair = tuple[NodeId, NodeId]
+
+
+class OneFetchAtATime(EventChecker):
+    """Counts the fetches that leave a node, and what becomes of them."""
+
+    name: ClassVar[str] = "one_fetch_at_a_time"
+    statement: ClassVar[str] = (
+        "A node has at most one fetch under way to each peer, and each comes to one end: an answer or a failure."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {PacketSent: self._on_sent, NodeStarted: self._on_started}
+        self.on_told = {FetchReturned: self._on_end, FetchFailed: self._on_end}
+        self._open: dict[Pair, int] = {}
+
+    def _on_started(self, event: NodeStarted) -> None:
+        for pair in self._open:
+            if pair[0] == event.node_id:
+                self._open[pair] = 0
+
+    def _on_sent(self, event: PacketSent) -> None:
+        if event.what == "fetch":
+            pair = event.source, event.target
+            self._open[pair] = self._open.get(pair, 0) + 1
+            if self._open[pair] > 1:
+                raise self.violated(f"{event.source} has {self._open[pair]} fetches to {event.target} under way")
+
+    def _on_end(self, told: MessageTold) -> None:
+        ended = told.message
+        assert isinstance(ended, FetchReturned | FetchFailed)
+        pair = self.model.place(told.receiver)[0], ended.peer_id
+        self._open[pair] = self._open.get(pair, 0) - 1
+        if self._open[pair] < 0:
+            raise self.violated(f"{pair[0]} was told {type(ended).__name__} of {pair[1]}, and no fetch was open")
+
+
+@dataclass(slots=True)
+class _Pull:
+    """What is known of one arrow of the pull graph. Times are when it was last so, -inf for never.
+
+    answered_s: a fetch brought batches, or that there are none. broken_s: one failed or was turned down.
+    position: how far it has got in the source's log. mark: at `marked_s` the source's log ended there.
+    """
+
+    answered_s: float = -inf
+    broken_s: float = -inf
+    position: Index = Index(0)
+    mark: Index = Index(0)
+    marked_s: float = -inf
+
+
+class _Pulling(EventChecker):
+    """Keeps what both claims need: who should pull from whom, and since when nothing is in the way."""
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.hindrances = Hindrances()
+        self.on = {
+            **self.hindrances.handlers,
+            NodeStarted: self._on_started,
+            NodeStopped: self._on_ended,
+            NodeCrashed: self._on_ended,
+        }
+        self.on_told = {
+            MemberJoined: self._on_member,
+            MemberUpdated: self._on_member,
+            MemberFailed: self._on_member_gone,
+            MemberLeft: self._on_member_gone,
+            NobodyElected: self._on_nobody,
+            LeaderChanged: self._on_leader,
+            FetchReturned: self._on_returned,
+            FetchFailed: self._on_failed,
+            PulledAppended: self._on_pulled,
+        }
+        self.pulls: dict[Pair, _Pull] = {}
+        self._known_s: dict[Pair, float] = {}
+        self.leaders: dict[NodeId, tuple[Term, NodeId | None]] = {}
+        self.led_s: dict[NodeId, float] = {}
+        self._peers: dict[NodeId, float] = {}
+
+    def _on_started(self, event: NodeStarted) -> None:
+        self.hindrances.handlers[NodeStarted](event)
+        self._forget(event.node_id)
+
+    def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
+        self.hindrances.handlers[type(event)](event)
+        self._forget(event.node_id)
+
+    def _forget(self, node_id: NodeId) -> None:
+        for of_pairs in (self.pulls, self._known_s):
+            for pair in [pair for pair in of_pairs if pair[0] == node_id]:
+                del of_pairs[pair]
+        self.leaders.pop(node_id, None)
+        self._peers.pop(node_id, None)
+
+    def _on_member(self, told: MessageTold) -> None:
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "replicator":
+            self._known_s[node_id, told.message.member.node_id] = told.time_s  # type: ignore[attr-defined]
+
+    def _on_member_gone(self, told: MessageTold) -> None:
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "replicator":
+            self._known_s.pop((node_id, told.message.member.node_id), None)  # type: ignore[attr-defined]
+
+    def _on_nobody(self, told: MessageTold) -> None:
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "replicator":
+            self._peers[node_id] = told.time_s
+
+    def _on_leader(self, told: MessageTold) -> None:
+        node_id, actor = self.model.place(told.receiver)
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        if actor == "replicator":
+            before = self.leaders.get(node_id)
+            if before is None or before[1] != changed.leader_id:
+                self.led_s[node_id] = told.time_s
+            self.leaders[node_id] = changed.term, changed.leader_id
+
+    def _pull(self, told: MessageTold, source_id: NodeId) -> _Pull:
+        pair = self.model.place(told.receiver)[0], source_id
+        pull = self.pulls.get(pair)
+        if pull is None:
+            pull = self.pulls[pair] = _Pull()
+        return pull
+
+    def _on_returned(self, told: MessageTold) -> None:
+        returned = told.message
+        assert isinstance(returned, FetchReturned)
+        pull = self._pull(told, returned.peer_id)
+        if returned.response.outcome is FetchOutcome.BATCHES:
+            pull.answered_s = told.time_s
+        else:
+            pull.broken_s = told.time_s
+
+    def _on_failed(self, told: MessageTold) -> None:
+        failed = told.message
+        assert isinstance(failed, FetchFailed)
+        self._pull(told, failed.peer_id).broken_s = told.time_s
+
+    def _on_pulled(self, told: MessageTold) -> None:
+        pulled = told.message
+        assert isinstance(pulled, PulledAppended)
+        self._pull(told, pulled.source_id).position = pulled.next_index
+
+    def clear_s(self, node: NodeModel, source: NodeModel) -> float:
+        """Since when this node should be pulling from that one with nothing in the way; inf if it should not now."""
+        pair = node.node_id, source.node_id
+        known_s = self._known_s.get(pair)
+        if known_s is None or node.opened is None or source.opened is None:
+            return inf
+        if node.was_spoiled or source.was_spoiled or node.is_rotten or source.is_rotten:
+            return inf  # it may have reason not to follow
+        if node.is_elected:
+            mine, theirs = self.leaders.get(pair[0]), self.leaders.get(pair[1])
+            if mine is None or theirs is None or mine[1] != pair[1] or theirs[1] != pair[1]:
+                return inf
+            agreed_s = max(self.led_s[pair[0]], self.led_s[pair[1]])
+        else:
+            agreed_s = max(self._peers.get(pair[0], inf), self._peers.get(pair[1], inf))
+        return max(known_s, agreed_s, self.hindrances.pair_clear_s(*pair))
+
+
+class FollowersFollow(_Pulling):
+    """Looks at each arrow that should be there, and what went over it lately."""
+
+    name: ClassVar[str] = "followers_follow"
+    statement: ClassVar[str] = (
+        f"Where for {FOLLOWS_WITHIN_S:g} s nothing was in the way, a pull has been answered in that time, and has "
+        "brought all that was in the source's log at its beginning."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told |= {ProbeDue: self._look}
+
+    def _look(self, told: MessageTold) -> None:
+        node = self.model.receiver_of(told)
+        if node is None:
+            return
+        now_s = self.time_s
+        for source in self.model.nodes.values():
+            pair = node.node_id, source.node_id
+            if source is node:
+                continue
+            clear_s = self.clear_s(node, source)
+            if clear_s > now_s:
+                continue
+            pull = self.pulls.setdefault(pair, _Pull())
+            if max(pull.answered_s, clear_s) < now_s - FOLLOWS_WITHIN_S:
+                raise self.violated(
+                    f"{node.node_id} should pull from {source.node_id}, nothing is in the way since {clear_s:.3f} s, "
+                    f"and no fetch was answered since {pull.answered_s:.3f} s"
+                )
+            if now_s >= pull.marked_s + FOLLOWS_WITHIN_S:
+                if pull.marked_s >= clear_s:
+                    self._check_reached(node, source, pull)
+                pull.marked_s, pull.mark = now_s, source.log.durable_index
+
+    def _check_reached(self, node: NodeModel, source: NodeModel, pull: _Pull) -> None:
+        reached = node.log.end.index if node.is_elected else pull.position
+        known = reached >= pull.mark or not (node.log.opened and source.log.opened)
+        if not known and (node.is_elected or pull.position):
+            raise self.violated(
+                f"{node.node_id} has got to index {reached} of {source.node_id}'s log, which ended at {pull.mark} "
+                f"{self.time_s - pull.marked_s:.3f} s ago"
+            )
+
+
+class CommitSpreads(_Pulling):
+    """For each position that a leader commits, waits for each follower that has it on disk and pulls steadily."""
+
+    name: ClassVar[str] = "commit_spreads"
+    statement: ClassVar[str] = (
+        f"What a leader has committed, every follower holds for committed {SPREADS_WITHIN_S:g} s later, if it had it "
+        "and its pull was steady all the while."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told |= {CommitAdvanced: self._on_committed, TruncateLog: self._on_truncate, ProbeDue: self._look}
+        self._expected: dict[Pair, deque[tuple[float, Position]]] = {}
+
+    def _on_truncate(self, told: MessageTold) -> None:
+        node_id = self.model.place(told.receiver)[0]
+        for pair, expected in self._expected.items():
+            if pair[0] == node_id:
+                expected.clear()
+
+    def _on_committed(self, told: MessageTold) -> None:
+        advanced, node = told.message, self.model.receiver_of(told)
+        assert isinstance(advanced, CommitAdvanced)
+        if node is None or not node.is_elected:
+            return
+        node_id = node.node_id
+        for pair, expected in self._expected.items():
+            if pair[0] == node_id:
+                while expected and expected[0][1] <= advanced.committed:
+                    self._check(pair, *expected.popleft())
+        if self.leaders.get(node_id, (0, None))[1] == node_id:
+            for other in self.model.nodes.values():
+                if (
+                    other is not node
+                    and other.log.durable_index >= advanced.committed.index > other.committed.index
+                    and self._is_steady(other, node, told.time_s)
+                ):
+                    expected = self._expected.setdefault((other.node_id, node_id), deque())
+                    expected.append((told.time_s, advanced.committed))
+
+    def _is_steady(self, node: NodeModel, source: NodeModel, since_s: float) -> bool:
+        """Whether its fetches were answered, before `since_s` and ever since."""
+        pull = self.pulls.get((node.node_id, source.node_id))
+        mine, theirs = self.leaders.get(node.node_id), self.leaders.get(source.node_id)
+        return (
+            pull is not None
+            and mine == theirs
+            and self.clear_s(node, source) < since_s
+            and pull.broken_s < since_s
+            and pull.answered_s > max(pull.broken_s, self.clear_s(node, source))
+        )
+
+    def _check(self, pair: Pair, since_s: float, position: Position) -> None:
+        nodes = self.model.nodes
+        if self.time_s > since_s + SPREADS_WITHIN_S and self._is_steady(nodes[pair[0]], nodes[pair[1]], since_s):
+            raise self.violated(
+                f"{pair[1]} committed {position} at {since_s:.3f} s, which {pair[0]} had on disk; it pulled all the "
+                f"while, and did not hold it for committed within {SPREADS_WITHIN_S:g} s"
+            )
+
+    def _look(self, told: MessageTold) -> None:
+        node_id = self.model.place(told.receiver)[0]
+        for pair, expected in self._expected.items():
+            if pair[0] == node_id:
+                while expected and expected[0][0] + SPREADS_WITHIN_S < self.time_s:
+                    self._check(pair, *expected.popleft())

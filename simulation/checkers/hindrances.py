@@ -1,0 +1,106 @@
+"""Since when nothing is in a node's way, or in the way between two: what claims about time must know.
+
+A claim that something happens within a bound holds for those who run, are not paused or slowed
+down, and whose packets arrive. Faults that last say in no event when they end; for these stands
+the longest that the nemesis and the operator let them last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, Final
+
+from simulation.events import (
+    FaultInjected,
+    NodeCrashed,
+    NodePaused,
+    NodeResumed,
+    NodeStarted,
+    NodeStopped,
+    PartitionHealed,
+    PartitionMade,
+    PhaseBegan,
+)
+from storage.types import NodeId
+
+CLOCKS_DIFFER: Final = 1.06
+"""How much longer a node's second may be than a true one, with drifting clocks."""
+
+IN_FLIGHT_S: Final = 0.05
+"""So long at most a message is under way between the actors of a node that nothing holds up."""
+
+_NODE_FAULTS_S: Final = {"slow_node": 9.1, "slow_disk": 0.31, "bit_rot": 30.0}
+_LINK_FAULTS_S: Final = {"slow_link": 17.1, "clog": 8.3}
+_GOSSIP: Final = "datagram"
+
+
+class Hindrances:
+    """`handlers` are to be called with their events. Times are virtual seconds; `inf` is "still in the way"."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[type, Callable[[Any], None]] = {
+            NodeStarted: self._on_started,
+            NodeStopped: self._on_ended,
+            NodeCrashed: self._on_ended,
+            NodePaused: self._on_ended,
+            NodeResumed: self._on_started,
+            FaultInjected: self._on_fault,
+            PartitionMade: self._on_partition,
+            PartitionHealed: self._on_healed,
+            PhaseBegan: self._on_phase,
+        }
+        self._nodes: dict[NodeId, float] = {}
+        self._links: dict[tuple[NodeId, NodeId], float] = {}
+        self._blocked: set[tuple[NodeId, NodeId]] = set()
+        self._all_links_s = 0.0
+
+    def node_clear_s(self, node_id: NodeId) -> float:
+        """Since when, or from when on, the node runs and nothing holds it up."""
+        return self._nodes.get(node_id, inf)
+
+    def is_held_up(self, node_id: NodeId, now_s: float) -> bool:
+        """Whether its actors may not have handled yet what they were told some time ago."""
+        return self.node_clear_s(node_id) > now_s - IN_FLIGHT_S
+
+    def pair_clear_s(self, one: NodeId, other: NodeId) -> float:
+        """The same of both nodes and of both ways between them."""
+        nodes, links = self._nodes, self._links
+        if self._blocked and ((one, other) in self._blocked or (other, one) in self._blocked):
+            return inf
+        return max(
+            nodes.get(one, inf),
+            nodes.get(other, inf),
+            links.get((one, other), 0.0),
+            links.get((other, one), 0.0),
+            self._all_links_s,
+        )
+
+    def _on_started(self, event: NodeStarted | NodeResumed) -> None:
+        self._nodes[event.node_id] = event.time_s
+
+    def _on_ended(self, event: NodeStopped | NodeCrashed | NodePaused) -> None:
+        self._nodes[event.node_id] = inf
+
+    def _on_fault(self, event: FaultInjected) -> None:
+        source, arrow, target = event.where.partition(">")
+        if not arrow:
+            lasts_s = _NODE_FAULTS_S.get(event.kind, 0.0)
+            node_id = NodeId(source)
+            if lasts_s and node_id in self._nodes:
+                self._nodes[node_id] = max(self._nodes[node_id], event.time_s + lasts_s)
+        elif event.detail != _GOSSIP:
+            link = NodeId(source), NodeId(target)
+            until_s = event.time_s + _LINK_FAULTS_S.get(event.kind, 0.0)
+            self._links[link] = max(self._links.get(link, 0.0), until_s)
+
+    def _on_partition(self, event: PartitionMade) -> None:
+        self._blocked.update(event.blocked)
+
+    def _on_healed(self, event: PartitionHealed) -> None:
+        self._blocked.clear()
+        self._all_links_s = event.time_s
+
+    def _on_phase(self, event: PhaseBegan) -> None:
+        """Whoever was slowed down has been mended, or is left alone."""
+        self._all_links_s = max(self._all_links_s, event.time_s)

@@ -1,0 +1,204 @@
+"""How a leader begins its term, what it counts, and under which term a store writes."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import ClassVar
+
+from actors.messages import (
+    BallotSaved,
+    BatchAppended,
+    CommitAdvanced,
+    FetchedAppended,
+    FetchReceived,
+    LeaderChanged,
+    LogAppended,
+    LogOpened,
+    ReplicasAdvanced,
+    VotersChanged,
+)
+from simulation.checkers.base import EventChecker
+from simulation.checkers.hindrances import IN_FLIGHT_S, Hindrances
+from simulation.checkers.model import ClusterModel, NodeModel
+from simulation.events import MessageTold, NodeStarted
+from storage.batch import Kind
+from storage.types import Index, NodeId, Term
+
+
+class TermsBegin(EventChecker):
+    """Looks at the first entry of each term that reaches a disk."""
+
+    name: ClassVar[str] = "terms_begin"
+    statement: ClassVar[str] = (
+        "The entries of a term begin with a control batch of its leader, so that what was there before can be "
+        "committed (Raft sections 5.4.2 and 8)."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_log = self._on_log_changed
+
+    def _on_log_changed(self, node: NodeModel) -> None:
+        if not node.is_elected:
+            return
+        for entry in self.model.fresh:
+            if not entry.term or entry.kind is Kind.CONTROL:
+                continue
+            before = node.log.entry(entry.index - 1)
+            is_first = before.term < entry.term if before is not None else entry.index == 0
+            if is_first:
+                raise self.violated(f"{node.node_id} has {entry} as the first of its term, and it is no control batch")
+
+
+class AppendsInTerm(EventChecker):
+    """Holds what a store says that it has appended against the ballot that it has saved."""
+
+    name: ClassVar[str] = "appends_in_term"
+    statement: ClassVar[str] = "A store appends nothing under a term that is not that of its ballot (Raft section 5.1)."
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told = {
+            LogOpened: self._on_opened,
+            BallotSaved: self._on_saved,
+            BatchAppended: self._on_appended,
+            FetchedAppended: self._on_appended,
+        }
+        self._terms: dict[NodeId, Term] = {}
+
+    def _on_opened(self, told: MessageTold) -> None:
+        opened = told.message
+        assert isinstance(opened, LogOpened)
+        self._terms[self.model.place(told.sender)[0]] = opened.ballot.term
+
+    def _on_saved(self, told: MessageTold) -> None:
+        saved = told.message
+        assert isinstance(saved, BallotSaved)
+        self._terms[self.model.place(told.sender)[0]] = saved.ballot.term
+
+    def _on_appended(self, told: MessageTold) -> None:
+        appended = told.message
+        assert isinstance(appended, BatchAppended | FetchedAppended)
+        node_id = self.model.place(told.sender)[0]
+        term = self._terms.get(node_id)
+        if term is not None and appended.term != term:
+            raise self.violated(f"{node_id} has appended under term {appended.term}, and its ballot is of term {term}")
+
+
+class CountsHonestly(EventChecker):
+    """Counts again what a leader counts, from the last fetch of each voter."""
+
+    name: ClassVar[str] = "counts_honestly"
+    statement: ClassVar[str] = (
+        "A leader holds nothing for committed, or for being on all replicas, beyond what the last fetches of its "
+        "voters say: one that has lost its disk, or has cut its log, counts for what it has now."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self._hindrances = Hindrances()
+        self.on = {**self._hindrances.handlers, NodeStarted: self._on_started}
+        self.on_told = {
+            VotersChanged: self._on_voters,
+            LeaderChanged: self._on_leader,
+            FetchReceived: self._on_fetch,
+            LogAppended: self._on_appended,
+            CommitAdvanced: self._on_committed,
+            ReplicasAdvanced: self._on_replicas,
+        }
+        self._voters: dict[NodeId, tuple[NodeId, ...]] = {}
+        self._led: dict[NodeId, list[tuple[float, Term]]] = {}
+        self._fetched: dict[tuple[NodeId, NodeId, Term], list[tuple[float, Index]]] = {}
+        self._own_end: dict[NodeId, Index] = {}
+
+    def _on_started(self, event: NodeStarted) -> None:
+        node_id = event.node_id
+        self._hindrances.handlers[NodeStarted](event)
+        self._led.pop(node_id, None)
+        self._own_end.pop(node_id, None)
+        for key in [key for key in self._fetched if key[0] == node_id]:
+            del self._fetched[key]
+
+    def _on_voters(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, VotersChanged)
+        self._voters[self.model.place(told.receiver)[0]] = changed.voters
+
+    def _on_leader(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "replicator":
+            led = self._led.setdefault(node_id, [])
+            while len(led) > 1 and led[1][0] < told.time_s - IN_FLIGHT_S:
+                del led[0]
+            led.append((told.time_s, changed.term if changed.leader_id == node_id else Term(0)))
+
+    def _on_appended(self, told: MessageTold) -> None:
+        appended = told.message
+        assert isinstance(appended, LogAppended)
+        node_id = self.model.place(told.receiver)[0]
+        self._own_end[node_id] = appended.ends[-1].index
+
+    def _on_fetch(self, told: MessageTold) -> None:
+        received = told.message
+        assert isinstance(received, FetchReceived)
+        request = received.request
+        if request.elected:
+            key = self.model.place(told.receiver)[0], request.node_id, request.term
+            fetches = self._fetched.setdefault(key, [])
+            while len(fetches) > 1 and fetches[1][0] < told.time_s - IN_FLIGHT_S:
+                del fetches[0]
+            fetches.append((told.time_s, request.next_index))
+
+    def _reached(self, leader: NodeModel, voter: NodeId, term: Term) -> float:
+        """The most that the leader may believe of that voter now."""
+        if voter == leader.node_id:
+            return max(self._own_end.get(voter, Index(0)), leader.opened.end.index if leader.opened else 0)
+        fetches = self._fetched.get((leader.node_id, voter, term), ())
+        recent = [
+            index
+            for at, (_, index) in enumerate(fetches)
+            if at + 1 == len(fetches) or fetches[at + 1][0] >= self.time_s - IN_FLIGHT_S
+        ]
+        return max(recent, default=-1)
+
+    def _counted(self, leader: NodeModel, terms: set[Term]) -> list[float]:
+        """What each voter has, the most first; empty where nothing can be said."""
+        voters = self._voters.get(leader.node_id, ())
+        is_held_up = self._hindrances.is_held_up(leader.node_id, self.time_s)
+        if not voters or is_held_up or Term(0) in terms or not leader.is_elected:
+            return []
+        return sorted((max(self._reached(leader, voter, term) for term in terms) for voter in voters), reverse=True)
+
+    def _on_committed(self, told: MessageTold) -> None:
+        advanced, leader = told.message, self.model.receiver_of(told)
+        assert isinstance(advanced, CommitAdvanced)
+        if leader is not None:
+            led = self._led.get(leader.node_id, [(0.0, Term(0))])
+            terms = {
+                term
+                for at, (_, term) in enumerate(led)
+                if at + 1 == len(led) or led[at + 1][0] > told.time_s - IN_FLIGHT_S
+            }
+            counted = self._counted(leader, terms)
+            if counted and advanced.committed.index > counted[len(counted) // 2]:
+                raise self.violated(
+                    f"{leader.node_id} commits up to index {advanced.committed.index}, and by their last fetches its "
+                    f"voters have {_listed(counted)}"
+                )
+
+    def _on_replicas(self, told: MessageTold) -> None:
+        advanced, leader = told.message, self.model.receiver_of(told)
+        assert isinstance(advanced, ReplicasAdvanced)
+        if leader is not None:
+            counted = self._counted(leader, {advanced.term})
+            if counted and advanced.index > counted[-1]:
+                raise self.violated(
+                    f"{leader.node_id} says that all voters have what is below index {advanced.index}, and by their "
+                    f"last fetches they have {_listed(counted)}"
+                )
+
+
+def _listed(counted: list[float]) -> str:
+    return ", ".join("nothing" if index in (-1, inf) else f"{index:g}" for index in counted)

@@ -1,0 +1,303 @@
+"""Whoever waits for something is told when it has come: readers at the end of the log, and produces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import ClassVar, Final
+
+from actors.messages import (
+    Acks,
+    AppendBatch,
+    AppendRefused,
+    BatchAppended,
+    BatchesRead,
+    CancelRequest,
+    CommitAdvanced,
+    Consume,
+    FlushProduces,
+    LeaderChanged,
+    NodeFailed,
+    ProbeDue,
+    Produce,
+    Produced,
+    ReadRefused,
+    ReplicasAdvanced,
+    RequestRefused,
+)
+from simulation.checkers.base import EventChecker
+from simulation.checkers.hindrances import Hindrances
+from simulation.checkers.log_model import records_of
+from simulation.checkers.model import ClusterModel, NodeModel
+from simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeStarted, NodeStopped
+from storage.types import NodeId, Offset
+
+SOON_S: Final = 0.5
+"""Nothing but messages between the actors of one node lies between the event and the answer."""
+
+
+class _Waiters(EventChecker):
+    """What both have in common: who waits at which node, and since when its answer is due."""
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.hindrances = Hindrances()
+        self.on = {
+            **self.hindrances.handlers,
+            NodeStarted: self._on_ended,
+            NodeStopped: self._on_ended,
+            NodeCrashed: self._on_ended,
+            NodeSaid: self._on_said,
+        }
+
+    def _on_ended(self, event: NodeStarted | NodeStopped | NodeCrashed) -> None:
+        self.hindrances.handlers[type(event)](event)
+        self.forget(event.node_id)
+
+    def _on_said(self, event: NodeSaid) -> None:
+        if isinstance(event.event, NodeFailed):
+            self.forget(event.node_id)
+
+    def forget(self, node_id: NodeId) -> None:
+        """Nobody waits at that node any more."""
+        raise NotImplementedError
+
+    def is_overdue(self, node_id: NodeId, due_s: float) -> bool:
+        return self.time_s > max(due_s, self.hindrances.node_clear_s(node_id) + SOON_S)
+
+
+class ReadersWoken(_Waiters):
+    """Follows each waiting Consume until the node's commit position has passed its offset."""
+
+    name: ClassVar[str] = "readers_woken"
+    statement: ClassVar[str] = (
+        f"A reader that waits at the end of the log is answered within {SOON_S:g} s after what it waits for is "
+        "committed on the node that it asked."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told = {
+            Consume: self._on_consume,
+            BatchesRead: self._on_answer,
+            ReadRefused: self._on_answer,
+            RequestRefused: self._on_answer,
+            CancelRequest: self._on_cancel,
+            CommitAdvanced: self._on_committed,
+            BatchAppended: self._on_committed,
+            ProbeDue: self._look,
+        }
+        self._waiting: dict[NodeId, dict[int, Offset]] = {}
+        self._due: dict[NodeId, dict[int, float]] = {}
+
+    def forget(self, node_id: NodeId) -> None:
+        self._waiting.pop(node_id, None)
+        self._due.pop(node_id, None)
+
+    def _on_consume(self, told: MessageTold) -> None:
+        consume = told.message
+        assert isinstance(consume, Consume)
+        node = self.model.receiver_of(told)
+        if consume.wait and node is not None and node.is_up:
+            self._waiting.setdefault(node.node_id, {})[consume.request_id] = consume.offset
+            self._on_committed(told)
+
+    def _on_answer(self, told: MessageTold) -> None:
+        self._drop(self.model.place(told.sender)[0], told.message.request_id)  # type: ignore[attr-defined]
+
+    def _on_cancel(self, told: MessageTold) -> None:
+        self._drop(self.model.place(told.receiver)[0], told.message.request_id)  # type: ignore[attr-defined]
+
+    def _drop(self, node_id: NodeId, request_id: int) -> None:
+        self._waiting.get(node_id, {}).pop(request_id, None)
+        self._due.get(node_id, {}).pop(request_id, None)
+
+    def _on_committed(self, told: MessageTold) -> None:
+        node = self.model.receiver_of(told)
+        if node is None or node.opened is None:
+            return
+        waiting = self._waiting.get(node.node_id)
+        if waiting:
+            due = self._due.setdefault(node.node_id, {})
+            for request_id, offset in waiting.items():
+                if offset < node.committed.offset:
+                    due.setdefault(request_id, told.time_s + SOON_S)
+
+    def _look(self, _: MessageTold) -> None:
+        for node_id, due in self._due.items():
+            for request_id, due_s in due.items():
+                if self.is_overdue(node_id, due_s):
+                    raise self.violated(
+                        f"{node_id} lets a reader of offset {self._waiting[node_id][request_id]} wait, and has "
+                        f"committed {self.model.nodes[node_id].committed} since {due_s - SOON_S:.3f} s"
+                    )
+
+
+@dataclass(slots=True)
+class _OpenProduce:
+    """at: which message to its server it was, of those that matter here. index: where it is on disk, -1 before."""
+
+    request_id: int
+    acks: Acks
+    at: int
+    index: int = -1
+    due_s: float = inf
+    why: str = ""
+
+
+@dataclass(slots=True)
+class _Produces:
+    """Of one node. flushed_at: all produces told before that are in the appends told since, or before."""
+
+    by_value: dict[bytes, _OpenProduce] = field(default_factory=dict)
+    values: dict[int, bytes] = field(default_factory=dict)
+    flushed_at: int = 0
+    appends: dict[int, int] = field(default_factory=dict)
+    everywhere: int = 0
+    leads: bool = False
+
+
+class ProducesAnswered(_Waiters):
+    """Finds the records of open produces on the disk of their node, by their values."""
+
+    name: ClassVar[str] = "produces_answered"
+    statement: ClassVar[str] = (
+        f"A produce is answered within {SOON_S:g} s after what its acks ask for has come to pass, its append was "
+        "refused, or its node has lost the lead."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told = {
+            Produce: self._on_produce,
+            FlushProduces: self._on_flush,
+            AppendBatch: self._on_append,
+            AppendRefused: self._on_append_refused,
+            BatchAppended: self._on_progress,
+            CommitAdvanced: self._on_progress,
+            ReplicasAdvanced: self._on_replicas,
+            LeaderChanged: self._on_leader_changed,
+            Produced: self._on_answer,
+            RequestRefused: self._on_answer,
+            CancelRequest: self._on_cancel,
+            ProbeDue: self._look,
+        }
+        self.on_log = self._on_log_changed
+        self._nodes: dict[NodeId, _Produces] = {}
+        self._at = 0
+
+    def forget(self, node_id: NodeId) -> None:
+        self._nodes.pop(node_id, None)
+
+    def _of(self, told: MessageTold) -> _Produces | None:
+        node_id, actor = self.model.place(told.receiver)
+        if actor != "server":
+            return None
+        return self._nodes.setdefault(node_id, _Produces())
+
+    def _on_produce(self, told: MessageTold) -> None:
+        produce = told.message
+        assert isinstance(produce, Produce)
+        node = self.model.receiver_of(told)
+        values = records_of(produce.batch.payload, produce.batch.record_count)
+        of_node = self._of(told)
+        if node is None or node.config is None or of_node is None or len(values) != 1 or values[0] in of_node.by_value:
+            return
+        acks = node.config.acks if produce.acks is Acks.DEFAULT else produce.acks
+        self._at += 1
+        opened = _OpenProduce(produce.request_id, acks if node.is_elected else Acks.LEADER, self._at)
+        of_node.by_value[values[0]] = opened
+        of_node.values[produce.request_id] = values[0]
+
+    def _on_flush(self, told: MessageTold) -> None:
+        of_node = self._of(told)
+        if of_node is not None:
+            of_node.flushed_at = self._at
+
+    def _on_append(self, told: MessageTold) -> None:
+        node_id, actor = self.model.place(told.sender)
+        append = told.message
+        assert isinstance(append, AppendBatch)
+        if actor == "server" and node_id in self._nodes:
+            of_node = self._nodes[node_id]
+            of_node.appends[append.request_id] = of_node.flushed_at
+
+    def _on_append_refused(self, told: MessageTold) -> None:
+        of_node, refused = self._of(told), told.message
+        assert isinstance(refused, AppendRefused)
+        if of_node is not None:
+            before = of_node.appends.pop(refused.request_id, 0)
+            for produce in of_node.by_value.values():
+                if produce.at <= before and produce.index < 0:
+                    self._expect(produce, told, f"its append was refused ({refused.reason})")
+
+    def _expect(self, produce: _OpenProduce, told: MessageTold, why: str) -> None:
+        if produce.due_s == inf:
+            produce.due_s, produce.why = told.time_s + SOON_S, why
+
+    def _on_log_changed(self, node: NodeModel) -> None:
+        of_node = self._nodes.get(node.node_id)
+        if of_node is None or not of_node.by_value:
+            return
+        for entry in self.model.fresh:
+            if entry.path == (node.node_id,):
+                for value in entry.values:
+                    if value in of_node.by_value:
+                        of_node.by_value[value].index = entry.index
+
+    def _on_replicas(self, told: MessageTold) -> None:
+        of_node, advanced = self._of(told), told.message
+        assert isinstance(advanced, ReplicasAdvanced)
+        if of_node is not None:
+            of_node.everywhere = advanced.index
+            self._on_progress(told)
+
+    def _on_progress(self, told: MessageTold) -> None:
+        of_node = self._of(told)
+        node = self.model.receiver_of(told)
+        if of_node is None or node is None or not of_node.by_value or (node.is_elected and not of_node.leads):
+            return
+        appended = told.message.index if isinstance(told.message, BatchAppended) else -1
+        for produce in of_node.by_value.values():
+            match produce.acks:
+                case Acks.LEADER:
+                    is_done = produce.index == appended
+                case Acks.QUORUM:
+                    is_done = produce.index < node.committed.index
+                case _:
+                    is_done = produce.index < min(node.committed.index, of_node.everywhere)
+            if is_done and produce.index >= 0:
+                self._expect(produce, told, f"entry {produce.index} has all that acks={produce.acks.name.lower()} asks")
+
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        of_node, changed = self._of(told), told.message
+        assert isinstance(changed, LeaderChanged)
+        if of_node is None:
+            return
+        leads = changed.leader_id == self.model.place(told.receiver)[0]
+        of_node.everywhere = 0
+        if of_node.leads and not leads:
+            for produce in of_node.by_value.values():
+                self._expect(produce, told, "its node does not lead any more")
+        of_node.leads = leads
+
+    def _on_answer(self, told: MessageTold) -> None:
+        self._drop(self.model.place(told.sender)[0], told.message.request_id)  # type: ignore[attr-defined]
+
+    def _on_cancel(self, told: MessageTold) -> None:
+        self._drop(self.model.place(told.receiver)[0], told.message.request_id)  # type: ignore[attr-defined]
+
+    def _drop(self, node_id: NodeId, request_id: int) -> None:
+        of_node = self._nodes.get(node_id)
+        if of_node is not None:
+            value = of_node.values.pop(request_id, None)
+            if value is not None:
+                del of_node.by_value[value]
+
+    def _look(self, _: MessageTold) -> None:
+        for node_id, of_node in self._nodes.items():
+            for produce in of_node.by_value.values():
+                if produce.due_s < self.time_s and self.is_overdue(node_id, produce.due_s):
+                    raise self.violated(
+                        f"{node_id} has not answered produce {produce.request_id} {SOON_S:g} s after {produce.why}"
+                    )

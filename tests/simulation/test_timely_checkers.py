@@ -1,0 +1,517 @@
+"""The checkers of what is answered, woken, followed, counted and kept: each sees its bug, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.messages import (
+    Acks,
+    AppendBatch,
+    AppendRefused,
+    Ballot,
+    BallotSaved,
+    BatchAppended,
+    BatchesRead,
+    CancelRequest,
+    CommitAdvanced,
+    Consume,
+    FetchAnswer,
+    FetchCancelled,
+    FetchFailed,
+    FetchOutcome,
+    FetchReceived,
+    FetchRequest,
+    FetchResponse,
+    FetchReturned,
+    FlushProduces,
+    LeaderChanged,
+    ListServers,
+    LogAppended,
+    Member,
+    MemberJoined,
+    NobodyElected,
+    NodeFailed,
+    Produce,
+    Produced,
+    ReadProblem,
+    ReadRefused,
+    Refusal,
+    ReplicasAdvanced,
+    ReplicatorStatus,
+    RequestRefused,
+    ServersListed,
+    StatusReported,
+    VotersChanged,
+)
+from actors.testkit import Probe
+from simulation.checker import Violation
+from simulation.events import (
+    FaultInjected,
+    NodePaused,
+    NodeResumed,
+    NodeSaid,
+    NodeStopped,
+    PacketSent,
+    PartitionHealed,
+    PartitionMade,
+)
+from simulation.records import encode_record
+from storage.batch import Kind, NewBatch, encode_batch
+from storage.terms import TermHistory
+from storage.types import START, Index, NodeId, Offset, Position, Term
+from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, batch
+
+STATIC = "static:n1,n2,n3"
+
+
+def at(index: int) -> Position:
+    return Position(Index(index), Offset(index))
+
+
+def produce(request_id: int, value: str = "a", acks: Acks = Acks.QUORUM, timeout_s: float = 5.0) -> Produce:
+    return Produce(request_id, NewBatch(encode_record(value.encode()), 1), acks, timeout_s, Probe())
+
+
+def consume(request_id: int, offset: int, *, wait: bool = False) -> Consume:
+    return Consume(request_id, Offset(offset), 1000, wait, Probe())
+
+
+def fetch(node: str, request_id: int, next_index: int, *, term: int = 1, elected: bool = True) -> FetchReceived:
+    request = FetchRequest(
+        "ourolog", NodeId(node), elected, Term(term), Index(next_index), None, 0, Index(0), 1000, 0.5
+    )
+    return FetchReceived(request_id, request, Probe())
+
+
+def response(outcome: FetchOutcome = FetchOutcome.BATCHES, **more: Any) -> FetchResponse:
+    fields: dict[str, Any] = {"term": Term(1), "log_epoch": EPOCH, "start": START, "end": START, "committed": START}
+    return FetchResponse(outcome, **(fields | more))
+
+
+def refused(request_id: int, refusal: Refusal = Refusal.OUT_OF_RANGE, **more: Any) -> RequestRefused:
+    return RequestRefused(request_id, refusal, "", **more)
+
+
+# ---------------------------------------------------------------- answered once, in time
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "within_s"),
+    [
+        (produce(7), Produced(7, Offset(0), Term(1)), 5.0),
+        (consume(7, 0), BatchesRead(7, b"", START), 0.0),
+        (ListServers(7, Probe()), ServersListed(7, (), None), 0.0),
+    ],
+)
+def test_a_request_of_a_client_is_answered_once_and_in_time(question: Any, answer: Any, within_s: float) -> None:
+    scene = Scene("answered_once")
+    scene.start("n1", STATIC)
+    scene.tell("", "n1.server", question)
+    scene.wait(within_s + 0.9)
+    scene.tell("n1.server", "c1", answer)
+    with pytest.raises(Violation, match="answers nothing that is open"):
+        scene.tell("n1.server", "c1", answer)
+    scene.tell("", "n1.server", question)
+    with pytest.raises(Violation, match="has not answered it"):
+        scene.wait(within_s * 1.1 + 1.1)
+
+
+def test_a_fetch_is_answered_within_its_long_poll() -> None:
+    scene = Scene("answered_once")
+    scene.start("n1", STATIC)
+    scene.tell("", "n1.replicator", fetch("n2", 1, 0))
+    scene.wait(0.6)
+    scene.tell("n1.replicator", "n2", FetchAnswer(1, response()))
+    scene.tell("", "n1.replicator", fetch("n2", 2, 0))
+    with pytest.raises(Violation, match="was told FetchReceived 2"):
+        scene.wait(2.0)
+
+
+def test_the_store_answers_every_append() -> None:
+    scene = Scene("answered_once")
+    scene.start("n1", STATIC)
+    append = AppendBatch(3, NewBatch(encode_record(b"a"), 1), Term(1), Probe())
+    scene.tell("n1.server", "n1.store", append)
+    scene.tell("n1.store", "n1.server", AppendRefused(3, Term(2), "over"))
+    scene.tell("n1.server", "n1.store", append)
+    with pytest.raises(Violation, match="n1's store was told AppendBatch"):
+        scene.wait(2.0)
+
+
+def test_a_paused_or_slow_node_is_given_its_time_and_a_crashed_one_owes_nothing() -> None:
+    scene = Scene("answered_once")
+    scene.start("n1", STATIC)
+    scene.tell("", "n1.server", consume(1, 0))
+    scene.see(NodePaused(scene.tick(), N1))
+    scene.wait(30.0)
+    scene.see(NodeResumed(scene.tick(), N1))
+    scene.wait(0.9)
+    scene.see(FaultInjected(scene.tick(), "slow_disk", "n1"))
+    scene.wait(0.9)
+    scene.tell("n1.server", "c1", refused(1))
+    scene.tell("", "n1.server", consume(2, 0))
+    scene.crash("n1")
+    scene.start("n1", STATIC)
+    scene.wait(5.0)
+    scene.tell("", "n1.server", consume(3, 0))
+    scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", "disk failed")))
+    scene.wait(5.0)
+
+
+def test_a_waiting_reader_may_wait_for_ever_but_not_beyond_a_stop() -> None:
+    scene = Scene("answered_once")
+    scene.start("n1", STATIC)
+    scene.tell("", "n1.server", consume(1, 0, wait=True))
+    scene.wait(100.0)
+    with pytest.raises(Violation, match="has stopped and never answered Consume 1"):
+        scene.see(NodeStopped(scene.tick(), N1))
+
+
+def test_who_gave_up_is_not_answered_much_later() -> None:
+    scene = Scene("answered_once")
+    scene.start("n1", STATIC)
+    for request_id in (1, 2):
+        scene.tell("", "n1.server", consume(request_id, 0, wait=True))
+        scene.tell("", "n1.server", CancelRequest(request_id, Probe()))
+    scene.tell("n1.server", "c1", refused(1))
+    scene.wait(1.1)
+    with pytest.raises(Violation, match="nobody waits"):
+        scene.tell("n1.server", "c1", refused(2))
+
+
+# ---------------------------------------------------------------- woken
+
+
+def test_a_reader_at_the_end_is_woken_when_what_it_waits_for_is_committed() -> None:
+    scene = Scene("readers_woken")
+    scene.start("n1", STATIC)
+    scene.tell("", "n1.server", consume(1, 0, wait=True))
+    scene.tell("", "n1.server", consume(2, 0, wait=True))
+    scene.tell("", "n1.server", consume(3, 5, wait=True))
+    scene.wait(100.0)
+    scene.commit("n1", 1)
+    scene.tell("n1.store", "c1", BatchesRead(1, b"", at(1)))
+    with pytest.raises(Violation, match="lets a reader of offset 0 wait"):
+        scene.wait(1.0)
+
+
+def test_a_reader_of_a_paused_node_or_one_that_gave_up_is_not_missed() -> None:
+    scene = Scene("readers_woken")
+    scene.start("n1", STATIC)
+    scene.tell("", "n1.server", consume(1, 0, wait=True))
+    scene.tell("", "n1.server", consume(2, 0, wait=True))
+    scene.see(NodePaused(scene.tick(), N1))
+    scene.commit("n1", 1)
+    scene.tell("", "n1.server", CancelRequest(2, Probe()))
+    scene.wait(10.0)
+    scene.see(NodeResumed(scene.tick(), N1))
+    scene.wait(0.4)
+    scene.tell("n1.store", "c1", BatchesRead(1, b"", at(1)))
+    scene.wait(10.0)
+
+
+def led_by_n1(claim: str) -> Scene:
+    """n1 leads n2 and n3 in term 1, everybody knows everybody."""
+    scene = Scene(claim)
+    for name in ("n1", "n2", "n3"):
+        scene.start(name, STATIC)
+    for name in ("n1", "n2", "n3"):
+        for actor in ("replicator", "server"):
+            scene.tell(f"{name}.election", f"{name}.{actor}", VotersChanged((N1, N2, N3)))
+            scene.tell(f"{name}.election", f"{name}.{actor}", LeaderChanged(Term(1), N1))
+            for other in {"n1", "n2", "n3"} - {name}:
+                joined = MemberJoined(Member(NodeId(other), f"{other}:1", f"{other}:2"))
+                scene.tell(f"{name}.membership", f"{name}.{actor}", joined)
+    return scene
+
+
+def append_produced(scene: Scene, value: str, index: int) -> None:
+    scene.tell("n1.server", "n1.server", FlushProduces())
+    append = AppendBatch(index + 1, NewBatch(encode_record(value.encode()), 1), Term(1), Probe())
+    scene.tell("n1.server", "n1.store", append)
+    scene.append("n1", batch(index, value, term=Term(1)))
+    scene.tell("n1.store", "n1.server", BatchAppended(index + 1, Offset(index), Index(index), Term(1), at(index + 1)))
+
+
+@pytest.mark.parametrize("acks", [Acks.LEADER, Acks.QUORUM, Acks.ALL])
+def test_a_produce_is_answered_as_soon_as_its_acks_are_met(acks: Acks) -> None:
+    for is_answered in (True, False):
+        scene = led_by_n1("produces_answered")
+        scene.tell("", "n1.server", produce(9, acks=acks))
+        append_produced(scene, "a", 0)
+        if acks is not Acks.LEADER:
+            scene.wait(2.0)
+            scene.commit("n1", 1)
+        if acks is Acks.ALL:
+            scene.wait(2.0)
+            scene.tell("n1.replicator", "n1.server", ReplicasAdvanced(Term(1), Index(1)))
+        if is_answered:
+            scene.tell("n1.server", "c1", Produced(9, Offset(0), Term(1)))
+            scene.wait(2.0)
+        else:
+            with pytest.raises(Violation, match="has not answered produce 9"):
+                scene.wait(2.0)
+
+
+def test_a_produce_is_answered_when_its_append_is_refused_or_its_leader_deposed() -> None:
+    for is_refused in (True, False):
+        scene = led_by_n1("produces_answered")
+        scene.tell("", "n1.server", produce(9))
+        scene.tell("n1.server", "n1.server", FlushProduces())
+        scene.tell("n1.server", "n1.store", AppendBatch(1, NewBatch(b"", 1), Term(1), Probe()))
+        scene.wait(2.0)
+        if is_refused:
+            scene.tell("n1.store", "n1.server", AppendRefused(1, Term(2), "term 1 is over"))
+        else:
+            scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), N2))
+        with pytest.raises(Violation, match="has not answered produce 9"):
+            scene.wait(2.0)
+
+
+# ---------------------------------------------------------------- following
+
+
+def test_a_second_fetch_beside_one_under_way_is_seen_and_so_is_an_end_without_a_fetch() -> None:
+    scene = Scene("one_fetch_at_a_time")
+    scene.start("n1")
+    scene.see(PacketSent(scene.tick(), 1, N1, N2, "fetch"))
+    scene.tell("", "n1.replicator", FetchFailed(N2, 1, "lost"))
+    scene.see(PacketSent(scene.tick(), 2, N1, N2, "fetch"))
+    scene.see(PacketSent(scene.tick(), 3, N1, N3, "fetch"))
+    with pytest.raises(Violation, match="2 fetches to n2"):
+        scene.see(PacketSent(scene.tick(), 4, N1, N2, "fetch"))
+    scene.tell("", "n1.replicator", FetchReturned(N3, 3, response()))
+    with pytest.raises(Violation, match="no fetch was open"):
+        scene.tell("", "n1.replicator", FetchReturned(N3, 3, response()))
+
+
+def test_a_follower_that_does_not_pull_although_nothing_is_in_the_way_is_seen() -> None:
+    scene = led_by_n1("followers_follow")
+    for _ in range(5):
+        scene.tell("", "n2.replicator", FetchReturned(N1, 1, response()))
+        scene.tell("", "n3.replicator", FetchReturned(N1, 1, response()))
+        scene.wait(10.0)
+    scene.tell("", "n2.replicator", FetchReturned(N1, 1, response()))
+    with pytest.raises(Violation, match="n3 should pull from n1"):
+        scene.wait(6.0)
+
+
+def test_a_follower_that_is_cut_off_has_its_time_after_healing() -> None:
+    scene = led_by_n1("followers_follow")
+    scene.see(PartitionMade(scene.tick(), "isolate", tuple((N1, other) for other in (N2, N3))))
+    scene.wait(100.0)
+    scene.see(PartitionHealed(scene.tick()))
+    scene.wait(14.0)
+    with pytest.raises(Violation, match="should pull from n1"):
+        scene.wait(2.0)
+
+
+def test_a_follower_that_is_answered_and_gets_nowhere_is_seen() -> None:
+    scene = led_by_n1("followers_follow")
+    scene.append("n1", batch(0, "a", term=Term(1)))
+    scene.wait(1.0)
+    scene.wait(10.0)
+    for name in ("n2", "n3"):
+        scene.tell("", f"{name}.replicator", FetchReturned(N1, 1, response()))
+    with pytest.raises(Violation, match="has got to index 0 of n1's log, which ended at 1"):
+        scene.wait(6.0)
+
+
+def test_with_nobody_elected_everybody_has_to_pull_from_everybody() -> None:
+    scene = Scene("followers_follow")
+    for name, other in (("n1", N2), ("n2", N1)):
+        scene.start(name)
+        scene.tell(f"{name}.election", f"{name}.replicator", NobodyElected())
+        scene.tell(f"{name}.membership", f"{name}.replicator", MemberJoined(Member(other, f"{other}:1", f"{other}:2")))
+    scene.tell("", "n1.replicator", FetchReturned(N2, 1, response()))
+    with pytest.raises(Violation, match="should pull from"):
+        scene.wait(16.0)
+
+
+def test_what_the_leader_has_committed_spreads_at_once() -> None:
+    for is_told in (True, False):
+        scene = led_by_n1("commit_spreads")
+        for name in ("n2", "n3"):
+            scene.tell("", f"{name}.replicator", FetchReturned(N1, 1, response()))
+        for name in ("n1", "n2"):
+            scene.append(name, batch(0, "a", term=Term(1)))
+        scene.commit("n1", 1)
+        if is_told:
+            scene.commit("n2", 1)
+            scene.wait(10.0)
+        else:
+            with pytest.raises(Violation, match="which n2 had on disk"):
+                scene.wait(0.3)
+
+
+def test_a_follower_whose_fetch_has_failed_may_learn_of_the_commit_position_later() -> None:
+    scene = led_by_n1("commit_spreads")
+    scene.tell("", "n2.replicator", FetchReturned(N1, 1, response()))
+    for name in ("n1", "n2"):
+        scene.append(name, batch(0, "a", term=Term(1)))
+    scene.commit("n1", 1)
+    scene.tell("", "n2.replicator", FetchFailed(N1, 2, "lost"))
+    scene.wait(3.0)
+
+
+# ---------------------------------------------------------------- leading
+
+
+def test_a_term_that_does_not_begin_with_a_control_batch_is_seen() -> None:
+    scene = Scene("terms_begin")
+    scene.start("n1", STATIC)
+    scene.append("n1", batch(0, "", term=Term(1), kind=Kind.CONTROL), batch(1, "a", term=Term(1)))
+    with pytest.raises(Violation, match="it is no control batch"):
+        scene.append("n1", batch(2, "b", term=Term(2)))
+
+
+def test_an_append_under_another_term_than_the_ballots_is_seen() -> None:
+    scene = Scene("appends_in_term")
+    scene.start("n1", STATIC)
+    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(1), N1, N1)))
+    scene.tell("n1.store", "n1.server", BatchAppended(1, Offset(0), Index(0), Term(1), at(1)))
+    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(2), N2, N2)))
+    with pytest.raises(Violation, match="its ballot is of term 2"):
+        scene.tell("n1.store", "n1.server", BatchAppended(2, Offset(1), Index(1), Term(1), at(2)))
+
+
+def test_a_leader_that_counts_what_a_voter_had_once_is_seen() -> None:
+    for message, what in (
+        (CommitAdvanced(at(5)), "commits up to index 5"),
+        (ReplicasAdvanced(Term(1), Index(3)), "all voters have what is below index 3"),
+    ):
+        scene = led_by_n1("counts_honestly")
+        scene.tell("n1.store", "n1.replicator", LogAppended((at(5),), TermHistory()))
+        scene.tell("", "n1.replicator", fetch("n2", 1, 5))
+        scene.tell("", "n1.replicator", fetch("n3", 2, 3))
+        scene.tell("n1.replicator", "n1.server", CommitAdvanced(at(4)))
+        scene.tell("n1.replicator", "n1.server", ReplicasAdvanced(Term(1), Index(2)))
+        scene.wait(0.2)
+        # It has lost its disk. An old request that comes once more is of another term.
+        scene.tell("", "n1.replicator", fetch("n2", 3, 0))
+        scene.tell("", "n1.replicator", fetch("n2", 4, 5, term=0))
+        scene.wait(0.2)
+        with pytest.raises(Violation, match=what):
+            scene.tell("n1.replicator", "n1.server", message)
+
+
+# ---------------------------------------------------------------- places
+
+
+def test_two_entries_in_one_place_are_seen_on_disk_and_on_the_wire() -> None:
+    scene = Scene("same_place_same_bytes")
+    for name in ("n1", "n2"):
+        scene.start(name, STATIC)
+    entry, other = batch(0, "a", term=Term(1)), batch(0, "b", term=Term(1))
+    scene.append("n1", entry)
+    scene.tell("n1.replicator", "n2", FetchAnswer(1, response(batches=encode_batch(entry))))
+    with pytest.raises(Violation, match="serves another entry 0 of term 1"):
+        scene.tell("n1.replicator", "n2", FetchAnswer(1, response(batches=encode_batch(other))))
+    with pytest.raises(Violation, match="n2 has another entry 0 of term 1"):
+        scene.append("n2", other)
+
+
+def test_entries_of_other_makers_or_epochs_are_in_other_places() -> None:
+    scene = Scene("same_place_same_bytes")
+    for name in ("n1", "n2", "n3"):
+        scene.start(name, STATIC)
+    scene.append("n1", batch(0, "a", term=Term(1)))
+    scene.append("n2", batch(0, "b", term=Term(1), path="n2"))
+    scene.append("n3", batch(0, "c", term=Term(1), origin_epoch=EPOCH + 1))
+
+
+# ---------------------------------------------------------------- bounds
+
+
+def test_too_many_open_files_are_seen() -> None:
+    scene = Scene("stays_bounded")
+    scene.start("n1")
+    scene.files_open[N1] = 20
+    scene.wait(1.0)
+    scene.files_open[N1] = 21
+    with pytest.raises(Violation, match="has 21 files open"):
+        scene.wait(1.0)
+
+
+def status(**more: Any) -> StatusReported:
+    return StatusReported(1, ReplicatorStatus(**more))
+
+
+def test_long_polls_that_are_over_and_kept_are_seen() -> None:
+    scene = Scene("stays_bounded")
+    scene.start("n1", STATIC)
+    scene.wait(1.0)
+    for request_id in (1, 2, 3):
+        scene.tell("", "n1.replicator", fetch("n2", request_id, 0))
+    scene.tell("n1.replicator", "console", status(parked_fetches=3))
+    scene.tell("n1.replicator", "n2", FetchAnswer(1, response()))
+    scene.tell("", "n1.replicator", FetchCancelled(2))
+    scene.tell("n1.replicator", "console", status(parked_fetches=2))
+    scene.wait(1.0)
+    with pytest.raises(Violation, match="keeps 2 fetches, and only 1"):
+        scene.tell("n1.replicator", "console", status(parked_fetches=2))
+
+
+def test_boundaries_of_what_is_committed_are_seen() -> None:
+    scene = Scene("stays_bounded")
+    scene.start("n1", STATIC)
+    scene.wait(1.0)
+    scene.append("n1", *(batch(index, "a", term=Term(1)) for index in range(9)))
+    scene.tell("n1.replicator", "console", status(committed=at(3), boundaries=8))
+    with pytest.raises(Violation, match="keeps 9 boundaries between batches, where 8 would do"):
+        scene.tell("n1.replicator", "console", status(committed=at(3), boundaries=9))
+
+
+def test_produces_beyond_the_bound_are_seen() -> None:
+    scene = Scene("stays_bounded")
+    scene.start("n1", STATIC)
+    large = NewBatch(b"x" * 2**20, 1)
+    for request_id in range(1, 70):
+        scene.tell("n1.server", "n1.store", AppendBatch(request_id, large, Term(1), Probe()))
+        if request_id < 5:
+            scene.tell("n1.store", "n1.server", AppendRefused(request_id, Term(2), ""))
+    with pytest.raises(Violation, match="bytes of produces in its store"):
+        scene.tell("n1.server", "n1.store", AppendBatch(70, large, Term(1), Probe()))
+
+
+# ---------------------------------------------------------------- ranges
+
+
+def retained() -> Scene:
+    """n1's log holds [1, 3), of which 2 is committed."""
+    scene = Scene("ranges_true")
+    scene.start("n1", STATIC)
+    scene.append("n1", batch(0, "a", term=Term(1)))
+    rest = (batch(1, "b", term=Term(1)), batch(2, "c", term=Term(1)))
+    scene.append("n1", *rest, path="/data/log/00000000000000000001-00000000000000000001.log")
+    scene.commit("n1", 2)
+    scene.tell("", "n1.server", consume(1, 9))
+    scene.tell("n1.server", "c1", refused(1, first=Offset(0), end=Offset(2)))
+    scene.remove("n1", SEGMENT)
+    scene.wait(1.0)
+    return scene
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 2), (2, 2), (1, 1), (1, 3)])
+def test_a_client_that_is_told_another_range_is_seen(first: int, end: int) -> None:
+    scene = retained()
+    scene.tell("", "n1.server", consume(2, 9))
+    scene.tell("n1.server", "c1", refused(2, first=Offset(1), end=Offset(2)))
+    scene.tell("", "n1.server", consume(3, 9))
+    with pytest.raises(Violation, match=r"where there was \[1, 2\)"):
+        scene.tell("n1.server", "c1", refused(3, first=Offset(first), end=Offset(end)))
+    scene.tell("", "n1.server", consume(4, 9))
+    with pytest.raises(Violation, match=r"where there was \[1, 2\)"):
+        scene.tell("n1.store", "c1", ReadRefused(4, ReadProblem.OUT_OF_RANGE, "", at(first), at(end)))
+
+
+def test_a_peer_that_is_told_another_range_is_seen() -> None:
+    scene = retained()
+    scene.tell("", "n1.replicator", fetch("n2", 2, 0))
+    honest = response(FetchOutcome.OUT_OF_RANGE, start=at(1), end=at(3))
+    scene.tell("n1.replicator", "n2", FetchAnswer(2, honest))
+    scene.tell("", "n1.replicator", fetch("n2", 3, 0))
+    with pytest.raises(Violation, match=r"where there were \[1, 3\)"):
+        scene.tell("n1.replicator", "n2", FetchAnswer(3, response(FetchOutcome.OUT_OF_RANGE, start=at(0), end=at(3))))
