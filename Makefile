@@ -36,7 +36,7 @@ test: .venv/dev.stamp
 # SEEDS and FROM choose which; every mode is a cluster of its own kind.
 SEEDS ?= 200
 FROM ?= 0
-SIMULATE = $(BIN)/ourolog simulate --seeds $(SEEDS) --from $(FROM) --minutes 0.5
+SIMULATE = $(BIN)/ourolog simulate --seeds $(SEEDS) --from $(FROM) --minutes 0.5 --must-reach
 sim: .venv/dev.stamp
 	$(SIMULATE) --election none --cycle break $(ARGS)
 	$(SIMULATE) --election none --cycle allow $(ARGS)

@@ -85,6 +85,7 @@ class GossipConfig:
 class NodeConfig:
     """Everything one node is told. Sizes in bytes, times in seconds; addresses are HOST:PORT.
 
+    max_waiting_requests: so many produces may be open, and so many readers wait for more, before others are refused.
     rpc_addr and gossip_addr are what other nodes and clients shall use, ports resolved.
     """
 
@@ -106,6 +107,7 @@ class NodeConfig:
     retention_check_s: float = 30.0
     max_record_bytes: int = 1024 * 1024
     max_batch_bytes: int = 8 * 1024 * 1024
+    max_waiting_requests: int = 65_536
     fetch_max_bytes: int = 4 * 1024 * 1024
     fetch_wait_s: float = 0.5
     pull_backoff_min_s: float = 0.05

@@ -52,7 +52,6 @@ from storage.batch import Codec, NewBatch
 from storage.types import START, Index, NodeId, Offset, Position, Term
 
 MERGED_MAX_BYTES = 1024 * 1024
-MAX_WAITING = 65_536
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 PRODUCE_OVERHEAD_BYTES = 1024
 EXPIRY_CHECK_S = 0.25
@@ -221,8 +220,8 @@ class ServerActor(NodeActor):
             addr = leader.rpc_addr if leader else ""
             detail = f"{self.node_id} is not the leader; {self._leader_id} is" + (f", at {addr}" if addr else "")
             return RequestRefused(request_id, Refusal.NOT_LEADER, detail, self._leader_id, addr)
-        if len(self._open) >= MAX_WAITING:
-            return RequestRefused(request_id, Refusal.OVERLOADED, f"{MAX_WAITING} produces wait already")
+        if len(self._open) >= self.config.max_waiting_requests:
+            return RequestRefused(request_id, Refusal.OVERLOADED, f"{len(self._open)} produces wait already")
         if self._unwritten_bytes and self._unwritten_bytes + _cost(produce.batch) > MAX_UNWRITTEN_BYTES:
             detail = f"{self._unwritten_bytes} bytes wait for the disk already"
             return RequestRefused(request_id, Refusal.OVERLOADED, detail)
@@ -373,8 +372,10 @@ class ServerActor(NodeActor):
             self._read(consume)
         elif consume.offset < self._start.offset or not consume.wait:
             consume.reply_to.tell(self._out_of_range(consume))
-        elif len(self._tailing) >= MAX_WAITING:
-            refusal = RequestRefused(consume.request_id, Refusal.OVERLOADED, f"{MAX_WAITING} readers wait already")
+        elif len(self._tailing) >= self.config.max_waiting_requests:
+            refusal = RequestRefused(
+                consume.request_id, Refusal.OVERLOADED, f"{len(self._tailing)} readers wait already"
+            )
             consume.reply_to.tell(refusal)
         else:
             heapq.heappush(self._tailing, (consume.offset, next(self._tailing_order), consume))

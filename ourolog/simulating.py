@@ -16,6 +16,7 @@ from ourolog.sweep import Outcome, Totals, Violated, outcome_of, run_seed
 from ourolog.sweep_progress import counts_of
 from simulation.checker import Violation
 from simulation.options import VERSION, Options, replay_command
+from simulation.reach import missed_states, never_reached
 from simulation.simulate import simulate
 
 _SHRINK_RUNS: Final = 150
@@ -26,34 +27,43 @@ Sweep = Callable[[Iterator[Options], Totals, int], Iterator[Outcome]]
 class Simulating:
     """One use of the command.
 
+    must_reach: whether a sweep fails that misses a rare state which its mode must reach.
     report, save_seed: paths, or None. The report shows the smallest run that fails, else the first run.
     """
 
-    def __init__(self, *, report: str | None, is_json: bool, is_shrunk: bool, save_seed: str | None) -> None:
+    def __init__(
+        self, *, report: str | None, is_json: bool, is_shrunk: bool, save_seed: str | None, must_reach: bool = False
+    ) -> None:
         self.report = report
         self.is_json = is_json
         self.is_shrunk = is_shrunk
         self.save_seed = save_seed
+        self.must_reach = must_reach
         self._totals = Totals()
 
     def run(self, runs: Iterator[Options], total: int, sweep: Sweep) -> int:
-        """0 when every claim held in every run, else 1."""
-        if total == 1:
+        """0 when every claim held in every run, and what must be reached was, else 1."""
+        if total == 1 and not self.must_reach:
             return self._one(next(runs))
         first = next(runs)
         for outcome in sweep(chain([first], runs), self._totals, total):
             del outcome
         failing = self._totals.failing
+        reached = self._totals.states
+        never = never_reached(first, reached)
+        missed = missed_states(first, reached) if self.must_reach else {}
         if self.is_json:
-            click.echo(json.dumps(as_sums(self._totals), ensure_ascii=False))
+            click.echo(json.dumps(as_sums(self._totals) | {"never": never, "missed": list(missed)}, ensure_ascii=False))
         else:
-            click.echo(_summary(self._totals))
+            click.echo(f"{_summary(self._totals)}\n  never   {', '.join(never) or 'none'}")
+        for state, sentence in missed.items():
+            click.echo(f"missed: {state}\n  {sentence} {total} seeds of this mode must reach that.", err=True)
         if failing:
             self._explain(Options.parse(failing[0].options), failing[0].violations[0])
             return 1
         if self.report is not None:
             self._write_report(first)
-        return 0
+        return 1 if missed else 0
 
     def _one(self, options: Options) -> int:
         if self.report is not None:

@@ -88,6 +88,7 @@ class OracleElection(ElectionActor):
         self._newest = Ballot()
         self._saving: deque[tuple[Ballot, Callable[[], None]]] = deque()
         self._is_trusted = False
+        self._is_open = False
 
     @property
     def promised_term(self) -> Term:
@@ -100,6 +101,8 @@ class OracleElection(ElectionActor):
                 self._is_trusted = True
             case LogOpened():
                 self._on_log_opened(message)
+            case VoteAsked() | LeadGiven() | LeaderTold() if not self._is_open:
+                pass  # what this node has promised is still to be read from its disk
             case VoteAsked():
                 self._on_vote_asked(message)
             case LeadGiven():
@@ -129,6 +132,7 @@ class OracleElection(ElectionActor):
 
     def _on_log_opened(self, opened: LogOpened) -> None:
         """What the ballot says is said again, now and then without the leader, who is told again then."""
+        self._is_open = True
         self._newest = ballot = opened.ballot
         self.announce(VotersChanged(self.config.election.voters))
         # What a leader had not synced may live elsewhere under the same index and term.

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from actors.config import Fsync
 from simulation.faults import KINDS
 from simulation.options import Options
 
 LONG_RUN_MINUTES = 20.0
 CALM_SHARE = 0.05
+RETENTION_SHARE = 0.25
+SMALL_INBOX_SHARE = 0.15
+UNSYNCED_SHARE = 0.3
+
+TAKES_THE_UNSYNCED = frozenset({"power_loss", "blackout", "fsync_fails", "fsync_lies"})
+"""Faults under which `fsync interval` may lose what it has acknowledged: so much is not promised then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +52,18 @@ def draw_plan(options: Options) -> Plan:
     strengths = {kind: rng.random() for kind in KINDS}
     interval_s = {kind: 3.0 + 27.0 * rng.random() for kind in KINDS}
     settings: dict[str, Any] = {
-        "segment_bytes": rng.choice((2_048, 8_192, 32_768, 131_072)),
+        "segment_bytes": rng.choice((1_024, 2_048, 8_192, 32_768, 131_072)),
         "fetch_max_bytes": rng.choice((1_024, 65_536, 4_194_304)),
     }
+    if rng.random() < RETENTION_SHARE:
+        settings |= {
+            "retention_bytes": settings["segment_bytes"] * rng.randrange(1, 4),
+            "retention_check_s": rng.choice((1.0, 5.0)),
+        }
+    if rng.random() < SMALL_INBOX_SHARE:
+        settings["max_waiting_requests"] = rng.randrange(1, 4)
+    if rng.random() < UNSYNCED_SHARE and TAKES_THE_UNSYNCED.isdisjoint(kinds):
+        settings |= {"fsync": Fsync.INTERVAL, "fsync_interval_s": rng.choice((0.1, 1.0))}
     if options.minutes > LONG_RUN_MINUTES:
         # A log that only grows would fill the memory that simulates its disk.
         settings |= {"retention_bytes": 1_048_576, "segment_bytes": 65_536}

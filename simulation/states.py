@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from actors.messages import (
     CycleSeen,
-    FetchOutcome,
-    FetchReturned,
     HigherTermSeen,
+    LeaderChanged,
     LogStartMoved,
     MemberFailed,
+    MemberVouched,
     NameClashed,
     NodeFailed,
     NodeWarned,
     PulledAppended,
     PullRejected,
     PullStarted,
+    ReadProblem,
     ReadRefused,
-    ResetLog,
-    TruncateLog,
+    SuspicionRefuted,
 )
 from simulation.checker import World
 from simulation.events import (
@@ -37,32 +37,30 @@ from simulation.events import (
     PartitionHealed,
     PartitionMade,
 )
+from simulation.replication_states import REPLICATION_STATES, ReplicationStates
 from storage.types import NodeId
 
 STATES: Final[dict[str, str]] = {
-    "truncation": "A follower cut entries off that its leader does not have.",
-    "divergence": "A leader found a follower's log to part from its own.",
-    "log_reset": "A follower dropped its whole log to begin where the leader's begins.",
+    **REPLICATION_STATES,
     "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
     "damage_found": "A log or another file was found damaged.",
     "segment_rolled": "A segment was sealed and another begun.",
     "retention": "Old segments were removed.",
     "two_crashes_at_once": "A node crashed while another was down.",
     "full_quorum_loss": "A majority of the voters (of the nodes, where nobody votes) was down at once.",
-    "leader_restart": "The node that leads was started again.",
+    "leader_restart": "A node that had led was started again.",
     "restart_while_partitioned": "A node was started during a partition.",
     "crash_in_mid_write": "A machine lost power while a node was writing.",
     "disk_replaced": "A node was started again on an empty disk.",
     "pull_restarted": "A pull was started again after it had been stopped.",
     "pull_rejected": "What a pull brought was not appended.",
-    "pull_out_of_range": "A pull asked for entries that the source does not have.",
-    "new_log_seen": "A pull met another log than it knew under the same name.",
-    "stale_term_seen": "A fetch came from an older term.",
     "higher_term_seen": "A node heard of a newer term.",
     "cycle_seen": "A batch came back to where it had been.",
     "duplicate_dropped": "A copy of what was there already was dropped.",
     "hop_limit_reached": "A copy was dropped because it had gone far enough.",
     "member_failed": "Gossip declared a member failed.",
+    "suspicion_refuted": "A member that was suspected was heard of again in time.",
+    "member_vouched": "A member that did not answer one node answered another that asked for it.",
     "name_clashed": "Two nodes claimed one name.",
     "node_failed": "A node gave up and told why.",
     "disk_full": "A write failed for lack of room.",
@@ -75,13 +73,9 @@ class States:
     """Counts rare states; a function of the stream of events."""
 
     sees: ClassVar[tuple[type, ...]] = (
-        MessageTold,
-        NodeStarted,
-        NodeStopped,
-        NodeCrashed,
+        *ReplicationStates.sees,
         NodeSaid,
         FaultInjected,
-        FileReplaced,
         PartitionMade,
         PartitionHealed,
         ClientReturned,
@@ -93,23 +87,24 @@ class States:
         self._started: dict[NodeId, None] = {}
         self._pulled: dict[tuple[NodeId, NodeId], None] = {}
         self._partitioned = False
-        self._on_message: dict[type, Callable[[Any], None]] = {
-            TruncateLog: lambda _: self._note("truncation"),
-            ResetLog: lambda _: self._note("log_reset"),
+        self._led: dict[NodeId, None] = {}
+        self._replication = ReplicationStates(self._note)
+        self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LogStartMoved: lambda _: self._note("retention"),
             PullRejected: lambda _: self._note("pull_rejected"),
-            ReadRefused: lambda message: self._note("damaged_read" if message.problem.value == "damaged" else None),
-            FetchReturned: self._on_fetch_returned,
+            ReadRefused: self._on_read_refused,
             PulledAppended: self._on_pulled,
+            LeaderChanged: self._on_leader_changed,
         }
 
     def see(self, event: Event, world: World) -> None:
+        self._replication.see(event, world)
         match event:
             case MessageTold():
                 handle = self._on_message.get(type(event.message))
                 if handle is not None:
-                    handle(event.message)
+                    handle(event)
             case NodeSaid():
                 self._on_said(event)
             case FileReplaced():
@@ -136,9 +131,8 @@ class States:
             case _:
                 pass
 
-    def _note(self, state: str | None) -> None:
-        if state is not None:
-            self.counts[state] = self.counts.get(state, 0) + 1
+    def _note(self, state: str) -> None:
+        self.counts[state] = self.counts.get(state, 0) + 1
 
     def _on_down(self, event: NodeCrashed | NodeStopped, world: World) -> None:
         if self._down and isinstance(event, NodeCrashed):
@@ -152,8 +146,7 @@ class States:
     def _on_started(self, event: NodeStarted) -> None:
         self._down.pop(event.node_id, None)
         if event.node_id in self._started:
-            voters = event.config.election.voters
-            if voters and voters[0] == event.node_id:
+            if self._led.pop(event.node_id, 0) is None:
                 self._note("leader_restart")
             if self._partitioned:
                 self._note("restart_while_partitioned")
@@ -178,24 +171,31 @@ class States:
                 self._note("cycle_seen")
             case MemberFailed():
                 self._note("member_failed")
+            case SuspicionRefuted():
+                self._note("suspicion_refuted")
+            case MemberVouched():
+                self._note("member_vouched")
             case NameClashed():
                 self._note("name_clashed")
             case _:
                 pass
 
-    def _on_fetch_returned(self, message: FetchReturned) -> None:
-        self._note(_OUTCOMES.get(message.response.outcome))
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        if changed.leader_id is not None and told.receiver == f"{changed.leader_id}.replicator":
+            self._led[changed.leader_id] = None
 
-    def _on_pulled(self, message: PulledAppended) -> None:
-        if message.duplicates:
+    def _on_read_refused(self, told: MessageTold) -> None:
+        refused = told.message
+        assert isinstance(refused, ReadRefused)
+        if refused.problem is ReadProblem.DAMAGED:
+            self._note("damaged_read")
+
+    def _on_pulled(self, told: MessageTold) -> None:
+        pulled = told.message
+        assert isinstance(pulled, PulledAppended)
+        if pulled.duplicates:
             self._note("duplicate_dropped")
-        if message.expired:
+        if pulled.expired:
             self._note("hop_limit_reached")
-
-
-_OUTCOMES: Final = {
-    FetchOutcome.DIVERGED: "divergence",
-    FetchOutcome.OUT_OF_RANGE: "pull_out_of_range",
-    FetchOutcome.NEW_LOG: "new_log_seen",
-    FetchOutcome.STALE_TERM: "stale_term_seen",
-}

@@ -85,6 +85,7 @@ class SeedType(click.ParamType[int]):
 @option("--executor", metavar="NAME|MODULE:FACTORY", help="Where seeds run.  [default: processes on all cores]")
 @option("--jobs", type=click.IntRange(1), metavar="N", help="So many processes.  [default: one a core]")
 @option("--keep-going/--stop-at-first", default=False, help="Run all seeds, whatever fails.")
+@option("--must-reach", is_flag=True, help="Fail if a rare state is missed that the mode must reach (200 seeds do).")
 @option("--shrink/--no-shrink", "is_shrunk", default=True, help="Look for a smaller run that fails the same way.")
 @option(
     "--save-seed", type=click.Path(dir_okay=False, writable=True), metavar="FILE", help="Keep the failing run here."
@@ -104,6 +105,7 @@ def simulate(**flags: Any) -> int:
             is_json=flags["output"] == "json",
             is_shrunk=flags["is_shrunk"],
             save_seed=flags["save_seed"],
+            must_reach=flags["must_reach"],
         ).run(runs, total, partial(_sweep, flags))
 
 

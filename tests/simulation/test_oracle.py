@@ -112,6 +112,15 @@ def test_a_newer_term_is_learnt_from_others_and_with_it_who_leads() -> None:
     assert last(slot) == (6, None), "it does not know that it leads, so it has lost what it led with"
 
 
+def test_nothing_is_promised_before_the_disk_has_said_what_was_promised_before() -> None:
+    slot = Slot(OracleElection, NodeConfig(N1, "/data", "n1:1", "n1:2", election=VOTERS), Ballot(Term(7)))
+    for early in (VoteAsked(Term(3), Probe()), LeadGiven(Term(3)), LeaderTold(Term(3), N2)):
+        slot.ref.tell(early)
+    slot.open_log()
+    slot.settle(seconds=5)
+    assert slot.store.all(SaveBallot) == []
+
+
 @pytest.mark.parametrize("text", ["oracle", "oracle:n1", "oracle:n1,n2,n3"])
 def test_no_node_can_be_started_with_an_oracle(text: str) -> None:
     with pytest.raises(ValueError, match="unknown election"):

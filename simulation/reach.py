@@ -1,0 +1,83 @@
+"""Which rare states a sweep has to reach, by its mode: what it never reached it has said nothing about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from simulation.options import Options
+from simulation.oracle_election import KIND as ORACLE
+from simulation.states import STATES
+
+_EVERYWHERE: Final = (
+    "torn_tail_cut",
+    "damage_found",
+    "segment_rolled",
+    "roll_during_pull",
+    "retention",
+    "two_crashes_at_once",
+    "full_quorum_loss",
+    "restart_while_partitioned",
+    "crash_in_mid_write",
+    "disk_replaced",
+    "pull_restarted",
+    "duplicate_fetch",
+    "member_failed",
+    "suspicion_refuted",
+    "member_vouched",
+    "node_failed",
+    "disk_full",
+    "outcome_unknown",
+    "reader_woken",
+)
+_PEERS: Final = ("cycle_seen", "new_log_seen", "pull_out_of_range", "retention_below_follower")
+_LED: Final = (
+    "damaged_read",
+    "leader_restart",
+    "higher_term_seen",
+    "stale_term_seen",
+    "fetch_after_vote",
+    "old_term_on_majority",
+    "log_reset",
+    "inbox_full",
+)
+_LEAD_PASSED_ON: Final = (
+    "divergence",
+    "truncation",
+    "truncation_over_segments",
+    "truncation_over_terms",
+    "cut_then_crash",
+    "change_in_flight",
+    "append_refused_in_new_term",
+    "two_leaders_serve",
+    "produce_at_deposed_leader",
+    "deposed_while_follower_had_unsynced",
+    "follower_longer_than_leader",
+    "parked_fetch_over_term",
+    "crash_after_ballot",
+)
+
+MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
+    "none break": (*_EVERYWHERE, *_PEERS, "duplicate_dropped", "damaged_read"),
+    "none allow": (*_EVERYWHERE, *_PEERS, "hop_limit_reached"),
+    "static": (*_EVERYWHERE, *_LED),
+    ORACLE: (*_EVERYWHERE, *_LED, *_LEAD_PASSED_ON),
+}
+"""For 200 seeds of half a minute, whose other options are the defaults."""
+
+
+def mode_of(options: Options) -> str:
+    kind = options.election_choice().kind
+    return f"none {options.cycle}" if kind == "none" else kind
+
+
+def missed_states(options: Options, reached: Collection[str]) -> dict[str, str]:
+    """Those that a sweep with these options must reach and has not, each with what it is."""
+    return {state: STATES[state] for state in MUST_REACH[mode_of(options)] if state not in reached}
+
+
+def never_reached(options: Options, reached: Collection[str]) -> tuple[str, ...]:
+    """Those of any mode's that this one could have reached and has not."""
+    must = MUST_REACH[mode_of(options)]
+    elsewhere = {state for states in MUST_REACH.values() for state in states} - set(must)
+    return tuple(state for state in STATES if state not in reached and state not in elsewhere)
