@@ -17,6 +17,7 @@ from simulation.checkers.base import EventChecker
 from simulation.checkers.bounds import StaysBounded
 from simulation.checkers.convergence import Convergence, Progress
 from simulation.checkers.cycle import CopiesFaithful, CycleGrowth
+from simulation.checkers.failure_detection import FailureDetection
 from simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from simulation.checkers.linearizable import Linearizable
@@ -51,6 +52,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     CycleGrowth,
     RestartKeeps,
     FailsForCause,
+    FailureDetection,
     Convergence,
     Progress,
     AnsweredOnce,

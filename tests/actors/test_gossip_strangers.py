@@ -432,3 +432,18 @@ def test_a_goodbye_to_a_node_that_has_just_started_again_is_said_once_more_and_h
     cluster.nodes["n02"].tell(LeaveCluster(1, answers))
     cluster.runtime.run_until(lambda: bool(answers.received), timeout_s=0.2)
     assert cluster.seen("n01", MemberLeft) == ["n02"]
+
+
+def test_a_node_that_leaves_before_a_seed_s_table_has_come_says_goodbye_to_it_all_the_same() -> None:
+    cluster = GossipCluster()
+    cluster.start("n01")
+    cluster.start("n02", join=("n01",))
+    cluster.runtime.run_until(lambda: "n02" in cluster.seen("n01", MemberJoined), timeout_s=1)
+    cluster.net.drops = lambda sent: sent.to_addr == "n02:8401"
+    answers = Probe()
+    cluster.nodes["n02"].tell(LeaveCluster(1, answers))
+    cluster.runtime.run_until(lambda: bool(answers.received), timeout_s=2)
+    cluster.kill("n02")
+    cluster.runtime.run_for(10)
+    assert cluster.seen("n01", MemberLeft) == ["n02"]
+    assert cluster.seen("n01", MemberFailed) == []

@@ -1,0 +1,249 @@
+"""Failure detection: whoever is dead is declared so within a bound, and whoever is well is not.
+
+The bounds follow from the clocks in GossipConfig, for n nodes:
+
+- Everybody is pinged once a round, so at the worst it is 2(n-1) probe intervals until somebody who has
+  just been pinged is pinged again, one more for every member that joined meanwhile, since those are
+  put into the running round. A probe lasts one interval, a suspicion `suspicion_s`.
+- Who suspects a member asks it every interval, for as many as four at once. So in a cluster of five, of
+  two nodes that are well with clean links, the one that suspects the other hears better within two
+  intervals; one more for what happens at their edges.
+- A member whose links to another are cut is asked for it by up to `indirect_probes` others.
+- Tables are compared every full_exchange_interval_s, give or take a fifth, with one of those that failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from actors.config import GossipConfig
+from actors.gossip import suspicion_s
+from actors.gossip_goodbye import GOODBYES
+from actors.messages import (
+    DatagramReceived,
+    LeaveCluster,
+    Member,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    ProbeDue,
+)
+from simulation.checkers.base import EventChecker
+from simulation.checkers.gossip_view import GossipView, Holding, NodeView
+from simulation.checkers.model import ClusterModel
+from simulation.events import Event, MessageTold, NodeSaid, NodeStarted
+from storage.types import NodeId
+
+CLOCKS_DIFFER: Final = 1.06
+"""Clocks run up to five percent fast or slow, and timers with them."""
+
+SLACK_S: Final = 0.3
+IN_FLIGHT_S: Final = 10.5
+"""Within so long after somebody fell silent its words may still arrive: links clog for 8.2 s and nodes pause for 8."""
+
+TIMEOUTS_TO_DENY: Final = 3
+SPREADS_WITHIN_S: Final = 1.75
+SPREAD_FROM_NODES: Final = 7
+LOOK_EVERY_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Spreading:
+    """One node declared `name` failed while all was well: by due_s half of `holders` must have, too."""
+
+    name: NodeId
+    declared_s: float
+    due_s: float
+    holders: tuple[NodeId, ...]
+
+
+class FailureDetection(EventChecker):
+    """Looks at every verdict when it is spoken, and several times a second for those that are overdue."""
+
+    name: ClassVar[str] = "failure_detection"
+    statement: ClassVar[str] = (
+        "Whoever is down, stands still or is cut off is declared failed within a bound by all who are well; whoever "
+        "is well and connected, directly or by way of another, is not, and has its whole time to refute; who says "
+        "goodbye has left; who is announced was heard; members return within a bound after healing; a failure that "
+        "one declares is known to half of the others within two seconds."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.view = GossipView()
+        self._declared: set[tuple[NodeId, int]] = set()
+        self._spreading: list[_Spreading] = []
+        self._next_look_s = 0.0
+        self.on = dict.fromkeys(self.view.handlers, self._take) | {NodeSaid: self._on_said}
+        self.on_told = {
+            LeaveCluster: self.view.on_leave,
+            DatagramReceived: self._on_datagram,
+            ProbeDue: lambda _: self._look_now_and_then(),
+        }
+        self._heard: set[tuple[str, NodeId]] = set()
+
+    def _take(self, event: Event) -> None:
+        self._look_now_and_then()
+        if isinstance(event, NodeStarted):
+            self._heard = {(addr, viewer) for addr, viewer in self._heard if viewer != event.node_id}
+        self.view.handlers[type(event)](event)
+
+    def _on_datagram(self, told: MessageTold) -> None:
+        received = told.message
+        assert isinstance(received, DatagramReceived)
+        self._heard.add((received.source_addr, self.model.place(told.receiver)[0]))
+
+    # ------------------------------------------------------------ bounds
+
+    def _bound_s(self, clocks: GossipConfig) -> float:
+        count = len(self.view.nodes)
+        probes_s = (2 * (count - 1) + 1) * clocks.probe_interval_s
+        return (probes_s + suspicion_s(clocks.suspicion_s, count)) * CLOCKS_DIFFER + SLACK_S
+
+    def _well_s(self, clocks: GossipConfig) -> float:
+        """For how long two must have been well, with clean links, for one not to declare the other failed."""
+        if len(self.view.nodes) <= 5:
+            return 3 * clocks.probe_interval_s
+        return clocks.suspicion_s
+
+    def _returns_s(self, clocks: GossipConfig) -> float:
+        return 2 * 1.2 * clocks.full_exchange_interval_s * CLOCKS_DIFFER + 2.0
+
+    # ------------------------------------------------------------ verdicts
+
+    def _on_said(self, event: NodeSaid) -> None:
+        match event.event:
+            case MemberJoined(member):
+                if (member.gossip_addr, event.node_id) not in self._heard:
+                    raise self.violated(f"{event.node_id} announces {member.node_id}, and has never heard it")
+            case MemberFailed(member):
+                holding = self.view.nodes[event.node_id].holds.get(member.node_id)
+                if holding is not None:
+                    self._check_failed(event.node_id, member, holding)
+                self._note_failed(event.node_id, member)
+            case MemberLeft(member):
+                left = self.view.nodes.get(member.node_id)
+                if left is None or left.left_s is None:
+                    raise self.violated(f"{event.node_id} says that {member.node_id} has left, which it never did")
+            case _:
+                pass
+        self.view.handlers[NodeSaid](event)
+
+    def _check_failed(self, viewer: NodeId, member: Member, holding: Holding) -> None:
+        name, view, now_s = member.node_id, self.view, self.time_s
+        if holding.is_contested or name not in view.nodes:
+            return
+        clocks = view.nodes[viewer].config.gossip
+        is_first = (name, member.incarnation) not in self._declared
+        least_s = clocks.suspicion_s if is_first else TIMEOUTS_TO_DENY * clocks.probe_timeout_s
+        if holding.suspected_s is None:
+            raise self.violated(f"{viewer} declares {name} failed and has not suspected it before")
+        if now_s - holding.suspected_s < least_s / CLOCKS_DIFFER:
+            raise self.violated(
+                f"{viewer} declares {name} failed {now_s - holding.suspected_s:.3f} s after it began to suspect it, "
+                f"and {name} had {least_s:g} s to refute"
+            )
+        well_s = now_s - max(view.well_since(viewer, name), view.clean_since(viewer, name))
+        if well_s >= self._well_s(clocks):
+            raise self.violated(
+                f"{viewer} declares {name} failed: both are well and the links between them clean for {well_s:.3f} s"
+            )
+        relay = self._relay(viewer, name, holding.suspected_s - 2 * clocks.probe_interval_s * CLOCKS_DIFFER)
+        if relay is not None:
+            raise self.violated(f"{viewer} declares {name} failed, and {relay} is connected to both")
+        self._check_goodbye(viewer, name, view.nodes[name], self._well_s(clocks))
+
+    def _relay(self, viewer: NodeId, name: NodeId, before_s: float) -> NodeId | None:
+        """Who could have vouched for it since that time, in a cluster that asks everybody, all of them well."""
+        view = self.view
+        others = [node_id for node_id in view.nodes if node_id not in (viewer, name)]
+        if len(others) > view.nodes[viewer].config.gossip.indirect_probes:
+            return None
+        if view.well_since(*view.nodes) > before_s:
+            return None
+        for node in view.nodes.values():
+            holding = node.holds.get(name)
+            if holding is not None and holding.suspected_s is not None and holding.suspected_s < before_s:
+                return None  # it was under suspicion already, and may not hear of it to refute it
+        for relay in others:
+            knows = viewer in view.nodes[relay].holds and name in view.nodes[relay].holds
+            knows = knows and relay in view.nodes[viewer].holds and relay in view.nodes[name].holds
+            if knows and max(view.clean_since(viewer, relay), view.clean_since(relay, name)) <= before_s:
+                return relay
+        return None
+
+    def _check_goodbye(self, viewer: NodeId, name: NodeId, left: NodeView, well_s: float) -> None:
+        if left.is_up or left.left_s is None or viewer not in left.left_to or len(left.left_to) > GOODBYES:
+            return
+        clean_s = max(self.view.well_since(viewer), self.view.clean_since(viewer, name), left.left_well_s)
+        if clean_s <= left.left_s - well_s:
+            raise self.violated(f"{viewer} declares {name} failed, which has said goodbye to it")
+
+    def _note_failed(self, viewer: NodeId, member: Member) -> None:
+        name, view, now_s = member.node_id, self.view, self.time_s
+        key = name, member.incarnation
+        if key in self._declared:
+            return
+        self._declared.add(key)
+        down = view.nodes.get(name)
+        if down is None or down.is_up or len(view.nodes) < SPREAD_FROM_NODES:
+            return
+        holders = tuple(node_id for node_id, node in view.nodes.items() if name in node.holds and node_id != viewer)
+        if view.all_clean_since() <= now_s - 2 * view.nodes[viewer].config.gossip.suspicion_s:
+            self._spreading.append(_Spreading(name, now_s, now_s + SPREADS_WITHIN_S, holders))
+
+    # ------------------------------------------------------------ what is overdue
+
+    def _look_now_and_then(self) -> None:
+        if self.time_s >= self._next_look_s:
+            self._next_look_s = self.time_s + LOOK_EVERY_S
+            self._look()
+
+    def _look(self) -> None:
+        view, now_s = self.view, self.time_s
+        all_clean_s = view.all_clean_since()
+        for viewer, node in view.nodes.items():
+            if node.well_from_s > now_s:
+                continue
+            bound_s = self._bound_s(node.config.gossip)
+            for name in view.nodes:
+                if name == viewer:
+                    continue
+                holding = node.holds.get(name)
+                if holding is not None:
+                    self._check_overdue(viewer, node, name, holding, bound_s)
+                elif now_s - all_clean_s > self._returns_s(node.config.gossip) and view.nodes[name].is_up:
+                    raise self.violated(
+                        f"{viewer} does not count {name} as a member, {now_s - all_clean_s:.1f} s after all was well"
+                    )
+        self._check_spread(all_clean_s)
+
+    def _check_overdue(self, viewer: NodeId, node: NodeView, name: NodeId, holding: Holding, bound_s: float) -> None:
+        silent_s = self.view.silent_since(viewer, name)
+        if silent_s + bound_s > self.time_s:
+            return
+        since_s = max(silent_s, node.well_from_s, holding.since_s)
+        if holding.refuted_s <= silent_s + IN_FLIGHT_S:
+            since_s = max(since_s, holding.refuted_s)
+        joins = sum(joined_s >= since_s for joined_s in node.joins_s)
+        due_s = since_s + bound_s + joins * node.config.gossip.probe_interval_s * CLOCKS_DIFFER
+        if self.time_s > due_s:
+            raise self.violated(
+                f"{viewer} still counts {name} as a member, from which it can have heard nothing since "
+                f"{silent_s:.3f} s: the bound was {bound_s:.2f} s"
+            )
+
+    def _check_spread(self, all_clean_s: float) -> None:
+        for news in [news for news in self._spreading if news.due_s <= self.time_s]:
+            self._spreading.remove(news)
+            behind = [holder for holder in news.holders if news.name in self.view.nodes[holder].holds]
+            if (
+                all_clean_s < news.declared_s
+                and not self.view.nodes[news.name].is_up
+                and len(behind) * 2 > len(news.holders)
+            ):
+                raise self.violated(
+                    f"{news.name} was declared failed at {news.declared_s:.3f} s, and {', '.join(behind)} have not "
+                    f"heard of it"
+                )

@@ -1,0 +1,242 @@
+"""What the failure detection checker knows: who was well since when, who hears whom, who holds whom a member.
+
+All from events. "Well" is a process that runs, does not stand still, is not slowed down and is not
+leaving. A link is clean while it is not blocked, slow or clogged and loses nothing of gossip. What
+the faults do not say themselves, when they end, is taken as long as it can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from actors.config import NodeConfig
+from actors.messages import (
+    LeaveCluster,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberSuspected,
+    NameContested,
+    SuspicionRefuted,
+)
+from simulation.events import (
+    FaultInjected,
+    MessageTold,
+    NodeCrashed,
+    NodePaused,
+    NodeResumed,
+    NodeSaid,
+    NodeStarted,
+    NodeStopped,
+    PartitionHealed,
+    PartitionMade,
+    PhaseBegan,
+)
+from storage.types import NodeId
+
+SLOW_NODE_S: Final = 9.1
+SLOW_LINK_S: Final = 17.1
+CLOG_DRAINS_S: Final = 0.1
+NEVER: Final = float("inf")
+
+Pair = tuple[NodeId, NodeId]
+
+
+@dataclass(slots=True)
+class Holding:
+    """One member as another node sees it. Times in virtual seconds.
+
+    since_s: when it was announced. suspected_s: since when it is under suspicion. refuted_s: when a
+    suspicion last ended well. is_contested: two nodes seemed to have its name.
+    """
+
+    since_s: float
+    suspected_s: float | None = None
+    refuted_s: float = 0.0
+    is_contested: bool = False
+
+
+@dataclass(slots=True)
+class NodeView:
+    """One node. well_from_s: it is well from then on, NEVER while nothing says when.
+
+    left_s: when it was last told to say goodbye, in its present life or the last; left_well_s: since when it was
+    well at that moment; left_to: whom it held members then. joins_s: when it announced members, in this life.
+    """
+
+    config: NodeConfig
+    is_up: bool = False
+    is_paused: bool = False
+    well_from_s: float = NEVER
+    left_s: float | None = None
+    left_well_s: float = NEVER
+    left_to: frozenset[NodeId] = frozenset()
+    holds: dict[NodeId, Holding] = field(default_factory=dict)
+    joins_s: list[float] = field(default_factory=list)
+
+
+class GossipView:
+    """`take` events in order; the rest is for looking."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[NodeId, NodeView] = {}
+        self._blocked: set[Pair] = set()
+        self._clean_from_s: dict[Pair, float] = {}
+        self._silent_since_s: dict[Pair, float] = {}
+        self.handlers: dict[type, Callable[[Any], None]] = {
+            NodeStarted: self._on_started,
+            NodeStopped: self._on_ended,
+            NodeCrashed: self._on_ended,
+            NodePaused: self._on_paused,
+            NodeResumed: self._on_resumed,
+            NodeSaid: self._on_said,
+            PartitionMade: self._on_partition,
+            PartitionHealed: self._on_healed,
+            FaultInjected: self._on_fault,
+            PhaseBegan: self._on_phase,
+        }
+
+    # ------------------------------------------------------------ looking
+
+    def well_since(self, *node_ids: NodeId) -> float:
+        """Since when all of them are well; NEVER, or a time to come, if they are not."""
+        return max(self.nodes[node_id].well_from_s for node_id in node_ids)
+
+    def clean_since(self, one: NodeId, other: NodeId) -> float:
+        """Since when the links between them are clean, both ways."""
+        return max(self._link_clean_s((one, other)), self._link_clean_s((other, one)))
+
+    def all_clean_since(self) -> float:
+        """Since when every node that is up is well, with clean links to all others that are."""
+        up = [node_id for node_id, node in self.nodes.items() if node.is_up]
+        pairs = [(one, other) for one in up for other in up if one < other]
+        return max((*(self.nodes[one].well_from_s for one in up), *(self.clean_since(*pair) for pair in pairs), 0.0))
+
+    def silent_since(self, listener: NodeId, speaker: NodeId) -> float:
+        """Since when nothing that the speaker says can reach the listener, by any way; NEVER if it can."""
+        return self._silent_since_s.get((listener, speaker), NEVER)
+
+    def _link_clean_s(self, link: Pair) -> float:
+        return NEVER if link in self._blocked else self._clean_from_s.get(link, 0.0)
+
+    # ------------------------------------------------------------ nodes
+
+    def _on_started(self, event: NodeStarted) -> None:
+        before = self.nodes.get(event.node_id)
+        node = self.nodes[event.node_id] = NodeView(event.config, is_up=True, well_from_s=event.time_s)
+        if before is not None:
+            node.left_s = before.left_s
+        self._find_silence(event.time_s)
+
+    def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
+        node = self.nodes[event.node_id]
+        node.is_up = node.is_paused = False
+        node.well_from_s = NEVER
+        node.holds = {}
+        if isinstance(event, NodeCrashed):
+            node.left_well_s = NEVER
+        self._find_silence(event.time_s)
+
+    def _on_paused(self, event: NodePaused) -> None:
+        node = self.nodes[event.node_id]
+        node.is_paused = True
+        node.well_from_s = NEVER
+        self._find_silence(event.time_s)
+
+    def _on_resumed(self, event: NodeResumed) -> None:
+        node = self.nodes[event.node_id]
+        node.is_paused = False
+        node.well_from_s = event.time_s
+        self._find_silence(event.time_s)
+
+    def on_leave(self, told: MessageTold) -> None:
+        """LeaveCluster was told to a node's membership."""
+        assert isinstance(told.message, LeaveCluster)
+        node = self.nodes[NodeId(told.receiver.rpartition(".")[0])]
+        node.left_s, node.left_well_s, node.left_to = told.time_s, node.well_from_s, frozenset(node.holds)
+        node.well_from_s = NEVER
+
+    # ------------------------------------------------------------ what nodes say
+
+    def _on_said(self, event: NodeSaid) -> None:
+        node, said, now_s = self.nodes[event.node_id], event.event, event.time_s
+        match said:
+            case MemberJoined(member):
+                node.holds[member.node_id] = Holding(now_s)
+                node.joins_s.append(now_s)
+            case MemberFailed(member) | MemberLeft(member):
+                node.holds.pop(member.node_id, None)
+            case MemberSuspected(_, member):
+                node.holds[member.node_id].suspected_s = now_s
+            case SuspicionRefuted(_, member):
+                node.holds[member.node_id].suspected_s = None
+                node.holds[member.node_id].refuted_s = now_s
+            case NameContested(_, name):
+                if name in node.holds:
+                    node.holds[name].is_contested = True
+            case _:
+                pass
+
+    # ------------------------------------------------------------ faults
+
+    def _on_partition(self, event: PartitionMade) -> None:
+        self._blocked.update(event.blocked)
+        self._find_silence(event.time_s)
+
+    def _on_healed(self, event: PartitionHealed) -> None:
+        for link in sorted(self._blocked):
+            self._spoil(link, event.time_s)
+        self._blocked.clear()
+        self._find_silence(event.time_s)
+
+    def _on_fault(self, event: FaultInjected) -> None:
+        source, _, target = event.where.partition(">")
+        link = NodeId(source), NodeId(target)
+        match event.kind:
+            case "slow_node":
+                node = self.nodes[NodeId(event.where)]
+                node.well_from_s = max(node.well_from_s, event.time_s + SLOW_NODE_S)
+            case "loss":
+                if event.detail == "datagram":
+                    self._spoil(link, event.time_s)
+            case "slow_link":
+                self._spoil(link, event.time_s + SLOW_LINK_S)
+            case "clog":
+                self._spoil(link, float(event.detail.removeprefix("until ")) + CLOG_DRAINS_S)
+            case _:
+                pass
+
+    def _spoil(self, link: Pair, until_s: float) -> None:
+        self._clean_from_s[link] = max(self._clean_from_s.get(link, 0.0), until_s)
+
+    def _on_phase(self, event: PhaseBegan) -> None:
+        """All links are mended, and the nodes of the core."""
+        for link, clean_s in self._clean_from_s.items():
+            self._clean_from_s[link] = min(clean_s, event.time_s)
+        for node_id in event.core:
+            node = self.nodes.get(node_id)
+            if node is not None and event.time_s < node.well_from_s < NEVER:
+                node.well_from_s = event.time_s
+
+    def _find_silence(self, now_s: float) -> None:
+        speaking = [node_id for node_id, node in self.nodes.items() if node.is_up and not node.is_paused]
+        for speaker in self.nodes:
+            heard = self._reached_from(speaker, speaking) if speaker in speaking else set()
+            for listener in self.nodes:
+                if listener in heard:
+                    self._silent_since_s.pop((listener, speaker), None)
+                else:
+                    self._silent_since_s.setdefault((listener, speaker), now_s)
+
+    def _reached_from(self, speaker: NodeId, speaking: list[NodeId]) -> set[NodeId]:
+        reached, fresh = {speaker}, [speaker]
+        while fresh:
+            source = fresh.pop()
+            for target in self.nodes:
+                if target not in reached and (source, target) not in self._blocked:
+                    reached.add(target)
+                    if target in speaking:
+                        fresh.append(target)
+        return reached
