@@ -39,15 +39,29 @@ class BlockingLogClient:
         finally:
             self._runner.close()
 
-    def produce(self, value: bytes, *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None) -> int:
+    def produce(
+        self,
+        value: bytes,
+        *,
+        acks: Acks = Acks.DEFAULT,
+        timeout_s: float | None = None,
+        repeat_unknown: bool = False,
+    ) -> int:
         """Append one record and return its offset."""
-        return self._run(self._client.produce(value, acks=acks, timeout_s=timeout_s))
+        call = self._client.produce(value, acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown)
+        return self._run(call)
 
     def produce_batch(
-        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        values: Sequence[bytes],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        timeout_s: float | None = None,
+        repeat_unknown: bool = False,
     ) -> int:
         """Append many records with one call, all or none, and return the first's offset."""
-        return self._run(self._client.produce_batch(values, acks=acks, timeout_s=timeout_s))
+        call = self._client.produce_batch(values, acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown)
+        return self._run(call)
 
     def consume(self, offset: int, *, provenance: bool = False, timeout_s: float | None = None) -> LogRecord:
         """The record at `offset`."""

@@ -3,23 +3,27 @@
 It may be given any node's address. Where a produce is answered "not the leader", it goes to the
 leader that the answer names; where a node is not there, it tries again, and the other nodes it
 was given, until its time is up. A produce whose outcome is unknown is not repeated unless asked
-for, since it might be stored twice.
+for, since it might be stored twice; and it is unknown unless the server itself says that nothing
+was appended, or the call never left this machine.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from actors.messages import Acks
 from rpc.channels import open_channel
-from rpc.client_errors import LogError, to_log_error
+from rpc.client_errors import LogError, client_closed, not_understood, to_log_error
+from rpc.client_requests import CountedRequests
 from rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo, provenance_from
 from rpc.cluster_status import cluster_status, node_status
+from rpc.errors import OUTCOME_UNKNOWN
 from rpc.records import decode_values, encode_records
 from rpc.v1 import log_pb2 as pb
 from rpc.v1 import log_pb2_grpc as pb_grpc
@@ -29,9 +33,12 @@ __all__ = ["Acks", "LogBatch", "LogClient", "LogError", "LogRecord", "Provenance
 _FIRST_BACKOFF_S: Final = 0.05
 _MAX_BACKOFF_S: Final = 1.0
 _HINTS_AT_ONCE: Final = 3
+# A stream that was open for so long had not failed to begin.
+_WELL_AFTER_S: Final = 2.0
 
 T = TypeVar("T")
 Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
+Res = TypeVar("Res", pb.ProduceResponse, pb.ProduceBatchResponse)
 Call = Callable[["pb_grpc.LogAsyncStub", float], Awaitable[T]]  # quoted: only the typed stubs know the name
 
 
@@ -52,6 +59,7 @@ class LogClient:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._at = 0
         self._leader_addr = ""
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,6 +71,7 @@ class LogClient:
 
     async def close(self) -> None:
         """Close all connections; open calls fail."""
+        self._closed = True
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()
@@ -132,15 +141,10 @@ class LogClient:
         """
         wanted = _acks(acks)
         addr = await self._find_leader()
-        requests = _mapped(values, lambda value: pb.ProduceRequest(record=pb.Record(value=value), acks=wanted))
-        call = self._stub(addr).ProduceStream(requests)
-        try:
-            async for response in call:
-                yield response.offset
-        except grpc.aio.AioRpcError as error:
-            raise to_log_error(error, addr) from error
-        finally:
-            call.cancel()
+        requests = CountedRequests(values, lambda value: pb.ProduceRequest(record=pb.Record(value=value), acks=wanted))
+        call = self._stub(addr).ProduceStream(requests.messages())
+        async for response in self._answers(call, addr, requests):
+            yield response.offset
 
     async def produce_batch_stream(
         self, batches: AsyncIterable[Sequence[bytes]] | Iterable[Sequence[bytes]], *, acks: Acks = Acks.DEFAULT
@@ -148,18 +152,41 @@ class LogClient:
         """Append batches as they come, pipelined, and give the first offset of each, in order. See produce_stream."""
         wanted = _acks(acks)
         addr = await self._find_leader()
-        requests = _mapped(
+        requests = CountedRequests(
             batches,
             lambda values: pb.ProduceBatchRequest(
                 records=encode_records(list(values)), record_count=len(values), acks=wanted
             ),
         )
-        call = self._stub(addr).ProduceBatchStream(requests)
+        call = self._stub(addr).ProduceBatchStream(requests.messages())
+        async for response in self._answers(call, addr, requests):
+            yield response.base_offset
+
+    async def _answers(
+        self, call: grpc.aio.StreamStreamCall[Req, Res], addr: str, requests: CountedRequests[Any, Req]
+    ) -> AsyncGenerator[Res, None]:
+        answered = 0
         try:
             async for response in call:
-                yield response.base_offset
+                if response is None:  # its bytes were none
+                    raise not_understood(addr)
+                answered += 1
+                yield response
+            if requests.error is not None:
+                raise requests.error
+            if answered != requests.count:
+                message = f"{addr} answered {answered} of {requests.count} produces and ended the stream"
+                raise LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
         except grpc.aio.AioRpcError as error:
             raise to_log_error(error, addr) from error
+        except grpc.aio.UsageError as error:
+            raise client_closed(addr) from error
+        except asyncio.CancelledError:
+            if requests.error is not None:  # gRPC cancels the call of a source that fails
+                raise requests.error from None
+            if self._closed and not _is_cancelled():
+                raise client_closed(addr) from None
+            raise
         finally:
             call.cancel()
 
@@ -190,39 +217,56 @@ class LogClient:
             await batches.aclose()
 
     async def consume_batches(
-        self, offset: int = 0, *, provenance: bool = False, stop_at_end: bool = False, max_bytes: int = 0
+        self,
+        offset: int = 0,
+        *,
+        provenance: bool = False,
+        stop_at_end: bool = False,
+        max_bytes: int = 0,
+        on_retry: Callable[[LogError], None] = lambda _: None,
     ) -> AsyncGenerator[LogBatch, None]:
         """The records from `offset` on by the batch, much faster than one by one.
 
-        When the connection breaks it goes on where it was, for as long as timeout_s without
-        an answer. max_bytes: how much one message may hold; 0 for the server's choice.
+        When the connection breaks, or a leader does not know yet where its log ends, it goes on
+        where it was, for as long as timeout_s without a success. on_retry is told each time why.
+        max_bytes: how much one message may hold; 0 for the server's choice.
         """
         loop = asyncio.get_running_loop()
-        give_up_at_s = loop.time() + self._timeout_s
+        failing_since_s: float | None = None
         backoff_s = _FIRST_BACKOFF_S
         while True:
             addr = self._addresses[self._at]
             request = pb.ConsumeBatchRequest(
                 offset=offset, max_bytes=max_bytes, stop_at_end=stop_at_end, provenance=provenance
             )
-            call = self._stub(addr).ConsumeBatchStream(request)
+            began_s = loop.time()
             try:
-                async for response in call:
-                    for batch in response.batches:
-                        origin = provenance_from(batch.provenance) if batch.HasField("provenance") else None
-                        yield LogBatch(batch.base_offset, decode_values(batch.records), origin)
-                        offset = batch.base_offset + batch.record_count
-                    give_up_at_s = loop.time() + self._timeout_s
-                    backoff_s = _FIRST_BACKOFF_S
-                return
-            except grpc.aio.AioRpcError as error:
-                failure = to_log_error(error, addr)
-                if failure.code not in {"UNAVAILABLE", "RESOURCE_EXHAUSTED"} or loop.time() >= give_up_at_s:
-                    raise failure from error
-            finally:
-                call.cancel()
+                call = self._stub(addr).ConsumeBatchStream(request)
+                try:
+                    async for response in call:
+                        failing_since_s = None
+                        backoff_s = _FIRST_BACKOFF_S
+                        for batch in _batches(response, addr):
+                            if batch.end_offset > offset:
+                                yield batch
+                                offset = batch.end_offset
+                        began_s = loop.time()
+                    return
+                finally:
+                    call.cancel()
+            except LogError as error:
+                failure = error
+            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
+                failure = self._failure(error, addr)
+            now_s = loop.time()
+            # A stream that had nothing to send for a while was well until now.
+            if failing_since_s is None or (now_s - began_s > _WELL_AFTER_S and not failure.never_sent):
+                failing_since_s = now_s
+            if not failure.may_pass or now_s + backoff_s >= failing_since_s + self._timeout_s:
+                raise failure
+            on_retry(failure)
             self._try_next_address()
-            await asyncio.sleep(backoff_s)
+            await asyncio.sleep(max(backoff_s, failure.retry_after_s or 0.0))
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
 
     # ------------------------------------------------------------ the cluster
@@ -261,28 +305,44 @@ class LogClient:
         while True:
             addr = (self._leader_addr if to_leader else "") or self._addresses[self._at]
             try:
-                return await call(self._stub(addr), max(0.0, give_up_at_s - loop.time()))
-            except grpc.aio.AioRpcError as error:
-                failure = to_log_error(error, addr)
-                cause = error
+                response = await call(self._stub(addr), max(0.0, give_up_at_s - loop.time()))
+            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
+                failure = self._failure(error, addr)
+            else:
+                if response is not None:
+                    return response
+                failure = not_understood(addr)
+            if to_leader and failure.outcome_unknown and not failure.reason:
+                failure.args = (f"{str(failure).rstrip('.')}. {OUTCOME_UNKNOWN}",)
             if failure.code == "DEADLINE_EXCEEDED" and before:
                 failure.args = (f"{failure}; before that: {before}",)
             before = str(failure)
             if failure.is_not_leader and failure.leader_addr and failure.leader_addr != addr:
                 self._leader_addr = failure.leader_addr
                 hints += 1
-                if hints % _HINTS_AT_ONCE:
+                if hints % _HINTS_AT_ONCE and loop.time() < give_up_at_s:
                     continue
-            elif failure.code == "UNAVAILABLE":
+            elif failure.code in {"UNAVAILABLE", "ABORTED"}:
                 self._leader_addr = ""
                 self._try_next_address()
             wait_s = failure.retry_after_s if failure.retry_after_s is not None else backoff_s
             wait_s = max(wait_s, backoff_s)
-            worth_it = failure.may_retry or failure.is_not_leader or (failure.outcome_unknown and repeat_unknown)
+            worth_it = failure.may_retry or failure.is_not_leader or (repeat_unknown and failure.may_pass)
             if not worth_it or loop.time() + wait_s >= give_up_at_s:
-                raise failure from cause
+                raise failure
             await asyncio.sleep(wait_s)
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+
+    def _failure(self, error: BaseException, addr: str) -> LogError:
+        """What an attempt ended with. Raises CancelledError when it was this task that was cancelled."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            failure = to_log_error(error, addr)
+        elif isinstance(error, grpc.aio.UsageError) or (self._closed and not _is_cancelled()):
+            failure = client_closed(addr)
+        else:
+            raise error
+        failure.__cause__ = error
+        return failure
 
     def _try_next_address(self) -> None:
         self._at = (self._at + 1) % len(self._addresses)
@@ -298,10 +358,22 @@ def _acks(acks: Acks) -> pb.Acks.ValueType:
     return pb.Acks.ValueType(int(acks))
 
 
-async def _mapped(items: AsyncIterable[T] | Iterable[T], make: Callable[[T], Req]) -> AsyncIterator[Req]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield make(item)
-    else:
-        for item in items:
-            yield make(item)
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _batches(response: pb.ConsumeBatchResponse | None, addr: str) -> list[LogBatch]:
+    if response is None:
+        raise not_understood(addr)
+    try:
+        return [
+            LogBatch(
+                batch.base_offset,
+                decode_values(batch.records),
+                provenance_from(batch.provenance) if batch.HasField("provenance") else None,
+            )
+            for batch in response.batches
+        ]
+    except DecodeError as error:
+        raise not_understood(addr) from error

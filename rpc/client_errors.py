@@ -7,7 +7,7 @@ from typing import Final
 import grpc
 from google.rpc import error_details_pb2 as details_pb  # type: ignore[import-untyped]
 
-from rpc.errors import status_of
+from rpc.errors import DOMAIN, status_of
 from rpc.v1 import log_pb2 as pb
 
 # gRPC says by this text only that a call never left this machine.
@@ -16,14 +16,16 @@ _NEVER_SENT: Final = (
     "errors resolving",
     "DNS resolution failed",
     "Name resolution failure",
+    "CLIENT: Sent message larger than max",
 )
-_KNOWN_UNCHANGED: Final = {
-    "INVALID_ARGUMENT",
-    "FAILED_PRECONDITION",
-    "OUT_OF_RANGE",
-    "RESOURCE_EXHAUSTED",
-    "UNIMPLEMENTED",
-}
+# And by these that no method was called.
+_NEVER_HANDLED: Final = (
+    "SERVER: Received message larger than max",
+    "Method not found!",
+    "this node has no such method",
+)
+# What may be otherwise when asked again, whoever said it.
+_PASSING: Final = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "INTERNAL", "UNKNOWN"}
 
 
 class LogError(Exception):
@@ -62,21 +64,43 @@ class LogError(Exception):
     @property
     def may_retry(self) -> bool:
         """Whether asking again may help, and cannot store anything twice."""
-        return self.code in {"UNAVAILABLE", "RESOURCE_EXHAUSTED"} and not self.outcome_unknown
+        if self.outcome_unknown:
+            return False
+        if self.reason:
+            return self.code in {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"}
+        return self.never_sent and self.code == "UNAVAILABLE"
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether asking again may help with what changes nothing."""
+        return self.may_retry or self.code in _PASSING
+
+
+def client_closed(addr: str) -> LogError:
+    """A call that was open when its client was closed."""
+    return LogError("the client was closed", "CANCELLED", addr=addr, outcome_unknown=True)
+
+
+def not_understood(addr: str) -> LogError:
+    """An answer whose bytes are not what they should be."""
+    message = f"what {addr} answered is not of this contract: is it an ourolog node?"
+    return LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
 
 
 def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
     """`addr`: the node that was asked."""
     code = error.code().name
     text = error.details() or code
-    never_sent = code == "UNAVAILABLE" and text.startswith(_NEVER_SENT)
-    found = LogError(_sentence(code, text, addr, never_sent=never_sent), code, addr=addr)
+    never_sent = text.startswith(_NEVER_SENT)
+    found = LogError(text, code, addr=addr)
     found.never_sent = never_sent
     status = status_of(error)
     for packed in status.details if status is not None else ():
         if packed.Is(details_pb.ErrorInfo.DESCRIPTOR):
             info = details_pb.ErrorInfo()
             packed.Unpack(info)
+            if info.domain != DOMAIN:
+                continue
             found.reason = info.reason
             found.outcome_unknown = info.metadata.get("outcome") == "unknown"
         elif packed.Is(pb.LeaderHint.DESCRIPTOR):
@@ -96,18 +120,24 @@ def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
             packed.Unpack(bad)
             found.fields = {violation.field: violation.description for violation in bad.field_violations}
     if not found.reason:
-        # Not the server's own word: the connection broke, the deadline passed, or it is no such server.
-        found.outcome_unknown = not never_sent and code not in _KNOWN_UNCHANGED
+        # Not the server's own word: the connection broke, the deadline passed, or it is no such server. What any
+        # of them says of the outcome is not to be relied upon.
+        found.outcome_unknown = not never_sent and not text.startswith(_NEVER_HANDLED)
+        found.message = _sentence(code, text, addr, never_sent=never_sent)
+        found.args = (found.message,)
     return found
 
 
 def _sentence(code: str, text: str, addr: str, *, never_sent: bool) -> str:
+    """What gRPC means by its own texts."""
+    if code == "RESOURCE_EXHAUSTED" and "essage larger than max" in text:
+        return f"the message is larger than what can be sent to {addr}; split it ({text})"
     if never_sent:
         return f"cannot reach {addr}: is a node running there, and is it its gRPC address? ({text})"
     if code == "UNIMPLEMENTED":
         return f"{addr} does not know this call: it is no ourolog node, or one of another version"
-    if code == "UNAVAILABLE" and "ocket closed" in text:
+    if code == "UNAVAILABLE":
         return f"the connection to {addr} broke ({text})"
-    if code == "DEADLINE_EXCEEDED" and text == "Deadline Exceeded":
+    if code == "DEADLINE_EXCEEDED":
         return f"{addr} did not answer in time"
-    return text
+    return f"{addr} answered {code} as no ourolog node does: is it another server, or is one between? ({text})"

@@ -21,7 +21,7 @@ DOMAIN: Final = "ourolog"
 STATUS_METADATA_KEY: Final = "grpc-status-details-bin"
 RETRY_AFTER_S: Final = 0.1
 
-_OUTCOME_UNKNOWN: Final = (
+OUTCOME_UNKNOWN: Final = (
     "The outcome is unknown: the record may be in the log or may still get there, "
     "so sending it again may store it twice"
 )
@@ -40,7 +40,7 @@ class ServiceError(Exception):
         super().__init__(message)
         self.code = code
         self.reason = reason
-        self.message = f"{message.rstrip('.')}. {_OUTCOME_UNKNOWN}" if outcome_unknown else message
+        self.message = f"{message.rstrip('.')}. {OUTCOME_UNKNOWN}" if outcome_unknown else message
         self.details = details
         self.outcome_unknown = outcome_unknown
 

@@ -1,0 +1,257 @@
+"""The client against a server that fails at every point: nothing twice, nothing lost, no raw text, in time.
+
+The server appends to a list and says by a script, attempt by attempt, how it fails: before it
+has read, after, after it has appended; by a status of any code with and without our details, by
+bytes that are nothing, by silence, by closing the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rpc.blocking_client import BlockingLogClient
+from rpc.client import LogClient, LogError
+from rpc.errors import ServiceError
+from rpc.v1 import log_pb2 as pb
+
+RAW_TEXTS = ("debug_error_string", "StatusCode.", "AioRpcError", "Traceback", "grpc_", "<class", "RST_STREAM with")
+CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
+DEADLINE_S = 0.6
+SLACK_S = 2.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """appended: before it fails. how: "foreign" is a status without our details, "certain" and
+    "unknown" are ours, and may lie in one direction only: what says certain was not appended."""
+
+    how: str
+    appended: bool = False
+    code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+
+    @property
+    def is_legal(self) -> bool:
+        return not (self.how == "certain" and self.appended)
+
+
+failures = st.builds(
+    Failure,
+    st.sampled_from(["foreign", "certain", "unknown", "garbage", "silence", "before reading", "hang up"]),
+    st.booleans(),
+    st.sampled_from(CODES),
+).filter(lambda failure: failure.is_legal)
+
+
+@dataclass
+class FailingServer:
+    """`async with`: serves Produce, ProduceBatch and ProduceStream on `address`."""
+
+    script: list[Failure]
+    log: list[bytes] = field(default_factory=list)
+    address: str = ""
+
+    async def __aenter__(self) -> FailingServer:
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        handlers = {
+            "Produce": grpc.stream_unary_rpc_method_handler(self._produce),
+            "ProduceBatch": grpc.stream_unary_rpc_method_handler(self._produce_batch),
+            "ProduceStream": grpc.stream_stream_rpc_method_handler(self._produce_stream),
+            "GetServers": grpc.stream_unary_rpc_method_handler(self._get_servers),
+        }
+        self._server.add_registered_method_handlers("log.v1.Log", handlers)
+        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+        self._proxy = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._proxy.sockets[0].getsockname()[1]}"
+        self._connections: list[asyncio.StreamWriter] = []
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._proxy.close()
+        self._hang_up()
+        await self._server.stop(None)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._connections += [writer, other_writer]
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            try:
+                while data := await source.read(65536):
+                    sink.write(data)
+                    await sink.drain()
+            except OSError:
+                pass
+            finally:
+                sink.close()
+
+        await asyncio.gather(pump(reader, other_writer), pump(other_reader, writer))
+
+    def _hang_up(self) -> None:
+        """A reset: not even what was sent before is sure to arrive."""
+        for writer in self._connections:
+            raw = writer.get_extra_info("socket")
+            if raw is not None and raw.fileno() >= 0:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        self._connections.clear()
+
+    async def _get_servers(self, _: Any, context: Any) -> bytes:
+        await context.read()
+        return pb.GetServersResponse().SerializeToString()
+
+    async def _produce(self, _: Any, context: Any) -> bytes:
+        offset = await self._one(context, lambda raw: [pb.ProduceRequest.FromString(raw).record.value])
+        return offset if isinstance(offset, bytes) else pb.ProduceResponse(offset=offset).SerializeToString()
+
+    async def _produce_batch(self, _: Any, context: Any) -> bytes:
+        def values(raw: bytes) -> list[bytes]:
+            return [
+                record.value
+                for record in pb.RecordSet.FromString(pb.ProduceBatchRequest.FromString(raw).records).records
+            ]
+
+        offset = await self._one(context, values)
+        return offset if isinstance(offset, bytes) else pb.ProduceBatchResponse(base_offset=offset).SerializeToString()
+
+    async def _produce_stream(self, _: Any, context: Any) -> None:
+        while (raw := await context.read()) is not grpc.aio.EOF:
+            offset = await self._append(context, [pb.ProduceRequest.FromString(raw).record.value])
+            await context.write(
+                offset if isinstance(offset, bytes) else pb.ProduceResponse(offset=offset).SerializeToString()
+            )
+
+    async def _one(self, context: Any, values: Callable[[bytes], list[bytes]]) -> int | bytes:
+        if self.script and self.script[0].how == "before reading":
+            failure = self.script.pop(0)
+            await context.abort(failure.code, "?")
+        return await self._append(context, values(await context.read()))
+
+    async def _append(self, context: Any, values: list[bytes]) -> int | bytes:
+        failure = self.script.pop(0) if self.script else None
+        offset = len(self.log)
+        if failure is None or failure.appended:
+            self.log += values
+        if failure is None:
+            return offset
+        match failure.how:
+            case "foreign" | "before reading":
+                await context.abort(failure.code, "debug_error_string <class 'x'>" if failure.appended else "")
+            case "certain" | "unknown":
+                await ServiceError(failure.code, "SCRIPTED", "not now", outcome_unknown=failure.how == "unknown").abort(
+                    context
+                )
+            case "garbage":
+                return b"\xff\xff\xff"
+            case "hang up":
+                self._hang_up()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def check(server: FailingServer, value: bytes, outcome: int | LogError, took_s: float) -> None:
+    """What the issue asks of one produce, whatever the server did."""
+    assert server.log.count(value) <= 1, "stored twice"
+    assert took_s < DEADLINE_S + SLACK_S
+    if isinstance(outcome, LogError):
+        assert not any(text in str(outcome).split(" (")[0] for text in RAW_TEXTS), str(outcome)
+        if not outcome.outcome_unknown:
+            assert value not in server.log, "it was said that nothing was stored"
+    else:
+        assert server.log[outcome] == value
+
+
+async def attempt(call: Awaitable[int]) -> tuple[int | LogError, float]:
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    try:
+        return await call, loop.time() - began_s
+    except LogError as error:
+        return error, loop.time() - began_s
+
+
+async def one_of_each(script: list[Failure]) -> None:
+    async with FailingServer(list(script)) as server, LogClient(server.address, timeout_s=DEADLINE_S) as client:
+        for value in (b"first", b"second"):
+            check(server, value, *await attempt(client.produce(value)))
+        for value in (b"third", b"fourth"):
+            check(server, value, *await attempt(client.produce_batch([value])))
+
+
+async def streamed(script: list[Failure]) -> None:
+    values = [b"%d" % n for n in range(4)]
+    async with FailingServer(list(script)) as server, LogClient(server.address, timeout_s=DEADLINE_S) as client:
+        offsets: list[int] = []
+        error: LogError | None = None
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                offsets += [offset async for offset in client.produce_stream(values)]
+        except TimeoutError:
+            return  # a stream has no deadline of its own
+        except LogError as raised:
+            error = raised
+        assert [server.log[offset] for offset in offsets] == values[: len(offsets)]
+        for value in values:
+            assert server.log.count(value) <= 1
+        if error is None:
+            assert len(offsets) == len(values)
+        elif not error.outcome_unknown:
+            assert not set(values[len(offsets) :]) & set(server.log)
+
+
+EVERY = [
+    Failure(how, appended, code)
+    for how in ("foreign", "certain", "unknown")
+    for appended in (False, True)
+    for code in CODES
+    if not (how == "certain" and appended)
+] + [
+    Failure(how, appended) for how in ("garbage", "silence", "before reading", "hang up") for appended in (False, True)
+]
+
+
+@pytest.mark.parametrize("failure", EVERY, ids=lambda f: f"{f.how}-{f.code.name}-{'appended' if f.appended else 'not'}")
+async def test_no_failure_makes_the_client_store_twice_or_say_what_is_not_so(failure: Failure) -> None:
+    await one_of_each([failure])
+    await streamed([failure])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(script=st.lists(failures, max_size=5))
+def test_nor_does_any_series_of_failures(script: list[Failure]) -> None:
+    asyncio.run(one_of_each(script))
+    asyncio.run(streamed(script))
+
+
+@pytest.mark.parametrize("failure", [f for f in EVERY if f.code is grpc.StatusCode.UNAVAILABLE], ids=str)
+def test_nor_the_blocking_client(failure: Failure) -> None:
+    loop = asyncio.new_event_loop()
+    server = FailingServer([failure])
+    from threading import Thread
+
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    try:
+        with BlockingLogClient(server.address, timeout_s=DEADLINE_S) as client:
+            outcome: int | LogError
+            try:
+                outcome = client.produce(b"v")
+            except LogError as error:
+                outcome = error
+            check(server, b"v", outcome, 0.0)
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
