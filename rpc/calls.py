@@ -37,7 +37,7 @@ class Call(Generic[Req]):
     """One open call.
 
     client: who asks, as gRPC names the connection. unsettled: how many of its produces were
-    handed to the actors and have no answer yet, or one that says that the outcome is unknown.
+    handed to the actors, and neither refused for certain nor acknowledged to the client.
     """
 
     def __init__(self, context: Context, request_class: type[Req], arrivals: ArrivalLimiter) -> None:
@@ -82,7 +82,9 @@ class Calls:
         self._arrivals = arrivals
         self._shares = Shares(max_open, 0)
         self._open: dict[Call[Any], asyncio.Task[Any]] = {}
+        self._refusal: ServiceError | None = None
         self._ended: ServiceError | None = None
+        self._seen = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -110,9 +112,14 @@ class Calls:
 
         return grpc.stream_stream_rpc_method_handler(handle, response_serializer=response_class.SerializeToString)
 
+    def refuse(self, error: ServiceError) -> None:
+        """Every later call ends with `error`; those that are open go on."""
+        self._refusal = self._ended or error
+
     def end(self, error: ServiceError) -> None:
-        """Every open call ends with `error`, and so does every later one."""
-        self._ended = error
+        """Every open call ends with `error`, and so does every later one. The first error given stays."""
+        if self._ended is None:
+            self._refusal = self._ended = error
         for task in list(self._open.values()):
             task.cancel()
 
@@ -120,9 +127,18 @@ class Calls:
         """Returns once no call is open."""
         await self._idle.wait()
 
+    async def quiet(self, for_s: float) -> None:
+        """Returns once no call is open, and none has come for so long."""
+        seen = -1
+        while seen != self._seen:
+            seen = self._seen
+            await self._idle.wait()
+            await asyncio.sleep(for_s)
+
     async def _serve(self, method: Callable[[Call[Req]], Awaitable[Any]], call: Call[Req]) -> Any:
-        if self._ended is not None:
-            await self._ended.abort(call.context)
+        self._seen += 1
+        if self._refusal is not None:
+            await self._refusal.abort(call.context)
         if not self._shares.has_room(call.client, 0):
             full = f"this node has {len(self._open)} calls open, as many as it serves. Nothing was done; retry shortly"
             await overloaded(full).abort(call.context)

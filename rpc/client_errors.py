@@ -91,6 +91,9 @@ def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
     """`addr`: the node that was asked."""
     code = error.code().name
     text = error.details() or code
+    if code == "CANCELLED":
+        # Not by this client, that would be no error: the server has closed the connection, or one between.
+        code, text = "UNAVAILABLE", "it was closed"
     never_sent = text.startswith(_NEVER_SENT)
     found = LogError(text, code, addr=addr)
     found.never_sent = never_sent

@@ -1,7 +1,8 @@
 """Produces: admitted by the limiter, handed to the Server actor, and awaited.
 
 What a produce's end means is decided by `Call.unsettled` alone: from when the Server actor is
-told of it until it is answered for certain, its outcome is unknown (see docs/api.md).
+told of it until it is refused for certain or its client has the offset, its outcome is unknown
+(see docs/api.md).
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class Producer:
                     raise current
                 produced = _produced(await current.answer)
                 await call.write(respond(produced, current.record_count))
+                call.unsettled -= 1
                 slots.release()
         finally:
             self._streams.give_back(call.client, 0)
@@ -193,13 +195,12 @@ class Producer:
         return _Sent(request_id, answer, wanted.batch.record_count)
 
     def _answered(self, answer: asyncio.Future[Any], call: Call[Any], size: int) -> None:
-        settled = (
-            not answer.cancelled()
-            and answer.exception() is None
-            and not (isinstance(answer.result(), RequestRefused) and answer.result().outcome_unknown)
-        )
-        if settled:
-            call.unsettled -= 1
+        written = not answer.cancelled() and answer.exception() is None
+        if written and isinstance(refused := answer.result(), RequestRefused):
+            written = not refused.outcome_unknown
+            # One that was appended stays unsettled until its client was told: the node may fail in between.
+            call.unsettled -= written
+        if written:
             self._limiter.leave(call.client, size)
         else:
             asyncio.get_running_loop().call_later(self._given_up_counts_s, self._limiter.leave, call.client, size)

@@ -50,7 +50,7 @@ from storage.disk import DiskFiles
 
 LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LEAVE_WITHIN_S: Final = 2.0
-_CUT_OFF_MARGIN_S: Final = 2.0
+_CUT_OFF_AFTER_S: Final = 2.0
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
 _MAX_PENDING_CALLS: Final = 16_384
 # Of the health and reflection services: watchers for the most part.
@@ -145,14 +145,13 @@ class NodeServer:
         self._health.end()
         await self._leave_cluster(node)
         self._service.drain()
-        # New calls are refused at once; open ones end with a status of ours before gRPC cuts them off.
-        stopped = asyncio.create_task(self._listener.stop(grace_s + _CUT_OFF_MARGIN_S))
+        # Before the port is closed: gRPC kills what comes or is open then as CANCELLED, which says nothing.
         await self._service.stop(grace_s)
         # Produces are done, so nobody needs the followers' fetches any more.
         error = unavailable("STOPPING", f"{self.config.node_id} is stopping")
         self._peers.end(error)
         self._side_calls.end(error)
-        await stopped
+        await self._listener.stop(_CUT_OFF_AFTER_S)
 
     async def _start(self) -> Addresses:
         loop = asyncio.get_running_loop()

@@ -27,6 +27,7 @@ from rpc.v1 import log_pb2 as pb
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LAST_WORDS_S: Final = 1.0
+_QUIET_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,8 @@ class LogService:
         return len(self._calls)
 
     def drain(self) -> None:
-        """Streams that wait for what is to come are told to go elsewhere; all else goes on."""
+        """New calls, and streams that wait for what is to come, are told to go elsewhere; all else goes on."""
+        self._calls.refuse(unavailable("STOPPING", "this node is stopping; try another one"))
         self._reads.end(unavailable("STOPPING", "this node is stopping; read on from another one"))
         self._producer.drain()
 
@@ -105,15 +107,14 @@ class LogService:
 
     async def stop(self, within_s: float) -> None:
         """After `drain`: let open calls end, for so long, then end them. None is left without a status of ours."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._calls.idle()
-        except TimeoutError:
-            self.end(unavailable("STOPPING", "this node stopped before this was done; try another one"))
-            # What is not read by its client does not get there: not for ever, then.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS_S):
-                    await self._calls.idle()
+        self.end(unavailable("STOPPING", "this node stopped before this was done; try another one"))
+        # What is not read by its client does not get there, and some clients never stop asking: not for ever, then.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._calls.quiet(_QUIET_S)
 
     async def _produce(self, call: Call[pb.ProduceRequest]) -> pb.ProduceResponse:
         produced, _ = await self._producer.produce(self._one(await call.request()), call)

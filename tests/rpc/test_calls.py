@@ -11,12 +11,13 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2 as details_pb
 
-from actors.messages import Produce, Refusal, RequestRefused
+from actors.messages import Produce, Produced, Refusal, RequestRefused
 from rpc.channels import open_channel
 from rpc.client_errors import LogError, to_log_error
 from rpc.errors import unavailable
 from rpc.receiving import ArrivalLimiter
 from rpc.v1 import log_pb2 as pb
+from storage.types import Term
 
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["Log"].methods]
 FAILED = unavailable("NODE_FAILED", "n1 has failed: the disk is full")
@@ -238,3 +239,19 @@ def _batch(value: bytes) -> Any:
     from storage.batch import NewBatch
 
     return NewBatch(encode_record(value), 1)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_node_that_fails_between_an_append_and_its_answer_does_not_deny_it(edge: Any, streamed: bool) -> None:
+    async with edge() as e:
+        e.server.hold = True
+        call = e.stub.ProduceStream() if streamed else e.stub.Produce(record(b"v"))
+        if streamed:
+            await call.write(record(b"v"))
+        ended = asyncio.create_task(end_of(call))
+        await e.server.until(lambda: bool(e.server.all(Produce)))
+        (produce,) = e.server.all(Produce)
+        # The answer and the news of the failure come in one turn of the loop, in this order.
+        produce.reply_to.tell(Produced(produce.request_id, e.server.append(produce.batch), Term(1)))
+        asyncio.get_running_loop().call_soon(e.service.end, FAILED)
+        assert (await ended).outcome_unknown
