@@ -36,6 +36,11 @@ class Shares:
         self.size_bytes = 0
         self._by_client: dict[str, tuple[int, int]] = {}
 
+    @property
+    def clients(self) -> int:
+        """How many clients hold something."""
+        return len(self._by_client)
+
     def of(self, client: str) -> tuple[int, int]:
         """How many things this client holds, and their bytes."""
         return self._by_client.get(client, (0, 0))

@@ -64,8 +64,12 @@ class LogService:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register all methods, before the server is started."""
+        server.add_registered_method_handlers(SERVICE_NAME, self.handlers())
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """All methods, by name."""
         unary, stream = self._calls.unary, self._calls.stream
-        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        return {
             "Produce": unary(self._produce, pb.ProduceRequest, pb.ProduceResponse),
             "ProduceBatch": unary(self._produce_batch, pb.ProduceBatchRequest, pb.ProduceBatchResponse),
             "ProduceStream": stream(self._produce_stream, pb.ProduceRequest, pb.ProduceResponse),
@@ -76,7 +80,6 @@ class LogService:
             "GetServers": unary(self._get_servers, pb.GetServersRequest, pb.GetServersResponse),
             "GetStatus": unary(self._get_status, pb.GetStatusRequest, pb.GetStatusResponse),
         }
-        server.add_registered_method_handlers(SERVICE_NAME, handlers)
 
     @property
     def waiting(self) -> int:
