@@ -19,7 +19,7 @@ class Bounds:
     grown_files: how many descriptors more than in the calm a node may have open under attack.
     kept_files: and how many once things have settled.
     log_lines: how many lines a node may write from the first attack on, until it is asked to stop.
-    log_errors: how many of them may be of level error.
+    log_errors: how many of them may be of level error, or tracebacks.
     settle_s: how long after the attack memory, descriptors and service may take to be well again.
     stop_s: how long a node may take from SIGTERM to its exit.
     refused: whether honest calls may fail with a word that nothing was appended.

@@ -23,6 +23,7 @@ from rpc.records import encode_records
 from rpc.v1 import peer_pb2 as pb
 from rpc.v1 import peer_pb2_grpc as pb_grpc
 from storage.batch import Batch, Codec, Kind, encode_batch
+from storage.compression import compress
 from storage.types import Index, NodeId, Offset, Term
 from torture.villains.target import NodeAddress, Target, villain
 
@@ -32,6 +33,8 @@ _MAX_U64: Final = 2**64 - 1
 _PING_EVERY_S: Final = 0.3
 _LARGE_BYTES: Final = 1024 * 1024
 _LARGE_AT_MOST: Final = 60
+_TWO_RECORDS: Final = encode_records([b"villain", b"villain"])
+Lie = tuple[str, Callable[[pb.FetchRequest], "pb.FetchResponse | None"]]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -40,16 +43,37 @@ class Lies:
     """Makes the answers to one node. victim_epoch: of that node's log.
 
     Every second answer is a good one, so that the node does not pause for longer and longer.
+    poisons: only lies that a log could hold, and no consumer could read.
     """
 
     victim: NodeAddress
     victim_epoch: int
+    poisons: bool = False
     told: int = 0
     large: int = 0
 
     def next(self, request: pb.FetchRequest) -> tuple[str, pb.FetchResponse | None]:
         """A name and an answer; None for never answering."""
-        lies: list[tuple[str, Callable[[pb.FetchRequest], pb.FetchResponse | None]]] = [
+        self.told += 1
+        if self.told % 2:
+            return "", self._batches(request, self._batch(request))
+        lies = self._poisons() if self.poisons else self._lies()
+        name, make = lies[self.told // 2 % len(lies)]
+        return name, make(request)
+
+    def _poisons(self) -> list[Lie]:
+        zstd = compress(encode_records([b"villain"]))
+        return [
+            ("count that lies", lambda r: self._batches(r, self._batch(r, record_count=5))),
+            ("payload that is none", lambda r: self._batches(r, self._batch(r, payload=b"\xff" * 50))),
+            ("zstd that is none", lambda r: self._batches(r, self._batch(r, codec=Codec.ZSTD))),
+            ("zstd cut short", lambda r: self._batches(r, self._batch(r, codec=Codec.ZSTD, payload=zstd[:-3]))),
+            ("too few", lambda r: self._batches(r, self._batch(r, record_count=1, payload=_TWO_RECORDS))),
+            ("other fields", lambda r: self._batches(r, self._batch(r, payload=b"\x1a\x03abc"))),
+        ]
+
+    def _lies(self) -> list[Lie]:
+        return [
             ("own epoch, last sequence", lambda r: self._batches(r, self._of_victim(r, _MAX_U64))),
             ("own epoch, next to last sequence", lambda r: self._batches(r, self._of_victim(r, _MAX_U64 - 1))),
             ("own epoch, far sequence", lambda r: self._batches(r, self._of_victim(r, 2**63))),
@@ -64,9 +88,6 @@ class Lies:
             ("last millisecond", lambda r: self._batches(r, self._batch(r, timestamp_ms=2**63 - 1))),
             ("4,294,967,295 records", lambda r: self._batches(r, self._batch(r, record_count=2**32 - 1))),
             ("no records", lambda r: self._batches(r, self._batch(r, record_count=0))),
-            ("count that lies", lambda r: self._batches(r, self._batch(r, record_count=5))),
-            ("payload that is none", lambda r: self._batches(r, self._batch(r, payload=b"\xff" * 50))),
-            ("zstd that is none", lambda r: self._batches(r, self._batch(r, codec=Codec.ZSTD))),
             ("control batch", lambda r: self._batches(r, self._batch(r, kind=Kind.CONTROL))),
             ("last producer", lambda r: self._batches(r, self._batch(r, producer_id=_MAX_U64))),
             ("wrong checksum", lambda r: self._batches(r, _damaged(self._batch(r)))),
@@ -92,11 +113,6 @@ class Lies:
             ("protocol 77", lambda _: pb.FetchResponse(protocol=77, detail="lie " * 1000)),
             ("never", lambda _: None),
         ]
-        self.told += 1
-        if self.told % 2:
-            return "", self._batches(request, self._batch(request))
-        name, make = lies[self.told // 2 % len(lies)]
-        return name, make(request)
 
     def _batch(self, request: pb.FetchRequest, **fields: Any) -> bytes:
         """A good batch at the place that was asked for, but for `fields`."""
@@ -226,9 +242,19 @@ class LyingGossip(asyncio.DatagramProtocol):
 @villain
 async def lying_peer(target: Target) -> None:
     """A member that every node pulls from, and that answers each fetch with another lie."""
+    await _be_pulled_from(target, poisons=False)
+
+
+@villain
+async def poisoning_peer(target: Target) -> None:
+    """A member whose batches are checksummed well, and hold what nobody can read."""
+    await _be_pulled_from(target, poisons=True)
+
+
+async def _be_pulled_from(target: Target, *, poisons: bool) -> None:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)])
     port = server.add_insecure_port("127.0.0.1:0")
-    lies = {node.node_id: Lies(node, await _epoch_of(target, node)) for node in target.nodes}
+    lies = {node.node_id: Lies(node, await _epoch_of(target, node), poisons) for node in target.nodes}
     pb_grpc.add_PeerServicer_to_server(LyingPeer(target, lies), server)
     await server.start()
     loop = asyncio.get_running_loop()
