@@ -19,6 +19,7 @@ class Bounds:
     grown_files: how many descriptors more than in the calm a node may have open under attack.
     kept_files: and how many once things have settled.
     log_lines: how many lines a node may write from the first attack on, until it is asked to stop.
+    line_bytes: how long each of them may be.
     log_errors: how many of them may be of level error, or tracebacks.
     settle_s: how long after the attack memory, descriptors and service may take to be well again.
     stop_s: how long a node may take from SIGTERM to its exit.
@@ -35,6 +36,7 @@ class Bounds:
     grown_files: int = 1_400
     kept_files: int = 12
     log_lines: int = 120
+    line_bytes: int = 4_096
     log_errors: int = 0
     settle_s: float = 20.0
     stop_s: float = 10.0

@@ -97,6 +97,20 @@ def stopped_in(name: str, stop_s: float) -> Attack:
     return attack
 
 
+def and_restarts(inner: Attack) -> Attack:
+    """The same; afterwards every node is stopped and started again, one after the other, the leader last."""
+
+    async def attack(stage: Stage, length: Length) -> Mapping[str, int]:
+        counts = await inner(stage, length)
+        for node in reversed(list(stage)):
+            node.terminate()
+            await asyncio.to_thread(node.wait)
+            await asyncio.to_thread(stage.restart, node.node_id)
+        return counts
+
+    return attack
+
+
 async def kill_loop(stage: Stage, length: Length) -> Mapping[str, int]:
     """kill -9 of one node after the other, the leader included; each is started again at once."""
     kills = 0

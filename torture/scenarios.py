@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from torture.bounds import Bounds
-from torture.faults import beside, cut_gossip, frozen_leader, full_disk, kill_loop, remote, stopped_in
+from torture.faults import and_restarts, beside, cut_gossip, frozen_leader, full_disk, kill_loop, remote, stopped_in
 from torture.scenario import STATIC, Scenario
 
 # A node that is started again is away for as long as its start takes on a busy machine.
@@ -153,12 +153,21 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "absurd_fetches",
-        "fetches with impossible terms, indexes, epochs and names, the voters' among them",
+        "fetches with impossible terms, indexes, epochs, places and names",
         remote("absurd_fetches"),
         nodes=3,
         flags=STATIC,
         must={"absurd fetches": 300},
         never=("terms moved",),
+    ),
+    Scenario(
+        "forged_voters",
+        "the same under the names of voters; afterwards every node is started again",
+        and_restarts(remote("forged_voters")),
+        nodes=3,
+        flags=STATIC,
+        must={"absurd fetches": 300},
+        bounds=_RESTARTS,
     ),
     Scenario(
         "lying_peer",

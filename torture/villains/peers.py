@@ -13,6 +13,7 @@ from rpc.channels import open_channel
 from rpc.peer_codec import PROTOCOL
 from rpc.v1 import peer_pb2 as pb
 from rpc.v1 import peer_pb2_grpc as pb_grpc
+from storage.batch import path_of, scan
 from torture.villains.http2 import LARGEST_WINDOW, Connection, grpc_headers
 from torture.villains.target import Target, villain
 
@@ -35,6 +36,19 @@ async def term_of(target: Target) -> int:
     async with open_channel(target.leader.rpc_addr) as channel:
         response = await pb_grpc.PeerStub(channel).Fetch(fetch(target, elected=True, max_wait_ms=0), timeout=10)
     return int(response.term)
+
+
+def follow(request: pb.FetchRequest, answer: pb.FetchResponse) -> None:
+    """Go on behind what was answered, as a follower that has it on its disk."""
+    heads = list(scan(answer.batches))
+    if heads:
+        last = heads[-1]
+        request.next_index = last.index + 1
+        writer = path_of(answer.batches, last)[0]
+        request.last.CopyFrom(pb.Place(term=last.term, writer=writer, writer_epoch=last.origin_epoch))
+    elif answer.outcome != pb.BATCHES:
+        request.next_index = 0
+        request.ClearField("last")
 
 
 @villain
@@ -88,13 +102,12 @@ async def parked_fetches(target: Target) -> None:
             stub = pb_grpc.PeerStub(channel)
 
             async def one(which: int) -> None:
-                request = fetch(target, f"v{number}-{which}", term=term, max_bytes=1)
+                request = fetch(target, f"v{number}-{which}", term=term, committed_index=2**62)
                 while not target.is_over:
                     target.count("fetches")
                     try:
                         answer = await stub.Fetch(request, timeout=60)
-                        request.next_index = answer.end.index
-                        request.committed_index = 2**62
+                        follow(request, answer)
                     except grpc.aio.AioRpcError:
                         await asyncio.sleep(0.5)
 
@@ -105,13 +118,24 @@ async def parked_fetches(target: Target) -> None:
 
 @villain
 async def absurd_fetches(target: Target) -> None:
-    """Terms, indexes, epochs and names that nobody has, from strangers and under the voters' names."""
+    """Terms, indexes, epochs and places that nobody has, from strangers."""
     term = await term_of(target)
+    await _absurd(target, term, ("villain", "x" * 63, "", "../../etc", "n1\n", "\u202e"))
+    if target.counts["highest term"] > term:
+        target.count("terms moved on a stranger's word", target.counts["highest term"] - term)
+
+
+@villain
+async def forged_voters(target: Target) -> None:
+    """The same under the names of voters, which nobody can tell from theirs."""
+    await _absurd(target, await term_of(target), tuple(node.node_id for node in target.nodes))
+
+
+async def _absurd(target: Target, term: int, names: tuple[str, ...]) -> None:
     rng = random.Random(5)
     terms = (0, 1, term, term + 1, term + 2, term + 2**20, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
     numbers = (0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
-    names = ("villain", *(node.node_id for node in target.nodes), "x" * 63, "", "../../etc", "n1\n", "\u202e")
-    fields = [field.name for field in pb.FetchRequest.DESCRIPTOR.fields]
+    voters = {node.node_id for node in target.nodes}
 
     async def ask(addr: str) -> None:
         async with open_channel(addr) as channel:
@@ -120,9 +144,14 @@ async def absurd_fetches(target: Target) -> None:
                 request = fetch(target, rng.choice(names), elected=rng.random() < 0.9, max_wait_ms=rng.choice((0, 50)))
                 request.term = rng.choice(terms)
                 # What a voter seems to have on its disk counts: nobody can tell such a lie from the truth.
-                for name in ("next_index", "last_term", "committed_index", "source_epoch", "max_bytes"):
-                    if name in fields and (request.node_id == "villain" or name != "next_index"):
-                        setattr(request, name, rng.choice(numbers) & (2**32 - 1 if name == "max_bytes" else 2**64 - 1))
+                if request.node_id not in voters:
+                    request.next_index = rng.choice(numbers)
+                request.committed_index = rng.choice(numbers)
+                request.source_epoch = rng.choice(numbers)
+                request.max_bytes = rng.choice(numbers) & (2**32 - 1)
+                if rng.random() < 0.7:
+                    writer, epoch = rng.choice(names), rng.choice(numbers)
+                    request.last.CopyFrom(pb.Place(term=rng.choice(terms), writer=writer, writer_epoch=epoch))
                 request.protocol = PROTOCOL if rng.random() < 0.95 else rng.choice((0, 7, 2**32 - 1))
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     answer = await stub.Fetch(request, timeout=5)
@@ -130,5 +159,3 @@ async def absurd_fetches(target: Target) -> None:
                 target.count("absurd fetches")
 
     await target.until_over(*(ask(node.rpc_addr) for node in target.nodes for _ in range(3)))
-    if target.counts["highest term"] > term + 1:
-        target.count("terms moved on a stranger's word", target.counts["highest term"] - term)
