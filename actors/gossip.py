@@ -133,6 +133,11 @@ class MemberTable:
             return Judgement.OCCUPIED
         return Judgement.FULL if held is None and self._is_full() else Judgement.ADOPT
 
+    def correction(self, sender: Member) -> Member | None:
+        """What is held against somebody who thinks better of itself: a suspicion, or a former life."""
+        held = self.get(sender.node_id)
+        return held if held is not None and outranks(held, sender) else None
+
     def adopt(self, heard: Member, now_s: float) -> MembershipEvent | None:
         """Believe it, and say what that means to somebody who only sees who is there and where."""
         held = self.get(heard.node_id)

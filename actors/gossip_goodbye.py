@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from random import Random
 from typing import Final
 
+from actors.gossip import MemberTable, pick
+from actors.gossip_codec import Ack, Challenge, Datagram, Ping
 from actors.gossip_probes import ping
 from actors.gossip_voice import Voice
-from actors.messages import Member
+from actors.messages import LeaveCluster, LeaveRetryDue, LeftCluster, Member, MemberState
+from actors.ports import Timer
 from storage.types import NodeId
 
 GOODBYES: Final = 5
@@ -42,3 +47,66 @@ class Goodbye:
         if node_id is not None:
             self._unheard.pop(node_id, None)
         return not self._unheard
+
+
+class Leaving:
+    """From the order to leave to silence. is_silent: nothing is heard or said any more."""
+
+    def __init__(
+        self,
+        voice: Voice,
+        rng: Random,
+        table: MemberTable,
+        timeout_s: float,
+        after: Callable[[float, LeaveRetryDue], Timer],
+    ) -> None:
+        self.is_silent = False
+        self._voice = voice
+        self._rng = rng
+        self._table = table
+        self._timeout_s = timeout_s
+        self._after = after
+        self._goodbye: Goodbye | None = None
+        self._leavers: list[LeaveCluster] = []
+
+    @property
+    def has_begun(self) -> bool:
+        return self._goodbye is not None
+
+    def begin(self, leave: LeaveCluster) -> None:
+        """Say goodbye, then answer whoever ordered it; at once if all is said already."""
+        self._leavers.append(leave)
+        if self.is_silent:
+            self.fall_silent()
+        elif self._goodbye is None:
+            self._table.me = replace(self._table.me, state=MemberState.LEFT)
+            self._goodbye = Goodbye(self._voice, pick(self._rng, self._table.present(), GOODBYES))
+            self.say(attempt=1)
+
+    def say(self, attempt: int) -> None:
+        assert self._goodbye is not None, "nothing is said before the order to leave"
+        if self._goodbye.say(attempt):
+            self._after(self._timeout_s, LeaveRetryDue(attempt + 1))
+        else:
+            self.fall_silent()
+
+    def hear(self, proven: Datagram) -> None:
+        """While leaving only answers to the goodbye matter, and who asks whether this node has left."""
+        assert self._goodbye is not None
+        match proven.body:
+            case Ack(answers):
+                if self._goodbye.is_heard(answers):
+                    self.fall_silent()
+            case Challenge(answers):
+                self._goodbye.challenged(answers)
+            case Ping(target_id) if target_id == self._table.me.node_id:
+                # Who was told by others that this node has left hears it from itself.
+                self._voice.send(proven.sender.gossip_addr, Ack(proven.sequence))
+            case _:
+                pass
+
+    def fall_silent(self) -> None:
+        self.is_silent = True
+        for leave in self._leavers:
+            leave.reply_to.tell(LeftCluster(leave.request_id))
+        self._leavers = []

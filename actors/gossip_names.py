@@ -3,19 +3,24 @@
 A node of a known, present name shows up at another address. Either it moved, or somebody else
 took its name by mistake. The difference is whether the old address still answers under that
 name, so it is asked, directly and through others, before a table changes or a node is refused.
+
+`NameChecks` asks, and weighs the answer; `NameGuard` draws the conclusions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
-from actors.gossip import MemberTable, is_elder
+from actors.gossip import Judgement, MemberTable, is_elder, is_present, outranks
 from actors.gossip_codec import Datagram, Reject, Rumours
+from actors.gossip_joining import Joining
 from actors.gossip_probes import ask_others, ping
 from actors.gossip_voice import Voice
-from actors.messages import Member
+from actors.messages import Mailbox, Member, MemberState, NameCheckDue, NameContested, NodeEvent
+from actors.ports import Timer
 from storage.types import NodeId
 
 ATTEMPTS: Final = 4
@@ -46,7 +51,7 @@ class NameCheck:
     asked: dict[int, NodeId] = field(default_factory=dict)
 
 
-class NameGuard:
+class NameChecks:
     """The open checks, one a name."""
 
     def __init__(self, voice: Voice, rng: Random, table: MemberTable, helpers: int) -> None:
@@ -121,3 +126,85 @@ class NameGuard:
         else:
             self._voice.send(holder.gossip_addr, Rumours(), first=claim.member)
         return False
+
+
+class NameGuard:
+    """Has contested names checked, and acts on what comes out.
+
+    believe: adopt a member. refute: raise this node's own incarnation above that. clash: this node
+    gives way to whoever is at that address.
+    """
+
+    def __init__(
+        self,
+        checks: NameChecks,
+        voice: Voice,
+        table: MemberTable,
+        joining: Joining,
+        observer: Mailbox[NodeEvent],
+        *,
+        timeout_s: float,
+        after: Callable[[float, NameCheckDue], Timer],
+        believe: Callable[[Member], None],
+        refute: Callable[[int], None],
+        clash: Callable[[str], None],
+    ) -> None:
+        self._checks = checks
+        self._voice = voice
+        self._table = table
+        self._joining = joining
+        self._observer = observer
+        self._timeout_s = timeout_s
+        self._after = after
+        self._believe = believe
+        self._refute = refute
+        self._clash = clash
+
+    def check(self, held: Member, claim: Claim) -> None:
+        """Somebody claims the name of who is held here, or this node claims it from a namesake."""
+        if self._checks.open(held, claim):
+            me = self._table.me.node_id
+            self._observer.tell(NameContested(me, held.node_id, held.gossip_addr, claim.member.gossip_addr))
+            self._after(self._timeout_s, NameCheckDue(held.node_id, attempt=2))
+
+    def check_rejection(self, holder_addr: str) -> None:
+        """Somebody says that this node's name is taken: ask at that address, and believe the answer only."""
+        me = self._table.me
+        if holder_addr != me.gossip_addr:
+            self.check(replace(me, gossip_addr=holder_addr, incarnation=0), Claim(me))
+
+    def ask_again(self, name: NodeId, attempt: int) -> None:
+        """Still no answer."""
+        if not self._checks.is_open(name, attempt):
+            return
+        check = self._checks.ask(name, attempt)
+        if check is not None:
+            self._is_free(check)
+        else:
+            self._after(self._timeout_s, NameCheckDue(name, attempt + 1))
+
+    def answered(self, answers: int, answer: Datagram, *, vouches: bool) -> None:
+        """An answer to a ping came: if it was such a question, the name is held."""
+        check = self._checks.answered(answers, answer.sender, vouches=vouches)
+        if check is not None and self._checks.settle(check, answer, self_is_established=self._joining.is_established):
+            self._clash(check.held.gossip_addr)
+
+    def _is_free(self, check: NameCheck) -> None:
+        """Nobody answers at the address that a name had: the claimant has it."""
+        table, claim = self._table, check.claim
+        if check.held.node_id == table.me.node_id:
+            if check.held.incarnation >= table.me.incarnation:
+                self._refute(check.held.incarnation)
+            return
+        held = table.get(check.held.node_id)
+        if held is None or not is_present(held) or outranks(claim.member, held):
+            if table.judge(claim.member) in (Judgement.ADOPT, Judgement.CONTESTED):
+                self._believe(claim.member)
+        elif held.gossip_addr == check.held.gossip_addr:
+            # The claimant's clock is behind its former run's. Told that this one failed, it outbids it.
+            self._believe(replace(held, state=MemberState.FAILED))
+        addr = claim.member.gossip_addr
+        if claim.joining:
+            self._voice.send_table(addr, asks_back=False, answers=claim.sequence)
+        else:
+            self._voice.send(addr, Rumours(), first=table.correction(claim.member))

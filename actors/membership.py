@@ -45,10 +45,10 @@ from actors.gossip_codec import (
     Rumours,
 )
 from actors.gossip_gate import Gate
-from actors.gossip_goodbye import GOODBYES, Goodbye
+from actors.gossip_goodbye import Leaving
 from actors.gossip_hearsay import Hearsay
 from actors.gossip_joining import Joining
-from actors.gossip_names import Claim, NameCheck, NameGuard
+from actors.gossip_names import Claim, NameChecks, NameGuard
 from actors.gossip_probes import Prober, ask_others, ping
 from actors.gossip_suspicions import Suspicions
 from actors.gossip_voice import Voice
@@ -60,7 +60,6 @@ from actors.messages import (
     JoinRetryDue,
     LeaveCluster,
     LeaveRetryDue,
-    LeftCluster,
     Mailbox,
     Member,
     MemberFailed,
@@ -73,7 +72,6 @@ from actors.messages import (
     MemberVouched,
     NameCheckDue,
     NameClashed,
-    NameContested,
     ProbeConcluded,
     ProbeDue,
     ProbeTimedOut,
@@ -83,7 +81,6 @@ from actors.messages import (
     SuspicionRefuted,
 )
 from actors.ports import Ports, Timer
-from storage.types import NodeId
 
 _GOSSIP_FANOUT: Final = 3
 _SUSPECTS_A_ROUND: Final = 3
@@ -119,15 +116,24 @@ class MembershipActor(NodeActor):
         self._order = ProbeOrder(self._rng)
         self._prober = Prober(self._voice, self._rng, self._table, self._clocks.indirect_probes)
         self._suspicions = Suspicions(ports.clock, self._after)
-        self._names = NameGuard(self._voice, self._rng, self._table, self._clocks.indirect_probes)
         self._gate = Gate(config, ports, self.actor_name)
         self._joining = Joining(config, self._voice, self._rng, self._after)
+        self._names = NameGuard(
+            NameChecks(self._voice, self._rng, self._table, self._clocks.indirect_probes),
+            self._voice,
+            self._table,
+            self._joining,
+            self.observer,
+            timeout_s=self._clocks.probe_timeout_s,
+            after=self._after,
+            believe=self._believe,
+            refute=self._refute,
+            clash=self._clash,
+        )
         self._hearsay = Hearsay(self._voice)
-        self._silent = False
+        self._leaving = Leaving(self._voice, self._rng, self._table, self._clocks.probe_timeout_s, self._after)
         self._gossip_timer: Timer | None = None
         self._hearsay_timer: Timer | None = None
-        self._leavers: list[LeaveCluster] = []
-        self._goodbye: Goodbye | None = None
 
     def on_start(self) -> None:
         # Nodes that start together must not ping in step.
@@ -139,11 +145,11 @@ class MembershipActor(NodeActor):
         if isinstance(message, ReportStatus):
             self._report(message)
         elif isinstance(message, LeaveCluster):
-            self._leave(message)
-        elif self._silent:
+            self._leaving.begin(message)
+        elif self._leaving.is_silent:
             return
-        elif self._goodbye is not None:
-            self._hear_while_leaving(self._goodbye, message)
+        elif self._leaving.has_begun:
+            self._hear_while_leaving(message)
         else:
             self._handle(message)
 
@@ -185,7 +191,7 @@ class MembershipActor(NodeActor):
             case JoinRetryDue(attempt):
                 self._joining.retry(attempt, is_alone=not self._table.present())
             case NameCheckDue(node_id, attempt):
-                self._ask_holder(node_id, attempt)
+                self._names.ask_again(node_id, attempt)
             case LeaveRetryDue():
                 pass  # armed while leaving only, and answered there
             case _:
@@ -200,7 +206,7 @@ class MembershipActor(NodeActor):
             self._hear_namesake(datagram)
             return
         if isinstance(datagram.body, Reject):
-            self._hear_rejection(datagram.body)
+            self._names.check_rejection(datagram.body.holder_addr)
             return
         if not self._introduce(datagram):
             return
@@ -230,7 +236,7 @@ class MembershipActor(NodeActor):
             case Ping(target_id):
                 if target_id == self.node_id:
                     self._joining.is_established = True
-                    self._voice.send(sender.gossip_addr, Ack(sequence), first=self._correction(sender))
+                    self._voice.send(sender.gossip_addr, Ack(sequence), first=self._table.correction(sender))
             case Ack(answers):
                 self._hear_answer(answers, datagram)
             case Challenge(answers):
@@ -261,9 +267,7 @@ class MembershipActor(NodeActor):
         if vouched is not None:
             self.observer.tell(MemberVouched(self.node_id, vouched, datagram.sender.node_id))
         self._prober.pass_on(answers, datagram.sender)
-        check = self._names.answered(answers, datagram.sender, vouches=vouches)
-        if check is not None:
-            self._name_is_held(check, datagram)
+        self._names.answered(answers, datagram, vouches=vouches)
 
     def _introduce(self, datagram: Datagram) -> bool:
         """Take note of who is speaking; whether to listen on."""
@@ -273,7 +277,7 @@ class MembershipActor(NodeActor):
         if held is not None and is_present(held) and held.gossip_addr != sender.gossip_addr:
             if is_present(sender):
                 joining = isinstance(datagram.body, Join)
-                self._check_name(held, Claim(sender, datagram.sequence, joining))
+                self._names.check(held, Claim(sender, datagram.sequence, joining))
             return False
         match self._table.judge(sender):
             case Judgement.ADOPT:
@@ -288,11 +292,6 @@ class MembershipActor(NodeActor):
             case Judgement.CONTESTED:
                 raise AssertionError("an address that differs was seen to above")
         return True
-
-    def _correction(self, sender: Member) -> Member | None:
-        """What is held against somebody who thinks better of itself: a suspicion, or a former life."""
-        held = self._table.get(sender.node_id)
-        return held if held is not None and outranks(held, sender) else None
 
     def _hear_about(self, heard: Member, *, in_exchange: bool) -> None:
         """What one member says of another: how it is can be news; that it is there, or where, is a hint."""
@@ -331,7 +330,7 @@ class MembershipActor(NodeActor):
         me = self._table.me
         if is_present(heard) and heard.gossip_addr != me.gossip_addr:
             # A former run of this node, or a namesake that lives.
-            self._check_name(heard, Claim(me))
+            self._names.check(heard, Claim(me))
         elif heard.incarnation >= me.incarnation and heard != me:
             self._refute(heard.incarnation)
 
@@ -438,8 +437,8 @@ class MembershipActor(NodeActor):
                 # It asks whether this node is there, and will then give way or refuse it.
                 if target_id == me.node_id:
                     self._voice.send(namesake.gossip_addr, Ack(datagram.sequence))
-            case Reject():
-                self._hear_rejection(datagram.body)
+            case Reject(holder_addr):
+                self._names.check_rejection(holder_addr)
             case Ack(answers):
                 self._hear_answer(answers, datagram)
             case Challenge(answers):
@@ -449,100 +448,20 @@ class MembershipActor(NodeActor):
                 self._voice.send(namesake.gossip_addr, Reject(me.gossip_addr))
             case _:
                 if is_present(namesake):
-                    self._check_name(namesake, Claim(me))
-
-    def _check_name(self, held: Member, claim: Claim) -> None:
-        if self._names.open(held, claim):
-            self.observer.tell(NameContested(self.node_id, held.node_id, held.gossip_addr, claim.member.gossip_addr))
-            self._after(self._clocks.probe_timeout_s, NameCheckDue(held.node_id, attempt=2))
-
-    def _ask_holder(self, node_id: NodeId, attempt: int) -> None:
-        if not self._names.is_open(node_id, attempt):
-            return
-        check = self._names.ask(node_id, attempt)
-        if check is not None:
-            self._name_is_free(check)
-        else:
-            self._after(self._clocks.probe_timeout_s, NameCheckDue(node_id, attempt + 1))
-
-    def _name_is_held(self, check: NameCheck, answer: Datagram) -> None:
-        if self._names.settle(check, answer, self_is_established=self._joining.is_established):
-            self._clash(check.held.gossip_addr)
-
-    def _name_is_free(self, check: NameCheck) -> None:
-        """Nobody answers at the address that a name had: the claimant has it."""
-        claim = check.claim
-        if check.held.node_id == self.node_id:
-            if check.held.incarnation >= self._table.me.incarnation:
-                self._refute(check.held.incarnation)
-            return
-        held = self._table.get(check.held.node_id)
-        if held is None or not is_present(held) or outranks(claim.member, held):
-            if self._table.judge(claim.member) in (Judgement.ADOPT, Judgement.CONTESTED):
-                self._believe(claim.member)
-        elif held.gossip_addr == check.held.gossip_addr:
-            # The claimant's clock is behind its former run's. Told that this one failed, it outbids it.
-            self._believe(replace(held, state=MemberState.FAILED))
-        addr = claim.member.gossip_addr
-        if claim.joining:
-            self._voice.send_table(addr, asks_back=False, answers=claim.sequence)
-        else:
-            self._voice.send(addr, Rumours(), first=self._correction(claim.member))
-
-    def _hear_rejection(self, rejection: Reject) -> None:
-        """Somebody says that this node's name is taken: ask at that address, and believe the answer only."""
-        me = self._table.me
-        if rejection.holder_addr != me.gossip_addr:
-            self._check_name(replace(me, gossip_addr=rejection.holder_addr, incarnation=0), Claim(me))
+                    self._names.check(namesake, Claim(me))
 
     def _clash(self, holder_addr: str) -> None:
         # Without a goodbye: it would be said of the holder.
-        self._silent = True
+        self._leaving.fall_silent()
         self.observer.tell(NameClashed(self.node_id, holder_addr))
 
-    # ---------------------------------------------------------------- leaving
-
-    def _leave(self, leave: LeaveCluster) -> None:
-        """Say goodbye to a few members until they have heard it, or for a bounded time."""
-        if self._silent:
-            leave.reply_to.tell(LeftCluster(leave.request_id))
-            return
-        self._leavers.append(leave)
-        if self._goodbye is None:
-            self._table.me = replace(self._table.me, state=MemberState.LEFT)
-            self._goodbye = Goodbye(self._voice, pick(self._rng, self._table.present(), GOODBYES))
-            self._say_goodbye(self._goodbye, attempt=1)
-
-    def _say_goodbye(self, goodbye: Goodbye, attempt: int) -> None:
-        if goodbye.say(attempt):
-            self._after(self._clocks.probe_timeout_s, LeaveRetryDue(attempt + 1))
-        else:
-            self._fall_silent()
-
-    def _hear_while_leaving(self, goodbye: Goodbye, message: object) -> None:
+    def _hear_while_leaving(self, message: object) -> None:
         if isinstance(message, LeaveRetryDue):
-            self._say_goodbye(goodbye, message.attempt)
+            self._leaving.say(message.attempt)
         elif isinstance(message, DatagramReceived):
             datagram = self._gate.open(message, self._table)
-            if datagram is None or not self._is_proven(datagram):
-                return
-            match datagram.body:
-                case Ack(answers):
-                    if goodbye.is_heard(answers):
-                        self._fall_silent()
-                case Challenge(answers):
-                    goodbye.challenged(answers)
-                case Ping(target_id) if target_id == self.node_id:
-                    # Who was told by others that this node has left hears it from itself.
-                    self._voice.send(datagram.sender.gossip_addr, Ack(datagram.sequence))
-                case _:
-                    pass
-
-    def _fall_silent(self) -> None:
-        self._silent = True
-        for leave in self._leavers:
-            leave.reply_to.tell(LeftCluster(leave.request_id))
-        self._leavers = []
+            if datagram is not None and self._is_proven(datagram):
+                self._leaving.hear(datagram)
 
     # ---------------------------------------------------------------- status and warnings
 
