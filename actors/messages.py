@@ -770,6 +770,7 @@ class Refusal(StrEnum):
     OVERLOADED = "overloaded"
     DEPOSED = "leader changed"
     NOT_READY = "not ready"
+    COMMIT_UNKNOWN = "the end of what is committed is not known"
     STOPPING = "stopping"
     INVALID = "invalid"
 

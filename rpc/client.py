@@ -46,16 +46,24 @@ class LogClient:
     """A client of one cluster; use it as an async context manager.
 
     addresses: HOST:PORT of any node, or several to fall back on. timeout_s: how long one call
-    may take, all its attempts together; streams are not bounded by it.
+    may take, all its attempts together; streams are not bounded by it. on_retry: told what an
+    attempt failed with, each time before another one is made.
 
     Every method raises LogError.
     """
 
-    def __init__(self, addresses: str | Sequence[str] = "127.0.0.1:8400", *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        addresses: str | Sequence[str] = "127.0.0.1:8400",
+        *,
+        timeout_s: float = 30.0,
+        on_retry: Callable[[LogError], None] = lambda _: None,
+    ) -> None:
         self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
         if not self._addresses:
             raise ValueError("the address of at least one node is needed")
         self._timeout_s = timeout_s
+        self._on_retry = on_retry
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._at = 0
         self._leader_addr = ""
@@ -217,19 +225,13 @@ class LogClient:
             await batches.aclose()
 
     async def consume_batches(
-        self,
-        offset: int = 0,
-        *,
-        provenance: bool = False,
-        stop_at_end: bool = False,
-        max_bytes: int = 0,
-        on_retry: Callable[[LogError], None] = lambda _: None,
+        self, offset: int = 0, *, provenance: bool = False, stop_at_end: bool = False, max_bytes: int = 0
     ) -> AsyncGenerator[LogBatch, None]:
         """The records from `offset` on by the batch, much faster than one by one.
 
         When the connection breaks, or a leader does not know yet where its log ends, it goes on
-        where it was, for as long as timeout_s without a success. on_retry is told each time why.
-        max_bytes: how much one message may hold; 0 for the server's choice.
+        where it was, for as long as timeout_s without a success. max_bytes: how much one message
+        may hold; 0 for the server's choice.
         """
         loop = asyncio.get_running_loop()
         failing_since_s: float | None = None
@@ -264,8 +266,9 @@ class LogClient:
                 failing_since_s = now_s
             if not failure.may_pass or now_s + backoff_s >= failing_since_s + self._timeout_s:
                 raise failure
-            on_retry(failure)
-            self._try_next_address()
+            self._on_retry(failure)
+            if not failure.is_end_unknown:  # another node may know less of the end, and take it for the end
+                self._try_next_address()
             await asyncio.sleep(max(backoff_s, failure.retry_after_s or 0.0))
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
 
@@ -322,7 +325,7 @@ class LogClient:
                 hints += 1
                 if hints % _HINTS_AT_ONCE and loop.time() < give_up_at_s:
                     continue
-            elif failure.code in {"UNAVAILABLE", "ABORTED"}:
+            elif failure.code in {"UNAVAILABLE", "ABORTED"} and not failure.is_end_unknown:
                 self._leader_addr = ""
                 self._try_next_address()
             wait_s = failure.retry_after_s if failure.retry_after_s is not None else backoff_s
@@ -330,6 +333,7 @@ class LogClient:
             worth_it = failure.may_retry or failure.is_not_leader or (repeat_unknown and failure.may_pass)
             if not worth_it or loop.time() + wait_s >= give_up_at_s:
                 raise failure
+            self._on_retry(failure)
             await asyncio.sleep(wait_s)
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
 

@@ -58,6 +58,11 @@ class LogError(Exception):
         return self.reason == "NOT_LEADER"
 
     @property
+    def is_end_unknown(self) -> bool:
+        """A leader that has just begun does not know yet where what is committed ends."""
+        return self.reason == "COMMIT_UNKNOWN"
+
+    @property
     def is_out_of_range(self) -> bool:
         return self.code == "OUT_OF_RANGE"
 

@@ -13,11 +13,19 @@ from typing import Any, Final, Generic, TypeVar, assert_never
 
 from google.protobuf.message import Message
 
-from actors.messages import BatchesRead, CancelRequest, Consume, ReadRefused, RequestRefused, ServerMessage
+from actors.messages import BatchesRead, CancelRequest, Consume, ReadRefused, Refusal, RequestRefused, ServerMessage
 from rpc import reading
 from rpc.admission import READ_COPIES, ReadBudget, Share, Shares
 from rpc.calls import Call
-from rpc.errors import OutOfRangeError, ServiceError, from_read_refused, from_refusal, overloaded, unavailable
+from rpc.errors import (
+    RETRY_AFTER_S,
+    OutOfRangeError,
+    ServiceError,
+    from_read_refused,
+    from_refusal,
+    overloaded,
+    unavailable,
+)
 from rpc.mailbox import Outbox, Requests
 from rpc.v1 import log_pb2 as pb
 from storage.batch import MAX_BODY_BYTES, BatchHead, Codec
@@ -85,6 +93,12 @@ class Reads:
                 del self._tails[offset]
                 if self._requests.forget(tail.request_id):
                     self._server.tell(CancelRequest(tail.request_id, self._requests))
+
+    async def pause(self) -> None:
+        """Until it is worth while to ask again whether the end of the log is known. Raises ServiceError."""
+        if self._ended is not None:
+            raise self._ended
+        await asyncio.sleep(RETRY_AFTER_S)
 
     def end(self, error: ServiceError) -> None:
         """Nobody waits at the tail any more: the node stops. Whoever waits gets `error`."""
@@ -217,6 +231,12 @@ class Streams:
                         return
                     # Whoever waits for an offset that is still to come waits for the next one with the others.
                     tail = error.end
+                    continue
+                except ServiceError as error:
+                    # Whoever follows waits anyhow; who wants to stop at the end must hear that none is known.
+                    if error.reason != Refusal.COMMIT_UNKNOWN.name or stop_at_end:
+                        raise
+                    await self._reads.pause()
                     continue
                 if read.next.offset <= offset and tail is not None:
                     tail = read.next.offset

@@ -125,6 +125,7 @@ _CODES: Final = {
     Refusal.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Refusal.DEPOSED: grpc.StatusCode.ABORTED,
     Refusal.NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    Refusal.COMMIT_UNKNOWN: grpc.StatusCode.UNAVAILABLE,
     Refusal.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Refusal.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
 }
@@ -137,7 +138,7 @@ def from_refusal(refused: RequestRefused) -> ServiceError:
     details: list[Message] = []
     if refused.refusal in {Refusal.NOT_LEADER, Refusal.LEADER_UNKNOWN}:
         details.append(pb.LeaderHint(leader_id=refused.leader_id or "", leader_addr=refused.leader_addr))
-    if refused.refusal in {Refusal.OVERLOADED, Refusal.NOT_READY, Refusal.LEADER_UNKNOWN}:
+    if refused.refusal in {Refusal.OVERLOADED, Refusal.NOT_READY, Refusal.COMMIT_UNKNOWN, Refusal.LEADER_UNKNOWN}:
         details.append(_retry_info(RETRY_AFTER_S))
     return ServiceError(
         _CODES[refused.refusal],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,7 +14,7 @@ from ourolog.output import FORMATS, FORMATTERS, Origin
 from ourolog.progress import Progress
 
 if TYPE_CHECKING:
-    from rpc.client import LogClient, Provenance
+    from rpc.client import LogClient, LogError, Provenance
 
 EPILOG = """
 \b
@@ -26,6 +26,10 @@ Examples:
   ourolog consume --output raw > copy.log        what `ourolog produce < file` read
   ourolog consume --provenance                   and the nodes each record passed
 """
+
+_SAY_AFTER_S: Final = 1.0
+# No log has a record there.
+_BEYOND: Final = 2**64 - 1
 
 
 class FromType(click.ParamType[int | str]):
@@ -71,13 +75,15 @@ async def _consume(
 
     write = _Writer(output, provenance)
     left = count
+    waiting = _Waiting()
     try:
-        async with LogClient(addr, timeout_s=timeout_s) as client:
+        async with LogClient(addr, timeout_s=timeout_s, on_retry=waiting.failed) as client:
             offset, end = await _range(client, start)
             total = count if follow or count else max(0, end - offset)
             with Progress("consumed", total) as progress:
                 batches = client.consume_batches(offset, provenance=provenance, stop_at_end=not follow)
                 async for batch in batches:
+                    waiting.is_over()
                     skipped = max(0, offset - batch.base_offset)  # batches come whole
                     taken = batch.values[skipped:] if left is None else batch.values[skipped : skipped + left]
                     write.batch(batch.base_offset + skipped, taken, batch.provenance)
@@ -92,13 +98,41 @@ async def _consume(
 
 async def _range(client: LogClient, start: int | str) -> tuple[int, int]:
     """Where to begin, as an offset, and the end of what can be read now."""
+    from rpc.client import LogError
+
+    if start == "end":
+        # Not the status: a leader that has just begun answers this only when it knows where the end is.
+        try:
+            await client.consume(_BEYOND)
+        except LogError as error:
+            if not error.is_out_of_range or error.first_offset is None or error.end_offset is None:
+                raise
+            return max(error.first_offset, error.end_offset), error.end_offset
     status = await client.status()
     first, end = status["first_offset"], status["committed_offset"]
     assert isinstance(first, int), "a node knows its own offsets"
     assert isinstance(end, int), "a node knows its own offsets"
-    if isinstance(start, int):
-        return start, end
-    return (first if start == "first" else max(first, end)), end
+    return (start if isinstance(start, int) else first), end
+
+
+class _Waiting:
+    """Says on standard error what is waited for, once it has taken a while."""
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+        self._said = ""
+
+    def failed(self, error: LogError) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._since_s is None:
+            self._since_s = now_s
+        if now_s - self._since_s >= _SAY_AFTER_S and str(error) != self._said:
+            self._said = str(error)
+            click.echo(f"Waiting: {error}", err=True)
+
+    def is_over(self) -> None:
+        self._since_s = None
+        self._said = ""
 
 
 class _Writer:

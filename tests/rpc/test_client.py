@@ -177,3 +177,58 @@ async def test_a_client_that_stops_consuming_frees_its_stream(edge: Any) -> None
         await records.aclose()
         await e.server.until(lambda: not e.server.tailing)
         assert e.service.waiting == 0
+
+
+async def test_until_a_leader_knows_the_end_of_its_log_reads_of_one_record_are_retried(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        e.server.append(NewBatch(encode_records([b"a"]), 1))
+        e.server.refuse = refusing(2, Refusal.COMMIT_UNKNOWN)(e.server)
+        assert (await client.consume(0)).value == b"a"
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.COMMIT_UNKNOWN, "not known yet")
+        with pytest.raises(LogError, match="not known yet") as raised:
+            await client.consume(0, timeout_s=0.3)
+        assert raised.value.is_end_unknown
+        assert raised.value.retry_after_s is not None
+
+
+async def test_a_stream_does_not_stop_at_an_end_that_is_not_known(edge: Any) -> None:
+    failures: list[LogError] = []
+    async with edge() as leader, edge() as behind, LogClient([leader.address, behind.address], timeout_s=5.0) as client:
+        client._on_retry = failures.append
+        for value in (b"a", b"b"):
+            leader.server.append(NewBatch(encode_records([value]), 1))
+        behind.server.append(NewBatch(encode_records([b"a"]), 1))
+        leader.server.refuse = refusing(3, Refusal.COMMIT_UNKNOWN)(leader.server)
+        assert [record.value async for record in client.consume_stream(0, stop_at_end=True)] == [b"a", b"b"]
+        assert [failure.reason for failure in failures] == ["COMMIT_UNKNOWN"] * 3
+        # And when it never is, the end is an error.
+        leader.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.COMMIT_UNKNOWN, "not known yet")
+        impatient = LogClient(leader.address, timeout_s=0.3)
+        with pytest.raises(LogError, match="not known yet"):
+            [record async for record in impatient.consume_stream(0, stop_at_end=True)]
+        await impatient.close()
+
+
+async def test_whoever_follows_waits_on_the_server_until_the_end_is_known(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        e.server.append(NewBatch(encode_records([b"a"]), 1))
+        e.server.refuse = refusing(3, Refusal.COMMIT_UNKNOWN)(e.server)
+        records = client.consume_stream(0)
+        assert (await anext(records)).value == b"a"
+        await e.server.until(lambda: bool(e.server.tailing))
+        await records.aclose()
+
+
+async def test_a_stream_that_waited_for_long_is_taken_up_again_when_its_node_comes_back(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpc.client._WELL_AFTER_S", 0.2)
+    async with edge() as one, edge() as two, LogClient([one.address, two.address], timeout_s=0.4) as client:
+        records = client.consume_stream(0)
+        first = asyncio.ensure_future(anext(records))
+        await one.server.until(lambda: bool(one.server.tailing))
+        await asyncio.sleep(0.6)  # longer than it may take without a success
+        two.server.append(NewBatch(encode_records([b"a"]), 1))
+        one.service.drain()
+        assert (await first).value == b"a"
+        await records.aclose()

@@ -61,7 +61,7 @@ class EdgeMachine(RuleBasedStateMachine):
         asyncio.set_event_loop(self.loop)
         self.number = 0
         self.calls: list[OpenCall] = []
-        self.told: list[Produce] = []
+        self.told: set[int] = set()
         self.over = False
         self.loop.run_until_complete(self._start())
 
@@ -107,24 +107,56 @@ class EdgeMachine(RuleBasedStateMachine):
         self._open(method, FakeContext(client, remaining_s, reads=reads))
         self._run()
 
+    @rule(
+        client=clients,
+        method=st.sampled_from(["Produce", "ProduceStream"]),
+        records=st.lists(values, min_size=1, max_size=4),
+        reads=st.booleans(),
+    )
+    def a_client_produces(self, client: str, method: str, records: list[bytes], reads: bool) -> None:
+        call = self._open(method, FakeContext(client, reads=reads or method == "Produce"))
+        for value in records[: 1 if method == "Produce" else None]:
+            self._send(call, value)
+        self._run()
+
+    @rule(
+        client=clients,
+        method=st.sampled_from(["Consume", "ConsumeStream"]),
+        offset=st.integers(0, 6),
+        reads=st.booleans(),
+    )
+    def a_client_consumes(self, client: str, method: str, offset: int, reads: bool) -> None:
+        call = self._open(method, FakeContext(client, reads=reads))
+        call.half_closed = True
+        call.context.send(pb.ConsumeRequest(offset=offset).SerializeToString())
+        self._run()
+
+    def _send(self, call: OpenCall, value: bytes) -> None:
+        self.number += 1
+        value = b"%d:" % self.number + value
+        call.sent.append(value)
+        call.context.send(pb.ProduceRequest(record=pb.Record(value=value)).SerializeToString())
+
     def _chosen(self, data: Any, *methods: str) -> OpenCall | None:
         able = [call for call in self.calls if self._is_open(call) and (not methods or call.method in methods)]
         return data.draw(st.sampled_from(able)) if able else None
+
+    def _some_open(self) -> bool:
+        return any(map(self._is_open, self.calls))
 
     def _is_open(self, call: OpenCall) -> bool:
         assert call.task is not None
         return not call.task.done()
 
+    @precondition(lambda self: self._some_open())
     @rule(data=st.data(), value=values)
     def it_sends_a_record(self, data: Any, value: bytes) -> None:
         call = self._chosen(data, "Produce", "ProduceStream")
         if call is not None and not call.half_closed and not (call.method == "Produce" and call.sent):
-            self.number += 1
-            value = b"%d:" % self.number + value
-            call.sent.append(value)
-            call.context.send(pb.ProduceRequest(record=pb.Record(value=value)).SerializeToString())
+            self._send(call, value)
             self._run()
 
+    @precondition(lambda self: self._some_open())
     @rule(data=st.data(), offset=st.integers(0, 12))
     def it_asks_for_an_offset(self, data: Any, offset: int) -> None:
         call = self._chosen(data, "Consume", "ConsumeStream", "GetServers")
@@ -133,6 +165,7 @@ class EdgeMachine(RuleBasedStateMachine):
             call.context.send(pb.ConsumeRequest(offset=offset).SerializeToString())
             self._run()
 
+    @precondition(lambda self: self._some_open())
     @rule(data=st.data(), junk=st.sampled_from([b"\xff\xff\xff", b"\x0a\xff", b""]))
     def it_sends_junk(self, data: Any, junk: bytes) -> None:
         call = self._chosen(data)
@@ -140,6 +173,7 @@ class EdgeMachine(RuleBasedStateMachine):
             call.context.send(junk)
             self._run()
 
+    @precondition(lambda self: self._some_open())
     @rule(data=st.data())
     def it_ends_its_half(self, data: Any) -> None:
         call = self._chosen(data)
@@ -148,6 +182,7 @@ class EdgeMachine(RuleBasedStateMachine):
             call.context.send(grpc.aio.EOF)
             self._run()
 
+    @precondition(lambda self: self._some_open())
     @rule(data=st.data(), turns=st.integers(0, 3))
     def it_goes_away(self, data: Any, turns: int) -> None:
         call = self._chosen(data)
@@ -159,6 +194,7 @@ class EdgeMachine(RuleBasedStateMachine):
             call.task.cancel()
             self._run()
 
+    @precondition(lambda self: self._some_open())
     @rule(data=st.data())
     def it_reads_at_last(self, data: Any) -> None:
         call = self._chosen(data)
@@ -181,15 +217,11 @@ class EdgeMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ what actors do
 
-    @rule(
-        data=st.data(), how=st.sampled_from(["append and answer", "append", "refuse", "append and lose", "refuse late"])
-    )
+    @precondition(lambda self: bool(self._unanswered()))
+    @rule(data=st.data(), how=st.sampled_from(["append and answer", "append", "refuse", "append and lose"]))
     def the_server_actor_acts(self, data: Any, how: str) -> None:
-        waiting = [produce for produce in self.server.all(Produce) if produce not in self.told]
-        if not waiting:
-            return
-        produce = data.draw(st.sampled_from(waiting))
-        self.told.append(produce)
+        produce = data.draw(st.sampled_from(self._unanswered()))
+        self.told.add(produce.request_id)
         request_id = produce.request_id
         if "append" in how:
             base_offset = self.server.append(produce.batch)
@@ -202,6 +234,9 @@ class EdgeMachine(RuleBasedStateMachine):
             produce.reply_to.tell(RequestRefused(request_id, Refusal.NOT_READY, "not now"))
         self._run()
 
+    def _unanswered(self) -> list[Produce]:
+        return [produce for produce in self.server.all(Produce) if produce.request_id not in self.told]
+
     @rule(value=values)
     def others_append(self, value: bytes) -> None:
         self.server.append(NewBatch(encode_record(b"other" + value), 1))
@@ -211,11 +246,16 @@ class EdgeMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.loop.pass_s(seconds)
 
-    @precondition(lambda self: not self.over)
-    @rule(how=st.sampled_from(["fails", "drains"]))
+    @precondition(lambda self: not self.over and len(self.calls) > 6)
+    @rule(how=st.sampled_from(["fails", "fails in the turn of an answer", "drains"]))
     def the_node_ends(self, how: str) -> None:
         self.over = True
-        if how == "fails":
+        if how == "fails in the turn of an answer":
+            for produce in self._unanswered():
+                self.told.add(produce.request_id)
+                produce.reply_to.tell(Produced(produce.request_id, self.server.append(produce.batch), Term(1)))
+            self.loop.call_soon(self.service.end, unavailable("NODE_FAILED", "n1 has failed"))
+        elif how == "fails":
             self.service.end(unavailable("NODE_FAILED", "n1 has failed"))
         else:
             self.service.drain()
@@ -291,5 +331,5 @@ def _says_unknown(context: FakeContext) -> bool:
     return b"unknown" in status.details[0].value
 
 
-EdgeMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+EdgeMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestEdge = EdgeMachine.TestCase

@@ -83,6 +83,7 @@ async def test_every_refusal_has_its_code_and_a_reason_that_programs_can_read(
         Refusal.OVERLOADED: "RESOURCE_EXHAUSTED",
         Refusal.DEPOSED: "ABORTED",
         Refusal.NOT_READY: "UNAVAILABLE",
+        Refusal.COMMIT_UNKNOWN: "UNAVAILABLE",
         Refusal.STOPPING: "UNAVAILABLE",
         Refusal.INVALID: "INVALID_ARGUMENT",
     }
