@@ -16,7 +16,7 @@ NODES_5 = (f"{BREAK} --nodes 5", f"{STATIC} --nodes 5")
 PARTITIONS = tuple(f"{mode} --faults partition" for mode in NODES_5)
 STOPS = tuple(f"{mode} --faults stop" for mode in (BREAK, STATIC))
 PAUSES = tuple(f"{mode} --faults pause,kill" for mode in (BREAK, STATIC))
-MANY = tuple(f"{mode} --nodes 9 --faults kill,power_loss" for mode in (BREAK, STATIC))
+MANY = tuple(f"{mode} --nodes 9 --faults kill --clients 1 --operations 30" for mode in (BREAK, STATIC))
 
 
 def _nothing(*_: Any, **__: Any) -> None:

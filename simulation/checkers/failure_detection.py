@@ -45,16 +45,18 @@ IN_FLIGHT_S: Final = 10.5
 TIMEOUTS_TO_DENY: Final = 3
 SPREADS_WITHIN_S: Final = 1.75
 SPREAD_FROM_NODES: Final = 7
+SPREAD_TO_NODES: Final = 4
 LOOK_EVERY_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class _Spreading:
-    """One node declared `name` failed while all was well: by due_s half of `holders` must have, too."""
+    """`viewer` declared `name` failed while all was well: by due_s half of `holders` must have, too."""
 
     name: NodeId
     declared_s: float
     due_s: float
+    viewer: NodeId
     holders: tuple[NodeId, ...]
 
 
@@ -186,12 +188,16 @@ class FailureDetection(EventChecker):
         if key in self._declared:
             return
         self._declared.add(key)
-        down = view.nodes.get(name)
-        if down is None or down.is_up or len(view.nodes) < SPREAD_FROM_NODES:
+        if len(view.nodes) < SPREAD_FROM_NODES:
             return
-        holders = tuple(node_id for node_id, node in view.nodes.items() if name in node.holds and node_id != viewer)
-        if view.all_clean_since() <= now_s - 2 * view.nodes[viewer].config.gossip.suspicion_s:
-            self._spreading.append(_Spreading(name, now_s, now_s + SPREADS_WITHIN_S, holders))
+        holders = [
+            node_id
+            for node_id, node in view.nodes.items()
+            if name in node.holds and node_id != viewer and view.clean_since(viewer, node_id) <= now_s
+        ]
+        calm_s = view.nodes[viewer].config.gossip.suspicion_s + SPREADS_WITHIN_S / 2
+        if len(holders) >= SPREAD_TO_NODES and view.all_clean_since((viewer, *holders)) <= now_s - calm_s:
+            self._spreading.append(_Spreading(name, now_s, now_s + SPREADS_WITHIN_S, viewer, tuple(holders)))
 
     # ------------------------------------------------------------ what is overdue
 
@@ -217,7 +223,7 @@ class FailureDetection(EventChecker):
                     raise self.violated(
                         f"{viewer} does not count {name} as a member, {now_s - all_clean_s:.1f} s after all was well"
                     )
-        self._check_spread(all_clean_s)
+        self._check_spread()
 
     def _check_overdue(self, viewer: NodeId, node: NodeView, name: NodeId, holding: Holding, bound_s: float) -> None:
         silent_s = self.view.silent_since(viewer, name)
@@ -234,16 +240,15 @@ class FailureDetection(EventChecker):
                 f"{silent_s:.3f} s: the bound was {bound_s:.2f} s"
             )
 
-    def _check_spread(self, all_clean_s: float) -> None:
+    def _check_spread(self) -> None:
+        view = self.view
         for news in [news for news in self._spreading if news.due_s <= self.time_s]:
             self._spreading.remove(news)
-            behind = [holder for holder in news.holders if news.name in self.view.nodes[holder].holds]
-            if (
-                all_clean_s < news.declared_s
-                and not self.view.nodes[news.name].is_up
-                and len(behind) * 2 > len(news.holders)
-            ):
+            behind = [holder for holder in news.holders if news.name in view.nodes[holder].holds]
+            is_silent = all(view.silent_since(holder, news.name) < news.declared_s for holder in news.holders)
+            is_calm = view.all_clean_since((news.viewer, *news.holders)) < news.declared_s
+            if is_silent and is_calm and len(behind) * 2 > len(news.holders):
                 raise self.violated(
-                    f"{news.name} was declared failed at {news.declared_s:.3f} s, and {', '.join(behind)} have not "
-                    f"heard of it"
+                    f"{news.viewer} declared {news.name} failed at {news.declared_s:.3f} s, and {', '.join(behind)} "
+                    "have not heard of it"
                 )

@@ -7,7 +7,7 @@ the faults do not say themselves, when they end, is taken as long as it can be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -108,11 +108,13 @@ class GossipView:
         """Since when the links between them are clean, both ways."""
         return max(self._link_clean_s((one, other)), self._link_clean_s((other, one)))
 
-    def all_clean_since(self) -> float:
-        """Since when every node that is up is well, with clean links to all others that are."""
-        up = [node_id for node_id, node in self.nodes.items() if node.is_up]
-        pairs = [(one, other) for one in up for other in up if one < other]
-        return max((*(self.nodes[one].well_from_s for one in up), *(self.clean_since(*pair) for pair in pairs), 0.0))
+    def all_clean_since(self, among: Iterable[NodeId] | None = None) -> float:
+        """Since when these nodes (not said: all that are up) are well, with clean links to each other."""
+        chosen = [node_id for node_id, node in self.nodes.items() if node.is_up] if among is None else list(among)
+        pairs = [(one, other) for one in chosen for other in chosen if one < other]
+        return max(
+            (*(self.nodes[one].well_from_s for one in chosen), *(self.clean_since(*pair) for pair in pairs), 0.0)
+        )
 
     def silent_since(self, listener: NodeId, speaker: NodeId) -> float:
         """Since when nothing that the speaker says can reach the listener, by any way; NEVER if it can."""
