@@ -25,6 +25,8 @@ _EVERYWHERE: Final = (
     "member_failed",
     "suspicion_refuted",
     "member_vouched",
+    "member_returned",
+    "goodbye_heard",
     "node_failed",
     "disk_full",
     "outcome_unknown",

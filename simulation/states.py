@@ -11,8 +11,11 @@ from actors.messages import (
     LeaderChanged,
     LogStartMoved,
     MemberFailed,
+    MemberJoined,
+    MemberLeft,
     MemberVouched,
     NameClashed,
+    NameContested,
     NodeFailed,
     NodeWarned,
     PulledAppended,
@@ -61,6 +64,9 @@ STATES: Final[dict[str, str]] = {
     "member_failed": "Gossip declared a member failed.",
     "suspicion_refuted": "A member that was suspected was heard of again in time.",
     "member_vouched": "A member that did not answer one node answered another that asked for it.",
+    "member_returned": "A member that had failed for a node came back to it.",
+    "goodbye_heard": "A member's goodbye was heard.",
+    "name_contested": "Two nodes seemed to have one name, and it was looked into.",
     "name_clashed": "Two nodes claimed one name.",
     "node_failed": "A node gave up and told why.",
     "disk_full": "A write failed for lack of room.",
@@ -86,6 +92,7 @@ class States:
         self._down: dict[NodeId, None] = {}
         self._started: dict[NodeId, None] = {}
         self._pulled: dict[tuple[NodeId, NodeId], None] = {}
+        self._failed: dict[tuple[NodeId, NodeId], None] = {}
         self._partitioned = False
         self._led: dict[NodeId, None] = {}
         self._replication = ReplicationStates(self._note)
@@ -151,6 +158,8 @@ class States:
             if self._partitioned:
                 self._note("restart_while_partitioned")
         self._started[event.node_id] = None
+        for pair in [pair for pair in self._failed if pair[0] == event.node_id]:
+            del self._failed[pair]
 
     def _on_said(self, event: NodeSaid) -> None:
         match event.event:
@@ -169,8 +178,16 @@ class States:
                 self._pulled[(node_id, source_id)] = None
             case CycleSeen():
                 self._note("cycle_seen")
-            case MemberFailed():
+            case MemberFailed(member):
                 self._note("member_failed")
+                self._failed[(event.node_id, member.node_id)] = None
+            case MemberJoined(member):
+                if (event.node_id, member.node_id) in self._failed:
+                    self._note("member_returned")
+            case MemberLeft():
+                self._note("goodbye_heard")
+            case NameContested():
+                self._note("name_contested")
             case SuspicionRefuted():
                 self._note("suspicion_refuted")
             case MemberVouched():
