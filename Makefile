@@ -41,12 +41,13 @@ sim: .venv/dev.stamp
 	$(SIMULATE) --election none --cycle break $(ARGS)
 	$(SIMULATE) --election none --cycle allow $(ARGS)
 	$(SIMULATE) --election static $(ARGS)
+	$(SIMULATE) --election decrees $(ARGS)
 	$(SIMULATE) --election oracle $(ARGS)
 
 torture: .venv/dev.stamp
 	$(BIN)/python -m torture
 	$(MAKE) sim SEEDS=2000 FROM=10000
-	for nodes in 5 9; do for election in none static oracle; do \
+	for nodes in 5 9; do for election in none static decrees oracle; do \
 		$(BIN)/ourolog simulate --seeds 500 --from 20000 --nodes $$nodes --election $$election || exit 1; \
 	done; done
 

@@ -4,7 +4,8 @@ Any number of nodes may crash, lose power, stand still or be cut off, at any tim
 is still there. Faults that take back what was durable are bounded:
 
 - With a leader elected at most a minority of the voters is spoiled at once. A decreed leader never is,
-  since its log is the history and nobody may take its place; one that an oracle has found may be.
+  since its log is the history and nobody may take its place; one that an oracle has found may be, and
+  so may one whose place a person gives to another.
   Spoiled is a copy whose disk was lost, is an old one, lies or rots; until it holds again all that the
   leader has, and a ballot of its term, or the damage is restored.
 - With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
@@ -35,7 +36,8 @@ def budget_of(options: Options) -> str:
             "lost, and no disk lies or is an old one"
         )
     spoilable = (len(voters) - 1) // 2
-    never = f", and the leader {voters[0]} never" if choice.kind == "static" else ""
+    is_fixed = choice.kind == "static" and not options.decrees_change
+    never = f", and the leader {voters[0]} never" if is_fixed else ""
     return (
         f"at most {spoilable} of {len(voters)} voters at once has a disk that was lost, is an old one, "
         f"lies or rots{never}"
@@ -47,6 +49,9 @@ class LedWorld(World, Protocol):
 
     @property
     def leader_id(self) -> NodeId | None: ...
+
+    @property
+    def is_lead_passed_on(self) -> bool: ...
 
 
 class FaultBudget:
@@ -88,7 +93,7 @@ class FaultBudget:
 
     def _may_spoil_voter(self, node_id: NodeId) -> bool:
         voters = self._voters(node_id)
-        if self._world.configs[node_id].election.kind == "static" and node_id == self._world.leader_id:
+        if node_id == self._world.leader_id and not self._world.is_lead_passed_on:
             return False
         spoiled = sum(voter in self.spoiled for voter in voters)
         return node_id not in voters or spoiled + 1 <= (len(voters) - 1) // 2

@@ -117,7 +117,7 @@ class Cluster:
         self.stopping: dict[NodeId, list[Any]] = {}
         self._starts: dict[NodeId, int] = {}
         self._status = StatusRequests(self.runtime)
-        choice = self.options.election_choice()
+        choice = self.decree = self.options.election_choice()
         self.oracle = Oracle(self, choice.voters, self.chance("oracle")) if choice.kind == ORACLE else None
         self._configure(settings)
 
@@ -170,8 +170,12 @@ class Cluster:
         """Who leads, as whoever decides it knows; None if nobody does, or nobody has been found yet."""
         if self.oracle is not None:
             return self.oracle.leader_id
-        voters = self.options.election_choice().voters
-        return voters[0] if voters else None
+        return self.decree.voters[0] if self.decree.voters else None
+
+    @property
+    def is_lead_passed_on(self) -> bool:
+        """Whether another node may come to lead."""
+        return self.oracle is not None or self.options.decrees_change
 
     @property
     def checkers(self) -> tuple[Checker, ...]:
@@ -204,14 +208,18 @@ class Cluster:
 
     restart = start
 
+    def configure(self, node_id: NodeId, **settings: Any) -> None:
+        """Give a node other settings, from its next start on; `election` may be what `--election` says."""
+        if isinstance(settings.get("election"), str):
+            settings["election"] = ElectionChoice.parse(settings["election"])
+        self.configs[node_id] = _replaced(self.configs[node_id], settings)
+
     def launch(self, node_id: NodeId, **settings: Any) -> None:
         """Start one node's process and do not wait."""
         assert node_id not in self.running, f"{node_id} is running"
-        config = self.configs[node_id]
         if settings:
-            if isinstance(settings.get("election"), str):
-                settings["election"] = ElectionChoice.parse(settings["election"])
-            config = self.configs[node_id] = _replaced(config, settings)
+            self.configure(node_id, **settings)
+        config = self.configs[node_id]
         self._starts[node_id] = self._starts.get(node_id, 0) + 1
         network = NodeNetwork(self.network, node_id, config.gossip_addr)
         observer = self._observers[node_id] = _Observer(self, node_id)

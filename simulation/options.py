@@ -16,6 +16,7 @@ VERSION = 2
 """Changes when the same seed and options come to mean another run."""
 
 MAX_NODES = 32
+DECREES = "decrees"
 
 
 class OtherVersionError(ValueError):
@@ -27,7 +28,8 @@ class Options:
     """Options of one run. Raises ValueError with a sentence for whoever typed them.
 
     election: none, static (n1 leads, the first three vote), static:<leader>[,<voter>…], oracle (the first
-    three vote, and an oracle changes who leads) or oracle:<voter>[,<voter>…].
+    three vote, and an oracle changes who leads), oracle:<voter>[,<voter>…], decrees (as static, and people
+    decree other leaders in mid-run) or decrees:<leader>[,<voter>…].
     faults: names of `simulation.faults.KINDS`; None lets the seed choose among all, () is none.
     minutes: virtual minutes of the safety phase. clients: producers and consumers, all together.
     operations: how many operations the clients begin in a virtual minute, all together.
@@ -68,8 +70,10 @@ class Options:
     def election_choice(self) -> ElectionChoice:
         """What fills the election slot of every node. Raises ValueError."""
         text = self.election.strip()
-        if text in ("static", ORACLE):
+        if text in ("static", DECREES, ORACLE):
             text = f"{text}:{','.join(self.node_ids()[:3])}"
+        if text.startswith(f"{DECREES}:"):
+            text = f"static:{text.removeprefix(f'{DECREES}:')}"
         if text.startswith(f"{ORACLE}:"):
             # As a decree, only that the first voter is none before the others.
             choice = replace(ElectionChoice.parse(f"static:{text.removeprefix(f'{ORACLE}:')}"), kind=ORACLE)
@@ -79,6 +83,11 @@ class Options:
         if strangers:
             raise ValueError(f"the election names {strangers[0]}, and the nodes are {', '.join(self.node_ids())}")
         return choice
+
+    @property
+    def decrees_change(self) -> bool:
+        """Whether people decree other leaders while the cluster runs."""
+        return self.election.strip().partition(":")[0] == DECREES
 
     def to_text(self) -> str:
         """One line that `parse` reads, with the version in front."""

@@ -113,8 +113,7 @@ class OracleElection(ElectionActor):
                     self._on_leader_told(message)
             case HigherTermSeen():
                 if message.term > self._newest.term:
-                    # Who has lost its disk may be told that it leads; it does not know of what.
-                    self._follow(message.term, message.leader_id if message.leader_id != self.node_id else None)
+                    self._on_hearsay(message.term, message.leader_id)
             case BallotSaved():
                 ballot, then = self._saving.popleft()
                 assert ballot == message.ballot, "the store answers in order"
@@ -157,6 +156,15 @@ class OracleElection(ElectionActor):
             self._follow(told.term, told.leader_id)
         elif told.term == newest.term == self.term and newest.leader_id == told.leader_id and not self._saving:
             self._change(told.term, told.leader_id)
+
+    def _on_hearsay(self, term: Term, leader_id: NodeId | None) -> None:
+        """Another node spoke of a later term.
+
+        Who has lost its disk has forgotten what it promised: it must not follow a leader that it had left
+        before, and when it is told that it leads itself, it does not know of what.
+        """
+        is_believed = self._is_trusted and leader_id != self.node_id
+        self._follow(term, leader_id if is_believed else None)
 
     def _follow(self, term: Term, leader_id: NodeId | None) -> None:
         """leader_id: who leads in that term, this node too; None for somebody unknown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from simulation.options import Options
+from simulation.options import DECREES, Options
 from simulation.oracle_election import KIND as ORACLE
 from simulation.states import STATES
 
@@ -63,12 +63,15 @@ MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
     "none break": (*_EVERYWHERE, *_PEERS, "duplicate_dropped", "damaged_read"),
     "none allow": (*_EVERYWHERE, *_PEERS, "hop_limit_reached"),
     "static": (*_EVERYWHERE, *_LED),
+    DECREES: (*_EVERYWHERE, *_LED),
     ORACLE: (*_EVERYWHERE, *_LED, *_LEAD_PASSED_ON),
 }
 """For 200 seeds of half a minute, whose other options are the defaults."""
 
 
 def mode_of(options: Options) -> str:
+    if options.decrees_change:
+        return DECREES
     kind = options.election_choice().kind
     return f"none {options.cycle}" if kind == "none" else kind
 

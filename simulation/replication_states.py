@@ -67,6 +67,8 @@ REPLICATION_STATES: Final[dict[str, str]] = {
     "roll_during_pull": "A segment was sealed while what a pull had brought was being appended.",
     "change_in_flight": "The lead passed on while the one who had it had entries that were not committed.",
     "append_refused_in_new_term": "A store refused to append in a term that was over.",
+    "two_leaders_at_once": "A node came to lead while another still did.",
+    "two_claims_to_one_term": "A node came to lead in a term in which another led.",
     "two_leaders_serve": "A leader answered a fetch with batches while another led in a later term.",
     "produce_at_deposed_leader": "A leader was asked to produce while another led in a later term.",
     "deposed_while_follower_had_unsynced": "A leader was deposed with entries not on its disk that a follower had.",
@@ -307,6 +309,10 @@ class ReplicationStates:
 
     def _on_leads(self, leader: _Node) -> None:
         for other in self._nodes.values():
+            if other is not leader and other.leads_in:
+                self._note("two_leaders_at_once")
+                if other.leads_in == leader.leads_in:
+                    self._note("two_claims_to_one_term")
             if other is not leader and 0 < other.leads_in < leader.leads_in and other.end > other.committed:
                 self._note("change_in_flight")
             if other is not leader and other.node_id in leader.voters and other.end.index > leader.end.index:

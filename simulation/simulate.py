@@ -13,6 +13,7 @@ from actors.stepping import StepLimitError
 from simulation.budget import budget_of
 from simulation.checker import Checker, Violation
 from simulation.cluster import Cluster
+from simulation.decrees import Decrees
 from simulation.events import Event, Phase, PhaseBegan
 from simulation.nemesis import Nemesis
 from simulation.options import Options
@@ -101,6 +102,9 @@ class _Run:
         if cluster.oracle is not None:
             budget = self.nemesis.budget
             cluster.oracle.trusts = lambda node_id: not budget.is_lost(node_id)
+        self.decrees: Decrees | None = None
+        if cluster.options.decrees_change:
+            self.decrees = Decrees(cluster, self.nemesis.operator, cluster.chance("decrees"))
 
     def play(self) -> None:
         self._safety()
@@ -116,6 +120,8 @@ class _Run:
         self.swarm.start()
         if cluster.oracle is not None:
             cluster.oracle.start(self.change_interval_s)
+        if self.decrees is not None:
+            self.decrees.start(2.0 + self.change_interval_s)
         cluster.watch()
         cluster.run_for(cluster.options.minutes * 60.0)
         self.nemesis.stop()
@@ -124,6 +130,8 @@ class _Run:
         """A core is healed, everybody else stays as broken as they are, and cut off."""
         cluster = self.cluster
         core = self._draw_core()
+        if self.decrees is not None:
+            self.decrees.agree(core)
         self.nemesis.operator.mend(core)
         cluster.emit(PhaseBegan(cluster.now_s, Phase.LIVENESS, core))
         self.swarm.retire(core)
@@ -138,13 +146,13 @@ class _Run:
             self._violated("a_healthy_core_makes_progress", detail)
 
     def _draw_core(self) -> tuple[NodeId, ...]:
-        """A majority of what can lead and vote, with the leader where it was decreed; now and then everybody."""
+        """A majority of what can lead and vote, with the leader if no other can be had; now and then everybody."""
         options = self.cluster.options
-        choice = options.election_choice()
         names = list(options.node_ids())
-        voters = list(choice.voters) or names
-        if choice.kind == "static":
-            leaders, rest = voters[:1], voters[1:]
+        voters = list(options.election_choice().voters) or names
+        leader_id = self.cluster.leader_id
+        if leader_id is not None and not self.cluster.is_lead_passed_on:
+            leaders, rest = [leader_id], [voter for voter in voters if voter != leader_id]
         else:
             leaders, rest = [], [voter for voter in voters if not self.nemesis.budget.is_lost(voter)]
         self.rng.shuffle(rest)
@@ -156,6 +164,8 @@ class _Run:
         """Everything works, nobody asks anything any more: all must come to agree."""
         cluster = self.cluster
         self.swarm.stop()
+        if self.decrees is not None:
+            self.decrees.heed(tuple(cluster.configs))
         self.nemesis.operator.mend_all()
         cluster.emit(PhaseBegan(cluster.now_s, Phase.SETTLED, tuple(cluster.configs)))
         self._calm(tuple(cluster.configs))

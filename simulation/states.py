@@ -56,6 +56,7 @@ STATES: Final[dict[str, str]] = {
     "crash_in_mid_write": "A machine lost power while a node was writing.",
     "disk_replaced": "A node was started again on an empty disk.",
     "pull_restarted": "A pull was started again after it had been stopped.",
+    "kept_its_copy": "A node did not follow its leader, which lacked what was committed, and said so.",
     "pull_rejected": "What a pull brought was not appended.",
     "higher_term_seen": "A node heard of a newer term.",
     "cycle_seen": "A batch came back to where it had been.",
@@ -168,6 +169,8 @@ class States:
                     self._note("torn_tail_cut")
                 elif "is damaged" in reason:
                     self._note("damage_found")
+                elif "does not follow" in reason:
+                    self._note("kept_its_copy")
             case NodeFailed(reason=reason):
                 self._note("node_failed")
                 if "is damaged" in reason:

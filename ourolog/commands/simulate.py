@@ -67,7 +67,7 @@ class SeedType(click.ParamType[int]):
 @option(
     "--election",
     default="none",
-    metavar="none|static[:LEADER,…]|oracle[:VOTER,…]",
+    metavar="none|static[:LEADER,…]|decrees[:LEADER,…]|oracle[:VOTER,…]",
     help="What fills the election slot.",
 )
 @option(

@@ -17,6 +17,7 @@ from simulation.checkers.base import EventChecker
 from simulation.checkers.bounds import StaysBounded
 from simulation.checkers.convergence import Convergence, Progress
 from simulation.checkers.cycle import CopiesFaithful, CycleGrowth
+from simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
 from simulation.checkers.failure_detection import FailureDetection
 from simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
@@ -55,6 +56,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     FailureDetection,
     Convergence,
     Progress,
+    KnownCommittedKept,
+    AcknowledgedKeptAsDecreed,
     AnsweredOnce,
     ReadersWoken,
     ProducesAnswered,
@@ -84,13 +87,29 @@ _ONLY_ELECTED: Final = (
     AppendsInTerm,
     CountsHonestly,
     SamePlaceSameBytes,
+    KnownCommittedKept,
 )
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
+_ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed,)
+_NO_DECREES: Final = (
+    AcknowledgedKept,
+    Linearizable,
+    LogMatching,
+    CommittedAgree,
+    OneLeaderATerm,
+    CommitSpreads,
+    FollowersFollow,
+)
+"""What nobody can promise while people decree two leaders at once, or one without the data."""
 
 
 def default_checkers(options: Options) -> list[Checker]:
     """All checkers that can say something with these options, on one model that the first keeps up to date."""
-    unneeded = _ONLY_PEERS if options.election_choice().kind != "none" else _ONLY_ELECTED
+    unneeded: tuple[type[EventChecker], ...]
+    if options.election_choice().kind == "none":
+        unneeded = (*_ONLY_ELECTED, *_ONLY_DECREES)
+    else:
+        unneeded = (*_ONLY_PEERS, *(_NO_DECREES if options.decrees_change else _ONLY_DECREES))
     model = ClusterModel()
     checkers: list[EventChecker] = [kind(model) for kind in _MINE if kind not in unneeded]
     for checker in checkers[1:]:

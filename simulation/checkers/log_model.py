@@ -214,6 +214,12 @@ class LogModel:
         new = [entry for index, entry in present.items() if not _is_same(old.get(index), entry)]
         return gone, new
 
+    def begin_at(self, start: Position) -> None:
+        """Of a log without entries: where the next one will stand, which no file tells."""
+        self.start = self.end = start
+        self.durable_index = start.index
+        self.highest_durable_index = max(self.highest_durable_index, start.index)
+
     # ------------------------------------------------------------ inside
 
     def _known(self, path: str) -> Segment | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from actors.config import Cycle, Fsync, NodeConfig
-from actors.messages import BatchAppended, CommitAdvanced, LogOpened
+from actors.messages import BatchAppended, CommitAdvanced, LogOpened, LogTruncated
 from simulation.checker import World
 from simulation.checkers.log_model import Entry, LogModel
 from simulation.checkers.numbers import Numbers
@@ -31,7 +31,7 @@ CHANGING: Final[tuple[type, ...]] = (FileAppended, FileRewritten, FileTruncated,
 """The kinds of event after which a log may be another."""
 
 MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileSynced, NodeStarted, NodeStopped, NodeCrashed, FaultInjected)
-MODELLED_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened)
+MODELLED_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened, LogTruncated)
 """All that the model is made from; of messages only these."""
 
 
@@ -143,6 +143,10 @@ class ClusterModel:
                 node = self.sender_of(event)
                 if node is not None and not node.is_elected:
                     node.committed = max(node.committed, message.end)
+            elif type(message) is LogTruncated:
+                node = self.receiver_of(event)
+                if node is not None and node.log.opened and not node.log.entries:
+                    node.log.begin_at(message.start)
             elif type(message) is LogOpened:
                 self._on_opened(event, message, world)
         else:

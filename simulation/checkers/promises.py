@@ -14,7 +14,6 @@ from actors.messages import (
     LeaderChanged,
     LogAppended,
     LogOpened,
-    LogTruncated,
     PulledAppended,
 )
 from simulation.checkers.base import EventChecker
@@ -183,18 +182,7 @@ class FetchesHonest(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on_told = {
-            FetchReceived: self._on_fetch,
-            LogOpened: self._on_opened,
-            LogTruncated: self._on_truncated,
-        }
-        self._starts: dict[NodeId, Index] = {}
-
-    def _on_truncated(self, told: MessageTold) -> None:
-        """A log that was reset claims nothing but to begin where its leader's does."""
-        truncated = told.message
-        assert isinstance(truncated, LogTruncated)
-        self._starts[self.model.place(told.receiver)[0]] = truncated.start.index
+        self.on_told = {FetchReceived: self._on_fetch, LogOpened: self._on_opened}
 
     def _on_fetch(self, told: MessageTold) -> None:
         received = told.message
@@ -203,7 +191,7 @@ class FetchesHonest(EventChecker):
         fetcher = self.model.nodes.get(request.node_id)
         if fetcher is None or not request.elected or fetcher.spoiled or not fetcher.syncs_always:
             return
-        on_disk = max(fetcher.log.highest_durable_index, self._starts.get(request.node_id, Index(0)))
+        on_disk = fetcher.log.highest_durable_index
         if request.next_index > on_disk:
             raise self.violated(
                 f"{request.node_id} asks for what follows index {request.next_index}, as if all below were on its "
@@ -214,8 +202,6 @@ class FetchesHonest(EventChecker):
         opened = told.message
         assert isinstance(opened, LogOpened)
         node = self.model.receiver_of(told)
-        if node is not None:
-            self._starts[node.node_id] = opened.start.index
         if node is None or node.is_elected or not self.model.is_reopened or node.spoiled:
             return
         copied: dict[NodeId, tuple[int, int]] = {}

@@ -1,0 +1,143 @@
+"""The people who say who leads: in mid-run they say otherwise, all at once, one by one, or not to everybody.
+
+They are not wise. The new leader may lack what was acknowledged, two may be decreed at once for a
+while, a supervisor starts the old leader once more with the flags that it had, and one node is
+forgotten. In the end somebody takes care: all nodes get one decree, whose leader has the best log,
+and a node that says that it does not follow gets an empty disk, as its own warning advises.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from actors.config import ElectionChoice
+from actors.messages import NodeWarned
+from simulation.cluster import Cluster
+from simulation.copies import heads_on
+from simulation.events import Event, NodeSaid, NodeStarted
+from simulation.operator import Operator
+from storage.types import Index, NodeId, Term
+
+LOOKS_EVERY_S: Final = 1.0
+REFUSES: Final = "does not follow"
+"""What the warning of a node says that keeps its copy."""
+
+
+class Decrees:
+    """cluster.decree: the last one. rng: for all that they do."""
+
+    def __init__(self, cluster: Cluster, operator: Operator, rng: Random) -> None:
+        self._cluster = cluster
+        self._operator = operator
+        self._rng = rng
+        self._is_on = False
+        self._serial = 0
+        self._refusing: dict[NodeId, None] = {}
+        self._heeded: tuple[NodeId, ...] = ()
+        cluster.subscribe(self._see)
+
+    def start(self, interval_s: float) -> None:
+        """Decree another leader at random times, so long apart on average."""
+        self._is_on = True
+
+        def due() -> None:
+            if self._is_on:
+                self._change()
+                self._cluster.after(self._rng.expovariate(1.0 / interval_s), due)
+
+        self._cluster.after(self._rng.expovariate(1.0 / interval_s), due)
+
+    def agree(self, core: tuple[NodeId, ...]) -> None:
+        """Give all nodes one decree, whose leader is of the core, and stop those of the core that run by another."""
+        self._is_on = False
+        self._serial += 1
+        voters = self._cluster.decree.voters
+        leader_id = max((voter for voter in voters if voter in core), key=self._end_of)
+        self._cluster.decree = self._led_by(leader_id)
+        for node_id in self._cluster.configs:
+            self._cluster.configure(node_id, election=self._cluster.decree)
+        for node_id in core:
+            self._cluster.crash(node_id)
+        self.heed(core)
+
+    def heed(self, core: tuple[NodeId, ...]) -> None:
+        """From now on look after those of these that refuse to follow."""
+        is_first = not self._heeded
+        self._heeded = core
+        for node_id in core:
+            # Who was cut off until now still runs by what it was told before.
+            node = self._cluster.running.get(node_id)
+            if node is not None and node.config.election != self._cluster.decree:
+                self._cluster.crash(node_id)
+        if is_first:
+            self._look_after()
+
+    # ------------------------------------------------------------ decrees
+
+    def _change(self) -> None:
+        cluster, rng = self._cluster, self._rng
+        self._serial += 1
+        old = cluster.decree
+        new = cluster.decree = self._led_by(rng.choice([*old.voters[1:], old.voters[0]][: max(1, len(old.voters) - 1)]))
+        names = list(cluster.configs)
+        rng.shuffle(names)
+        match rng.choice(("at once", "one by one", "forgets one")):
+            case "at once":
+                for node_id in names:
+                    self._give(node_id, new)
+                return
+            case "forgets one":
+                names.pop()
+            case _:
+                pass
+        after_s = 0.0
+        for node_id in names:
+            self._later(after_s, node_id, new)
+            after_s += 4.0 * rng.random() ** 2
+        if rng.random() < 0.5:
+            back_s = after_s + 5.0 * rng.random()
+            self._later(back_s, old.voters[0], old)
+            self._later(back_s + 2.0 + 6.0 * rng.random(), old.voters[0], new)
+
+    def _led_by(self, leader_id: NodeId) -> ElectionChoice:
+        voters = self._cluster.options.election_choice().voters
+        return ElectionChoice("static", (leader_id, *(voter for voter in voters if voter != leader_id)))
+
+    def _later(self, after_s: float, node_id: NodeId, decree: ElectionChoice) -> None:
+        serial = self._serial
+
+        def due() -> None:
+            if serial == self._serial:
+                self._give(node_id, decree)
+
+        self._cluster.after(after_s, due)
+
+    def _give(self, node_id: NodeId, decree: ElectionChoice) -> None:
+        """The node runs by that decree from its next start on, which is soon."""
+        self._cluster.configure(node_id, election=decree)
+        if node_id in self._cluster.running:
+            self._operator.bring_down(node_id, power=False)
+
+    def _end_of(self, node_id: NodeId) -> tuple[Term, Index]:
+        heads = [head for head, _ in heads_on(self._cluster.durable(node_id))]
+        return (heads[-1].term, Index(heads[-1].index)) if heads else (Term(0), Index(0))
+
+    # ------------------------------------------------------------ in the end
+
+    def _see(self, event: Event) -> None:
+        match event:
+            case NodeStarted():
+                self._refusing.pop(event.node_id, None)
+            case NodeSaid(event=NodeWarned(reason=reason)) if REFUSES in reason:
+                self._refusing[event.node_id] = None
+            case _:
+                pass
+
+    def _look_after(self) -> None:
+        """Who refuses gets an empty disk, to copy the leader's log to."""
+        for node_id in list(self._refusing):
+            if node_id in self._heeded and node_id in self._cluster.running:
+                self._cluster.crash(node_id)
+                self._operator.replace_disk(node_id)
+        self._cluster.after(LOOKS_EVERY_S, self._look_after)

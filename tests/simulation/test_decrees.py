@@ -1,0 +1,80 @@
+"""People decree other leaders in mid-run: what holds whoever is decreed, and that a breach of it is seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+from actors.config import ElectionChoice
+from actors.messages import LeaderChanged
+from actors.replicator import ReplicatorActor
+from simulation import Options, simulate
+from simulation.checkers import default_checkers
+from simulation.events import Event, NodeStarted, Phase, PhaseBegan
+from simulation.reach import mode_of
+from storage.types import START, NodeId
+
+
+def test_decrees_are_a_mode_of_their_own_that_nodes_know_as_static() -> None:
+    options = Options(1, nodes=5, election="decrees")
+    assert (str(options.election_choice()), options.decrees_change) == ("static:n1,n2,n3", True)
+    assert not Options(1, election="static").decrees_change
+    assert mode_of(options) == "decrees"
+    assert str(Options(1, election="decrees:n2,n3").election_choice()) == "static:n2,n3"
+    with pytest.raises(ValueError, match="unknown election"):
+        ElectionChoice.parse("decrees:n1")
+
+
+def test_what_nobody_can_promise_under_changing_decrees_is_not_claimed_and_the_rest_is() -> None:
+    fixed = {checker.name for checker in default_checkers(Options(1, election="static"))}
+    changing = {checker.name for checker in default_checkers(Options(1, election="decrees"))}
+    assert {"acknowledged_kept", "linearizable", "one_leader_a_term"} <= fixed - changing
+    assert changing - fixed == {"acknowledged_kept_as_decreed"}
+    assert {"known_committed_kept", "same_place_same_bytes", "acknowledged_durable", "convergence"} <= changing & fixed
+
+
+def test_leaders_are_decreed_by_turns_and_in_the_end_all_run_by_one_decree() -> None:
+    decrees: dict[NodeId, str] = {}
+    leaders: Counter[str] = Counter()
+    mixed: set[Phase] = set()
+    phase = Phase.SAFETY
+
+    def observe(event: Event) -> None:
+        nonlocal phase
+        if isinstance(event, NodeStarted):
+            decrees[event.node_id] = str(event.config.election)
+            leaders[event.config.election.voters[0]] += 1
+            if len(set(decrees.values())) > 1:
+                mixed.add(phase)
+        elif isinstance(event, PhaseBegan):
+            phase = event.phase
+
+    for seed in range(4):
+        decrees.clear()
+        result = simulate(Options(seed, election="decrees", minutes=0.5), observers=(observe,))
+        assert result.violations == ()
+        assert len(set(decrees.values())) == 1
+    assert set(leaders) == {"n1", "n2", "n3"}
+    assert Phase.SAFETY in mixed
+
+
+def claims_violated(seeds: Iterable[int]) -> set[str]:
+    """Of the first seed that violates any."""
+    for seed in seeds:
+        violations = simulate(Options(seed, election="decrees", minutes=0.5)).violations
+        if violations:
+            return {violation.claim for violation in violations}
+    return set()
+
+
+def test_a_follower_that_drops_what_it_knows_to_be_committed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = ReplicatorActor._on_leader_changed
+
+    def forgets(self: ReplicatorActor, changed: LeaderChanged) -> None:
+        original(self, changed)
+        self.state.committed = START
+
+    monkeypatch.setattr(ReplicatorActor, "_on_leader_changed", forgets)
+    assert claims_violated(range(40)) & {"known_committed_kept", "acknowledged_kept_as_decreed", "commit_forward"}
