@@ -353,10 +353,20 @@ class StoreActor(NodeActor):
     # ------------------------------------------------------------ retention
 
     def _retain(self) -> None:
-        if self.log.retain(self.ports.clock.wall_ms()):
-            moved = LogStartMoved(self.log.start)
+        log = self.log
+        was_held_back = log.held_back_bytes > 0
+        # With nobody elected all that is on disk is committed, and what is not synced is in the last segment.
+        until = log.committed.index if self.config.election.kind != "none" else None
+        if log.retain(self.ports.clock.wall_ms(), until):
+            moved = LogStartMoved(log.start)
             self.replicator.tell(moved)
             self.server.tell(moved)
+        if log.held_back_bytes and not was_held_back:
+            text = (
+                f"retention keeps {log.held_back_bytes} bytes beyond its limits: they are not known to be committed "
+                f"(the commit position is {log.committed.index})"
+            )
+            self.observer.tell(NodeWarned(self.node_id, self.actor_name, text))
         self.ports.timers.after(self.config.retention_check_s, self.me, RetentionDue())
 
 

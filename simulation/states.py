@@ -49,6 +49,7 @@ STATES: Final[dict[str, str]] = {
     "damage_found": "A log or another file was found damaged.",
     "segment_rolled": "A segment was sealed and another begun.",
     "retention": "Old segments were removed.",
+    "retention_held_back": "Old segments were kept since they were not known to be committed.",
     "two_crashes_at_once": "A node crashed while another was down.",
     "full_quorum_loss": "A majority of the voters (of the nodes, where nobody votes) was down at once.",
     "leader_restart": "A node that had led was started again.",
@@ -167,6 +168,8 @@ class States:
             case NodeWarned(reason=reason):
                 if "unfinished write" in reason:
                     self._note("torn_tail_cut")
+                elif reason.startswith("retention keeps"):
+                    self._note("retention_held_back")
                 elif "is damaged" in reason:
                     self._note("damage_found")
                 elif "does not follow" in reason:

@@ -43,7 +43,7 @@ from storage.files import Files
 from storage.handles import SegmentHandles
 from storage.reader import LogReader, Read
 from storage.recovery import Progress, Recovered, finish_reset, recover
-from storage.retention import expired_segments
+from storage.retention import committed_part, expired_segments
 from storage.scan import continues, observe
 from storage.segment import Segment, stem_of
 from storage.state import LogState
@@ -88,7 +88,10 @@ class Placed(NamedTuple):
 
 
 class Log:
-    """See the module. Made by `Log.open`."""
+    """See the module. Made by `Log.open`.
+
+    held_back_bytes: what the last `retain` kept only since it was not committed.
+    """
 
     def __init__(
         self, files: Files, directory: str, node_id: NodeId, log_epoch: int, config: LogConfig, recovered: Recovered
@@ -100,6 +103,7 @@ class Log:
         self._directory = directory
         self._checkpoint_path = f"{directory}/{CHECKPOINT_NAME}"
         self._failure: StorageFailedError | None = None
+        self.held_back_bytes = 0
         self._segments: list[Segment] = recovered.segments
         self._handles = SegmentHandles(files, config.index_interval_bytes)
         self._reader = LogReader(self._segments, self._handles, config.index_interval_bytes)
@@ -440,14 +444,19 @@ class Log:
             self._segments[-1].close()
             self._adopt(finish_reset(self._files, self._directory, intent, self.config.index_interval_bytes))
 
-    def retain(self, now_ms: int) -> bool:
+    def retain(self, now_ms: int, until: Index | None = None) -> bool:
         """Remove old segments as configured, never the active one. Whether any went.
 
-        `terms` and identities keep what the removed segments taught.
+        until: no segment goes that holds an entry at or above; what was not committed may have to be
+        dropped for a leader's, and where a log starts everything below counts as committed. None where
+        all that is on disk is committed. `terms` and identities keep what the removed segments taught.
         """
         self._check_usable()
         config = self.config
-        expired = expired_segments(self._segments, self._handles, now_ms, config.retention_bytes, config.retention_ms)
+        segments = self._segments
+        due = expired_segments(segments, self._handles, now_ms, config.retention_bytes, config.retention_ms)
+        expired = committed_part(segments, due, until)
+        self.held_back_bytes = sum(segment.size_bytes for segment in due[len(expired) :])
         if not expired:
             return False
         with self._failing("cannot remove old segments"):

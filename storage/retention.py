@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from storage.handles import SegmentHandles
 from storage.segment import Segment
+from storage.types import Index
 
 
 def expired_segments(
@@ -33,3 +34,11 @@ def expired_segments(
 
 def _is_too_old(segment: Segment, handles: SegmentHandles, now_ms: int, retention_ms: int | None) -> bool:
     return retention_ms is not None and handles.index(segment).max_timestamp_ms < now_ms - retention_ms
+
+
+def committed_part(segments: Sequence[Segment], expired: list[Segment], until: Index | None) -> list[Segment]:
+    """The first of the expired ones, without those that hold an entry at or above `until`; None is no limit."""
+    if until is None:
+        return expired
+    followers = segments[1 : len(expired) + 1]
+    return [segment for segment, following in zip(expired, followers, strict=True) if following.base.index <= until]

@@ -23,7 +23,7 @@ from simulation.checkers.following import CommitSpreads, FollowersFollow, OneFet
 from simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from simulation.checkers.linearizable import Linearizable
 from simulation.checkers.model import ClusterModel
-from simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten
+from simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
 from simulation.checkers.places import SamePlaceSameBytes
 from simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
 from simulation.checkers.ranges import RangesTrue
@@ -52,6 +52,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     CopiesFaithful,
     CycleGrowth,
     RestartKeeps,
+    RetentionWaits,
     FailsForCause,
     FailureDetection,
     Convergence,
@@ -82,6 +83,7 @@ _ONLY_ELECTED: Final = (
     CommittedAgree,
     OneLeaderATerm,
     BallotsOnDisk,
+    RetentionWaits,
     CommitSpreads,
     TermsBegin,
     AppendsInTerm,

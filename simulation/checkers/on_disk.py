@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import ClassVar
 
+from actors.messages import LogStartMoved
 from simulation.checkers.base import EventChecker
 from simulation.checkers.log_model import Entry
 from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import ClientInvoked, ClientReturned, OperationKind, Outcome
+from simulation.events import ClientInvoked, ClientReturned, MessageTold, OperationKind, Outcome
 from storage.batch import Kind
 from storage.types import NodeId
 
@@ -144,3 +145,37 @@ class Contiguous(EventChecker):
                 raise self.violated(f"{node.node_id}: {gap}")
         if self.model.repeated and not node.spoiled:
             raise self.violated(f"{node.node_id} has appended {self.model.repeated[0]}, which is in its log already")
+
+
+class RetentionWaits(EventChecker):
+    """Looks at what retention removes, and at where it says that the log starts then."""
+
+    name: ClassVar[str] = "retention_waits_for_commit"
+    statement: ClassVar[str] = (
+        "Where somebody leads, retention removes nothing that the node does not know to be committed: no log starts "
+        "above its commit position."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on_told = {LogStartMoved: self._on_start_moved}
+        self.on_log = self._on_log_changed
+
+    def _on_log_changed(self, node: NodeModel) -> None:
+        if self.model.is_retention and node.is_elected:
+            for entry in self.model.gone:
+                if entry.index >= node.committed.index:
+                    raise self.violated(
+                        f"retention took {entry} from {node.node_id}, which knows only what is below index "
+                        f"{node.committed.index} to be committed"
+                    )
+
+    def _on_start_moved(self, told: MessageTold) -> None:
+        moved = told.message
+        assert isinstance(moved, LogStartMoved)
+        node = self.model.receiver_of(told)
+        if node is not None and node.is_elected and moved.start.index > node.committed.index:
+            raise self.violated(
+                f"the log of {node.node_id} starts at index {moved.start.index}, above its commit position "
+                f"{node.committed.index}"
+            )

@@ -24,6 +24,8 @@ from actors.messages import (
     LogStartMoved,
     LogTruncated,
     NodeFailed,
+    NodeWarned,
+    NoteCommitted,
     OpenLog,
     PulledAppended,
     PullRejected,
@@ -319,6 +321,24 @@ def test_retention_removes_old_segments_and_says_where_the_log_starts_now() -> N
     moved = stage.replicator.last(LogStartMoved)
     assert moved.start.offset > 0
     assert stage.server.last(LogStartMoved) == moved
+
+
+def test_with_a_leader_retention_waits_until_what_is_old_is_committed_and_says_so_once() -> None:
+    limits = {"segment_bytes": 500, "retention_bytes": 1000, "retention_check_s": 1.0}
+    leader = Stage(**STATIC, **limits)
+    leader.tell(SaveBallot(Ballot(Term(1), N1, N1), Probe()))
+    leader.append(*(b"x" * 200 for _ in range(20)), term=1)
+    leader.runtime.run_for(3.1)
+    assert leader.replicator.all(LogStartMoved) == []
+    (warned,) = leader.observer.all(NodeWarned)
+    assert "not known to be committed" in warned.reason
+    leader.tell(NoteCommitted(at(20)))
+    leader.runtime.run_for(1.1)
+    assert leader.replicator.last(LogStartMoved).start.index > 0
+    again = Stage(leader.crash(), **STATIC)
+    opened = again.replicator.last(LogOpened)
+    assert opened.committed == at(20)
+    assert opened.start <= opened.committed
 
 
 def test_an_orderly_stop_writes_what_was_gathered() -> None:

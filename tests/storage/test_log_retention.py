@@ -116,3 +116,17 @@ def test_a_crash_at_any_step_of_retention_leaves_no_hole(bench) -> None:
             batches = bench.everything(log)
             assert batches[-1].index >= 7
             assert log.has_identity(NodeId("n1"), 7, 0)
+
+
+def test_what_is_not_known_to_be_committed_stays_whatever_the_limits_say(bench, files) -> None:
+    log = bench.open(files, segment_bytes=500, retention_bytes=1)
+    bench.fill(log, 40)
+    bases = [segment.base.index for segment in log._segments]
+    assert not log.retain(0, until=Index(bases[1] - 1))
+    assert log.held_back_bytes == sum(segment.size_bytes for segment in log._segments[:-1])
+    assert log.retain(0, until=Index(bases[1]))
+    assert log.start.index == bases[1]
+    assert log.retain(0, until=Index(bases[3] + 1))
+    assert log.start.index == bases[3]
+    assert log.retain(0, until=log.end.index)
+    assert (log.segment_count, log.held_back_bytes) == (1, 0)
