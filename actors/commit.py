@@ -9,12 +9,17 @@ from storage.terms import TermHistory
 from storage.types import START, Index, NodeId, Position, Term
 
 UNKNOWN = Index(0)
+MAX_BOUNDARIES = 32_768
+"""How many positions a node remembers between its commit position and its end, some 4 MiB."""
 
 
 class Boundaries:
     """The positions between batches that are not committed yet, to turn an index into an offset.
 
-    Invariant: ascending. What lay in the log before it was opened has one boundary, its end.
+    Invariants: ascending, and the last end is among them. What lay in the log before it was opened has
+    one boundary, its end. A leader appends no more than the server lets it (MAX_UNCOMMITTED_ENTRIES);
+    a follower of leaders that come and go without a quorum would gather ever more, so that beyond
+    MAX_BOUNDARIES every second one is forgotten: the commit position then moves in larger steps.
     """
 
     def __init__(self) -> None:
@@ -25,6 +30,8 @@ class Boundaries:
 
     def extend(self, ends: tuple[Position, ...]) -> None:
         self._ends.extend(ends)
+        if len(self._ends) > MAX_BOUNDARIES:
+            self._ends = deque(list(self._ends)[-1::-2][::-1])
 
     def cut(self, index: Index) -> None:
         """Forget those above `index`: the log was truncated there."""
@@ -84,3 +91,11 @@ class LeaderCommit:
         boundaries.forget(position.index)
         self.committed = position
         return True
+
+
+def why_commit_unknown(node_id: NodeId, term: Term) -> str:
+    """What a leader says while no entry of its own term is committed yet (Raft section 8)."""
+    return (
+        f"{node_id} leads term {term}, and a majority of the voters has not copied what begins that term yet: "
+        "until then it does not know how far its log is committed"
+    )

@@ -2,8 +2,8 @@
 
 What an occupant is told (`ElectionMessage`): LogOpened first, with the ballot and the terms of
 the log; then membership events, BallotSaved for each ballot it asked to be saved,
-HigherTermSeen, and ReportStatus. What it tells: SaveBallot to the store; NobodyElected,
-LeaderChanged and VotersChanged to the replicator, the server and the observer.
+HigherTermSeen, ClaimHeard, and ReportStatus. What it tells: SaveBallot to the store; NobodyElected,
+LeaderChanged and VotersChanged to the replicator, the server, membership and the observer.
 
 What it must hold to, and `tests.actors.election_conformance` checks:
 - it announces nothing before LogOpened, and VotersChanged before the first LeaderChanged;
@@ -17,11 +17,16 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from actors.actor import NodeActor
+from actors.claims import Claims, claimed_election
 from actors.config import NodeConfig
 from actors.messages import (
     Ballot,
     BallotSaved,
+    ClaimHeard,
+    ClaimsDisputed,
+    ClaimsSettled,
     ElectionAnnouncement,
+    ElectionClaim,
     ElectionMessage,
     ElectionStatus,
     HigherTermSeen,
@@ -41,6 +46,7 @@ from actors.messages import (
     VotersChanged,
 )
 from actors.ports import Ports
+from actors.replication import is_ahead
 from storage.types import Index, NodeId, Term
 
 
@@ -65,13 +71,45 @@ class ElectionActor(NodeActor):
         self.listeners = listeners
         self.term = Term(0)
         self.leader_id: NodeId | None = None
+        self._claims = Claims(config.node_id, ElectionClaim(claimed_election(config.election)))
+        self._dispute = ""
+        self._has_announced = False
 
     def announce(self, announcement: ElectionAnnouncement) -> None:
         for listener in (*self.listeners, self.observer):
             listener.tell(announcement)
+        self._has_announced = True
+        self._claims.own = ElectionClaim(self._claims.own.election, self.term, self.leader_id)
+        self._judge_claims()
+
+    def hear_claim(self, heard: ClaimHeard) -> None:
+        """To be called for each ClaimHeard: says so when the claims contradict each other, and when they agree again.
+
+        A later term in the claim of a voter under the same decree is taken like one from the leader.
+        """
+        self._claims.hear(heard)
+        self._judge_claims()
+        claim = heard.claim
+        is_voter = heard.peer_id in self.config.election.voters and claim.election == self._claims.own.election
+        if is_voter and self._has_announced and is_ahead(claim.term, self.term):
+            self.on_receive(HigherTermSeen(claim.term, claim.leader_id, heard.peer_id))
+
+    def forget_claim(self, peer_id: NodeId) -> None:
+        """To be called for each MemberFailed and MemberLeft."""
+        self._claims.forget(peer_id)
+        self._judge_claims()
+
+    def _judge_claims(self) -> None:
+        dispute = self._claims.dispute()
+        if self._has_announced and dispute != self._dispute:
+            self._dispute = dispute
+            for listener in self.listeners:
+                listener.tell(ClaimsDisputed(dispute) if dispute else ClaimsSettled())
 
     def report(self, request: ReportStatus, role: str, voters: tuple[NodeId, ...]) -> None:
-        status = ElectionStatus(str(self.config.election), role, self.term, self.leader_id, voters)
+        status = ElectionStatus(
+            str(self.config.election), role, self.term, self.leader_id, voters, self._claims.all(), self._dispute
+        )
         request.reply_to.tell(StatusReported(request.request_id, status))
 
     def refuse_to_run(self, reason: str) -> None:
@@ -95,7 +133,11 @@ class NoElection(ElectionActor):
                     self.announce(NobodyElected())
             case ReportStatus():
                 self.report(message, "peer", ())
-            case MemberJoined() | MemberUpdated() | MemberFailed() | MemberLeft() | BallotSaved() | HigherTermSeen():
+            case ClaimHeard():
+                self.hear_claim(message)
+            case MemberFailed() | MemberLeft():
+                self.forget_claim(message.member.node_id)
+            case MemberJoined() | MemberUpdated() | BallotSaved() | HigherTermSeen():
                 pass
             case _:
                 assert_never(message)
@@ -124,7 +166,11 @@ class StaticElection(ElectionActor):
                 self._on_higher_term(message)
             case ReportStatus():
                 self.report(message, "leader" if self.decreed == self.node_id else "follower", self.voters)
-            case MemberJoined() | MemberUpdated() | MemberFailed() | MemberLeft():
+            case ClaimHeard():
+                self.hear_claim(message)
+            case MemberFailed() | MemberLeft():
+                self.forget_claim(message.member.node_id)
+            case MemberJoined() | MemberUpdated():
                 pass
             case _:
                 assert_never(message)
@@ -140,6 +186,12 @@ class StaticElection(ElectionActor):
             )
             return
         known = Term(max(opened.ballot.term, opened.terms.last_term))
+        if not is_ahead(Term(known + 1), known):
+            self.refuse_to_run(
+                f"this data directory is in term {known}, beyond which there is none; start {self.node_id} on an empty "
+                "--data-dir, and all nodes if all are"
+            )
+            return
         same_decree = opened.ballot.leader_id == self.decreed and opened.ballot.term == known
         self.announce(VotersChanged(self.voters))
         if same_decree and not leads:
@@ -149,7 +201,7 @@ class StaticElection(ElectionActor):
 
     def _on_higher_term(self, seen: HigherTermSeen) -> None:
         newest = max(self.term, self._saving.term if self._saving else 0)
-        if seen.term > newest:
+        if is_ahead(seen.term, Term(newest)):
             # A leader goes past the term it hears of, since that one may have had a leader.
             self._save(Term(seen.term + 1) if self.decreed == self.node_id else seen.term)
 

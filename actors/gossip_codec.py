@@ -3,8 +3,9 @@
 Layout, little-endian; `str` is u8 size and UTF-8 bytes:
 
     frame   magic u16, version u8, kind u8, crc u32
-    body    cluster str, sender member, sequence u32, shows u64, offers u64, what the kind brings,
-            count u16, members
+    body    cluster str, sender member, sequence u32, shows u64, offers u64, claim, what the kind
+            brings, count u16, members
+    claim   election str, and unless that is empty: term u64, leader str (empty for nobody)
     member  node_id str, rpc_addr str, gossip_addr str, state u8, incarnation u64
 
 `crc` is CRC32C (RFC 3720) over the whole datagram but itself. The frame is the same in every
@@ -23,15 +24,16 @@ from typing import Final, TypeAlias, assert_never
 import google_crc32c
 
 from actors.config import NODE_ID
-from actors.messages import Member, MemberState
-from storage.types import NodeId
+from actors.messages import ElectionClaim, Member, MemberState
+from storage.types import NodeId, Term
 
 MAGIC: Final = 0x474F  # "OG"
 VERSION: Final = 2
 MAX_ADDR_BYTES: Final = 128
 MAX_CLUSTER_BYTES: Final = 64
+MAX_ELECTION_BYTES: Final = 100
 MAX_INCARNATION: Final = 2**63 - 1
-MIN_DATAGRAM_BYTES: Final = 1024
+MIN_DATAGRAM_BYTES: Final = 1152
 """Room for the longest names there can be, and one piece of news beside them."""
 
 _FRAME: Final = Struct("<HBBI")
@@ -39,6 +41,7 @@ _COVERED: Final = Struct("<HBB")
 _U16: Final = Struct("<H")
 _U32: Final = Struct("<I")
 _HEADER: Final = Struct("<IQQ")
+_U64: Final = Struct("<Q")
 _STANDING: Final = Struct("<BQ")
 _ADDR: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[A-Za-z0-9.:%]+\]):([0-9]{1,5})")
 _STATES: Final = tuple(MemberState)
@@ -117,7 +120,8 @@ class Datagram:
     """sequence: the sender's count of its datagrams, modulo 2**32; answers refer to it.
 
     offers: the cookie that the receiver shall show from now on. shows: the one that the receiver
-    offered to the sender's address, 0 if none is known; see gossip_cookies.
+    offered to the sender's address, 0 if none is known; see gossip_cookies. claim: what the sender
+    holds for true of who leads; strangers are not told.
     """
 
     cluster: str
@@ -127,6 +131,7 @@ class Datagram:
     updates: tuple[Member, ...] = field(default=())
     shows: int = 0
     offers: int = 0
+    claim: ElectionClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,7 @@ def encode(datagram: Datagram, version: int = VERSION) -> bytes:
         _string(datagram.cluster, MAX_CLUSTER_BYTES, "a cluster's name"),
         _member(datagram.sender),
         _HEADER.pack(datagram.sequence, datagram.shows, datagram.offers),
+        _claim(datagram.claim),
         _body(datagram.body),
         _U16.pack(len(datagram.updates)),
         *map(_member, datagram.updates),
@@ -166,11 +172,12 @@ def decode(payload: bytes) -> Datagram | OtherVersion:
     cluster = reader.string(MAX_CLUSTER_BYTES)
     sender = reader.member()
     sequence, shows, offers = reader.header()
+    claim = reader.claim()
     body = reader.body(kind)
     # One at a time: a count that lies runs into the end of the datagram, never into memory.
     updates = tuple([reader.member() for _ in range(reader.u16())])
     reader.finish()
-    return Datagram(cluster, sender, sequence, body, updates, shows, offers)
+    return Datagram(cluster, sender, sequence, body, updates, shows, offers, claim)
 
 
 def member_size_bytes(member: Member) -> int:
@@ -231,6 +238,18 @@ def _member(member: Member) -> bytes:
             _string(member.rpc_addr, MAX_ADDR_BYTES, "an address"),
             _string(member.gossip_addr, MAX_ADDR_BYTES, "an address"),
             _STANDING.pack(_STATES.index(member.state), member.incarnation),
+        )
+    )
+
+
+def _claim(claim: ElectionClaim | None) -> bytes:
+    if claim is None:
+        return b"\0"
+    return b"".join(
+        (
+            _string(claim.election, MAX_ELECTION_BYTES, "an election"),
+            _U64.pack(claim.term),
+            _string(claim.leader_id or "", 63, "a node id"),
         )
     )
 
@@ -302,6 +321,20 @@ class _Reader:
         if not found or not 0 < int(found[1]) < 65536:
             raise GossipDecodeError(f"{addr!r} is not an address")
         return addr
+
+    def is_empty_string(self) -> bool:
+        """Whether one comes next; it is skipped then."""
+        if self._payload[self._at : self._at + 1] != b"\0":
+            return False
+        self._at += 1
+        return True
+
+    def claim(self) -> ElectionClaim | None:
+        if self.is_empty_string():
+            return None
+        election = self.string(MAX_ELECTION_BYTES)
+        term = Term(int(_U64.unpack(self.take(_U64.size))[0]))
+        return ElectionClaim(election, term, None if self.is_empty_string() else self.node_id())
 
     def member(self) -> Member:
         node_id, rpc_addr, gossip_addr = self.node_id(), self.addr(), self.addr()

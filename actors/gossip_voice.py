@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from actors.claims import claimed_election
 from actors.config import NodeConfig
 from actors.gossip import MemberTable, RumourQueue, retransmit_limit
 from actors.gossip_codec import (
@@ -20,7 +21,7 @@ from actors.gossip_codec import (
     split,
 )
 from actors.gossip_cookies import Cookies
-from actors.messages import Member
+from actors.messages import ElectionClaim, Member
 from actors.ports import Ports
 
 _SEQUENCES: Final = 2**32
@@ -40,6 +41,7 @@ class Voice:
         self._datagrams = ports.datagrams
         self._table = table
         self._rumours = rumours
+        self.claim = ElectionClaim(claimed_election(config.election))
         self._sequence = ports.rng.randrange(_SEQUENCES)
 
     def send(self, addr: str, body: Body, first: Member | None = None) -> int:
@@ -64,7 +66,7 @@ class Voice:
         """Answer a stranger at the address it says is its own, with as little as proves this node to it."""
         addr = unproven.sender.gossip_addr
         bare = self._datagram(addr, Challenge(unproven.sequence))
-        self._datagrams.send(addr, encode(replace(bare, shows=unproven.offers)))
+        self._datagrams.send(addr, encode(replace(bare, shows=unproven.offers, claim=None)))
 
     def send_table(self, addr: str, *, asks_back: bool, answers: int = 0) -> int:
         """Send the whole table in as many datagrams as it takes; the sequence of the last.
@@ -89,4 +91,5 @@ class Voice:
             body,
             shows=self.cookies.of(addr),
             offers=self.cookies.for_addr(addr),
+            claim=self.claim,
         )

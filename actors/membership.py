@@ -53,11 +53,16 @@ from actors.gossip_probes import Prober, ask_others, ping
 from actors.gossip_suspicions import Suspicions
 from actors.gossip_voice import Voice
 from actors.messages import (
+    ClaimHeard,
+    ClaimsDisputed,
+    ClaimsSettled,
     DatagramReceived,
+    ElectionClaim,
     FullExchangeDue,
     GossipDue,
     HearsayDue,
     JoinRetryDue,
+    LeaderChanged,
     LeaveCluster,
     LeaveRetryDue,
     Mailbox,
@@ -72,6 +77,7 @@ from actors.messages import (
     MemberVouched,
     NameCheckDue,
     NameClashed,
+    NobodyElected,
     ProbeConcluded,
     ProbeDue,
     ProbeTimedOut,
@@ -79,8 +85,10 @@ from actors.messages import (
     StatusReported,
     SuspicionExpired,
     SuspicionRefuted,
+    VotersChanged,
 )
 from actors.ports import Ports, Timer
+from storage.types import NodeId
 
 _GOSSIP_FANOUT: Final = 3
 _SUSPECTS_A_ROUND: Final = 3
@@ -98,14 +106,23 @@ class MembershipActor(NodeActor):
     actor_name: ClassVar[str] = "membership"
 
     def __init__(
-        self, *, config: NodeConfig, ports: Ports, listeners: tuple[Mailbox[MembershipEvent], ...] = ()
+        self,
+        *,
+        config: NodeConfig,
+        ports: Ports,
+        listeners: tuple[Mailbox[MembershipEvent], ...] = (),
+        election: Mailbox[ClaimHeard] | None = None,
     ) -> None:
+        """election: is told what members claim, and tells what this node does; None for nobody."""
         super().__init__(config.node_id, ports.observer)
         self._config = config
         self._clocks = config.gossip
         self._ports = ports
         self._rng = ports.rng
         self._listeners = listeners
+        self._election = election
+        # What each member claimed last, with the incarnation it did it in.
+        self._claims: dict[NodeId, tuple[int, ElectionClaim]] = {}
         # The start time as incarnation: a restart outranks all that was said of the former run.
         me = Member(
             config.node_id, config.rpc_addr, config.gossip_addr, MemberState.ALIVE, max(0, ports.clock.wall_ms())
@@ -144,6 +161,10 @@ class MembershipActor(NodeActor):
     def on_receive(self, message: MembershipMessage) -> None:
         if isinstance(message, ReportStatus):
             self._report(message)
+        elif isinstance(message, NobodyElected | VotersChanged | ClaimsDisputed | ClaimsSettled):
+            pass
+        elif isinstance(message, LeaderChanged):
+            self._voice.claim = replace(self._voice.claim, term=message.term, leader_id=message.leader_id)
         elif isinstance(message, LeaveCluster):
             self._leaving.begin(message)
         elif self._leaving.is_silent:
@@ -210,11 +231,23 @@ class MembershipActor(NodeActor):
             return
         if not self._introduce(datagram):
             return
+        self._hear_claim(datagram.sender, datagram.claim)
         # News first: what we then say already counts it, a refutation of our own included.
         in_exchange = isinstance(datagram.body, Exchange)
         for update in datagram.updates:
             self._hear_about(update, in_exchange=in_exchange)
         self._answer(datagram)
+
+    def _hear_claim(self, sender: Member, claim: ElectionClaim | None) -> None:
+        """Once for each change; a datagram that comes late does not bring back what is over."""
+        if claim is None or not is_present(sender):
+            return
+        incarnation, held = self._claims.get(sender.node_id, (0, None))
+        if held is not None and (sender.incarnation, claim.term) < (incarnation, held.term):
+            return
+        self._claims[sender.node_id] = sender.incarnation, claim
+        if claim != held and self._election is not None:
+            self._election.tell(ClaimHeard(sender.node_id, claim))
 
     def _is_proven(self, datagram: Datagram) -> bool:
         """Whether its sender is where it says. Who is not, or not yet, is challenged and nothing more."""
@@ -357,6 +390,8 @@ class MembershipActor(NodeActor):
         for listener in self._listeners:
             listener.tell(event)
         self.observer.tell(event)
+        if isinstance(event, MemberFailed | MemberLeft):
+            self._claims.pop(member.node_id, None)
         if isinstance(event, MemberFailed | MemberLeft) and not self._table.present():
             self._joining.ask_seeds()
 

@@ -549,15 +549,52 @@ class VotersChanged:
     voters: tuple[NodeId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimsDisputed:
+    """Election -> Replicator, Server: another member claims what cannot be true together with what this node holds.
+
+    Nothing may be acknowledged until a person has decided who is right. reason: for that person.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsSettled:
+    """Election -> the same: all members that are present agree again."""
+
+
 ElectionAnnouncement = NobodyElected | LeaderChanged | VotersChanged
+ClaimsVerdict = ClaimsDisputed | ClaimsSettled
 
 
 # ---------------------------------------------------------------- election: what it is told
 
 
 @dataclass(frozen=True, slots=True)
+class ElectionClaim:
+    """What a node holds for true of who leads. election: the value of its flag, see `claimed_election`."""
+
+    election: str
+    term: Term = Term(0)
+    leader_id: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimHeard:
+    """Membership -> Election: a member said so itself, for the first time or since it said another thing."""
+
+    peer_id: NodeId
+    claim: ElectionClaim
+
+
+@dataclass(frozen=True, slots=True)
 class HigherTermSeen:
-    """Replicator -> Election: a peer fetched, or answered, with a term above ours."""
+    """Replicator -> Election: the leader that this node pulls from answered with a term above ours.
+
+    Also what an occupant makes of a ClaimHeard with a later term. Never from somebody's request: the
+    names in those are anybody's.
+    """
 
     term: Term
     leader_id: NodeId | None
@@ -701,6 +738,16 @@ class CommitAdvanced:
     """Replicator -> Server: everything below `committed` may be consumed."""
 
     committed: Position
+
+
+@dataclass(frozen=True, slots=True)
+class CommitKnown:
+    """Replicator (leader) -> Server: an entry of this term is committed, and with it all before.
+
+    Until then a leader does not know where the committed part of its log ends (Raft section 8).
+    """
+
+    term: Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -867,7 +914,10 @@ class PullStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReplicatorStatus:
-    """parked_fetches: other nodes' fetches that wait for more. boundaries: between batches not committed yet."""
+    """parked_fetches: other nodes' fetches that wait for more. boundaries: between batches not committed yet.
+
+    commit_unknown: why this leader does not know the end of what is committed, else "".
+    """
 
     committed: Position = START
     pulls: tuple[PullStatus, ...] = ()
@@ -876,17 +926,23 @@ class ReplicatorStatus:
     expired_dropped: int = 0
     parked_fetches: int = 0
     boundaries: int = 0
+    commit_unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ElectionStatus:
-    """election: the flag's value, e.g. `static:n1,n2`. role: leader, follower or peer."""
+    """election: the flag's value, e.g. `static:n1,n2`. role: leader, follower or peer.
+
+    claims: what other members hold for true, sorted by member. dispute: why that cannot be, else "".
+    """
 
     election: str = "none"
     role: str = "peer"
     term: Term = Term(0)
     leader_id: NodeId | None = None
     voters: tuple[NodeId, ...] = ()
+    claims: tuple[tuple[NodeId, ElectionClaim], ...] = ()
+    dispute: str = ""
 
 
 Status = StoreStatus | MembershipStatus | ReplicatorStatus | ElectionStatus
@@ -933,9 +989,21 @@ class CycleSeen:
 
 @dataclass(frozen=True, slots=True)
 class NodeReady:
-    """Server -> observer: the log is open and the election slot has spoken; clients are served."""
+    """Server -> observer: the log is open, the election slot has spoken, and nothing is in the way of clients."""
 
     node_id: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNotReady:
+    """Server -> observer: the node runs, and should not be sent clients, for this reason. NodeReady ends it.
+
+    needs_person: it will not pass by itself.
+    """
+
+    node_id: NodeId
+    reason: str
+    needs_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -964,6 +1032,7 @@ NodeEvent = (
     | PullStopped
     | CycleSeen
     | NodeReady
+    | NodeNotReady
     | NodeFailed
     | NodeWarned
     | MemberSuspected
@@ -989,6 +1058,8 @@ MembershipMessage = (
     | JoinRetryDue
     | NameCheckDue
     | LeaveRetryDue
+    | ElectionAnnouncement
+    | ClaimsVerdict
     | ReportStatus
 )
 
@@ -1021,6 +1092,7 @@ ReplicatorMessage = (
     | AppendRefused
     | MembershipEvent
     | ElectionAnnouncement
+    | ClaimsVerdict
     | FetchReceived
     | FetchCancelled
     | FetchReturned
@@ -1038,7 +1110,9 @@ ServerMessage = (
     | AppendRefused
     | MembershipEvent
     | ElectionAnnouncement
+    | ClaimsVerdict
     | CommitAdvanced
+    | CommitKnown
     | ReplicasAdvanced
     | Produce
     | Consume
@@ -1048,4 +1122,4 @@ ServerMessage = (
     | ListServers
 )
 
-ElectionMessage = LogOpened | MembershipEvent | BallotSaved | HigherTermSeen | ReportStatus
+ElectionMessage = LogOpened | MembershipEvent | ClaimHeard | BallotSaved | HigherTermSeen | ReportStatus

@@ -43,6 +43,7 @@ class Node:
         to_replicator: Forward[Any] = Forward()
         to_server: Forward[Any] = Forward()
         to_election: Forward[Any] = Forward()
+        to_membership: Forward[Any] = Forward()
         self.store = spawn(StoreActor, **shared, replicator=to_replicator, server=to_server, election=to_election)
         self.server = spawn(ServerActor, **shared, store=self.store)
         self.replicator = spawn(ReplicatorActor, **shared, store=self.store, server=self.server, election=to_election)
@@ -50,13 +51,19 @@ class Node:
             OCCUPANTS[self.config.election.kind],
             **shared,
             store=self.store,
-            listeners=(self.replicator, self.server),
+            listeners=(self.replicator, self.server, to_membership),
         )
         to_replicator.bind(self.replicator)
         to_server.bind(self.server)
         to_election.bind(self.election)
+        self.membership = spawn(
+            MembershipActor,
+            **shared,
+            listeners=(self.replicator, self.server, self.election),
+            election=self.election,
+        )
+        to_membership.bind(self.membership)
         self.store.tell(OpenLog())
-        self.membership = spawn(MembershipActor, **shared, listeners=(self.replicator, self.server, self.election))
 
     @property
     def refs(self) -> tuple[NodeRef, ...]:

@@ -102,6 +102,11 @@ class Pulls:
                 self._state.observe(PullStarted(self._state.node_id, source_id))
                 self._fetch(pull)
 
+    def works(self, source_id: NodeId) -> bool:
+        """Whether there is a pull from it that has not failed since it was answered, or began."""
+        pull = self._pulls.get(source_id)
+        return pull is not None and pull.failures == 0
+
     def restart(self) -> None:
         """The role or term changed: what is under way belongs to the past."""
         self._leader_committed = START

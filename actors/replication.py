@@ -10,12 +10,21 @@ from actors.config import NodeConfig
 from actors.divergence import LogExtent
 from actors.messages import Mailbox, Member, NodeEvent, NodeWarned, StoreMessage
 from actors.ports import Ports
+from storage.claims import LIMIT
 from storage.terms import TermHistory
 from storage.types import START, NodeId, Position, Term
 
-MAX_TERM_STEP = 2**20
-"""By how much a peer's term may be ahead of ours to be believed. Terms go up by one, so beyond this it is
-no term but garbage, and following it would use up the numbers that there are."""
+MAX_TERM_STEP = 2**32
+"""By how much a term may be ahead of ours to be believed. Terms go up by one with each start or change of
+a leader, so no node of a cluster is ever so far behind another: beyond this it is no term but garbage."""
+
+
+def is_ahead(heard: Term, own: Term) -> bool:
+    """Whether it is a later term, and one that can be: every node believes, and refuses, the same ones.
+
+    Terms stay below LIMIT, so that there is always one to go on with and each fits where it is written.
+    """
+    return own < heard <= min(own + MAX_TERM_STEP, LIMIT - MAX_TERM_STEP)
 
 
 class Role(StrEnum):
@@ -32,6 +41,8 @@ class ReplicationState:
     """Shared by the pulling and the serving side; only the replicator actor changes it.
 
     start, end: the log on disk. committed: never falls.
+    members: where others are, those that gossip holds for gone included while that may still matter.
+    gone: those that failed or left.
     """
 
     config: NodeConfig
@@ -48,6 +59,7 @@ class ReplicationState:
     opened: bool = False
     committed: Position = START
     members: dict[NodeId, Member] = field(default_factory=dict)
+    gone: set[NodeId] = field(default_factory=set)
 
     @property
     def node_id(self) -> NodeId:
@@ -63,7 +75,7 @@ class ReplicationState:
 
     def is_ahead(self, term: Term) -> bool:
         """Whether a peer that speaks of this term knows of a later one than this node."""
-        return self.term < term <= self.term + MAX_TERM_STEP
+        return is_ahead(term, self.term)
 
     def observe(self, event: NodeEvent) -> None:
         self.ports.observer.tell(event)

@@ -10,13 +10,16 @@ from __future__ import annotations
 from typing import assert_never
 
 from actors.actor import NodeActor
-from actors.commit import Boundaries, LeaderCommit, everywhere_index
+from actors.commit import Boundaries, LeaderCommit, everywhere_index, why_commit_unknown
 from actors.config import NodeConfig
 from actors.messages import (
     AppendBatch,
     AppendRefused,
     BatchAppended,
+    ClaimsDisputed,
+    ClaimsSettled,
     CommitAdvanced,
+    CommitKnown,
     FetchCancelled,
     FetchedAppended,
     FetchedRejected,
@@ -72,7 +75,7 @@ class ReplicatorActor(NodeActor):
         config: NodeConfig,
         ports: Ports,
         store: Mailbox[StoreMessage],
-        server: Mailbox[LogStartMoved | CommitAdvanced | ReplicasAdvanced],
+        server: Mailbox[LogStartMoved | CommitAdvanced | CommitKnown | ReplicasAdvanced],
         election: Mailbox[HigherTermSeen],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
@@ -86,6 +89,8 @@ class ReplicatorActor(NodeActor):
         self._commit: LeaderCommit | None = None
         self._everywhere = Index(0)
         self._noted = self.state.committed
+        self._is_disputed = False
+        self._is_commit_known = False
 
     def on_receive(self, message: ReplicatorMessage) -> None:
         match message:
@@ -101,6 +106,8 @@ class ReplicatorActor(NodeActor):
                 self.pulls.on_pulled(message)
             case FetchFailed():
                 self.pulls.on_failed(message)
+                if message.peer_id in self.state.gone:
+                    self._reconcile(f"{message.peer_id} is gone and does not answer")
             case PullRetryDue():
                 self.pulls.on_retry(message)
             case FetchWaitExpired():
@@ -117,6 +124,7 @@ class ReplicatorActor(NodeActor):
                 self.state.start = message.start
             case MemberJoined() | MemberUpdated():
                 self.state.members[message.member.node_id] = message.member
+                self.state.gone.discard(message.member.node_id)
                 self._reconcile(f"{message.member.node_id} has a new address")
             case MemberFailed():
                 self._on_member_gone(message.member.node_id, "failed")
@@ -132,6 +140,12 @@ class ReplicatorActor(NodeActor):
                 self._voters = message.voters
                 if self._commit is not None:
                     self._commit.voters = message.voters
+                    self._advance_commit()
+            case ClaimsDisputed():
+                self._is_disputed = True
+            case ClaimsSettled():
+                self._is_disputed = False
+                if self._commit is not None:
                     self._advance_commit()
             case NotesDue():
                 self._note()
@@ -149,8 +163,14 @@ class ReplicatorActor(NodeActor):
         state = self.state
         match state.role:
             case Role.PEER:
-                sources = {node_id: member.rpc_addr for node_id, member in state.members.items()}
+                sources = {
+                    node_id: member.rpc_addr
+                    for node_id, member in state.members.items()
+                    # Gossip says where others are; whether they can be pulled from, the pull itself knows best.
+                    if node_id not in state.gone or self.pulls.works(node_id)
+                }
             case Role.FOLLOWER:
+                # Even if gossip holds it for gone: it is the leader until the election says otherwise.
                 leader = state.members.get(state.leader_id) if state.leader_id else None
                 sources = {leader.node_id: leader.rpc_addr} if leader else {}
             case Role.LEADER | Role.STARTING:
@@ -159,9 +179,20 @@ class ReplicatorActor(NodeActor):
                 assert_never(state.role)
         sources.pop(state.node_id, None)
         self.pulls.reconcile(sources, reason)
+        # Whoever may lead is remembered, others only while they are there: names are cheap to invent.
+        for node_id in [node_id for node_id in state.gone if node_id not in sources]:
+            if node_id not in self._voters and node_id != state.leader_id:
+                state.gone.discard(node_id)
+                state.members.pop(node_id, None)
 
     def _on_member_gone(self, node_id: NodeId, how: str) -> None:
-        self.state.members.pop(node_id, None)
+        state = self.state
+        if how == "left" and node_id != state.leader_id:
+            # It said so itself. Who leads may still be asked: it may be back before gossip is.
+            state.members.pop(node_id, None)
+            state.gone.discard(node_id)
+        elif node_id in state.members:
+            state.gone.add(node_id)
         self._reconcile(f"{node_id} {how}")
 
     def _on_leader_changed(self, changed: LeaderChanged) -> None:
@@ -175,6 +206,7 @@ class ReplicatorActor(NodeActor):
         state.role = role
         self.pulls.restart()
         self._commit = None
+        self._is_commit_known = False
         if role is Role.LEADER:
             self._commit = LeaderCommit(state.term, self._voters, state.committed)
             self._commit.on_disk[state.node_id] = state.end.index
@@ -225,9 +257,7 @@ class ReplicatorActor(NodeActor):
     def _on_fetch(self, received: FetchReceived) -> None:
         refusal = self.serving.check(received)
         if refusal is not None:
-            request = received.request
-            if self.state.elected and request.elected and self.state.is_ahead(request.term):
-                self.election.tell(HigherTermSeen(request.term, None, request.node_id))
+            # A term in a request moves nobody: whoever can reach the port can write any name and number.
             self.serving.answer(received, refusal)
             return
         # Only voters are kept: whoever else fetches may come under ever new names.
@@ -239,9 +269,14 @@ class ReplicatorActor(NodeActor):
     def _advance_commit(self) -> None:
         commit = self._commit
         assert commit is not None
+        if self._is_disputed:
+            return
         if commit.advance(self.state.terms, self._boundaries):
             self._set_committed(commit.committed)
             self.serving.wake()
+            if not self._is_commit_known:
+                self._is_commit_known = True
+                self.server.tell(CommitKnown(commit.term))
         everywhere = everywhere_index(commit.voters, commit.on_disk)
         if everywhere > self._everywhere:
             self._everywhere = everywhere
@@ -279,5 +314,12 @@ class ReplicatorActor(NodeActor):
             expired_dropped=pulls.expired_dropped,
             parked_fetches=self.serving.parked,
             boundaries=len(self._boundaries),
+            commit_unknown=self._why_commit_unknown(),
         )
         request.reply_to.tell(StatusReported(request.request_id, status))
+
+    def _why_commit_unknown(self) -> str:
+        commit = self._commit
+        if commit is None or self._is_commit_known:
+            return ""
+        return why_commit_unknown(self.state.node_id, commit.term)

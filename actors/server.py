@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import assert_never
 
 from actors.actor import NodeActor
+from actors.commit import why_commit_unknown
 from actors.config import NodeConfig
 from actors.messages import (
     Acks,
@@ -20,7 +21,10 @@ from actors.messages import (
     AppendRefused,
     BatchAppended,
     CancelRequest,
+    ClaimsDisputed,
+    ClaimsSettled,
     CommitAdvanced,
+    CommitKnown,
     Consume,
     FlushProduces,
     LeaderChanged,
@@ -34,6 +38,7 @@ from actors.messages import (
     MemberLeft,
     MemberUpdated,
     NobodyElected,
+    NodeNotReady,
     NodeReady,
     Produce,
     Produced,
@@ -55,6 +60,9 @@ MERGED_MAX_BYTES = 1024 * 1024
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 PRODUCE_OVERHEAD_BYTES = 1024
 EXPIRY_CHECK_S = 0.25
+MAX_UNCOMMITTED_ENTRIES = 16_384
+MAX_UNCOMMITTED_BYTES = 256 * 1024 * 1024
+"""How much a leader without a quorum appends, in one run of the process, before it refuses more."""
 
 
 @dataclass(slots=True)
@@ -65,7 +73,7 @@ class _Waiting:
     long as its client does, must not keep its payload in memory.
 
     may_be_stored: the store was told to append it, and has not said that it did not.
-    base_offset and index are None until it is on this node's disk.
+    base_offset and index are None until it is on this node's disk. term: of the entry that it became.
     """
 
     request_id: int
@@ -78,6 +86,7 @@ class _Waiting:
     may_be_stored: bool = False
     base_offset: Offset | None = None
     index: Index | None = None
+    term: Term = Term(0)
     done: bool = False
 
     @property
@@ -109,12 +118,20 @@ class ServerActor(NodeActor):
         self._start = START
         self._committed = START
         self._on_all_replicas = ReplicasAdvanced(Term(0), Index(0))
-        self._ready = False
+        self._is_ready = False
+        self._not_ready: str | None = None
+        self._dispute = ""
+        self._commit_known = Term(0)
+        self._gone_leader: Member | None = None
+        # Own entries that are written and not committed yet, with their bytes.
+        self._uncommitted: deque[tuple[Index, int]] = deque()
+        self._uncommitted_bytes = 0
         self._gathered: list[_Waiting] = []
         self._in_store: dict[int, list[_Waiting]] = {}
         # What is gathered or in the store: it takes memory until it is written, given up or not.
         self._unwritten_bytes = 0
         self._waiting: dict[Acks, OrderedDict[tuple[int, int], _Waiting]] = {
+            Acks.LEADER: OrderedDict(),  # only those that a dispute holds up
             Acks.QUORUM: OrderedDict(),
             Acks.ALL: OrderedDict(),
         }
@@ -136,9 +153,15 @@ class ServerActor(NodeActor):
                 self._on_appended(message)
             case CommitAdvanced():
                 self._advance(message.committed)
+            case CommitKnown():
+                self._commit_known = message.term
+                self._update_readiness()
+                self._wake_tailing()
             case ReplicasAdvanced():
-                self._on_all_replicas = message
-                self._acknowledge()
+                # Of an older term it may speak of entries that are gone from a voter since.
+                if message.term >= self._term:
+                    self._on_all_replicas = message
+                    self._acknowledge()
             case AppendRefused():
                 for waiting in self._taken_from_store(message.request_id):
                     waiting.may_be_stored = False
@@ -151,29 +174,53 @@ class ServerActor(NodeActor):
                 self._opened = True
                 self._start = message.start
                 self._committed = max(self._committed, message.committed)
-                self._announce_ready()
+                self._update_readiness()
             case LogStartMoved():
                 self._start = message.start
             case NobodyElected():
                 self._elected = False
-                self._announce_ready()
+                self._update_readiness()
             case LeaderChanged():
                 self._on_leader_changed(message)
             case MemberJoined() | MemberUpdated():
                 self._members[message.member.node_id] = message.member
             case MemberFailed() | MemberLeft():
+                if message.member.node_id == self._leader_id:
+                    self._gone_leader = message.member  # for gossip; clients may reach it yet
                 self._members.pop(message.member.node_id, None)
             case ListServers():
                 self._list_servers(message)
+            case ClaimsDisputed():
+                self._dispute = message.reason
+                self._update_readiness()
+            case ClaimsSettled():
+                self._dispute = ""
+                self._update_readiness()
+                self._acknowledge()
             case VotersChanged():
                 pass
             case _:
                 assert_never(message)
 
-    def _announce_ready(self) -> None:
-        if self._opened and self._elected is not None and not self._ready:
-            self._ready = True
-            self.observer.tell(NodeReady(self.node_id))
+    @property
+    def _knows_end(self) -> bool:
+        """Whether the commit position is all that is committed: a leader learns that with its first own entry."""
+        return self._leader_id != self.node_id or self._commit_known == self._term
+
+    def _update_readiness(self) -> None:
+        """Say when, and why, clients should be sent here or not; each once."""
+        if not self._opened or self._elected is None:
+            return
+        self._is_ready = True
+        reason = self._dispute
+        if not reason and not self._knows_end:
+            reason = why_commit_unknown(self.node_id, self._term)
+        kind = "dispute" if self._dispute else reason
+        if kind != self._not_ready:  # a dispute that more members enter is the same one
+            self._not_ready = kind
+            self.observer.tell(
+                NodeNotReady(self.node_id, reason, bool(self._dispute)) if reason else NodeReady(self.node_id)
+            )
 
     def on_stop(self) -> None:
         detail = f"{self.node_id} is stopping"
@@ -210,20 +257,28 @@ class ServerActor(NodeActor):
 
     def _why_not_produce(self, produce: Produce) -> RequestRefused | None:
         request_id = produce.request_id
-        if not self._ready:
+        if not self._is_ready:
             return RequestRefused(request_id, Refusal.NOT_READY, f"{self.node_id} is starting; try again shortly")
+        if self._dispute:
+            return RequestRefused(request_id, Refusal.NOT_READY, self._dispute)
         if self._elected and self._leader_id is None:
             return RequestRefused(request_id, Refusal.LEADER_UNKNOWN, "no leader is known; try again shortly")
         if self._elected and self._leader_id != self.node_id:
             assert self._leader_id is not None
-            leader = self._members.get(self._leader_id)
-            addr = leader.rpc_addr if leader else ""
+            leader = self._members.get(self._leader_id) or self._gone_leader
+            addr = leader.rpc_addr if leader and leader.node_id == self._leader_id else ""
             detail = f"{self.node_id} is not the leader; {self._leader_id} is" + (f", at {addr}" if addr else "")
             return RequestRefused(request_id, Refusal.NOT_LEADER, detail, self._leader_id, addr)
         if len(self._open) >= self.config.max_waiting_requests:
             return RequestRefused(request_id, Refusal.OVERLOADED, f"{len(self._open)} produces wait already")
         if self._unwritten_bytes and self._unwritten_bytes + _cost(produce.batch) > MAX_UNWRITTEN_BYTES:
             detail = f"{self._unwritten_bytes} bytes wait for the disk already"
+            return RequestRefused(request_id, Refusal.OVERLOADED, detail)
+        if len(self._uncommitted) >= MAX_UNCOMMITTED_ENTRIES or self._uncommitted_bytes >= MAX_UNCOMMITTED_BYTES:
+            detail = (
+                f"{self._uncommitted_bytes} bytes in {len(self._uncommitted)} entries wait for a majority of the "
+                "voters already"
+            )
             return RequestRefused(request_id, Refusal.OVERLOADED, detail)
         return None
 
@@ -268,13 +323,18 @@ class ServerActor(NodeActor):
             # On this disk is committed then. The replicator says so too, but the client who is
             # acknowledged here may ask for its record before that.
             self._advance(appended.end)
+        elif appended.index >= self._committed.index:
+            written_bytes = sum(waiting.cost_bytes for waiting in self._in_store.get(appended.request_id, ()))
+            self._uncommitted.append((appended.index, written_bytes))
+            self._uncommitted_bytes += written_bytes
         for waiting in self._taken_from_store(appended.request_id):
             waiting.base_offset = base_offset
             waiting.index = appended.index
+            waiting.term = appended.term
             base_offset = Offset(base_offset + waiting.record_count)
             if not waiting.done:
                 if self._is_acknowledged(waiting):
-                    self._answer_produced(waiting, appended.term)
+                    self._answer_produced(waiting)
                 else:
                     self._waiting[waiting.acks][waiting.key] = waiting
 
@@ -292,11 +352,15 @@ class ServerActor(NodeActor):
     def _advance(self, committed: Position) -> None:
         if committed > self._committed:
             self._committed = committed
+            while self._uncommitted and self._uncommitted[0][0] < committed.index:
+                self._uncommitted_bytes -= self._uncommitted.popleft()[1]
             self._acknowledge()
             self._wake_tailing()
 
     def _is_acknowledged(self, waiting: _Waiting) -> bool:
         assert waiting.index is not None
+        if self._dispute:
+            return False
         match waiting.acks:
             case Acks.LEADER:
                 return True
@@ -311,12 +375,12 @@ class ServerActor(NodeActor):
         """Answer what waited for other disks; each queue is in the order of the log."""
         for queue in self._waiting.values():
             while queue and self._is_acknowledged(first := next(iter(queue.values()))):
-                self._answer_produced(first, self._term)
+                self._answer_produced(first)
 
-    def _answer_produced(self, waiting: _Waiting, term: Term) -> None:
+    def _answer_produced(self, waiting: _Waiting) -> None:
         assert waiting.base_offset is not None
         self._close(waiting)
-        waiting.reply_to.tell(Produced(waiting.request_id, waiting.base_offset, term))
+        waiting.reply_to.tell(Produced(waiting.request_id, waiting.base_offset, waiting.term))
 
     def _refuse_produce(self, waiting: _Waiting, refusal: Refusal, detail: str) -> None:
         """Its outcome is unknown from the moment the store was told of it, and known again once the store refused."""
@@ -360,17 +424,23 @@ class ServerActor(NodeActor):
             detail = f"{self.node_id} lost the lead"
             for waiting in list(self._open.values()):
                 self._refuse_produce(waiting, Refusal.DEPOSED, detail)
-        self._announce_ready()
+            self._uncommitted.clear()
+            self._uncommitted_bytes = 0
+        self._update_readiness()
+        self._wake_tailing()
 
     # ------------------------------------------------------------ consume
 
     def _consume(self, consume: Consume) -> None:
-        if not self._ready:
+        if not self._is_ready:
             refusal = RequestRefused(consume.request_id, Refusal.NOT_READY, f"{self.node_id} is starting")
             consume.reply_to.tell(refusal)
         elif self._start.offset <= consume.offset < self._committed.offset:
             self._read(consume)
-        elif consume.offset < self._start.offset or not consume.wait:
+        elif not self._knows_end and not consume.wait:
+            detail = why_commit_unknown(self.node_id, self._term)
+            consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.COMMIT_UNKNOWN, detail))
+        elif self._knows_end and (consume.offset < self._start.offset or not consume.wait):
             consume.reply_to.tell(self._out_of_range(consume))
         elif len(self._tailing) >= self.config.max_waiting_requests:
             refusal = RequestRefused(
@@ -398,9 +468,13 @@ class ServerActor(NodeActor):
         return RequestRefused(consume.request_id, Refusal.OUT_OF_RANGE, detail, first=first, end=end)
 
     def _wake_tailing(self) -> None:
-        while self._tailing and self._tailing[0][0] < self._committed.offset:
-            consume = heapq.heappop(self._tailing)[2]
-            self._consume(consume)
+        while self._tailing and self._is_answerable(self._tailing[0][0]):
+            self._consume(heapq.heappop(self._tailing)[2])
+
+    def _is_answerable(self, offset: Offset) -> bool:
+        if offset < self._start.offset:
+            return self._knows_end  # it is told which range there is
+        return offset < self._committed.offset
 
     def _cancel(self, cancel: CancelRequest) -> None:
         """Forget a waiting request. What a produce has appended stays appended."""

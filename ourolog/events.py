@@ -23,6 +23,7 @@ from actors.messages import (
     NobodyElected,
     NodeEvent,
     NodeFailed,
+    NodeNotReady,
     NodeReady,
     NodeWarned,
     PullStarted,
@@ -66,6 +67,8 @@ def log_event_of(event: NodeEvent) -> LogEvent:
             return LogEvent("info", "voters_changed", {"voters": list(voters)})
         case NodeReady():
             return LogEvent("info", "ready", {})
+        case NodeNotReady(_, reason, needs_person):
+            return LogEvent("error" if needs_person else "info", "not_ready", {"reason": reason})
         case NodeFailed(_, actor, reason, is_bug):
             return LogEvent("error", "node_failed", {"actor": actor, "reason": reason, "is_bug": is_bug})
         case NodeWarned(_, actor, reason):

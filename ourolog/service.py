@@ -16,7 +16,7 @@ import structlog
 
 from actors.actor import ActorStuckError
 from actors.config import NodeConfig
-from actors.messages import CycleSeen, NodeEvent, NodeReady, NodeWarned
+from actors.messages import CycleSeen, NodeEvent, NodeNotReady, NodeReady, NodeWarned
 from ourolog.cycle_log import CycleLog
 from ourolog.events import LogEvent, log_event_of
 from ourolog.systemd import notify
@@ -110,11 +110,13 @@ class NodeService:
         if isinstance(event, NodeWarned) and (self._is_ready or event.actor != "store"):
             self._warnings.warned(event)
             return
-        if isinstance(event, NodeReady):
+        if isinstance(event, NodeReady | NodeNotReady) and not self._is_ready:
+            # The node runs from now on; who waits for its start is not to wait for other nodes too.
             self._is_ready = True
             if self._addresses:  # else the actors were faster than the sockets, and `_serve` announces it
                 self._announce_ready()
-            return
+            if isinstance(event, NodeReady):
+                return
         self._write(log_event_of(event))
 
     def _announce_ready(self) -> None:

@@ -23,6 +23,7 @@ from actors.messages import (
     NameClashed,
     NodeEvent,
     NodeFailed,
+    NodeNotReady,
     NodeReady,
     NodeWarned,
 )
@@ -101,7 +102,7 @@ class NodeServer:
         self._stopping = False
 
     async def start(self) -> Addresses:
-        """Bind, start the actors, and serve. NodeReady follows as an event.
+        """Bind, start the actors, and serve. NodeReady or NodeNotReady follows as an event.
 
         Raises OSError when an address is in use or not this machine's, ValueError when one is
         malformed; nothing is left running then.
@@ -251,9 +252,9 @@ class NodeServer:
                 self._peers.dismiss(member.node_id)
             case _:
                 pass
-        if isinstance(event, NodeReady) and not self._stopping:
+        if isinstance(event, NodeReady | NodeNotReady) and not self._stopping:
             self._ready.set()
-            self._health.set_serving(True)
+            self._health.set_serving(isinstance(event, NodeReady))
         if isinstance(event, NodeFailed | NameClashed) and not self.failed.done():
             self.failed.set_result(event)
             self._health.end()

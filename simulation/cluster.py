@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from actors.actor import NodeActor, Told
 from actors.config import Cycle, ElectionChoice, NodeConfig
-from actors.messages import LeaveCluster, LeftCluster, NameClashed, NodeEvent, NodeFailed, NodeReady
+from actors.messages import LeaveCluster, LeftCluster, NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
 from actors.node import Node
 from actors.ports import Ports
 from simulation.calls import ClientCalls
@@ -69,7 +69,7 @@ class _Observer:
         self.is_ready = False
 
     def tell(self, event: NodeEvent) -> None:
-        self.is_ready = self.is_ready or isinstance(event, NodeReady)
+        self.is_ready = self.is_ready or isinstance(event, NodeReady | NodeNotReady)
         self._cluster.node_said(self._node_id, self, event)
 
 

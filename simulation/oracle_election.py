@@ -16,6 +16,7 @@ from actors.election import OCCUPANTS, ElectionActor
 from actors.messages import (
     Ballot,
     BallotSaved,
+    ClaimHeard,
     ElectionMessage,
     HigherTermSeen,
     LeaderChanged,
@@ -124,7 +125,11 @@ class OracleElection(ElectionActor):
             case ReportStatus():
                 role = "leader" if self.leader_id == self.node_id else "follower"
                 self.report(message, role, self.config.election.voters)
-            case MemberJoined() | MemberUpdated() | MemberFailed() | MemberLeft():
+            case ClaimHeard():
+                self.hear_claim(message)
+            case MemberFailed() | MemberLeft():
+                self.forget_claim(message.member.node_id)
+            case MemberJoined() | MemberUpdated():
                 pass
             case _:
                 assert_never(message)

@@ -13,7 +13,10 @@ from actors.messages import (
     AppendPulled,
     Ballot,
     BatchesRead,
+    ClaimsDisputed,
+    ClaimsSettled,
     CommitAdvanced,
+    CommitKnown,
     CycleSeen,
     FetchAnswer,
     FetchedAppended,
@@ -26,6 +29,7 @@ from actors.messages import (
     LeaderChanged,
     LogAppended,
     LogOpened,
+    LogStartMoved,
     LogTruncated,
     Member,
     MemberFailed,
@@ -191,20 +195,89 @@ def test_members_that_were_there_before_the_election_spoke_are_pulled_once_it_ha
     assert [fetch.peer_id for fetch in stage.network.open] == [N2]
 
 
-@pytest.mark.parametrize("gone", [MemberFailed(member(N2)), MemberLeft(member(N2))])
-def test_a_pull_stops_when_its_source_is_gone_and_goes_on_where_it_was(gone: object) -> None:
+GONE = pytest.mark.parametrize("gone", [MemberFailed(member(N2)), MemberLeft(member(N2))])
+
+
+def test_a_pull_stops_when_its_source_failed_and_does_not_answer_and_goes_on_where_it_was() -> None:
     stage = Stage()
     stage.open()
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     stage.network.take(N2).answer(response(batches=b"ten"))
     stage.tell(PulledAppended(N2, 5, Index(10), Offset(10), 10, 0, 0, (), 0))
-    stage.tell(gone)
+    stage.tell(MemberFailed(member(N2)))
+    assert stage.observer.all(PullStopped) == []
+    stage.network.take(N2).fail()
+    stage.runtime.run_until_idle()
     assert stage.observer.all(PullStopped)[-1].source_id == N2
     assert stage.network.forgotten == [N2]
     stage.network.open.clear()
     stage.tell(MemberJoined(member(N2)))
     request = stage.network.take(N2).request
     assert (request.next_index, request.source_epoch) == (10, 5)
+
+
+def test_a_pull_that_works_is_not_stopped_on_the_word_of_gossip() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)), MemberFailed(member(N2)))
+    for index in (3, 6):
+        stage.network.take(N2).answer(response(batches=b"some"))
+        stage.runtime.run_until_idle()
+        stage.tell(PulledAppended(N2, 5, Index(index), Offset(index), 3, 0, 0, (), 0))
+    assert stage.observer.all(PullStopped) == []
+    assert stage.network.take(N2).request.next_index == 6
+
+
+def test_a_pull_stops_at_once_when_its_source_says_goodbye() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)), MemberLeft(member(N2)))
+    assert stage.observer.all(PullStopped) == [PullStopped(N1, N2, "n2 left")]
+
+
+@GONE
+def test_a_source_that_is_not_answering_is_given_up_when_it_is_gone_and_forgotten(gone: object) -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).fail()
+    stage.tell(gone)
+    assert stage.observer.all(PullStopped)[-1].source_id == N2
+    assert stage.status().pulls == ()
+    replicator = stage.ref._actor_weakref()
+    assert replicator is not None
+    assert (replicator.state.members, replicator.state.gone) == ({}, set())
+
+
+@GONE
+def test_a_leader_is_pulled_from_whatever_gossip_says_of_it(gone: object) -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.follow()
+    stage.tell(gone)
+    for _ in range(5):
+        stage.network.take(N2).fail()
+        stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=3)
+    stage.network.take(N2).answer(response(term=Term(1)))
+    stage.runtime.run_until_idle()
+    assert stage.status().pulls[0].connected
+    assert stage.observer.all(PullStopped) == []
+
+
+def test_thirty_thousand_names_that_come_and_go_leave_nothing_behind() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected())
+    for number in range(30_000):
+        invented = Member(NodeId(f"x{number}"), "127.0.0.1:9", "g")
+        stage.tell(MemberJoined(invented), MemberFailed(invented))
+        stage.network.take(invented.node_id).fail()
+        stage.runtime.run_until_idle()
+        stage.network.forgotten.clear()
+        stage.observer.take()
+    replicator = stage.ref._actor_weakref()
+    assert replicator is not None
+    assert (replicator.state.members, replicator.state.gone, stage.status().pulls) == ({}, set(), ())
 
 
 def test_a_pull_goes_on_where_it_was_before_the_restart() -> None:
@@ -242,7 +315,8 @@ def test_a_pull_that_is_restarted_during_an_append_waits_for_its_end() -> None:
     stage.open()
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     stage.network.take(N2).answer(response(batches=b"some"))
-    stage.tell(MemberFailed(member(N2)), MemberJoined(member(N2)))
+    stage.runtime.run_until_idle()
+    stage.tell(MemberUpdated(Member(N2, "127.0.0.1:9", "g")))
     assert stage.network.open == []
     stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 3, 0, 0, (), 0))
     assert stage.network.take(N2).request.next_index == 3
@@ -283,7 +357,7 @@ def test_an_answer_to_a_fetch_of_a_stopped_pull_is_ignored() -> None:
     stage.open()
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     late = stage.network.take(N2)
-    stage.tell(MemberFailed(member(N2)))
+    stage.tell(MemberUpdated(Member(N2, "127.0.0.1:9", "g")))
     late.answer(response(batches=b"late"))
     stage.runtime.run_until_idle()
     assert stage.store.all(AppendPulled) == []
@@ -518,6 +592,83 @@ def test_the_commit_position_is_noted_for_the_next_start() -> None:
     assert stage.store.all(NoteCommitted) == [NoteCommitted(at(2))]
 
 
+# ---------------------------------------------------------------- a log that was begun anew
+
+
+RESET = history((1, 39))
+"""Of a log that begins at index 40, behind an entry of term 1."""
+
+
+def test_a_log_that_was_begun_anew_knows_what_stood_before_it_and_that_it_was_committed() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(3), terms=history((1, 0)))
+    stage.follow()
+    out_of_range = response(FetchOutcome.OUT_OF_RANGE, term=Term(1), start=at(40, 400), before_start=place(1))
+    stage.network.take(N2).answer(out_of_range)
+    stage.runtime.run_until_idle()
+    assert stage.store.last(ResetLog).before == place(1)
+    stage.tell(LogTruncated(at(40, 400), at(40, 400), RESET))
+    assert stage.server.received == [LogStartMoved(at(40, 400)), CommitAdvanced(at(40, 400))]
+    request = stage.network.take(N2).request
+    assert (request.next_index, request.last, request.committed) == (40, place(1), 40)
+
+
+@pytest.mark.parametrize("leaders_start", [0, 39, 40, 60])
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_follower_that_begins_anywhere_follows_a_leader_that_begins_anywhere(
+    leaders_start: int, is_empty: bool
+) -> None:
+    leader = Stage(N1, election=STATIC)
+    terms = history((1, 0), (4, 80))
+    leader.open(start=at(leaders_start), end=at(80), terms=history((1, 0)), committed=at(80))
+    leader.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(4), N1), LogAppended((at(81),), terms))
+    follower = Stage(N2, election=STATIC)
+    end = 40 if is_empty else 50
+    follower.open(start=at(40), end=at(end), terms=RESET, committed=at(40))
+    follower.follow(term=4, leader=N1)
+    fetch = follower.network.take(N1)
+    leader.tell(FetchReceived(1, fetch.request, leader.edge))
+    answer = leader.answer_to(1)
+    if leaders_start <= end:
+        assert answer is None
+        assert leader.store.last(ReadBatches).index == end
+    else:
+        assert answer is not None
+        fetch.answer(answer)
+        follower.runtime.run_until_idle()
+        assert follower.store.last(ResetLog).start == at(leaders_start)
+    assert follower.observer.all(NodeWarned) == [] or leaders_start > end
+
+
+def test_an_empty_log_that_does_not_know_what_stood_before_it_is_served() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(80), terms=history((1, 0)))
+    stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(4), N1))
+    stage.fetch(1, N2, 40, term=Term(4), last=None)
+    assert stage.store.last(ReadBatches).index == 40
+
+
+def test_a_leader_that_does_not_know_what_stood_before_its_start_lets_others_begin_there() -> None:
+    leader = Stage(election=STATIC)
+    leader.open(start=at(40), end=at(80), terms=history((3, 50)))
+    leader.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(4), N1))
+    leader.fetch(1, N2, 40, term=Term(4), last=place(1))
+    answer = leader.answer_to(1)
+    assert answer is not None
+    assert (answer.outcome, answer.before_start) == (FetchOutcome.OUT_OF_RANGE, None)
+
+
+def test_a_copy_that_begins_above_all_that_a_leader_has_is_kept() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(start=at(40), end=at(40), terms=RESET, committed=at(40))
+    stage.follow()
+    diverged = response(FetchOutcome.DIVERGED, term=Term(1), diverged=place(1), diverged_at=Index(10), end=at(10))
+    stage.network.take(N2).answer(diverged)
+    stage.runtime.run_until_idle()
+    assert stage.store.all(ResetLog) == []
+    assert "keeps its copy" in stage.observer.last(NodeWarned).reason
+
+
 # ---------------------------------------------------------------- a leader
 
 
@@ -558,6 +709,29 @@ def test_an_entry_of_an_earlier_term_commits_only_with_one_of_the_leaders_own() 
     assert stage.server.all(CommitAdvanced) == []
     stage.fetch(2, N2, 6, term=Term(2), last=place(2))
     assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(6, 50))]
+
+
+def test_a_leader_says_when_it_knows_how_far_the_log_is_committed() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(5, 50), terms=history((1, 0)), committed=at(5, 50))
+    stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(2), N1))
+    stage.tell(LogAppended((at(6, 50),), history((1, 0), (2, 5))))
+    stage.fetch(1, N2, 5, term=Term(2), last=place(1))
+    assert stage.server.all(CommitKnown) == []
+    assert "does not know how far" in stage.status().commit_unknown
+    stage.fetch(2, N2, 6, term=Term(2), last=Place(Term(2), (N2, 78)))
+    assert stage.server.received[-2:] == [CommitAdvanced(at(6, 50)), CommitKnown(Term(2))]
+    assert stage.status().commit_unknown == ""
+
+
+def test_a_leader_among_contradicting_claims_commits_nothing_until_they_agree() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.tell(ClaimsDisputed("n3 claims it too"))
+    stage.fetch(1, N2, 1)
+    assert stage.server.all(CommitAdvanced) == []
+    stage.tell(ClaimsSettled())
+    assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(1, 0))]
 
 
 def test_what_every_voter_has_is_reported_for_acks_all() -> None:
@@ -609,7 +783,7 @@ def test_a_fetch_that_parts_does_not_count_towards_the_commit_position() -> None
     assert stage.server.all(CommitAdvanced) == []
 
 
-def test_a_fetch_of_another_term_is_told_so_and_a_higher_one_reaches_the_election() -> None:
+def test_a_fetch_of_another_term_is_told_so_and_a_higher_one_moves_nobody() -> None:
     stage = Stage(election=STATIC)
     stage.lead(term=2)
     stage.fetch(1, N2, 0, term=Term(1))
@@ -620,7 +794,7 @@ def test_a_fetch_of_another_term_is_told_so_and_a_higher_one_reaches_the_electio
     higher = stage.answer_to(2)
     assert higher is not None
     assert higher.outcome is FetchOutcome.NOT_LEADER
-    assert stage.election.received == [HigherTermSeen(Term(3), None, N2)]
+    assert stage.election.received == []
 
 
 def test_a_fetch_below_the_first_entry_is_told_what_there_is() -> None:
@@ -691,15 +865,33 @@ def test_a_stop_leaves_a_note_of_what_was_committed() -> None:
     assert stage.store.all(NoteCommitted) == [NoteCommitted(at(2))]
 
 
-def test_a_term_out_of_all_proportion_is_not_believed() -> None:
+TERMS = (0, 1, 2, 2**20, 2**20 + 1, 2**32, 2**62 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
+
+
+@pytest.mark.parametrize("name", [N2, NodeId("stranger")])
+def test_no_request_moves_a_leader_from_its_term(name: NodeId) -> None:
     stage = Stage(election=STATIC)
     stage.lead()
-    stage.fetch(1, N2, 0, term=Term(2**64 - 1))
-    answer = stage.answer_to(1)
-    assert answer is not None
-    assert answer.outcome is FetchOutcome.NOT_LEADER
+    for request_id, term in enumerate(TERMS, 1):
+        stage.fetch(request_id, name, 0, term=Term(term))
+        assert stage.answer_to(request_id) is not None or term == 1
     assert stage.election.received == []
+    stage.fetch(100, N2, 1)
+    stage.fetch(101, N3, 1)
+    assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(1, 0))]
 
+
+def test_a_follower_takes_any_term_that_its_leader_can_have_reached_and_none_that_no_leader_can() -> None:
+    for term, is_taken in ((2, True), (2**20 + 2, True), (2**32 + 1, True), (2**32 + 2, False), (2**63, False)):
+        follower = Stage(election=STATIC)
+        follower.open()
+        follower.follow()
+        follower.network.take(N2).answer(response(FetchOutcome.STALE_TERM, term=Term(term)))
+        follower.runtime.run_until_idle()
+        assert bool(follower.election.received) is is_taken
+
+
+def test_a_term_out_of_all_proportion_is_not_believed() -> None:
     follower = Stage(election=STATIC)
     follower.open()
     follower.follow()

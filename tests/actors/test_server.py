@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors import server as server_module
 from actors.config import ElectionChoice, NodeConfig
 from actors.messages import (
     Acks,
@@ -16,7 +17,10 @@ from actors.messages import (
     Ballot,
     BatchAppended,
     CancelRequest,
+    ClaimsDisputed,
+    ClaimsSettled,
     CommitAdvanced,
+    CommitKnown,
     Consume,
     LeaderChanged,
     ListServers,
@@ -26,6 +30,7 @@ from actors.messages import (
     MemberFailed,
     MemberJoined,
     NobodyElected,
+    NodeNotReady,
     NodeReady,
     Produce,
     Produced,
@@ -71,9 +76,10 @@ class Stage:
     def open(self, end: Position = START, committed: Position = START, start: Position = START) -> None:
         self.tell(LogOpened(start, end, TermHistory(), 1, Ballot(), (), committed))
 
-    def lead(self) -> None:
+    def lead(self, term: int = 1) -> None:
+        """Lead, and know how far the log is committed."""
         self.open()
-        self.tell(LeaderChanged(Term(1), N1))
+        self.tell(LeaderChanged(Term(term), N1), CommitKnown(Term(term)))
 
     def produce(self, *requests: tuple[int, bytes], acks: Acks = Acks.DEFAULT, **batch: Any) -> None:
         self.tell(
@@ -286,6 +292,92 @@ def test_below_the_first_offset_even_one_who_would_wait_is_refused() -> None:
     stage.tell(CommitAdvanced(at(3, 30)), LogStartMoved(at(2, 20)))
     stage.tell(Consume(1, Offset(19), 1000, True, stage.client))
     assert (stage.refused().refusal, stage.refused().first) == (Refusal.OUT_OF_RANGE, 20)
+
+
+def test_a_leader_claims_no_end_before_an_entry_of_its_own_term_is_committed() -> None:
+    """Raft section 8: what its predecessor acknowledged may lie beyond what it knows to be committed."""
+    stage = Stage()
+    stage.open(end=at(9, 90), committed=at(3, 30), start=at(1, 10))
+    stage.tell(LeaderChanged(Term(2), N1))
+    assert "does not know how far" in stage.observer.last(NodeNotReady).reason
+    assert stage.observer.all(NodeReady) == []
+    stage.tell(Consume(1, Offset(29), 1000, False, stage.client))
+    assert stage.store.last(ReadBatches).request_id == 1
+    for request_id, offset in ((2, 30), (3, 95), (4, 5)):
+        stage.tell(Consume(request_id, Offset(offset), 1000, False, stage.client))
+        assert stage.refused().refusal is Refusal.COMMIT_UNKNOWN
+    stage.tell(Consume(5, Offset(30), 1000, True, stage.client), Consume(6, Offset(5), 1000, True, stage.client))
+    assert [refused.request_id for refused in stage.client.all(RequestRefused)] == [2, 3, 4]
+    stage.tell(CommitAdvanced(at(10, 90)), CommitKnown(Term(2)))
+    assert stage.store.last(ReadBatches).request_id == 5
+    assert (stage.refused().request_id, stage.refused().refusal) == (6, Refusal.OUT_OF_RANGE)
+    assert stage.observer.last(NodeReady) == NodeReady(N1)
+    stage.tell(Consume(7, Offset(90), 1000, False, stage.client))
+    assert (stage.refused().refusal, stage.refused().end) == (Refusal.OUT_OF_RANGE, 90)
+    stage.tell(LeaderChanged(Term(3), N1))
+    stage.tell(Consume(8, Offset(90), 1000, False, stage.client))
+    assert stage.refused().refusal is Refusal.COMMIT_UNKNOWN
+
+
+def test_a_node_among_contradicting_claims_acknowledges_nothing_until_they_agree() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"), acks=Acks.LEADER)
+    stage.tell(ClaimsDisputed("n2 runs another decree"))
+    assert stage.observer.last(NodeNotReady) == NodeNotReady(N1, "n2 runs another decree", needs_person=True)
+    stage.appended(0, 1)
+    stage.produce((2, b"b"))
+    assert (stage.refused().refusal, stage.refused().detail) == (Refusal.NOT_READY, "n2 runs another decree")
+    stage.tell(CommitAdvanced(at(2, 1)))
+    assert stage.client.all(Produced) == []
+    stage.tell(ClaimsSettled())
+    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1))]
+    assert len(stage.observer.all(NodeReady)) == 2
+
+
+def test_what_every_voter_had_in_an_older_term_acknowledges_nothing() -> None:
+    stage = Stage()
+    stage.lead(term=2)
+    stage.produce((1, b"a"), acks=Acks.ALL)
+    stage.appended(0, 1)
+    stage.tell(CommitAdvanced(at(2, 1)), ReplicasAdvanced(Term(1), Index(2)))
+    assert stage.client.all(Produced) == []
+    stage.tell(ReplicasAdvanced(Term(2), Index(2)))
+    assert len(stage.client.all(Produced)) == 1
+
+
+def test_the_term_of_an_acknowledgement_is_that_of_the_entry() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"), acks=Acks.QUORUM)
+    stage.appended(0, 1)
+    stage.tell(LeaderChanged(Term(2), N1), CommitAdvanced(at(3, 1)))
+    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1))]
+
+
+@pytest.mark.parametrize("limit", ["MAX_UNCOMMITTED_ENTRIES", "MAX_UNCOMMITTED_BYTES"])
+def test_a_leader_without_a_quorum_takes_only_so_much(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, limit, 3 if limit.endswith("ENTRIES") else 3 * (5 + 1024))
+    stage = Stage()
+    stage.lead()
+    for number in range(4):
+        stage.produce((number, b"value"))
+        if number < 3:
+            stage.appended(number, 1 + number)
+    assert (stage.refused().request_id, stage.refused().refusal) == (3, Refusal.OVERLOADED)
+    assert "wait for a majority" in stage.refused().detail
+    stage.tell(CommitAdvanced(at(3, 2)))
+    stage.produce((4, b"value"))
+    assert len(stage.store.all(AppendBatch)) == 4
+
+
+def test_clients_are_told_where_a_leader_is_that_gossip_has_lost() -> None:
+    stage = Stage()
+    stage.open()
+    leader = Member(N2, "127.0.0.1:2", "g2")
+    stage.tell(LeaderChanged(Term(1), N2), MemberJoined(leader), MemberFailed(leader))
+    stage.produce((1, b"a"))
+    assert (stage.refused().leader_id, stage.refused().leader_addr) == (N2, "127.0.0.1:2")
 
 
 def test_one_who_waits_at_the_end_is_answered_when_the_commit_position_passes() -> None:

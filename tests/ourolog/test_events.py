@@ -19,6 +19,7 @@ from actors.messages import (
     NobodyElected,
     NodeEvent,
     NodeFailed,
+    NodeNotReady,
     NodeReady,
     NodeWarned,
     PullStarted,
@@ -59,6 +60,8 @@ CASES: list[tuple[NodeEvent, str, str, dict[str, object]]] = [
     (LeaderChanged(Term(1), N1), "info", "leader_changed", {"term": 1, "leader": "n1"}),
     (VotersChanged((N1, N2)), "info", "voters_changed", {"voters": ["n1", "n2"]}),
     (NodeReady(N1), "info", "ready", {}),
+    (NodeNotReady(N1, "no quorum yet"), "info", "not_ready", {"reason": "no quorum yet"}),
+    (NodeNotReady(N1, "two claims", needs_person=True), "error", "not_ready", {"reason": "two claims"}),
     (
         NodeFailed(N1, "store", "disk full"),
         "error",

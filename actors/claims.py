@@ -1,0 +1,75 @@
+"""What the members of a cluster hold for true of who leads, and whether all of it can be.
+
+Flags are a person's to set, on each node by itself, and so they differ now and then: while they are
+changed one by one, or when a supervisor starts an old command line again. Two nodes may then lead
+one term, each with followers of its own. Entries tell their writers apart (storage.terms); this is
+how the nodes notice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from zlib import crc32
+
+from actors.config import ElectionChoice
+from actors.gossip_codec import MAX_ELECTION_BYTES
+from actors.messages import ClaimHeard, ElectionClaim
+from storage.types import NodeId
+
+_MAX_NAMED: Final = 3
+
+
+def claimed_election(choice: ElectionChoice) -> str:
+    """The flag's value as it is claimed: as it is, or its beginning and a digest where it is too long."""
+    text = str(choice)
+    if len(text.encode()) <= MAX_ELECTION_BYTES:
+        return text
+    mark = f"…{crc32(text.encode()):08x}"
+    return text[: MAX_ELECTION_BYTES - len(mark.encode())] + mark
+
+
+class Claims:
+    """What each member that is present said last. `own` is what this node says."""
+
+    def __init__(self, node_id: NodeId, own: ElectionClaim) -> None:
+        self.own = own
+        self._node_id = node_id
+        self._heard: dict[NodeId, ElectionClaim] = {}
+
+    def hear(self, heard: ClaimHeard) -> None:
+        self._heard[heard.peer_id] = heard.claim
+
+    def forget(self, peer_id: NodeId) -> None:
+        """The member is gone, and with it what it held for true."""
+        self._heard.pop(peer_id, None)
+
+    def all(self) -> tuple[tuple[NodeId, ElectionClaim], ...]:
+        """Sorted by member."""
+        return tuple(sorted(self._heard.items()))
+
+    def dispute(self) -> str:
+        """Why the claims cannot all be true, for a person to read; "" if they can."""
+        complaints = [complaint for peer_id, claim in self.all() if (complaint := self._contradiction(peer_id, claim))]
+        if not complaints:
+            return ""
+        named = "; ".join(complaints[:_MAX_NAMED])
+        more = f"; and {len(complaints) - _MAX_NAMED} more" if len(complaints) > _MAX_NAMED else ""
+        return (
+            f"{self._node_id} runs with --election {self.own.election}, but {named}{more}. Nothing is acknowledged "
+            "here until all agree: decide which node leads (the one that has all that was acknowledged), and "
+            "restart those that have another --election with that one"
+        )
+
+    def _contradiction(self, peer_id: NodeId, claim: ElectionClaim) -> str:
+        own = self.own
+        if claim.election != own.election:
+            return f"{peer_id} with {claim.election}{self._same_term(claim)}"
+        if self._same_term(claim):
+            return f"{peer_id} says otherwise{self._same_term(claim)}"
+        return ""
+
+    def _same_term(self, claim: ElectionClaim) -> str:
+        own = self.own
+        if claim.term != own.term or None in (claim.leader_id, own.leader_id) or claim.leader_id == own.leader_id:
+            return ""
+        return f" (both claim term {own.term}: for {own.leader_id} here, for {claim.leader_id} there)"
