@@ -46,7 +46,7 @@ class ThreadedRuntime:
         assert isinstance(ref, NodeRef)
         return ref
 
-    def stop(self, ref: NodeRef, within_s: float) -> None:
+    def stop(self, ref: NodeRef, within_s: float = 30.0) -> None:
         """See Runtime. Its thread is a daemon: it holds up nothing but what it hangs in."""
         if not ref.is_alive():
             return

@@ -22,8 +22,7 @@ FORMATS = ("auto", "json", "text")
 class LibraryLimit(logging.Filter):
     """What libraries log, and what is logged of bugs: the first of each kind, then one in five minutes.
 
-    gRPC logs a traceback for every header that is not UTF-8, and a header costs a stranger
-    nothing. This node's own events pass; they have bounds of their own.
+    This node's own events pass; they have bounds of their own.
     """
 
     def __init__(self, again_after_s: float = 300.0, max_kinds: int = 64) -> None:
@@ -35,6 +34,8 @@ class LibraryLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.msg, dict):  # an event, on its way through structlog
             return True
+        if str(record.msg).startswith(_OF_STRANGERS):
+            return False
         kind = (record.name, record.levelno, _NO_WORD.sub("", str(record.msg)[:200])[:40])
         if kind not in self._kinds and len(self._kinds) >= self._max_kinds:
             kind = ("", 0, "")
@@ -49,6 +50,8 @@ class LibraryLimit(logging.Filter):
         return True
 
 
+# gRPC logs a traceback for every header that is not UTF-8. That is a stranger's error, and none of the node's.
+_OF_STRANGERS: Final = ("Invalid encoding on",)
 _NO_WORD: Final = re.compile(r"[^A-Za-z ]+")
 
 

@@ -14,9 +14,10 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from actors.messages import DatagramReceived, Mailbox
+from rpc.flood import FloodGuard
 
 SocketAddr: TypeAlias = tuple[Any, ...]
 
@@ -24,7 +25,10 @@ _RESOLVED_FOR_S: Final = 10.0
 _RETRY_UNRESOLVED_S: Final = 1.0
 _MAX_NAMES: Final = 1024
 _MAX_WAITING_FOR_NAME: Final = 16
-_MAX_WRITE_BUFFER_BYTES: Final = 1024 * 1024
+# How many are read before the loop does something else.
+_READ_AT_ONCE: Final = 16
+_LARGEST_BYTES: Final = 65_535
+_RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -50,22 +54,28 @@ def join_addr(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class UdpDatagrams(asyncio.DatagramProtocol):
+class UdpDatagrams:
     """Made by `bind`, on the loop that then serves it. What arrives before `deliver_to` is dropped.
 
-    dropped: datagrams received and not delivered since too many waited; unsent: datagrams not
-    sent since too many waited or the name did not resolve. Both are as good as loss.
+    The socket is read here and not by a transport of asyncio's, which takes a turn of the loop for
+    each datagram: a flood would fill the kernel's buffer, and members' datagrams were lost in it.
+
+    dropped: datagrams received and not delivered since too many came or waited; unsent: datagrams
+    not sent since too many waited or the name did not resolve. Both are as good as loss.
     """
 
-    def __init__(self, max_waiting: int) -> None:
-        self.bound_addr = ""
+    def __init__(self, sock: socket.socket, max_waiting: int) -> None:
+        host, port = sock.getsockname()[:2]
+        self.bound_addr = join_addr(host, port)
         self.dropped = 0
         self.unsent = 0
         self._max_waiting = max_waiting
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._transport: asyncio.DatagramTransport | None = None
-        self._family: socket.AddressFamily = socket.AF_INET
+        self._socket: socket.socket | None = sock
+        self._family = sock.family
+        self._guard = FloodGuard(self._loop.time)
+        self._members: set[str] = set()
         self._mailbox: Mailbox[DatagramReceived] | None = None
         self._waiting: Callable[[], int] = lambda: 0
         self._names: dict[str, _Name] = {}
@@ -86,11 +96,19 @@ class UdpDatagrams(asyncio.DatagramProtocol):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
             family, _, _, _, socket_addr = min(found, key=lambda info: info[0] != socket.AF_INET)
             # No SO_REUSEPORT: a second node on the port must fail, not share the datagrams.
-            _, datagrams = await loop.create_datagram_endpoint(
-                lambda: cls(max_waiting), local_addr=(str(socket_addr[0]), port), family=family
-            )
+            sock = socket.socket(family, socket.SOCK_DGRAM)
         except OSError as error:
             raise _explain(addr, error) from error
+        try:
+            sock.setblocking(False)
+            # As much as the kernel allows, which may be less.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+            sock.bind(socket_addr)
+        except OSError as error:
+            sock.close()
+            raise _explain(addr, error) from error
+        datagrams = cls(sock, max_waiting)
+        loop.add_reader(sock, datagrams._readable)
         return datagrams
 
     def deliver_to(self, mailbox: Mailbox[DatagramReceived], waiting: Callable[[], int] | None = None) -> None:
@@ -102,6 +120,21 @@ class UdpDatagrams(asyncio.DatagramProtocol):
         if waiting is not None:
             self._waiting = waiting
         self._mailbox = mailbox
+
+    def introduce(self, addr: str) -> None:
+        """A member gossips from there: it is heard whatever strangers send. On the loop's thread."""
+        self._members.add(addr)
+        name = self._names.get(addr)
+        host, port = split_addr(addr)
+        if _ip_family(host) == self._family and "%" not in host:
+            self._guard.introduce((host, port))
+        elif name is not None and name.socket_addr is not None:
+            self._guard.introduce(name.socket_addr[:2])
+
+    def dismiss(self, addr: str) -> None:
+        """Nobody gossips from there any more."""
+        self._members.discard(addr)
+        self._guard.dismiss(split_addr(addr))
 
     def send(self, addr: str, payload: bytes) -> None:
         """Send and forget, from any thread."""
@@ -123,32 +156,36 @@ class UdpDatagrams(asyncio.DatagramProtocol):
         """Stop receiving and sending, on the loop's thread."""
         for task in self._resolvers:
             task.cancel()
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-
-    # ---------------------------------------------------------------- asyncio.DatagramProtocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Python 3.11's own datagram transport does not derive from the class that describes it.
-        self._transport = cast("asyncio.DatagramTransport", transport)
-        self._family = transport.get_extra_info("socket").family
-        host, port = transport.get_extra_info("sockname")[:2]
-        self.bound_addr = join_addr(host, port)
-
-    def datagram_received(self, data: bytes, addr: SocketAddr) -> None:
-        if self._mailbox is None or self._waiting() >= self._max_waiting:
-            self.dropped += 1
-            return
-        self._mailbox.tell(DatagramReceived(join_addr(addr[0], addr[1]), data))
-
-    def error_received(self, exc: Exception) -> None:  # noqa: ARG002  # a datagram was lost, as datagrams are
-        return
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # nothing hangs on it
-        self._transport = None
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
 
     # ---------------------------------------------------------------- on the loop's thread
+
+    def _readable(self) -> None:
+        for _ in range(_READ_AT_ONCE):
+            if self._socket is None:
+                return
+            try:
+                payload, socket_addr = self._socket.recvfrom(_LARGEST_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # a datagram of ours did not get there, as datagrams do
+            self.datagram_received(payload, socket_addr)
+
+    def datagram_received(self, data: bytes, addr: SocketAddr) -> None:
+        mailbox, source = self._mailbox, addr[:2]
+        if mailbox is None or not self._guard.admits(source):
+            self.dropped += 1
+            return
+        # Half of what may wait is for members.
+        room = self._max_waiting if self._guard.is_member(source) else self._max_waiting // 2
+        if self._waiting() >= room:
+            self.dropped += 1
+            return
+        mailbox.tell(DatagramReceived(join_addr(addr[0], addr[1]), data))
 
     def _send_handed_over(self, addr: str, payload: bytes) -> None:
         with self._lock:
@@ -191,6 +228,8 @@ class UdpDatagrams(asyncio.DatagramProtocol):
         try:
             found = await self._loop.getaddrinfo(host, port, family=self._family, type=socket.SOCK_DGRAM)
             name.socket_addr = found[0][4]
+            if addr in self._members:
+                self._guard.introduce(name.socket_addr[:2])
             name.until_s = self._loop.time() + _RESOLVED_FOR_S
         except (OSError, UnicodeError):
             # What it meant before is a better guess than nothing.
@@ -204,16 +243,15 @@ class UdpDatagrams(asyncio.DatagramProtocol):
                 self._put(name.socket_addr, payload)
 
     def _put(self, socket_addr: SocketAddr, payload: bytes) -> None:
-        if self._transport is None or _unwritten_bytes(self._transport) > _MAX_WRITE_BUFFER_BYTES:
+        if self._socket is None:
             self.unsent += 1
             return
-        self._transport.sendto(payload, socket_addr)
-
-
-def _unwritten_bytes(transport: asyncio.DatagramTransport) -> int:
-    """What waits in the transport for the kernel. asyncio's transports tell, their base class does not."""
-    tell = getattr(transport, "get_write_buffer_size", None)
-    return int(tell()) if tell is not None else 0
+        try:
+            self._socket.sendto(payload, socket_addr)
+        except BlockingIOError:
+            self.unsent += 1  # the kernel has no room
+        except OSError:
+            return  # no way there: a datagram was lost, as datagrams are
 
 
 def _ip_family(host: str) -> socket.AddressFamily | None:

@@ -137,6 +137,7 @@ class Requests(LoopMailbox[Any]):
         for future in waiting.values():
             if not future.done():
                 future.set_exception(error)
+                future.exception()  # seen: whoever waited for it may have been cancelled meanwhile
 
     def _resolve(self, answer: Any) -> None:
         future = self._open.pop(answer.request_id, None)

@@ -20,6 +20,7 @@ from actors.messages import (
     MemberFailed,
     MemberJoined,
     MemberLeft,
+    MemberUpdated,
     NameClashed,
     NodeEvent,
     NodeFailed,
@@ -53,7 +54,7 @@ LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LEAVE_WITHIN_S: Final = 2.0
 _CUT_OFF_AFTER_S: Final = 2.0
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
-_MAX_PENDING_CALLS: Final = 16_384
+_MAX_PENDING_CALLS: Final = 8192
 # Of the health and reflection services: watchers for the most part.
 _CALLS_BESIDE: Final = 1024
 _ARRIVING_BESIDE: Final = 8
@@ -161,6 +162,7 @@ class NodeServer:
         # Before the gRPC port: a gRPC server that never started gives its port back only when it is collected.
         datagrams = await UdpDatagrams.bind(self.config.gossip_addr)
         self._undo.callback(datagrams.close)
+        self._datagrams = datagrams
         self._listener = RpcListener(self._server_options(), self._listener_restarted, self._listener_lost)
         rpc_addr = self._listener.bind(self.config.rpc_addr)
         self._undo.push_async_callback(self._listener.stop, None)
@@ -246,10 +248,15 @@ class NodeServer:
 
     def _observe(self, event: NodeEvent) -> None:
         match event:
-            case MemberJoined(member):
+            case MemberJoined(member) | MemberUpdated(member):
                 self._peers.introduce(member.node_id)
-            case MemberFailed(member) | MemberLeft(member):
+                self._datagrams.introduce(member.gossip_addr)
+            case MemberFailed(member):
+                # Its datagrams are heard as before, for it may say that it is well.
                 self._peers.dismiss(member.node_id)
+            case MemberLeft(member):
+                self._peers.dismiss(member.node_id)
+                self._datagrams.dismiss(member.gossip_addr)
             case _:
                 pass
         if isinstance(event, NodeReady | NodeNotReady) and not self._stopping:

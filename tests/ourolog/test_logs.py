@@ -44,6 +44,7 @@ def test_a_library_that_says_one_thing_for_ever_is_logged_once_and_events_always
 ) -> None:
     flood = """
 for number in range(1000):
+    logging.getLogger("grpc._cython.cygrpc").error("Unexpected [%s]", bytes([255, number % 256]))
     logging.getLogger("grpc._cython.cygrpc").error("Invalid encoding on %s", bytes([255, number % 256]))
     logging.getLogger("asyncio").error("something else %d", number)
     log.info("event")

@@ -18,6 +18,7 @@ from actors.messages import DatagramReceived, LeaveCluster, LeftCluster, MemberJ
 from actors.ports import Ports
 from actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
 from rpc.datagrams import UdpDatagrams, join_addr, split_addr
+from rpc.flood import FloodGuard
 from storage.types import NodeId
 
 
@@ -83,18 +84,70 @@ def test_an_address_of_another_machine_is_an_error_that_says_so() -> None:
     asyncio.run(play())
 
 
-def test_datagrams_beyond_the_bound_are_dropped_and_counted() -> None:
+def test_datagrams_beyond_the_bound_are_dropped_and_counted_and_half_the_room_is_for_members() -> None:
     async def play() -> None:
-        one, other = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0", max_waiting=3)
+        one, other = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0", max_waiting=4)
         inbox = Inbox()
         other.deliver_to(inbox, waiting=inbox.queue.qsize)
         for number in range(5):
             other.datagram_received(bytes((number,)), ("127.0.0.1", 1))
-        assert inbox.queue.qsize() == 3
-        assert other.dropped == 2
-        assert (await inbox.next()).payload == b"\0"
-        one.send(other.bound_addr, b"room again")
-        assert [(await inbox.next()).payload for _ in range(3)] == [b"\1", b"\2", b"room again"]
+        assert (inbox.queue.qsize(), other.dropped) == (2, 3)
+        other.introduce(one.bound_addr)
+        for payload in (b"member", b"again"):
+            one.send(other.bound_addr, payload)
+        assert [(await inbox.next()).payload for _ in range(4)] == [b"\0", b"\1", b"member", b"again"]
+        one.close()
+        other.close()
+
+    asyncio.run(play())
+
+
+def test_a_flood_of_strangers_datagrams_is_shed_and_members_are_heard() -> None:
+    async def play() -> None:
+        member, port = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0")
+        inbox = Inbox()
+        port.deliver_to(inbox)
+        port.introduce(member.bound_addr)
+        host, number = split_addr(port.bound_addr)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for round_number in range(50):
+                for _ in range(40):
+                    stranger.sendto(b"flood", (host, number))
+                member.send(port.bound_addr, b"%d" % round_number)
+                while (heard := await inbox.next()).payload == b"flood":
+                    pass
+                assert heard.payload == b"%d" % round_number
+        assert port.dropped > 1000
+        member.close()
+        port.close()
+
+    asyncio.run(play())
+
+
+def test_each_member_has_its_own_bound_and_all_strangers_share_one() -> None:
+    now_s = 0.0
+    guard = FloodGuard(lambda: now_s, strangers_per_s=2, each_member_per_s=3)
+    guard.introduce(("a", 1))
+    guard.introduce(("b", 1))
+    assert [guard.admits(("a", 1)) for _ in range(4)] == [True, True, True, False]
+    assert [guard.admits(("b", 1)) for _ in range(4)] == [True, True, True, False]
+    assert [guard.admits((stranger, 1)) for stranger in "cde"] == [True, True, False]
+    now_s = 0.5
+    assert [guard.admits((stranger, 1)) for stranger in "cd"] == [True, False]
+    guard.dismiss(("a", 1))
+    assert not guard.admits(("a", 1))
+
+
+def test_a_member_that_is_known_by_a_host_name_is_known_once_the_name_is_resolved() -> None:
+    async def play() -> None:
+        one, other = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0")
+        inbox = Inbox()
+        other.deliver_to(inbox)
+        port = other.bound_addr.rpartition(":")[2]
+        one.introduce(f"localhost:{port}")
+        one.send(f"localhost:{port}", b"x")
+        await inbox.next()
+        assert one._guard.is_member(("127.0.0.1", int(port)))
         one.close()
         other.close()
 

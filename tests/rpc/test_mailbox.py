@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from typing import Any
 
@@ -167,3 +168,15 @@ async def test_a_message_that_cannot_be_received_does_not_hold_up_those_behind_i
     loop.set_exception_handler(None)
     assert arrived == [0, 2, 3]
     assert len(failures) == 1
+
+
+async def test_requests_that_fail_when_nobody_waits_any_more_log_nothing() -> None:
+    problems: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+    requests = Requests(loop)
+    requests.open()
+    requests.close(RuntimeError("over"))
+    del requests
+    gc.collect()
+    assert problems == []
