@@ -52,8 +52,11 @@ async def greedy_streams(target: Target) -> None:
                 yield request
                 await asyncio.sleep(target.left_s)
 
-            async for _ in pb_grpc.LogStub(channel).ProduceBatchStream(requests()):
-                target.count("acknowledged")
+            try:
+                async for _ in pb_grpc.LogStub(channel).ProduceBatchStream(requests()):
+                    target.count("acknowledged")
+            except grpc.aio.AioRpcError as error:
+                target.count(f"greedy streams, {error.code().name}")
 
     await target.until_over(*(hold() for _ in range(100)))
 
