@@ -39,7 +39,7 @@ class Bounds:
     line_bytes: int = 4_096
     log_errors: int = 0
     settle_s: float = 20.0
-    stop_s: float = 10.0
+    stop_s: float = 15.0
     refused: bool = False
     unknown: bool = False
     strangers_wait: bool = True

@@ -153,7 +153,7 @@ async def full_disk(stage: Stage, length: Length) -> Mapping[str, int]:
     Several times over, each with produces open.
     """
     node = next(iter(stage))
-    ballast = os.path.join(stage.directory, "ballast")
+    ballast = os.path.join(node.data_dir, "ballast")
     times = 0
     ends_s = time.monotonic() + length.seconds
     while times == 0 or time.monotonic() < ends_s:

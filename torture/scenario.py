@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import os
 import subprocess
 import time
 from collections import Counter
@@ -52,8 +54,8 @@ class Scenario:
     """A row of the table.
 
     what: what the villain does, a sentence. attack: does it. nodes, flags, open_files: what is
-    attacked. disk_mib: the size of a disk of its own, in memory, for which one must be root; 0 for
-    none. is_relayed: whether gossip passes relays that can cut it. fill_mib: how much stands in the
+    attacked. disk_mib: the size of the first node's own disk, in memory, for which one must be root;
+    0 for none. is_relayed: whether gossip passes relays that can cut it. fill_mib: how much stands in the
     log before. crowd: how many honest producers there are beside the usual ones. must: what the
     attack must have counted at least, or it was none. never: beginnings of counts that must not occur.
     """
@@ -112,7 +114,7 @@ async def run(scenario: Scenario, directory: str, seconds: float, *, brief: bool
     with contextlib.ExitStack() as stack:
         if scenario.disk_mib:
             try:
-                stack.enter_context(_disk_in_memory(directory, scenario.disk_mib))
+                stack.enter_context(_disk_in_memory(os.path.join(directory, "n1"), scenario.disk_mib))
             except OSError as error:
                 verdict.skipped = str(error)
                 return verdict
@@ -129,7 +131,8 @@ async def run(scenario: Scenario, directory: str, seconds: float, *, brief: bool
 
 
 async def _play(scenario: Scenario, stage: Stage, length: Length, verdict: Verdict) -> None:
-    bounds = scenario.bounds
+    # Where a node was away, each of the crowd has got to know another one.
+    bounds = dataclasses.replace(scenario.bounds, kept_files=scenario.bounds.kept_files + scenario.crowd)
     await _fill(stage, scenario.fill_mib)
     async with Honest(stage.addresses, strangers=bounds.strangers_wait, crowd=scenario.crowd) as honest:
         calm = await _calm(stage, honest)
@@ -152,6 +155,7 @@ async def _play(scenario: Scenario, stage: Stage, length: Length, verdict: Verdi
 @contextlib.contextmanager
 def _disk_in_memory(directory: str, mib: int) -> Iterator[None]:
     """Raises OSError when this user may not mount anything."""
+    os.mkdir(directory)
     words = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", directory]
     mounted = subprocess.run(words, capture_output=True, text=True, check=False)
     if mounted.returncode:

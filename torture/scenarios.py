@@ -241,8 +241,10 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "full_disk",
-        "the disk fills up with produces open, the node ends, there is room again, it is started again",
+        "the leader's disk fills up with produces open, it ends, there is room again, it is started again",
         full_disk,
+        nodes=3,
+        flags=STATIC,
         disk_mib=96,
         crowd=32,
         must={"full": 1},
