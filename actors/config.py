@@ -23,7 +23,12 @@ class Cycle(StrEnum):
 
 
 class Fsync(StrEnum):
-    """ALWAYS: acknowledge after fsync. INTERVAL: sync in the background; a power cut may cost the interval."""
+    """When what clients append is put on disk. ALWAYS: before it is acknowledged. INTERVAL: every so often.
+
+    INTERVAL acknowledges what rests on one node alone (acks=leader, and all with nobody elected) as soon
+    as it is written: a power cut there may cost the interval. Quorums are of disks all the same, and
+    wait for the next sync; peers and consumers see nothing before it.
+    """
 
     ALWAYS = "always"
     INTERVAL = "interval"

@@ -93,6 +93,7 @@ class StoreActor(NodeActor):
         self._gathered: list[Callable[[], None]] = []
         self._flush_is_due = False
         self._fsync_is_due = False
+        self._has_fetched = False
         self._unannounced: list[Position] = []
 
     # ------------------------------------------------------------ one message
@@ -119,13 +120,13 @@ class StoreActor(NodeActor):
             case AppendPulled():
                 self._append_pulled(message)
             case TruncateLog():
-                self._flush()
+                self._settle()
                 if message.term == self._ballot.term:
                     # Retention may have removed what was to be kept, since the replicator looked.
                     self.log.truncate(max(message.index, self.log.start.index))
                     self._answer_truncated(message.reply_to)
             case ResetLog():
-                self._flush()
+                self._settle()
                 if message.term == self._ballot.term:
                     self.log.reset(message.start, message.before)
                     self._answer_truncated(message.reply_to)
@@ -225,20 +226,32 @@ class StoreActor(NodeActor):
             self.me.tell(FlushAppends())
 
     def _flush(self) -> None:
+        """Write what was gathered, and answer for it.
+
+        With fsync interval that promises a written record, no more. Peers see only what is on disk, and
+        nothing else counts for a quorum: an entry that a power cut took back would have been counted, and
+        with nobody elected its identity given out twice. What a leader sent is synced at once, since
+        the next fetch says that it is on disk.
+        """
         if not self._gathered:
             return
-        always = self.config.fsync is Fsync.ALWAYS
-        self.log.commit(sync=always)
+        syncs = self.config.fsync is Fsync.ALWAYS or self._has_fetched
+        self.log.commit(sync=syncs)
         gathered, self._gathered = self._gathered, []
-        # With nobody elected peers may only see what cannot be lost again: an identity that a
-        # power cut took back would be given out twice. Elections protect themselves by terms.
-        if always or self.config.election.kind != "none":
+        if syncs:
+            self._has_fetched = False
             self._announce_appended()
-        if not always and not self._fsync_is_due:
+        elif not self._fsync_is_due:
             self._fsync_is_due = True
             self.ports.timers.after(self.config.fsync_interval_s, self.me, FsyncDue())
         for acknowledge in gathered:
             acknowledge()
+
+    def _settle(self) -> None:
+        """Nothing is under way any more: all that was appended is on disk, announced and answered for."""
+        self._flush()
+        self.log.sync()
+        self._announce_appended()
 
     def _announce_appended(self) -> None:
         if self._unannounced:
@@ -265,6 +278,7 @@ class StoreActor(NodeActor):
         except CorruptBatchError as error:
             message.reply_to.tell(FetchedRejected(message.leader_id, message.term, str(error)))
             return
+        self._has_fetched = True
         answer = FetchedAppended(message.leader_id, message.term, self.log.appended_end)
         self._gather(ends, lambda: message.reply_to.tell(answer))
 
@@ -320,7 +334,7 @@ class StoreActor(NodeActor):
 
     def _save_ballot(self, message: SaveBallot) -> None:
         # What is still gathered was promised under the old term, and goes to disk under it.
-        self._flush()
+        self._settle()
         assert self._directory is not None
         ballot = message.ballot
         assert ballot.term >= self._ballot.term, "terms never fall"

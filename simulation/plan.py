@@ -21,7 +21,7 @@ SMALL_INBOX_SHARE = 0.15
 UNSYNCED_SHARE = 0.3
 
 TAKES_THE_UNSYNCED = frozenset({"power_loss", "blackout", "fsync_fails", "fsync_lies"})
-"""Faults under which `fsync interval` may lose what it has acknowledged: so much is not promised then."""
+"""Faults under which `fsync interval` may lose what was acknowledged by one node alone: so much is not promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +62,21 @@ def draw_plan(options: Options) -> Plan:
         }
     if rng.random() < SMALL_INBOX_SHARE:
         settings["max_waiting_requests"] = rng.randrange(1, 4)
-    if rng.random() < UNSYNCED_SHARE and TAKES_THE_UNSYNCED.isdisjoint(kinds):
+    is_lazy = rng.random() < UNSYNCED_SHARE
+    if is_lazy and TAKES_THE_UNSYNCED.isdisjoint(kinds):
         settings |= {"fsync": Fsync.INTERVAL, "fsync_interval_s": rng.choice((0.1, 1.0))}
     if options.minutes > LONG_RUN_MINUTES:
         # A log that only grows would fill the memory that simulates its disk.
         settings |= {"retention_bytes": 1_048_576, "segment_bytes": 65_536}
+    acks = rng.choice((("default",), ("default", "leader", "quorum", "all")))
+    if is_lazy and "leader" not in acks and options.election_choice().voters:
+        # A quorum is one of disks whatever is lost.
+        settings |= {"fsync": Fsync.INTERVAL}
     return Plan(
         kinds=kinds,
         strengths={kind: strengths[kind] for kind in kinds},
         interval_s={kind: interval_s[kind] for kind in kinds},
         settings=settings,
-        acks=rng.choice((("default",), ("default", "leader", "quorum", "all"))),
+        acks=acks,
         change_interval_s=rng.choice((1.0, 3.0, 10.0)),
     )

@@ -64,7 +64,8 @@ _MAX_BATCH_BYTES = 32 * 1024 * 1024
     "--fsync",
     type=click.Choice([kind.value for kind in Fsync]),
     default=Fsync.ALWAYS.value,
-    help="always: acknowledge after fsync. interval: a power cut may cost the interval.",
+    help="always: acknowledge after fsync. interval: what rests on one node alone is acknowledged when written, and a "
+    "power cut may cost the interval; a quorum still means disks, and waits for the next sync.",
 )
 @option("--fsync-interval", "fsync_interval_s", type=DURATION, default="100ms", help="For --fsync interval.")
 @option("--segment-bytes", type=SizeType(4096, 2**40), default="64MiB", help="Begin a new segment file after this.")

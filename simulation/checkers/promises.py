@@ -27,7 +27,8 @@ from storage.types import Index, NodeId, Term
 class PromisedOnDisk(EventChecker):
     """Looks at the disk whenever a store says that something is on it.
 
-    With `fsync interval` acknowledgements promise the page cache only, and are not looked at.
+    With `fsync interval` the store's word to its own server, or about copies, is of the page cache only,
+    and is not looked at; its word on what peers may see and count is.
     """
 
     name: ClassVar[str] = "promised_on_disk"
@@ -59,7 +60,9 @@ class PromisedOnDisk(EventChecker):
 
     def _check(self, told: MessageTold, end: Index) -> None:
         node = self.model.sender_of(told)
-        if node is None or not node.syncs_always or not node.log.opened:
+        if node is None or not node.log.opened:
+            return
+        if not node.syncs_always and isinstance(told.message, BatchAppended | PulledAppended):
             return
         log = node.log
         if end > log.durable_index:
@@ -189,7 +192,7 @@ class FetchesHonest(EventChecker):
         assert isinstance(received, FetchReceived)
         request = received.request
         fetcher = self.model.nodes.get(request.node_id)
-        if fetcher is None or not request.elected or fetcher.spoiled or not fetcher.syncs_always:
+        if fetcher is None or not request.elected or fetcher.spoiled:
             return
         on_disk = fetcher.log.highest_durable_index
         if request.next_index > on_disk:
