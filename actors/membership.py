@@ -379,7 +379,7 @@ class MembershipActor(NodeActor):
         was_suspect = held is not None and held.state is MemberState.SUSPECT
         if member.state is MemberState.SUSPECT:
             self._suspicions.arm(member, suspicion_s(self._clocks.suspicion_s, self._table.size()))
-            if not was_suspect:
+            if held is None or not was_suspect or member.incarnation > held.incarnation:
                 self.observer.tell(MemberSuspected(self.node_id, member))
         elif was_suspect and member.state is MemberState.ALIVE:
             self.observer.tell(SuspicionRefuted(self.node_id, member))

@@ -95,7 +95,10 @@ MembershipEvent = MemberJoined | MemberUpdated | MemberFailed | MemberLeft
 
 @dataclass(frozen=True, slots=True)
 class MemberSuspected:
-    """Membership -> observer: a member did not answer, or somebody says so; it has time to refute it."""
+    """Membership -> observer: a member did not answer, or somebody says so; it has time to refute it.
+
+    Once for each incarnation: with every one its time begins anew.
+    """
 
     node_id: NodeId
     member: Member

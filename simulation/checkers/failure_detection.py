@@ -39,8 +39,8 @@ CLOCKS_DIFFER: Final = 1.06
 """Clocks run up to five percent fast or slow, and timers with them."""
 
 SLACK_S: Final = 0.3
-IN_FLIGHT_S: Final = 10.5
-"""Within so long after somebody fell silent its words may still arrive: links clog for 8.2 s and nodes pause for 8."""
+IN_FLIGHT_S: Final = 20.0
+"""So long after somebody fell silent its words may still arrive: links clog for 8.2 s, and relays stand still."""
 
 TIMEOUTS_TO_DENY: Final = 3
 SPREADS_WITHIN_S: Final = 1.75
@@ -162,8 +162,8 @@ class FailureDetection(EventChecker):
         others = [node_id for node_id in view.nodes if node_id not in (viewer, name)]
         if len(others) > view.nodes[viewer].config.gossip.indirect_probes:
             return None
-        if view.well_since(*view.nodes) > before_s:
-            return None
+        if max(view.well_since(*view.nodes), view.undisturbed_since()) > before_s:
+            return None  # somebody else may have had reason to suspect it
         for node in view.nodes.values():
             holding = node.holds.get(name)
             if holding is not None and holding.suspected_s is not None and holding.suspected_s < before_s:
@@ -229,9 +229,8 @@ class FailureDetection(EventChecker):
         silent_s = self.view.silent_since(viewer, name)
         if silent_s + bound_s > self.time_s:
             return
-        since_s = max(silent_s, node.well_from_s, holding.since_s)
-        if holding.refuted_s <= silent_s + IN_FLIGHT_S:
-            since_s = max(since_s, holding.refuted_s)
+        refuted_s = min(holding.refuted_s, silent_s + IN_FLIGHT_S)
+        since_s = max(silent_s, node.well_from_s, holding.since_s, refuted_s)
         joins = sum(joined_s >= since_s for joined_s in node.joins_s)
         due_s = since_s + bound_s + joins * node.config.gossip.probe_interval_s * CLOCKS_DIFFER
         if self.time_s > due_s:

@@ -49,7 +49,7 @@ class Holding:
     """One member as another node sees it. Times in virtual seconds.
 
     since_s: when it was announced. suspected_s: since when it is under suspicion. refuted_s: when a
-    suspicion last ended well. is_contested: two nodes seemed to have its name.
+    suspicion last ended well, or began anew after a refutation. is_contested: two nodes seemed to have its name.
     """
 
     since_s: float
@@ -116,6 +116,10 @@ class GossipView:
             (*(self.nodes[one].well_from_s for one in chosen), *(self.clean_since(*pair) for pair in pairs), 0.0)
         )
 
+    def undisturbed_since(self) -> float:
+        """Since when no link loses, slows or holds back anything, but for those that are blocked."""
+        return max((clean_s for link, clean_s in self._clean_from_s.items() if link not in self._blocked), default=0.0)
+
     def silent_since(self, listener: NodeId, speaker: NodeId) -> float:
         """Since when nothing that the speaker says can reach the listener, by any way; NEVER if it can."""
         return self._silent_since_s.get((listener, speaker), NEVER)
@@ -171,10 +175,15 @@ class GossipView:
             case MemberFailed(member) | MemberLeft(member):
                 node.holds.pop(member.node_id, None)
             case MemberSuspected(_, member):
-                node.holds[member.node_id].suspected_s = now_s
+                holding = node.holds.get(member.node_id)
+                if holding is not None:
+                    if holding.suspected_s is not None:
+                        holding.refuted_s = now_s
+                    holding.suspected_s = now_s
             case SuspicionRefuted(_, member):
-                node.holds[member.node_id].suspected_s = None
-                node.holds[member.node_id].refuted_s = now_s
+                holding = node.holds.get(member.node_id)
+                if holding is not None:
+                    holding.suspected_s, holding.refuted_s = None, now_s
             case NameContested(_, name):
                 if name in node.holds:
                     node.holds[name].is_contested = True
