@@ -60,6 +60,8 @@ def readable(line: LogLine) -> tuple[str, str] | None:
     match line.event:
         case "ready":
             return "ready", f"gRPC on {fields.get('rpc_addr')}, gossip on {fields.get('gossip_addr')}"
+        case "not_ready":
+            return "not ready", reason
         case "member_joined":
             return "joined", f"{fields['member']} at {fields['rpc_addr']}"
         case "member_updated":

@@ -49,7 +49,8 @@ class NodeService:
         self._advertise_rpc_addr = advertise_rpc_addr
         self._advertise_gossip_addr = advertise_gossip_addr
         self._addresses: dict[str, Any] = {}
-        self._is_ready = False
+        self._readiness: NodeReady | NodeNotReady | None = None
+        self._is_announced = False
 
     async def run(self) -> int:
         """0 after a signal and a clean stop, 1 if the node could not start or had to stop."""
@@ -83,8 +84,8 @@ class NodeService:
         addresses = await server.start()
         self._addresses = {"rpc_addr": addresses.rpc_addr, "gossip_addr": addresses.gossip_addr}
         self._log.info("listening", **self._addresses, data_dir=self._config.data_dir, pid=os.getpid())
-        if self._is_ready:
-            self._announce_ready()
+        if self._readiness is not None:
+            self._announce(self._readiness)
         stop_asked = asyncio.ensure_future(self._stopping.wait())
         either: set[asyncio.Future[Any]] = {stop_asked, server.failed}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -107,23 +108,36 @@ class NodeService:
             self._cycles.saw(event)
             return
         # What the store says before the node is ready is how far it is, and new each time.
-        if isinstance(event, NodeWarned) and (self._is_ready or event.actor != "store"):
+        if isinstance(event, NodeWarned) and (self._readiness is not None or event.actor != "store"):
             self._warnings.warned(event)
             return
-        if isinstance(event, NodeReady | NodeNotReady) and not self._is_ready:
-            # The node runs from now on; who waits for its start is not to wait for other nodes too.
-            self._is_ready = True
+        if isinstance(event, NodeReady | NodeNotReady):
+            self._readiness = event
             if self._addresses:  # else the actors were faster than the sockets, and `_serve` announces it
-                self._announce_ready()
-            if isinstance(event, NodeReady):
-                return
+                self._announce(event)
+            return
         self._write(log_event_of(event))
 
-    def _announce_ready(self) -> None:
-        if self._ready_file is not None:
-            self._write_ready_file(self._ready_file)
-        notify("READY=1")
-        self._log.info("ready", **self._addresses)
+    def _announce(self, event: NodeReady | NodeNotReady) -> None:
+        """Say that the node runs, once, and from then on whether clients are well served by it.
+
+        A node runs when it has opened its log: who waits for its start is not to wait for other nodes too.
+        """
+        if self._stopping.is_set():
+            return
+        if not self._is_announced:
+            self._is_announced = True
+            if self._ready_file is not None:
+                self._write_ready_file(self._ready_file)
+            notify("READY=1")
+            self._log.info("ready", **self._addresses)
+        elif isinstance(event, NodeReady):
+            self._log.info("ready", **self._addresses)
+        if isinstance(event, NodeNotReady):
+            self._write(log_event_of(event))
+            notify(f"STATUS=not ready: {' '.join(event.reason.split())}")
+        else:
+            notify("STATUS=ready")
 
     def _write(self, event: LogEvent) -> None:
         self._log.log(_LEVELS[event.level], event.name, **event.fields)

@@ -10,6 +10,7 @@ from ourolog.local_cluster import LogLine
 
 CASES = [
     ('{"event": "ready", "rpc_addr": "h:1", "gossip_addr": "h:2"}', "n1   ready       gRPC on h:1, gossip on h:2"),
+    ('{"event": "not_ready", "reason": "no quorum yet"}', "n1   not ready   no quorum yet"),
     ('{"event": "member_joined", "member": "n2", "rpc_addr": "h:3"}', "n1   joined      n2 at h:3"),
     ('{"event": "member_failed", "member": "n2"}', "n1   failed      n2 no longer answers"),
     ('{"event": "pull_started", "source": "n2"}', "n1   pulling     n1 <- n2"),

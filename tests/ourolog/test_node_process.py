@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -12,9 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from ourolog.local_cluster import ClusterError, LocalCluster, NodeProcess
+from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess
 
 Run = Callable[..., Any]
 
@@ -123,6 +127,49 @@ def test_a_second_signal_forces_with_status_1(tmp_path: Path, run: Run, environm
             assert node.wait() == 1
             assert node.lines[-1].event == "forced"
             producer.kill()
+
+
+def test_readiness_is_told_both_ways_in_the_log_to_the_service_manager_and_by_health(tmp_path: Path) -> None:
+    """A leader without its quorum runs and is not ready; it is when a follower comes."""
+
+    class Notifying(NodeProcess):
+        def command(self, join: Sequence[str] = ()) -> list[str]:
+            return ["env", f"NOTIFY_SOCKET={path}", *super().command(join)]
+
+    path = str(tmp_path / "notify")
+    said: queue.SimpleQueue[LogLine] = queue.SimpleQueue()
+    flags = ("--election", "static:n1,n2")
+    leader = Notifying("n1", str(tmp_path / "n1"), flags=flags, on_log=said.put)
+    follower = NodeProcess("n2", str(tmp_path / "n2"), flags=flags)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, contextlib.ExitStack() as stack:
+        manager.bind(path)
+        manager.settimeout(30)
+        for node in (leader, follower):
+            stack.callback(node.kill)
+        leader.start()
+
+        def next_of(*events: str) -> LogLine:
+            while (line := said.get(timeout=30)).event not in events:
+                pass
+            return line
+
+        assert next_of("ready", "not_ready").event == "ready", "it runs"
+        not_ready = next_of("ready", "not_ready")
+        assert not_ready.event == "not_ready"
+        assert "committed" in not_ready.fields["reason"]
+        assert manager.recv(1000) == b"READY=1"
+        assert manager.recv(1000).startswith(b"STATUS=not ready: ")
+        channel = stack.enter_context(grpc.insecure_channel(leader.rpc_addr))
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        follower.start([leader.gossip_addr])
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        assert next_of("ready", "not_ready").fields["rpc_addr"] == leader.rpc_addr
+        assert manager.recv(1000) == b"STATUS=ready"
+        leader.terminate()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert leader.wait() == 0
+        assert manager.recv(1000) == b"STOPPING=1"
 
 
 def test_a_disk_that_hangs_at_the_stop_exits_1_with_a_sentence(tmp_path: Path) -> None:
