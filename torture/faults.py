@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -134,6 +135,33 @@ async def frozen_leader(stage: Stage, _: Length) -> Mapping[str, int]:
     finally:
         leader.send_signal(signal.SIGCONT)
     return {"freezes": 1}
+
+
+async def failed_fsync(stage: Stage, length: Length) -> Mapping[str, int]:
+    """fdatasync and fsync of the leader's fail, one after some good ones; it ends, and is started again.
+
+    strace(1) makes them fail, in the system call itself.
+    """
+    node = next(iter(stage))
+    counts = Counter[str]()
+    ends_s = time.monotonic() + length.seconds
+    while not counts or time.monotonic() < ends_s:
+        inject = "inject=fdatasync,fsync:error=EIO:when=20+"
+        words = ("strace", "-f", "-q", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", inject)
+        tracer = await asyncio.create_subprocess_exec(*words, "-p", str(node.pid))
+        try:
+            status = await asyncio.to_thread(node.wait)
+        finally:
+            if tracer.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    tracer.terminate()
+            await tracer.wait()
+        counts["failed syncs"] += 1
+        if status != 1:
+            counts[f"exit status {status} after a failed sync"] += 1
+        await asyncio.to_thread(stage.restart, node.node_id)
+        await asyncio.sleep(1.0)
+    return counts
 
 
 async def cut_gossip(stage: Stage, _: Length) -> Mapping[str, int]:

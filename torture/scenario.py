@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import shutil
 import subprocess
 import time
 from collections import Counter
@@ -55,9 +56,10 @@ class Scenario:
 
     what: what the villain does, a sentence. attack: does it. nodes, flags, open_files: what is
     attacked. disk_mib: the size of the first node's own disk, in memory, for which one must be root;
-    0 for none. is_relayed: whether gossip passes relays that can cut it. fill_mib: how much stands in the
-    log before. crowd: how many honest producers there are beside the usual ones. must: what the
-    attack must have counted at least, or it was none. never: beginnings of counts that must not occur.
+    0 for none. is_relayed: whether gossip passes relays that can cut it. fill_mib: how much stands
+    in the log before. crowd: how many honest producers there are beside the usual ones. needs:
+    programs without which it is skipped. must: what the attack must have counted at least, or it
+    was none. never: beginnings of counts that must not occur.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Scenario:
     is_relayed: bool = False
     fill_mib: int = 0
     crowd: int = 0
+    needs: tuple[str, ...] = ()
     must: Mapping[str, int] = field(default_factory=dict)
     never: tuple[str, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
@@ -107,6 +110,10 @@ async def run(scenario: Scenario, directory: str, seconds: float, *, brief: bool
     """
     length = Length(seconds, scenario.must if brief else {})
     verdict = Verdict(scenario.name)
+    missing = [name for name in scenario.needs if shutil.which(name) is None]
+    if missing:
+        verdict.skipped = f"there is no {missing[0]} here"
+        return verdict
     began_s = time.monotonic()
     stage = Stage(
         directory, scenario.nodes, flags=scenario.flags, open_files=scenario.open_files, relayed=scenario.is_relayed

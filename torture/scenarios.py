@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final
 
 from torture.bounds import Bounds
-from torture.faults import and_restarts, beside, cut_gossip, frozen_leader, full_disk, kill_loop, remote, stopped_in
+from torture.faults import (
+    and_restarts,
+    beside,
+    cut_gossip,
+    failed_fsync,
+    frozen_leader,
+    full_disk,
+    kill_loop,
+    remote,
+    stopped_in,
+)
 from torture.scenario import STATIC, Scenario
 
+# Who sends little, or is sent little, costs little.
+_LIGHT: Final = Bounds(grown_mib=96, kept_mib=64)
 # A node that is started again is away for as long as its start takes on a busy machine.
 _RESTARTS: Final = Bounds(wait_s=25, typical_s=5, behind_s=25, refused=True, unknown=True, settle_s=30, log_lines=1_000)
 
@@ -18,12 +31,14 @@ SCENARIOS: Final = (
         "96 Produce calls whose message never comes",
         remote("silent_produces"),
         must={"calls without a message": 96},
+        bounds=_LIGHT,
     ),
     Scenario(
         "a_byte_a_second",
         "100 calls and 100 connections that send one byte a second",
         remote("a_byte_a_second"),
         must={"slow calls": 100, "slow connections": 100},
+        bounds=_LIGHT,
     ),
     Scenario(
         "greedy_streams",
@@ -57,20 +72,23 @@ SCENARIOS: Final = (
         open_files=256,
         flags=("--segment-bytes", "64KiB"),  # the store needs descriptors, too
         must={"sockets": 200},
-        bounds=Bounds(strangers_wait=False),
+        bounds=Bounds(grown_mib=96, kept_mib=64, strangers_wait=False),
     ),
     Scenario(
         "noise",
         "connections that send garbage, half a preface, broken TLS, HTTP/1.1 and impossible frames",
         remote("noise"),
         must={"noisy connections": 200},
+        bounds=_LIGHT,
     ),
     Scenario(
         "absurd_metadata",
         "calls whose :path is not UTF-8, with absurd metadata",
         remote("absurd_metadata"),
         must={"absurd calls": 40},
-        bounds=Bounds(log_errors=3),  # grpcio's own words about headers that are not UTF-8, once for each kind
+        bounds=Bounds(
+            grown_mib=96, kept_mib=64, log_errors=3
+        ),  # grpcio's own words about headers that are not UTF-8, once for each kind
     ),
     Scenario(
         "undecodable",
@@ -78,6 +96,7 @@ SCENARIOS: Final = (
         remote("undecodable"),
         must={"undecodable messages": 50},
         never=("UNKNOWN", "INTERNAL"),
+        bounds=_LIGHT,
     ),
     Scenario(
         "absurd_requests",
@@ -124,6 +143,7 @@ SCENARIOS: Final = (
         flags=STATIC,
         fill_mib=16,
         must={"fetches": 400},
+        bounds=_LIGHT,
     ),
     Scenario(
         "fetch_storm",
@@ -133,6 +153,7 @@ SCENARIOS: Final = (
         flags=STATIC,
         fill_mib=16,
         must={"fetches": 50},
+        bounds=_LIGHT,
     ),
     Scenario(
         "stop_in_fetch_storm",
@@ -150,6 +171,7 @@ SCENARIOS: Final = (
         nodes=3,
         flags=STATIC,
         must={"fetches": 1_500},
+        bounds=_LIGHT,
     ),
     Scenario(
         "absurd_fetches",
@@ -159,6 +181,7 @@ SCENARIOS: Final = (
         flags=STATIC,
         must={"absurd fetches": 300},
         never=("terms moved",),
+        bounds=_LIGHT,
     ),
     Scenario(
         "forged_voters",
@@ -190,7 +213,9 @@ SCENARIOS: Final = (
         remote("gossip_members"),
         nodes=2,
         must={"made-up members": 10_000},
-        bounds=Bounds(grown_files=300, log_lines=400),  # the 64 that really live somewhere may join and fail
+        bounds=Bounds(
+            grown_mib=96, kept_mib=64, grown_files=300, log_lines=400
+        ),  # the 64 that really live somewhere may join and fail
     ),
     Scenario(
         "gossip_forged",
@@ -199,7 +224,7 @@ SCENARIOS: Final = (
         nodes=3,
         flags=STATIC,
         must={"forged news": 200},
-        bounds=Bounds(log_lines=400),  # suspicions and their refutations are said
+        bounds=Bounds(grown_mib=96, kept_mib=64, log_lines=400),  # suspicions and their refutations are said
     ),
     Scenario(
         "gossip_flood",
@@ -208,6 +233,7 @@ SCENARIOS: Final = (
         nodes=3,
         flags=STATIC,
         must={"datagrams": 10_000},
+        bounds=_LIGHT,
     ),
     Scenario(
         "gossip_cut",
@@ -217,8 +243,21 @@ SCENARIOS: Final = (
         flags=STATIC,
         is_relayed=True,
         must={"datagrams dropped": 20},
+        bounds=_LIGHT,
     ),
     # Processes and disks.
+    Scenario(
+        "failed_fsync",
+        "the leader's fdatasync fails (EIO) with produces open, it ends, it is started again",
+        failed_fsync,
+        nodes=3,
+        flags=STATIC,
+        crowd=16,
+        needs=("strace",),
+        must={"failed syncs": 1},
+        never=("exit status",),
+        bounds=dataclasses.replace(_RESTARTS, log_errors=20),  # it says why it ends, each time
+    ),
     Scenario(
         "kill_loop",
         "kill -9 of one node after the other, the leader included",
