@@ -4,6 +4,10 @@ Flags are a person's to set, on each node by itself, and so they differ now and 
 changed one by one, or when a supervisor starts an old command line again. Two nodes may then lead
 one term, each with followers of its own. Entries tell their writers apart (storage.terms); this is
 how the nodes notice.
+
+Whose word counts: that of the voters, whose disks this node's acknowledgements are made of; and that
+of anybody else only if more than half of all members contradict this node, so that it is the one
+with the wrong flags. Else one stranger who joins under a made-up name could silence a cluster.
 """
 
 from __future__ import annotations
@@ -31,9 +35,10 @@ def claimed_election(choice: ElectionChoice) -> str:
 class Claims:
     """What each member that is present said last. `own` is what this node says."""
 
-    def __init__(self, node_id: NodeId, own: ElectionClaim) -> None:
+    def __init__(self, node_id: NodeId, voters: tuple[NodeId, ...], own: ElectionClaim) -> None:
         self.own = own
         self._node_id = node_id
+        self._voters = voters
         self._heard: dict[NodeId, ElectionClaim] = {}
 
     def hear(self, heard: ClaimHeard) -> None:
@@ -49,7 +54,11 @@ class Claims:
 
     def dispute(self) -> str:
         """Why the claims cannot all be true, for a person to read; "" if they can."""
-        complaints = [complaint for peer_id, claim in self.all() if (complaint := self._contradiction(peer_id, claim))]
+        by_member = {
+            peer_id: complaint for peer_id, claim in self.all() if (complaint := self._contradiction(peer_id, claim))
+        }
+        is_outvoted = 2 * len(by_member) > len(self._heard) + 1
+        complaints = [complaint for peer_id, complaint in by_member.items() if is_outvoted or peer_id in self._voters]
         if not complaints:
             return ""
         named = "; ".join(complaints[:_MAX_NAMED])

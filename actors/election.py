@@ -71,7 +71,7 @@ class ElectionActor(NodeActor):
         self.listeners = listeners
         self.term = Term(0)
         self.leader_id: NodeId | None = None
-        self._claims = Claims(config.node_id, ElectionClaim(claimed_election(config.election)))
+        self._claims = Claims(config.node_id, config.election.voters, ElectionClaim(claimed_election(config.election)))
         self._dispute = ""
         self._has_announced = False
 

@@ -70,7 +70,13 @@ def _node(member: pb.MemberStatus, own: pb.GetStatusResponse | None) -> dict[str
         "committed_offset": own.committed_offset if own else None,
         "pulls": [_pull(pull) for pull in own.pulls] if own else None,
         "cycles_seen": own.cycles_seen if own else None,
+        "not_ready": (own.not_ready or None) if own else None,
+        "claims": [_claim(claim) for claim in own.claims] if own else None,
     }
+
+
+def _claim(claim: pb.ElectionClaim) -> dict[str, Any]:
+    return {"id": claim.id, "election": claim.election, "term": claim.term, "leader": claim.leader or None}
 
 
 def _pull(pull: pb.PullStatus) -> dict[str, Any]:

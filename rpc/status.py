@@ -99,6 +99,11 @@ def _to_proto(
         duplicates_dropped=replicator.duplicates_dropped,
         expired_dropped=replicator.expired_dropped,
         voters=election.voters,
+        not_ready=election.dispute or replicator.commit_unknown,
+        claims=[
+            pb.ElectionClaim(id=node_id, election=claim.election, term=claim.term, leader=claim.leader_id or "")
+            for node_id, claim in election.claims
+        ],
         cycle=str(sources.config.cycle),
         members=[
             pb.MemberStatus(

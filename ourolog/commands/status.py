@@ -49,6 +49,14 @@ def status(*, addr: str, timeout_s: float, output: str) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     console.print(f"election {found['election']}, leader {found['leader'] or 'none'}\n", markup=False)
     console.print(table_of(found))
+    for line in complaints_of(found):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def complaints_of(found: dict[str, Any]) -> list[str]:
+    """A line for each node that says it is not to be sent clients."""
+    nodes = [(node["id"], node["not_ready"]) for node in found["nodes"] if node.get("not_ready")]
+    return ["", *(f"{node_id} is not ready: {reason}" for node_id, reason in nodes)] if nodes else []
 
 
 def table_of(found: dict[str, Any]) -> Table:

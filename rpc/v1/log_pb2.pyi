@@ -500,6 +500,8 @@ class GetStatusResponse(_message.Message):
     CYCLE_FIELD_NUMBER: _builtins.int
     DUPLICATES_DROPPED_FIELD_NUMBER: _builtins.int
     EXPIRED_DROPPED_FIELD_NUMBER: _builtins.int
+    NOT_READY_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster: _builtins.str
     version: _builtins.str
@@ -519,12 +521,18 @@ class GetStatusResponse(_message.Message):
     duplicates_dropped: _builtins.int
     """Copies that were not appended: already here, and at the hop limit."""
     expired_dropped: _builtins.int
+    not_ready: _builtins.str
+    """Why clients should not be sent here, for a person to read; empty for a node that is well."""
     @_builtins.property
     def voters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberStatus]: ...
     @_builtins.property
     def pulls(self) -> _containers.RepeatedCompositeFieldContainer[Global___PullStatus]: ...
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___ElectionClaim]:
+        """What other members say of who leads, each of itself."""
+
     def __init__(
         self,
         *,
@@ -549,10 +557,12 @@ class GetStatusResponse(_message.Message):
         cycle: _builtins.str = ...,
         duplicates_dropped: _builtins.int = ...,
         expired_dropped: _builtins.int = ...,
+        not_ready: _builtins.str = ...,
+        claims: _abc.Iterable[Global___ElectionClaim] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "leader", b"leader", "members", b"members", "node_id", b"node_id", "pulls", b"pulls", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "cluster", b"cluster", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "leader", b"leader", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "pulls", b"pulls", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -585,6 +595,37 @@ class MemberStatus(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemberStatus: _TypeAlias = MemberStatus  # noqa: Y015
+
+@_typing.final
+class ElectionClaim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ELECTION_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """the member that claims it"""
+    election: _builtins.str
+    """its --election"""
+    term: _builtins.int
+    leader: _builtins.str
+    """whom it holds for the leader, empty for nobody"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        election: _builtins.str = ...,
+        term: _builtins.int = ...,
+        leader: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["election", b"election", "id", b"id", "leader", b"leader", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ElectionClaim: _TypeAlias = ElectionClaim  # noqa: Y015
 
 @_typing.final
 class PullStatus(_message.Message):

@@ -11,12 +11,21 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from actors.messages import LeaderChanged
 from simulation.checkers.base import EventChecker
 from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import ClientInvoked, ClientReturned, FaultInjected, OperationKind, OperationResult, Outcome
+from simulation.events import (
+    ClientInvoked,
+    ClientReturned,
+    FaultInjected,
+    MessageTold,
+    OperationKind,
+    OperationResult,
+    Outcome,
+)
 from simulation.history import Call
 from simulation.linearizability import check
-from storage.types import NodeId, Offset
+from storage.types import NodeId, Offset, Term
 
 _MAX_REMEMBERED = 10_000
 _MAX_CALLS = 5_000
@@ -24,9 +33,13 @@ _MAX_CALLS = 5_000
 
 @dataclass(slots=True)
 class _Log:
-    """length: how many records some client has proof of. calls: all of them, while they are few."""
+    """length: how many records some client has proof of. calls: all of them, while they are few.
+
+    acknowledged: the same without those that only their leader's disk was to have.
+    """
 
     length: int = 0
+    acknowledged: int = 0
     values: OrderedDict[Offset, bytes] = field(default_factory=OrderedDict)
     offsets: OrderedDict[bytes, Offset] = field(default_factory=OrderedDict)
     calls: list[Call] = field(default_factory=list)
@@ -35,7 +48,8 @@ class _Log:
 @dataclass(slots=True)
 class _Open:
     """An invocation. length: how many records were known then. readable: how many of them the node that
-    was asked had acknowledged itself, in its present life, on its so-manieth disk.
+    was asked had acknowledged itself, in its present life, on its so-manieth disk. leads: whether it was the
+    newest leader there was. acknowledged: how many records were known then to be on more disks than one.
     """
 
     at: int
@@ -44,13 +58,16 @@ class _Open:
     readable: int
     life: int
     disks: int
+    leads: bool
+    acknowledged: int
 
 
 class Linearizable(EventChecker):
     """Online what every call alone can show, and in the end the whole history if it is short.
 
     With somebody elected all nodes are one log; a follower may be behind in it, so that where it
-    sees the end says nothing. With nobody elected each node is a log of its own, which other nodes'
+    sees the end says nothing; where the newest leader sees it, whatever run of it or of another leader had
+    acknowledged what is there, does. With nobody elected each node is a log of its own, which other nodes'
     records join.
     """
 
@@ -68,6 +85,8 @@ class Linearizable(EventChecker):
             ClientReturned: self._on_returned,
             FaultInjected: self._on_fault,
         }
+        self.on_told = {LeaderChanged: self._on_leader_changed}
+        self._newest: tuple[Term, NodeId | None] = (Term(0), None)
         self._at = 0
         self._logs: dict[NodeId, _Log] = {}
         self._open: OrderedDict[int, _Open] = OrderedDict()
@@ -77,6 +96,12 @@ class Linearizable(EventChecker):
         # An application may append the same bytes again, and then they are no name for one record.
         self._repeated: set[bytes] = set()
         self._has_forgotten = False
+
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        if self.model.place(told.receiver)[1] == "server" and changed.term >= self._newest[0]:
+            self._newest = changed.term, changed.leader_id
 
     def _on_fault(self, event: FaultInjected) -> None:
         """With nobody elected a node with a new disk has a new log, and its offsets begin anew."""
@@ -96,7 +121,14 @@ class Linearizable(EventChecker):
         life = node.life if node is not None else 0
         readable = self._readable.get((event.node_id, life), 0)
         self._open[event.operation_id] = _Open(
-            self._at, event, length, readable, life, node.disks if node is not None else 0
+            self._at,
+            event,
+            length,
+            readable,
+            life,
+            node.disks if node is not None else 0,
+            self._newest[1] == event.node_id,
+            self._logs[log_id].acknowledged if log_id in self._logs else 0,
         )
         if event.operation.kind is OperationKind.PRODUCE:
             value = event.operation.value
@@ -144,8 +176,11 @@ class Linearizable(EventChecker):
             if result.outcome is Outcome.OK:
                 self._pair(node, log, event, result.offset, event.operation.value)
                 self._promise_readable(node, began, event)
+                if event.operation.acks != "leader":
+                    log.acknowledged = max(log.acknowledged, result.offset + 1)
         elif result.outcome is Outcome.OK:
             self._pair(node, log, event, result.offset, result.value)
+            log.acknowledged = max(log.acknowledged, result.offset + 1)
         elif result.end_offset is not None:
             self._check_end(node, began, event)
             return
@@ -201,6 +236,14 @@ class Linearizable(EventChecker):
             raise self.violated(
                 f"{event.client} was told by {node.node_id} that its log ends at {end}, after that node had "
                 f"acknowledged offset {began.readable - 1}"
+            )
+        # Whoever leads has what others acknowledged before it, and what it acknowledged in another life.
+        is_whole = node.syncs_always and not any(known.was_spoiled for known in self.model.nodes.values())
+        is_newest = began.leads and self._newest[1] == node.node_id and node.life == began.life
+        if node.is_elected and is_whole and is_newest and end < began.acknowledged:
+            raise self.violated(
+                f"{event.client} was told by the leader {node.node_id} that the log ends at {end}, after offset "
+                f"{began.acknowledged - 1} had been acknowledged"
             )
 
     # ------------------------------------------------------------ the whole history

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.gossip_codec import (
+    MAX_ELECTION_BYTES,
     MAX_INCARNATION,
     MIN_DATAGRAM_BYTES,
     VERSION,
@@ -33,8 +34,8 @@ from actors.gossip_codec import (
     room_bytes,
     split,
 )
-from actors.messages import Member, MemberState
-from storage.types import NodeId
+from actors.messages import ElectionClaim, Member, MemberState
+from storage.types import NodeId, Term
 
 # Of few letters, and not by pattern: drawing those takes many times as long.
 node_ids = st.builds(lambda first, rest: NodeId(first + rest), st.sampled_from("aZ09"), st.text("aZ0._-", max_size=62))
@@ -57,7 +58,19 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Challenge, u32s),
 )
 clusters = st.text(min_size=1, max_size=16)
-datagrams = st.builds(Datagram, clusters, members, u32s, bodies, st.lists(members, max_size=8).map(tuple), u64s, u64s)
+elections = st.text("static:n1,…", min_size=1, max_size=33)
+claims = st.builds(ElectionClaim, elections, u64s, st.none() | node_ids)
+datagrams = st.builds(
+    Datagram,
+    clusters,
+    members,
+    u32s,
+    bodies,
+    st.lists(members, max_size=8).map(tuple),
+    u64s,
+    u64s,
+    st.none() | claims,
+)
 
 N1 = Member(NodeId("n1"), "127.0.0.1:8400", "127.0.0.1:8401", MemberState.ALIVE, 7)
 
@@ -161,7 +174,8 @@ def test_any_list_of_members_is_split_into_datagrams_within_the_size_and_none_is
 def test_the_smallest_datagram_holds_the_longest_names_and_one_piece_of_news() -> None:
     addr = "h" * 122 + ":65535"
     longest = Member(NodeId("n" * 63), addr, addr)
-    bare = Datagram("c" * 64, longest, 0, PingRequest(longest.node_id, addr))
+    claim = ElectionClaim("e" * MAX_ELECTION_BYTES, Term(2**64 - 1), longest.node_id)
+    bare = Datagram("c" * 64, longest, 0, PingRequest(longest.node_id, addr), claim=claim)
     assert room_bytes(bare, MIN_DATAGRAM_BYTES) >= member_size_bytes(longest)
 
 

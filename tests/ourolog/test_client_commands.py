@@ -123,6 +123,8 @@ def test_status_has_the_keys_that_programs_read(run: Run, one_node: LocalCluster
                 "committed_offset": 1,
                 "pulls": [],
                 "cycles_seen": 0,
+                "not_ready": None,
+                "claims": [],
             }
         ],
     }
