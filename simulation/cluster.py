@@ -347,9 +347,18 @@ class Cluster:
         blocked = tuple((NodeId(source), NodeId(target)) for source, target in links)
         self.emit(PartitionMade(self.now_s, shape, blocked))
 
+    def filter_datagrams(self, name: str) -> None:
+        """Let no gossip to or from a node pass, until `heal`; calls go on."""
+        (node_id,) = self._known((name,))
+        rest = [other for other in self.configs if other != node_id]
+        links = links_between([[node_id], rest])
+        self.network.links.filter_datagrams(links)
+        filtered = tuple((NodeId(source), NodeId(target)) for source, target in links)
+        self.emit(PartitionMade(self.now_s, "datagrams", filtered))
+
     def heal(self) -> None:
         """End every partition."""
-        if self.network.links.blocked:
+        if self.network.links.is_any_blocked:
             self.network.links.unblock_all()
             self.emit(PartitionHealed(self.now_s))
 

@@ -46,21 +46,34 @@ class Links:
         self._slow_s: dict[Link, float] = {}
         self._clogged_until_s: dict[Link, float] = {}
         self._blocked: dict[Link, None] = {}
+        self._filtered: dict[Link, None] = {}
 
     # ------------------------------------------------------------ what is broken
 
     def block(self, links: Iterable[Link]) -> None:
         self._blocked.update(dict.fromkeys(links))
 
+    def filter_datagrams(self, links: Iterable[Link]) -> None:
+        """Let no datagram pass there, as a firewall does that knows TCP only; calls go on."""
+        self._filtered.update(dict.fromkeys(links))
+
     def unblock_all(self) -> None:
         self._blocked.clear()
+        self._filtered.clear()
 
     @property
     def blocked(self) -> tuple[Link, ...]:
         return tuple(self._blocked)
 
+    @property
+    def is_any_blocked(self) -> bool:
+        return bool(self._blocked or self._filtered)
+
     def is_blocked(self, source: str, target: str) -> bool:
         return (source, target) in self._blocked
+
+    def drops_datagrams(self, source: str, target: str) -> bool:
+        return (source, target) in self._filtered
 
     def slow_down(self, link: Link, extra_s: float) -> None:
         self._slow_s[link] = extra_s

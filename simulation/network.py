@@ -135,7 +135,7 @@ class Network:
         emit = self._emit
         emit(PacketSent(now_s, packet_id, source, target, what))
         links = self.links
-        if links.is_blocked(source, target):
+        if links.is_blocked(source, target) or (what == "datagram" and links.drops_datagrams(source, target)):
             emit(PacketLost(now_s, packet_id, source, target, what, "partition"))
             if on_lost is not None:
                 on_lost("partition")
