@@ -24,6 +24,7 @@ SocketAddr: TypeAlias = tuple[Any, ...]
 _RESOLVED_FOR_S: Final = 10.0
 _RETRY_UNRESOLVED_S: Final = 1.0
 _MAX_NAMES: Final = 1024
+_MAX_RESOLVING: Final = 4
 _MAX_WAITING_FOR_NAME: Final = 16
 # How many are read before the loop does something else.
 _READ_AT_ONCE: Final = 16
@@ -201,7 +202,7 @@ class UdpDatagrams:
             except ValueError:
                 self.unsent += 1
                 return
-        if now_s >= name.until_s and not name.resolving:
+        if now_s >= name.until_s and not name.resolving and self._may_resolve(addr):
             name.resolving = True
             task = self._loop.create_task(self._resolve(addr, name))
             self._resolvers.add(task)
@@ -213,11 +214,16 @@ class UdpDatagrams:
         else:
             self.unsent += 1
 
+    def _may_resolve(self, addr: str) -> bool:
+        """A resolver holds a thread of the process for as long as it takes: strangers' names get a few."""
+        return len(self._resolvers) < (_MAX_RESOLVING if addr in self._members else _MAX_RESOLVING // 2)
+
     def _know(self, addr: str) -> _Name:
         """Begin to remember an address. An IP address of our family needs no resolver, ever."""
         host, port = split_addr(addr)
         if len(self._names) >= _MAX_NAMES:
-            del self._names[next(iter(self._names))]
+            strangers = (known for known in self._names if known not in self._members)
+            del self._names[next(strangers, next(iter(self._names)))]
         ours = _ip_family(host) == self._family and "%" not in host
         name = _Name((host, port), float("inf")) if ours else _Name()
         self._names[addr] = name

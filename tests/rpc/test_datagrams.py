@@ -138,6 +138,45 @@ def test_each_member_has_its_own_bound_and_all_strangers_share_one() -> None:
     assert not guard.admits(("a", 1))
 
 
+def test_names_of_strangers_that_resolve_slowly_leave_resolvers_to_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        one = await UdpDatagrams.bind("127.0.0.1:0")
+        asked: list[str] = []
+        answer = asyncio.Event()
+
+        async def slow(host: str, *_: Any, **__: Any) -> list[Any]:
+            asked.append(host)
+            await answer.wait()
+            raise OSError
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", slow)
+        one.introduce("member:1")
+        for number in range(50):
+            one.send(f"stranger{number}:1", b"x")
+        one.send("member:1", b"x")
+        await asyncio.sleep(0)
+        assert asked == ["stranger0", "stranger1", "member"]
+        assert one.unsent == 48
+        answer.set()
+        one.close()
+
+    asyncio.run(play())
+
+
+def test_a_member_s_name_is_not_forgotten_for_strangers() -> None:
+    async def play() -> None:
+        one = await UdpDatagrams.bind("127.0.0.1:0")
+        one.introduce("127.0.0.1:9")
+        one.send("127.0.0.1:9", b"x")
+        for port in range(10_000, 12_000):
+            one.send(f"127.0.0.1:{port}", b"x")
+        assert "127.0.0.1:9" in one._names
+        assert len(one._names) == 1024
+        one.close()
+
+    asyncio.run(play())
+
+
 def test_a_member_that_is_known_by_a_host_name_is_known_once_the_name_is_resolved() -> None:
     async def play() -> None:
         one, other = await UdpDatagrams.bind("127.0.0.1:0"), await UdpDatagrams.bind("127.0.0.1:0")
