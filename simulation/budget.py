@@ -8,6 +8,8 @@ is still there. Faults that take back what was durable are bounded:
   so may one whose place a person gives to another.
   Spoiled is a copy whose disk was lost, is an old one, lies or rots; until it holds again all that the
   leader has, and a ballot of its term, or the damage is restored.
+- Where people decree who leads, no disk lies or is an old one: a leader takes its next term from its
+  own disk, and would give one out twice under the same name and log.
 - With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
   another good one holds every batch that is on it, no disk lies or is an old one (numbers would be
   given out twice), and one disk at a time is spoiled.
@@ -18,12 +20,15 @@ is still there. Faults that take back what was durable are bounded:
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from simulation.checker import World
 from simulation.copies import ballot_term_on, holds_all, identities_on, opens
 from simulation.options import Options
 from storage.types import NodeId
+
+FORGETFUL: Final = frozenset({"fsync_lies", "old_disk"})
+"""What takes back a part of what a node said, and leaves it its name and its log's epoch."""
 
 
 def budget_of(options: Options) -> str:
@@ -53,6 +58,9 @@ class LedWorld(World, Protocol):
     @property
     def is_lead_passed_on(self) -> bool: ...
 
+    @property
+    def are_terms_local(self) -> bool: ...
+
 
 class FaultBudget:
     """spoiled: nodes whose copy is not good now, and why."""
@@ -65,7 +73,7 @@ class FaultBudget:
     def may_spoil(self, kind: str, node_id: NodeId) -> bool:
         """Whether that fault leaves enough good copies; a refusal is counted in `withheld`."""
         allowed = node_id not in self.spoiled and (
-            self._may_spoil_voter(node_id) if self._voters(node_id) else self._may_spoil_peer(kind, node_id)
+            self._may_spoil_voter(kind, node_id) if self._voters(node_id) else self._may_spoil_peer(kind, node_id)
         )
         if not allowed:
             self.withheld[kind] = self.withheld.get(kind, 0) + 1
@@ -91,15 +99,17 @@ class FaultBudget:
     def _voters(self, node_id: NodeId) -> tuple[NodeId, ...]:
         return self._world.configs[node_id].election.voters
 
-    def _may_spoil_voter(self, node_id: NodeId) -> bool:
+    def _may_spoil_voter(self, kind: str, node_id: NodeId) -> bool:
         voters = self._voters(node_id)
         if node_id == self._world.leader_id and not self._world.is_lead_passed_on:
+            return False
+        if kind in FORGETFUL and self._world.are_terms_local:
             return False
         spoiled = sum(voter in self.spoiled for voter in voters)
         return node_id not in voters or spoiled + 1 <= (len(voters) - 1) // 2
 
     def _may_spoil_peer(self, kind: str, node_id: NodeId) -> bool:
-        if kind in ("fsync_lies", "old_disk") or self.spoiled:
+        if kind in FORGETFUL or self.spoiled:
             return False
         if kind == "bit_rot":
             return True

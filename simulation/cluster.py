@@ -178,6 +178,11 @@ class Cluster:
         return self.oracle is not None or self.options.decrees_change
 
     @property
+    def are_terms_local(self) -> bool:
+        """Whether several nodes that take terms from their own disks may come to lead."""
+        return self.options.decrees_change
+
+    @property
     def checkers(self) -> tuple[Checker, ...]:
         return self.stream.checkers
 

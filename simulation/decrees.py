@@ -79,7 +79,7 @@ class Decrees:
         cluster, rng = self._cluster, self._rng
         self._serial += 1
         old = cluster.decree
-        new = cluster.decree = self._led_by(rng.choice([*old.voters[1:], old.voters[0]][: max(1, len(old.voters) - 1)]))
+        new = cluster.decree = self._led_by(rng.choice(old.voters[1:] or old.voters))
         names = list(cluster.configs)
         rng.shuffle(names)
         match rng.choice(("at once", "one by one", "forgets one")):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from actors.messages import (
+    ClaimsDisputed,
+    ClaimsSettled,
     CycleSeen,
     HigherTermSeen,
     LeaderChanged,
@@ -56,7 +58,10 @@ STATES: Final[dict[str, str]] = {
     "restart_while_partitioned": "A node was started during a partition.",
     "crash_in_mid_write": "A machine lost power while a node was writing.",
     "disk_replaced": "A node was started again on an empty disk.",
+    "leader_lost_disk": "The disk of a node was lost that had led until then.",
     "pull_restarted": "A pull was started again after it had been stopped.",
+    "claims_disputed": "A node heard of a claim that contradicts its own.",
+    "claims_settled": "A node heard that all agree again.",
     "kept_its_copy": "A node did not follow its leader, which lacked what was committed, and said so.",
     "pull_rejected": "What a pull brought was not appended.",
     "higher_term_seen": "A node heard of a newer term.",
@@ -102,6 +107,8 @@ class States:
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LogStartMoved: lambda _: self._note("retention"),
             PullRejected: lambda _: self._note("pull_rejected"),
+            ClaimsDisputed: lambda told: self._note_at_server(told, "claims_disputed"),
+            ClaimsSettled: lambda told: self._note_at_server(told, "claims_settled"),
             ReadRefused: self._on_read_refused,
             PulledAppended: self._on_pulled,
             LeaderChanged: self._on_leader_changed,
@@ -129,6 +136,8 @@ class States:
                     self._note("crash_in_mid_write")
                 elif event.kind == "disk_lost":
                     self._note("disk_replaced")
+                    if NodeId(event.where) in self._led:
+                        self._note("leader_lost_disk")
             case NodeCrashed() | NodeStopped():
                 self._on_down(event, world)
             case NodeStarted():
@@ -208,6 +217,11 @@ class States:
         assert isinstance(changed, LeaderChanged)
         if changed.leader_id is not None and told.receiver == f"{changed.leader_id}.replicator":
             self._led[changed.leader_id] = None
+
+    def _note_at_server(self, told: MessageTold, state: str) -> None:
+        """What several actors of a node are told is one state."""
+        if told.receiver.endswith(".server"):
+            self._note(state)
 
     def _on_read_refused(self, told: MessageTold) -> None:
         refused = told.message

@@ -15,6 +15,7 @@ from simulation.checkers.agreement import CommittedAgree, LogMatching
 from simulation.checkers.answered import AnsweredOnce
 from simulation.checkers.base import EventChecker
 from simulation.checkers.bounds import StaysBounded
+from simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
 from simulation.checkers.convergence import Convergence, Progress
 from simulation.checkers.cycle import CopiesFaithful, CycleGrowth
 from simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
@@ -59,6 +60,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     Progress,
     KnownCommittedKept,
     AcknowledgedKeptAsDecreed,
+    DisputesAcknowledgeNothing,
+    RivalDecreesNoticed,
     AnsweredOnce,
     ReadersWoken,
     ProducesAnswered,
@@ -90,9 +93,10 @@ _ONLY_ELECTED: Final = (
     CountsHonestly,
     SamePlaceSameBytes,
     KnownCommittedKept,
+    DisputesAcknowledgeNothing,
 )
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
-_ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed,)
+_ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)
 _NO_DECREES: Final = (
     AcknowledgedKept,
     Linearizable,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
+from actors.claims import Claims
 from actors.config import ElectionChoice
-from actors.messages import LeaderChanged
+from actors.messages import ClaimsDisputed, LeaderChanged
 from actors.replicator import ReplicatorActor
-from simulation import Options, simulate
+from actors.server import ServerActor
+from simulation import Cluster, Options, OutOfRangeError, Violation, simulate
 from simulation.checkers import default_checkers
 from simulation.events import Event, NodeStarted, Phase, PhaseBegan
 from simulation.reach import mode_of
@@ -31,7 +34,7 @@ def test_what_nobody_can_promise_under_changing_decrees_is_not_claimed_and_the_r
     fixed = {checker.name for checker in default_checkers(Options(1, election="static"))}
     changing = {checker.name for checker in default_checkers(Options(1, election="decrees"))}
     assert {"acknowledged_kept", "linearizable", "one_leader_a_term"} <= fixed - changing
-    assert changing - fixed == {"acknowledged_kept_as_decreed"}
+    assert changing - fixed == {"acknowledged_kept_as_decreed", "rival_decrees_noticed"}
     assert {"known_committed_kept", "same_place_same_bytes", "acknowledged_durable", "convergence"} <= changing & fixed
 
 
@@ -78,3 +81,36 @@ def test_a_follower_that_drops_what_it_knows_to_be_committed_is_noticed(monkeypa
 
     monkeypatch.setattr(ReplicatorActor, "_on_leader_changed", forgets)
     assert claims_violated(range(40)) & {"known_committed_kept", "acknowledged_kept_as_decreed", "commit_forward"}
+
+
+def test_who_acknowledges_in_a_dispute_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = ServerActor.on_receive
+
+    def deaf(self: ServerActor, message: Any) -> None:
+        if not isinstance(message, ClaimsDisputed):
+            original(self, message)
+
+    monkeypatch.setattr(ServerActor, "on_receive", deaf)
+    assert "disputes_acknowledge_nothing" in claims_violated(range(40))
+
+
+def rivals_for(seconds: int) -> None:
+    """n2 believes that it leads, and everybody else that n1 does."""
+    with Cluster(options=Options(1, election="decrees", faults=())) as cluster:
+        cluster.run_for(2.0)
+        cluster.crash("n2")
+        cluster.restart("n2", election="static:n2,n1,n3")
+        for _ in range(seconds):
+            with pytest.raises(OutOfRangeError):
+                cluster.consume("n3", 100)
+            cluster.run_for(1.0)
+
+
+def test_rival_decrees_are_noticed() -> None:
+    rivals_for(10)
+
+
+def test_rival_decrees_that_nobody_notices_are_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Claims, "dispute", lambda self: "")
+    with pytest.raises(Violation, match="rival_decrees_noticed: n1 runs by static:n1,n2,n3 and n2 by static:n2,n1,n3"):
+        rivals_for(10)
