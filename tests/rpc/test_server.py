@@ -95,6 +95,40 @@ async def test_health_follows_the_node_from_start_to_drain(node: Any) -> None:
         await stopping
 
 
+async def test_health_and_status_follow_the_quorum_and_the_flags_of_others(node: Any) -> None:
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    decree, rival = ElectionChoice.parse("static:n1,n2"), ElectionChoice.parse("static:n2,n1")
+    async with node("n1", election=decree) as n1, open_channel(n1.rpc_addr) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="log.v1.Log"))
+
+        async def until(status: Any) -> None:
+            while (await watch.read()).status != status:
+                pass
+
+        async def not_ready() -> str:
+            return str((await cluster_status(n1.rpc_addr))["nodes"][0]["not_ready"])
+
+        await until(not_serving)
+        assert "does not know how far its log is committed" in await not_ready()
+        async with LogClient(n1.rpc_addr) as client:
+            with pytest.raises(LogError) as refused:
+                await client.consume(0)
+            assert refused.value.code == "UNAVAILABLE"
+        async with node("n2", election=decree, join=(n1.gossip_addr,)) as n2:
+            await until(serving)
+            data_dir = n2.server.config.data_dir
+        async with node("n2", election=rival, join=(n1.gossip_addr,), data_dir=data_dir):
+            await until(not_serving)
+            assert "n2 with static:n2,n1" in await not_ready()
+            async with LogClient(n1.rpc_addr) as client:
+                with pytest.raises(LogError, match="static:n2,n1"):
+                    await client.produce(b"whose?", timeout_s=1.0)
+        async with node("n2", election=decree, join=(n1.gossip_addr,), data_dir=data_dir):
+            await until(serving)
+            assert await not_ready() == "None"
+        watch.cancel()
+
+
 async def test_reflection_lists_the_log_service(node: Any) -> None:
     async with node() as n, open_channel(n.rpc_addr) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
@@ -209,8 +243,11 @@ async def test_the_status_of_a_cluster_has_every_member_and_nulls_for_those_that
             assert set(first) == {
                 "id", "rpc_addr", "gossip_addr", "state", "role", "term",
                 "first_offset", "end_offset", "committed_offset", "pulls", "cycles_seen",
+                "not_ready", "claims",
             }  # fmt: skip
             assert (first["id"], first["role"], first["state"], first["pulls"]) == ("n1", "leader", "alive", [])
+            assert [node["not_ready"] for node in status["nodes"]] == [None, None]
+            assert [(claim["id"], claim["election"]) for claim in first["claims"]] == [("n2", "static:n1")]
             assert (second["role"], second["end_offset"], second["first_offset"]) == ("follower", 2, 0)
             (pull,) = second["pulls"]
             assert (pull["from"], pull["next_offset"]) == ("n1", 2)
