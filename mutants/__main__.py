@@ -1,7 +1,8 @@
 """The kill score: every mutant against the simulation, from several starting seeds, as a table.
 
-    python -m mutants [--only NAME[,NAME…]] [--starts N] [--most N] [--jobs N] [--write FILE]
+    python -m mutants [--only NAME[,NAME…]] [--starts N] [--most N] [--jobs N] [--write FILE] [--merge]
 
+With --merge what the page says of mutants that were not run stays, and those that are gone vanish.
 Exits with 1 if any mutant lives.
 """
 
@@ -15,6 +16,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,30 +25,47 @@ from mutants.child import MINUTES
 from mutants.mutant import Mutant
 
 MOST_SEEDS = 200
-STARTS = 5
+STARTS = 3
 SEEDS_APART = 10_000
 PAGE = "docs/mutants.md"
+LIVES = "never"
+COLUMNS = ("mutant", "what it does wrong", "modes", "median seeds", "most seeds", "caught by")
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """seeds: how many it took from each starting seed, None where it lived. claims: which checkers saw it."""
+    """median and most: how many seeds it took from the starting seeds, None where it lived.
+
+    claims: which checkers saw it, the one that saw it most often first.
+    """
 
     mutant: Mutant
-    seeds: tuple[int | None, ...]
+    median: float | None
+    most: int | None
     claims: tuple[str, ...]
 
     @property
     def is_killed(self) -> bool:
-        return bool(self.seeds) and None not in self.seeds
+        return self.median is not None
 
-    @property
-    def median_seeds(self) -> str:
-        return f"{median(seeds for seeds in self.seeds if seeds is not None):g}" if self.is_killed else "never"
+    def row(self) -> str:
+        modes = "<br>".join(f"`{mode}`" for mode in self.mutant.modes)
+        median_seeds, most = (f"{self.median:g}", str(self.most)) if self.is_killed else (LIVES, LIVES)
+        return (
+            f"| {self.mutant.name} | {self.mutant.bug} | {modes} | {median_seeds} | {most} | {', '.join(self.claims)} |"
+        )
 
-    @property
-    def worst_seeds(self) -> str:
-        return str(max(seeds for seeds in self.seeds if seeds is not None)) if self.is_killed else "never"
+    @classmethod
+    def of_row(cls, row: str) -> Score | None:
+        """What a page says of a mutant; None where the row is of none that there is."""
+        cells = [cell.strip() for cell in row.strip().strip("|").split(" | ")]
+        if len(cells) != len(COLUMNS) or cells[0] not in MUTANTS:
+            return None
+        is_killed = cells[3] != LIVES
+        claims = tuple(claim for claim in cells[5].split(", ") if claim)
+        return cls(
+            MUTANTS[cells[0]], float(cells[3]) if is_killed else None, int(cells[4]) if is_killed else None, claims
+        )
 
 
 def hunt(mutant: Mutant, start: int, most_seeds: int) -> tuple[int | None, str]:
@@ -64,34 +83,55 @@ def hunt(mutant: Mutant, start: int, most_seeds: int) -> tuple[int | None, str]:
 def score(mutant: Mutant, starts: int, most_seeds: int) -> Score:
     results = [hunt(mutant, start, most_seeds) for start in range(starts)]
     claims = Counter(claim for _, claim in results if claim)
-    return Score(mutant, tuple(seeds for seeds, _ in results), tuple(claim for claim, _ in claims.most_common()))
+    seeds = [tried for tried, _ in results if tried is not None]
+    is_killed = len(seeds) == len(results)
+    return Score(
+        mutant,
+        median(seeds) if is_killed else None,
+        max(seeds) if is_killed else None,
+        tuple(claim for claim, _ in claims.most_common()),
+    )
 
 
-def table(scores: list[Score]) -> str:
-    rows = [
-        "| mutant | what it does wrong | modes | median seeds | most seeds | caught by |",
-        "| --- | --- | --- | ---: | ---: | --- |",
-    ]
-    for one in scores:
-        modes = "<br>".join(f"`{mode}`" for mode in one.mutant.modes)
-        rows.append(
-            f"| {one.mutant.name} | {one.mutant.bug} | {modes} | {one.median_seeds} | {one.worst_seeds} | "
-            f"{', '.join(one.claims)} |"
-        )
-    return "\n".join(rows)
+def rows_of(text: str) -> dict[str, Score]:
+    """The scores that a page tells of, of mutants that there are."""
+    scores = (Score.of_row(line) for line in text.splitlines() if line.startswith("| "))
+    return {one.mutant.name: one for one in scores if one is not None}
 
 
-def page(scores: list[Score], starts: int, most_seeds: int) -> str:
-    killed = sum(one.is_killed for one in scores)
+def page(scores: dict[str, Score], starts: int, most_seeds: int) -> str:
+    """All mutants in the order of their registration; those without a score are left out."""
+    told = [scores[name] for name, mutant in MUTANTS.items() if name in scores and not mutant.equivalent]
+    killed = sum(one.is_killed for one in told)
+    table = "\n".join(
+        (f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: | ---: | --- |", *(one.row() for one in told))
+    )
     return f"""# Does the simulation find bugs?
 
-{killed} of {len(scores)} deliberate bugs are found. Each was put into the code of a process of its own,
+{killed} of {len(told)} deliberate bugs are found. Each was put into the code of a process of its own,
 which then ran seed after seed, {MINUTES:g} virtual minutes of faults each, three nodes unless a mode says
 otherwise, with all faults for the seed to choose from, until a claim was violated; from {starts} starting
 seeds, the modes taking turns, and {most_seeds} seeds at most. This page is written by `make mutants`; the
 bugs are in `mutants/`, and nothing that is shipped knows of them.
 
-{table(scores)}
+{table}
+{equivalents()}"""
+
+
+def equivalents() -> str:
+    """Those that no run within the fault budget can tell from the right code, and why; they are not hunted."""
+    told = [mutant for mutant in MUTANTS.values() if mutant.equivalent]
+    if not told:
+        return ""
+    rows = "\n".join(f"| {mutant.name} | {mutant.bug} | {mutant.equivalent} |" for mutant in told)
+    return f"""
+## Bugs that no run can show
+
+Within what the faults of a run may break, these cannot be told from the right code. They are not counted above.
+
+| mutant | what it does wrong | why no run shows it |
+| --- | --- | --- |
+{rows}
 """
 
 
@@ -102,26 +142,29 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=MOST_SEEDS, help="how many seeds from each")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
     parser.add_argument("--write", metavar="FILE", help=f"where to write the page; {PAGE} unless --only is given")
+    parser.add_argument("--merge", action="store_true", help="keep what the page says of mutants that are not run now")
     arguments = parser.parse_args()
-    names = arguments.only.split(",") if arguments.only else list(MUTANTS)
+    names = arguments.only.split(",") if arguments.only else [n for n, one in MUTANTS.items() if not one.equivalent]
     unknown = [name for name in names if name not in MUTANTS]
     if unknown:
         parser.error(f"there is no mutant {unknown[0]}: there are {', '.join(MUTANTS)}")
+    path = Path(arguments.write or PAGE) if arguments.write or arguments.merge or not arguments.only else None
+    scores = rows_of(path.read_text(encoding="utf-8")) if path is not None and arguments.merge and path.exists() else {}
+    living = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
         futures = [pool.submit(score, MUTANTS[name], arguments.starts, arguments.most) for name in names]
-        scores = []
         for future in futures:
             one = future.result()
-            scores.append(one)
+            scores[one.mutant.name] = one
+            if not one.is_killed and not one.mutant.equivalent:
+                living.append(one.mutant.name)
             print(
-                f"{one.mutant.name:28} {one.median_seeds:>6} {one.worst_seeds:>6}  {', '.join(one.claims)}", flush=True
+                f"{one.mutant.name:28} {one.median or LIVES:>6} {one.most or LIVES:>6}  {', '.join(one.claims)}",
+                flush=True,
             )
-    path = arguments.write or (None if arguments.only else PAGE)
-    if path is not None:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(page(scores, arguments.starts, arguments.most))
-    living = [one.mutant.name for one in scores if not one.is_killed]
-    print(f"{len(scores) - len(living)} of {len(scores)} killed" + (f"; alive: {', '.join(living)}" if living else ""))
+            if path is not None:
+                path.write_text(page(scores, arguments.starts, arguments.most), encoding="utf-8")
+    print(f"{len(names) - len(living)} of {len(names)} killed" + (f"; alive: {', '.join(living)}" if living else ""))
     return 1 if living else 0
 
 

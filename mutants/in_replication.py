@@ -8,14 +8,15 @@ from typing import Any
 import actors.pulling
 import actors.serving
 from actors.commit import Boundaries, LeaderCommit
-from actors.election import StaticElection
-from actors.messages import AppendBatch, FetchOutcome, FetchRequest, ReplicasAdvanced
+from actors.election import ElectionActor, StaticElection
+from actors.messages import AppendBatch, ClaimsDisputed, FetchOutcome, FetchRequest, ReplicasAdvanced
 from actors.pulling import Pulls
 from actors.replicator import LEADER_BATCH, ReplicatorActor
 from actors.server import ServerActor
 from actors.serving import Serving
+from actors.stepping import VirtualTimer
 from actors.store import StoreActor
-from mutants.mutant import ELECTED, EVERY, FIVE_VOTERS, ORACLE, STATIC, mutant, wrap
+from mutants.mutant import DECREES, ELECTED, EVERY, FIVE_VOTERS, ORACLE, STATIC, doing_nothing, mutant, wrap
 from storage.terms import Run, TermHistory
 from storage.types import START, Index, NodeId
 
@@ -25,6 +26,20 @@ from storage.types import START, Index, NodeId
 @mutant("Long polls never expire.", EVERY)
 def long_polls_never_expire() -> None:
     wrap(Serving, "expire", lambda _: lambda *_: None)
+
+
+@mutant("A long poll that was answered is answered again when its time is up.", EVERY)
+def long_poll_answered_twice() -> None:
+    def make(original: Any) -> Any:
+        def wake(self: Serving) -> None:
+            before = dict(self._parked)
+            with doing_nothing(VirtualTimer, "cancel"):
+                original(self)
+            self._parked = before | self._parked
+
+        return wake
+
+    wrap(Serving, "wake", make)
 
 
 @mutant("A long poll is kept when the fetcher has gone away.", EVERY)
@@ -64,6 +79,25 @@ def any_request_id() -> None:
     wrap(Pulls, "on_failed", make)
 
 
+@mutant("The timer of a pull that was stopped is taken for that of the pull which came after it.", ELECTED)
+def old_timer_taken() -> None:
+    def make(original: Any) -> Any:
+        def stop(self: Pulls, *arguments: Any) -> None:
+            with doing_nothing(VirtualTimer, "cancel"):
+                original(self, *arguments)
+
+        return stop
+
+    def on_retry(self: Pulls, due: Any) -> None:
+        pull = self._pulls.get(due.peer_id)
+        if pull is not None:
+            pull.timer = None
+            self._fetch(pull)
+
+    wrap(Pulls, "_stop", make)
+    wrap(Pulls, "on_retry", lambda _: on_retry)
+
+
 @mutant("A follower takes over the commit position also from an answer that did not match its log.", (ORACLE,))
 def commit_from_unmatched() -> None:
     def make(original: Any) -> Any:
@@ -94,12 +128,7 @@ def cut_committed() -> None:
     wrap(Pulls, "_on_diverged", make)
 
 
-@mutant(
-    "A follower does not look whether what it drops was committed.",
-    (ORACLE,),
-    equivalent="A leader that lacks what is committed is beyond the fault budget: the decreed leader's disk is never "
-    "lost, and the oracle lets nobody lead who lacks it. The tests of actors show it where it can happen.",
-)
+@mutant("A follower does not look whether what it drops was committed.", (DECREES,))
 def no_commit_check() -> None:
     def make(original: Any) -> Any:
         def reconcile(own: Any, _: Index, *rest: Any) -> Any:
@@ -168,7 +197,13 @@ def boundaries_never_forgotten() -> None:
     wrap(Boundaries, "forget", lambda _: lambda *_: None)
 
 
-@mutant("How far all replicas had got in an earlier term is still believed in a later one.", (ORACLE,))
+@mutant(
+    "How far all replicas had got in an earlier term is still believed in a later one.",
+    (ORACLE,),
+    equivalent="What was on the disks of all voters in some term is cut by no safe change of leader, so that the "
+    "figure stays true of the entries it speaks of; and a decree changes with a restart, which forgets it. The tests "
+    "of the server hold that it is of its term.",
+)
 def replicas_advanced_kept() -> None:
     def make(original: Any) -> Any:
         def on_leader_changed(self: ServerActor, changed: Any) -> None:
@@ -211,12 +246,7 @@ def lengths_only() -> None:
     wrap(actors.serving, "compare", make)
 
 
-@mutant(
-    "Only terms are compared, not who wrote in them.",
-    (ORACLE,),
-    equivalent="No two logs have one term by two writers here: the oracle gives each term to one leader, and the "
-    "decreed one takes a new term at every start. The tests of actors and storage have the ways to two.",
-)
+@mutant("Only terms are compared, not who wrote in them.", (DECREES,))
 def writers_not_compared() -> None:
     def make(original: Any) -> Any:
         def compare(leader: Any, next_index: Index, last: Any) -> Any:
@@ -243,6 +273,23 @@ def store_accepts_old_terms() -> None:
 
     wrap(StoreActor, "_append_batch", make)
     wrap(StoreActor, "_append_fetched", make)
+
+
+@mutant("Nobody listens to what others claim of the election.", (DECREES,))
+def claims_unheard() -> None:
+    wrap(ElectionActor, "hear_claim", lambda _: lambda *_: None)
+
+
+@mutant("A leader that has heard of another claim goes on acknowledging.", (DECREES,))
+def disputed_acknowledges() -> None:
+    def make(original: Any) -> Any:
+        def on_receive(self: ServerActor, message: Any) -> None:
+            if not isinstance(message, ClaimsDisputed):
+                original(self, message)
+
+        return on_receive
+
+    wrap(ServerActor, "on_receive", make)
 
 
 @mutant("A node does not care that a peer is in a later term.", (STATIC,))

@@ -41,6 +41,14 @@ def skip_fsync_at_roll() -> None:
     wrap(Segment, "seal", make)
 
 
+@mutant("The file of a segment that is sealed is never closed.", BUSY)
+def segment_left_open() -> None:
+    def close(self: Segment) -> None:
+        self.file = self.index = None
+
+    wrap(Segment, "close", lambda _: close)
+
+
 @mutant("The directory is not synced when a segment is made.", EVERY)
 def skip_directory_sync_at_roll() -> None:
     def make(original: Any) -> Any:

@@ -12,6 +12,8 @@ ALLOW = "--election none --cycle allow"
 STATIC = "--election static --cycle break"
 ORACLE = "--election oracle --cycle break"
 """Safe changes of leader at random moments."""
+DECREES = "--election decrees --cycle break"
+"""People decree other leaders in mid-run, also two at once."""
 ELECTED = (STATIC, ORACLE)
 FIVE_VOTERS = ("--election static:n1,n2,n3,n4,n5 --nodes 5",)
 """With three, every fetch that could wait for a commit position is one that moves it."""

@@ -41,7 +41,7 @@ from actors.messages import (
     StatusReported,
 )
 from simulation.checkers.base import EventChecker, Handler
-from simulation.checkers.hindrances import CLOCKS_DIFFER, Hindrances
+from simulation.checkers.hindrances import CLOCKS_DIFFER
 from simulation.checkers.model import ClusterModel
 from simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeStarted, NodeStopped
 from storage.types import NodeId
@@ -80,9 +80,7 @@ class AnsweredOnce(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self._hindrances = Hindrances()
         self.on = {
-            **self._hindrances.handlers,
             NodeStarted: self._on_started,
             NodeStopped: self._on_stopped,
             NodeCrashed: self._on_crashed,
@@ -160,7 +158,7 @@ class AnsweredOnce(EventChecker):
             asked = waiting.pop(0)
             if not waiting:
                 del of_node[key]
-            clear_s = max(asked.cancelled_s, self._hindrances.node_clear_s(node_id))
+            clear_s = max(asked.cancelled_s, self.model.hindrances.node_clear_s(node_id))
             if asked.cancelled_s < inf and told.time_s > clear_s + MARGIN_S:
                 raise self.violated(
                     f"{told.sender} answered {asked.what} {_brief(key)} with {what}, "
@@ -183,7 +181,7 @@ class AnsweredOnce(EventChecker):
             waiting = self._open.get(asked.node_id, {}).get(key, ())
             if not asked.is_owed or asked.cancelled_s < inf or not any(one is asked for one in waiting):
                 continue
-            due_s = max(asked.asked_s, self._hindrances.node_clear_s(asked.node_id)) + self._allowed_s(asked)
+            due_s = max(asked.asked_s, self.model.hindrances.node_clear_s(asked.node_id)) + self._allowed_s(asked)
             if due_s >= now_s:
                 self._expect(asked, key, min(due_s, now_s + 60.0))
             else:
@@ -202,11 +200,9 @@ class AnsweredOnce(EventChecker):
         self._ended.add(told.receiver)
 
     def _on_started(self, event: NodeStarted) -> None:
-        self._hindrances.handlers[NodeStarted](event)
         self._forget(event.node_id)
 
     def _on_crashed(self, event: NodeCrashed) -> None:
-        self._hindrances.handlers[NodeCrashed](event)
         self._forget(event.node_id)
 
     def _on_said(self, event: NodeSaid) -> None:
@@ -218,7 +214,6 @@ class AnsweredOnce(EventChecker):
                     asked.is_owed = False
 
     def _on_stopped(self, event: NodeStopped) -> None:
-        self._hindrances.handlers[NodeStopped](event)
         for key, waiting in self._open.get(event.node_id, {}).items():
             for asked in waiting:
                 if asked.actor == "server" and asked.is_owed and asked.cancelled_s == inf:

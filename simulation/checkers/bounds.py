@@ -19,7 +19,7 @@ from actors.messages import (
 )
 from actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
 from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import IN_FLIGHT_S, Hindrances
+from simulation.checkers.hindrances import IN_FLIGHT_S
 from simulation.checkers.model import ClusterModel, NodeModel
 from simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
 from storage.handles import MAX_OPEN_FILES
@@ -55,9 +55,7 @@ class StaysBounded(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self._hindrances = Hindrances()
         self.on = {
-            **self._hindrances.handlers,
             NodeStarted: self._on_process,
             NodeStopped: self._on_process,
             NodeCrashed: self._on_process,
@@ -75,7 +73,6 @@ class StaysBounded(EventChecker):
         self._nodes: dict[NodeId, _Kept] = {}
 
     def _on_process(self, event: NodeStarted | NodeStopped | NodeCrashed) -> None:
-        self._hindrances.handlers[type(event)](event)
         self._nodes[event.node_id] = _Kept()
 
     def _of(self, name: str) -> _Kept:
@@ -128,7 +125,7 @@ class StaysBounded(EventChecker):
         status, node = reported.status, self.model.sender_of(told)
         if not isinstance(status, ReplicatorStatus) or node is None or not node.log.opened or node.spoiled:
             return
-        if not self._hindrances.is_held_up(node.node_id, self.time_s):
+        if not self.model.hindrances.is_held_up(node.node_id, self.time_s):
             self._check_replicator(node, status)
 
     def _check_replicator(self, node: NodeModel, status: ReplicatorStatus) -> None:

@@ -23,7 +23,6 @@ from actors.messages import (
     TruncateLog,
 )
 from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import Hindrances
 from simulation.checkers.model import ClusterModel, NodeModel
 from simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped, PacketSent
 from storage.types import Index, NodeId, Position, Term
@@ -93,9 +92,7 @@ class _Pulling(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.hindrances = Hindrances()
         self.on = {
-            **self.hindrances.handlers,
             NodeStarted: self._on_started,
             NodeStopped: self._on_ended,
             NodeCrashed: self._on_ended,
@@ -118,11 +115,9 @@ class _Pulling(EventChecker):
         self._peers: dict[NodeId, float] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
-        self.hindrances.handlers[NodeStarted](event)
         self._forget(event.node_id)
 
     def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
-        self.hindrances.handlers[type(event)](event)
         self._forget(event.node_id)
 
     def _forget(self, node_id: NodeId) -> None:
@@ -198,7 +193,7 @@ class _Pulling(EventChecker):
             agreed_s = max(self.led_s[pair[0]], self.led_s[pair[1]])
         else:
             agreed_s = max(self._peers.get(pair[0], inf), self._peers.get(pair[1], inf))
-        return max(known_s, agreed_s, self.hindrances.pair_clear_s(*pair))
+        return max(known_s, agreed_s, self.model.hindrances.pair_clear_s(*pair))
 
 
 class FollowersFollow(_Pulling):

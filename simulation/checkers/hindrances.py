@@ -27,8 +27,23 @@ from storage.types import NodeId
 CLOCKS_DIFFER: Final = 1.06
 """How much longer a node's second may be than a true one, with drifting clocks."""
 
-IN_FLIGHT_S: Final = 0.05
-"""So long at most a message is under way between the actors of a node that nothing holds up."""
+IN_FLIGHT_S: Final = 1e-6
+"""Actors of a node that nothing holds up handle what they were told before any time passes."""
+
+CATCHES_UP_WITHIN_S: Final = 0.05
+
+HINDERING: Final[tuple[type, ...]] = (
+    NodeStarted,
+    NodeStopped,
+    NodeCrashed,
+    NodePaused,
+    NodeResumed,
+    FaultInjected,
+    PartitionMade,
+    PartitionHealed,
+    PhaseBegan,
+)
+"""The kinds of event that it is made from."""
 
 _NODE_FAULTS_S: Final = {"slow_node": 9.1, "slow_disk": 0.31, "bit_rot": 30.0}
 _LINK_FAULTS_S: Final = {"slow_link": 17.1, "clog": 8.3}
@@ -61,7 +76,7 @@ class Hindrances:
 
     def is_held_up(self, node_id: NodeId, now_s: float) -> bool:
         """Whether its actors may not have handled yet what they were told some time ago."""
-        return self.node_clear_s(node_id) > now_s - IN_FLIGHT_S
+        return self.node_clear_s(node_id) > now_s - CATCHES_UP_WITHIN_S
 
     def pair_clear_s(self, one: NodeId, other: NodeId) -> float:
         """The same of both nodes and of both ways between them."""

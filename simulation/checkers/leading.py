@@ -18,11 +18,11 @@ from actors.messages import (
     VotersChanged,
 )
 from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import IN_FLIGHT_S, Hindrances
+from simulation.checkers.hindrances import IN_FLIGHT_S
 from simulation.checkers.model import ClusterModel, NodeModel
 from simulation.events import MessageTold, NodeStarted
 from storage.batch import Kind
-from storage.types import Index, NodeId, Term
+from storage.types import Index, NodeId, Position, Term
 
 
 class TermsBegin(EventChecker):
@@ -91,13 +91,13 @@ class CountsHonestly(EventChecker):
     name: ClassVar[str] = "counts_honestly"
     statement: ClassVar[str] = (
         "A leader holds nothing for committed, or for being on all replicas, beyond what the last fetches of its "
-        "voters say: one that has lost its disk, or has cut its log, counts for what it has now."
+        "voters say: one that has lost its disk, or has cut its log, counts for what it has now. And it commits only "
+        "with an entry of its own term (Raft section 5.4.2)."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self._hindrances = Hindrances()
-        self.on = {**self._hindrances.handlers, NodeStarted: self._on_started}
+        self.on = {NodeStarted: self._on_started}
         self.on_told = {
             VotersChanged: self._on_voters,
             LeaderChanged: self._on_leader,
@@ -113,7 +113,6 @@ class CountsHonestly(EventChecker):
 
     def _on_started(self, event: NodeStarted) -> None:
         node_id = event.node_id
-        self._hindrances.handlers[NodeStarted](event)
         self._led.pop(node_id, None)
         self._own_end.pop(node_id, None)
         for key in [key for key in self._fetched if key[0] == node_id]:
@@ -166,7 +165,7 @@ class CountsHonestly(EventChecker):
     def _counted(self, leader: NodeModel, terms: set[Term]) -> list[float]:
         """What each voter has, the most first; empty where nothing can be said."""
         voters = self._voters.get(leader.node_id, ())
-        is_held_up = self._hindrances.is_held_up(leader.node_id, self.time_s)
+        is_held_up = self.model.hindrances.is_held_up(leader.node_id, self.time_s)
         if not voters or is_held_up or Term(0) in terms or not leader.is_elected:
             return []
         return sorted((max(self._reached(leader, voter, term) for term in terms) for voter in voters), reverse=True)
@@ -182,11 +181,21 @@ class CountsHonestly(EventChecker):
                 if at + 1 == len(led) or led[at + 1][0] > told.time_s - IN_FLIGHT_S
             }
             counted = self._counted(leader, terms)
+            if counted:
+                self._check_term(leader, advanced.committed, terms)
             if counted and advanced.committed.index > counted[len(counted) // 2]:
                 raise self.violated(
                     f"{leader.node_id} commits up to index {advanced.committed.index}, and by their last fetches its "
                     f"voters have {_listed(counted)}"
                 )
+
+    def _check_term(self, leader: NodeModel, committed: Position, terms: set[Term]) -> None:
+        """What an earlier leader appended may be on a majority, and be overwritten all the same (Raft figure 8)."""
+        last = leader.log.entry(committed.index - 1) if leader.log.opened and not leader.spoiled else None
+        if last is not None and last.term not in terms:
+            raise self.violated(
+                f"{leader.node_id} leads in term {max(terms)} and commits up to {last}, which is of an earlier one"
+            )
 
     def _on_replicas(self, told: MessageTold) -> None:
         advanced, leader = told.message, self.model.receiver_of(told)

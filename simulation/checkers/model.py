@@ -9,6 +9,7 @@ from typing import Any, Final
 from actors.config import Cycle, Fsync, NodeConfig
 from actors.messages import BatchAppended, CommitAdvanced, LogOpened, LogTruncated
 from simulation.checker import World
+from simulation.checkers.hindrances import HINDERING, Hindrances
 from simulation.checkers.log_model import Entry, LogModel
 from simulation.checkers.numbers import Numbers
 from simulation.events import (
@@ -30,7 +31,7 @@ from storage.types import START, Index, NodeId, Position
 CHANGING: Final[tuple[type, ...]] = (FileAppended, FileRewritten, FileTruncated, FileRemoved, MessageTold)
 """The kinds of event after which a log may be another."""
 
-MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileSynced, NodeStarted, NodeStopped, NodeCrashed, FaultInjected)
+MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileSynced, *HINDERING)
 MODELLED_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened, LogTruncated)
 """All that the model is made from; of messages only these."""
 
@@ -100,6 +101,7 @@ class ClusterModel:
     those that left it, is_retention whether they were the oldest, is_reopened whether the log was
     compared with its disk after a start. `dropped` are those of the gone that the node itself gave
     up: not what retention took, nor what had not reached the disk when it crashed.
+    hindrances: what is in whose way, and since when nothing is.
     """
 
     def __init__(self) -> None:
@@ -112,6 +114,8 @@ class ClusterModel:
         self.is_reopened = False
         self.repeated: list[Entry] = []
         self.event: Event | None = None
+        self.hindrances = Hindrances()
+        self._hindering = self.hindrances.handlers
         self._places: dict[str, tuple[NodeId, str]] = {}
         self._handlers: dict[type, Callable[[Any], None]] = {
             FileAppended: self._on_appended,
@@ -150,6 +154,9 @@ class ClusterModel:
             elif type(message) is LogOpened:
                 self._on_opened(event, message, world)
         else:
+            hinder = self._hindering.get(kind)
+            if hinder is not None:
+                hinder(event)
             handler = self._handlers.get(kind)
             if handler is not None:
                 handler(event)

@@ -176,7 +176,9 @@ class RetentionWaits(EventChecker):
         if self.model.place(told.sender)[1] != "store":
             return  # a replicator that passes on where a log was reset to
         node = self.model.receiver_of(told)
-        if node is not None and node.is_elected and moved.start.index > node.committed.index:
+        # The replicator tells of logs that were begun anew, where the leader's begins.
+        is_retention = self.model.place(told.sender)[1] == "store"
+        if node is not None and node.is_elected and is_retention and moved.start.index > node.committed.index:
             raise self.violated(
                 f"the log of {node.node_id} starts at index {moved.start.index}, above its commit position "
                 f"{node.committed.index}"

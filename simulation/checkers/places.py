@@ -7,7 +7,7 @@ from typing import ClassVar
 from actors.messages import FetchAnswer
 from simulation.checkers.base import EventChecker
 from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import MessageTold
+from simulation.events import FaultInjected, MessageTold
 from storage.batch import path_of, scan
 from storage.errors import CorruptBatchError
 from storage.types import Index, NodeId, Term
@@ -21,6 +21,8 @@ class SamePlaceSameBytes(EventChecker):
     """Remembers the first entry seen at each place: index, term, who made it, and in which epoch of its log.
 
     Unlike `log_matching` it follows an entry also where two leaders claim one term, and over the wire.
+    What a node made whose disk has lied, or is an old one, is let be: it may not remember the term in
+    which it made it, and make another in its place.
     """
 
     name: ClassVar[str] = "same_place_same_bytes"
@@ -31,10 +33,16 @@ class SamePlaceSameBytes(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
+        self.on = {FaultInjected: self._on_fault}
         self.on_log = self._on_log_changed
         self.on_told = {FetchAnswer: self._on_fetched}
         self._seen: dict[Place, tuple[int, NodeId]] = {}
+        self._forgetful: set[NodeId] = set()
         self._until_pruning = _PRUNE_EVERY
+
+    def _on_fault(self, event: FaultInjected) -> None:
+        if event.kind in ("old_disk", "fsync_lies"):
+            self._forgetful.add(NodeId(event.where))
 
     def _on_log_changed(self, node: NodeModel) -> None:
         if not node.is_elected:
@@ -63,6 +71,8 @@ class SamePlaceSameBytes(EventChecker):
             raise self.violated(f"{node.node_id} answered {told.receiver} with damaged batches: {error}") from error
 
     def _see(self, place: Place, crc: int, node_id: NodeId, how: str) -> None:
+        if place[2] in self._forgetful:
+            return
         known, holder = self._seen.setdefault(place, (crc, node_id))
         if known != crc:
             index, term, maker, epoch = place

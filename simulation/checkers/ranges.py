@@ -17,7 +17,6 @@ from actors.messages import (
     RequestRefused,
 )
 from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import Hindrances
 from simulation.checkers.model import ClusterModel, NodeModel
 from simulation.events import MessageTold, NodeStarted
 from storage.types import NodeId
@@ -47,8 +46,7 @@ class RangesTrue(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self._hindrances = Hindrances()
-        self.on = {**self._hindrances.handlers, NodeStarted: self._on_started}
+        self.on = {NodeStarted: self._on_started}
         self.on_told = {
             Consume: self._on_asked,
             FetchReceived: self._on_asked,
@@ -59,7 +57,6 @@ class RangesTrue(EventChecker):
         self._asked: dict[NodeId, OrderedDict[int, _Asked]] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
-        self._hindrances.handlers[NodeStarted](event)
         self._asked.pop(event.node_id, None)
 
     def _on_asked(self, told: MessageTold) -> None:
@@ -80,7 +77,7 @@ class RangesTrue(EventChecker):
         asked = self._asked.get(node.node_id, OrderedDict()).pop(request_id, None) if node is not None else None
         if node is None or asked is None or not node.log.opened or node.spoiled or node.is_rotten:
             return None
-        is_held_up = self._hindrances.node_clear_s(node.node_id) >= asked.time_s
+        is_held_up = self.model.hindrances.node_clear_s(node.node_id) >= asked.time_s
         return None if is_held_up else (node, asked)
 
     def _on_refused(self, told: MessageTold) -> None:

@@ -13,6 +13,8 @@ from actors.messages import (
     BatchAppended,
     BatchesRead,
     CancelRequest,
+    ClaimsDisputed,
+    ClaimsSettled,
     CommitAdvanced,
     Consume,
     FlushProduces,
@@ -26,7 +28,6 @@ from actors.messages import (
     RequestRefused,
 )
 from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import Hindrances
 from simulation.checkers.log_model import records_of
 from simulation.checkers.model import ClusterModel, NodeModel
 from simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeStarted, NodeStopped
@@ -41,9 +42,7 @@ class _Waiters(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.hindrances = Hindrances()
         self.on = {
-            **self.hindrances.handlers,
             NodeStarted: self._on_ended,
             NodeStopped: self._on_ended,
             NodeCrashed: self._on_ended,
@@ -51,7 +50,6 @@ class _Waiters(EventChecker):
         }
 
     def _on_ended(self, event: NodeStarted | NodeStopped | NodeCrashed) -> None:
-        self.hindrances.handlers[type(event)](event)
         self.forget(event.node_id)
 
     def _on_said(self, event: NodeSaid) -> None:
@@ -63,7 +61,7 @@ class _Waiters(EventChecker):
         raise NotImplementedError
 
     def is_overdue(self, node_id: NodeId, due_s: float) -> bool:
-        return self.time_s > max(due_s, self.hindrances.node_clear_s(node_id) + SOON_S)
+        return self.time_s > max(due_s, self.model.hindrances.node_clear_s(node_id) + SOON_S)
 
 
 class ReadersWoken(_Waiters):
@@ -155,6 +153,7 @@ class _Produces:
     appends: dict[int, int] = field(default_factory=dict)
     everywhere: int = 0
     leads: bool = False
+    is_disputed: bool = False
 
 
 class ProducesAnswered(_Waiters):
@@ -163,7 +162,7 @@ class ProducesAnswered(_Waiters):
     name: ClassVar[str] = "produces_answered"
     statement: ClassVar[str] = (
         f"A produce is answered within {SOON_S:g} s after what its acks ask for has come to pass, its append was "
-        "refused, or its node has lost the lead."
+        "refused, or its node has lost the lead; while two nodes claim the lead, when they agree again."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -177,6 +176,8 @@ class ProducesAnswered(_Waiters):
             CommitAdvanced: self._on_progress,
             ReplicasAdvanced: self._on_replicas,
             LeaderChanged: self._on_leader_changed,
+            ClaimsDisputed: self._on_disputed,
+            ClaimsSettled: self._on_settled,
             Produced: self._on_answer,
             RequestRefused: self._on_answer,
             CancelRequest: self._on_cancel,
@@ -257,6 +258,8 @@ class ProducesAnswered(_Waiters):
         node = self.model.receiver_of(told)
         if of_node is None or node is None or not of_node.by_value or (node.is_elected and not of_node.leads):
             return
+        if of_node.is_disputed:
+            return
         appended = told.message.index if isinstance(told.message, BatchAppended) else -1
         for produce in of_node.by_value.values():
             match produce.acks:
@@ -268,6 +271,20 @@ class ProducesAnswered(_Waiters):
                     is_done = produce.index < min(node.committed.index, of_node.everywhere)
             if is_done and produce.index >= 0:
                 self._expect(produce, told, f"entry {produce.index} has all that acks={produce.acks.name.lower()} asks")
+
+    def _on_disputed(self, told: MessageTold) -> None:
+        """Two claim to lead, or to say who does: nothing is acknowledged until they agree."""
+        of_node = self._of(told)
+        if of_node is not None:
+            of_node.is_disputed = True
+            for produce in of_node.by_value.values():
+                produce.due_s = inf
+
+    def _on_settled(self, told: MessageTold) -> None:
+        of_node = self._of(told)
+        if of_node is not None:
+            of_node.is_disputed = False
+            self._on_progress(told)
 
     def _on_leader_changed(self, told: MessageTold) -> None:
         of_node, changed = self._of(told), told.message

@@ -5,6 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from mutants.__main__ import LIVES, Score, page, rows_of
+from mutants.catalog import MUTANTS
+from mutants.mutant import STATIC, Mutant
+from simulation.checkers import ALL
+
+PAGE = Path("docs/mutants.md")
+
+UNIT_TESTS_ONLY = {
+    "progress": "A core that does nothing at all is seen by the phase itself, a_healthy_core_makes_progress.",
+    "cycle_growth": "Whatever makes a cycle grow too fast is seen sooner, by copies_faithful, where the copy is made.",
+    "acknowledged_kept_as_decreed": "It is acknowledged_kept as far as that holds while people decree leaders.",
+    "retention_waits_for_commit": "In half a minute retention hardly ever comes to what is not committed.",
+    "same_place_same_bytes": "While each term has one leader, log_matching sees an entry that differs first.",
+}
+"""Checkers that no mutant needs, and why. Each has unit tests that it can fail."""
 
 
 def run_python(*arguments: str) -> str:
@@ -15,10 +34,7 @@ def run_python(*arguments: str) -> str:
 
 def test_there_are_enough_mutants_and_each_finds_what_it_changes() -> None:
     apply_all = (
-        "import mutants.in_actors, mutants.in_storage\n"
-        "from mutants.mutant import MUTANTS\n"
-        "for mutant in MUTANTS.values(): mutant.apply()\n"
-        "print(len(MUTANTS))"
+        "from mutants.catalog import MUTANTS\nfor mutant in MUTANTS.values(): mutant.apply()\nprint(len(MUTANTS))"
     )
     assert int(run_python("-c", apply_all)) >= 25
 
@@ -31,3 +47,30 @@ def test_a_mutant_is_killed_in_a_process_of_its_own_by_the_checker_that_is_for_i
 def test_nothing_that_is_shipped_knows_of_the_mutants() -> None:
     shipped = "import sys, ourolog, simulation, rpc.server\nprint([name for name in sys.modules if 'mutant' in name])"
     assert run_python("-c", shipped).strip() == "[]"
+
+
+def test_every_checker_has_killed_a_mutant_or_a_reason_why_it_never_is_the_first() -> None:
+    """Where this fails for a new checker: run its mutants with `python -m mutants --merge --only ...`."""
+    killers = {claim for score in rows_of(PAGE.read_text(encoding="utf-8")).values() for claim in score.claims}
+    assert set(ALL) - killers - set(UNIT_TESTS_ONLY) == set()
+    assert set(UNIT_TESTS_ONLY) <= set(ALL)
+
+
+def test_a_page_is_read_again_as_it_was_written() -> None:
+    first, second, *_ = (mutant for mutant in MUTANTS.values() if not mutant.equivalent)
+    scores = {
+        first.name: Score(first, 2.5, 7, ("contiguous", "convergence")),
+        second.name: Score(second, None, None, ()),
+    }
+    written = page(scores, 3, 200)
+    assert rows_of(written) == scores
+    assert "1 of 2 deliberate bugs are found" in written
+    assert LIVES in written
+
+
+def test_what_no_run_can_show_is_told_with_its_reason_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = Mutant("no_bug", "It does the same.", (STATIC,), lambda: None, equivalent="Nobody can tell.")
+    monkeypatch.setitem(MUTANTS, mutant.name, mutant)
+    written = page({mutant.name: Score(mutant, None, None, ())}, 3, 200)
+    assert "0 of 0 deliberate bugs are found" in written
+    assert "| no_bug | It does the same. | Nobody can tell. |" in written

@@ -15,6 +15,8 @@ from actors.messages import (
     BatchAppended,
     BatchesRead,
     CancelRequest,
+    ClaimsDisputed,
+    ClaimsSettled,
     CommitAdvanced,
     Consume,
     FetchAnswer,
@@ -29,6 +31,7 @@ from actors.messages import (
     LeaderChanged,
     ListServers,
     LogAppended,
+    LogStartMoved,
     Member,
     MemberJoined,
     NobodyElected,
@@ -270,6 +273,18 @@ def test_a_produce_is_answered_when_its_append_is_refused_or_its_leader_deposed(
             scene.wait(2.0)
 
 
+def test_nothing_is_due_while_two_claim_the_lead() -> None:
+    scene = led_by_n1("produces_answered")
+    scene.tell("", "n1.server", produce(9))
+    append_produced(scene, "a", 0)
+    scene.tell("n1.election", "n1.server", ClaimsDisputed("n2 claims it, too"))
+    scene.commit("n1", 1)
+    scene.wait(3.0)
+    scene.tell("n1.election", "n1.server", ClaimsSettled())
+    with pytest.raises(Violation, match="has not answered produce 9"):
+        scene.wait(1.0)
+
+
 # ---------------------------------------------------------------- following
 
 
@@ -397,6 +412,17 @@ def test_a_leader_that_counts_what_a_voter_had_once_is_seen() -> None:
             scene.tell("n1.replicator", "n1.server", message)
 
 
+def test_a_leader_that_commits_with_an_entry_of_an_earlier_term_is_seen() -> None:
+    scene = led_by_n1("counts_honestly")
+    scene.append("n1", batch(0, "a", term=Term(1)))
+    scene.tell("n1.store", "n1.replicator", LogAppended((at(1),), TermHistory()))
+    scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(2), N1))
+    scene.wait(0.2)
+    scene.tell("", "n1.replicator", fetch("n2", 1, 1, term=2))
+    with pytest.raises(Violation, match="leads in term 2 and commits up to entry 0"):
+        scene.tell("n1.replicator", "n1.server", CommitAdvanced(at(1)))
+
+
 # ---------------------------------------------------------------- places
 
 
@@ -420,6 +446,15 @@ def test_entries_of_other_makers_or_epochs_are_in_other_places() -> None:
     scene.append("n1", batch(0, "a", term=Term(1)))
     scene.append("n2", batch(0, "b", term=Term(1), path="n2"))
     scene.append("n3", batch(0, "c", term=Term(1), origin_epoch=EPOCH + 1))
+
+
+def test_who_starts_again_on_an_old_disk_may_make_another_entry_in_the_same_place() -> None:
+    scene = Scene("same_place_same_bytes")
+    for name in ("n1", "n2"):
+        scene.start(name, STATIC)
+    scene.append("n1", batch(0, "a", term=Term(1)))
+    scene.see(FaultInjected(scene.tick(), "old_disk", "n1"))
+    scene.append("n2", batch(0, "b", term=Term(1)))
 
 
 # ---------------------------------------------------------------- bounds
@@ -448,8 +483,7 @@ def test_long_polls_that_are_over_and_kept_are_seen() -> None:
     scene.tell("n1.replicator", "console", status(parked_fetches=3))
     scene.tell("n1.replicator", "n2", FetchAnswer(1, response()))
     scene.tell("", "n1.replicator", FetchCancelled(2))
-    scene.tell("n1.replicator", "console", status(parked_fetches=2))
-    scene.wait(1.0)
+    scene.tell("n1.replicator", "console", status(parked_fetches=1))
     with pytest.raises(Violation, match="keeps 2 fetches, and only 1"):
         scene.tell("n1.replicator", "console", status(parked_fetches=2))
 
@@ -474,6 +508,18 @@ def test_produces_beyond_the_bound_are_seen() -> None:
             scene.tell("n1.store", "n1.server", AppendRefused(request_id, Term(2), ""))
     with pytest.raises(Violation, match="bytes of produces in its store"):
         scene.tell("n1.server", "n1.store", AppendBatch(70, large, Term(1), Probe()))
+
+
+def test_retention_of_what_is_not_committed_is_seen_and_a_log_begun_anew_is_none() -> None:
+    scene = Scene("retention_waits_for_commit")
+    scene.start("n1", STATIC)
+    scene.append("n1", batch(0, "a", term=Term(1)))
+    scene.append("n1", batch(1, "b", term=Term(1)), path="/data/log/00000000000000000001-00000000000000000001.log")
+    scene.tell("n1.replicator", "n1.server", LogStartMoved(at(1)))
+    with pytest.raises(Violation, match="above its commit position 0"):
+        scene.tell("n1.store", "n1.server", LogStartMoved(at(1)))
+    with pytest.raises(Violation, match="retention took entry 0"):
+        scene.remove("n1", SEGMENT)
 
 
 # ---------------------------------------------------------------- ranges
