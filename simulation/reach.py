@@ -57,13 +57,29 @@ _LEAD_PASSED_ON: Final = (
     "follower_longer_than_leader",
     "parked_fetch_over_term",
     "crash_after_ballot",
+    "two_leaders_at_once",
+    "leader_lost_disk",
+)
+_DECREED_ANEW: Final = (
+    "claims_disputed",
+    "claims_settled",
+    "kept_its_copy",
+    "two_leaders_at_once",
+    "two_claims_to_one_term",
+    "leader_lost_disk",
+    "divergence",
+    "truncation",
+    "truncation_over_terms",
+    "follower_longer_than_leader",
+    "produce_at_deposed_leader",
+    "crash_after_ballot",
 )
 
 MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
     "none break": (*_EVERYWHERE, *_PEERS, "duplicate_dropped", "damaged_read"),
     "none allow": (*_EVERYWHERE, *_PEERS, "hop_limit_reached"),
     "static": (*_EVERYWHERE, *_LED),
-    DECREES: (*_EVERYWHERE, *_LED),
+    DECREES: (*_EVERYWHERE, *_LED, *_DECREED_ANEW),
     ORACLE: (*_EVERYWHERE, *_LED, *_LEAD_PASSED_ON),
 }
 """For 200 seeds of half a minute, whose other options are the defaults."""

@@ -35,12 +35,10 @@ from actors.messages import (
     Refusal,
     RequestRefused,
     ResetLog,
-    RetentionDue,
     SaveBallot,
     TruncateLog,
     VotersChanged,
 )
-from simulation.checker import World
 from simulation.events import (
     Event,
     FileAppended,
@@ -80,7 +78,6 @@ REPLICATION_STATES: Final[dict[str, str]] = {
     "append_in_flight_at_ballot": "A ballot was to be saved while appends waited in the store.",
     "duplicate_fetch": "One fetch was received twice.",
     "retention_below_follower": "Retention took what somebody who pulls had not pulled yet.",
-    "uncommitted_retained": "Retention was due twice, and left what was not committed.",
     "stale_term_seen": "A fetch came from an older term.",
     "pull_out_of_range": "A pull asked for entries that the source does not have.",
     "new_log_seen": "A pull met another log than it knew under the same name.",
@@ -95,8 +92,7 @@ _REMEMBERED: Final = 64
 class _Node:
     """What is known of a node's present life; `promised` and `cut` are of its disk.
 
-    leads_in: the term it leads in, 0 if it does not. over_retention_at: where the log began when
-    retention was due last, if there was a segment too many. fetched: the next index of each who fetched.
+    leads_in: the term it leads in, 0 if it does not. fetched: the next index of each who fetched.
     """
 
     node_id: NodeId
@@ -111,7 +107,6 @@ class _Node:
     open_fetches: dict[int, FetchReceived] = field(default_factory=dict)
     tailing: dict[int, Offset] = field(default_factory=dict)
     appending: int = 0
-    over_retention_at: Position | None = None
     is_unsynced: bool = False
     is_truncating: bool = False
     has_cut: bool = False
@@ -135,7 +130,6 @@ class ReplicationStates:
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
-        self._world: World | None = None
         self._nodes: dict[NodeId, _Node] = {}
         self._places: dict[str, tuple[NodeId, str]] = {}
         self._leading = Term(0)
@@ -166,14 +160,12 @@ class ReplicationStates:
             ReadBatches: ("from server", self._on_read),
             Produce: ("to", self._on_produce),
             RequestRefused: ("from", self._on_refused),
-            RetentionDue: ("to", self._on_retention_due),
         }
 
-    def see(self, event: Event, world: World) -> None:
+    def see(self, event: Event) -> None:
         match event:
             case MessageTold():
                 if type(event.message) in self._on_message:
-                    self._world = world
                     self._see_told(event)
             case FileAppended() | FileSynced():
                 if event.path.endswith(LOG_SUFFIX):
@@ -262,20 +254,6 @@ class ReplicationStates:
         node.start = moved.start
         if any(index < moved.start.index for index in node.fetched.values()):
             self._note("retention_below_follower")
-
-    def _on_retention_due(self, node: _Node, _: RetentionDue) -> None:
-        assert self._world is not None, "the message came with it"
-        config = self._world.configs[node.node_id]
-        if config.retention_bytes is None or config.election.kind == "none":
-            return
-        kept_bytes = sum(
-            len(content) for path, content in self._world.durable(node.node_id).items() if path.endswith(LOG_SUFFIX)
-        )
-        was_over, node.over_retention_at = node.over_retention_at, None
-        if kept_bytes > config.retention_bytes + config.segment_bytes:
-            node.over_retention_at = node.start
-            if was_over == node.start and node.committed < node.end:
-                self._note("uncommitted_retained")
 
     # ------------------------------------------------------------ terms and leaders
 

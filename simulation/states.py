@@ -115,7 +115,7 @@ class States:
         }
 
     def see(self, event: Event, world: World) -> None:
-        self._replication.see(event, world)
+        self._replication.see(event)
         match event:
             case MessageTold():
                 handle = self._on_message.get(type(event.message))
