@@ -428,8 +428,11 @@ class BatchesRead:
 
 
 class ReadProblem(StrEnum):
+    """BUSY: no descriptor or no memory was to be had; trying again helps."""
+
     OUT_OF_RANGE = "out of range"
     DAMAGED = "damaged"
+    BUSY = "busy"
 
 
 @dataclass(frozen=True, slots=True)

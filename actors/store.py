@@ -57,6 +57,7 @@ from storage.errors import (
     DamagedLogError,
     ImpossibleBatchError,
     OutOfRangeError,
+    StorageBusyError,
     StorageError,
 )
 from storage.identity import DataDirectory
@@ -357,6 +358,8 @@ class StoreActor(NodeActor):
         except DamagedLogError as error:
             self.observer.tell(NodeWarned(self.node_id, self.actor_name, str(error)))
             self._refuse_read(message, ReadProblem.DAMAGED, error)
+        except StorageBusyError as error:
+            self._refuse_read(message, ReadProblem.BUSY, error)
         else:
             message.reply_to.tell(BatchesRead(message.request_id, read.batches, read.next))
 
@@ -371,7 +374,11 @@ class StoreActor(NodeActor):
         was_held_back = log.held_back_bytes > 0
         # With nobody elected all that is on disk is committed, and what is not synced is in the last segment.
         until = log.committed.index if self.config.election.kind != "none" else None
-        if log.retain(self.ports.clock.wall_ms(), until):
+        try:
+            has_removed = log.retain(self.ports.clock.wall_ms(), until)
+        except StorageBusyError:
+            has_removed = False  # next time
+        if has_removed:
             moved = LogStartMoved(log.start)
             self.replicator.tell(moved)
             self.server.tell(moved)

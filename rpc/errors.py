@@ -156,6 +156,8 @@ def from_read_refused(refused: ReadRefused) -> ServiceError:
             return OutOfRangeError(refused.detail, refused.first.offset, refused.end.offset)
         case ReadProblem.DAMAGED:
             return damaged(refused.detail)
+        case ReadProblem.BUSY:
+            return ServiceError(grpc.StatusCode.UNAVAILABLE, "BUSY", refused.detail, _retry_info(RETRY_AFTER_S))
 
 
 def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from storage.descriptors import DescriptorReserve, insist
 from storage.errors import DirectoryLockedError
 
 TEMPORARY_SUFFIX: Final = ".tmp"
@@ -48,11 +49,11 @@ class DiskFile:
 
     def _write_all(self, parts: Sequence[bytes], position: int) -> int:
         expected = sum(map(len, parts))
-        written = os.pwritev(self._fd, parts, position)
+        written = insist(lambda: os.pwritev(self._fd, parts, position))
         if written < expected:
             rest = memoryview(b"".join(parts))
             while written < expected:
-                more = os.pwrite(self._fd, rest[written:], position + written)
+                more = insist(lambda: os.pwrite(self._fd, rest[written:], position + written))  # noqa: B023  # called at once
                 if more == 0:
                     raise OSError(errno.EIO, "the file takes no more bytes and gives no reason")
                 written += more
@@ -85,8 +86,15 @@ class DiskFile:
             os.close(fd)
 
 
+# A replaced file and its directory, an index beside the segment that is sealed, and one to spare.
+_RESERVE: Final = 4
+
+
 class DiskFiles:
-    """The Files port on the machine's own disks."""
+    """The Files port on the machine's own disks. Whatever writes may use up a reserve of descriptors."""
+
+    def __init__(self) -> None:
+        self._reserve = DescriptorReserve(_RESERVE)
 
     def make_directory(self, path: str) -> None:
         missing = []
@@ -112,18 +120,22 @@ class DiskFiles:
         return os.path.exists(path)
 
     def open(self, path: str, *, create: bool = False) -> DiskFile:
-        return DiskFile(os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o644))
+        return DiskFile(self._reserve.open(path, os.O_RDWR | (os.O_CREAT if create else 0)))
 
     def open_read_only(self, path: str) -> DiskFile:
         return DiskFile(os.open(path, os.O_RDONLY))
 
     def read_all(self, path: str) -> bytes:
-        with open(path, "rb") as file:
-            return file.read()
+        file = DiskFile(self._reserve.open(path, os.O_RDONLY))
+        try:
+            return file.read(0, file.size())
+        finally:
+            file.close()
+            self._reserve.take_back()
 
     def replace(self, path: str, content: bytes) -> None:
         temporary = path + TEMPORARY_SUFFIX
-        file = DiskFile(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644))
+        file = DiskFile(self._reserve.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC))
         try:
             file.append([content])
             file.sync()
@@ -136,11 +148,12 @@ class DiskFiles:
         os.unlink(path)
 
     def sync_directory(self, directory: str) -> None:
-        fd = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)
+        fd = self._reserve.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+            self._reserve.take_back()
 
     def lock(self, path: str) -> DiskFile:
         """flock, so the kernel lets go of it however the process ends. The file says who holds it."""

@@ -60,6 +60,10 @@ class WrongIdentityError(StorageError):
     """The data directory belongs to a node of another name or cluster."""
 
 
+class StorageBusyError(StorageError):
+    """A read found no free descriptor or no memory. Nothing is wrong with the disk: try again."""
+
+
 class StorageFailedError(StorageError):
     """A write or an fsync failed. What the page cache holds can no longer be trusted: stop the node."""
 

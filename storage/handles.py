@@ -6,6 +6,7 @@ import contextlib
 from collections import OrderedDict
 from typing import Final
 
+from storage.descriptors import SHORTAGES
 from storage.files import File, Files
 from storage.index import SparseIndex
 from storage.scan import SegmentScan
@@ -29,11 +30,20 @@ class SegmentHandles:
             return segment.file
         file = self._open.get(segment)
         if file is None:
-            file = self._open[segment] = self._files.open_read_only(segment.log_path)
+            file = self._open[segment] = self._opened(segment)
             if len(self._open) > MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(segment)
         return file
+
+    def _opened(self, segment: Segment) -> File:
+        try:
+            return self._files.open_read_only(segment.log_path)
+        except OSError as error:
+            if error.errno not in SHORTAGES or not self._open:
+                raise
+        self._close_files()
+        return self._files.open_read_only(segment.log_path)
 
     def index(self, segment: Segment) -> SparseIndex:
         if segment.index is not None:
@@ -60,10 +70,13 @@ class SegmentHandles:
 
     def forget(self) -> None:
         """Close everything: segments were removed or cut."""
+        self._close_files()
+        self._indexes.clear()
+
+    def _close_files(self) -> None:
         for file in self._open.values():
             file.close()
         self._open.clear()
-        self._indexes.clear()
 
     def _keep(self, segment: Segment, index: SparseIndex) -> None:
         self._indexes[segment] = index

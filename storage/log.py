@@ -38,7 +38,7 @@ from storage.errors import (
     OutOfRangeError,
     StorageFailedError,
 )
-from storage.failures import as_storage_error
+from storage.failures import as_storage_error, busy_when_short
 from storage.files import Files
 from storage.handles import SegmentHandles
 from storage.reader import LogReader, Read
@@ -454,7 +454,8 @@ class Log:
         self._check_usable()
         config = self.config
         segments = self._segments
-        due = expired_segments(segments, self._handles, now_ms, config.retention_bytes, config.retention_ms)
+        with busy_when_short():
+            due = expired_segments(segments, self._handles, now_ms, config.retention_bytes, config.retention_ms)
         expired = committed_part(segments, due, until)
         self.held_back_bytes = sum(segment.size_bytes for segment in due[len(expired) :])
         if not expired:

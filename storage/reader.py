@@ -10,6 +10,7 @@ from typing import Final
 
 from storage.batch import FRAME_BYTES, BatchHead, Kind, read_frame, read_head, verify
 from storage.errors import CorruptBatchError, DamagedLogError, DiscontinuousBatchError, OutOfRangeError
+from storage.failures import busy_when_short
 from storage.handles import SegmentHandles
 from storage.index import IndexEntry
 from storage.scan import continues
@@ -107,14 +108,15 @@ class LogReader:
 
     def _read(self, wanted: _Wanted) -> Read | None:
         """None if what is wanted begins at the limit or above."""
-        place = self._remembered(wanted) or self._look_up(wanted)
-        try:
-            return self._read_at(place, wanted)
-        except DamagedLogError:
-            # An index that leads astray looks like damage; it is only an index.
-            if place.was_read or not self._handles.rebuild_index(place.segment):
-                raise
-            return self._read_at(self._look_up(wanted), wanted)
+        with busy_when_short():
+            place = self._remembered(wanted) or self._look_up(wanted)
+            try:
+                return self._read_at(place, wanted)
+            except DamagedLogError:
+                # An index that leads astray looks like damage; it is only an index.
+                if place.was_read or not self._handles.rebuild_index(place.segment):
+                    raise
+                return self._read_at(self._look_up(wanted), wanted)
 
     def _read_at(self, place: _Place, wanted: _Wanted) -> Read | None:
         while True:

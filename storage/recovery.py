@@ -244,7 +244,7 @@ def _scanning(files: Files, segment: Segment, start: Checkpoint, state: LogState
         raise DamagedLogError(
             segment.log_path, at, segment.base.index, segment.base.offset, f"{byte_position} bytes of it were on disk"
         )
-    file = segment.file or files.open_read_only(segment.log_path)
+    file = segment.file or files.open(segment.log_path)  # which may use the reserve of descriptors
     try:
         yield SegmentScan(file, segment.size_bytes, byte_position, position, state.terms.last_place)
     finally:

@@ -303,6 +303,24 @@ def test_a_read_out_of_range_says_what_there_is() -> None:
     )
 
 
+def test_a_read_that_finds_no_descriptor_is_answered_as_busy_and_the_node_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(segment_bytes=400)
+    stage.append(*(b"x" * 200 for _ in range(5)))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFiles, "open_read_only", refuse)
+        stage.tell(ReadBatches(5, 100, Index(5), stage.client, offset=Offset(0)))
+    refused = stage.client.last(ReadRefused)
+    assert (refused.request_id, refused.problem) == (5, ReadProblem.BUSY)
+    assert len(stage.payloads()) == 1
+    assert stage.observer.all(NodeFailed) == []
+
+
 def test_interval_fsync_acknowledges_before_the_sync_and_peers_see_it_after() -> None:
     stage = Stage(fsync=Fsync.INTERVAL, fsync_interval_s=0.1)
     stage.append(b"a")

@@ -1,0 +1,68 @@
+"""Descriptors and memory that run out for a moment: no fault of the disk, and no reason to stop a node.
+
+Sockets may take the last descriptor of the process. Reading can wait: it is refused, to be tried
+again. Writing cannot: a roll that has sealed one segment must open the next. So the writing side
+keeps a few descriptors in reserve and gives them up when the system has no other.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+"""Of an operation that has done nothing; all may be over a moment later."""
+
+_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_PAUSES_S: Final = (0.001, 0.01, 0.1)
+
+
+def insist(operation: Callable[[], T]) -> T:
+    """Try it again a few times, within about 0.1 s, while memory is short. Only for what does nothing when it fails."""
+    for pause_s in _PAUSES_S:
+        try:
+            return operation()
+        except OSError as error:
+            if error.errno not in SHORTAGES - _NO_DESCRIPTOR:
+                raise
+        time.sleep(pause_s)
+    return operation()
+
+
+class DescriptorReserve:
+    """Opens files, with up to `count` descriptors of its own to give up; it takes them back when there is room."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[int] = []
+
+    def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+        """Like os.open. Raises OSError when there is no descriptor although all of the reserve was given up."""
+        try:
+            fd = insist(lambda: os.open(path, flags, mode))
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR or not self._kept:
+                raise
+            self._give_up()
+            return insist(lambda: os.open(path, flags, mode))
+        self.take_back()
+        return fd
+
+    def take_back(self) -> None:
+        while len(self._kept) < self._count:
+            try:
+                self._kept.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                return
+
+    def _give_up(self) -> None:
+        while self._kept:
+            os.close(self._kept.pop())
+
+    def __del__(self) -> None:
+        self._give_up()
