@@ -8,7 +8,7 @@ from typing import Any
 import storage.identity
 import storage.log
 import storage.recovery
-from mutants.mutant import BREAK, BUSY, EVERY, PEERS, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import BREAK, BUSY, EVERY, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
 from storage.identity import DataDirectory, Identity
 from storage.log import Log
 from storage.meta import SavedBallot
@@ -272,3 +272,37 @@ def forget_terms() -> None:
         return open_log
 
     wrap(Log, "open", make)
+
+
+SYNCS_FAIL = tuple(f"{mode} --faults fsync_fails,kill,power_loss" for mode in (BREAK, STATIC, ORACLE))
+
+
+@mutant(
+    "What was found in the page cache is synced and believed, although a sync of it may have failed before.", SYNCS_FAIL
+)
+def sync_and_believe() -> None:
+    wrap(Segment, "rewrite", lambda _: lambda *_: None)
+
+
+@mutant("A truncation is not synced.", (ORACLE,))
+def truncation_not_synced() -> None:
+    def make(original: Any) -> Any:
+        def cut(files: Any, segments: Any, cut_at: Any, interval_bytes: int) -> None:
+            with doing_nothing(Segment, "sync"):
+                original(files, segments, cut_at, interval_bytes)
+
+        return cut
+
+    wrap(storage.log, "cut_segments", make)
+
+
+@mutant("A truncation leaves the checkpoint as it is.", (ORACLE,))
+def truncation_keeps_checkpoint() -> None:
+    def make(original: Any) -> Any:
+        def truncate(self: Log, index: Index) -> None:
+            with doing_nothing(type(self._files), "replace"):
+                original(self, index)
+
+        return truncate
+
+    wrap(Log, "truncate", make)

@@ -177,7 +177,8 @@ def _recover_active(
         _cut_torn_tail(replayed, fault, proven_bytes, is_clean, progress)
     if tail:
         active.rewrite(tail.begins_at, tail.parts)
-    if tail or must_cut:
+    if not is_clean:
+        # Also for a truncation: it may still wait for a sync since a process that failed or was killed made it.
         active.sync()
     active.index = index
     return replayed

@@ -14,6 +14,7 @@ from actors.messages import (
     LeaderChanged,
     LogAppended,
     LogOpened,
+    LogTruncated,
     PulledAppended,
 )
 from simulation.checkers.base import EventChecker
@@ -21,6 +22,7 @@ from simulation.checkers.model import ClusterModel, NodeModel
 from simulation.events import FileReplaced, MessageTold
 from storage.batch import Kind
 from storage.identity import BALLOT_NAME
+from storage.segment import LOG_SUFFIX
 from storage.types import Index, NodeId, Term
 
 
@@ -44,6 +46,7 @@ class PromisedOnDisk(EventChecker):
             FetchedAppended: lambda told: self._check(told, told.message.end.index),
             PulledAppended: self._on_pulled,
             LogAppended: self._on_log_appended,
+            LogTruncated: self._on_truncated,
         }
 
     def _on_pulled(self, told: MessageTold) -> None:
@@ -57,6 +60,20 @@ class PromisedOnDisk(EventChecker):
         appended = told.message
         assert isinstance(appended, LogAppended)
         self._check(told, appended.ends[-1].index)
+
+    def _on_truncated(self, told: MessageTold) -> None:
+        """What was dropped is not there any more, on disk either."""
+        node = self.model.sender_of(told)
+        if node is None or not node.log.opened or node.spoiled:
+            return
+        assert self.world is not None, "an event came with it"
+        sizes = {segment.path: segment.size for segment in node.log.segments}
+        for path, content in self.world.durable(node.node_id).items():
+            if path.endswith(LOG_SUFFIX) and len(content) > sizes.get(path, 0):
+                raise self.violated(
+                    f"{node.node_id} said that its log was cut, and {len(content)} bytes of {path} are on disk, where "
+                    f"{sizes.get(path, 0)} should be"
+                )
 
     def _check(self, told: MessageTold, end: Index) -> None:
         node = self.model.sender_of(told)

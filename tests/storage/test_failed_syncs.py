@@ -198,6 +198,19 @@ def test_a_removed_segment_that_comes_back_is_no_part_of_the_log(bench, files) -
     assert len(bench.everything(again)) == 3
 
 
+def test_a_truncation_whose_sync_failed_is_on_disk_once_the_log_is_open_again(bench, files) -> None:
+    for index in (0, 2):
+        files = MemoryFiles()
+        log = bench.open(files)
+        bench.fill(log, 4)
+        files.fail("sync", errno.EIO, nth=2)  # the first is the checkpoint's
+        with pytest.raises(StorageFailedError):
+            log.truncate(Index(index))
+        files = killed(files)
+        assert bench.open(files).end.index == index
+        assert bench.open(power_cut(files)).end.index == index
+
+
 def test_a_checkpoint_whose_name_was_lost_does_not_outlive_what_retention_removes(bench, files) -> None:
     config = CONFIG | {"retention_bytes": 900, "checkpoint_interval_bytes": 10_000}
     log = bench.open(files, **config)

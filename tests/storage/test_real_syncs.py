@@ -192,8 +192,15 @@ def test_rolls_truncations_resets_and_restarts_put_everything_on_disk_before_the
     kernel: Kernel, tmp_path: Path
 ) -> None:
     many = [produce(bytes([letter]) * 150) for letter in b"abcdefghij"]
-    run_store(tmp_path, kernel, save_ballot, *many, lambda client: TruncateLog(Index(2), Term(1), client), *many)
-    run_store(tmp_path, kernel, *many, lambda client: ResetLog(Position(Index(90), Offset(90)), Term(1), client), *many)
+
+    def truncate(client: Probe) -> object:
+        return TruncateLog(Index(2), Term(1), client)
+
+    def reset(client: Probe) -> object:
+        return ResetLog(Position(Index(90), Offset(90)), None, Term(1), client)
+
+    run_store(tmp_path, kernel, save_ballot, *many, truncate, *many)
+    run_store(tmp_path, kernel, *many, reset, *many)
     said = [name for call, name in kernel.calls if call == "said"]
     assert said.count("BatchAppended") == 40
     assert said.count("LogTruncated") == 2
