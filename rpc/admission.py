@@ -11,7 +11,6 @@ Everything here lives on one asyncio loop.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -85,7 +84,7 @@ class ProduceLimiter:
 
     def __init__(self, max_requests: int = MAX_PRODUCES, max_bytes: int = MAX_PRODUCE_BYTES) -> None:
         self.shares = Shares(max_requests, max_bytes)
-        self._waiting: deque[tuple[str, int, asyncio.Future[None]]] = deque()
+        self._waiting: dict[asyncio.Future[None], tuple[str, int]] = {}
 
     def enter_or_refuse(self, client: str, size_bytes: int) -> None:
         """Raises ServiceError (RESOURCE_EXHAUSTED, with when to retry) when there is no room."""
@@ -103,13 +102,11 @@ class ProduceLimiter:
         """Returns when there is room for so much, which is not taken."""
         while not self.shares.has_room(client, size_bytes):
             free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            entry = (client, size_bytes, free)
-            self._waiting.append(entry)
+            self._waiting[free] = (client, size_bytes)
             try:
                 await free
             finally:
-                if not free.done() or free.cancelled():
-                    self._waiting.remove(entry)
+                del self._waiting[free]
 
     async def enter(self, client: str, size_bytes: int, within_s: float) -> None:
         """Take room as soon as there is some. Raises ServiceError (RESOURCE_EXHAUSTED) when there is none in time."""
@@ -123,17 +120,9 @@ class ProduceLimiter:
     def leave(self, client: str, size_bytes: int) -> None:
         """Once for each admission."""
         self.shares.give_back(client, size_bytes)
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, deque()
-        for entry in waiting:
-            peer, size, free = entry
-            if free.done():
-                continue
-            if self.shares.has_room(peer, size):
+        for free, (waiting, size) in self._waiting.items():
+            if not free.done() and self.shares.has_room(waiting, size):
                 free.set_result(None)
-            else:
-                self._waiting.append(entry)
 
 
 class Share:

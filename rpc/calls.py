@@ -159,7 +159,8 @@ class Calls:
         try:
             return await method(call)
         except ServiceError as error:
-            failure = error
+            # Not the error itself: its traceback holds the frames it passed, and they what the client sent.
+            failure = error.anew()
         except asyncio.CancelledError:
             # The client is gone, or `end` was called, or whoever runs this loop ends it.
             failure = self._ended or unavailable("STOPPING", "this node is stopping; try another one")

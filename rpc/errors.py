@@ -44,6 +44,12 @@ class ServiceError(Exception):
         self.details = details
         self.outcome_unknown = outcome_unknown
 
+    def anew(self) -> ServiceError:
+        """The same, raised by nobody yet."""
+        new = ServiceError(self.code, self.reason, self.message, *self.details)
+        new.outcome_unknown = self.outcome_unknown
+        return new
+
     def with_unknown_outcome(self) -> ServiceError:
         """The same end of a call that may have appended something."""
         if self.outcome_unknown:

@@ -136,6 +136,7 @@ class Producer:
                 if sent.empty():
                     break
                 current = sent.get_nowait()
+            del current  # an error holds this frame by its traceback, which would hold the error
 
     def drain(self) -> None:
         """Streams are not read any more: each ends once what it has sent is answered."""

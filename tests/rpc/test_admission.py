@@ -119,3 +119,17 @@ async def test_a_client_that_holds_nothing_finds_room_when_others_have_taken_all
     assert not budget.hold(Share("stuck 1", lambda: None), 50)
     # And that has an end, too: memory is bounded, whoever asks.
     assert not budget.hold(Share("one too many", lambda: None), 50)
+
+
+async def test_who_gives_up_in_the_turn_in_which_somebody_leaves_is_forgotten() -> None:
+    limiter = ProduceLimiter(max_requests=10, max_bytes=100)
+    limiter.enter_or_refuse("first", 30)
+    limiter.enter_or_refuse("second", 30)
+    waiting = asyncio.create_task(limiter.room("third", 90))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    limiter.leave("first", 30)
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    assert waiting.cancelled()
+    limiter.leave("second", 30)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -252,3 +254,25 @@ async def test_hostile_bytes_in_a_stream_end_that_stream_only(edge: Any) -> None
         assert error is not None
         assert e.service.waiting == 0
         assert (await e.stub.Produce(record(b"still serves"))).offset == 1
+
+
+async def test_what_was_refused_is_not_kept_in_memory(edge: Any) -> None:
+    limiter = ProduceLimiter(max_bytes=100_000)
+    async with edge(produces=limiter, max_batch_bytes=2_000_000, max_record_bytes=2_000_000) as e:
+        e.server.hold = True
+        first = e.stub.ProduceStream()
+        await first.write(record(b"holds some of the room"))
+        await e.server.until(lambda: bool(e.server.all(Produce)))
+        gc.collect()
+        gc.disable()
+        try:
+            call = e.stub.ProduceStream()
+            await call.write(record(b"\xab" * 1_000_000))
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            while e.service.open_calls > 1:  # noqa: ASYNC110  # the client hears of it first
+                await asyncio.sleep(0)
+            kept = [held for held in gc.get_objects() if isinstance(held, NewBatch) and len(held.payload) > 500_000]
+            assert kept == []
+        finally:
+            gc.enable()
+            first.cancel()
