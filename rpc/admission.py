@@ -21,8 +21,10 @@ MAX_PRODUCE_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_BYTES: Final = 96 * 1024 * 1024
 STALLED_AFTER_S: Final = 1.0
 TIMES_WHAT_IS_FREE: Final = 2
-# What is read is in memory as it came from the store, decoded, and as the message that gRPC sends.
-READ_COPIES: Final = 3
+# What is read is in memory as it came from the store, cut out of that, decoded, in its message, encoded, and in gRPC.
+READ_COPIES: Final = 6
+# What of that is left of a message that is on its way when all else is dropped.
+IN_FLIGHT_COPIES: Final = 3
 
 
 class Shares:
@@ -155,7 +157,7 @@ class ReadBudget:
         self.stalled_after_s = stalled_after_s
         self.shares = Shares(2**31, max_bytes)
         self._holding: dict[Share, None] = {}
-        self._waiting: dict[asyncio.Future[None], tuple[str, int]] = {}
+        self._waiting: dict[asyncio.Future[None], tuple[Share, int]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     @property
@@ -166,36 +168,51 @@ class ReadBudget:
     def held_bytes(self) -> int:
         return self.shares.size_bytes
 
-    async def room(self, client: str, size_bytes: int) -> None:
-        """Returns when this client may hold so much more."""
-        while not self._has_room(client, size_bytes):
-            loop = asyncio.get_running_loop()
-            if self._sweep is None:
-                self._sweep = loop.call_later(self.stalled_after_s, self._drop_stalled)
-            room: asyncio.Future[None] = loop.create_future()
-            self._waiting[room] = (client, size_bytes)
-            try:
-                await room
-            finally:
-                self._waiting.pop(room, None)
+    async def room(self, share: Share, size_bytes: int) -> None:
+        """Returns when so much is set aside for what this stream is about to read; at most a quarter of all."""
+        assert not share.size_bytes, "one chunk at a time"
+        size_bytes = self._reasonable(size_bytes)
+        if not self._waiting and self._has_room(share.client, size_bytes):
+            self._take(share, size_bytes)
+            return
+        loop = asyncio.get_running_loop()
+        if self._sweep is None:
+            self._sweep = loop.call_later(self.stalled_after_s, self._drop_stalled)
+        room: asyncio.Future[None] = loop.create_future()
+        self._waiting[room] = (share, size_bytes)
+        self._let_in()
+        try:
+            await room
+        except asyncio.CancelledError:
+            if not self._waiting.pop(room, None):
+                self.give_back(share)
+            raise
 
     def hold(self, share: Share, size_bytes: int) -> bool:
-        """Count what was read for this stream; False, and nothing counted, when there is no room left.
+        """Count what was read for this stream, instead of what was set aside; False, and nothing, if there is no room.
 
         It may be more than there is room for, by one read: batches come whole.
         """
-        assert not share.size_bytes, "one chunk at a time"
-        if not self._has_room(share.client, min(size_bytes, self.max_bytes // 4)):
-            return False
-        self.shares.take(share.client, size_bytes)
-        share.size_bytes = size_bytes
-        self._holding[share] = None
-        return True
+        if share.size_bytes >= size_bytes:
+            self._shrink(share, size_bytes)
+            return True
+        had_its_turn = share.size_bytes >= self._reasonable(size_bytes)
+        if share.size_bytes:
+            self.shares.give_back(share.client, share.size_bytes)
+            share.size_bytes = 0
+        if had_its_turn or self._has_room(share.client, self._reasonable(size_bytes)):
+            self._take(share, size_bytes)
+            return True
+        self.give_back(share)
+        return False
 
     def give_back(self, share: Share) -> None:
         """The stream holds nothing any more. May be called when it does not."""
         share.in_flight_bytes = 0
         self._shrink(share, 0)
+
+    def _reasonable(self, size_bytes: int) -> int:
+        return min(size_bytes, self.max_bytes // 4)
 
     def free_bytes(self) -> int:
         """How much of what is shared by all is not held."""
@@ -214,9 +231,21 @@ class ReadBudget:
             share.size_bytes = size_bytes
         if not share.size_bytes:
             self._holding.pop(share, None)
-        for room, (client, wanted) in self._waiting.items():
-            if not room.done() and self._has_room(client, wanted):
-                room.set_result(None)
+        self._let_in()
+
+    def _take(self, share: Share, size_bytes: int) -> None:
+        self.shares.take(share.client, size_bytes)
+        share.size_bytes = size_bytes
+        self._holding[share] = None
+
+    def _let_in(self) -> None:
+        """In their order, as far as there is room for each; what it gets is set aside at once."""
+        for room, (share, wanted) in list(self._waiting.items()):
+            if self._has_room(share.client, wanted):
+                del self._waiting[room]
+                if not room.done():
+                    self._take(share, wanted)
+                    room.set_result(None)
 
     def _drop_stalled(self) -> None:
         self._sweep = None
@@ -225,5 +254,5 @@ class ReadBudget:
                 share.drop()
                 self._shrink(share, share.in_flight_bytes)
             share.progress_seen = share.progress
-        if any(not room.done() for room in self._waiting):
+        if self._waiting:
             self._sweep = asyncio.get_running_loop().call_later(self.stalled_after_s, self._drop_stalled)

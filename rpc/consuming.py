@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from actors.messages import BatchesRead, CancelRequest, Consume, ReadRefused, Refusal, RequestRefused, ServerMessage
 from rpc import reading
-from rpc.admission import READ_COPIES, ReadBudget, Share, Shares
+from rpc.admission import IN_FLIGHT_COPIES, READ_COPIES, ReadBudget, Share, Shares
 from rpc.calls import Call
 from rpc.errors import (
     RETRY_AFTER_S,
@@ -147,11 +147,10 @@ class Streams:
         if response is None:
             raise unavailable("READ_STALLED", f"the log holds no readable record at offset {request.offset}; try again")
         share = Share(call.client, lambda: None)
-        size = READ_COPIES * response.ByteSize()
-        while not self._budget.hold(share, size):
-            await self._budget.room(call.client, size)
-        share.in_flight_bytes = size
+        size = IN_FLIGHT_COPIES * response.ByteSize()
         try:
+            await self._budget.room(share, size)
+            share.in_flight_bytes = size
             await call.write(response)
         finally:
             self._budget.give_back(share)
@@ -208,14 +207,16 @@ class Streams:
         share = Share(call.client, lambda: chunk.drop())  # noqa: PLW0108  # `chunk` is another one later
         self._open.take(call.client, 0)
         tail: int | None = None
+        wanted_bytes = 0
         empty_reads = 0
         try:
             while True:
                 chunk_bytes = min(max_bytes, self._chunk_bytes())
-                await self._budget.room(call.client, READ_COPIES * chunk_bytes)
+                self._budget.give_back(share)
                 try:
                     # Only the last resort waits: at the tail nothing is held, however long it takes.
                     if tail is None:
+                        await self._budget.room(share, max(wanted_bytes, READ_COPIES * chunk_bytes))
                         read = await self._reads.read(offset, chunk_bytes)
                     else:
                         read = await self._reads.wait(tail, chunk_bytes)
@@ -240,27 +241,27 @@ class Streams:
                     continue
                 if read.next.offset <= offset and tail is not None:
                     tail = read.next.offset
+                    del read
                     continue
                 batches = read.batches
                 del read
                 heads = list(reading.data_heads(batches, offset))
                 # One batch at a time is unfolded, and how much it comes to is known only then.
                 unfolded = MAX_BODY_BYTES if any(head.codec is not Codec.NONE for head in heads) else 0
-                if not self._budget.hold(share, READ_COPIES * max(len(batches), unfolded)):
-                    tail = None
-                    continue
-                # Less than was asked for: there was probably no more.
+                wanted_bytes = READ_COPIES * max(len(batches), unfolded)
+                held = self._budget.hold(share, wanted_bytes)
+                if held:
+                    wanted_bytes = 0
+                    # Less than was asked for: there was probably no more.
+                    at_end = len(batches) < chunk_bytes and not stop_at_end
+                    chunk = _Chunk(messages(batches, heads, offset, chunk_bytes))
                 tail = None
-                at_end = len(batches) < chunk_bytes and not stop_at_end
-                chunk = _Chunk(messages(batches, heads, offset, chunk_bytes))
+                # Whatever this frame holds, it holds for as long as the client reads nothing.
                 del batches, heads
+                if not held:
+                    continue
                 before = offset
-                for message, next_offset in chunk:
-                    share.in_flight_bytes = READ_COPIES * message.ByteSize()
-                    await call.write(message)
-                    offset = next_offset
-                    share.progress += 1
-                self._budget.give_back(share)
+                offset = await _write_all(chunk, share, call, offset)
                 if at_end and not chunk.dropped:
                     tail = offset
                 empty_reads = empty_reads + 1 if offset == before else 0
@@ -274,6 +275,16 @@ class Streams:
         """A stream's part of what is free, within reason: the fuller it is, the less at a time."""
         part = self._budget.free_bytes() // (READ_COPIES * min(SHARED_BY, max(1, self.open_count)))
         return max(LEAST_CHUNK_BYTES, min(CHUNK_BYTES, part))
+
+
+async def _write_all(chunk: _Chunk[R], share: Share, call: Call[Any], offset: int) -> int:
+    """Write what a chunk holds, unless it is dropped meanwhile; the offset after what was written."""
+    for message, next_offset in chunk:
+        share.in_flight_bytes = IN_FLIGHT_COPIES * message.ByteSize()
+        await call.write(message)
+        offset = next_offset
+        share.progress += 1
+    return offset
 
 
 def _response(batches: list[pb.RecordBatch]) -> tuple[pb.ConsumeBatchResponse, int]:

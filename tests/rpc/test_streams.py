@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import grpc
 from google.rpc import error_details_pb2 as details_pb
 
 from actors.messages import CancelRequest, Consume, Produce, Refusal, RequestRefused
-from rpc.admission import ProduceLimiter, ReadBudget
+from rpc.admission import READ_COPIES, ProduceLimiter, ReadBudget
 from rpc.records import encode_records
 from rpc.v1 import log_pb2 as pb
 from storage.batch import NewBatch
@@ -276,3 +277,25 @@ async def test_what_was_refused_is_not_kept_in_memory(edge: Any) -> None:
         finally:
             gc.enable()
             first.cancel()
+
+
+async def test_streams_for_which_there_is_no_room_wait_without_reading_again_and_again_and_hold_nothing(
+    edge: Any,
+) -> None:
+    budget = ReadBudget(max_bytes=3_000_000, stalled_after_s=0.05)
+    async with edge(max_batch_bytes=2_000_000, reads=budget) as e:
+        e.server.append(NewBatch(encode_records([bytes(1000)] * 300), 300))
+        size = len(e.server.batches[0].payload)
+        streams = [e.stub.ConsumeBatchStream(pb.ConsumeBatchRequest()) for _ in range(30)]
+        while e.service.open_streams < 20:  # noqa: ASYNC110  # as many as one client may have open, or nearly
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        reads = len(e.server.all(Consume))
+        assert reads < 200
+        held = sum(
+            sys.getsizeof(found) for found in gc.get_objects() if isinstance(found, bytes) and len(found) >= size
+        )
+        assert held <= budget.max_bytes
+        assert budget.held_bytes <= budget.max_bytes + READ_COPIES * 2 * size
+        for stream in streams:
+            stream.cancel()
