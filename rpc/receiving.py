@@ -21,7 +21,7 @@ import grpc
 
 from rpc.errors import ServiceError, overloaded
 
-MAX_ARRIVING: Final = 28  # times the largest message of 9 MiB: 252 MiB
+MAX_ARRIVING: Final = 20  # times the largest message of 9 MiB: 180 MiB
 # Long enough for the largest message over a slow line, while nobody else waits.
 ARRIVE_WITHIN_S: Final = 30.0
 # While others wait: half of the places are for messages that are there within this …
