@@ -17,6 +17,7 @@ from storage.types import START, Index, NodeId, Offset, Position, Term
 PROTOCOL: Final = 2
 # A message holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
+MAX_DETAIL_CHARS: Final = 500
 MAX_FETCH_BYTES: Final = 16 * 1024 * 1024
 MAX_WAIT_S: Final = 60.0
 
@@ -85,7 +86,7 @@ def decode_response(response: pb.FetchResponse) -> FetchResponse:
     if response.protocol != PROTOCOL:
         return refusal(
             f"the peer speaks peer protocol {response.protocol}, this node {PROTOCOL}: "
-            "run the same version of ourolog on both" + (f" ({response.detail})" if response.detail else "")
+            "run the same version of ourolog on both" + (f" ({_clipped(response.detail)})" if response.detail else "")
         )
     try:
         outcome = FetchOutcome(response.outcome)
@@ -106,8 +107,13 @@ def decode_response(response: pb.FetchResponse) -> FetchResponse:
         before_start=before_start,
         diverged=diverged,
         diverged_at=Index(response.diverged_at),
-        detail=response.detail,
+        detail=_clipped(response.detail),
     )
+
+
+def _clipped(detail: str) -> str:
+    """It is logged and shown in the status, and a peer may have written a book."""
+    return detail if len(detail) <= MAX_DETAIL_CHARS else detail[:MAX_DETAIL_CHARS] + "…"
 
 
 def refusal(detail: str) -> FetchResponse:
@@ -119,8 +125,8 @@ def refuse_protocol(node_id: NodeId, request: pb.FetchRequest) -> pb.FetchRespon
     """The answer to a peer of another protocol, in this node's own."""
     return encode_response(
         refusal(
-            f"{request.node_id or 'the peer'} speaks peer protocol {request.protocol}, {node_id} speaks {PROTOCOL}: "
-            "run the same version of ourolog on both"
+            f"{request.node_id[:63] or 'the peer'} speaks peer protocol {request.protocol}, {node_id} speaks "
+            f"{PROTOCOL}: run the same version of ourolog on both"
         )
     )
 

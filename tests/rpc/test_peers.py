@@ -29,6 +29,7 @@ from rpc.fetch_limits import COPIES, MIB, STRANGERS
 from rpc.mailbox import LoopMailbox
 from rpc.network import GrpcPeerNetwork
 from rpc.peer_codec import (
+    MAX_DETAIL_CHARS,
     MAX_FETCH_BYTES,
     MAX_WAIT_S,
     PROTOCOL,
@@ -402,6 +403,13 @@ def test_a_request_survives_the_wire(request: FetchRequest) -> None:
 )
 def test_a_response_survives_the_wire(sent: FetchResponse) -> None:
     assert decode_response(pb.FetchResponse.FromString(encode_response(sent).SerializeToString())) == sent
+
+
+def test_what_a_peer_says_beside_its_answer_is_clipped() -> None:
+    book = encode_response(dataclasses.replace(response(), outcome=FetchOutcome.REFUSED, detail="x" * 1_000_000))
+    assert len(decode_response(book).detail) <= MAX_DETAIL_CHARS + 1
+    book.protocol = PROTOCOL + 1
+    assert len(decode_response(book).detail) < 2 * MAX_DETAIL_CHARS
 
 
 def test_what_a_stranger_asks_for_is_clamped() -> None:
