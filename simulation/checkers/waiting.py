@@ -16,6 +16,7 @@ from actors.messages import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
+    CommitKnown,
     Consume,
     FlushProduces,
     LeaderChanged,
@@ -83,14 +84,32 @@ class ReadersWoken(_Waiters):
             CancelRequest: self._on_cancel,
             CommitAdvanced: self._on_committed,
             BatchAppended: self._on_committed,
+            LeaderChanged: self._on_leader_changed,
+            CommitKnown: self._on_commit_known,
             ProbeDue: self._look,
         }
         self._waiting: dict[NodeId, dict[int, Offset]] = {}
         self._due: dict[NodeId, dict[int, float]] = {}
+        self._unknowing: set[NodeId] = set()
 
     def forget(self, node_id: NodeId) -> None:
         self._waiting.pop(node_id, None)
         self._due.pop(node_id, None)
+        self._unknowing.discard(node_id)
+
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        """A leader does not know the end of what is committed until an entry of its own is."""
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        node_id = self.model.place(told.receiver)[0]
+        if changed.leader_id == node_id:
+            self._unknowing.add(node_id)
+        else:
+            self._unknowing.discard(node_id)
+
+    def _on_commit_known(self, told: MessageTold) -> None:
+        self._unknowing.discard(self.model.place(told.receiver)[0])
+        self._on_committed(told)
 
     def _on_consume(self, told: MessageTold) -> None:
         consume = told.message
@@ -118,7 +137,9 @@ class ReadersWoken(_Waiters):
         if waiting:
             due = self._due.setdefault(node.node_id, {})
             for request_id, offset in waiting.items():
-                if offset < node.committed.offset:
+                # What retention has taken is answered with the range that there is, once that is known.
+                is_told_a_range = offset < node.log.start.offset and node.node_id in self._unknowing
+                if offset < node.committed.offset and not is_told_a_range:
                     due.setdefault(request_id, told.time_s + SOON_S)
 
     def _look(self, _: MessageTold) -> None:

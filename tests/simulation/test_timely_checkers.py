@@ -18,6 +18,7 @@ from actors.messages import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
+    CommitKnown,
     Consume,
     FetchAnswer,
     FetchCancelled,
@@ -197,6 +198,19 @@ def test_a_reader_at_the_end_is_woken_when_what_it_waits_for_is_committed() -> N
     scene.commit("n1", 1)
     scene.tell("n1.store", "c1", BatchesRead(1, b"", at(1)))
     with pytest.raises(Violation, match="lets a reader of offset 0 wait"):
+        scene.wait(1.0)
+
+
+def test_a_reader_below_the_start_of_a_new_leader_waits_until_that_knows_the_range() -> None:
+    scene = Scene("readers_woken")
+    scene.start("n1", STATIC)
+    scene.checker.model.node(N1).log.start = at(5)  # type: ignore[attr-defined]
+    scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), N1))
+    scene.commit("n1", 9)
+    scene.tell("", "n1.server", consume(1, 3, wait=True))
+    scene.wait(5.0)
+    scene.tell("n1.replicator", "n1.server", CommitKnown(Term(2)))
+    with pytest.raises(Violation, match="lets a reader of offset 3 wait"):
         scene.wait(1.0)
 
 
