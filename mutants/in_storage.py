@@ -306,3 +306,8 @@ def truncation_keeps_checkpoint() -> None:
         return truncate
 
     wrap(Log, "truncate", make)
+
+
+@mutant("Retention does not look at what is committed.", BUSY[1:])
+def retention_ignores_commit() -> None:
+    wrap(storage.log, "committed_part", lambda _: lambda _segments, expired, _until: expired)

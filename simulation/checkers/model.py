@@ -17,6 +17,7 @@ from simulation.events import (
     FaultInjected,
     FileAppended,
     FileRemoved,
+    FileReplaced,
     FileRewritten,
     FileSynced,
     FileTruncated,
@@ -26,12 +27,13 @@ from simulation.events import (
     NodeStopped,
 )
 from simulation.faults import SPOILING
+from storage.checkpoint import CHECKPOINT_NAME
 from storage.types import START, Index, NodeId, Position
 
 CHANGING: Final[tuple[type, ...]] = (FileAppended, FileRewritten, FileTruncated, FileRemoved, MessageTold)
 """The kinds of event after which a log may be another."""
 
-MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileSynced, *HINDERING)
+MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileReplaced, FileSynced, *HINDERING)
 MODELLED_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened, LogTruncated)
 """All that the model is made from; of messages only these."""
 
@@ -49,7 +51,8 @@ class NodeModel:
     its disk flipped, which changes what can be read, not what was written. is_blind: such faults
     have made it impossible to follow its log.
     seen: the batches that are in its log or were until retention took them, see `key_of`.
-    is_up: it was started and has not ended since.
+    is_up: it was started and has not ended since. is_resetting: its checkpoint says that the log is to
+    be emptied; must_reset: it did when the node was started last.
     """
 
     node_id: NodeId
@@ -57,6 +60,8 @@ class NodeModel:
     committed: Position = START
     life: int = 0
     is_up: bool = False
+    is_resetting: bool = False
+    must_reset: bool = False
     config: NodeConfig | None = None
     opened: LogOpened | None = None
     spoiled: set[str] = field(default_factory=set)
@@ -120,6 +125,7 @@ class ClusterModel:
         self._handlers: dict[type, Callable[[Any], None]] = {
             FileAppended: self._on_appended,
             FileRewritten: self._on_rewritten,
+            FileReplaced: self._on_replaced,
             FileSynced: self._on_synced,
             FileTruncated: self._on_truncated,
             FileRemoved: self._on_removed,
@@ -202,6 +208,7 @@ class ClusterModel:
         node.committed = START
         node.log.chains = node.is_elected
         node.log.opened = False
+        node.must_reset = node.is_resetting
 
     def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
         node = self.node(event.node_id)
@@ -239,6 +246,8 @@ class ClusterModel:
         self.is_reopened = True
         first = node.log.start.index
         self.dropped = [entry for entry in gone if first <= entry.index < durable]
+        if node.must_reset and node.log.start == node.log.end:
+            self.dropped = []  # it was asked to, and has finished what a crash had interrupted
 
     def _on_appended(self, event: FileAppended) -> None:
         node = self.node(event.node_id)
@@ -275,6 +284,10 @@ class ClusterModel:
         if node.log.opened:
             gone, is_oldest = node.log.truncated(event.path, event.size)
             self._change(node, gone, [], is_retention=is_oldest)
+
+    def _on_replaced(self, event: FileReplaced) -> None:
+        if event.path.rpartition("/")[2] == CHECKPOINT_NAME:
+            self.node(event.node_id).is_resetting = b'"resetting":true' in event.content
 
     def _on_rewritten(self, event: FileRewritten) -> None:
         """A log that is open is only added to; before, its end may be written once more."""
