@@ -8,7 +8,7 @@ from typing import Any
 from actors.messages import AppendBatch, AppendRefused, ReplicasAdvanced, RequestRefused
 from actors.server import ServerActor
 from actors.store import StoreActor
-from mutants.mutant import EVERY, IDLE, ORACLE, RETAINED, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import EVERY, IDLE, MANY_READERS, ORACLE, RETAINED, STATIC, doing_nothing, mutant, wrap
 from storage.log import Log
 from storage.types import Offset
 
@@ -92,7 +92,7 @@ def readers_never_woken() -> None:
     wrap(ServerActor, "_wake_tailing", lambda _: lambda *_: None)
 
 
-@mutant("Of the readers that wait at the end of the log one is woken at a time.", EVERY)
+@mutant("Of the readers that wait at the end of the log one is woken at a time.", MANY_READERS)
 def one_reader_woken() -> None:
     def make(original: Any) -> Any:
         def wake(self: ServerActor) -> None:

@@ -23,6 +23,7 @@ BUSY = tuple(f"{mode} --clients 12 --operations 2400" for mode in (BREAK, STATIC
 """With so many at once that groups form everywhere."""
 IDLE = (f"{STATIC} --operations 15",)
 """With so few records that readers wait for long."""
+MANY_READERS = tuple(f"{mode} --clients 12" for mode in EVERY)
 RETAINED = EVERY
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
 
