@@ -311,3 +311,8 @@ def truncation_keeps_checkpoint() -> None:
 @mutant("Retention does not look at what is committed.", BUSY[1:])
 def retention_ignores_commit() -> None:
     wrap(storage.log, "committed_part", lambda _: lambda _segments, expired, _until: expired)
+
+
+@mutant("A ballot that is found when a node starts is relied on as it is.", (f"{ORACLE} --faults fsync_fails",))
+def believe_ballot() -> None:
+    wrap(storage.identity, "_rename_again", lambda _: lambda *_: None)
