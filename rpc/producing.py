@@ -86,6 +86,10 @@ class Producer:
         self._drained = False
         self._given_up_counts_s = given_up_counts_s
 
+    @property
+    def open_streams(self) -> int:
+        return self._streams.count
+
     async def produce(self, wanted: Wanted, call: Call[Any]) -> tuple[Produced, int]:
         """One call's produce, and its number of records; refused at once when there is no room. Raises ServiceError."""
         self._limiter.enter_or_refuse(call.client, len(wanted.batch.payload))

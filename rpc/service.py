@@ -92,6 +92,11 @@ class LogService:
         return self._streams.open_count
 
     @property
+    def open_produce_streams(self) -> int:
+        """How many produce streams are open."""
+        return self._producer.open_streams
+
+    @property
     def open_calls(self) -> int:
         """How many calls are open, whatever they wait for."""
         return len(self._calls)

@@ -131,6 +131,13 @@ class EdgeMachine(RuleBasedStateMachine):
         call.context.send(pb.ConsumeRequest(offset=offset).SerializeToString())
         self._run()
 
+    @precondition(lambda self: len(self.calls) < MAX_CALLS // 4)
+    @rule(client=clients)
+    def a_client_is_silent_on_many_calls(self, client: str) -> None:
+        for _ in range(PLACES + 1):
+            self._open("Produce", FakeContext(client))
+        self._run()
+
     def _send(self, call: OpenCall, value: bytes) -> None:
         self.number += 1
         value = b"%d:" % self.number + value
@@ -276,6 +283,7 @@ class EdgeMachine(RuleBasedStateMachine):
         assert 0 <= reads.size_bytes <= 2 * 20_000 + 20_000 // 4 + 3 * 1_000
         assert 0 <= self.service.open_calls <= MAX_CALLS
         assert 0 <= self.service.open_streams <= MAX_STREAMS
+        assert 0 <= self.service.open_produce_streams <= MAX_STREAMS
 
     @invariant()
     def nobody_waits_beside_a_free_place(self) -> None:
@@ -318,6 +326,7 @@ class EdgeMachine(RuleBasedStateMachine):
         self.what_is_said_of_an_outcome_is_so()
         self.nothing_is_raised_where_nobody_listens()
         assert self.service.open_calls == self.service.open_streams == self.service.waiting == 0
+        assert self.service.open_produce_streams == 0
         assert self.admission.arrivals.arriving == self.admission.arrivals.waiting == 0
         for shares in (self.admission.produces.shares, self.admission.reads.shares):
             assert (shares.count, shares.size_bytes) == (0, 0)

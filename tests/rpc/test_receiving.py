@@ -93,6 +93,22 @@ async def test_a_call_that_ends_without_a_request_is_refused_as_one_without_a_re
         assert "carries no record" in await call.details()
 
 
+async def test_who_is_cancelled_in_the_turn_of_its_admission_gives_the_place_back() -> None:
+    limiter = ArrivalLimiter(max_arriving=1)
+    first_is_there = asyncio.Event()
+    first = asyncio.create_task(limiter.arrive("a", first_is_there.wait))
+    second, third = (asyncio.create_task(limiter.arrive(client, asyncio.Event().wait)) for client in ("b", "c"))
+    await until(lambda: limiter.waiting == 2)
+    third.cancel()
+    await asyncio.gather(third, return_exceptions=True)
+    assert limiter.waiting == 1
+    first_is_there.set()
+    await until(first.done)  # by which the second has the place, and has not run yet
+    second.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert (limiter.arriving, limiter.waiting) == (0, 0)
+
+
 @contextlib.asynccontextmanager
 async def crowd(address: str, connections: int, calls: int, method: str = PRODUCE) -> AsyncIterator[None]:
     """So many clients that each keep so many calls open and send nothing; who is refused comes again at once."""
