@@ -20,7 +20,7 @@ from torture.scenario import Scenario, run
 from torture.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
-BRIEF = ("absurd_metadata", "undecodable", "vanishing", "idle_sockets", "absurd_fetches", "gossip_forged")
+BRIEF = ("absurd_metadata", "undecodable", "vanishing", "idle_sockets", "absurd_fetches", "lying_peer", "gossip_forged")
 PATIENT_S = 60.0
 
 
