@@ -60,6 +60,7 @@ class FailingFile(DiskFile):
 
 class FailingDisk(DiskFiles):
     def __init__(self, fuse: Fuse) -> None:
+        super().__init__()
         self._fuse = fuse
 
     def open(self, path: str, *, create: bool = False) -> DiskFile:
