@@ -700,11 +700,17 @@ class FetchCancelled:
 
 @dataclass(frozen=True, slots=True)
 class FetchReturned:
-    """Peer network -> Replicator: what our own fetch from `peer_id` brought."""
+    """Peer network -> Replicator: what our own fetch from `peer_id` brought.
+
+    unreadable: with nobody elected the network looks at what it brings. It hands on the batches
+        before the first that no consumer could read, and this is a sentence about that one; "" if
+        there is none. Nothing behind it is handed on.
+    """
 
     peer_id: NodeId
     request_id: int
     response: FetchResponse
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Pull:
     request_id: of the fetch under way, None if there is none. waits: how often it has waited,
     so that an old timer is told from the present one. source_end: the source's end as last heard.
     next_offset: where the pull stands in the source's offsets, None if not yet known.
+    left_out: about the last of its entries that nobody could read, "" if there was none.
     """
 
     source_id: NodeId
@@ -61,6 +62,7 @@ class Pull:
     source_end: Position | None = None
     next_offset: Offset | None = None
     detail: str = ""
+    left_out: str = ""
 
 
 class Pulls:
@@ -161,6 +163,8 @@ class Pulls:
         if self._state.elected and self._state.is_ahead(response.term):
             self._election.tell(HigherTermSeen(response.term, response.leader_id, pull.source_id))
         match response.outcome:
+            case FetchOutcome.BATCHES if returned.unreadable and not response.batches:
+                self._leave_out(pull, response, returned.unreadable)
             case FetchOutcome.BATCHES:
                 pull.connected, pull.failures, pull.detail = True, 0, ""
                 self._on_batches(pull, response)
@@ -236,6 +240,22 @@ class Pulls:
             self._appending.add(pull.source_id)
             append = AppendPulled(pull.source_id, response.log_epoch, position.next_index, response.batches, state.me)
             state.store.tell(append)
+
+    def _leave_out(self, pull: Pull, response: FetchResponse, reason: str) -> None:
+        """Pass over the entry that was asked for, as over a control batch: it holds nothing that anybody could read.
+
+        To wait for it would be to wait for ever, for all that its source has behind it. Whether what
+        comes next is any better is asked after a pause, a longer one each time.
+        """
+        state, source_id = self._state, pull.source_id
+        pull.connected = True
+        self._complain(pull, reason)
+        pull.left_out = reason
+        self._wait(pull, reason)
+        position = self._positions.get(source_id, PullPosition(0, Index(0)))
+        self._appending.add(source_id)
+        behind = Index(position.next_index + 1)
+        state.store.tell(AppendPulled(source_id, response.log_epoch, behind, b"", state.me))
 
     def on_pulled(self, pulled: PulledAppended) -> None:
         state = self._state
@@ -376,4 +396,5 @@ class Pulls:
         next_index = state.end.index if state.elected else position.next_index
         lag = max(0, pull.source_end.index - next_index) if pull.source_end is not None else -1
         next_offset = state.end.offset if state.elected else pull.next_offset
-        return PullStatus(pull.source_id, next_index, lag, pull.connected, pull.detail, next_offset)
+        detail = pull.detail or pull.left_out
+        return PullStatus(pull.source_id, next_index, lag, pull.connected, detail, next_offset)

@@ -50,8 +50,8 @@ class OpenFetch:
     request: FetchRequest
     reply_to: Mailbox[FetchReturned | FetchFailed]
 
-    def answer(self, response: FetchResponse) -> None:
-        self.reply_to.tell(FetchReturned(self.peer_id, self.request_id, response))
+    def answer(self, response: FetchResponse, unreadable: str = "") -> None:
+        self.reply_to.tell(FetchReturned(self.peer_id, self.request_id, response, unreadable))
 
     def fail(self, reason: str = "connection refused") -> None:
         self.reply_to.tell(FetchFailed(self.peer_id, self.request_id, reason))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import grpc
 
-from actors.messages import FetchFailed, FetchRequest, FetchReturned, Mailbox
+from actors.messages import FetchFailed, FetchRequest, FetchResponse, FetchReturned, Mailbox
 from rpc.descriptors import max_peers
+from rpc.fetched_records import readable_part
 from rpc.mailbox import LoopMailbox
 from rpc.peer_codec import MAX_MESSAGE_BYTES, PeerCodecError, decode_response, encode_request
 from rpc.v1 import peer_pb2_grpc as pb_grpc
@@ -140,7 +141,7 @@ class GrpcPeerNetwork:
             response = await peer.stub.Fetch(
                 encode_request(fetch.request), timeout=fetch.request.max_wait_s + self._margin_s
             )
-            answer = FetchReturned(fetch.peer_id, fetch.request_id, decode_response(response))
+            answer = await _returned(fetch, decode_response(response))
         except grpc.aio.AioRpcError as error:
             answer = FetchFailed(fetch.peer_id, fetch.request_id, _why(fetch, error))
         except (PeerCodecError, ValueError) as error:
@@ -161,6 +162,14 @@ class GrpcPeerNetwork:
 async def _close(peer: _Peer) -> None:
     await asyncio.gather(*peer.open, return_exceptions=True)
     await peer.channel.close()
+
+
+async def _returned(fetch: _Fetch, response: FetchResponse) -> FetchReturned:
+    unreadable = ""
+    if response.batches and not fetch.request.elected:
+        batches, unreadable = await readable_part(response.batches, fetch.peer_id, fetch.request.next_index)
+        response = replace(response, batches=batches)
+    return FetchReturned(fetch.peer_id, fetch.request_id, response, unreadable)
 
 
 def _why(fetch: _Fetch, error: grpc.aio.AioRpcError) -> str:

@@ -8,6 +8,7 @@ encoded again.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from rpc.errors import invalid
 from rpc.v1 import log_pb2 as pb
-from storage.batch import Codec, NewBatch
+from storage.batch import MAX_BODY_BYTES, Codec, NewBatch
 from storage.compression import DecompressionError, compress, decompress
 
 # A record of `size` bytes takes two tags and two varints beside its value; this is how many bytes
@@ -34,6 +35,9 @@ class Limits:
 
     max_record_bytes: int
     max_batch_bytes: int
+
+
+_FORMAT_LIMITS: Final = Limits(MAX_BODY_BYTES, MAX_BODY_BYTES)
 
 
 def one_record(request: pb.ProduceRequest, limits: Limits) -> NewBatch:
@@ -83,6 +87,22 @@ def many_records(request: pb.ProduceBatchRequest, limits: Limits) -> NewBatch:
     raise invalid("codec", "is unknown", f"codec {request.codec} is unknown to this node; use CODEC_NONE or CODEC_ZSTD")
 
 
+def check_readable(payload: bytes, count: int, codec: Codec) -> int:
+    """How many bytes the records of another node's batch unfold to.
+
+    Raises ServiceError saying why nobody could read them. The bounds are the format's, since
+    other nodes may take larger batches than this one.
+    """
+    plain = payload
+    if codec is Codec.ZSTD:
+        try:
+            plain = decompress(payload, MAX_BODY_BYTES)
+        except DecompressionError as error:
+            raise invalid("records", "cannot be decompressed", f"{error} (codec CODEC_ZSTD)") from error
+    _decode(plain, count, _FORMAT_LIMITS)
+    return len(plain)
+
+
 def encode_record(value: bytes) -> bytes:
     """A RecordSet of this one record. Encoded RecordSets concatenate to their union.
 
@@ -111,6 +131,19 @@ def decode_values(payload: bytes) -> list[bytes]:
 
 def _canonical(payload: bytes, count: int, limits: Limits) -> bytes:
     """`payload` itself where it is in the kept form, else its records encoded again. Raises ServiceError."""
+    records, sizes = _decode(payload, count, limits)
+    smallest, largest = min(sizes), max(sizes)
+    # Whatever else the bytes carry (other fields, padded varints, a value given twice) makes them
+    # longer than the kept form, so equal length proves that they are in it.
+    if len(payload) == _canonical_bytes(sizes, smallest, largest):
+        return payload
+    encoded = encode_records([record.value for record in records])
+    assert len(encoded) == _canonical_bytes(sizes, smallest, largest)
+    return encoded
+
+
+def _decode(payload: bytes, count: int, limits: Limits) -> tuple[Sequence[pb.Record], list[int]]:
+    """`count` records and the sizes of their values. Raises ServiceError."""
     if count > len(payload) // _LEAST_RECORD_BYTES:
         raise invalid(
             "record_count",
@@ -147,13 +180,7 @@ def _canonical(payload: bytes, count: int, limits: Limits) -> bytes:
             f"record {at} of {count} holds {largest} bytes, this node takes at most "
             f"{limits.max_record_bytes} (--max-record-bytes). Nothing was appended",
         )
-    # Whatever else the bytes carry (other fields, padded varints, a value given twice) makes them
-    # longer than the kept form, so equal length proves that they are in it.
-    if len(payload) == _canonical_bytes(sizes, smallest, largest):
-        return payload
-    encoded = encode_records([record.value for record in records])
-    assert len(encoded) == _canonical_bytes(sizes, smallest, largest)
-    return encoded
+    return records, sizes
 
 
 def _canonical_bytes(sizes: list[int], smallest: int, largest: int) -> int:

@@ -199,6 +199,17 @@ def test_a_replica_pulled_from_who_did_not_make_it_says_so_in_its_path_and_moves
     assert again.log.pull_positions == {N2: (5, 1)}
 
 
+def test_an_entry_that_was_left_out_before_it_got_here_is_passed_over_for_good() -> None:
+    victim = Victim()
+    assert isinstance(victim.pull(good()), PulledAppended)
+    passed = victim.pull(first=2)
+    assert isinstance(passed, PulledAppended)
+    assert (passed.appended, passed.next_index) == (0, 2)
+    assert victim.log.pull_positions == {N2: (5, 2)}
+    victim.runtime.stop(victim.ref)
+    assert Victim(victim.files.after_crash(keep_unsynced=False)).log.pull_positions == {N2: (5, 2)}
+
+
 @pytest.mark.parametrize(
     "claim", [name for name in HOSTILE if "room for another" not in name and "no node" not in name]
 )

@@ -322,6 +322,48 @@ def test_a_pull_that_is_restarted_during_an_append_waits_for_its_end() -> None:
     assert stage.network.take(N2).request.next_index == 3
 
 
+def test_an_entry_that_nobody_could_read_is_left_out_and_said_and_the_pull_goes_on_behind_it_after_a_pause() -> None:
+    stage = Stage()
+    stage.open(pull_positions=((N2, PullPosition(5, Index(2))),))
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(batches=b"good"), unreadable="entry 3 of n2 is no record")
+    stage.runtime.run_until_idle()
+    assert stage.store.last(AppendPulled).batches == b"good"
+    assert stage.observer.all(NodeWarned) == []
+    stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 1, 0, 0, (), 0))
+    stage.network.take(N2).answer(response(), unreadable="entry 3 of n2 is no record")
+    stage.runtime.run_until_idle()
+    assert stage.observer.last(NodeWarned).reason == "entry 3 of n2 is no record"
+    noted = stage.store.last(AppendPulled)
+    assert (noted.source_epoch, noted.first_index, noted.batches) == (5, 4, b"")
+    stage.tell(PulledAppended(N2, 5, Index(4), None, 0, 0, 0, (), 0))
+    assert stage.network.open == []
+    assert stage.status().pulls[0].detail == "entry 3 of n2 is no record"
+    stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=10)
+    fetch = stage.network.take(N2)
+    assert fetch.request.next_index == 4
+    fetch.answer(response(end=at(4)))
+    stage.runtime.run_until_idle()
+    (pull,) = stage.status().pulls
+    assert (pull.next_index, pull.lag, pull.connected, pull.detail) == (4, 0, True, "entry 3 of n2 is no record")
+
+
+def test_a_source_whose_entries_nobody_can_read_is_asked_ever_more_seldom() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    pauses = []
+    for index in range(8):
+        stage.network.take(N2).answer(response(), unreadable=f"entry {index} of n2 is no record")
+        stage.runtime.run_until_idle()
+        stage.tell(PulledAppended(N2, 5, Index(index + 1), None, 0, 0, 0, (), 0))
+        before_s = stage.runtime.now_s
+        stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=10)
+        pauses.append(stage.runtime.now_s - before_s)
+    assert pauses[0] < 0.11
+    assert 1.0 <= pauses[-1] <= 2.0
+
+
 @pytest.mark.parametrize(("cycle", "broken"), [(Cycle.BREAK, True), (Cycle.ALLOW, False)])
 def test_a_cycle_is_reported_with_its_path_and_counted(cycle: Cycle, broken: bool) -> None:
     stage = Stage(cycle=cycle)
