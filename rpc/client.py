@@ -10,7 +10,7 @@ was appended, or the call never left this machine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from actors.messages import Acks
 from rpc.channels import open_channel
-from rpc.client_errors import LogError, client_closed, not_understood, to_log_error
+from rpc.client_errors import LogError, client_closed, no_records, not_understood, to_log_error
 from rpc.client_requests import CountedRequests
 from rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo, provenance_from
 from rpc.cluster_status import cluster_status, node_status
@@ -230,8 +230,9 @@ class LogClient:
         """The records from `offset` on by the batch, much faster than one by one.
 
         When the connection breaks, or a leader does not know yet where its log ends, it goes on
-        where it was, for as long as timeout_s without a success. max_bytes: how much one message
-        may hold; 0 for the server's choice.
+        where it was, for as long as timeout_s without a success. Where the log holds something else
+        than records it ends with a LogError of code DATA_LOSS. max_bytes: how much one message may
+        hold; 0 for the server's choice.
         """
         loop = asyncio.get_running_loop()
         failing_since_s: float | None = None
@@ -367,17 +368,15 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _batches(response: pb.ConsumeBatchResponse | None, addr: str) -> list[LogBatch]:
+def _batches(response: pb.ConsumeBatchResponse | None, addr: str) -> Iterator[LogBatch]:
     if response is None:
         raise not_understood(addr)
-    try:
-        return [
-            LogBatch(
-                batch.base_offset,
-                decode_values(batch.records),
-                provenance_from(batch.provenance) if batch.HasField("provenance") else None,
-            )
-            for batch in response.batches
-        ]
-    except DecodeError as error:
-        raise not_understood(addr) from error
+    for batch in response.batches:
+        try:
+            values = decode_values(batch.records)
+        except DecodeError as error:
+            raise no_records(addr, batch.base_offset) from error
+        if len(values) != batch.record_count:
+            raise no_records(addr, batch.base_offset)
+        provenance = provenance_from(batch.provenance) if batch.HasField("provenance") else None
+        yield LogBatch(batch.base_offset, values, provenance)

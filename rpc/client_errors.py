@@ -92,6 +92,15 @@ def not_understood(addr: str) -> LogError:
     return LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
 
 
+def no_records(addr: str, offset: int) -> LogError:
+    """A batch that an old log may hold: servers pass on the bytes of a batch as they are. Another try gets the same."""
+    message = (
+        f"the batch at offset {offset} that {addr} sent holds something else than the records that it claims: "
+        "whoever produced or replicated it has a fault"
+    )
+    return LogError(message, "DATA_LOSS", addr=addr)
+
+
 def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
     """`addr`: the node that was asked."""
     code = error.code().name

@@ -124,6 +124,34 @@ async def test_a_connection_that_breaks_during_a_produce_leaves_the_outcome_unkn
     await asyncio.gather(*stopped)
 
 
+@pytest.mark.parametrize(
+    ("records", "count"),
+    [(b"\xff" * 50, 1), (encode_records([b"a"]), 5), (encode_records([b"a", b"b"]), 1)],
+)
+async def test_a_batch_that_holds_something_else_than_its_records_ends_a_stream_at_its_offset_and_at_once(
+    records: bytes, count: int
+) -> None:
+    class Poisoned(pb_grpc.LogServicer):
+        async def ConsumeBatchStream(self, request: Any, context: Any) -> AsyncIterator[pb.ConsumeBatchResponse]:  # noqa: N802
+            asked.append(request.offset)
+            good = pb.RecordBatch(base_offset=0, record_count=1, records=encode_records([b"good"]))
+            bad = pb.RecordBatch(base_offset=1, record_count=count, records=records)
+            yield pb.ConsumeBatchResponse(batches=[good, bad])
+
+    asked: list[int] = []
+    server = grpc.aio.server()
+    pb_grpc.add_LogServicer_to_server(Poisoned(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with LogClient(f"127.0.0.1:{port}", timeout_s=20) as client:
+        batches = client.consume_batches(stop_at_end=True)
+        assert (await anext(batches)).values == [b"good"]
+        with pytest.raises(LogError, match="offset 1 ") as raised:
+            await anext(batches)
+    await server.stop(None)
+    assert (raised.value.code, raised.value.outcome_unknown, asked) == ("DATA_LOSS", False, [0])
+
+
 async def test_something_that_is_no_node_is_said_to_be() -> None:
     async with _empty_server() as addr, LogClient(addr) as client:
         with pytest.raises(LogError, match="no ourolog node"):
