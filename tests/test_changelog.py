@@ -12,7 +12,9 @@ TESTS = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "test
 def test_every_test_that_the_changelog_names_is_there() -> None:
     named = set(re.findall(r"\btest_[a-z0-9_]+", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))
     defined = {path.stem for path in TESTS} | {
-        name for text in TESTS.values() for name in re.findall(r"^\s*(?:async )?def (test_[a-z0-9_]+)", text, re.MULTILINE)
+        name
+        for text in TESTS.values()
+        for name in re.findall(r"^\s*(?:async )?def (test_[a-z0-9_]+)", text, re.MULTILINE)
     }
     assert len(named) > 50
     assert sorted(named - defined) == []
