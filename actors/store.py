@@ -370,6 +370,8 @@ class StoreActor(NodeActor):
     # ------------------------------------------------------------ retention
 
     def _retain(self) -> None:
+        # Nobody is to hear of a start that lies beyond the end they know.
+        self._settle()
         log = self.log
         was_held_back = log.held_back_bytes > 0
         # With nobody elected all that is on disk is committed, and what is not synced is in the last segment.

@@ -33,6 +33,7 @@ from actors.messages import (
     ReadProblem,
     ReadRefused,
     ResetLog,
+    RetentionDue,
     SaveBallot,
     TruncateLog,
 )
@@ -339,6 +340,20 @@ def test_retention_removes_old_segments_and_says_where_the_log_starts_now() -> N
     moved = stage.replicator.last(LogStartMoved)
     assert moved.start.offset > 0
     assert stage.server.last(LogStartMoved) == moved
+
+
+@pytest.mark.parametrize("fsync", Fsync)
+def test_nobody_hears_of_a_start_beyond_the_end_that_it_knows(fsync: Fsync) -> None:
+    stage = Stage(segment_bytes=500, retention_bytes=1000, retention_check_s=60.0, fsync=fsync)
+    appends = (AppendBatch(i, NewBatch(b"x" * 200, 1), Term(0), stage.client) for i in range(20))
+    stage.tell(*appends, RetentionDue())
+    end = at(0)
+    for message in stage.replicator.received:
+        if isinstance(message, LogAppended):
+            end = message.ends[-1]
+        if isinstance(message, LogStartMoved):
+            assert message.start <= end
+    assert stage.replicator.all(LogStartMoved)
 
 
 def test_with_a_leader_retention_waits_until_what_is_old_is_committed_and_says_so_once() -> None:
