@@ -133,6 +133,7 @@ class Streams:
         self._reads = reads
         self._budget = budget
         self._open = Shares(max_streams, 0)
+        self._last_record_bytes = 0
 
     @property
     def open_count(self) -> int:
@@ -140,18 +141,27 @@ class Streams:
 
     async def record(self, request: pb.ConsumeRequest, call: Call[Any]) -> None:
         """Consume: one record. Raises ServiceError."""
-        # One byte: just the batch that holds the record, since at least one comes.
-        read = await self._reads.read(request.offset, max_bytes=1)
-        response = reading.record_at(read.batches, request.offset, provenance=request.provenance)
-        del read
-        if response is None:
-            raise unavailable("READ_STALLED", f"the log holds no readable record at offset {request.offset}; try again")
         share = Share(call.client, lambda: None)
-        size = IN_FLIGHT_COPIES * response.ByteSize()
+        # How large it is is known when it has been read; most are like the last one.
+        wanted_bytes = max(READ_COPIES * LEAST_CHUNK_BYTES, self._last_record_bytes)
         try:
-            await self._budget.room(share, size)
-            share.in_flight_bytes = size
-            await call.write(response)
+            # Room first: whoever does not read what it asked for waits here, with nothing in memory and out of
+            # the way of those that read.
+            while True:
+                await self._budget.room(share, wanted_bytes)
+                # One byte: just the batch that holds the record, since at least one comes.
+                read = await self._reads.read(request.offset, max_bytes=1)
+                response = reading.record_at(read.batches, request.offset, provenance=request.provenance)
+                del read
+                if response is None:
+                    stalled = f"the log holds no readable record at offset {request.offset}; try again"
+                    raise unavailable("READ_STALLED", stalled)
+                wanted_bytes = self._last_record_bytes = IN_FLIGHT_COPIES * response.ByteSize()
+                if self._budget.hold(share, wanted_bytes):
+                    share.in_flight_bytes = wanted_bytes
+                    await call.write(response)
+                    return
+                del response
         finally:
             self._budget.give_back(share)
 

@@ -43,6 +43,12 @@ def call(path: bytes, payload: bytes = b"", *settings: tuple[int, int]) -> bytes
     return preface(*settings) + headers(1, path) + message(1, payload)
 
 
+def calls(path: bytes, payload: bytes, count: int, *settings: tuple[int, int]) -> bytes:
+    """The same with so many calls."""
+    streams = range(1, 2 * count, 2)
+    return preface(*settings) + b"".join(headers(stream, path) + message(stream, payload) for stream in streams)
+
+
 def _text(text: bytes) -> bytes:
     assert len(text) < 127, "a length of one byte"
     return bytes([len(text)]) + text
