@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -207,14 +208,33 @@ async def test_a_client_that_stops_consuming_frees_its_stream(edge: Any) -> None
         assert e.service.waiting == 0
 
 
+def pass_time(seconds: float) -> None:
+    """The running loop's clock, which is the client's, jumps; gRPC's own does not."""
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    loop.time = lambda: clock() + seconds  # type: ignore[method-assign]
+
+
+def after(times: int, then: Callable[[], None]) -> Callable[[object], None]:
+    """Called so many times it does that, once."""
+    left = itertools.count(times, -1)
+    return lambda _: then() if next(left) == 1 else None
+
+
 async def test_until_a_leader_knows_the_end_of_its_log_reads_of_one_record_are_retried(edge: Any) -> None:
     async with edge() as e, LogClient(e.address) as client:
         e.server.append(NewBatch(encode_records([b"a"]), 1))
         e.server.refuse = refusing(2, Refusal.COMMIT_UNKNOWN)(e.server)
         assert (await client.consume(0)).value == b"a"
-        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.COMMIT_UNKNOWN, "not known yet")
+        in_the_third_attempt = after(3, lambda: pass_time(31.0))
+
+        def never_known(request_id: int) -> RequestRefused:
+            in_the_third_attempt(None)
+            return RequestRefused(request_id, Refusal.COMMIT_UNKNOWN, "not known yet")
+
+        e.server.refuse = never_known
         with pytest.raises(LogError, match="not known yet") as raised:
-            await client.consume(0, timeout_s=0.3)
+            await client.consume(0, timeout_s=30.0)
         assert raised.value.is_end_unknown
         assert raised.value.retry_after_s is not None
 
@@ -231,7 +251,7 @@ async def test_a_stream_does_not_stop_at_an_end_that_is_not_known(edge: Any) -> 
         assert [failure.reason for failure in failures] == ["COMMIT_UNKNOWN"] * 3
         # And when it never is, the end is an error.
         leader.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.COMMIT_UNKNOWN, "not known yet")
-        impatient = LogClient(leader.address, timeout_s=0.3)
+        impatient = LogClient(leader.address, timeout_s=30.0, on_retry=after(3, lambda: pass_time(31.0)))
         with pytest.raises(LogError, match="not known yet"):
             [record async for record in impatient.consume_stream(0, stop_at_end=True)]
         await impatient.close()
@@ -248,14 +268,13 @@ async def test_whoever_follows_waits_on_the_server_until_the_end_is_known(edge: 
 
 
 async def test_a_stream_that_waited_for_long_is_taken_up_again_when_its_node_comes_back(
-    edge: Any, monkeypatch: pytest.MonkeyPatch
+    edge: Any,
 ) -> None:
-    monkeypatch.setattr("rpc.client._WELL_AFTER_S", 0.2)
-    async with edge() as one, edge() as two, LogClient([one.address, two.address], timeout_s=0.4) as client:
+    async with edge() as one, edge() as two, LogClient([one.address, two.address], timeout_s=30.0) as client:
         records = client.consume_stream(0)
         first = asyncio.ensure_future(anext(records))
         await one.server.until(lambda: bool(one.server.tailing))
-        await asyncio.sleep(0.6)  # longer than it may take without a success
+        pass_time(31.0)  # longer than it may take without a success
         two.server.append(NewBatch(encode_records([b"a"]), 1))
         one.service.drain()
         assert (await first).value == b"a"

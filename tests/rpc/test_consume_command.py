@@ -40,7 +40,7 @@ async def test_it_says_what_it_waits_for_and_prints_all_there_is_once_the_end_is
 async def test_it_does_not_end_well_when_the_end_is_never_known(edge: Any) -> None:
     async with edge() as e:
         e.server.refuse = not_known
-        process = await consume(e.address, "--from", "end", "--timeout", "2")
+        process = await consume(e.address, "--from", "end", "--timeout", "5")
         out, error = await process.communicate()
         assert process.returncode != 0
         assert out == b""

@@ -145,13 +145,13 @@ async def test_a_flood_of_ends_is_slowed_and_the_node_serves_when_it_is_over(
         n.server._listener._tokens = 2.0
         host, _, port = n.rpc_addr.rpartition(":")
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + 1.0
-        while loop.time() < until_s:
+        began_s = loop.time()
+        while (took_s := loop.time() - began_s) < 1.0:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(host, int(port))
                 writer.write(call(NOT_UTF8))
                 writer.close()
-        assert len(restarts(n.events)) <= 2 + listener.RESTARTS_PER_S * 1.5
+        assert 2 <= len(restarts(n.events)) <= 3 + listener.RESTARTS_PER_S * took_s
         async with LogClient(n.rpc_addr) as client:
             await client.produce(b"v")
 
@@ -161,8 +161,14 @@ async def test_a_port_that_cannot_be_had_again_fails_the_node_loudly(
     node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "BIND_WITHIN_S", 0.1)
+    look, is_taken = listener.check_listenable, asyncio.Event()
+
+    async def look_when_taken(addr: str) -> None:
+        await is_taken.wait()
+        await look(addr)
+
     async with node() as n:
-        n.server._listener._tokens = 0.0  # a pause, in which somebody else takes the port
+        monkeypatch.setattr(listener, "check_listenable", look_when_taken)
         _, writer = await send(n.rpc_addr, call(NOT_UTF8))
         with socket.socket() as taken:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,6 +178,7 @@ async def test_a_port_that_cannot_be_had_again_fails_the_node_loudly(
                     taken.listen()
                     break
                 await asyncio.sleep(0)
+            is_taken.set()
             failed = await n.until(lambda event: isinstance(event, NodeFailed))
         assert "cannot be had again" in failed.reason
         assert n.server.failed.done()
@@ -186,8 +193,7 @@ async def test_a_stop_ends_servers_whose_loop_has_ended_as_well(node: Any) -> No
         await stuck.read()
         _, writer = await send(n.rpc_addr, call(NOT_UTF8))
         await n.until(lambda event: isinstance(event, NodeWarned))
-        async with asyncio.timeout(10):
-            await n.server.stop(0.1)
+        await n.server.stop(0.1)
         assert n.server._listener._retired == []
         writer.close()
         stuck.cancel()

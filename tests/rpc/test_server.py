@@ -122,7 +122,7 @@ async def test_health_and_status_follow_the_quorum_and_the_flags_of_others(node:
             assert "n2 with static:n2,n1" in await not_ready()
             async with LogClient(n1.rpc_addr) as client:
                 with pytest.raises(LogError, match="static:n2,n1"):
-                    await client.produce(b"whose?", timeout_s=1.0)
+                    await client.produce(b"whose?", timeout_s=4.0)
         async with node("n2", election=decree, join=(n1.gossip_addr,), data_dir=data_dir):
             await until(serving)
             assert await not_ready() == "None"
