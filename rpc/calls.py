@@ -84,6 +84,10 @@ class Calls:
         self._open: dict[Call[Any], asyncio.Task[Any]] = {}
         self._refusal: ServiceError | None = None
         self._ended: ServiceError | None = None
+        self._released = asyncio.Event()
+        self._released.set()
+        self._late = 0
+        self._max_open = max_open
         self._seen = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -123,6 +127,24 @@ class Calls:
         for task in list(self._open.values()):
             task.cancel()
 
+    @property
+    def late(self) -> int:
+        """How many calls that came after the end wait for `release`."""
+        return self._late
+
+    def hold(self) -> None:
+        """Calls that come from here on are not refused before `release`.
+
+        A client that calls again as soon as it is refused would always have a call on its way, and
+        the port can be closed for nobody then: gRPC ends what is on its way as CANCELLED. Whoever
+        waits for an answer sends nothing.
+        """
+        self._released.clear()
+
+    def release(self) -> None:
+        """All that were held are refused now."""
+        self._released.set()
+
     async def idle(self) -> None:
         """Returns once no call is open."""
         await self._idle.wait()
@@ -138,6 +160,12 @@ class Calls:
     async def _serve(self, method: Callable[[Call[Req]], Awaitable[Any]], call: Call[Req]) -> Any:
         self._seen += 1
         if self._refusal is not None:
+            if self._late < self._max_open:
+                self._late += 1
+                try:
+                    await self._released.wait()
+                finally:
+                    self._late -= 1
             await self._refusal.abort(call.context)
         if not self._shares.has_room(call.client, 0):
             full = f"this node has {len(self._open)} calls open, as many as it serves. Nothing was done; retry shortly"

@@ -53,6 +53,7 @@ from storage.disk import DiskFiles
 LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LEAVE_WITHIN_S: Final = 2.0
 _CUT_OFF_AFTER_S: Final = 2.0
+_GOODBYE_S: Final = 0.05
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
 _MAX_PENDING_CALLS: Final = 8192
 # Of the health and reflection services: watchers for the most part.
@@ -153,7 +154,12 @@ class NodeServer:
         error = unavailable("STOPPING", f"{self.config.node_id} is stopping")
         self._peers.end(error)
         self._side_calls.end(error)
-        await self._listener.stop(_CUT_OFF_AFTER_S)
+        closing = asyncio.create_task(self._listener.stop(_CUT_OFF_AFTER_S))
+        # By then gRPC has said on every connection that no call is taken there any more (GOAWAY). Who is refused
+        # after that does not come again by it, to be ended as CANCELLED.
+        await asyncio.wait((closing,), timeout=_GOODBYE_S)
+        self._service.release()
+        await closing
 
     async def _start(self) -> Addresses:
         loop = asyncio.get_running_loop()
@@ -199,10 +205,11 @@ class NodeServer:
             # What a call may send before it is read stays at 64 KiB; gRPC would let it grow with the line's speed.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            # gRPC drops calls at random, as CANCELLED, when from 1,000 on wait to be looked at. They weigh
-            # little before the gate; what is too much is refused at the door, with a word about when to retry.
+            # gRPC drops calls at random, as CANCELLED, when from 1,000 on wait to be looked at. An honest burst of
+            # thousands must get to where it is refused with a word about when to retry. The hard limit is the
+            # same: each takes some 60 KiB, and streams that are reset at once (CVE-2023-44487) would fill both.
             ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
-            ("grpc.server.max_pending_requests_hard_limit", 2 * _MAX_PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             # Peers and clients may ask every 5 s whether the connection is alive, calls open or not.

@@ -101,6 +101,11 @@ class LogService:
         """How many calls are open, whatever they wait for."""
         return len(self._calls)
 
+    @property
+    def late_calls(self) -> int:
+        """How many calls that came after the end wait for `release`."""
+        return self._calls.late
+
     def drain(self) -> None:
         """New calls, and streams that wait for what is to come, are told to go elsewhere; all else goes on."""
         self._calls.refuse(unavailable("STOPPING", "this node is stopping; try another one"))
@@ -114,15 +119,23 @@ class LogService:
         self._requests.close(error)
 
     async def stop(self, within_s: float) -> None:
-        """After `drain`: let open calls end, for so long, then end them. None is left without a status of ours."""
+        """After `drain`: let open calls end, for so long, then end them. None is left without a status of ours.
+
+        Calls that come afterwards are answered by `release`, which is for when the port is closed.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._calls.idle()
         self.end(unavailable("STOPPING", "this node stopped before this was done; try another one"))
-        # What is not read by its client does not get there, and some clients never stop asking: not for ever, then.
+        self._calls.hold()
+        # What is not read by its client does not get there, and there may be ever new clients: not for ever, then.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self._calls.quiet(_QUIET_S)
+
+    def release(self) -> None:
+        """The port is closed: who came after the end is told so, and goes elsewhere."""
+        self._calls.release()
 
     async def _produce(self, call: Call[pb.ProduceRequest]) -> pb.ProduceResponse:
         produced, _ = await self._producer.produce(self._one(await call.request()), call)

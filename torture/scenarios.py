@@ -120,8 +120,8 @@ SCENARIOS: Final = (
         remote("rapid_resets"),
         fill_mib=4,
         must={"streams reset": 5_000},
-        # Each is a call to be looked at, and 8,192 may wait for that, a millisecond each on a busy machine; beyond
-        # it some end as CANCELLED, honest ones too.
+        # A limit that docs/running.md names: each is a call to be looked at, and 8,192 may wait for that, some
+        # 60 KiB and a millisecond or two each; what is beyond that ends as CANCELLED, honest calls too.
         bounds=Bounds(wait_s=30, typical_s=3, grown_mib=512, kept_mib=256, unknown=True),
     ),
     Scenario(

@@ -255,3 +255,23 @@ async def test_a_node_that_fails_between_an_append_and_its_answer_does_not_deny_
         produce.reply_to.tell(Produced(produce.request_id, e.server.append(produce.batch), Term(1)))
         asyncio.get_running_loop().call_soon(e.service.end, FAILED)
         assert (await ended).outcome_unknown
+
+
+async def test_calls_that_come_after_the_end_are_answered_once_the_port_is_closed(edge: Any) -> None:
+    async with edge() as e:
+        e.service.drain()
+        assert (await end_of(e.stub.Produce(record(b"while others end")))).reason == "STOPPING"
+        await e.service.stop(0.0)
+        late = asyncio.create_task(end_of(e.stub.Produce(record(b"late"))))
+        stream = asyncio.create_task(end_of(e.stub.ProduceStream()))
+        await until(lambda: e.service.late_calls == 2)
+        gone = e.stub.Produce(record(b"gone"))
+        await until(lambda: e.service.late_calls == 3)
+        gone.cancel()
+        await until(lambda: e.service.late_calls == 2)
+        assert not late.done()
+        assert not stream.done()
+        e.service.release()
+        for ended in (await late, await stream):
+            assert (ended.code, ended.reason, ended.outcome_unknown) == ("UNAVAILABLE", "STOPPING", False)
+        assert not e.server.received

@@ -18,8 +18,10 @@ from actors.config import ElectionChoice, NodeConfig
 from actors.messages import MemberFailed, MemberJoined, MemberLeft, NameClashed, NodeFailed, NodeReady, NodeWarned
 from actors.replicator import ReplicatorActor
 from actors.store import StoreActor
+from rpc.calls import Calls
 from rpc.channels import open_channel
 from rpc.client import LogClient, LogError, cluster_status
+from rpc.client_errors import to_log_error
 from rpc.datagrams import UdpDatagrams
 from rpc.server import NodeFailedError, NodeServer
 from rpc.v1 import log_pb2 as pb
@@ -381,6 +383,33 @@ async def test_a_stopped_node_leaves_no_threads_and_no_files_open(node: Any) -> 
     assert not {name for name in left if name.startswith(("n1.", "timers"))}
     held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
     assert not [path for path in held if path.startswith(data)]
+
+
+async def test_who_calls_again_at_every_refusal_of_a_node_that_stops_is_never_cancelled(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = 20
+
+    async def all_are_late(self: Calls, _: float) -> None:
+        while self.late < callers:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Calls, "quiet", all_are_late)
+    monkeypatch.setattr("rpc.service._LAST_WORDS_S", 60.0)
+
+    async def call_until_it_is_gone(addr: str) -> grpc.StatusCode:
+        async with open_channel(addr) as channel:
+            while True:
+                try:
+                    await pb_grpc.LogStub(channel).Produce(pb.ProduceRequest(record=pb.Record(value=b"v")))
+                except grpc.aio.AioRpcError as error:
+                    if to_log_error(error, addr).reason != "STOPPING":
+                        return error.code()
+
+    async with node() as n:
+        calls = [asyncio.create_task(call_until_it_is_gone(n.rpc_addr)) for _ in range(callers)]
+        await n.server.stop(0.0)
+        assert set(await asyncio.gather(*calls)) == {grpc.StatusCode.UNAVAILABLE}
 
 
 def _is_open(fd: str) -> bool:
