@@ -33,20 +33,37 @@ def claimed_election(choice: ElectionChoice) -> str:
 
 
 class Claims:
-    """What each member that is present said last. `own` is what this node says."""
+    """What each member said last that is present, or contradicted this node when it failed.
+
+    own: what this node says.
+    """
 
     def __init__(self, node_id: NodeId, voters: tuple[NodeId, ...], own: ElectionClaim) -> None:
         self.own = own
         self._node_id = node_id
         self._voters = voters
         self._heard: dict[NodeId, ElectionClaim] = {}
+        self._silent: set[NodeId] = set()
 
     def hear(self, heard: ClaimHeard) -> None:
+        self._silent.discard(heard.peer_id)
         self._heard[heard.peer_id] = heard.claim
 
-    def forget(self, peer_id: NodeId) -> None:
-        """The member is gone, and with it what it held for true."""
+    def left(self, peer_id: NodeId) -> None:
+        """The member was stopped, and with it what it held for true."""
         self._heard.pop(peer_id, None)
+        self._silent.discard(peer_id)
+
+    def failed(self, peer_id: NodeId) -> None:
+        """The member is not heard of. A voter that contradicts this node may go on doing so where it is.
+
+        Cut off it looks the same as dead; whether it is, a person has to say.
+        """
+        claim = self._heard.get(peer_id)
+        if claim is not None and peer_id in self._voters and self._contradiction(peer_id, claim):
+            self._silent.add(peer_id)
+        else:
+            self._heard.pop(peer_id, None)
 
     def all(self) -> tuple[tuple[NodeId, ElectionClaim], ...]:
         """Sorted by member."""
@@ -67,14 +84,16 @@ class Claims:
             f"{self._node_id} runs with --election {self.own.election}, but {named}{more}. Nothing is acknowledged "
             "here until all agree: decide which node leads (the one that has all that was acknowledged), and "
             "restart those that have another --election with that one"
+            + ("; if one of them is gone for good, restart those that are left" if self._silent else "")
         )
 
     def _contradiction(self, peer_id: NodeId, claim: ElectionClaim) -> str:
         own = self.own
+        silence = ", which has failed or is cut off," if peer_id in self._silent else ""
         if claim.election != own.election:
-            return f"{peer_id} with {claim.election}{self._same_term(claim)}"
+            return f"{peer_id}{silence} with {claim.election}{self._same_term(claim)}"
         if self._same_term(claim):
-            return f"{peer_id} says otherwise{self._same_term(claim)}"
+            return f"{peer_id}{silence} says otherwise{self._same_term(claim)}"
         return ""
 
     def _same_term(self, claim: ElectionClaim) -> str:

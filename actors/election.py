@@ -94,9 +94,12 @@ class ElectionActor(NodeActor):
         if is_voter and self._has_announced and is_ahead(claim.term, self.term):
             self.on_receive(HigherTermSeen(claim.term, claim.leader_id, heard.peer_id))
 
-    def forget_claim(self, peer_id: NodeId) -> None:
-        """To be called for each MemberFailed and MemberLeft."""
-        self._claims.forget(peer_id)
+    def drop_claim(self, event: MemberFailed | MemberLeft) -> None:
+        """To be called for each of these: of who is gone no claim is left, unless it may only be cut off."""
+        if isinstance(event, MemberLeft):
+            self._claims.left(event.member.node_id)
+        else:
+            self._claims.failed(event.member.node_id)
         self._judge_claims()
 
     def _judge_claims(self) -> None:
@@ -136,7 +139,7 @@ class NoElection(ElectionActor):
             case ClaimHeard():
                 self.hear_claim(message)
             case MemberFailed() | MemberLeft():
-                self.forget_claim(message.member.node_id)
+                self.drop_claim(message)
             case MemberJoined() | MemberUpdated() | BallotSaved() | HigherTermSeen():
                 pass
             case _:
@@ -169,7 +172,7 @@ class StaticElection(ElectionActor):
             case ClaimHeard():
                 self.hear_claim(message)
             case MemberFailed() | MemberLeft():
-                self.forget_claim(message.member.node_id)
+                self.drop_claim(message)
             case MemberJoined() | MemberUpdated():
                 pass
             case _:

@@ -128,7 +128,7 @@ class OracleElection(ElectionActor):
             case ClaimHeard():
                 self.hear_claim(message)
             case MemberFailed() | MemberLeft():
-                self.forget_claim(message.member.node_id)
+                self.drop_claim(message)
             case MemberJoined() | MemberUpdated():
                 pass
             case _:

@@ -15,6 +15,7 @@ from actors.messages import (
     Acks,
     FetchReceived,
     FetchRequest,
+    LeaveCluster,
     NodeNotReady,
     NodeReady,
     NodeWarned,
@@ -221,15 +222,33 @@ def test_a_node_under_another_decree_is_not_ready_says_why_once_and_is_well_agai
     assert isinstance(cluster.produce("n1", b"again", acks=Acks.ALL), Produced)
 
 
-def test_a_rival_that_leaves_or_dies_disputes_nothing_any_more() -> None:
+def test_a_rival_that_was_stopped_disputes_nothing_any_more() -> None:
     cluster = cluster_of()
     restart(cluster, "n3", "static:n3")
     cluster.runtime.run_for(5)
     assert not is_ready(cluster, "n1")
-    cluster.kill("n3")
-    cluster.runtime.run_for(20)
+    cluster.nodes[NodeId("n3")].membership.tell(LeaveCluster(1, Probe()))
+    cluster.runtime.run_for(1)
+    cluster.stop("n3")
+    cluster.runtime.run_for(5)
     assert is_ready(cluster, "n1")
     assert isinstance(cluster.produce("n1", b"two of three", acks=Acks.QUORUM), Produced)
+
+
+def test_a_rival_that_is_not_heard_of_any_more_may_lead_on_where_it_is_until_a_person_has_decided() -> None:
+    cluster = cluster_of()
+    restart(cluster, "n3", "static:n3")
+    cluster.runtime.run_for(5)
+    cluster.kill("n3")
+    cluster.runtime.run_for(60)
+    (dispute,) = disputes(cluster, "n1")
+    assert "n3 with static:n3" in dispute.reason
+    assert not isinstance(cluster.produce("n1", b"not yet", acks=Acks.LEADER), Produced)
+    restart(cluster, "n1", OLD)
+    restart(cluster, "n2", OLD)
+    cluster.runtime.run_for(10)
+    assert is_ready(cluster, "n1")
+    assert isinstance(cluster.produce("n1", b"decided", acks=Acks.QUORUM), Produced)
 
 
 # ---------------------------------------------------------------- terms out of nowhere
