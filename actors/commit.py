@@ -17,7 +17,7 @@ class Boundaries:
     """The positions between batches that are not committed yet, to turn an index into an offset.
 
     Invariants: ascending, and the last end is among them. What lay in the log before it was opened has
-    one boundary, its end. A leader appends no more than the server lets it (MAX_UNCOMMITTED_ENTRIES);
+    one boundary, its end. A leader appends no more than the server lets it (`max_uncommitted_entries`);
     a follower of leaders that come and go without a quorum would gather ever more, so that beyond
     MAX_BOUNDARIES every second one is forgotten: the commit position then moves in larger steps.
     """

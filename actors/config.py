@@ -91,6 +91,8 @@ class NodeConfig:
     """Everything one node is told. Sizes in bytes, times in seconds; addresses are HOST:PORT.
 
     max_waiting_requests: so many produces may be open, and so many readers wait for more, before others are refused.
+    max_uncommitted_entries, max_uncommitted_bytes: so much of its own a leader has, in one run of the process,
+    that no majority has yet, before it refuses more.
     rpc_addr and gossip_addr are what other nodes and clients shall use, ports resolved.
     """
 
@@ -113,6 +115,8 @@ class NodeConfig:
     max_record_bytes: int = 1024 * 1024
     max_batch_bytes: int = 8 * 1024 * 1024
     max_waiting_requests: int = 65_536
+    max_uncommitted_entries: int = 16_384
+    max_uncommitted_bytes: int = 256 * 1024 * 1024
     fetch_max_bytes: int = 4 * 1024 * 1024
     fetch_wait_s: float = 0.5
     pull_backoff_min_s: float = 0.05

@@ -60,9 +60,6 @@ MERGED_MAX_BYTES = 1024 * 1024
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 PRODUCE_OVERHEAD_BYTES = 1024
 EXPIRY_CHECK_S = 0.25
-MAX_UNCOMMITTED_ENTRIES = 16_384
-MAX_UNCOMMITTED_BYTES = 256 * 1024 * 1024
-"""How much a leader without a quorum appends, in one run of the process, before it refuses more."""
 
 
 @dataclass(slots=True)
@@ -130,6 +127,7 @@ class ServerActor(NodeActor):
         self._in_store: dict[int, list[_Waiting]] = {}
         # What is gathered or in the store: it takes memory until it is written, given up or not.
         self._unwritten_bytes = 0
+        self._unwritten = 0
         self._waiting: dict[Acks, OrderedDict[tuple[int, int], _Waiting]] = {
             Acks.LEADER: OrderedDict(),  # only those that a dispute holds up
             Acks.QUORUM: OrderedDict(),
@@ -248,6 +246,7 @@ class ServerActor(NodeActor):
         )
         self._open[waiting.key] = waiting
         self._unwritten_bytes += waiting.cost_bytes
+        self._unwritten += 1
         self._gathered.append(waiting)
         if len(self._gathered) == 1:
             self.me.tell(FlushProduces())
@@ -274,11 +273,13 @@ class ServerActor(NodeActor):
         if self._unwritten_bytes and self._unwritten_bytes + _cost(produce.batch) > MAX_UNWRITTEN_BYTES:
             detail = f"{self._unwritten_bytes} bytes wait for the disk already"
             return RequestRefused(request_id, Refusal.OVERLOADED, detail)
-        if len(self._uncommitted) >= MAX_UNCOMMITTED_ENTRIES or self._uncommitted_bytes >= MAX_UNCOMMITTED_BYTES:
-            detail = (
-                f"{self._uncommitted_bytes} bytes in {len(self._uncommitted)} entries wait for a majority of the "
-                "voters already"
-            )
+        # What is on its way to this disk is uncommitted, too; one batch alone is always let through.
+        entries = len(self._uncommitted) + self._unwritten
+        entries_bytes = self._uncommitted_bytes + self._unwritten_bytes
+        is_full = entries >= self.config.max_uncommitted_entries
+        is_full = is_full or entries_bytes + _cost(produce.batch) > self.config.max_uncommitted_bytes
+        if self._elected and entries and is_full:
+            detail = f"{entries_bytes} bytes in {entries} entries wait for a majority of the voters already"
             return RequestRefused(request_id, Refusal.OVERLOADED, detail)
         return None
 
@@ -323,7 +324,9 @@ class ServerActor(NodeActor):
             # On this disk is committed then. The replicator says so too, but the client who is
             # acknowledged here may ask for its record before that.
             self._advance(appended.end)
-        elif appended.index >= self._committed.index:
+        elif (
+            self._leader_id == self.node_id and appended.term == self._term and appended.index >= self._committed.index
+        ):
             written_bytes = sum(waiting.cost_bytes for waiting in self._in_store.get(appended.request_id, ()))
             self._uncommitted.append((appended.index, written_bytes))
             self._uncommitted_bytes += written_bytes
@@ -347,6 +350,7 @@ class ServerActor(NodeActor):
     def _written(self, waiting: _Waiting) -> None:
         """The store has taken its bytes, or never will: they are not held here any more."""
         self._unwritten_bytes -= waiting.cost_bytes
+        self._unwritten -= 1
         waiting.batch = None
 
     def _advance(self, committed: Position) -> None:

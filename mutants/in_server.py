@@ -46,6 +46,32 @@ def produces_never_expire() -> None:
     wrap(ServerActor, "_expire", lambda _: lambda *_: None)
 
 
+@mutant("A leader without a majority appends all that it is asked to.", (f"{STATIC} --operations 1200",))
+def uncommitted_without_bound() -> None:
+    def make(original: Any) -> Any:
+        def why_not_produce(self: ServerActor, produce: Any) -> RequestRefused | None:
+            refused: RequestRefused | None = original(self, produce)
+            is_full = refused is not None and "wait for a majority" in refused.detail
+            return None if is_full else refused
+
+        return why_not_produce
+
+    wrap(ServerActor, "_why_not_produce", make)
+
+
+@mutant("So many readers may wait at the end of the log as come.", MANY_READERS)
+def readers_without_bound() -> None:
+    def make(original: Any) -> Any:
+        def consume(self: ServerActor, message: Any) -> None:
+            bounded, self.config = self.config, replace(self.config, max_waiting_requests=1 << 30)
+            original(self, message)
+            self.config = bounded
+
+        return consume
+
+    wrap(ServerActor, "_consume", make)
+
+
 @mutant("What the store refused to append is not answered until its time is up.", (ORACLE,))
 def refused_appends_unanswered() -> None:
     _deaf_to(AppendRefused)

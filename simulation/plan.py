@@ -18,6 +18,7 @@ LONG_RUN_MINUTES = 20.0
 CALM_SHARE = 0.05
 RETENTION_SHARE = 0.25
 SMALL_INBOX_SHARE = 0.15
+SMALL_BACKLOG_SHARE = 0.2
 UNSYNCED_SHARE = 0.3
 
 TAKES_THE_UNSYNCED = frozenset({"power_loss", "blackout", "fsync_fails", "fsync_lies"})
@@ -72,6 +73,9 @@ def draw_plan(options: Options) -> Plan:
     if is_lazy and "leader" not in acks and options.election_choice().voters:
         # A quorum is one of disks whatever is lost.
         settings |= {"fsync": Fsync.INTERVAL}
+    if rng.random() < SMALL_BACKLOG_SHARE:
+        # By entries or by bytes: a leader without a majority soon has no room.
+        settings |= rng.choice(({"max_uncommitted_entries": 3}, {"max_uncommitted_bytes": 4_096}))
     return Plan(
         kinds=kinds,
         strengths={kind: strengths[kind] for kind in kinds},

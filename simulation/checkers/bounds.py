@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar, Final
@@ -10,20 +11,26 @@ from actors.messages import (
     AppendBatch,
     AppendRefused,
     BatchAppended,
+    CancelRequest,
+    CommitAdvanced,
+    Consume,
     FetchAnswer,
     FetchCancelled,
     FetchReceived,
+    LeaderChanged,
     ProbeDue,
+    ReadBatches,
     ReplicatorStatus,
+    RequestRefused,
     StatusReported,
 )
 from actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
 from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import IN_FLIGHT_S
+from simulation.checkers.hindrances import CATCHES_UP_WITHIN_S, IN_FLIGHT_S
 from simulation.checkers.model import ClusterModel, NodeModel
 from simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
 from storage.handles import MAX_OPEN_FILES
-from storage.types import NodeId
+from storage.types import Index, NodeId, Term
 
 OWN_FILES: Final = 4
 """Besides those lent to readers: the lock, the segment that is written, and two while it is replaced."""
@@ -35,12 +42,18 @@ UNTOLD_BOUNDARIES: Final = 2
 @dataclass(slots=True)
 class _Kept:
     """Of one process. fetches: asked by peers, not answered, and when each was given up. appends: bytes of each
-    in the store.
+    in the store. leads_in: the term in which it leads, as its server was told; uncommitted: what it has
+    appended in that one above the commit position, with the bytes of each. readers: those that wait at
+    the end of the log, and since when.
     """
 
     fetches: dict[int, float] = field(default_factory=dict)
     appends: dict[int, int] = field(default_factory=dict)
     append_bytes: int = 0
+    leads_in: Term | None = None
+    uncommitted: deque[tuple[Index, int]] = field(default_factory=deque)
+    uncommitted_bytes: int = 0
+    readers: dict[int, float] = field(default_factory=dict)
 
 
 class StaysBounded(EventChecker):
@@ -49,8 +62,9 @@ class StaysBounded(EventChecker):
     name: ClassVar[str] = "stays_bounded"
     statement: ClassVar[str] = (
         f"A node keeps no more than it needs: at most {MAX_OPEN_FILES + OWN_FILES} open files and "
-        f"{MAX_UNWRITTEN_BYTES // 2**20} MiB of produces that are not written, no long poll that was answered or given "
-        "up, and no boundary of a batch that is committed."
+        f"{MAX_UNWRITTEN_BYTES // 2**20} MiB of produces that are not written, no more entries and bytes that no "
+        "majority has and no more readers at the end of the log than its configuration says, no long poll that was "
+        "answered or given up, and no boundary of a batch that is committed."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -67,6 +81,12 @@ class StaysBounded(EventChecker):
             AppendBatch: self._on_append,
             BatchAppended: self._on_append_over,
             AppendRefused: self._on_append_over,
+            CommitAdvanced: self._on_committed,
+            LeaderChanged: self._on_leader_changed,
+            Consume: self._on_consume,
+            ReadBatches: self._on_read,
+            RequestRefused: self._on_read,
+            CancelRequest: self._on_cancel,
             StatusReported: self._on_status,
             ProbeDue: self._on_probe,
         }
@@ -85,6 +105,7 @@ class StaysBounded(EventChecker):
         files = self.world.open_files(node_id)
         if files > MAX_OPEN_FILES + OWN_FILES:
             raise self.violated(f"{node_id} has {files} files open")
+        self._check_readers(self.model.node(node_id))
 
     # ------------------------------------------------------------ produces
 
@@ -104,7 +125,75 @@ class StaysBounded(EventChecker):
         assert isinstance(over, BatchAppended | AppendRefused)
         if self.model.place(told.receiver)[1] == "server":
             kept = self._of(told.receiver)
-            kept.append_bytes -= kept.appends.pop(over.request_id, 0)
+            size = kept.appends.pop(over.request_id, 0)
+            kept.append_bytes -= size
+            if isinstance(over, BatchAppended) and over.term == kept.leads_in:
+                kept.uncommitted.append((over.index, size))
+                kept.uncommitted_bytes += size
+                self._forget_committed(kept, self.model.node(self.model.place(told.receiver)[0]).committed.index)
+                self._check_uncommitted(told.receiver, kept)
+
+    # ------------------------------------------------------------ the uncommitted log
+
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "server":
+            kept = self._of(told.receiver)
+            kept.leads_in = changed.term if changed.leader_id == node_id else None
+            if kept.leads_in is None:
+                kept.uncommitted.clear()
+                kept.uncommitted_bytes = 0
+
+    def _on_committed(self, told: MessageTold) -> None:
+        advanced = told.message
+        assert isinstance(advanced, CommitAdvanced)
+        if self.model.place(told.receiver)[1] == "server":
+            self._forget_committed(self._of(told.receiver), advanced.committed.index)
+
+    def _forget_committed(self, kept: _Kept, committed: Index) -> None:
+        while kept.uncommitted and kept.uncommitted[0][0] < committed:
+            kept.uncommitted_bytes -= kept.uncommitted.popleft()[1]
+
+    def _check_uncommitted(self, server: str, kept: _Kept) -> None:
+        config = self.model.node(self.model.place(server)[0]).config
+        assert config is not None, "it has started"
+        entries, size = len(kept.uncommitted), kept.uncommitted_bytes
+        if entries > 1 and (entries > config.max_uncommitted_entries or size > config.max_uncommitted_bytes):
+            raise self.violated(
+                f"{server} has appended {entries} entries of {size} bytes that no majority has, where "
+                f"{config.max_uncommitted_entries} of {config.max_uncommitted_bytes} are allowed"
+            )
+
+    # ------------------------------------------------------------ readers at the end
+
+    def _on_consume(self, told: MessageTold) -> None:
+        consume = told.message
+        assert isinstance(consume, Consume)
+        if consume.wait:
+            self._of(told.receiver).readers[consume.request_id] = told.time_s
+
+    def _on_read(self, told: MessageTold) -> None:
+        """Refused, or handed to the store: the server keeps it no longer."""
+        self._of(told.sender).readers.pop(told.message.request_id, None)  # type: ignore[attr-defined]
+
+    def _on_cancel(self, told: MessageTold) -> None:
+        cancel = told.message
+        assert isinstance(cancel, CancelRequest)
+        self._of(told.receiver).readers.pop(cancel.request_id, None)
+
+    def _check_readers(self, node: NodeModel) -> None:
+        """Who has asked just now is perhaps about to be refused."""
+        kept = self._nodes.get(node.node_id)
+        if kept is None or node.config is None or self.model.hindrances.is_held_up(node.node_id, self.time_s):
+            return
+        waiting = sum(asked_s <= self.time_s - CATCHES_UP_WITHIN_S for asked_s in kept.readers.values())
+        if waiting > node.config.max_waiting_requests:
+            raise self.violated(
+                f"{waiting} readers wait at the end of {node.node_id}'s log, where {node.config.max_waiting_requests} "
+                "may"
+            )
 
     # ------------------------------------------------------------ fetches and boundaries
 

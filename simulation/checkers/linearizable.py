@@ -19,6 +19,7 @@ from simulation.events import (
     ClientReturned,
     FaultInjected,
     MessageTold,
+    NodeStarted,
     OperationKind,
     OperationResult,
     Outcome,
@@ -84,9 +85,11 @@ class Linearizable(EventChecker):
             ClientInvoked: self._on_invoked,
             ClientReturned: self._on_returned,
             FaultInjected: self._on_fault,
+            NodeStarted: self._on_started,
         }
         self.on_told = {LeaderChanged: self._on_leader_changed}
-        self._newest: tuple[Term, NodeId | None] = (Term(0), None)
+        self._newest_term = Term(0)
+        self._leading: dict[NodeId, Term] = {}
         self._at = 0
         self._logs: dict[NodeId, _Log] = {}
         self._open: OrderedDict[int, _Open] = OrderedDict()
@@ -100,8 +103,19 @@ class Linearizable(EventChecker):
     def _on_leader_changed(self, told: MessageTold) -> None:
         changed = told.message
         assert isinstance(changed, LeaderChanged)
-        if self.model.place(told.receiver)[1] == "server" and changed.term >= self._newest[0]:
-            self._newest = changed.term, changed.leader_id
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "server":
+            self._newest_term = max(self._newest_term, changed.term)
+            # What others say is not enough: it may have been started again since, and lead no more.
+            self._leading.pop(node_id, None)
+            if changed.leader_id == node_id:
+                self._leading[node_id] = changed.term
+
+    def _on_started(self, event: NodeStarted) -> None:
+        self._leading.pop(event.node_id, None)
+
+    def _is_newest_leader(self, node_id: NodeId) -> bool:
+        return self._leading.get(node_id) == self._newest_term
 
     def _on_fault(self, event: FaultInjected) -> None:
         """With nobody elected a node with a new disk has a new log, and its offsets begin anew."""
@@ -127,7 +141,7 @@ class Linearizable(EventChecker):
             readable,
             life,
             node.disks if node is not None else 0,
-            self._newest[1] == event.node_id,
+            self._is_newest_leader(event.node_id),
             self._logs[log_id].acknowledged if log_id in self._logs else 0,
         )
         if event.operation.kind is OperationKind.PRODUCE:
@@ -239,7 +253,7 @@ class Linearizable(EventChecker):
             )
         # Whoever leads has what others acknowledged before it, and what it acknowledged in another life.
         is_whole = node.syncs_always and not any(known.was_spoiled for known in self.model.nodes.values())
-        is_newest = began.leads and self._newest[1] == node.node_id and node.life == began.life
+        is_newest = began.leads and self._is_newest_leader(node.node_id) and node.life == began.life
         if node.is_elected and is_whole and is_newest and end < began.acknowledged:
             raise self.violated(
                 f"{event.client} was told by the leader {node.node_id} that the log ends at {end}, after offset "

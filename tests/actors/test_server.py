@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from actors import server as server_module
 from actors.config import ElectionChoice, NodeConfig
 from actors.messages import (
     Acks,
@@ -57,10 +56,11 @@ def at(index: int, offset: int) -> Position:
 class Stage:
     """A server between a scripted store and a client."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.runtime = SteppingRuntime()
         self.store, self.client, self.observer = Probe(), Probe(), Probe()
-        config = NodeConfig(N1, "/data", "127.0.0.1:1", "g", election=ElectionChoice.parse("static:n1,n2,n3"))
+        election = ElectionChoice.parse("static:n1,n2,n3")
+        config = NodeConfig(N1, "/data", "127.0.0.1:1", "g", election=election, **settings)
         self.ref = self.runtime.spawn(
             ServerActor,
             config=config,
@@ -355,10 +355,9 @@ def test_the_term_of_an_acknowledgement_is_that_of_the_entry() -> None:
     assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1))]
 
 
-@pytest.mark.parametrize("limit", ["MAX_UNCOMMITTED_ENTRIES", "MAX_UNCOMMITTED_BYTES"])
-def test_a_leader_without_a_quorum_takes_only_so_much(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, limit, 3 if limit.endswith("ENTRIES") else 3 * (5 + 1024))
-    stage = Stage()
+@pytest.mark.parametrize("limit", [{"max_uncommitted_entries": 3}, {"max_uncommitted_bytes": 3 * (5 + 1024)}])
+def test_a_leader_without_a_quorum_takes_only_so_much(limit: dict[str, int]) -> None:
+    stage = Stage(**limit)
     stage.lead()
     for number in range(4):
         stage.produce((number, b"value"))
@@ -368,6 +367,31 @@ def test_a_leader_without_a_quorum_takes_only_so_much(limit: str, monkeypatch: p
     assert "wait for a majority" in stage.refused().detail
     stage.tell(CommitAdvanced(at(3, 2)))
     stage.produce((4, b"value"))
+    assert len(stage.store.all(AppendBatch)) == 4
+
+
+@pytest.mark.parametrize("limit", [{"max_uncommitted_entries": 3}, {"max_uncommitted_bytes": 3 * (5 + 1024)}])
+def test_what_is_on_its_way_to_the_disk_counts_towards_what_a_leader_takes(limit: dict[str, int]) -> None:
+    stage = Stage(**limit)
+    stage.lead()
+    for number in range(5):
+        stage.produce((number, b"value"))
+    assert [refused.request_id for refused in stage.client.all(RequestRefused)] == [3, 4]
+
+
+def test_what_an_old_leader_had_under_way_does_not_fill_its_next_lead() -> None:
+    stage = Stage(max_uncommitted_entries=2)
+    stage.lead()
+    stage.produce((1, b"lost"))
+    stage.tell(LeaderChanged(Term(2), N2))
+    stage.appended(9, 9)
+    # Its end is cut, it leads again, and gives out lower places once more.
+    stage.tell(LeaderChanged(Term(3), N1), CommitKnown(Term(3)))
+    for number in range(2, 5):
+        stage.produce((number, b"value"))
+        append = stage.store.last(AppendBatch)
+        stage.tell(BatchAppended(append.request_id, Offset(number), Index(number), Term(3), at(number + 1, number + 1)))
+        stage.tell(CommitAdvanced(at(number + 1, number + 1)))
     assert len(stage.store.all(AppendBatch)) == 4
 
 

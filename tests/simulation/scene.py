@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from actors.config import Cycle, ElectionChoice, NodeConfig
@@ -106,9 +107,16 @@ class Scene:
 
     # ------------------------------------------------------------ nodes
 
-    def start(self, name: str, election: str = "none", cycle: str = "break", **opened: Any) -> None:
+    def start(
+        self,
+        name: str,
+        election: str = "none",
+        cycle: str = "break",
+        settings: dict[str, Any] | None = None,
+        **opened: Any,
+    ) -> None:
         node_id = NodeId(name)
-        self.configs[node_id] = config(name, election, cycle)
+        self.configs[node_id] = replace(config(name, election, cycle), **(settings or {}))
         self.see(NodeStarted(self.tick(), node_id, self.configs[node_id]))
         # Recovery syncs what it finds before it says so.
         self.synced[node_id] = {path: len(content) for path, content in self.files.get(node_id, {}).items()}

@@ -174,6 +174,25 @@ def test_a_term_announced_before_its_ballot_is_written_is_seen() -> None:
         scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), N1))
 
 
+def test_a_leader_that_was_started_again_and_leads_no_more_may_be_behind() -> None:
+    scene = Scene("linearizable")
+    for name in ("n1", "n2"):
+        scene.start(name, "static:n1,n2")
+        scene.tell(f"{name}.election", f"{name}.server", LeaderChanged(Term(1), N1))
+    scene.append("n1", batch(0, "a", term=Term(1)))
+    scene.commit("n1", 1)
+    scene.produced("n1", "a", 0)
+    scene.crash("n1")
+    scene.start("n1", "static:n1,n2")
+    scene.tell("n1.election", "n1.server", LeaderChanged(Term(1), None))
+    # Who has not heard of that says so once more.
+    scene.tell("n2.election", "n2.server", LeaderChanged(Term(1), N1))
+    scene.found_end("n1", 0, 0)
+    scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), N1))
+    with pytest.raises(Violation, match="told by the leader n1 that the log ends at 0"):
+        scene.found_end("n1", 0, 0)
+
+
 def test_a_ballot_said_to_be_saved_that_is_not_there_is_seen() -> None:
     scene = Scene("ballots_on_disk")
     scene.start("n1", "static:n1")

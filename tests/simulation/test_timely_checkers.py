@@ -39,6 +39,7 @@ from actors.messages import (
     NodeFailed,
     Produce,
     Produced,
+    ReadBatches,
     ReadProblem,
     ReadRefused,
     Refusal,
@@ -522,6 +523,55 @@ def test_produces_beyond_the_bound_are_seen() -> None:
             scene.tell("n1.store", "n1.server", AppendRefused(request_id, Term(2), ""))
     with pytest.raises(Violation, match="bytes of produces in its store"):
         scene.tell("n1.server", "n1.store", AppendBatch(70, large, Term(1), Probe()))
+
+
+UNCOMMITTED = [({"max_uncommitted_entries": 3}, "4 entries"), ({"max_uncommitted_bytes": 30}, "4 entries of 40 bytes")]
+
+
+@pytest.mark.parametrize(("bound", "seen"), UNCOMMITTED)
+def test_a_leader_that_appends_more_than_it_may_without_a_majority_is_seen(bound: dict[str, int], seen: str) -> None:
+    scene = Scene("stays_bounded")
+    scene.start("n1", STATIC, settings=bound)
+
+    def lead(term: int, leader: str = "n1") -> None:
+        scene.tell("n1.election", "n1.server", LeaderChanged(Term(term), NodeId(leader)))
+
+    def appended(index: int, term: int) -> None:
+        scene.tell("n1.server", "n1.store", AppendBatch(index, NewBatch(b"x" * 10, 1), Term(term), Probe()))
+        end = at(index + 1)
+        scene.tell("n1.store", "n1.server", BatchAppended(index, Offset(index), Index(index), Term(term), end))
+
+    lead(1)
+    for index in range(3):
+        appended(index, 1)
+    scene.commit("n1", 2)
+    appended(3, 1)
+    appended(4, 1)
+    lead(2, "n2")
+    appended(5, 1)  # of its old lead: for the next one that does not count
+    lead(3)
+    for index in range(4, 7):
+        appended(index, 3)
+    with pytest.raises(Violation, match=seen):
+        appended(7, 3)
+
+
+def test_more_readers_than_may_wait_are_seen() -> None:
+    scene = Scene("stays_bounded")
+    scene.start("n1", settings={"max_waiting_requests": 2})
+
+    def wait_at_end(request_id: int) -> None:
+        scene.tell("", "n1.server", Consume(request_id, Offset(0), 1, True, Probe()))
+
+    for request_id in range(5):
+        wait_at_end(request_id)
+    scene.tell("n1.server", "n1.store", ReadBatches(0, 1, Index(1), Probe(), offset=Offset(0)))
+    scene.tell("n1.server", "c1", RequestRefused(1, Refusal.OVERLOADED, "2 readers wait already"))
+    scene.tell("", "n1.server", CancelRequest(2, Probe()))
+    scene.wait(1.0)
+    wait_at_end(5)
+    with pytest.raises(Violation, match="3 readers wait at the end of n1's log, where 2 may"):
+        scene.wait(1.0)
 
 
 def test_retention_of_what_is_not_committed_is_seen_and_a_log_begun_anew_is_none() -> None:
