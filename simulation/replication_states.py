@@ -41,10 +41,8 @@ from actors.messages import (
 )
 from simulation.events import (
     Event,
-    FileAppended,
     FileRemoved,
     FileReplaced,
-    FileSynced,
     MessageTold,
     NodeCrashed,
     NodeStarted,
@@ -69,7 +67,7 @@ REPLICATION_STATES: Final[dict[str, str]] = {
     "two_claims_to_one_term": "A node came to lead in a term in which another led.",
     "two_leaders_serve": "A leader answered a fetch with batches while another led in a later term.",
     "produce_at_deposed_leader": "A leader was asked to produce while another led in a later term.",
-    "deposed_while_follower_had_unsynced": "A leader was deposed with entries not on its disk that a follower had.",
+    "leader_restarted_shorter": "Who had led was started again with less than it had had, and another had more.",
     "old_term_on_majority": "Entries of an older term, not committed, were on a majority (Raft section 5.4.2).",
     "follower_longer_than_leader": "A follower's log was longer than that of who came to lead.",
     "parked_fetch_over_term": "A fetch waited for entries when the term changed.",
@@ -92,13 +90,15 @@ _REMEMBERED: Final = 64
 class _Node:
     """What is known of a node's present life; `promised` and `cut` are of its disk.
 
-    leads_in: the term it leads in, 0 if it does not. fetched: the next index of each who fetched.
+    leads_in: the term it leads in, 0 if it does not; has_led: in this life or, until its log is open, in the
+    one before. fetched: the next index of each who fetched.
     """
 
     node_id: NodeId
     term: Term = Term(0)
     voters: tuple[NodeId, ...] = ()
     leads_in: Term = Term(0)
+    has_led: bool = False
     start: Position = START
     end: Position = START
     committed: Position = START
@@ -107,7 +107,6 @@ class _Node:
     open_fetches: dict[int, FetchReceived] = field(default_factory=dict)
     tailing: dict[int, Offset] = field(default_factory=dict)
     appending: int = 0
-    is_unsynced: bool = False
     is_truncating: bool = False
     has_cut: bool = False
     writes_ballot: bool = False
@@ -122,8 +121,6 @@ class ReplicationStates:
         NodeStarted,
         NodeStopped,
         NodeCrashed,
-        FileAppended,
-        FileSynced,
         FileRemoved,
         FileReplaced,
     )
@@ -167,9 +164,6 @@ class ReplicationStates:
             case MessageTold():
                 if type(event.message) in self._on_message:
                     self._see_told(event)
-            case FileAppended() | FileSynced():
-                if event.path.endswith(LOG_SUFFIX):
-                    self._node(event.node_id).is_unsynced = isinstance(event, FileAppended)
             case FileRemoved():
                 if event.path.endswith(LOG_SUFFIX) and self._node(event.node_id).is_truncating:
                     self._note("truncation_over_segments")
@@ -178,7 +172,11 @@ class ReplicationStates:
             case NodeStarted():
                 before = self._node(event.node_id)
                 self._nodes[event.node_id] = _Node(
-                    event.node_id, promised=before.promised, has_cut=before.has_cut, end=before.end
+                    event.node_id,
+                    promised=before.promised,
+                    has_cut=before.has_cut,
+                    end=before.end,
+                    has_led=before.has_led,
                 )
             case NodeStopped() | NodeCrashed():
                 self._on_ended(event)
@@ -228,6 +226,10 @@ class ReplicationStates:
     # ------------------------------------------------------------ logs
 
     def _on_opened(self, node: _Node, opened: LogOpened) -> None:
+        has_lost = opened.end.index < node.end.index
+        if node.has_led and has_lost and any(other.end > opened.end for other in self._nodes.values()):
+            self._note("leader_restarted_shorter")
+        node.has_led = False
         node.start, node.end, node.terms, node.committed = opened.start, opened.end, opened.terms, opened.committed
         node.promised = opened.ballot.term
         node.has_cut = False
@@ -271,21 +273,15 @@ class ReplicationStates:
     def _on_leader_changed(self, node: _Node, changed: LeaderChanged) -> None:
         if any(fetch.request.next_index >= node.end.index for fetch in node.open_fetches.values()):
             self._note("parked_fetch_over_term")
-        was_leading = node.leads_in
         node.term = changed.term
         node.leads_in = changed.term if changed.leader_id == node.node_id else Term(0)
         self._leading = max(other.leads_in for other in self._nodes.values())
-        if was_leading and not node.leads_in:
-            self._on_deposed(node)
         node.fetched.clear()
         if node.leads_in:
             self._on_leads(node)
 
-    def _on_deposed(self, node: _Node) -> None:
-        if node.is_unsynced and any(index >= node.end.index for index in node.fetched.values()):
-            self._note("deposed_while_follower_had_unsynced")
-
     def _on_leads(self, leader: _Node) -> None:
+        leader.has_led = True
         for other in self._nodes.values():
             if other is not leader and other.leads_in:
                 self._note("two_leaders_at_once")

@@ -61,6 +61,36 @@ def test_who_asks_too_much_at_once_is_seen_to_be_refused() -> None:
         assert cluster.states.counts["inbox_full"] == 1
 
 
+def test_who_led_and_comes_back_with_less_than_a_follower_is_counted() -> None:
+    with Cluster(seed=1, nodes=3, election="oracle") as cluster:
+        oracle = cluster.oracle
+        assert oracle is not None
+
+        def lead() -> NodeId:
+            oracle.change()
+            cluster.run_for(1.0)
+            leader_id = oracle.leader_id
+            assert leader_id is not None
+            cluster.client("app").produce(b"a record")
+            cluster.run_for(3.0)
+            return leader_id
+
+        first = lead()
+        cluster.crash(first)
+        cluster.start(first, wait=False)
+        cluster.run_for(1.0)
+        assert "leader_restarted_shorter" not in cluster.states.counts
+        second = lead()
+        cluster.crash(second)
+        cluster.wipe(second)
+        oracle.trusts = lambda node_id: node_id != second
+        cluster.start(second, wait=False)
+        cluster.run_for(1.0)
+        assert cluster.states.counts["leader_restarted_shorter"] == 1
+        lead()
+        cluster.run_for(5.0)
+
+
 @pytest.mark.parametrize("output", ["text", "json"])
 def test_a_sweep_that_misses_a_state_has_failed_if_it_must_reach_it(
     output: str, capsys: pytest.CaptureFixture[str]
