@@ -124,7 +124,7 @@ class FaultBudget:
         if not self._voters(node_id):
             return True  # every batch it had held is on another disk
         leader_id = self._world.leader_id
-        if leader_id is None or leader_id == node_id or self.is_lost(leader_id):
-            return False
+        if leader_id is None or leader_id == node_id or leader_id in self.spoiled:
+            return False  # a leader's disk that lies or rots shows less than there is to be copied
         disk, leaders = self._world.durable(node_id), self._world.durable(leader_id)
         return opens(disk) and ballot_term_on(disk) >= ballot_term_on(leaders) and holds_all(disk, leaders)

@@ -203,6 +203,15 @@ class FaultInjected:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class DiskRestored:
+    """What a fault of `kind` had done to a node's disk is undone: all that should be on it is."""
+
+    time_s: float
+    node_id: NodeId
+    kind: str
+
+
 # ---------------------------------------------------------------- the election slot
 
 
@@ -315,6 +324,7 @@ Event = (
     | FileReplaced
     | FileRemoved
     | FaultInjected
+    | DiskRestored
     | LeaderDecided
     | ClientInvoked
     | ClientReturned

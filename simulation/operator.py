@@ -12,6 +12,7 @@ from typing import Final
 from simulation.budget import FaultBudget
 from simulation.checker import Violation
 from simulation.cluster import Cluster
+from simulation.events import DiskRestored
 from simulation.links import REPLAY_WITHIN_S, links_between
 from simulation.rot import Rot
 from storage.types import NodeId
@@ -164,6 +165,7 @@ class Operator:
         rot = self._rot.pop(node_id, None)
         if rot is not None:
             rot.undo(self._cluster.disks[node_id])
+            self._restored(node_id, "bit_rot")
             if self.budget.spoiled.get(node_id) == "bit_rot":
                 self.budget.restore(node_id)
 
@@ -179,8 +181,16 @@ class Operator:
             disk.write_back()
             if self.budget.spoiled.get(node_id) == "fsync_lies":
                 self.budget.restore(node_id)
+                self._restored(node_id, "fsync_lies")
+
+    def _restored(self, node_id: NodeId, kind: str) -> None:
+        self._cluster.emit(DiskRestored(self._cluster.now_s, node_id, kind))
 
     def _lost_power(self, node_id: NodeId) -> None:
-        """Whatever a lying disk had promised may be gone now."""
+        """Whatever a lying disk had promised may be gone now; from here on it is an honest one.
+
+        Otherwise it could pass for whole again, lie on, and lose a ballot while another voter is spoiled.
+        """
+        self._cluster.disks[node_id].faults.lies = False
         if self.budget.spoiled.get(node_id) == "fsync_lies":
             self.budget.spoil("lost_to_lies", node_id)

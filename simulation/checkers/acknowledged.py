@@ -106,11 +106,11 @@ class AcknowledgedDurable(EventChecker):
 def is_on_disk(node: NodeModel, entry: Entry) -> bool:
     """Whether the entry is on that node's disk, or was until a fault took it, which is not the node's doing."""
     held = node.log.entry(entry.index)
-    if node.spoiled:
+    if held is None and entry.index < node.log.start.index:
         return True
-    if held is None:
-        return entry.index < node.log.start.index
-    return held.crc == entry.crc and entry.index < node.log.durable_index
+    if held is not None and held.crc == entry.crc and entry.index < node.log.durable_index:
+        return True
+    return node.may_have_had(entry.index)
 
 
 class AcknowledgedKept(EventChecker):
@@ -153,9 +153,13 @@ class AcknowledgedKept(EventChecker):
         if operation.kind is not OperationKind.PRODUCE or result.outcome is not Outcome.OK:
             return
         node = self.model.nodes.get(event.node_id)
-        if node is None or node.spoiled or node.disks != disks or not _is_kept(node, operation.acks):
+        if node is None or not _is_kept(node, operation.acks):
             return
+        if not node.is_elected and (node.spoiled or node.disks != disks):
+            return  # with somebody elected it is the log of all, whatever became of this copy since
         self._values.setdefault(self._log_of(node), {})[result.offset] = operation.value
+        if node.spoiled or node.lost is not None or node.disks != disks:
+            return
         if node.log.opened and result.offset >= node.log.start.offset:
             held = node.log.value_at(result.offset)
             if held != operation.value:

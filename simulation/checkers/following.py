@@ -184,7 +184,7 @@ class _Pulling(EventChecker):
         known_s = self._known_s.get(pair)
         if known_s is None or node.opened is None or source.opened is None:
             return inf
-        if node.was_spoiled or source.was_spoiled or node.is_rotten or source.is_rotten:
+        if node.spoiled or source.spoiled or node.is_rotten or source.is_rotten:
             return inf  # it may have reason not to follow
         if node.is_elected:
             mine, theirs = self.leaders.get(pair[0]), self.leaders.get(pair[1])

@@ -252,7 +252,7 @@ class Linearizable(EventChecker):
                 f"acknowledged offset {began.readable - 1}"
             )
         # Whoever leads has what others acknowledged before it, and what it acknowledged in another life.
-        is_whole = node.syncs_always and not any(known.was_spoiled for known in self.model.nodes.values())
+        is_whole = node.syncs_always and not node.spoiled
         is_newest = began.leads and self._is_newest_leader(node.node_id) and node.life == began.life
         if node.is_elected and is_whole and is_newest and end < began.acknowledged:
             raise self.violated(

@@ -110,6 +110,12 @@ class LogModel:
             return None
         return entry.values[offset - entry.base_offset]
 
+    @property
+    def durable_place(self) -> tuple[Term, Index]:
+        """Term of the last entry on disk, 0 without one, and the index that follows it."""
+        last = self.entry(self.durable_index - 1)
+        return last.term if last is not None else Term(0), self.durable_index
+
     # ------------------------------------------------------------ what the disk did
 
     def appended(self, event: FileAppended) -> list[Entry]:

@@ -13,6 +13,7 @@ from simulation.checkers.hindrances import HINDERING, Hindrances
 from simulation.checkers.log_model import Entry, LogModel
 from simulation.checkers.numbers import Numbers
 from simulation.events import (
+    DiskRestored,
     Event,
     FaultInjected,
     FileAppended,
@@ -28,14 +29,20 @@ from simulation.events import (
 )
 from simulation.faults import SPOILING
 from storage.checkpoint import CHECKPOINT_NAME
-from storage.types import START, Index, NodeId, Position
+from storage.types import START, Index, NodeId, Position, Term
 
 CHANGING: Final[tuple[type, ...]] = (FileAppended, FileRewritten, FileTruncated, FileRemoved, MessageTold)
 """The kinds of event after which a log may be another."""
 
-MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileReplaced, FileSynced, *HINDERING)
+MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileReplaced, FileSynced, DiskRestored, *HINDERING)
 MODELLED_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened, LogTruncated)
 """All that the model is made from; of messages only these."""
+
+LIES: Final = "fsync_lies"
+LOST_TO_LIES: Final = "lost_to_lies"
+
+ROT_IS_READ_WITHIN_S: Final = 5.0
+"""What was read of a damaged file before it was restored is answered by then."""
 
 
 @dataclass(slots=True)
@@ -45,10 +52,13 @@ class NodeModel:
     committed: as its replicator said last in this life; with nobody elected, what its store said is
     on disk if that is more. life: how often it was started.
     opened: what its store said when it had opened the log, in this life.
-    spoiled: the faults that took back, or may yet take back, what was durable on its disk; empty
-    again when it has been started since, and with a leader has all again that it had.
-    was_spoiled: whether that ever happened. disks: how many were lost. is_rotten: whether bits of
-    its disk flipped, which changes what can be read, not what was written. is_blind: such faults
+    spoiled: the faults that took back, or may yet take back, what was durable on its disk. Empty again
+    when the disk has written what it had only said to have written, and otherwise once the log is open
+    that was left: from there on it promises anew.
+    lost: where the log ended (term of its last entry, next index) before such a fault took from it; until
+    as much is there again, with somebody elected, others may count it for what it lacks.
+    was_spoiled: whether anything was ever taken. disks: how many were lost. is_rotten: whether bits of
+    its disk have flipped, which changes what can be read, not what was written. is_blind: such faults
     have made it impossible to follow its log.
     seen: the batches that are in its log or were until retention took them, see `key_of`.
     is_up: it was started and has not ended since. is_resetting: its checkpoint says that the log is to
@@ -70,7 +80,8 @@ class NodeModel:
     is_rotten: bool = False
     is_blind: bool = False
     spoiled_in_life: int = 0
-    whole_at: Index = Index(0)
+    lost: tuple[Term, Index] | None = None
+    rot_over_s: float | None = None
     seen: dict[tuple[NodeId, int], Numbers] = field(default_factory=dict)
 
     def key_of(self, entry: Entry) -> tuple[tuple[NodeId, int], int]:
@@ -79,6 +90,10 @@ class NodeModel:
             # A source is named with a mark that no node's own batches have.
             return (NodeId(f"<{entry.path[-2]}"), entry.source_epoch), entry.source_index
         return (entry.path[0], entry.origin_epoch), entry.origin_sequence
+
+    def may_have_had(self, index: int) -> bool:
+        """Whether an entry there that the model does not see may have been on its disk, or still is."""
+        return self.is_blind or LIES in self.spoiled or (self.lost is not None and index < self.lost[1])
 
     @property
     def is_elected(self) -> bool:
@@ -166,6 +181,9 @@ class ClusterModel:
             handler = self._handlers.get(kind)
             if handler is not None:
                 handler(event)
+            elif kind is DiskRestored:
+                assert isinstance(event, DiskRestored)
+                self._on_restored(event, world)
 
     # ------------------------------------------------------------ looking
 
@@ -213,6 +231,10 @@ class ClusterModel:
     def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
         node = self.node(event.node_id)
         self._heal(node)
+        if LIES in node.spoiled and isinstance(event, NodeCrashed) and event.power_lost:
+            node.spoiled = node.spoiled - {LIES} | {LOST_TO_LIES}
+            node.was_spoiled = True
+            node.spoiled_in_life = node.life
         node.is_up = node.log.opened = False
 
     def _on_fault(self, event: FaultInjected) -> None:
@@ -220,13 +242,34 @@ class ClusterModel:
             return
         node = self.node(NodeId(event.where))
         if event.kind == "bit_rot":
-            node.is_rotten = True
+            node.is_rotten, node.rot_over_s = True, None
             return
-        node.spoiled.add(event.kind)
-        node.was_spoiled = True
-        node.disks += event.kind == "disk_lost"
         node.spoiled_in_life = node.life
-        node.whole_at = node.log.highest_durable_index
+        node.spoiled.add(event.kind)
+        if event.kind != LIES:
+            # It is another disk, and neither lies nor rots as the one before did.
+            node.spoiled.discard(LIES)
+            node.is_rotten = False
+            node.was_spoiled = True
+        node.disks += event.kind == "disk_lost"
+
+    def _on_restored(self, event: DiskRestored, world: World) -> None:
+        node = self.node(event.node_id)
+        if event.kind == "bit_rot":
+            node.rot_over_s = event.time_s
+            return
+        if LIES not in node.spoiled:
+            return
+        node.spoiled.discard(LIES)
+        if node.opened is not None and node.is_up:
+            # If it was opened in the meantime, its disk had shown less than there was.
+            log = node.log
+            log.reopened(world.durable(node.node_id), log.start if log.opened else node.opened.start, trusts=False)
+            node.is_blind = bool(log.damage or log.gap)
+            if node.is_blind:
+                self._lose_sight(node)
+            else:
+                self._see_again(node, [])
 
     def _on_opened(self, told: MessageTold, opened: LogOpened, world: World) -> None:
         node = self.receiver_of(told)
@@ -237,11 +280,18 @@ class ClusterModel:
         durable = node.log.durable_index
         log = node.log
         trusts = not (node.spoiled or node.is_blind)
+        if node.spoiled - {LIES} and node.is_elected:
+            # Lost twice, it has to have again what it had at its best.
+            term, index = log.durable_place
+            before_term, before_index = node.lost or (term, index)
+            node.lost = max(term, before_term), max(index, before_index)
         gone, fresh = log.reopened(world.durable(node.node_id), opened.start, trusts=trusts)
         node.is_blind = bool((node.spoiled or node.is_rotten) and (log.damage or log.gap))
         if node.is_blind:
             self._lose_sight(node)
             return
+        if node.spoiled - {LIES}:
+            self._see_again(node, fresh)  # what it had given out is forgotten, even what was not on disk
         self._change(node, gone, fresh)
         self.is_reopened = True
         first = node.log.start.index
@@ -261,10 +311,14 @@ class ClusterModel:
             self._change(node, [], fresh)
 
     def _heal(self, node: NodeModel) -> None:
-        """Once started again, and whole again where there is a leader, a disk is as good as another."""
-        is_whole = not node.is_elected or node.log.durable_index >= node.whole_at
-        if node.spoiled and node.log.opened and node.life > node.spoiled_in_life and is_whole:
-            node.spoiled.clear()
+        """Once started again a disk is as good as another, unless it lies; and whole with as much as it had."""
+        if node.spoiled and node.log.opened and node.life > node.spoiled_in_life:
+            node.spoiled &= {LIES}
+        if node.lost is not None and node.log.opened:
+            term, index = node.log.durable_place
+            # What a later leader has follows all that was acknowledged before; without entries only places count.
+            if index >= node.lost[1] if not node.log.entries else (term, index) >= node.lost:
+                node.lost = None
 
     def _lose_sight(self, node: NodeModel) -> None:
         """What its disk showed is not what it has; nothing is known of its log until the next opening."""
@@ -278,6 +332,8 @@ class ClusterModel:
         if log.opened:
             log.synced(event.path, event.size)
             self._heal(node)
+        if node.rot_over_s is not None and event.time_s > node.rot_over_s + ROT_IS_READ_WITHIN_S:
+            node.is_rotten, node.rot_over_s = False, None
 
     def _on_truncated(self, event: FileTruncated) -> None:
         node = self.node(event.node_id)

@@ -56,7 +56,7 @@ class FailsForCause(EventChecker):
 
     def _on_started(self, event: NodeStarted) -> None:
         """What failed once is over; what was spoiled is not."""
-        self._faults.pop(event.node_id, None)
+        self._faults[event.node_id] = {"bit_rot"} if self.model.node(event.node_id).is_rotten else set()
 
     def _on_fault(self, event: FaultInjected) -> None:
         if event.kind in _DISK_FAULTS:

@@ -10,6 +10,7 @@ from actors.messages import CycleSeen, LeaderChanged, NodeFailed, NodeReady, Nod
 from simulation.events import (
     ClientInvoked,
     ClientReturned,
+    DiskRestored,
     Event,
     FaultInjected,
     FileAppended,
@@ -102,6 +103,8 @@ class Recorder:
             case FaultInjected():
                 node = event.where.partition(">")[0]
                 self._by(node, self._add(RowKind.FAULT, node, event.kind, f"{event.where} {event.detail}".strip()))
+            case DiskRestored():
+                self._by(event.node_id, self._add(RowKind.NOTE, event.node_id, "disk restored", f"after {event.kind}"))
             case PartitionMade():
                 links = ", ".join(f"{a}→{b}" for a, b in event.blocked)
                 self._add(RowKind.NETWORK, "", f"partition: {event.shape}", links)

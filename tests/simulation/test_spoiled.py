@@ -1,0 +1,271 @@
+"""When a disk counts as spoiled and when as whole again, for each way there and back."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from actors.messages import LogTruncated
+from simulation import Cluster, Options
+from simulation.budget import FaultBudget
+from simulation.checker import Violation
+from simulation.checkers.acknowledged import is_on_disk
+from simulation.checkers.model import NodeModel
+from simulation.events import DiskRestored, FaultInjected
+from simulation.nemesis import Nemesis
+from simulation.operator import Operator
+from simulation.plan import draw_plan
+from storage.terms import TermHistory
+from storage.types import Index, NodeId, Offset, Position, Term
+from tests.simulation.scene import N1, N2, SEGMENT, Scene, batch, sized
+
+STATIC = "static:n1,n2,n3"
+
+
+def entry(index: int, term: int = 1, value: str = "") -> Any:
+    return batch(index, value or f"v{index}", term=Term(term))
+
+
+def fault(scene: Scene, kind: str, node: str = "n2") -> None:
+    scene.see(FaultInjected(scene.tick(), kind, node))
+
+
+def restored(scene: Scene, kind: str, node: NodeId = N2) -> None:
+    scene.see(DiskRestored(scene.tick(), node, kind))
+
+
+def lie(scene: Scene, index: int, term: int = 1) -> None:
+    """An append whose sync is said to be done, and is not."""
+    scene.append("n2", entry(index, term), sync=False)
+    fault(scene, "fsync_lies")
+    on_disk = scene.synced.get(N2, {}).get(SEGMENT, 0)
+    scene.sync("n2")
+    scene.synced[N2][SEGMENT] = on_disk
+
+
+def led(*, entries: int = 3, election: str = STATIC) -> tuple[Scene, NodeModel]:
+    """Two nodes with the same log; faults happen to n2."""
+    scene = Scene("restart_keeps")
+    for name in ("n1", "n2"):
+        scene.start(name, election)
+        scene.append(name, *(entry(index) for index in range(entries)))
+    return scene, scene.checker.model.node(N2)  # type: ignore[attr-defined]
+
+
+def lose_disk(scene: Scene, kind: str = "disk_lost", left: int = 0) -> None:
+    scene.crash("n2")
+    fault(scene, kind)
+    scene.files[N2] = {SEGMENT: scene.files[N2][SEGMENT][: sized(*(entry(index) for index in range(left)))]}
+    scene.start("n2", STATIC)
+
+
+def excused(scene: Scene, node: NodeModel, index: int, term: int = 1) -> bool:
+    """Whether an entry of n1's may be counted as on n2's disk."""
+    other = Scene("restart_keeps")
+    other.start("n1", STATIC)
+    other.append("n1", *(entry(number) for number in range(index)), entry(index, term))
+    wanted = other.checker.model.node(N1).log.entry(index)  # type: ignore[attr-defined]
+    assert wanted is not None
+    return is_on_disk(node, wanted)
+
+
+# ---------------------------------------------------------------- a lying disk
+
+
+def test_a_disk_that_has_written_what_it_lied_about_is_as_good_as_another_at_once() -> None:
+    scene, node = led()
+    lie(scene, 3)
+    assert node.spoiled == {"fsync_lies"}
+    scene.synced[N2][SEGMENT] = len(scene.files[N2][SEGMENT])
+    restored(scene, "fsync_lies")
+    assert (node.spoiled, node.was_spoiled, node.lost) == (set(), False, None)
+    # So that it is seen at once when it loses something.
+    scene.crash("n2")
+    scene.files[N2][SEGMENT] = scene.files[N2][SEGMENT][: sized(entry(0))]
+    with pytest.raises(Violation, match="came back without it"):
+        scene.start("n2", STATIC)
+
+
+def test_what_a_lie_was_about_may_be_lost_with_the_power_and_counts_until_it_is_there_again() -> None:
+    scene, node = led()
+    lie(scene, 3)
+    scene.crash("n2")
+    assert node.was_spoiled
+    scene.start("n2", STATIC)
+    assert node.lost == (1, 4)
+    assert excused(scene, node, 3)
+    assert not excused(scene, node, 4)
+    scene.append("n2", entry(3))
+    assert (node.spoiled, node.lost) == (set(), None)
+
+
+def test_a_disk_that_lies_still_when_the_process_is_started_again_is_spoiled_until_it_has_written() -> None:
+    scene, node = led()
+    lie(scene, 3)
+    content, size = scene.files[N2][SEGMENT], scene.synced[N2][SEGMENT]
+    scene.crash("n2", keep=True)
+    # The node reads what the page cache has; its disk shows less.
+    scene.files[N2][SEGMENT] = content[:size]
+    scene.start("n2", STATIC)
+    scene.files[N2][SEGMENT] = content
+    scene.append("n2", entry(4), sync=False)
+    assert (node.spoiled, node.is_blind) == ({"fsync_lies"}, True)
+    assert excused(scene, node, 3)
+    scene.sync("n2")
+    restored(scene, "fsync_lies")
+    assert (node.spoiled, node.is_blind, node.log.end.index, node.was_spoiled) == (set(), False, 5, False)
+    scene.append("n2", entry(5))
+    assert node.log.durable_index == 6
+
+
+# ---------------------------------------------------------------- disks that were lost, and old ones
+
+
+@pytest.mark.parametrize(("kind", "left"), [("disk_lost", 0), ("old_disk", 1)])
+def test_another_disk_may_come_back_with_less_and_from_then_on_promises_anew(kind: str, left: int) -> None:
+    scene, node = led()
+    lose_disk(scene, kind, left)
+    scene.append("n2", entry(left))
+    assert (node.spoiled, node.lost) == (set(), (1, 3))
+    assert [excused(scene, node, index) for index in range(left + 1, 4)] == [True] * (2 - left) + [False]
+    scene.crash("n2")
+    scene.files[N2][SEGMENT] = b""
+    with pytest.raises(Violation, match="came back without it"):
+        scene.start("n2", STATIC)
+
+
+@pytest.mark.parametrize(
+    ("copied", "whole"),
+    [
+        ([entry(0), entry(1)], False),
+        ([entry(0), entry(1), entry(2)], True),
+        ([entry(index, term=0) for index in range(9)], False),  # of who had led before: longer, and not the same
+        ([entry(0), entry(1, term=2)], True),  # all that was acknowledged comes before what a later leader has
+    ],
+)
+def test_a_disk_is_whole_when_it_has_what_it_had(copied: list[Any], whole: bool) -> None:
+    scene, node = led()
+    lose_disk(scene)
+    scene.append("n2", *copied)
+    assert (node.lost is None) is whole
+
+
+def test_a_log_that_begins_behind_what_was_lost_is_whole() -> None:
+    scene, node = led()
+    lose_disk(scene)
+    scene.files[N2] = {}
+    start = Position(Index(7), Offset(7))
+    scene.tell("n2.store", "n2.replicator", LogTruncated(start, start, TermHistory()))
+    path = "/data/log/00000000000000000007-00000000000000000007.log"
+    scene.append("n2", path=path)
+    assert node.lost is None
+
+
+def test_who_loses_two_disks_must_have_what_the_first_one_had() -> None:
+    scene, node = led()
+    lose_disk(scene)
+    scene.append("n2", entry(0))
+    lose_disk(scene)
+    scene.append("n2", entry(0), entry(1))
+    assert node.lost == (1, 3)
+    scene.append("n2", entry(2))
+    assert node.lost is None
+
+
+def test_a_log_that_was_cut_before_its_disk_was_lost_is_whole_with_what_was_left_of_it() -> None:
+    scene, node = led()
+    scene.truncate("n2", sized(entry(0)))
+    lose_disk(scene)
+    scene.append("n2", entry(0))
+    assert node.lost is None
+
+
+def test_with_nobody_elected_a_new_disk_owes_nothing() -> None:
+    scene = Scene("restart_keeps")
+    scene.start("n2")
+    scene.append("n2", batch(0, "a", path="n2"))
+    scene.crash("n2")
+    fault(scene, "disk_lost")
+    scene.files[N2] = {}
+    scene.start("n2")
+    scene.append("n2", batch(0, "b", path="n2"))
+    node = scene.checker.model.node(N2)  # type: ignore[attr-defined]
+    assert (node.spoiled, node.lost) == (set(), None)
+
+
+# ---------------------------------------------------------------- rot
+
+
+@pytest.mark.parametrize("how", ["restored", "disk_lost", "old_disk"])
+def test_a_file_that_was_restored_or_thrown_away_is_rotten_no_more(how: str) -> None:
+    scene, node = led()
+    fault(scene, "bit_rot")
+    assert node.is_rotten
+    if how == "restored":
+        restored(scene, "bit_rot")
+        assert node.is_rotten, "what was read of it may be answered yet"
+        scene.time_s += 6.0
+        scene.append("n2", entry(3))
+    else:
+        scene.crash("n2")
+        fault(scene, how)
+    assert not node.is_rotten
+
+
+# ---------------------------------------------------------------- the budget
+
+
+def spoiling(seed: int = 1, nodes: int = 5) -> tuple[Cluster, FaultBudget, Operator]:
+    voters = ",".join(f"n{number}" for number in range(1, nodes + 1))
+    cluster = Cluster(options=Options(seed, nodes=nodes, election=f"oracle:{voters}", faults=()), checkers=[])
+    nemesis = Nemesis(cluster, draw_plan(cluster.options))
+    cluster.start()
+    oracle = cluster.oracle
+    assert oracle is not None
+    oracle.trusts = lambda node_id: not nemesis.budget.is_lost(node_id)
+    oracle.change()
+    cluster.run_for(2.0)
+    assert oracle.leader_id is not None
+    cluster.client("app").produce(b"a")
+    cluster.run_for(2.0)
+    return cluster, nemesis.budget, nemesis.operator
+
+
+def follower_of(cluster: Cluster) -> NodeId:
+    return next(node_id for node_id in cluster.configs if node_id != cluster.leader_id)
+
+
+def test_a_disk_that_lost_to_lies_does_not_lie_on_and_pass_for_whole() -> None:
+    cluster, budget, operator = spoiling()
+    with closing(cluster):
+        node_id = follower_of(cluster)
+        budget.spoil("fsync_lies", node_id)
+        cluster.disks[node_id].faults.lies = True
+        operator.bring_down(node_id, power=True)
+        assert budget.is_lost(node_id)
+        cluster.run_until(lambda: cluster.is_ready(node_id))
+        cluster.run_for(3.0)
+        budget.review()
+        assert node_id not in budget.spoiled
+        assert not cluster.disks[node_id].faults.lies
+
+
+@pytest.mark.parametrize("kind", ["fsync_lies", "bit_rot"])
+def test_nobody_is_whole_by_the_word_of_a_leader_whose_own_disk_is_spoiled(kind: str) -> None:
+    cluster, budget, operator = spoiling()
+    with closing(cluster):
+        node_id, leader_id = follower_of(cluster), cluster.leader_id
+        assert leader_id is not None
+        cluster.crash(node_id, power=True)
+        operator.replace_disk(node_id)
+        budget.spoil(kind, leader_id)
+        assert cluster.oracle is not None
+        cluster.oracle.calm(tuple(cluster.configs))
+        cluster.run_for(15.0)
+        budget.review()
+        assert budget.is_lost(node_id)
+        budget.restore(leader_id)
+        budget.review()
+        assert node_id not in budget.spoiled
