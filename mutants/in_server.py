@@ -59,7 +59,7 @@ def uncommitted_without_bound() -> None:
     wrap(ServerActor, "_why_not_produce", make)
 
 
-@mutant("So many readers may wait at the end of the log as come.", MANY_READERS)
+@mutant("So many readers may wait at the end of the log as come.", (f"{STATIC} --operations 120 --clients 40",))
 def readers_without_bound() -> None:
     def make(original: Any) -> Any:
         def consume(self: ServerActor, message: Any) -> None:

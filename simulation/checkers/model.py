@@ -285,6 +285,7 @@ class ClusterModel:
             term, index = log.durable_place
             before_term, before_index = node.lost or (term, index)
             node.lost = max(term, before_term), max(index, before_index)
+        started = log.start.index
         gone, fresh = log.reopened(world.durable(node.node_id), opened.start, trusts=trusts)
         node.is_blind = bool((node.spoiled or node.is_rotten) and (log.damage or log.gap))
         if node.is_blind:
@@ -293,6 +294,8 @@ class ClusterModel:
         if node.spoiled - {LIES}:
             self._see_again(node, fresh)  # what it had given out is forgotten, even what was not on disk
         self._change(node, gone, fresh)
+        # What retention had begun to remove may be back after a power cut.
+        self.repeated = [entry for entry in self.repeated if entry.index >= started]
         self.is_reopened = True
         first = node.log.start.index
         self.dropped = [entry for entry in gone if first <= entry.index < durable]

@@ -195,6 +195,24 @@ def test_with_nobody_elected_a_new_disk_owes_nothing() -> None:
     assert (node.spoiled, node.lost) == (set(), None)
 
 
+# ---------------------------------------------------------------- an honest disk
+
+
+def test_what_retention_took_may_be_back_after_a_power_cut_and_is_no_second_copy() -> None:
+    scene = Scene("contiguous")
+    scene.start("n2", STATIC)
+    later = "/data/log/00000000000000000001-00000000000000000001.log"
+    scene.append("n2", entry(0))
+    scene.append("n2", entry(1), path=later)
+    content = scene.files[N2][SEGMENT]
+    scene.truncate("n2", 0)
+    scene.files[N2][SEGMENT] = content
+    scene.crash("n2")
+    scene.start("n2", STATIC)
+    with pytest.raises(Violation, match="in its log already"):
+        scene.append("n2", entry(2, value="other"), batch(3, "v1", term=Term(1), origin_sequence=1), path=later)
+
+
 # ---------------------------------------------------------------- rot
 
 
