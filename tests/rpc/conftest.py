@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import pathlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -103,6 +104,27 @@ def details_of() -> Callable[[grpc.aio.AioRpcError, Any], Any]:
         raise AssertionError(f"no {kind.__name__} in {status}")
 
     return find
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """`logged()`: the lines from INFO on, in full.
+
+    Not among them is what gRPC had still to say to the loop of an earlier test in this process. It
+    has one queue of events for all loops: the next test's loop gets it, finds the other closed, and
+    logs that. A node has one loop for its life.
+    """
+    format_entry = logging.Formatter("%(name)s %(levelname)s %(message)s").format
+
+    def is_for_another_loop(entry: logging.LogRecord) -> bool:
+        error = entry.exc_info[1] if entry.exc_info else None
+        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+
+    def lines() -> list[str]:
+        entries = [entry for entry in caplog.records if entry.levelno >= logging.INFO]
+        return [format_entry(entry) for entry in entries if not is_for_another_loop(entry)]
+
+    return lines
 
 
 class RunningNode:

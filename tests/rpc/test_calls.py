@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +46,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_bytes_that_are_no_message_are_an_invalid_argument_and_nobody_is_told_of_it(
-    edge: Any, details_of: Any, caplog: pytest.LogCaptureFixture, method: str
+    edge: Any, details_of: Any, logged: Callable[[], list[str]], method: str
 ) -> None:
     async with edge() as e:
         for junk in (b"\xff\xff\xff\xff garbage", b"\x0a\xff", b"\x07", b"\x0a\x05ab"):
@@ -59,7 +58,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument_and_nobody_is_t
             assert "Error" not in raised.value.details()
         assert not e.server.received
         await until(lambda: e.service.open_calls == 0)
-    assert [entry for entry in caplog.records if entry.levelno >= logging.INFO] == []
+    assert logged() == []
 
 
 async def test_junk_in_the_middle_of_a_stream_ends_it_after_those_before_it_were_answered(edge: Any) -> None:
@@ -162,7 +161,7 @@ async def test_a_bug_is_answered_without_the_names_of_our_classes_and_logged(
 
 
 async def test_clients_that_go_away_in_the_middle_of_anything_are_no_news(
-    edge: Any, caplog: pytest.LogCaptureFixture
+    edge: Any, logged: Callable[[], list[str]]
 ) -> None:
     problems: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
@@ -184,7 +183,7 @@ async def test_clients_that_go_away_in_the_middle_of_anything_are_no_news(
         assert e.service.waiting == 0
         assert e.admission.arrivals.arriving == 0
     assert problems == []
-    assert [entry for entry in caplog.records if entry.levelno >= logging.INFO] == []
+    assert logged() == []
 
 
 @pytest.mark.parametrize("offset", [2**63 - 1, 2**63, 2**64 - 1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -102,7 +102,7 @@ async def test_a_watcher_that_does_not_read_keeps_a_node_from_nothing(node: Any)
     ],
 )
 async def test_bytes_that_are_no_message_are_invalid_and_log_nothing(
-    node: Any, method: str, caplog: pytest.LogCaptureFixture
+    node: Any, method: str, logged: Callable[[], list[str]]
 ) -> None:
     async with node() as n, open_channel(n.rpc_addr) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -112,4 +112,4 @@ async def test_bytes_that_are_no_message_are_invalid_and_log_nothing(
         await abandoned.write(b"")
         abandoned.cancel()
         await n.server.stop(0.0)
-    assert caplog.records == []
+    assert logged() == []

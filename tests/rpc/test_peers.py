@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -263,7 +263,7 @@ async def test_whatever_goes_wrong_with_a_fetch_it_is_answered(monkeypatch: pyte
 
 
 async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log_nothing(
-    caplog: pytest.LogCaptureFixture,
+    logged: Callable[[], list[str]],
 ) -> None:
     async with serving(PeerService(N2, Replicator())) as addr, grpc.aio.insecure_channel(addr) as channel:
         nobody = encode_request(REQUEST)
@@ -273,7 +273,7 @@ async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log
             with pytest.raises(grpc.aio.AioRpcError, match=why) as raised:
                 await fetch(raw)
             assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert caplog.records == []
+    assert logged() == []
 
 
 async def test_a_newer_fetch_of_a_node_takes_the_place_of_its_older_one() -> None:
