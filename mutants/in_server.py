@@ -59,19 +59,6 @@ def uncommitted_without_bound() -> None:
     wrap(ServerActor, "_why_not_produce", make)
 
 
-@mutant("So many readers may wait at the end of the log as come.", (f"{STATIC} --operations 120 --clients 40",))
-def readers_without_bound() -> None:
-    def make(original: Any) -> Any:
-        def consume(self: ServerActor, message: Any) -> None:
-            bounded, self.config = self.config, replace(self.config, max_waiting_requests=1 << 30)
-            original(self, message)
-            self.config = bounded
-
-        return consume
-
-    wrap(ServerActor, "_consume", make)
-
-
 @mutant("What the store refused to append is not answered until its time is up.", (ORACLE,))
 def refused_appends_unanswered() -> None:
     _deaf_to(AppendRefused)
