@@ -44,7 +44,6 @@ _LED: Final = (
     "inbox_full",
 )
 _LEAD_PASSED_ON: Final = (
-    "retention_held_back",
     "divergence",
     "truncation",
     "truncation_over_segments",
