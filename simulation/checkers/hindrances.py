@@ -69,6 +69,7 @@ class Hindrances:
         self._links: dict[tuple[NodeId, NodeId], float] = {}
         self._blocked: set[tuple[NodeId, NodeId]] = set()
         self._all_links_s = 0.0
+        self._slow: dict[NodeId, tuple[float, int]] = {}
 
     def node_clear_s(self, node_id: NodeId) -> float:
         """Since when, or from when on, the node runs and nothing holds it up."""
@@ -103,7 +104,11 @@ class Hindrances:
             lasts_s = _NODE_FAULTS_S.get(event.kind, 0.0)
             node_id = NodeId(source)
             if lasts_s and node_id in self._nodes:
-                self._nodes[node_id] = max(self._nodes[node_id], event.time_s + lasts_s)
+                # Slow operations of one turn, a roll's for instance, are told of at once and take their time in a row.
+                in_a_row = self._slow.get(node_id, (0.0, 0))
+                count = in_a_row[1] + 1 if event.kind == "slow_disk" and in_a_row[0] == event.time_s else 1
+                self._slow[node_id] = event.time_s, count
+                self._nodes[node_id] = max(self._nodes[node_id], event.time_s + count * lasts_s)
         elif event.detail != _GOSSIP:
             link = NodeId(source), NodeId(target)
             until_s = event.time_s + _LINK_FAULTS_S.get(event.kind, 0.0)

@@ -213,6 +213,15 @@ def test_what_retention_took_may_be_back_after_a_power_cut_and_is_no_second_copy
         scene.append("n2", entry(2, value="other"), batch(3, "v1", term=Term(1), origin_sequence=1), path=later)
 
 
+def test_slow_operations_of_one_turn_take_their_time_in_a_row() -> None:
+    scene, _ = led()
+    for _ in range(7):
+        scene.see(FaultInjected(scene.time_s, "slow_disk", "n2", "sync"))
+    began_s = scene.time_s
+    hindrances = scene.checker.model.hindrances  # type: ignore[attr-defined]
+    assert hindrances.node_clear_s(N2) == pytest.approx(began_s + 7 * 0.31)
+
+
 # ---------------------------------------------------------------- rot
 
 
