@@ -3,7 +3,7 @@
     python -m mutants [--only NAME[,NAME…]] [--starts N] [--most N] [--jobs N] [--write FILE] [--merge]
 
 With --merge what the page says of mutants that were not run stays, and those that are gone vanish.
-Exits with 1 if any mutant lives.
+Exits with 1 if any mutant lives, or does not fit the code any more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -150,22 +150,31 @@ def main() -> int:
         parser.error(f"there is no mutant {unknown[0]}: there are {', '.join(MUTANTS)}")
     path = Path(arguments.write or PAGE) if arguments.write or arguments.merge or not arguments.only else None
     scores = rows_of(path.read_text(encoding="utf-8")) if path is not None and arguments.merge and path.exists() else {}
-    living = []
+    living, broken = [], []
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        futures = [pool.submit(score, MUTANTS[name], arguments.starts, arguments.most) for name in names]
-        for future in futures:
-            one = future.result()
-            scores[one.mutant.name] = one
+        futures = {pool.submit(score, MUTANTS[name], arguments.starts, arguments.most): name for name in names}
+        for future in as_completed(futures):
+            name = futures[future]
+            try:
+                one = future.result()
+            except RuntimeError as error:
+                # What the others show is not lost for one that does not fit the code any more.
+                print(f"{name}: {error}", file=sys.stderr, flush=True)
+                broken.append(name)
+                scores.pop(name, None)
+                continue
+            scores[name] = one
             if not one.is_killed and not one.mutant.equivalent:
-                living.append(one.mutant.name)
-            print(
-                f"{one.mutant.name:28} {one.median or LIVES:>6} {one.most or LIVES:>6}  {', '.join(one.claims)}",
-                flush=True,
-            )
+                living.append(name)
+            print(f"{name:28} {one.median or LIVES:>6} {one.most or LIVES:>6}  {', '.join(one.claims)}", flush=True)
             if path is not None:
                 path.write_text(page(scores, arguments.starts, arguments.most), encoding="utf-8")
-    print(f"{len(names) - len(living)} of {len(names)} killed" + (f"; alive: {', '.join(living)}" if living else ""))
-    return 1 if living else 0
+    print(
+        f"{len(names) - len(living) - len(broken)} of {len(names)} killed"
+        + (f"; alive: {', '.join(sorted(living))}" if living else "")
+        + (f"; could not be run: {', '.join(sorted(broken))}" if broken else "")
+    )
+    return 1 if living or broken else 0
 
 
 if __name__ == "__main__":

@@ -281,9 +281,9 @@ def merged_share_offset() -> None:
         return on_appended
 
     def make_answer(original: Any) -> Any:
-        def answer(self: ServerActor, waiting: Any, term: Any) -> None:
+        def answer(self: ServerActor, waiting: Any) -> None:
             waiting.base_offset = waiting.merged_offset
-            original(self, waiting, term)
+            original(self, waiting)
 
         return answer
 
@@ -299,9 +299,9 @@ def merged_share_offset() -> None:
 
 @mutant("Acknowledged offsets are one too high.", EVERY)
 def offset_off_by_one() -> None:
-    def answer(self: ServerActor, waiting: Any, term: Any) -> None:
+    def answer(self: ServerActor, waiting: Any) -> None:
         self._close(waiting)
-        waiting.reply_to.tell(Produced(waiting.request_id, Offset(waiting.base_offset + 1), term))
+        waiting.reply_to.tell(Produced(waiting.request_id, Offset(waiting.base_offset + 1), waiting.term))
 
     wrap(ServerActor, "_answer_produced", lambda _: answer)
 
