@@ -6,8 +6,9 @@ one term, each with followers of its own. Entries tell their writers apart (stor
 how the nodes notice.
 
 Whose word counts: that of the voters, whose disks this node's acknowledgements are made of; and that
-of anybody else only if more than half of all members contradict this node, so that it is the one
-with the wrong flags. Else one stranger who joins under a made-up name could silence a cluster.
+of anybody else only if more than half of all members contradict this node, and no majority of its
+voters is there and agrees, so that it is the one with the wrong flags. Else strangers who join under
+made-up names could silence a cluster.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Claims:
         by_member = {
             peer_id: complaint for peer_id, claim in self.all() if (complaint := self._contradiction(peer_id, claim))
         }
-        is_outvoted = 2 * len(by_member) > len(self._heard) + 1
+        is_outvoted = 2 * len(by_member) > len(self._heard) + 1 and not self._has_majority()
         complaints = [complaint for peer_id, complaint in by_member.items() if is_outvoted or peer_id in self._voters]
         if not complaints:
             return ""
@@ -86,6 +87,15 @@ class Claims:
             "restart those that have another --election with that one"
             + ("; if one of them is gone for good, restart those that are left" if self._silent else "")
         )
+
+    def _has_majority(self) -> bool:
+        """Whether other voters, and a majority with them, agree with this node; alone it proves nothing."""
+        others = sum(self._agrees(voter) for voter in self._voters if voter != self._node_id)
+        return others > 0 and 2 * (others + (self._node_id in self._voters)) > len(self._voters)
+
+    def _agrees(self, peer_id: NodeId) -> bool:
+        claim = self._heard.get(peer_id)
+        return claim is not None and not self._contradiction(peer_id, claim)
 
     def _contradiction(self, peer_id: NodeId, claim: ElectionClaim) -> str:
         own = self.own

@@ -46,7 +46,7 @@ from actors.messages import (
     VotersChanged,
 )
 from actors.ports import Ports
-from actors.replication import is_ahead
+from actors.replication import is_ahead, step_towards
 from storage.types import Index, NodeId, Term
 
 
@@ -203,10 +203,11 @@ class StaticElection(ElectionActor):
             self._save(Term(known + 1))
 
     def _on_higher_term(self, seen: HigherTermSeen) -> None:
-        newest = max(self.term, self._saving.term if self._saving else 0)
-        if is_ahead(seen.term, Term(newest)):
+        newest = Term(max(self.term, self._saving.term if self._saving else 0))
+        if is_ahead(seen.term, newest):
+            term = step_towards(seen.term, newest)
             # A leader goes past the term it hears of, since that one may have had a leader.
-            self._save(Term(seen.term + 1) if self.decreed == self.node_id else seen.term)
+            self._save(Term(term + 1) if self.decreed == self.node_id else term)
 
     def _save(self, term: Term) -> None:
         self._saving = Ballot(term, self.decreed, self.decreed)

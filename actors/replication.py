@@ -15,8 +15,8 @@ from storage.terms import TermHistory
 from storage.types import START, NodeId, Position, Term
 
 MAX_TERM_STEP = 2**32
-"""By how much a term may be ahead of ours to be believed. Terms go up by one with each start or change of
-a leader, so no node of a cluster is ever so far behind another: beyond this it is no term but garbage."""
+"""By how much a node's term rises at most for one thing that it hears. Terms go up by one with each start or
+change of a leader, so honest ones are never so far apart; and whoever forges one does not use them up."""
 
 
 def is_ahead(heard: Term, own: Term) -> bool:
@@ -24,7 +24,12 @@ def is_ahead(heard: Term, own: Term) -> bool:
 
     Terms stay below LIMIT, so that there is always one to go on with and each fits where it is written.
     """
-    return own < heard <= min(own + MAX_TERM_STEP, LIMIT - MAX_TERM_STEP)
+    return own < heard <= LIMIT - MAX_TERM_STEP
+
+
+def step_towards(heard: Term, own: Term) -> Term:
+    """How far to go for a term that is ahead. What is further away is heard of again, and reached then."""
+    return Term(min(heard, own + MAX_TERM_STEP))
 
 
 class Role(StrEnum):

@@ -142,7 +142,7 @@ def first_is_zero() -> None:
     wrap(ServerActor, "_out_of_range", make)
 
 
-@mutant("A stopping node leaves its waiting readers without an answer.", EVERY)
+@mutant("A stopping node leaves its waiting readers without an answer.", (STATIC,))
 def stop_forgets_readers() -> None:
     def make(original: Any) -> Any:
         def on_stop(self: ServerActor) -> None:

@@ -16,7 +16,7 @@ import structlog
 
 from actors.actor import ActorStuckError
 from actors.config import NodeConfig
-from actors.messages import CycleSeen, NodeEvent, NodeNotReady, NodeReady, NodeWarned
+from actors.messages import CycleSeen, NameContested, NodeEvent, NodeNotReady, NodeReady, NodeWarned
 from ourolog.cycle_log import CycleLog
 from ourolog.events import LogEvent, log_event_of
 from ourolog.systemd import notify
@@ -109,6 +109,9 @@ class NodeService:
             return
         # What the store says before the node is ready is how far it is, and new each time.
         if isinstance(event, NodeWarned) and (self._readiness is not None or event.actor != "store"):
+            self._warnings.warned(event)
+            return
+        if isinstance(event, NameContested):
             self._warnings.warned(event)
             return
         if isinstance(event, NodeReady | NodeNotReady):

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
-from actors.messages import NodeWarned
+from actors.messages import NameContested, NodeWarned
 from ourolog.events import LogEvent, log_event_of
 
 SAY_AGAIN_AFTER_S: Final = 300.0
 MAX_DIFFERENT: Final = 64
 OTHERS_AFTER_S: Final = 60.0
 _NUMBER: Final = re.compile(r"\d+")
+
+LoggedWarning: TypeAlias = NodeWarned | NameContested
 
 
 class _Said:
@@ -27,11 +29,11 @@ class _Said:
     def __init__(self, until_s: float) -> None:
         self.until_s = until_s
         self.count = 0
-        self.last: NodeWarned | None = None
+        self.last: LoggedWarning | None = None
 
 
 class WarningLog:
-    """Hands NodeWarned on to `write`; what was held back is written later, with `repeated`, how many there were."""
+    """Hands warnings on to `write`; what was held back is written later, with `repeated`, how many there were."""
 
     def __init__(self, write: Callable[[LogEvent], None], loop: asyncio.AbstractEventLoop) -> None:
         self._write = write
@@ -40,8 +42,8 @@ class WarningLog:
         self._others = _Said(0.0)
         self._timer: asyncio.TimerHandle | None = None
 
-    def warned(self, event: NodeWarned) -> None:
-        key = (event.actor, _NUMBER.sub("0", event.reason))
+    def warned(self, event: LoggedWarning) -> None:
+        key = _key(event)
         said = self._said.get(key)
         if said is None and len(self._said) < MAX_DIFFERENT:
             self._said[key] = _Said(self._loop.time() + SAY_AGAIN_AFTER_S)
@@ -86,3 +88,12 @@ class WarningLog:
             event = log_event_of(said.last)
             self._write(event._replace(fields={**event.fields, "repeated": said.count}))
         said.count, said.last = 0, None
+
+
+def _key(event: LoggedWarning) -> tuple[str, str]:
+    """What is the same warning again."""
+    match event:
+        case NodeWarned():
+            return event.actor, _NUMBER.sub("0", event.reason)
+        case NameContested():
+            return "name_contested", event.name

@@ -60,7 +60,7 @@ _MAX_PENDING_CALLS: Final = 8192
 _CALLS_BESIDE: Final = 1024
 _ARRIVING_BESIDE: Final = 8
 _HANDSHAKE_WITHIN_MS: Final = 10_000
-_IDLE_AT_MOST_MS: Final = 120_000
+_IDLE_AT_MOST_MS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)

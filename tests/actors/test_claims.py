@@ -16,6 +16,7 @@ from actors.messages import (
     ElectionStatus,
     Member,
     MemberFailed,
+    MemberLeft,
     ReportStatus,
     SaveBallot,
     StatusReported,
@@ -59,7 +60,7 @@ def test_a_stranger_silences_nobody_and_whom_most_contradict_is_wrong() -> None:
         mistaken.hear(ClaimHeard(peer_id, agreeing))
     assert "n1 with" in mistaken.dispute()
     for peer_id in (N1, N2):
-        mistaken.forget(peer_id)
+        mistaken.left(peer_id)
     assert mistaken.dispute() == ""
 
 
@@ -98,7 +99,11 @@ def test_a_dispute_is_said_after_the_log_is_open_and_ends_with_the_last_rival() 
     assert isinstance(status, ElectionStatus)
     assert status.claims == ((N2, ElectionClaim(RIVAL)),)
     assert "n2 with" in status.dispute
-    slot.ref.tell(MemberFailed(Member(N2, "127.0.0.1:3", "127.0.0.1:4")))
+    n2 = Member(N2, "127.0.0.1:3", "127.0.0.1:4")
+    slot.ref.tell(MemberFailed(n2))
+    slot.settle()
+    assert slot.listener.all(ClaimsSettled) == []
+    slot.ref.tell(MemberLeft(n2))
     slot.settle()
     assert slot.listener.all(ClaimsSettled) == [ClaimsSettled()]
 

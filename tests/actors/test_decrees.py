@@ -13,6 +13,8 @@ import pytest
 from actors.config import ElectionChoice
 from actors.messages import (
     Acks,
+    ClaimHeard,
+    ElectionClaim,
     FetchReceived,
     FetchRequest,
     LeaveCluster,
@@ -296,6 +298,40 @@ def test_no_term_that_anybody_asks_with_ends_the_cluster(liar: str) -> None:
     assert isinstance(cluster.produce("n1", b"after a fresh disk", acks=Acks.ALL), Produced)
     cluster.runtime.run_for(1)
     assert values(cluster, "n2") == [b"before", b"after", b"after restarts", b"after a fresh disk"]
+
+
+def test_a_term_that_somebody_claims_in_a_dead_voters_name_shuts_nobody_out() -> None:
+    cluster = cluster_of()
+    cluster.kill("n3")
+    cluster.runtime.run_for(10)
+    for claimed in (2**32 + 1, 2**33 + 2**32, 2**62 - 2**32):
+        claim = ElectionClaim(OLD, Term(claimed), NodeId("n1"))
+        cluster.nodes[NodeId("n1")].election.tell(ClaimHeard(NodeId("n3"), claim))
+        cluster.runtime.run_for(3)
+    cluster.files[NodeId("n3")] = MemoryFiles()
+    start(cluster, "n3", OLD)
+    cluster.runtime.run_for(20)
+    assert isinstance(cluster.produce("n1", b"by all", acks=Acks.ALL), Produced)
+    for name in ("n1", "n2"):
+        cluster.kill(name)
+    cluster.files[NodeId("n1")] = MemoryFiles()
+    for name in ("n1", "n2"):
+        start(cluster, name, NEW)
+    restart(cluster, "n3", NEW)
+    cluster.runtime.run_for(20)
+    assert isinstance(cluster.produce("n2", b"by all again", acks=Acks.ALL), Produced)
+    cluster.runtime.run_for(1)
+    assert values(cluster, "n1") == [b"by all", b"by all again"]
+
+
+def test_strangers_however_many_do_not_outvote_a_majority_of_the_voters() -> None:
+    cluster = cluster_of()
+    for number in range(8):
+        claim = ElectionClaim("static:x1", Term(1), NodeId("x1"))
+        cluster.nodes[NodeId("n1")].election.tell(ClaimHeard(NodeId(f"x{number}"), claim))
+    cluster.runtime.run_for(1)
+    assert disputes(cluster, "n1") == []
+    assert isinstance(cluster.produce("n1", b"all the same", acks=Acks.QUORUM), Produced)
 
 
 def test_a_leader_goes_past_the_terms_that_its_followers_have_reached_without_it() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.messages import NodeWarned
+from actors.messages import NameContested, NodeWarned
 from ourolog.events import LogEvent
 from ourolog.warning_log import MAX_DIFFERENT, SAY_AGAIN_AFTER_S, WarningLog
 from storage.types import NodeId
@@ -93,3 +93,14 @@ def test_what_was_held_back_is_written_when_the_log_closes() -> None:
         log.warned(warned("a"))
     log.close()
     assert written == [("a", None), ("a", 2)]
+
+
+def test_a_name_that_is_contested_again_and_again_is_logged_once() -> None:
+    loop = VirtualLoop()
+    written: list[LogEvent] = []
+    log = WarningLog(written.append, loop)  # type: ignore[arg-type]
+    for port in range(475):
+        log.warned(NameContested(NodeId("n1"), NodeId("n2"), "10.0.0.2:8401", f"10.0.0.9:{port}"))
+    log.close()
+    assert [event.name for event in written] == ["name_contested"] * 2
+    assert written[1].fields["repeated"] == 474
