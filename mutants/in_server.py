@@ -8,7 +8,7 @@ from typing import Any
 from actors.messages import AppendBatch, AppendRefused, ReplicasAdvanced, RequestRefused
 from actors.server import ServerActor
 from actors.store import StoreActor
-from mutants.mutant import EVERY, IDLE, MANY_READERS, ORACLE, RETAINED, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import EVERY, IDLE, LEADERS_DIE, MANY_READERS, ORACLE, RETAINED, STATIC, doing_nothing, mutant, wrap
 from storage.log import Log
 from storage.types import Offset
 
@@ -152,3 +152,8 @@ def stop_forgets_readers() -> None:
         return on_stop
 
     wrap(ServerActor, "on_stop", make)
+
+
+@mutant("A new leader takes what it knows to be committed for all that is.", LEADERS_DIE)
+def claim_the_end() -> None:
+    wrap(ServerActor, "_knows_end", lambda _: property(lambda _: True))

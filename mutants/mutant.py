@@ -25,6 +25,8 @@ IDLE = (f"{STATIC} --operations 15",)
 """With so few records that readers wait for long."""
 MANY_READERS = tuple(f"{mode} --clients 12" for mode in EVERY)
 RETAINED = EVERY
+LEADERS_DIE = (f"{STATIC} --faults kill,blackout,partition --clients 8 --operations 800",)
+"""With readers at the end of the log when its leader comes back."""
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
 
 
