@@ -8,7 +8,7 @@ from typing import Any
 import storage.identity
 import storage.log
 import storage.recovery
-from mutants.mutant import BREAK, BUSY, EVERY, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import BREAK, BUSY, EVERY, LATE, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
 from storage.identity import DataDirectory, Identity
 from storage.log import Log
 from storage.meta import SavedBallot
@@ -316,3 +316,8 @@ def retention_ignores_commit() -> None:
 @mutant("A ballot that is found when a node starts is relied on as it is.", (f"{ORACLE} --faults fsync_fails",))
 def believe_ballot() -> None:
     wrap(storage.identity, "_rename_again", lambda _: lambda *_: None)
+
+
+@mutant("A batch that comes later than others of its origin is not remembered.", LATE)
+def forget_late_identity() -> None:
+    wrap(IdentityRanges, "_insert", lambda _: staticmethod(lambda *_: None))
