@@ -296,17 +296,27 @@ async def test_a_thousand_fetches_at_once_of_one_stranger_are_a_few_reads() -> N
     replicator = Replicator()
     async with serving(PeerService(N2, replicator)) as addr, grpc.aio.insecure_channel(addr) as channel:
         stub = pb_grpc.PeerStub(channel)
-        reads = 0
+        reads = ended = 0
+        most_have_ended = asyncio.Event()
 
         async def answer_all() -> None:
             nonlocal reads
             while True:
                 received = await replicator.next(FetchReceived)
                 reads += 1
+                await most_have_ended.wait()
                 received.reply_to.tell(FetchAnswer(received.request_id, response()))
 
+        async def fetch() -> grpc.StatusCode:
+            nonlocal ended
+            code = await _code(stub.Fetch(encode_request(REQUEST)))
+            ended += 1
+            if ended >= 900:
+                most_have_ended.set()
+            return code
+
         answering = asyncio.create_task(answer_all())
-        codes = Counter(await asyncio.gather(*(_code(stub.Fetch(encode_request(REQUEST))) for _ in range(1000))))
+        codes = Counter(await asyncio.gather(*(fetch() for _ in range(1000))))
         answering.cancel()
         assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert 0 < reads < 100
