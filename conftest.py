@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-pytest_plugins = ["simulation.pytest_plugin"]
+pytest_plugins = ["ourolog.simulation.pytest_plugin"]
 
 # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that: the
 # commands whose answer to Ctrl-C is under test would never hear it.

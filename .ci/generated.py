@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = "rpc/v1"
+PACKAGE = "ourolog/rpc/v1"
 
 
 def generate(into: Path) -> None:
-    """Write <into>/rpc/v1/*_pb2*.py and .pyi. The include maps proto/ to rpc/v1, so that imports work as they are."""
+    """Write <into>/ourolog/rpc/v1/*_pb2*.py and .pyi. The include maps proto/ there, so that imports are right."""
     sources = sorted(f"{PACKAGE}/{path.name}" for path in (ROOT / "proto").glob("*.proto"))
     outputs = [f"--{kind}_out={into}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
     # protoc finds the mypy plugins on PATH, beside this interpreter.

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import pykka
 
-from actors.messages import Mailbox, NodeEvent, NodeFailed
-from storage.types import NodeId
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.observer import NodeEvent, NodeFailed
+from ourolog.storage.types import NodeId
 
 A = TypeVar("A", bound="NodeActor")
 
 
-class Told(NamedTuple):
+class Envelope(NamedTuple):
     """One message crossing into a mailbox, as a tap sees it. `sender` is "" for the outside."""
 
     sender: str
@@ -22,7 +23,7 @@ class Told(NamedTuple):
     message: object
 
 
-Tap = Callable[[Told], None]
+Tap = Callable[[Envelope], None]
 
 
 class RuntimeHooks(Protocol):
@@ -49,7 +50,7 @@ class NodeRef(pykka.ActorRef[Any]):
     def tell(self, message: Any) -> None:
         hooks = self._hooks
         if hooks is not None and hooks.tap is not None:
-            hooks.tap(Told(hooks.current(), self.name, message))
+            hooks.tap(Envelope(hooks.current(), self.name, message))
         try:
             super().tell(message)
         except pykka.ActorDeadError:
@@ -60,7 +61,7 @@ class NodeActor(pykka.Actor):
     """Base of the five actors. Derived classes implement `on_receive` for a closed union.
 
     A subclass never blocks, reads no clock, draws no chance and opens nothing: it has ports.
-    A runtime joins it with its own base class, see `actors.threaded` and `actors.stepping`.
+    A runtime joins it with its own base class, see `ourolog.actors.threaded` and `ourolog.actors.stepping`.
     """
 
     actor_name: ClassVar[str]

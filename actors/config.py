@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from actors.messages import Acks
-from storage.types import NodeId
+from ourolog.actors.messages.values import Acks
+from ourolog.storage.types import NodeId
 
 NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 

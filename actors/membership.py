@@ -20,9 +20,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Final, assert_never
 
-from actors.actor import NodeActor
-from actors.config import NodeConfig
-from actors.gossip import (
+from ourolog.actors.actor import NodeActor
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.gossip.codec import Ack, Challenge, Datagram, Exchange, Join, Ping, PingRequest, Reject, Rumours
+from ourolog.actors.gossip.datagram_filter import DatagramFilter
+from ourolog.actors.gossip.hearsay import Hearsay
+from ourolog.actors.gossip.joining import Joining
+from ourolog.actors.gossip.leaving import Leaving
+from ourolog.actors.gossip.names import Claim, NameChecks, NameGuard
+from ourolog.actors.gossip.probes import Prober, ask_others, ping
+from ourolog.actors.gossip.sender import GossipSender
+from ourolog.actors.gossip.suspicions import Suspicions
+from ourolog.actors.gossip.table import (
     Judgement,
     MemberTable,
     ProbeOrder,
@@ -33,62 +42,38 @@ from actors.gossip import (
     pick,
     suspicion_s,
 )
-from actors.gossip_codec import (
-    Ack,
-    Challenge,
-    Datagram,
-    Exchange,
-    Join,
-    Ping,
-    PingRequest,
-    Reject,
-    Rumours,
-)
-from actors.gossip_gate import Gate
-from actors.gossip_goodbye import Leaving
-from actors.gossip_hearsay import Hearsay
-from actors.gossip_joining import Joining
-from actors.gossip_names import Claim, NameChecks, NameGuard
-from actors.gossip_probes import Prober, ask_others, ping
-from actors.gossip_suspicions import Suspicions
-from actors.gossip_voice import Voice
-from actors.messages import (
-    ClaimHeard,
+from ourolog.actors.messages.election import ClaimHeard
+from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
+    LeaderChanged,
+    MemberFailed,
+    MemberLeft,
+    MembershipEvent,
+    NobodyElected,
+    VotersChanged,
+)
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.membership import (
     DatagramReceived,
-    ElectionClaim,
     FullExchangeDue,
     GossipDue,
     HearsayDue,
     JoinRetryDue,
-    LeaderChanged,
     LeaveCluster,
     LeaveRetryDue,
-    Mailbox,
-    Member,
-    MemberFailed,
-    MemberLeft,
-    MembershipEvent,
     MembershipMessage,
-    MembershipStatus,
-    MemberState,
-    MemberSuspected,
-    MemberVouched,
     NameCheckDue,
-    NameClashed,
-    NobodyElected,
     ProbeConcluded,
     ProbeDue,
     ProbeTimedOut,
-    ReportStatus,
-    StatusReported,
     SuspicionExpired,
-    SuspicionRefuted,
-    VotersChanged,
 )
-from actors.ports import Ports, Timer
-from storage.types import NodeId
+from ourolog.actors.messages.observer import MemberSuspected, MemberVouched, NameClashed, SuspicionRefuted
+from ourolog.actors.messages.status import MembershipStatus, ReportStatus, StatusReported
+from ourolog.actors.messages.values import ElectionClaim, Member, MemberState
+from ourolog.actors.ports import Ports, Timer
+from ourolog.storage.types import NodeId
 
 _GOSSIP_FANOUT: Final = 3
 _SUSPECTS_A_ROUND: Final = 3
@@ -129,15 +114,15 @@ class MembershipActor(NodeActor):
         )
         self._table = MemberTable(me)
         self._rumours = RumourQueue()
-        self._voice = Voice(config, ports, self._table, self._rumours)
+        self._sender = GossipSender(config, ports, self._table, self._rumours)
         self._order = ProbeOrder(self._rng)
-        self._prober = Prober(self._voice, self._rng, self._table, self._clocks.indirect_probes)
+        self._prober = Prober(self._sender, self._rng, self._table, self._clocks.indirect_probes)
         self._suspicions = Suspicions(ports.clock, self._after)
-        self._gate = Gate(config, ports, self.actor_name)
-        self._joining = Joining(config, self._voice, self._rng, self._after)
+        self._gate = DatagramFilter(config, ports, self.actor_name)
+        self._joining = Joining(config, self._sender, self._rng, self._after)
         self._names = NameGuard(
-            NameChecks(self._voice, self._rng, self._table, self._clocks.indirect_probes),
-            self._voice,
+            NameChecks(self._sender, self._rng, self._table, self._clocks.indirect_probes),
+            self._sender,
             self._table,
             self._joining,
             self.observer,
@@ -147,8 +132,8 @@ class MembershipActor(NodeActor):
             refute=self._refute,
             clash=self._clash,
         )
-        self._hearsay = Hearsay(self._voice)
-        self._leaving = Leaving(self._voice, self._rng, self._table, self._clocks.probe_timeout_s, self._after)
+        self._hearsay = Hearsay(self._sender)
+        self._leaving = Leaving(self._sender, self._rng, self._table, self._clocks.probe_timeout_s, self._after)
         self._gossip_timer: Timer | None = None
         self._hearsay_timer: Timer | None = None
 
@@ -164,7 +149,7 @@ class MembershipActor(NodeActor):
         elif isinstance(message, NobodyElected | VotersChanged | ClaimsDisputed | ClaimsSettled):
             pass
         elif isinstance(message, LeaderChanged):
-            self._voice.claim = replace(self._voice.claim, term=message.term, leader_id=message.leader_id)
+            self._sender.claim = replace(self._sender.claim, term=message.term, leader_id=message.leader_id)
         elif isinstance(message, LeaveCluster):
             self._leaving.begin(message)
         elif self._leaving.is_silent:
@@ -251,7 +236,7 @@ class MembershipActor(NodeActor):
 
     def _is_proven(self, datagram: Datagram) -> bool:
         """Whether its sender is where it says. Who is not, or not yet, is challenged and nothing more."""
-        cookies = self._voice.cookies
+        cookies = self._sender.cookies
         if datagram.sender.gossip_addr == self._table.me.gossip_addr:
             return False  # our own words, or a liar's
         if cookies.prove(datagram):
@@ -260,7 +245,7 @@ class MembershipActor(NodeActor):
         if isinstance(datagram.body, Challenge):
             self._joining.redirected(datagram)
         elif not isinstance(datagram.body, Ack):
-            self._voice.challenge(datagram)
+            self._sender.challenge(datagram)
         return False
 
     def _answer(self, datagram: Datagram) -> None:
@@ -269,7 +254,7 @@ class MembershipActor(NodeActor):
             case Ping(target_id):
                 if target_id == self.node_id:
                     self._joining.is_established = True
-                    self._voice.send(sender.gossip_addr, Ack(sequence), first=self._table.correction(sender))
+                    self._sender.send(sender.gossip_addr, Ack(sequence), first=self._table.correction(sender))
             case Ack(answers):
                 self._hear_answer(answers, datagram)
             case Challenge(answers):
@@ -282,11 +267,11 @@ class MembershipActor(NodeActor):
                 pass
             case Join():
                 self._joining.is_established = True
-                self._voice.send_table(sender.gossip_addr, asks_back=False, answers=sequence)
+                self._sender.send_table(sender.gossip_addr, asks_back=False, answers=sequence)
             case Exchange(asks_back, answers):
                 self._joining.answered(answers)
                 if asks_back:
-                    self._voice.send_table(sender.gossip_addr, asks_back=False, answers=sequence)
+                    self._sender.send_table(sender.gossip_addr, asks_back=False, answers=sequence)
             case Reject():
                 raise AssertionError("heard before anything else")
             case _:
@@ -356,8 +341,8 @@ class MembershipActor(NodeActor):
         suspect = replace(heard, state=MemberState.SUSPECT)
         self._suspect(suspect, held)
         if self._suspicions.shorten(suspect, _TIMEOUTS_TO_DENY * self._clocks.probe_timeout_s, heard.state):
-            ping(self._voice, suspect)
-            ask_others(self._voice, self._rng, self._table, suspect, self._clocks.indirect_probes)
+            ping(self._sender, suspect)
+            ask_others(self._sender, self._rng, self._table, suspect, self._clocks.indirect_probes)
 
     def _hear_about_me(self, heard: Member) -> None:
         me = self._table.me
@@ -412,7 +397,7 @@ class MembershipActor(NodeActor):
         # A suspect is asked every round, by all who suspect it: a lost refutation must not cost it its place.
         suspects = [m for m in present if m.state is MemberState.SUSPECT and m.node_id != target_id]
         for suspect in pick(self._rng, suspects, _SUSPECTS_A_ROUND):
-            ping(self._voice, suspect)
+            ping(self._sender, suspect)
         self._arm_probe(self._clocks.probe_interval_s)
 
     def _conclude(self, sequence: int, due_s: float) -> None:
@@ -423,7 +408,7 @@ class MembershipActor(NodeActor):
         if held is not None and held.state is MemberState.ALIVE:
             suspect = replace(held, state=MemberState.SUSPECT)
             self._believe(suspect)
-            self._voice.send(suspect.gossip_addr, Rumours(), first=suspect)
+            self._sender.send(suspect.gossip_addr, Rumours(), first=suspect)
 
     def _expire_suspicion(self, expired: SuspicionExpired) -> None:
         held = self._table.get(expired.node_id)
@@ -448,7 +433,7 @@ class MembershipActor(NodeActor):
         self._gossip_timer = None
         for member in pick(self._rng, self._table.present(), _GOSSIP_FANOUT):
             if self._rumours:
-                self._voice.send(member.gossip_addr, Rumours())
+                self._sender.send(member.gossip_addr, Rumours())
         self._arm_gossip()
 
     def _exchange_tables(self) -> None:
@@ -471,7 +456,7 @@ class MembershipActor(NodeActor):
             case Ping(target_id):
                 # It asks whether this node is there, and will then give way or refuse it.
                 if target_id == me.node_id:
-                    self._voice.send(namesake.gossip_addr, Ack(datagram.sequence))
+                    self._sender.send(namesake.gossip_addr, Ack(datagram.sequence))
             case Reject(holder_addr):
                 self._names.check_rejection(holder_addr)
             case Ack(answers):
@@ -480,7 +465,7 @@ class MembershipActor(NodeActor):
                 self._hear_answer(answers, datagram)
                 self._joining.challenged(answers, namesake.gossip_addr)
             case Join() if self._joining.is_established or is_elder(me, namesake):
-                self._voice.send(namesake.gossip_addr, Reject(me.gossip_addr))
+                self._sender.send(namesake.gossip_addr, Reject(me.gossip_addr))
             case _:
                 if is_present(namesake):
                     self._names.check(namesake, Claim(me))

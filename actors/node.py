@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from actors.actor import ActorStuckError, Forward, NodeRef, Runtime
-from actors.config import NodeConfig
-from actors.election import OCCUPANTS
-from actors.membership import MembershipActor
-from actors.messages import OpenLog
-from actors.ports import Ports
-from actors.replicator import ReplicatorActor
-from actors.server import ServerActor
-from actors.store import StoreActor
+from ourolog.actors.actor import ActorStuckError, Forward, NodeRef, Runtime
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.membership import MembershipActor
+from ourolog.actors.messages.store import OpenLog
+from ourolog.actors.occupants import OCCUPANTS
+from ourolog.actors.ports import Ports
+from ourolog.actors.replicator import ReplicatorActor
+from ourolog.actors.server import ServerActor
+from ourolog.actors.store import StoreActor
 
 # They only handle messages; the store may have much to write, to a disk that is slow.
 STOPS_WITHIN_S: Final = 10.0

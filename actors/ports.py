@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from actors.messages import FetchFailed, FetchRequest, FetchReturned, Mailbox, NodeEvent
-from storage.files import Files
-from storage.types import NodeId
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.observer import NodeEvent
+from ourolog.actors.messages.peer_calls import FetchRequest
+from ourolog.actors.messages.replicator import FetchFailed, FetchReturned
+from ourolog.storage.files import Files
+from ourolog.storage.types import NodeId
 
 
 class Timer(Protocol):

@@ -9,55 +9,57 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from actors.actor import NodeActor
-from actors.commit import Boundaries, LeaderCommit, everywhere_index, why_commit_unknown
-from actors.config import NodeConfig
-from actors.messages import (
-    AppendBatch,
-    AppendRefused,
-    BatchAppended,
+from ourolog.actors.actor import NodeActor
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
     CommitKnown,
-    FetchCancelled,
-    FetchedAppended,
-    FetchedRejected,
-    FetchFailed,
-    FetchReceived,
-    FetchReturned,
-    FetchWaitExpired,
-    HigherTermSeen,
     LeaderChanged,
     LogAppended,
     LogOpened,
     LogStartMoved,
-    LogTruncated,
-    Mailbox,
     MemberFailed,
     MemberJoined,
     MemberLeft,
     MemberUpdated,
     NobodyElected,
-    NoteCommitted,
-    NotesDue,
-    PulledAppended,
-    PullRejected,
-    PullRetryDue,
     ReplicasAdvanced,
-    ReplicatorMessage,
-    ReplicatorStatus,
-    ReportStatus,
-    StatusReported,
-    StoreMessage,
     VotersChanged,
 )
-from actors.ports import Ports
-from actors.pulling import Pulls
-from actors.replication import ReplicationState, Role
-from actors.serving import Serving
-from storage.batch import Kind, NewBatch
-from storage.types import Index, NodeId, Position
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.replicator import (
+    FetchCancelled,
+    FetchFailed,
+    FetchReceived,
+    FetchReturned,
+    FetchWaitExpired,
+    NotesDue,
+    PullRetryDue,
+    ReplicatorMessage,
+)
+from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
+from ourolog.actors.messages.store import (
+    AppendBatch,
+    AppendRefused,
+    BatchAppended,
+    FetchedAppended,
+    FetchedRejected,
+    LogTruncated,
+    NoteCommitted,
+    PulledAppended,
+    PullRejected,
+    StoreMessage,
+)
+from ourolog.actors.ports import Ports
+from ourolog.actors.replication.commit import Boundaries, LeaderCommit, everywhere_index, why_commit_unknown
+from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.pulls import Pulls
+from ourolog.actors.replication.state import ReplicationState, Role
+from ourolog.storage.batch import Kind, NewBatch
+from ourolog.storage.types import Index, NodeId, Position
 
 NOTES_INTERVAL_S = 1.0
 LEADER_BATCH = NewBatch(payload=b"", record_count=1, kind=Kind.CONTROL)
@@ -65,7 +67,7 @@ LEADER_BATCH = NewBatch(payload=b"", record_count=1, kind=Kind.CONTROL)
 
 
 class ReplicatorActor(NodeActor):
-    """See the module; `Pulls` is its pulling side, `Serving` its serving side."""
+    """See the module; `Pulls` is its pulling side, `FetchServer` its serving side."""
 
     actor_name = "replicator"
 
@@ -83,7 +85,7 @@ class ReplicatorActor(NodeActor):
         self.election = election
         self.state = ReplicationState(config, ports, store, self.me)
         self.pulls = Pulls(self.state, election, self._on_leader_committed)
-        self.serving = Serving(self.state)
+        self.fetch_server = FetchServer(self.state)
         self._voters: tuple[NodeId, ...] = ()
         self._boundaries = Boundaries()
         self._commit: LeaderCommit | None = None
@@ -111,9 +113,9 @@ class ReplicatorActor(NodeActor):
             case PullRetryDue():
                 self.pulls.on_retry(message)
             case FetchWaitExpired():
-                self.serving.expire(message.request_id)
+                self.fetch_server.expire(message.request_id)
             case FetchCancelled():
-                self.serving.cancel(message.request_id)
+                self.fetch_server.cancel(message.request_id)
             case FetchedRejected():
                 self.pulls.on_fetched_rejected(message)
             case PullRejected():
@@ -214,7 +216,7 @@ class ReplicatorActor(NodeActor):
             state.store.tell(AppendBatch(0, LEADER_BATCH, state.term, state.me))
         elif role is Role.PEER:
             self._set_committed(state.end)
-        self.serving.refuse_all()
+        self.fetch_server.refuse_all()
         self._reconcile("the pull set changed")
 
     # ------------------------------------------------------------ the log
@@ -240,7 +242,7 @@ class ReplicatorActor(NodeActor):
             if self._commit is not None:
                 self._commit.on_disk[state.node_id] = state.end.index
                 self._advance_commit()
-        self.serving.wake()
+        self.fetch_server.wake()
 
     def _on_log_truncated(self, truncated: LogTruncated) -> None:
         state = self.state
@@ -255,16 +257,16 @@ class ReplicatorActor(NodeActor):
     # ------------------------------------------------------------ commit
 
     def _on_fetch(self, received: FetchReceived) -> None:
-        refusal = self.serving.check(received)
+        refusal = self.fetch_server.check(received)
         if refusal is not None:
             # A term in a request moves nobody: whoever can reach the port can write any name and number.
-            self.serving.answer(received, refusal)
+            self.fetch_server.answer(received, refusal)
             return
         # Only voters are kept: whoever else fetches may come under ever new names.
         if self._commit is not None and received.request.node_id in self._commit.voters:
             self._commit.on_disk[received.request.node_id] = received.request.next_index
             self._advance_commit()
-        self.serving.serve(received)
+        self.fetch_server.serve(received)
 
     def _advance_commit(self) -> None:
         commit = self._commit
@@ -273,7 +275,7 @@ class ReplicatorActor(NodeActor):
             return
         if commit.advance(self.state.terms, self._boundaries):
             self._set_committed(commit.committed)
-            self.serving.wake()
+            self.fetch_server.wake()
             if not self._is_commit_known:
                 self._is_commit_known = True
                 self.server.tell(CommitKnown(commit.term))
@@ -312,7 +314,7 @@ class ReplicatorActor(NodeActor):
             cycles_seen=pulls.cycles_seen,
             duplicates_dropped=pulls.duplicates_dropped,
             expired_dropped=pulls.expired_dropped,
-            parked_fetches=self.serving.parked,
+            parked_fetches=self.fetch_server.parked,
             boundaries=len(self._boundaries),
             commit_unknown=self._why_commit_unknown(),
         )

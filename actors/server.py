@@ -1,7 +1,7 @@
 """The server: what clients asked, and who still waits for an answer.
 
 Produces that wait in the inbox are merged into one batch (payloads concatenate, see
-`storage.batch`), so that the cost behind this actor is per group and not per client.
+`ourolog.storage.batch`), so that the cost behind this actor is per group and not per client.
 """
 
 from __future__ import annotations
@@ -12,49 +12,45 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import assert_never
 
-from actors.actor import NodeActor
-from actors.commit import why_commit_unknown
-from actors.config import NodeConfig
-from actors.messages import (
-    Acks,
-    AppendBatch,
-    AppendRefused,
-    BatchAppended,
-    CancelRequest,
+from ourolog.actors.actor import NodeActor
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
     CommitKnown,
-    Consume,
-    FlushProduces,
     LeaderChanged,
-    ListServers,
     LogOpened,
     LogStartMoved,
-    Mailbox,
-    Member,
     MemberFailed,
     MemberJoined,
     MemberLeft,
     MemberUpdated,
     NobodyElected,
-    NodeNotReady,
-    NodeReady,
+    ReplicasAdvanced,
+    VotersChanged,
+)
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.observer import NodeNotReady, NodeReady
+from ourolog.actors.messages.server import (
+    CancelRequest,
+    Consume,
+    FlushProduces,
+    ListServers,
     Produce,
     Produced,
-    ReadBatches,
     Refusal,
-    ReplicasAdvanced,
     RequestRefused,
     RequestsExpired,
     ServerMessage,
     ServersListed,
-    StoreMessage,
-    VotersChanged,
 )
-from actors.ports import Ports
-from storage.batch import Codec, NewBatch
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches, StoreMessage
+from ourolog.actors.messages.values import Acks, Member
+from ourolog.actors.ports import Ports
+from ourolog.actors.replication.commit import why_commit_unknown
+from ourolog.storage.batch import Codec, NewBatch
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 MERGED_MAX_BYTES = 1024 * 1024
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024

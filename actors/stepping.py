@@ -17,8 +17,8 @@ from typing import Any
 import pykka
 from pykka.messages import _ActorStop
 
-from actors.actor import A, NodeActor, NodeRef, Tap
-from actors.messages import Mailbox
+from ourolog.actors.actor import A, NodeActor, NodeRef, Tap
+from ourolog.actors.messages.mailbox import Mailbox
 
 EPOCH_MS = 1_700_000_000_000  # virtual time begins at this wall clock
 

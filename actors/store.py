@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from actors.actor import NodeActor
-from actors.config import NODE_ID, Cycle, Fsync, NodeConfig
-from actors.messages import (
+from ourolog.actors.actor import NodeActor
+from ourolog.actors.config import NODE_ID, Cycle, Fsync, NodeConfig
+from ourolog.actors.messages.events import LogAppended, LogOpened, LogStartMoved
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.observer import NodeFailed, NodeWarned
+from ourolog.actors.messages.status import ReportStatus, StatusReported, StoreStatus
+from ourolog.actors.messages.store import (
     AppendBatch,
     AppendFetched,
     AppendPulled,
     AppendRefused,
-    Ballot,
     BallotSaved,
     BatchAppended,
     BatchesRead,
@@ -25,34 +28,25 @@ from actors.messages import (
     FetchedRejected,
     FlushAppends,
     FsyncDue,
-    LogAppended,
-    LogOpened,
-    LogStartMoved,
     LogTruncated,
-    Mailbox,
-    NodeFailed,
-    NodeWarned,
     NoteCommitted,
     OpenLog,
     PulledAppended,
-    PullPosition,
     PullRejected,
     ReadBatches,
     ReadProblem,
     ReadRefused,
-    ReportStatus,
     ResetLog,
     RetentionDue,
     SaveBallot,
-    StatusReported,
     StoreMessage,
-    StoreStatus,
     TruncateLog,
 )
-from actors.ports import Ports
-from storage.batch import Batch, Kind
-from storage.claims import LIMIT
-from storage.errors import (
+from ourolog.actors.messages.values import Ballot, PullPosition
+from ourolog.actors.ports import Ports
+from ourolog.storage.batch import Batch, Kind
+from ourolog.storage.batch_limits import LIMIT
+from ourolog.storage.errors import (
     CorruptBatchError,
     DamagedLogError,
     ImpossibleBatchError,
@@ -60,9 +54,9 @@ from storage.errors import (
     StorageBusyError,
     StorageError,
 )
-from storage.identity import DataDirectory
-from storage.log import Log, LogConfig
-from storage.types import Index, NodeId, Position, Term
+from ourolog.storage.identity import DataDirectory
+from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.types import Index, NodeId, Position, Term
 
 MAX_REPORTED_CYCLES = 64
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pykka
 
-from actors.actor import A, ActorStuckError, NodeRef, Tap
-from actors.messages import Mailbox
-from actors.ports import Timer
+from ourolog.actors.actor import A, ActorStuckError, NodeRef, Tap
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.ports import Timer
 
 
 class _ThreadedBase(pykka.ThreadingActor):

@@ -19,10 +19,10 @@ import grpc
 
 from bench.nodes import Nodes
 from bench.rounds import Done, Span
-from rpc.channels import open_channel
-from rpc.peer_codec import MAX_MESSAGE_BYTES
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 
 _STOP_TIMEOUT_S: Final = 5.0
 Context = grpc.aio.ServicerContext[Any, Any]

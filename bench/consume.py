@@ -10,8 +10,8 @@ from bench.nodes import Nodes, fresh_nodes
 from bench.payloads import batch_request
 from bench.report import Report
 from bench.rounds import Case, Done, Settings, Span, Work, alternate
-from rpc.client import LogClient
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.v1 import log_pb2 as pb
 
 RECORD_BYTES: Final = (100, 1024)
 _BATCH_RECORDS: Final = 1_000

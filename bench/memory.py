@@ -14,7 +14,7 @@ from bench.payloads import batch_request
 from bench.processes import resident_mib
 from bench.report import Report, number
 from bench.rounds import Settings
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2 as pb
 
 _LIMIT_MIB: Final = 150
 _SAMPLE_EVERY_S: Final = 0.1
@@ -69,7 +69,7 @@ async def _tail(node: Nodes, seconds: float, pause_s: float) -> tuple[float, flo
             yield request
             sent += request.record_count
             await asyncio.sleep(pause_s)
-        # Told before the last batch is sent, so that the follower has one more to see it by.
+        # Envelope before the last batch is sent, so that the follower has one more to see it by.
         end.set_result(sent + request.record_count)
         yield request
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ourolog.local_cluster import LocalCluster
-from rpc.channels import open_channel
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 
 # What every measured node runs with, beside the defaults: 10,000 records of 1 KiB are one batch.
 FLAGS: Final = ("--fsync", "always", "--max-batch-bytes", "16MiB")

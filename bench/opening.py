@@ -23,12 +23,12 @@ from bench.payloads import values_of
 from bench.processes import resident_mib
 from bench.report import Report, number
 from bench.rounds import Settings
-from rpc.records import encode_records
-from storage.batch import NewBatch
-from storage.disk import DiskFiles
-from storage.identity import DataDirectory
-from storage.log import Log
-from storage.types import NodeId, Term
+from ourolog.rpc.records import encode_records
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.disk import DiskFiles
+from ourolog.storage.identity import DataDirectory
+from ourolog.storage.log import Log
+from ourolog.storage.types import NodeId, Term
 
 RECORD_BYTES: Final = 100
 _GROUP_BYTES: Final = 1024 * 1024

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from rpc.records import encode_records
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.records import encode_records
+from ourolog.rpc.v1 import log_pb2 as pb
 
 _SEED: Final = 1
 

@@ -13,8 +13,8 @@ from bench.nodes import Nodes, fresh_nodes
 from bench.payloads import batch_request, values_of
 from bench.report import Report, number
 from bench.rounds import Case, Done, Settings, Span, Work, alternate, timed
-from rpc.client import LogClient
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.v1 import log_pb2 as pb
 
 RECORD_BYTES: Final = (100, 1024)
 SIZES: Final = (100, 1_000, 10_000)

@@ -7,9 +7,9 @@ from typing import Final
 
 from bench.report import Report, number
 from bench.rounds import Settings
-from simulation.faults import KINDS
-from simulation.options import Options
-from simulation.simulate import simulate
+from ourolog.simulation.faults import KINDS
+from ourolog.simulation.options import Options
+from ourolog.simulation.simulate import simulate
 
 _NODES: Final = (3, 5, 9)
 _SEEDS_A_ROUND: Final = 3

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from mutants.catalog import MUTANTS
-from simulation import Options, simulate
+from ourolog.simulation import Options, simulate
 
 MINUTES = 0.5
 

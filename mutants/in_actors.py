@@ -5,29 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import actors.commit
-import actors.server
-from actors.election import StaticElection
-from actors.gossip import MemberTable
-from actors.messages import (
-    Acks,
-    AppendBatch,
-    AppendFetched,
-    BatchAppended,
-    CommitAdvanced,
-    FetchedAppended,
-    FetchRequest,
-    NoteCommitted,
-    Produced,
-    RequestRefused,
-)
-from actors.pulling import Pulls
-from actors.replicator import ReplicatorActor
-from actors.server import ServerActor
-from actors.serving import Serving
-from actors.store import StoreActor
+import ourolog.actors.replication.commit
+import ourolog.actors.server
 from mutants.mutant import ALLOW, BUSY, DISKS_LOST, EVERY, PEERS, STATIC, mutant, wrap
-from storage.types import Index, Offset, Position
+from ourolog.actors.election.static import StaticElection
+from ourolog.actors.gossip.table import MemberTable
+from ourolog.actors.messages.events import CommitAdvanced
+from ourolog.actors.messages.peer_calls import FetchRequest
+from ourolog.actors.messages.server import Produced, RequestRefused
+from ourolog.actors.messages.store import AppendBatch, AppendFetched, BatchAppended, FetchedAppended, NoteCommitted
+from ourolog.actors.messages.values import Acks
+from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.pulls import Pulls
+from ourolog.actors.replicator import ReplicatorActor
+from ourolog.actors.server import ServerActor
+from ourolog.actors.store import StoreActor
+from ourolog.storage.types import Index, Offset, Position
 
 # ---------------------------------------------------------------- the store
 
@@ -137,7 +130,7 @@ def majority_off_by_one() -> None:
         reached = sorted((on_disk.get(voter, Index(0)) for voter in voters), reverse=True)
         return Index(reached[max(0, len(voters) // 2 - 1)])
 
-    wrap(actors.commit, "majority_index", lambda _: majority)
+    wrap(ourolog.actors.replication.commit, "majority_index", lambda _: majority)
 
 
 @mutant("Whoever fetches counts for a quorum, voter or not.", (f"{STATIC} --nodes 5",))
@@ -246,12 +239,12 @@ def accept_stale_pull() -> None:
 @mutant("A node does not notice that the log it is asked about is not the one it has now.", DISKS_LOST)
 def ignore_log_epoch() -> None:
     def make(original: Any) -> Any:
-        def check(self: Serving, request: FetchRequest) -> Any:
+        def check(self: FetchServer, request: FetchRequest) -> Any:
             return original(self, replace(request, source_epoch=0))
 
         return check
 
-    wrap(Serving, "_check_peer", make)
+    wrap(FetchServer, "_check_peer", make)
 
 
 @mutant("Whom to ask about a silent member is chosen from a set of names.", EVERY, is_disorder=True)
@@ -287,12 +280,12 @@ def merged_share_offset() -> None:
 
         return answer
 
-    class Merged(actors.server._Waiting):
+    class Merged(ourolog.actors.server._Waiting):
         """With room for the offset of its batch."""
 
         merged_offset: Offset
 
-    wrap(actors.server, "_Waiting", lambda _: Merged)
+    wrap(ourolog.actors.server, "_Waiting", lambda _: Merged)
     wrap(ServerActor, "_answer_produced", make_answer)
     wrap(ServerActor, "_on_appended", make)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import actors.gossip_probes
-import actors.membership
-from actors.gossip import Judgement, MemberTable, RumourQueue
-from actors.membership import MembershipActor
-from actors.messages import Member, MemberState
+import ourolog.actors.gossip.probes
+import ourolog.actors.membership
 from mutants.mutant import BREAK, EVERY, STATIC, mutant, wrap
+from ourolog.actors.gossip.table import Judgement, MemberTable, RumourQueue
+from ourolog.actors.membership import MembershipActor
+from ourolog.actors.messages.values import Member, MemberState
 
 NODES_5 = (f"{BREAK} --nodes 5", f"{STATIC} --nodes 5")
 PARTITIONS = tuple(f"{mode} --faults partition" for mode in NODES_5)
@@ -45,12 +45,12 @@ def _is_suspect(member: Member) -> bool:
 
 @mutant("A suspicion ends after half its time.", EVERY)
 def suspicion_too_short() -> None:
-    wrap(actors.membership, "suspicion_s", lambda original: lambda base_s, count: original(base_s, count) / 2)
+    wrap(ourolog.actors.membership, "suspicion_s", lambda original: lambda base_s, count: original(base_s, count) / 2)
 
 
 @mutant("Nobody is asked to ping for somebody else.", PARTITIONS)
 def no_indirect_probes() -> None:
-    wrap(actors.gossip_probes, "ask_others", lambda _: lambda *_: {})
+    wrap(ourolog.actors.gossip.probes, "ask_others", lambda _: lambda *_: {})
 
 
 @mutant("Goodbyes are not heard.", STOPS)

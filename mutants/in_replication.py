@@ -5,33 +5,36 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import actors.pulling
-import actors.serving
-from actors.commit import Boundaries, LeaderCommit
-from actors.election import ElectionActor, StaticElection
-from actors.messages import AppendBatch, ClaimsDisputed, FetchOutcome, FetchRequest, ReplicasAdvanced
-from actors.pulling import Pulls
-from actors.replicator import LEADER_BATCH, ReplicatorActor
-from actors.server import ServerActor
-from actors.serving import Serving
-from actors.stepping import VirtualTimer
-from actors.store import StoreActor
+import ourolog.actors.replication.fetch_server
+import ourolog.actors.replication.pulls
 from mutants.mutant import DECREES, ELECTED, EVERY, FIVE_VOTERS, ORACLE, STATIC, doing_nothing, mutant, wrap
-from storage.terms import Run, TermHistory
-from storage.types import START, Index, NodeId
+from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.election.static import StaticElection
+from ourolog.actors.messages.events import ClaimsDisputed, ReplicasAdvanced
+from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest
+from ourolog.actors.messages.store import AppendBatch
+from ourolog.actors.replication.commit import Boundaries, LeaderCommit
+from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.pulls import Pulls
+from ourolog.actors.replicator import LEADER_BATCH, ReplicatorActor
+from ourolog.actors.server import ServerActor
+from ourolog.actors.stepping import VirtualTimer
+from ourolog.actors.store import StoreActor
+from ourolog.storage.terms import Run, TermHistory
+from ourolog.storage.types import START, Index, NodeId
 
 # ---------------------------------------------------------------- long polls
 
 
 @mutant("Long polls never expire.", EVERY)
 def long_polls_never_expire() -> None:
-    wrap(Serving, "expire", lambda _: lambda *_: None)
+    wrap(FetchServer, "expire", lambda _: lambda *_: None)
 
 
 @mutant("A long poll that was answered is answered again when its time is up.", EVERY)
 def long_poll_answered_twice() -> None:
     def make(original: Any) -> Any:
-        def wake(self: Serving) -> None:
+        def wake(self: FetchServer) -> None:
             before = dict(self._parked)
             with doing_nothing(VirtualTimer, "cancel"):
                 original(self)
@@ -39,18 +42,18 @@ def long_poll_answered_twice() -> None:
 
         return wake
 
-    wrap(Serving, "wake", make)
+    wrap(FetchServer, "wake", make)
 
 
 @mutant("A long poll is kept when the fetcher has gone away.", EVERY)
 def fetch_cancel_ignored() -> None:
-    wrap(Serving, "cancel", lambda _: lambda *_: None)
+    wrap(FetchServer, "cancel", lambda _: lambda *_: None)
 
 
 @mutant("Followers that wait for more are not told when the commit position moves.", FIVE_VOTERS)
 def commit_not_pushed() -> None:
     def make(original: Any) -> Any:
-        def wake(self: Serving) -> None:
+        def wake(self: FetchServer) -> None:
             committed, self._state.committed = self._state.committed, START
             try:
                 original(self)
@@ -59,7 +62,7 @@ def commit_not_pushed() -> None:
 
         return wake
 
-    wrap(Serving, "wake", make)
+    wrap(FetchServer, "wake", make)
 
 
 # ---------------------------------------------------------------- pulls
@@ -136,7 +139,7 @@ def no_commit_check() -> None:
 
         return reconcile
 
-    wrap(actors.pulling, "reconcile", make)
+    wrap(ourolog.actors.replication.pulls, "reconcile", make)
 
 
 # ---------------------------------------------------------------- leading
@@ -243,7 +246,7 @@ def lengths_only() -> None:
 
         return compare
 
-    wrap(actors.serving, "compare", make)
+    wrap(ourolog.actors.replication.fetch_server, "compare", make)
 
 
 @mutant("Only terms are compared, not who wrote in them.", (DECREES,))
@@ -256,7 +259,7 @@ def writers_not_compared() -> None:
 
         return compare
 
-    wrap(actors.serving, "compare", make)
+    wrap(ourolog.actors.replication.fetch_server, "compare", make)
 
 
 @mutant("The store appends under a term that is over.", (ORACLE,))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from actors.messages import AppendBatch, AppendRefused, ReplicasAdvanced, RequestRefused
-from actors.server import ServerActor
-from actors.store import StoreActor
 from mutants.mutant import EVERY, IDLE, LEADERS_DIE, MANY_READERS, ORACLE, RETAINED, STATIC, doing_nothing, mutant, wrap
-from storage.log import Log
-from storage.types import Offset
+from ourolog.actors.messages.events import ReplicasAdvanced
+from ourolog.actors.messages.server import RequestRefused
+from ourolog.actors.messages.store import AppendBatch, AppendRefused
+from ourolog.actors.server import ServerActor
+from ourolog.actors.store import StoreActor
+from ourolog.storage.log import Log
+from ourolog.storage.types import Offset
 
 # ---------------------------------------------------------------- the store
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import storage.identity
-import storage.log
-import storage.recovery
+import ourolog.storage.identity
+import ourolog.storage.log
+import ourolog.storage.recovery
 from mutants.mutant import BREAK, BUSY, EVERY, LATE, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
-from storage.identity import DataDirectory, Identity
-from storage.log import Log
-from storage.meta import SavedBallot
-from storage.origins import IdentityRanges, PullPositions
-from storage.reader import LogReader, _Wanted
-from storage.segment import Segment
-from storage.state import LogState
-from storage.terms import TermHistory
-from storage.types import Index, Position
-from storage.writer import SegmentWriter
+from ourolog.storage.ballot import SavedBallot
+from ourolog.storage.identity import DataDirectory, Identity
+from ourolog.storage.log import Log
+from ourolog.storage.origins import IdentityRanges, PullPositions
+from ourolog.storage.reader import LogReader, _Wanted
+from ourolog.storage.segment import Segment
+from ourolog.storage.state import LogState
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import Index, Position
+from ourolog.storage.writer import SegmentWriter
 
 
 @mutant("Segments are never synced.", EVERY)
@@ -123,7 +123,7 @@ def keep_torn_tail() -> None:
 
         return cut
 
-    wrap(storage.recovery, "_cut_torn_tail", make)
+    wrap(ourolog.storage.recovery, "_cut_torn_tail", make)
 
 
 @mutant("Recovery cuts off the last good batch too.", EVERY)
@@ -201,7 +201,7 @@ def reuse_epoch() -> None:
 
         return identify
 
-    wrap(storage.identity, "_identify", make)
+    wrap(ourolog.storage.identity, "_identify", make)
 
 
 @mutant("A copy does not get the copying node added to its path.", PEERS)
@@ -214,7 +214,7 @@ def path_not_extended() -> None:
 
         return without_path
 
-    wrap(storage.log, "replace", make)
+    wrap(ourolog.storage.log, "replace", make)
 
 
 @mutant("A copy counts as a batch of the copying node's own log.", PEERS)
@@ -227,7 +227,7 @@ def copy_loses_origin_epoch() -> None:
 
         return with_other_epoch
 
-    wrap(storage.log, "replace", make)
+    wrap(ourolog.storage.log, "replace", make)
 
 
 @mutant("The ballot is only remembered, not written.", (STATIC,))
@@ -293,7 +293,7 @@ def truncation_not_synced() -> None:
 
         return cut
 
-    wrap(storage.log, "cut_segments", make)
+    wrap(ourolog.storage.log, "cut_segments", make)
 
 
 @mutant("A truncation leaves the checkpoint as it is.", (ORACLE,))
@@ -310,12 +310,12 @@ def truncation_keeps_checkpoint() -> None:
 
 @mutant("Retention does not look at what is committed.", BUSY[1:])
 def retention_ignores_commit() -> None:
-    wrap(storage.log, "committed_part", lambda _: lambda _segments, expired, _until: expired)
+    wrap(ourolog.storage.log, "committed_part", lambda _: lambda _segments, expired, _until: expired)
 
 
 @mutant("A ballot that is found when a node starts is relied on as it is.", (f"{ORACLE} --faults fsync_fails",))
 def believe_ballot() -> None:
-    wrap(storage.identity, "_rename_again", lambda _: lambda *_: None)
+    wrap(ourolog.storage.identity, "_rename_again", lambda _: lambda *_: None)
 
 
 @mutant("A batch that comes later than others of its origin is not remembered.", LATE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rpc.client import LogClient as LogClient
+    from ourolog.rpc.client import LogClient as LogClient
 
 __version__ = "0.1.0"
 __all__ = ["LogClient", "__version__"]
@@ -17,7 +17,7 @@ __all__ = ["LogClient", "__version__"]
 
 def __getattr__(name: str) -> object:
     if name == "LogClient":
-        from rpc.client import LogClient
+        from ourolog.rpc.client import LogClient
 
         return LogClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

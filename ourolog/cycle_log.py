@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from actors.messages import CycleSeen
+from ourolog.actors.messages.observer import CycleSeen
 from ourolog.events import LogEvent, log_event_of
-from storage.types import NodeId
+from ourolog.storage.types import NodeId
 
 _EVERY_S: Final = 1.0
 _MAX_PATHS: Final = 64

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from typing import NamedTuple, assert_never
 
-from actors.messages import (
-    CycleSeen,
+from ourolog.actors.messages.events import (
     LeaderChanged,
-    Member,
     MemberFailed,
     MemberJoined,
     MemberLeft,
-    MemberSuspected,
     MemberUpdated,
+    NobodyElected,
+    VotersChanged,
+)
+from ourolog.actors.messages.observer import (
+    CycleSeen,
+    MemberSuspected,
     MemberVouched,
     NameClashed,
     NameContested,
-    NobodyElected,
     NodeEvent,
     NodeFailed,
     NodeNotReady,
@@ -29,9 +31,9 @@ from actors.messages import (
     PullStarted,
     PullStopped,
     SuspicionRefuted,
-    VotersChanged,
 )
-from rpc.server import why_failed
+from ourolog.actors.messages.values import Member
+from ourolog.rpc.server import why_failed
 
 
 class LogEvent(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from actors.config import ElectionChoice, check_node_id
-from rpc.addresses import join_address, split_address
-from storage.types import NodeId
+from ourolog.actors.config import ElectionChoice, check_node_id
+from ourolog.rpc.addresses import join_address, split_address
+from ourolog.storage.types import NodeId
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -8,7 +8,7 @@ Lines that begin with # are comments.
 
 from __future__ import annotations
 
-from simulation.options import Options, OtherVersionError
+from ourolog.simulation.options import Options, OtherVersionError
 
 
 class SeedFileError(ValueError):

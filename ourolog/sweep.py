@@ -12,8 +12,8 @@ from itertools import islice
 from typing import Any, Final
 
 from ourolog.executors import Executor, Future
-from simulation.options import Options
-from simulation.simulate import simulate
+from ourolog.simulation.options import Options
+from ourolog.simulation.simulate import simulate
 
 _AHEAD: Final = 1000
 _POLL_S: Final = 0.2

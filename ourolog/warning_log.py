@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from actors.messages import NameContested, NodeWarned
+from ourolog.actors.messages.observer import NameContested, NodeWarned
 from ourolog.events import LogEvent, log_event_of
 
 SAY_AGAIN_AFTER_S: Final = 300.0

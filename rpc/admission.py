@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from rpc.errors import overloaded
+from ourolog.rpc.errors import overloaded
 
 MAX_PRODUCES: Final = 4096
 MAX_PRODUCE_BYTES: Final = 64 * 1024 * 1024

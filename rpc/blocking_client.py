@@ -7,9 +7,9 @@ from collections.abc import Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from actors.messages import Acks
-from rpc.client import LogClient
-from rpc.client_types import LogBatch, LogRecord, ServerInfo
+from ourolog.actors.messages.values import Acks
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_types import LogBatch, LogRecord, ServerInfo
 
 T = TypeVar("T")
 

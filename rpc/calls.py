@@ -1,7 +1,7 @@
 """The calls of the Log service, each from its arrival to its end.
 
 Every method is served as a client stream of raw bytes, also those that are unary: on the wire
-that is the same. So nothing of a call is in memory before it is its turn (rpc.receiving), bytes
+that is the same. So nothing of a call is in memory before it is its turn (ourolog.rpc.arrival_limiter), bytes
 that are no message are refused with a sentence, and one place decides how a call ends.
 
 A call ends with a status of ours, whatever happens to the node: when the node stops or fails
@@ -18,9 +18,9 @@ from typing import Any, Final, Generic, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from rpc.admission import Shares
-from rpc.errors import ServiceError, overloaded, unavailable, undecodable
-from rpc.receiving import ArrivalLimiter
+from ourolog.rpc.admission import Shares
+from ourolog.rpc.arrival_limiter import ArrivalLimiter
+from ourolog.rpc.errors import ServiceError, overloaded, unavailable, undecodable
 
 MAX_OPEN_CALLS: Final = 4096
 # What a call that waits for its turn may have in memory: HTTP/2's window, which a client fills unasked.

@@ -17,16 +17,16 @@ from typing import Any, Final, Self, TypeVar
 import grpc
 from google.protobuf.message import DecodeError
 
-from actors.messages import Acks
-from rpc.channels import open_channel
-from rpc.client_errors import LogError, client_closed, no_records, not_understood, to_log_error
-from rpc.client_requests import CountedRequests
-from rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo, provenance_from
-from rpc.cluster_status import cluster_status, node_status
-from rpc.errors import OUTCOME_UNKNOWN
-from rpc.records import decode_values, encode_records
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.actors.messages.values import Acks
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.client_errors import LogError, client_closed, no_records, not_understood, to_log_error
+from ourolog.rpc.client_requests import CountedRequests
+from ourolog.rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo, provenance_from
+from ourolog.rpc.cluster_status import cluster_status, node_status
+from ourolog.rpc.errors import OUTCOME_UNKNOWN
+from ourolog.rpc.records import decode_values, encode_records
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 
 __all__ = ["Acks", "LogBatch", "LogClient", "LogError", "LogRecord", "Provenance", "ServerInfo", "cluster_status"]
 
@@ -129,7 +129,7 @@ class LogClient:
         timeout_s: float | None = None,
         repeat_unknown: bool = False,
     ) -> int:
-        """The same with an encoded `log.v1.RecordSet`, see `rpc.records.encode_records`."""
+        """The same with an encoded `log.v1.RecordSet`, see `ourolog.rpc.records.encode_records`."""
         request = pb.ProduceBatchRequest(records=payload, record_count=record_count, acks=_acks(acks))
         response = await self._call(
             lambda stub, left_s: stub.ProduceBatch(request, timeout=left_s),

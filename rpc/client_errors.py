@@ -7,8 +7,8 @@ from typing import Final
 import grpc
 from google.rpc import error_details_pb2 as details_pb  # type: ignore[import-untyped]
 
-from rpc.errors import DOMAIN, status_of
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.errors import DOMAIN, status_of
+from ourolog.rpc.v1 import log_pb2 as pb
 
 # gRPC says by this text only that a call never left this machine.
 _NEVER_SENT: Final = (

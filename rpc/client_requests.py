@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Generic, TypeVar
 
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2 as pb
 
 T = TypeVar("T")
 Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)

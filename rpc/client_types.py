@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import grpc
 
-from rpc.channels import open_channel
-from rpc.client_errors import to_log_error
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.client_errors import to_log_error
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 
 
 async def cluster_status(addr: str, *, timeout_s: float = 5.0) -> dict[str, Any]:

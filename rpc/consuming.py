@@ -13,11 +13,12 @@ from typing import Any, Final, Generic, TypeVar, assert_never
 
 from google.protobuf.message import Message
 
-from actors.messages import BatchesRead, CancelRequest, Consume, ReadRefused, Refusal, RequestRefused, ServerMessage
-from rpc import reading
-from rpc.admission import IN_FLIGHT_COPIES, READ_COPIES, ReadBudget, Share, Shares
-from rpc.calls import Call
-from rpc.errors import (
+from ourolog.actors.messages.server import CancelRequest, Consume, Refusal, RequestRefused, ServerMessage
+from ourolog.actors.messages.store import BatchesRead, ReadRefused
+from ourolog.rpc import consumed_records as reading
+from ourolog.rpc.admission import IN_FLIGHT_COPIES, READ_COPIES, ReadBudget, Share, Shares
+from ourolog.rpc.calls import Call
+from ourolog.rpc.errors import (
     RETRY_AFTER_S,
     OutOfRangeError,
     ServiceError,
@@ -26,10 +27,10 @@ from rpc.errors import (
     overloaded,
     unavailable,
 )
-from rpc.mailbox import Outbox, Requests
-from rpc.v1 import log_pb2 as pb
-from storage.batch import MAX_BODY_BYTES, BatchHead, Codec
-from storage.types import Offset
+from ourolog.rpc.mailbox import BurstMailbox, PendingRequests
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.batch import MAX_BODY_BYTES, BatchHead, Codec
+from ourolog.storage.types import Offset
 
 CHUNK_BYTES: Final = 1024 * 1024
 LEAST_CHUNK_BYTES: Final = 64 * 1024
@@ -56,7 +57,7 @@ class _Tail:
 class Reads:
     """Reads of the log on behalf of all consumers."""
 
-    def __init__(self, requests: Requests, server: Outbox[ServerMessage]) -> None:
+    def __init__(self, requests: PendingRequests, server: BurstMailbox[ServerMessage]) -> None:
         self._requests = requests
         self._server = server
         self._tails: dict[int, _Tail] = {}

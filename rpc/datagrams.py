@@ -16,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from actors.messages import DatagramReceived, Mailbox
-from rpc.flood import FloodGuard
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.membership import DatagramReceived
+from ourolog.rpc.flood import FloodGuard
 
 SocketAddr: TypeAlias = tuple[Any, ...]
 

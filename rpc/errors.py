@@ -14,8 +14,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details_pb  # type: ignore[import-untyped]
 from google.rpc import status_pb2
 
-from actors.messages import ReadProblem, ReadRefused, Refusal, RequestRefused
-from rpc.v1 import log_pb2 as pb
+from ourolog.actors.messages.server import Refusal, RequestRefused
+from ourolog.actors.messages.store import ReadProblem, ReadRefused
+from ourolog.rpc.v1 import log_pb2 as pb
 
 DOMAIN: Final = "ourolog"
 STATUS_METADATA_KEY: Final = "grpc-status-details-bin"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
-from rpc.errors import ServiceError, overloaded
+from ourolog.rpc.errors import ServiceError, overloaded
 
 MIB: Final = 1024 * 1024
 # An answer is in memory as it was read, as a message, and as what gRPC sends.

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from rpc.errors import ServiceError
-from rpc.records import check_readable
-from storage.batch import Kind, path_of, payload_of, scan
-from storage.errors import CorruptBatchError
-from storage.types import Index, NodeId
+from ourolog.rpc.errors import ServiceError
+from ourolog.rpc.records import check_readable
+from ourolog.storage.batch import Kind, path_of, payload_of, scan
+from ourolog.storage.errors import CorruptBatchError
+from ourolog.storage.types import Index, NodeId
 
 MAX_UNFOLDED_BYTES: Final = 32 * 1024 * 1024
 """Of one fetch so much is unfolded, and one batch at least; what is behind is fetched again."""

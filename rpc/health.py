@@ -13,8 +13,8 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2 as pb  # type: ignore[import-untyped]
 
-from rpc.calls import Call, Calls
-from rpc.errors import ServiceError
+from ourolog.rpc.calls import Call, Calls
+from ourolog.rpc.errors import ServiceError
 
 HEALTH_SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Health"].full_name
 SERVING: Final[int] = pb.HealthCheckResponse.SERVING

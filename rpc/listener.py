@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from rpc.addresses import check_listenable, join_address, split_address
+from ourolog.rpc.addresses import check_listenable, join_address, split_address
 
 Options: TypeAlias = list[tuple[str, int]]
 

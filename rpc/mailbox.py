@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from actors.messages import Mailbox
+from ourolog.actors.messages.mailbox import Mailbox
 
 M = TypeVar("M")
 
@@ -57,8 +57,8 @@ class LoopMailbox(Generic[M]):
                 self._loop.call_soon(self._drain)
 
 
-class Outbox(Generic[M]):
-    """Told on the loop; hands what was gathered to `target` in one go, in order.
+class BurstMailbox(Generic[M]):
+    """Envelope on the loop; hands what was gathered to `target` in one go, in order.
 
     A request that is alone goes out at the end of its turn of the loop. Where others are under
     way it waits until a few turns have brought nothing more, a few milliseconds at most, so that
@@ -102,8 +102,8 @@ class Outbox(Generic[M]):
             tell(message)
 
 
-class Requests(LoopMailbox[Any]):
-    """Requests that await an actor's answer, by id; itself the `reply_to` of those requests.
+class PendingRequests(LoopMailbox[Any]):
+    """PendingRequests that await an actor's answer, by id; itself the `reply_to` of those requests.
 
     Every answer has a `request_id`. One that nobody waits for any more is dropped.
     """

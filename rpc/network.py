@@ -8,13 +8,15 @@ from typing import Any, Final
 
 import grpc
 
-from actors.messages import FetchFailed, FetchRequest, FetchResponse, FetchReturned, Mailbox
-from rpc.descriptors import max_peers
-from rpc.fetched_records import readable_part
-from rpc.mailbox import LoopMailbox
-from rpc.peer_codec import MAX_MESSAGE_BYTES, PeerCodecError, decode_response, encode_request
-from rpc.v1 import peer_pb2_grpc as pb_grpc
-from storage.types import NodeId
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.peer_calls import FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import FetchFailed, FetchReturned
+from ourolog.rpc.descriptors import max_peers
+from ourolog.rpc.fetched_records import readable_part
+from ourolog.rpc.mailbox import LoopMailbox
+from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES, PeerCodecError, decode_response, encode_request
+from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
+from ourolog.storage.types import NodeId
 
 MARGIN_S: Final = 5.0
 CHANNEL_OPTIONS: Final = (

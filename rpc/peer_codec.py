@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from actors.config import check_node_id
-from actors.messages import FetchOutcome, FetchRequest, FetchResponse
-from rpc.v1 import peer_pb2 as pb
-from storage.terms import Place
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.actors.config import check_node_id
+from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
+from ourolog.rpc.v1 import peer_pb2 as pb
+from ourolog.storage.terms import Place
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 PROTOCOL: Final = 2
 # A message holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.

@@ -1,4 +1,4 @@
-"""The Peer service: other nodes' fetches, handed to the Replicator within the bounds of rpc.fetch_limits."""
+"""The Peer service: other nodes' fetches, handed to the Replicator within the bounds of ourolog.rpc.fetch_limits."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Final
 
 import grpc
 
-from actors.messages import FetchAnswer, FetchCancelled, FetchReceived, FetchRequest, Mailbox, ReplicatorMessage
-from rpc.calls import Call, Calls
-from rpc.errors import ServiceError, invalid
-from rpc.fetch_limits import MEMBERS, STRANGERS, VOTERS, FetchRoom, Place, RoomLimits, replaced_error
-from rpc.mailbox import Requests
-from rpc.peer_codec import PROTOCOL, PeerCodecError, decode_request, encode_response, refuse_protocol
-from rpc.receiving import ArrivalLimiter
-from rpc.v1 import peer_pb2 as pb
-from storage.types import NodeId
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.peer_calls import FetchRequest
+from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchReceived, ReplicatorMessage
+from ourolog.rpc.arrival_limiter import ArrivalLimiter
+from ourolog.rpc.calls import Call, Calls
+from ourolog.rpc.errors import ServiceError, invalid
+from ourolog.rpc.fetch_limits import MEMBERS, STRANGERS, VOTERS, FetchRoom, Place, RoomLimits, replaced_error
+from ourolog.rpc.mailbox import PendingRequests
+from ourolog.rpc.peer_codec import PROTOCOL, PeerCodecError, decode_request, encode_response, refuse_protocol
+from ourolog.rpc.v1 import peer_pb2 as pb
+from ourolog.storage.types import NodeId
 
 PEER_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Peer"].full_name
 ARRIVING: Final = 8
@@ -49,7 +51,7 @@ class PeerService:
         self._strangers_room = FetchRoom(strangers_room)
         # Places of its own for what arrives: clients cannot take those of peers.
         self._calls = Calls(ArrivalLimiter(ARRIVING))
-        self._requests = Requests(asyncio.get_running_loop())
+        self._requests = PendingRequests(asyncio.get_running_loop())
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the one method, before the server is started."""

@@ -12,21 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, assert_never
 
-from actors.messages import (
-    Acks,
-    CancelRequest,
-    Produce,
-    Produced,
-    Refusal,
-    RequestRefused,
-    ServerMessage,
-)
-from rpc.admission import ProduceLimiter, Shares
-from rpc.calls import Call
-from rpc.errors import ServiceError, from_refusal, invalid, overloaded, unavailable
-from rpc.mailbox import Outbox, Requests
-from rpc.v1 import log_pb2 as pb
-from storage.batch import NewBatch
+from ourolog.actors.messages.server import CancelRequest, Produce, Produced, Refusal, RequestRefused, ServerMessage
+from ourolog.actors.messages.values import Acks
+from ourolog.rpc.admission import ProduceLimiter, Shares
+from ourolog.rpc.calls import Call
+from ourolog.rpc.errors import ServiceError, from_refusal, invalid, overloaded, unavailable
+from ourolog.rpc.mailbox import BurstMailbox, PendingRequests
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.batch import NewBatch
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_TIMEOUT_S: Final = 300.0
@@ -72,8 +65,8 @@ class Producer:
 
     def __init__(
         self,
-        requests: Requests,
-        server: Outbox[ServerMessage],
+        requests: PendingRequests,
+        server: BurstMailbox[ServerMessage],
         limiter: ProduceLimiter,
         max_streams: int = MAX_PRODUCE_STREAMS,
         given_up_counts_s: float = GIVEN_UP_COUNTS_S,

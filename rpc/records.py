@@ -15,10 +15,10 @@ from typing import Final
 import google_crc32c
 from google.protobuf.message import DecodeError
 
-from rpc.errors import invalid
-from rpc.v1 import log_pb2 as pb
-from storage.batch import MAX_BODY_BYTES, Codec, NewBatch
-from storage.compression import DecompressionError, compress, decompress
+from ourolog.rpc.errors import invalid
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.batch import MAX_BODY_BYTES, Codec, NewBatch
+from ourolog.storage.compression import DecompressionError, compress, decompress
 
 # A record of `size` bytes takes two tags and two varints beside its value; this is how many bytes
 # they are together, and the value sizes from which on it is one more (protobuf's wire format:

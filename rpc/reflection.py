@@ -12,7 +12,7 @@ import grpc
 from grpc_reflection.v1alpha import reflection_pb2 as pb  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha.reflection import aio  # type: ignore[import-untyped]
 
-from rpc.calls import Call, Calls
+from ourolog.rpc.calls import Call, Calls
 
 REFLECTION_SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 

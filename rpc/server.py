@@ -13,42 +13,31 @@ from typing import Final
 
 import grpc
 
-from actors.config import NodeConfig
-from actors.messages import (
-    LeaveCluster,
-    LeftCluster,
-    MemberFailed,
-    MemberJoined,
-    MemberLeft,
-    MemberUpdated,
-    NameClashed,
-    NodeEvent,
-    NodeFailed,
-    NodeNotReady,
-    NodeReady,
-    NodeWarned,
-)
-from actors.node import Node
-from actors.ports import Ports
-from actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
-from rpc.addresses import check_listenable, is_wildcard, join_address, own_host, split_address
-from rpc.calls import Calls
-from rpc.datagrams import UdpDatagrams
-from rpc.descriptors import max_connections
-from rpc.errors import unavailable
-from rpc.health import HEALTH_SERVICE, HealthService
-from rpc.listener import RpcListener
-from rpc.mailbox import LoopMailbox, Requests
-from rpc.network import GrpcPeerNetwork
-from rpc.peer_codec import MAX_MESSAGE_BYTES
-from rpc.peer_service import PeerService
-from rpc.receiving import ArrivalLimiter
-from rpc.records import Limits
-from rpc.reflection import ReflectionService
-from rpc.service import Admission, LogService
-from rpc.status import StatusSources
-from rpc.v1 import log_pb2 as pb
-from storage.disk import DiskFiles
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
+from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
+from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady, NodeWarned
+from ourolog.actors.node import Node
+from ourolog.actors.ports import Ports
+from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
+from ourolog.rpc.addresses import check_listenable, is_wildcard, join_address, own_host, split_address
+from ourolog.rpc.arrival_limiter import ArrivalLimiter
+from ourolog.rpc.calls import Calls
+from ourolog.rpc.datagrams import UdpDatagrams
+from ourolog.rpc.descriptors import max_connections
+from ourolog.rpc.errors import unavailable
+from ourolog.rpc.health import HEALTH_SERVICE, HealthService
+from ourolog.rpc.listener import RpcListener
+from ourolog.rpc.log_service import Admission, LogService
+from ourolog.rpc.mailbox import LoopMailbox, PendingRequests
+from ourolog.rpc.network import GrpcPeerNetwork
+from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES
+from ourolog.rpc.peer_service import PeerService
+from ourolog.rpc.records import Limits
+from ourolog.rpc.reflection import ReflectionService
+from ourolog.rpc.status import StatusSources
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.disk import DiskFiles
 
 LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LEAVE_WITHIN_S: Final = 2.0
@@ -246,7 +235,7 @@ class NodeServer:
 
     async def _leave_cluster(self, node: Node) -> None:
         """Say goodbye, and do not wait for long: who misses it finds out by itself."""
-        requests = Requests(asyncio.get_running_loop())
+        requests = PendingRequests(asyncio.get_running_loop())
         request_id, left = requests.open()
         node.membership.tell(LeaveCluster(request_id, requests))
         with contextlib.suppress(TimeoutError):

@@ -6,19 +6,19 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
-from actors.config import NodeConfig
-from actors.messages import (
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.status import (
     ElectionStatus,
-    Mailbox,
     MembershipStatus,
     ReplicatorStatus,
     ReportStatus,
     StatusReported,
     StoreStatus,
 )
-from rpc.errors import unavailable
-from rpc.mailbox import Requests
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.errors import unavailable
+from ourolog.rpc.mailbox import PendingRequests
+from ourolog.rpc.v1 import log_pb2 as pb
 
 TIMEOUT_S: Final = 5.0
 
@@ -36,7 +36,7 @@ class StatusSources:
 
 
 async def gather_status(
-    requests: Requests, sources: StatusSources, remaining_s: float | None = None
+    requests: PendingRequests, sources: StatusSources, remaining_s: float | None = None
 ) -> pb.GetStatusResponse:
     """Raises ServiceError (UNAVAILABLE) naming the actors that did not answer in time."""
     actors = {

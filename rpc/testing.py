@@ -10,21 +10,21 @@ from typing import Any
 
 import grpc
 
-from actors.messages import (
-    BatchesRead,
+from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
     ListServers,
-    Member,
     Produce,
     Produced,
     Refusal,
     RequestRefused,
     ServersListed,
 )
-from rpc.errors import STATUS_METADATA_KEY
-from storage.batch import Batch, Kind, NewBatch, encode_batch
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.actors.messages.store import BatchesRead
+from ourolog.actors.messages.values import Member
+from ourolog.rpc.errors import STATUS_METADATA_KEY
+from ourolog.storage.batch import Batch, Kind, NewBatch, encode_batch
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 
 class _Selector(selectors.DefaultSelector):

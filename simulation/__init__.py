@@ -1,17 +1,17 @@
 """The cluster simulation: whole clusters in virtual time, under faults, every failure repeatable from a number.
 
-    from simulation import Cluster, Options, simulate
+    from ourolog.simulation import Cluster, Options, simulate
 
 `Cluster` is for your own tests; `simulate` runs one seed with everything on.
 """
 
-from simulation.checker import Checker, Violation, World
-from simulation.client import Client, OutcomeUnknownError, OutOfRangeError, Record, RefusedError
-from simulation.cluster import Cluster
-from simulation.faults import KINDS
-from simulation.nemesis import Nemesis
-from simulation.options import VERSION, Options, OtherVersionError, replay_command
-from simulation.simulate import Result, simulate
+from ourolog.simulation.checker import Checker, Violation, World
+from ourolog.simulation.client import Client, OutcomeUnknownError, OutOfRangeError, Record, RefusedError
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.faults import KINDS
+from ourolog.simulation.nemesis import Nemesis
+from ourolog.simulation.options import VERSION, Options, OtherVersionError, replay_command
+from ourolog.simulation.simulate import Result, simulate
 
 __all__ = [
     "KINDS",

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from simulation.checker import World
-from simulation.copies import ballot_term_on, holds_all, identities_on, opens
-from simulation.options import Options
-from storage.types import NodeId
+from ourolog.simulation.checker import World
+from ourolog.simulation.disk_image import ballot_term_on, holds_all, identities_on, opens
+from ourolog.simulation.options import Options
+from ourolog.storage.types import NodeId
 
 FORGETFUL: Final = frozenset({"fsync_lies", "old_disk"})
 """What takes back a part of what a node said, and leaves it its name and its log's epoch."""

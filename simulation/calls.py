@@ -6,20 +6,12 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from actors.messages import (
-    Acks,
-    BatchesRead,
-    CancelRequest,
-    Consume,
-    Mailbox,
-    Produce,
-    Produced,
-    ReadRefused,
-    Refusal,
-    RequestRefused,
-)
-from actors.node import Node
-from simulation.events import (
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.server import CancelRequest, Consume, Produce, Produced, Refusal, RequestRefused
+from ourolog.actors.messages.store import BatchesRead, ReadRefused
+from ourolog.actors.messages.values import Acks
+from ourolog.actors.node import Node
+from ourolog.simulation.events import (
     ClientInvoked,
     ClientReturned,
     Event,
@@ -28,10 +20,10 @@ from simulation.events import (
     OperationResult,
     Outcome,
 )
-from simulation.network import Call, Network
-from simulation.records import encode_record, records_in
-from storage.batch import NewBatch
-from storage.types import NodeId, Offset
+from ourolog.simulation.network import Call, Network
+from ourolog.simulation.records import encode_record, records_in
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.types import NodeId, Offset
 
 CALL_MARGIN_S = 1.0
 """How much longer than the server a client waits before it takes the connection for dead."""

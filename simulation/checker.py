@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from actors.config import NodeConfig
-from actors.node import Node
-from simulation.events import Event
-from storage.types import NodeId
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.node import Node
+from ourolog.simulation.events import Event
+from ourolog.storage.types import NodeId
 
 
 class Violation(AssertionError):

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from simulation.calls import ClientCalls, Returned
-from simulation.events import Operation, OperationKind, OperationResult, Outcome
-from storage.types import NodeId, Offset
+from ourolog.simulation.calls import ClientCalls, Returned
+from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
+from ourolog.storage.types import NodeId, Offset
 
 ATTEMPTS = 10
 BACKOFF_S = 0.25

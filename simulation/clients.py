@@ -11,10 +11,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from simulation.calls import ClientCalls
-from simulation.events import Operation, OperationKind, OperationResult, Outcome
-from simulation.runtime import SimulatedRuntime
-from storage.types import NodeId, Offset
+from ourolog.simulation.calls import ClientCalls
+from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
+from ourolog.simulation.runtime import SimulatedRuntime
+from ourolog.storage.types import NodeId, Offset
 
 TIMEOUT_S = 5.0
 BACKOFF_S = 0.5

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from actors.messages import Mailbox
-from actors.ports import Timer
-from actors.stepping import EPOCH_MS
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.ports import Timer
+from ourolog.actors.stepping import EPOCH_MS
 
 
 class TrueTime(Protocol):

@@ -19,19 +19,20 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
-from actors.actor import NodeActor, Told
-from actors.config import Cycle, ElectionChoice, NodeConfig
-from actors.messages import LeaveCluster, LeftCluster, NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
-from actors.node import Node
-from actors.ports import Ports
-from simulation.calls import ClientCalls
-from simulation.checker import Checker, Violation
-from simulation.checkers import default_checkers
-from simulation.client import Client, Record
-from simulation.clients import WAKEUP
-from simulation.clocks import NodeClock
-from simulation.disks import SimulatedDisk
-from simulation.events import (
+from ourolog.actors.actor import Envelope, NodeActor
+from ourolog.actors.config import Cycle, ElectionChoice, NodeConfig
+from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
+from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
+from ourolog.actors.node import Node
+from ourolog.actors.ports import Ports
+from ourolog.simulation.calls import ClientCalls
+from ourolog.simulation.checker import Checker, Violation
+from ourolog.simulation.checkers import default_checkers
+from ourolog.simulation.client import Client, Record
+from ourolog.simulation.clients import WAKEUP
+from ourolog.simulation.clocks import NodeClock
+from ourolog.simulation.disks import SimulatedDisk
+from ourolog.simulation.events import (
     Event,
     FaultInjected,
     MessageHandled,
@@ -45,16 +46,16 @@ from simulation.events import (
     PartitionHealed,
     PartitionMade,
 )
-from simulation.links import Link, links_between, ring
-from simulation.network import Network, NodeNetwork
-from simulation.options import Options
-from simulation.oracle import Oracle
-from simulation.oracle_election import KIND as ORACLE
-from simulation.runtime import SimulatedRuntime
-from simulation.states import States
-from simulation.status import WATCH_INTERVAL_S, NodeStatus, StatusRequests
-from simulation.stream import EventStream
-from storage.types import NodeId
+from ourolog.simulation.links import Link, links_between, ring
+from ourolog.simulation.network import Network, NodeNetwork
+from ourolog.simulation.options import Options
+from ourolog.simulation.oracle import Oracle
+from ourolog.simulation.oracle_election import KIND as ORACLE
+from ourolog.simulation.rare_states import RareStates
+from ourolog.simulation.runtime import SimulatedRuntime
+from ourolog.simulation.status import WATCH_INTERVAL_S, NodeStatus, StatusRequests
+from ourolog.simulation.stream import EventStream
+from ourolog.storage.types import NodeId
 
 SEGMENT_BYTES = 16 * 1024
 READY_WITHIN_S = 30.0
@@ -95,7 +96,7 @@ class Cluster:
     ) -> None:
         """options: instead of seed, nodes, election, cycle and max_hops."""
         self.options = options or Options(seed, nodes, election, cycle, max_hops, faults=())
-        self.states = States()
+        self.states = RareStates()
         self.stream = EventStream(self, default_checkers(self.options) if checkers is None else checkers, self.states)
         for observer in observers:
             self.stream.subscribe(observer)
@@ -450,7 +451,7 @@ class Cluster:
 
     # ------------------------------------------------------------ what the runtime and the nodes tell
 
-    def _tap(self, told: Told) -> None:
+    def _tap(self, told: Envelope) -> None:
         self.emit(MessageTold(self.runtime.now_s, told.sender, told.receiver, told.message))
 
     def _on_handled(self, receiver: str, message: object) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from actors.config import ElectionChoice
-from actors.messages import NodeWarned
-from simulation.cluster import Cluster
-from simulation.copies import heads_on
-from simulation.events import Event, NodeSaid, NodeStarted
-from simulation.operator import Operator
-from storage.types import Index, NodeId, Term
+from ourolog.actors.config import ElectionChoice
+from ourolog.actors.messages.observer import NodeWarned
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.disk_image import heads_on
+from ourolog.simulation.events import Event, NodeSaid, NodeStarted
+from ourolog.simulation.operator import Operator
+from ourolog.storage.types import Index, NodeId, Term
 
 LOOKS_EVERY_S: Final = 1.0
 REFUSES: Final = "does not follow"

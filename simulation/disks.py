@@ -1,7 +1,7 @@
 """The simulated disk of one machine: the Files port with everything a disk can do to a database.
 
-What was written and what is durable are two states, of files (see `storage.inodes`) and of names
-(`storage.names`). The disk outlives the processes that use it.
+What was written and what is durable are two states, of files (see `ourolog.storage.inodes`) and of names
+(`ourolog.storage.names`). The disk outlives the processes that use it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from simulation.events import (
+from ourolog.simulation.events import (
     Event,
     FaultInjected,
     FileAppended,
@@ -22,12 +22,12 @@ from simulation.events import (
     FileSynced,
     FileTruncated,
 )
-from simulation.runtime import PowerCutError
-from storage.disk import TEMPORARY_SUFFIX
-from storage.errors import DirectoryLockedError
-from storage.inodes import Inode
-from storage.names import Names
-from storage.types import NodeId
+from ourolog.simulation.runtime import PowerCutError
+from ourolog.storage.disk import TEMPORARY_SUFFIX
+from ourolog.storage.errors import DirectoryLockedError
+from ourolog.storage.inodes import Inode
+from ourolog.storage.names import Names
+from ourolog.storage.types import NodeId
 
 
 @dataclass(slots=True)
@@ -321,7 +321,7 @@ class SimulatedDisk:
 class SimulatedFile:
     """An open file; of a disk that has lost power since, it does nothing more.
 
-    Like a descriptor of storage.disk it keeps the position of its next append itself, and stays
+    Like a descriptor of ourolog.storage.disk it keeps the position of its next append itself, and stays
     where it was when an append fails half way.
     """
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from actors.config import NodeConfig
-from actors.messages import NodeEvent
-from storage.types import NodeId, Offset, Term
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.observer import NodeEvent
+from ourolog.storage.types import NodeId, Offset, Term
 
 # ---------------------------------------------------------------- messages between actors
 
@@ -195,7 +195,7 @@ class FileRemoved:
 
 @dataclass(frozen=True, slots=True)
 class FaultInjected:
-    """A fault of `kind` (see simulation.faults) has actually fired. where: a node, or "n1>n2" for a link."""
+    """A fault of `kind` (see ourolog.simulation.faults) has actually fired. where: a node, or "n1>n2" for a link."""
 
     time_s: float
     kind: str

@@ -1,8 +1,8 @@
 """The kinds of fault a simulation can inject, each with what it does.
 
 The names are those of `--faults`, of FaultInjected events and of the counts in a result.
-What is drawn from a seed is in `simulation.plan`; which copies are kept good, so that a run proves
-something, is in `simulation.budget`.
+What is drawn from a seed is in `ourolog.simulation.plan`; which copies are kept good, so that a run proves
+something, is in `ourolog.simulation.budget`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from simulation.events import ClientInvoked, ClientReturned, Event, Operation, OperationResult
-from storage.types import NodeId
+from ourolog.simulation.events import ClientInvoked, ClientReturned, Event, Operation, OperationResult
+from ourolog.storage.types import NodeId
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from simulation.checker import Violation
-from simulation.events import OperationKind, Outcome
-from simulation.history import Call
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.events import OperationKind, Outcome
+from ourolog.simulation.history import Call
 
 CLAIM = "linearizable"
 

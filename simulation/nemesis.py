@@ -7,14 +7,14 @@ from dataclasses import replace
 from random import Random
 from typing import Final, Self
 
-from simulation.budget import FaultBudget
-from simulation.cluster import Cluster
-from simulation.events import FaultInjected
-from simulation.links import Chances, Link, links_between, ring
-from simulation.operator import Operator
-from simulation.plan import Plan, draw_plan
-from simulation.rot import Rot
-from storage.types import NodeId
+from ourolog.simulation.budget import FaultBudget
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.events import FaultInjected
+from ourolog.simulation.links import Chances, Link, links_between, ring
+from ourolog.simulation.operator import Operator
+from ourolog.simulation.plan import Plan, draw_plan
+from ourolog.simulation.rot import Rot
+from ourolog.storage.types import NodeId
 
 REVIEW_INTERVAL_S: Final = 2.0
 

@@ -13,22 +13,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from actors.messages import (
-    DatagramReceived,
-    FetchAnswer,
-    FetchCancelled,
-    FetchFailed,
-    FetchReceived,
-    FetchRequest,
-    FetchReturned,
-    Mailbox,
-)
-from actors.node import Node
-from actors.stepping import VirtualTimer
-from simulation.events import Event, FaultInjected, MessageTold, PacketDelivered, PacketLost, PacketSent
-from simulation.links import Links
-from simulation.runtime import SimulatedRuntime
-from storage.types import NodeId
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.membership import DatagramReceived
+from ourolog.actors.messages.peer_calls import FetchRequest
+from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchFailed, FetchReceived, FetchReturned
+from ourolog.actors.node import Node
+from ourolog.actors.stepping import VirtualTimer
+from ourolog.simulation.events import Event, FaultInjected, MessageTold, PacketDelivered, PacketLost, PacketSent
+from ourolog.simulation.links import Links
+from ourolog.simulation.runtime import SimulatedRuntime
+from ourolog.storage.types import NodeId
 
 MARGIN_S = 5.0
 """How much longer than its long poll a fetch may take, as in production."""

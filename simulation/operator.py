@@ -9,13 +9,13 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from simulation.budget import FaultBudget
-from simulation.checker import Violation
-from simulation.cluster import Cluster
-from simulation.events import DiskRestored
-from simulation.links import REPLAY_WITHIN_S, links_between
-from simulation.rot import Rot
-from storage.types import NodeId
+from ourolog.simulation.budget import FaultBudget
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.events import DiskRestored
+from ourolog.simulation.links import REPLAY_WITHIN_S, links_between
+from ourolog.simulation.rot import Rot
+from ourolog.storage.types import NodeId
 
 DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0
 """By then nothing that the lost disk's node had said is under way any more."""

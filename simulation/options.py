@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from actors.config import Cycle, ElectionChoice
-from simulation.faults import check_kinds
-from simulation.oracle_election import KIND as ORACLE
-from storage.types import NodeId
+from ourolog.actors.config import Cycle, ElectionChoice
+from ourolog.simulation.faults import check_kinds
+from ourolog.simulation.oracle_election import KIND as ORACLE
+from ourolog.storage.types import NodeId
 
 VERSION = 2
 """Changes when the same seed and options come to mean another run."""
@@ -30,7 +30,7 @@ class Options:
     election: none, static (n1 leads, the first three vote), static:<leader>[,<voter>…], oracle (the first
     three vote, and an oracle changes who leads), oracle:<voter>[,<voter>…], decrees (as static, and people
     decree other leaders in mid-run) or decrees:<leader>[,<voter>…].
-    faults: names of `simulation.faults.KINDS`; None lets the seed choose among all, () is none.
+    faults: names of `ourolog.simulation.faults.KINDS`; None lets the seed choose among all, () is none.
     minutes: virtual minutes of the safety phase. clients: producers and consumers, all together.
     operations: how many operations the clients begin in a virtual minute, all together.
     """

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
 
-from actors.node import Node
-from actors.store import StoreActor
-from simulation.events import Event, LeaderDecided
-from simulation.oracle_election import DiskTrusted, LeaderTold, LeadGiven, OracleElection, VoteAsked, VoteSaved
-from simulation.runtime import SimulatedInbox
-from storage.types import Index, NodeId, Term
+from ourolog.actors.node import Node
+from ourolog.actors.store import StoreActor
+from ourolog.simulation.events import Event, LeaderDecided
+from ourolog.simulation.oracle_election import DiskTrusted, LeaderTold, LeadGiven, OracleElection, VoteAsked, VoteSaved
+from ourolog.simulation.runtime import SimulatedInbox
+from ourolog.storage.types import Index, NodeId, Term
 
 GIVES_UP_AFTER_S: Final = 2.0
 """Shorter than it takes to replace a disk: who has answered has the disk that it answered with."""

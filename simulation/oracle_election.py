@@ -1,7 +1,7 @@
 """The occupant of the election slot that believes an oracle: what a voter of Raft does, without asking its peers.
 
 It saves ballots when it is told to, says so, and follows or leads whom the oracle (see
-`simulation.oracle`) names. What makes a change of leader safe is decided there; that a node keeps
+`ourolog.simulation.oracle`) names. What makes a change of leader safe is decided there; that a node keeps
 its word over crashes is its own part. `--election oracle` exists in simulations only.
 """
 
@@ -12,25 +12,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
-from actors.election import OCCUPANTS, ElectionActor
-from actors.messages import (
-    Ballot,
-    BallotSaved,
-    ClaimHeard,
-    ElectionMessage,
-    HigherTermSeen,
+from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HigherTermSeen
+from ourolog.actors.messages.events import (
     LeaderChanged,
     LogOpened,
-    Mailbox,
     MemberFailed,
     MemberJoined,
     MemberLeft,
     MemberUpdated,
-    ReportStatus,
-    SaveBallot,
     VotersChanged,
 )
-from storage.types import NodeId, Term
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.status import ReportStatus
+from ourolog.actors.messages.store import BallotSaved, SaveBallot
+from ourolog.actors.messages.values import Ballot
+from ourolog.actors.occupants import OCCUPANTS
+from ourolog.storage.types import NodeId, Term
 
 KIND: Final = "oracle"
 STEPS_DOWN_WITHIN_S: Final = 1.0

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from actors.config import Fsync
-from simulation.faults import KINDS
-from simulation.options import Options
+from ourolog.actors.config import Fsync
+from ourolog.simulation.faults import KINDS
+from ourolog.simulation.options import Options
 
 LONG_RUN_MINUTES = 20.0
 CALM_SHARE = 0.05

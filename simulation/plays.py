@@ -1,6 +1,6 @@
 """Plays of a simulated cluster: scripts in plain text, with what they printed below a line of dashes.
 
-The language is that of `actors.plays`, with more that can go wrong. A play begins by setting its stage:
+The language is that of `ourolog.actors.testing.plays`, with more that can go wrong. A play begins by setting its stage:
 
     cluster seed=7 nodes=3 election=static cycle=break      start all nodes
 
@@ -24,12 +24,12 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from actors.actor import Told
-from actors.plays import Stage
-from actors.plays import run_play as run_play_on
-from simulation.client import OutcomeUnknownError, RefusedError
-from simulation.cluster import Cluster
-from simulation.events import Event, MessageHandled, MessageTold
+from ourolog.actors.actor import Envelope
+from ourolog.actors.testing.plays import Stage
+from ourolog.actors.testing.plays import run_play as run_play_on
+from ourolog.simulation.client import OutcomeUnknownError, RefusedError
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.events import Event, MessageHandled, MessageTold
 
 
 def run_play(text: str) -> str:
@@ -62,7 +62,7 @@ class SimulatedStage(Stage):
         """Print it if its kind is shown."""
         match event:
             case MessageTold():
-                self.see(Told(event.sender, event.receiver, event.message))
+                self.see(Envelope(event.sender, event.receiver, event.message))
             case MessageHandled():
                 pass
             case _ if type(event).__name__ in self._shown:

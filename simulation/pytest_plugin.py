@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from simulation.checker import Violation
+from ourolog.simulation.checker import Violation
 
 _RECORDER = pytest.StashKey[Any]()
 _SEED = pytest.StashKey[int]()
@@ -67,8 +67,8 @@ def simulation_seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, simulation_seed: int) -> Iterator[Any]:
     """A started cluster. Its checkers' last look is part of the test, if the test has passed so far."""
-    from simulation.cluster import Cluster
-    from simulation.report import Recorder
+    from ourolog.simulation.cluster import Cluster
+    from ourolog.simulation.report import Recorder
 
     mark = request.node.get_closest_marker("cluster")
     settings = dict(mark.kwargs) if mark is not None else {}
@@ -120,7 +120,7 @@ def replay(nodeid: str, seed: int) -> str:
 
 
 def _write_report(directory: Path, item: pytest.Item, error: BaseException) -> Path:
-    from simulation.report import Header, render_report
+    from ourolog.simulation.report import Header, render_report
 
     recorder = item.stash[_RECORDER]
     seed = item.stash[_SEED]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from simulation.options import DECREES, Options
-from simulation.oracle_election import KIND as ORACLE
-from simulation.states import STATES
+from ourolog.simulation.options import DECREES, Options
+from ourolog.simulation.oracle_election import KIND as ORACLE
+from ourolog.simulation.rare_states import STATES
 
 _EVERYWHERE: Final = (
     "torn_tail_cut",

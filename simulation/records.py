@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.batch import BatchHead, Kind, payload_of, scan
-from storage.types import Offset
+from ourolog.storage.batch import BatchHead, Kind, payload_of, scan
+from ourolog.storage.types import Offset
 
 _TAG = 0x0A
 

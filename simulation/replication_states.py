@@ -10,36 +10,34 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from actors.commit import majority_index
-from actors.messages import (
-    AppendFetched,
-    AppendPulled,
-    AppendRefused,
-    BallotSaved,
+from ourolog.actors.messages.events import (
     CommitAdvanced,
-    Consume,
-    FetchAnswer,
-    FetchedAppended,
-    FetchedRejected,
-    FetchOutcome,
-    FetchReceived,
     LeaderChanged,
     LogAppended,
     LogOpened,
     LogStartMoved,
+    VotersChanged,
+)
+from ourolog.actors.messages.peer_calls import FetchOutcome
+from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived
+from ourolog.actors.messages.server import Consume, Produce, Refusal, RequestRefused
+from ourolog.actors.messages.store import (
+    AppendFetched,
+    AppendPulled,
+    AppendRefused,
+    BallotSaved,
+    FetchedAppended,
+    FetchedRejected,
     LogTruncated,
-    Produce,
     PulledAppended,
     PullRejected,
     ReadBatches,
-    Refusal,
-    RequestRefused,
     ResetLog,
     SaveBallot,
     TruncateLog,
-    VotersChanged,
 )
-from simulation.events import (
+from ourolog.actors.replication.commit import majority_index
+from ourolog.simulation.events import (
     Event,
     FileRemoved,
     FileReplaced,
@@ -48,10 +46,10 @@ from simulation.events import (
     NodeStarted,
     NodeStopped,
 )
-from storage.identity import BALLOT_NAME
-from storage.segment import LOG_SUFFIX
-from storage.terms import TermHistory
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.storage.identity import BALLOT_NAME
+from ourolog.storage.segment import LOG_SUFFIX
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 REPLICATION_STATES: Final[dict[str, str]] = {
     "truncation": "A follower cut entries off that its leader does not have.",

@@ -15,9 +15,9 @@ from typing import Any
 import pykka
 from pykka.messages import _ActorStop
 
-from actors.actor import NodeActor, NodeRef, Tap
-from actors.stepping import SteppingInbox, SteppingRuntime, VirtualTimer
-from storage.types import NodeId
+from ourolog.actors.actor import NodeActor, NodeRef, Tap
+from ourolog.actors.stepping import SteppingInbox, SteppingRuntime, VirtualTimer
+from ourolog.storage.types import NodeId
 
 
 class PowerCutError(Exception):

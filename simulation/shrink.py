@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from simulation.checker import Violation
-from simulation.options import Options, replay_command
-from simulation.plan import draw_plan
-from simulation.simulate import simulate as simulate_one
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.options import Options, replay_command
+from ourolog.simulation.plan import draw_plan
+from ourolog.simulation.simulate import simulate as simulate_one
 
 DEFAULT_BUDGET: Final = 300
 """How many runs shrinking may take."""

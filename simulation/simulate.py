@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from actors.stepping import StepLimitError
-from simulation.budget import budget_of
-from simulation.checker import Checker, Violation
-from simulation.cluster import Cluster
-from simulation.decrees import Decrees
-from simulation.events import Event, Phase, PhaseBegan
-from simulation.nemesis import Nemesis
-from simulation.options import Options
-from simulation.plan import Plan, draw_plan
-from simulation.swarm import Swarm
-from storage.types import NodeId
+from ourolog.actors.stepping import StepLimitError
+from ourolog.simulation.budget import budget_of
+from ourolog.simulation.checker import Checker, Violation
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.decrees import Decrees
+from ourolog.simulation.events import Event, Phase, PhaseBegan
+from ourolog.simulation.nemesis import Nemesis
+from ourolog.simulation.options import Options
+from ourolog.simulation.plan import Plan, draw_plan
+from ourolog.simulation.swarm import Swarm
+from ourolog.storage.types import NodeId
 
 PROGRESS_WITHIN_S = 60.0
 PROGRESS_RECORDS = 3
@@ -35,7 +35,7 @@ class Result:
 
     claims: the names of the checkers that saw anything of it.
     faults: how often each fired. withheld: how often the budget forbade one, which `budget` is about.
-    states: rare states reached, see `simulation.states`. wall_seconds: by the caller's clock, 0.0 without one.
+    states: rare states reached, see `rare_states`. wall_seconds: by the caller's clock, 0.0 without one.
     """
 
     seed: int

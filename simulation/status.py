@@ -6,8 +6,8 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from actors.actor import Told
-from actors.messages import (
+from ourolog.actors.actor import Envelope
+from ourolog.actors.messages.status import (
     ElectionStatus,
     MembershipStatus,
     ReplicatorStatus,
@@ -15,8 +15,8 @@ from actors.messages import (
     StatusReported,
     StoreStatus,
 )
-from actors.node import Node
-from simulation.runtime import SimulatedRuntime
+from ourolog.actors.node import Node
+from ourolog.simulation.runtime import SimulatedRuntime
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Answers:
     def tell(self, message: StatusReported) -> None:
         runtime = self._runtime
         if runtime.tap is not None:
-            runtime.tap(Told(runtime.current(), CONSOLE, message))
+            runtime.tap(Envelope(runtime.current(), CONSOLE, message))
         self.parts.append(message.status)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from simulation.checker import Checker, Violation, World
-from simulation.events import Event, FaultInjected, MessageTold
-from simulation.trace import Trace
+from ourolog.simulation.checker import Checker, Violation, World
+from ourolog.simulation.events import Event, FaultInjected, MessageTold
+from ourolog.simulation.trace import Trace
 
 See = Callable[[Event, World], None]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from simulation.clients import Consumer, Producer
-from simulation.cluster import Cluster
-from simulation.plan import Plan
-from storage.types import NodeId
+from ourolog.simulation.clients import Consumer, Producer
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.plan import Plan
+from ourolog.storage.types import NodeId
 
 PROBE_INTERVAL_S = 1.0
 

@@ -16,8 +16,8 @@ from operator import attrgetter
 from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 from zlib import crc32
 
-from actors.messages import Mailbox
-from simulation.events import Event, MessageHandled, MessageTold
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.simulation.events import Event, MessageHandled, MessageTold
 
 _FLUSH_AT = 512
 _PLAIN = (int, str, float, bool, type(None))

@@ -29,8 +29,8 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 
-from storage.errors import CorruptBatchError, UnknownVersionError
-from storage.types import Index, NodeId, Offset, Term
+from ourolog.storage.errors import CorruptBatchError, UnknownVersionError
+from ourolog.storage.types import Index, NodeId, Offset, Term
 
 MAGIC: Final = 0x4C4F  # "OL"
 VERSION: Final = 1

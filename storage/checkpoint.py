@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from storage.claims import LIMIT
-from storage.errors import DamagedFileError
-from storage.files import Files
-from storage.sealed import seal, unseal
-from storage.state import LogState
-from storage.types import Index, NodeId, Offset, Position
+from ourolog.storage.batch_limits import LIMIT
+from ourolog.storage.checksummed_json import seal, unseal
+from ourolog.storage.errors import DamagedFileError
+from ourolog.storage.files import Files
+from ourolog.storage.state import LogState
+from ourolog.storage.types import Index, NodeId, Offset, Position
 
 CHECKPOINT_NAME: Final = "checkpoint"
 _KIND: Final = "log-checkpoint"

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from storage.descriptors import DescriptorReserve, insist
-from storage.errors import DirectoryLockedError
+from ourolog.storage.descriptors import DescriptorReserve, insist
+from ourolog.storage.errors import DirectoryLockedError
 
 TEMPORARY_SUFFIX: Final = ".tmp"
 

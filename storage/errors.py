@@ -1,6 +1,6 @@
 """What can be wrong with a log, each with what to do about it in its text."""
 
-from storage.types import Index, Offset
+from ourolog.storage.types import Index, Offset
 
 
 class StorageError(Exception):
@@ -77,7 +77,7 @@ class DiscontinuousBatchError(CorruptBatchError):
 
 
 class ImpossibleBatchError(CorruptBatchError):
-    """A whole batch, as it was sent, that claims what cannot be: see storage.claims."""
+    """A whole batch, as it was sent, that claims what cannot be: see ourolog.storage.batch_limits."""
 
 
 class DamagedFileError(StorageError):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from storage.descriptors import SHORTAGES
-from storage.errors import StorageBusyError, StorageFailedError, StorageFullError
+from ourolog.storage.descriptors import SHORTAGES
+from ourolog.storage.errors import StorageBusyError, StorageFailedError, StorageFullError
 
 # EFBIG: the file system's or the process's limit on file size, which asks for the same remedy.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

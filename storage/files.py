@@ -1,6 +1,6 @@
 """The file system as storage sees it: a port.
 
-`storage.disk.DiskFiles` is the real one, `storage.memory.MemoryFiles` an in-memory one for tests;
+`ourolog.storage.disk.DiskFiles` is the real one, `ourolog.storage.memory.MemoryFiles` an in-memory one for tests;
 the simulation brings one that loses what was not synced.
 """
 
@@ -75,5 +75,5 @@ class Files(Protocol):
     def lock(self, path: str) -> File:
         """Take an exclusive lock for as long as the returned file is open.
 
-        Raises storage.errors.DirectoryLockedError at once if another process holds it.
+        Raises ourolog.storage.errors.DirectoryLockedError at once if another process holds it.
         """

@@ -2,7 +2,7 @@
 
 lock            held by the process that uses the directory
 identity.json   who it belongs to, written once
-ballot          term, vote and leader, replaced atomically (storage.meta)
+ballot          term, vote and leader, replaced atomically (ourolog.storage.ballot)
 log/            the log
 """
 
@@ -12,11 +12,11 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from storage.errors import DamagedFileError, StorageError, WrongIdentityError
-from storage.failures import as_storage_error
-from storage.files import File, Files
-from storage.meta import SavedBallot, load_ballot, save_ballot
-from storage.types import NodeId, Term
+from ourolog.storage.ballot import SavedBallot, load_ballot, save_ballot
+from ourolog.storage.errors import DamagedFileError, StorageError, WrongIdentityError
+from ourolog.storage.failures import as_storage_error
+from ourolog.storage.files import File, Files
+from ourolog.storage.types import NodeId, Term
 
 LOCK_NAME: Final = "lock"
 IDENTITY_NAME: Final = "identity.json"
@@ -95,7 +95,7 @@ def _rename_again(files: Files, path: str) -> None:
     """Make sure that what was just read, and is about to be relied on, is not taken back by a power cut.
 
     A rename may stand in the page cache only: where a killed process left it, or for good, where the
-    sync of the directory has failed (see storage.names).
+    sync of the directory has failed (see ourolog.storage.names).
     """
     for name in (IDENTITY_NAME, BALLOT_NAME):
         if files.exists(f"{path}/{name}"):

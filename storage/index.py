@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 
-from storage.types import Index, Offset, Position
+from ourolog.storage.types import Index, Offset, Position
 
 _MAGIC: Final = 0x494C4F01
 _BLOCK: Final = Struct("<IIIIq")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from storage.checkpoint import Checkpoint
-from storage.disk import TEMPORARY_SUFFIX
-from storage.errors import DamagedLogError
-from storage.files import Files
-from storage.segment import INDEX_SUFFIX, LOG_SUFFIX, STATE_SUFFIX, Segment, discard, parse_stem
-from storage.types import START, Position
+from ourolog.storage.checkpoint import Checkpoint
+from ourolog.storage.disk import TEMPORARY_SUFFIX
+from ourolog.storage.errors import DamagedLogError
+from ourolog.storage.files import Files
+from ourolog.storage.segment import INDEX_SUFFIX, LOG_SUFFIX, STATE_SUFFIX, Segment, discard, parse_stem
+from ourolog.storage.types import START, Position
 
 
 def find_segments(files: Files, directory: str, checkpoint: Checkpoint | None) -> tuple[list[Segment], Position]:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from storage.batch import (
+from ourolog.storage.batch import (
     FRAME_BYTES,
     HEADER_BYTES,
     Batch,
@@ -29,28 +29,28 @@ from storage.batch import (
     path_of,
     scan,
 )
-from storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
-from storage.claims import GAP, impossible, too_long
-from storage.errors import (
+from ourolog.storage.batch_limits import GAP, impossible, too_long
+from ourolog.storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
+from ourolog.storage.errors import (
     CorruptBatchError,
     DiscontinuousBatchError,
     ImpossibleBatchError,
     OutOfRangeError,
     StorageFailedError,
 )
-from storage.failures import as_storage_error, busy_when_short
-from storage.files import Files
-from storage.handles import SegmentHandles
-from storage.reader import LogReader, Read
-from storage.recovery import Progress, Recovered, finish_reset, recover
-from storage.retention import committed_part, expired_segments
-from storage.scan import continues, observe
-from storage.segment import Segment, stem_of
-from storage.state import LogState
-from storage.terms import Place, TermHistory, place_of, why_not_behind
-from storage.truncation import cut_segments, find_cut
-from storage.types import Index, NodeId, Offset, Position, Term
-from storage.writer import SegmentWriter
+from ourolog.storage.failures import as_storage_error, busy_when_short
+from ourolog.storage.files import Files
+from ourolog.storage.reader import LogReader, Read
+from ourolog.storage.recovery import Progress, Recovered, finish_reset, recover
+from ourolog.storage.retention import committed_part, expired_segments
+from ourolog.storage.scan import continues, observe
+from ourolog.storage.segment import Segment, stem_of
+from ourolog.storage.segment_cache import SegmentCache
+from ourolog.storage.state import LogState
+from ourolog.storage.terms import Place, TermHistory, place_of, why_not_behind
+from ourolog.storage.truncation import cut_segments, find_cut
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.writer import SegmentWriter
 
 _MIB: Final = 1024 * 1024
 # Positions within a segment are 32 bits wide in frames and indexes; a batch may overshoot the roll.
@@ -105,7 +105,7 @@ class Log:
         self._failure: StorageFailedError | None = None
         self.held_back_bytes = 0
         self._segments: list[Segment] = recovered.segments
-        self._handles = SegmentHandles(files, config.index_interval_bytes)
+        self._handles = SegmentCache(files, config.index_interval_bytes)
         self._reader = LogReader(self._segments, self._handles, config.index_interval_bytes)
         self._writer = SegmentWriter(files, self._segments, config.segment_bytes, config.index_interval_bytes)
         self._adopt(recovered)

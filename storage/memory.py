@@ -4,7 +4,7 @@ Three things can be asked of it beyond the port:
 
 - `fail(operation, error_number, nth=…, after_bytes=…, drops=…)`: the nth such operation from now
   raises that OSError, an append after having written a part. What a sync should have written is
-  lost then (see storage.inodes), and with `drops` gone when the process has ended.
+  lost then (see ourolog.storage.inodes), and with `drops` gone when the process has ended.
 - `cut_power_after(steps)`: every byte written and every other change is one step; when the steps
   are used up, PowerCutError is raised in the middle of whatever was going on, and ever after.
 - `after_crash(keep_unsynced=…)`: what a process that starts again finds: all that was written
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
-from storage.disk import TEMPORARY_SUFFIX
-from storage.errors import DirectoryLockedError
-from storage.inodes import Inode
-from storage.names import Names
+from ourolog.storage.disk import TEMPORARY_SUFFIX
+from ourolog.storage.errors import DirectoryLockedError
+from ourolog.storage.inodes import Inode
+from ourolog.storage.names import Names
 
 # Far smaller than a real block, so that small tests see torn batches.
 _BLOCK_BYTES: Final = 32

@@ -1,4 +1,4 @@
-"""The names in directories as processes see them and as the disk has them; goes with `storage.inodes`.
+"""The names in directories as processes see them and as the disk has them; goes with `ourolog.storage.inodes`.
 
 A new, renamed or removed name is certain only after its directory was synced. When that sync fails
 the change is lost: it may still show, and no later sync puts it on disk, unless the name is made,
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Self
 
-from storage.inodes import Inode
+from ourolog.storage.inodes import Inode
 
 
 @dataclass(slots=True)

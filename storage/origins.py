@@ -8,8 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any
 
-from storage.claims import LIMIT
-from storage.types import Index, NodeId
+from ourolog.storage.batch_limits import LIMIT
+from ourolog.storage.types import Index, NodeId
 
 
 class IdentityRanges:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from storage.batch import FRAME_BYTES, BatchHead, Kind, read_frame, read_head, verify
-from storage.errors import CorruptBatchError, DamagedLogError, DiscontinuousBatchError, OutOfRangeError
-from storage.failures import busy_when_short
-from storage.handles import SegmentHandles
-from storage.index import IndexEntry
-from storage.scan import continues
-from storage.segment import Segment
-from storage.types import Index, Offset, Position
+from ourolog.storage.batch import FRAME_BYTES, BatchHead, Kind, read_frame, read_head, verify
+from ourolog.storage.errors import CorruptBatchError, DamagedLogError, DiscontinuousBatchError, OutOfRangeError
+from ourolog.storage.failures import busy_when_short
+from ourolog.storage.index import IndexEntry
+from ourolog.storage.scan import continues
+from ourolog.storage.segment import Segment
+from ourolog.storage.segment_cache import SegmentCache
+from ourolog.storage.types import Index, Offset, Position
 
 # Enough for every stream that one node serves; each takes two small entries.
 _MAX_CURSORS: Final = 1024
@@ -64,7 +64,7 @@ class LogReader:
     `segments` is the log's own list; the log calls `forget` when any of them is cut or removed.
     """
 
-    def __init__(self, segments: Sequence[Segment], handles: SegmentHandles, interval_bytes: int) -> None:
+    def __init__(self, segments: Sequence[Segment], handles: SegmentCache, interval_bytes: int) -> None:
         self._segments = segments
         self._handles = handles
         self._interval_bytes = interval_bytes

@@ -3,11 +3,11 @@
 What was written but never synced may come back torn after a crash, and is cut off at the last
 good batch. What was synced must be there: a bad batch below a point that was on disk is damage,
 and nothing is cut. Three things prove such a point: the checkpoint, a block of the sparse index,
-and the `synced` of a later batch (see storage.batch). Sealed segments were synced whole.
+and the `synced` of a later batch (see ourolog.storage.batch). Sealed segments were synced whole.
 
 Nothing else is believed to be on disk because it can be read, or because a sync succeeds now: a sync
 that failed in an earlier process has left pages for clean that are not. What is not proven is
-written again (`storage.unproven`), and so is the checkpoint, since its own name may be lost the same
+written again (`ourolog.storage.unproven`), and so is the checkpoint, since its own name may be lost the same
 way. Only a clean close leaves nothing to do.
 """
 
@@ -17,17 +17,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from storage.batch import BatchHead
-from storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
-from storage.errors import CorruptBatchError, DamagedLogError, UnknownVersionError
-from storage.files import Files
-from storage.index import SparseIndex
-from storage.inventory import find_segments, list_segments
-from storage.scan import SegmentScan, observe, was_synced_beyond
-from storage.segment import Segment
-from storage.state import LogState
-from storage.types import Index, NodeId, Position
-from storage.unproven import UnprovenTail
+from ourolog.storage.batch import BatchHead
+from ourolog.storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
+from ourolog.storage.errors import CorruptBatchError, DamagedLogError, UnknownVersionError
+from ourolog.storage.files import Files
+from ourolog.storage.index import SparseIndex
+from ourolog.storage.inventory import find_segments, list_segments
+from ourolog.storage.scan import SegmentScan, observe, was_synced_beyond
+from ourolog.storage.segment import Segment
+from ourolog.storage.state import LogState
+from ourolog.storage.types import Index, NodeId, Position
+from ourolog.storage.unproven import UnprovenTail
 
 Progress = Callable[[str], None]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.handles import SegmentHandles
-from storage.segment import Segment
-from storage.types import Index
+from ourolog.storage.segment import Segment
+from ourolog.storage.segment_cache import SegmentCache
+from ourolog.storage.types import Index
 
 
 def expired_segments(
     segments: Sequence[Segment],
-    handles: SegmentHandles,
+    handles: SegmentCache,
     now_ms: int,
     retention_bytes: int | None,
     retention_ms: int | None,
@@ -32,7 +32,7 @@ def expired_segments(
     return expired
 
 
-def _is_too_old(segment: Segment, handles: SegmentHandles, now_ms: int, retention_ms: int | None) -> bool:
+def _is_too_old(segment: Segment, handles: SegmentCache, now_ms: int, retention_ms: int | None) -> bool:
     return retention_ms is not None and handles.index(segment).max_timestamp_ms < now_ms - retention_ms
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from storage.batch import FRAME_BYTES, MAGIC, VERSION, BatchHead, path_of, read_frame, read_head, verify
-from storage.errors import CorruptBatchError, DiscontinuousBatchError
-from storage.files import File
-from storage.state import LogState
-from storage.terms import Place, place_of, why_not_behind
-from storage.types import Index, NodeId, Position
+from ourolog.storage.batch import FRAME_BYTES, MAGIC, VERSION, BatchHead, path_of, read_frame, read_head, verify
+from ourolog.storage.errors import CorruptBatchError, DiscontinuousBatchError
+from ourolog.storage.files import File
+from ourolog.storage.state import LogState
+from ourolog.storage.terms import Place, place_of, why_not_behind
+from ourolog.storage.types import Index, NodeId, Position
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from storage.files import File, Files
-from storage.index import SparseIndex
-from storage.types import Index, Offset, Position
+from ourolog.storage.files import File, Files
+from ourolog.storage.index import SparseIndex
+from ourolog.storage.types import Index, Offset, Position
 
 LOG_SUFFIX: Final = ".log"
 INDEX_SUFFIX: Final = ".idx"
@@ -36,7 +36,7 @@ def parse_stem(stem: str) -> Position | None:
 class Segment:
     """size_bytes: what is written. synced_bytes: what of it is known to be on disk.
 
-    file and index are there for the active segment; `storage.handles` lends those of sealed ones.
+    file and index are there for the active segment; `ourolog.storage.segment_cache` lends those of sealed ones.
     """
 
     directory: str

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.origins import IdentityRanges, PullPositions
-from storage.terms import Run, TermHistory, place_of
-from storage.types import Index, NodeId, Term
+from ourolog.storage.origins import IdentityRanges, PullPositions
+from ourolog.storage.terms import Run, TermHistory, place_of
+from ourolog.storage.types import Index, NodeId, Term
 
 
 class LogState:

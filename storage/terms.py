@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from storage.types import Index, NodeId, Term
+from ourolog.storage.types import Index, NodeId, Term
 
 Writer = tuple[NodeId, int]
 """Who made an entry, and the epoch of the log in which it did."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from storage.checkpoint import Checkpoint
-from storage.files import Files
-from storage.index import SparseIndex
-from storage.recovery import Replayed, best_checkpoint, replay
-from storage.scan import SegmentScan
-from storage.segment import Segment, discard
-from storage.types import Index, NodeId
+from ourolog.storage.checkpoint import Checkpoint
+from ourolog.storage.files import Files
+from ourolog.storage.index import SparseIndex
+from ourolog.storage.recovery import Replayed, best_checkpoint, replay
+from ourolog.storage.scan import SegmentScan
+from ourolog.storage.segment import Segment, discard
+from ourolog.storage.types import Index, NodeId
 
 
 def find_cut(

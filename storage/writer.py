@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from storage.checkpoint import Checkpoint
-from storage.files import Files
-from storage.index import SparseIndex
-from storage.segment import Segment
-from storage.state import LogState
-from storage.types import Position
+from ourolog.storage.checkpoint import Checkpoint
+from ourolog.storage.files import Files
+from ourolog.storage.index import SparseIndex
+from ourolog.storage.segment import Segment
+from ourolog.storage.state import LogState
+from ourolog.storage.types import Position
 
 
 @dataclass(slots=True)

@@ -10,10 +10,10 @@ from typing import Final
 
 import grpc
 
-from rpc.channels import open_channel
-from rpc.records import decode_values
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.records import decode_values
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from torture.honest import PREFIX
 
 _CATCH_UP_S: Final = 30.0

@@ -17,9 +17,9 @@ from typing import Final
 import grpc
 
 from ourolog.local_cluster import ClusterError, NodeProcess
-from rpc.channels import open_channel
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from torture.scenario import Attack, Length
 from torture.stage import Stage
 from torture.villains.target import NodeAddress, Target

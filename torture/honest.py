@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from rpc.client import Acks, LogClient, LogError
+from ourolog.rpc.client import Acks, LogClient, LogError
 
 PREFIX: Final = b"honest "
 _PRODUCE_TIMEOUT_S: Final = 60.0

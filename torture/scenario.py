@@ -17,10 +17,10 @@ from typing import Any, Final
 import grpc
 
 from ourolog.local_cluster import ClusterError, LogLine
-from rpc.channels import open_channel
-from rpc.client import LogError
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.client import LogError
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from torture.audit import audit
 from torture.bounds import WAIT_RATIO, Bounds
 from torture.honest import Honest, Phase, Seen

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from examples.orders.orders import Order, Record, Totals, TryAgainError, take
 from ourolog import LogClient
-from rpc.client import LogError
+from ourolog.rpc.client import LogError
 
 
 class RealLog:

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from examples.orders.orders import Order, Record, Totals, TryAgainError, take
-from simulation import Client, Cluster, OutcomeUnknownError, RefusedError
+from ourolog.simulation import Client, Cluster, OutcomeUnknownError, RefusedError
 
 ORDERS = 12
 

@@ -29,7 +29,7 @@ def cycle() -> int:
 
 
 async def _run() -> int:
-    from ourolog.acts import tell_all
+    from ourolog.cycle_acts import tell_all
 
     told = asyncio.current_task()
     assert told is not None

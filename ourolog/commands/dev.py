@@ -14,12 +14,12 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from actors.config import Cycle, ElectionChoice, Fsync
+from ourolog.actors.config import Cycle, ElectionChoice, Fsync
 from ourolog.live_view import LiveView
 from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess, PortInUseError, check_ports_free
 from ourolog.options import DEFAULT_ADDR, RunningError, config_option, option
 from ourolog.parameters import ELECTION
-from rpc.descriptors import raise_limit
+from ourolog.rpc.descriptors import raise_limit
 
 EPILOG = """
 \b

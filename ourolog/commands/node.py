@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from actors.config import Cycle, ElectionChoice, Fsync, GossipConfig, NodeConfig
-from actors.messages import Acks
+from ourolog.actors.config import Cycle, ElectionChoice, Fsync, GossipConfig, NodeConfig
+from ourolog.actors.messages.values import Acks
 from ourolog.logs import FORMATS, LEVELS
 from ourolog.options import config_option, option
 from ourolog.parameters import ADDRESS, BINDABLE, DURATION, ELECTION, NODE_ID, SizeType
@@ -99,12 +99,12 @@ def node(
     # gRPC's C core writes to stderr by itself, and would break a log that is JSON.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ourolog.logs import configure_logs
-    from ourolog.service import NodeService
-    from rpc.descriptors import raise_limit
+    from ourolog.node_runner import NodeRunner
+    from ourolog.rpc.descriptors import raise_limit
 
     raise_limit()
     configure_logs(log_level, log_format)
-    service = NodeService(
+    service = NodeRunner(
         config,
         advertise_rpc_addr=advertise_rpc_addr,
         advertise_gossip_addr=advertise_gossip_addr,

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from actors.messages import Acks
+from ourolog.actors.messages.values import Acks
 from ourolog.options import RunningError, client_options, config_option, option
 from ourolog.progress import Progress
 from ourolog.stdin_lines import stdin_lines
 
 if TYPE_CHECKING:
-    from rpc.client import LogClient
+    from ourolog.rpc.client import LogClient
 
 EPILOG = """
 \b
@@ -59,7 +59,7 @@ def produce(*, values: tuple[str, ...], addr: str, timeout_s: float, batch: int,
 
 
 async def _produce(values: Sequence[str], addr: str, timeout_s: float, batch: int, acks: Acks) -> None:
-    from rpc.client import LogClient, LogError
+    from ourolog.rpc.client import LogClient, LogError
 
     source = _arguments(values) if values else stdin_lines()
     total = len(values) if values else None

@@ -15,8 +15,8 @@ import click
 from ourolog.options import RunningError, config_option, option
 
 if TYPE_CHECKING:
+    from ourolog.simulation.options import Options
     from ourolog.sweep import Outcome, Totals
-    from simulation.options import Options
 
 EPILOG = """
 \b
@@ -40,7 +40,7 @@ class SeedType(click.ParamType[int]):
     name = "seed"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from simulation.options import VERSION
+        from ourolog.simulation.options import VERSION
 
         number, at, version = str(value).strip().partition("@")
         if not number.isascii() or not number.isdigit() or (at and not version.isdigit()):
@@ -96,11 +96,11 @@ def simulate(**flags: Any) -> int:
     The actors are those that serve clients; time, network and disks are simulated. A run is a
     function of the code, the seed and these flags.
     """
-    from ourolog.simulating import Simulating
+    from ourolog.simulation_runs import SimulationRuns
 
     runs, total = _runs(flags)
     with _ended_by_sigterm():
-        return Simulating(
+        return SimulationRuns(
             report=flags["report"],
             is_json=flags["output"] == "json",
             is_shrunk=flags["is_shrunk"],
@@ -112,8 +112,8 @@ def simulate(**flags: Any) -> int:
 def _runs(flags: dict[str, Any]) -> tuple[Iterator[Options], int]:
     """What is to be run, and how many that is. Raises click.UsageError."""
     from ourolog.seed_file import SeedFileError, read_seeds
+    from ourolog.simulation.options import Options
     from ourolog.sweep import with_seeds
-    from simulation.options import Options
 
     asked = [name for name in ("seed", "seeds", "seed_file") if flags[name] is not None]
     if len(asked) > 1:

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from rpc.v1 import log_pb2 as rpc_dot_v1_dot_log__pb2
+from ourolog.rpc.v1 import log_pb2 as ourolog_dot_rpc_dot_v1_dot_log__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in rpc/v1/log_pb2_grpc.py depends on'
+        + ' but the generated code in ourolog/rpc/v1/log_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,48 +36,48 @@ class LogStub:
         """
         self.Produce = channel.unary_unary(
                 '/log.v1.Log/Produce',
-                request_serializer=rpc_dot_v1_dot_log__pb2.ProduceRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.ProduceResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceResponse.FromString,
                 _registered_method=True)
         self.Consume = channel.unary_unary(
                 '/log.v1.Log/Consume',
-                request_serializer=rpc_dot_v1_dot_log__pb2.ConsumeRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.ConsumeResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeResponse.FromString,
                 _registered_method=True)
         self.ConsumeStream = channel.unary_stream(
                 '/log.v1.Log/ConsumeStream',
-                request_serializer=rpc_dot_v1_dot_log__pb2.ConsumeRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.ConsumeResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeResponse.FromString,
                 _registered_method=True)
         self.ProduceStream = channel.stream_stream(
                 '/log.v1.Log/ProduceStream',
-                request_serializer=rpc_dot_v1_dot_log__pb2.ProduceRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.ProduceResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceResponse.FromString,
                 _registered_method=True)
         self.GetServers = channel.unary_unary(
                 '/log.v1.Log/GetServers',
-                request_serializer=rpc_dot_v1_dot_log__pb2.GetServersRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.GetServersResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetServersRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetServersResponse.FromString,
                 _registered_method=True)
         self.ProduceBatch = channel.unary_unary(
                 '/log.v1.Log/ProduceBatch',
-                request_serializer=rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.FromString,
                 _registered_method=True)
         self.ProduceBatchStream = channel.stream_stream(
                 '/log.v1.Log/ProduceBatchStream',
-                request_serializer=rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.FromString,
                 _registered_method=True)
         self.ConsumeBatchStream = channel.unary_stream(
                 '/log.v1.Log/ConsumeBatchStream',
-                request_serializer=rpc_dot_v1_dot_log__pb2.ConsumeBatchRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.ConsumeBatchResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeBatchRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeBatchResponse.FromString,
                 _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/log.v1.Log/GetStatus',
-                request_serializer=rpc_dot_v1_dot_log__pb2.GetStatusRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_log__pb2.GetStatusResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
 
 
@@ -153,48 +153,48 @@ def add_LogServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Produce': grpc.unary_unary_rpc_method_handler(
                     servicer.Produce,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.ProduceRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.ProduceResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceResponse.SerializeToString,
             ),
             'Consume': grpc.unary_unary_rpc_method_handler(
                     servicer.Consume,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.ConsumeRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.ConsumeResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeResponse.SerializeToString,
             ),
             'ConsumeStream': grpc.unary_stream_rpc_method_handler(
                     servicer.ConsumeStream,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.ConsumeRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.ConsumeResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeResponse.SerializeToString,
             ),
             'ProduceStream': grpc.stream_stream_rpc_method_handler(
                     servicer.ProduceStream,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.ProduceRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.ProduceResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceResponse.SerializeToString,
             ),
             'GetServers': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServers,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.GetServersRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.GetServersResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetServersRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetServersResponse.SerializeToString,
             ),
             'ProduceBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.ProduceBatch,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.SerializeToString,
             ),
             'ProduceBatchStream': grpc.stream_stream_rpc_method_handler(
                     servicer.ProduceBatchStream,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.SerializeToString,
             ),
             'ConsumeBatchStream': grpc.unary_stream_rpc_method_handler(
                     servicer.ConsumeBatchStream,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.ConsumeBatchRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.ConsumeBatchResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeBatchRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeBatchResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
-                    request_deserializer=rpc_dot_v1_dot_log__pb2.GetStatusRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_log__pb2.GetStatusResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,8 +222,8 @@ class Log:
             request,
             target,
             '/log.v1.Log/Produce',
-            rpc_dot_v1_dot_log__pb2.ProduceRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.ProduceResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -249,8 +249,8 @@ class Log:
             request,
             target,
             '/log.v1.Log/Consume',
-            rpc_dot_v1_dot_log__pb2.ConsumeRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.ConsumeResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -276,8 +276,8 @@ class Log:
             request,
             target,
             '/log.v1.Log/ConsumeStream',
-            rpc_dot_v1_dot_log__pb2.ConsumeRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.ConsumeResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -303,8 +303,8 @@ class Log:
             request_iterator,
             target,
             '/log.v1.Log/ProduceStream',
-            rpc_dot_v1_dot_log__pb2.ProduceRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.ProduceResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -330,8 +330,8 @@ class Log:
             request,
             target,
             '/log.v1.Log/GetServers',
-            rpc_dot_v1_dot_log__pb2.GetServersRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.GetServersResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.GetServersRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.GetServersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -357,8 +357,8 @@ class Log:
             request,
             target,
             '/log.v1.Log/ProduceBatch',
-            rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -384,8 +384,8 @@ class Log:
             request_iterator,
             target,
             '/log.v1.Log/ProduceBatchStream',
-            rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ProduceBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -411,8 +411,8 @@ class Log:
             request,
             target,
             '/log.v1.Log/ConsumeBatchStream',
-            rpc_dot_v1_dot_log__pb2.ConsumeBatchRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.ConsumeBatchResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeBatchRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ConsumeBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -438,8 +438,8 @@ class Log:
             request,
             target,
             '/log.v1.Log/GetStatus',
-            rpc_dot_v1_dot_log__pb2.GetStatusRequest.SerializeToString,
-            rpc_dot_v1_dot_log__pb2.GetStatusResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,7 +8,7 @@ numbers from 10 up in the shared messages.
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from rpc.v1 import log_pb2 as _log_pb2
+from ourolog.rpc.v1 import log_pb2 as _log_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

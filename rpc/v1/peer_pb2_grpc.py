@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from rpc.v1 import peer_pb2 as rpc_dot_v1_dot_peer__pb2
+from ourolog.rpc.v1 import peer_pb2 as ourolog_dot_rpc_dot_v1_dot_peer__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in rpc/v1/peer_pb2_grpc.py depends on'
+        + ' but the generated code in ourolog/rpc/v1/peer_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,8 +36,8 @@ class PeerStub:
         """
         self.Fetch = channel.unary_unary(
                 '/ourolog.peer.v1.Peer/Fetch',
-                request_serializer=rpc_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
-                response_deserializer=rpc_dot_v1_dot_peer__pb2.FetchResponse.FromString,
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchResponse.FromString,
                 _registered_method=True)
 
 
@@ -56,8 +56,8 @@ def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Fetch': grpc.unary_unary_rpc_method_handler(
                     servicer.Fetch,
-                    request_deserializer=rpc_dot_v1_dot_peer__pb2.FetchRequest.FromString,
-                    response_serializer=rpc_dot_v1_dot_peer__pb2.FetchResponse.SerializeToString,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -85,8 +85,8 @@ class Peer:
             request,
             target,
             '/ourolog.peer.v1.Peer/Fetch',
-            rpc_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
-            rpc_dot_v1_dot_peer__pb2.FetchResponse.FromString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,7 +7,7 @@ carries a protocol number so that two versions notice.
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from rpc.v1 import peer_pb2 as _peer_pb2
+from ourolog.rpc.v1 import peer_pb2 as _peer_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

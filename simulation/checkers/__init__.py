@@ -9,30 +9,30 @@ from __future__ import annotations
 
 from typing import Final
 
-from simulation.checker import Checker
-from simulation.checkers.acknowledged import AcknowledgedDurable, AcknowledgedKept
-from simulation.checkers.agreement import CommittedAgree, LogMatching
-from simulation.checkers.answered import AnsweredOnce
-from simulation.checkers.base import EventChecker
-from simulation.checkers.bounds import StaysBounded
-from simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
-from simulation.checkers.convergence import Convergence, Progress
-from simulation.checkers.cycle import CopiesFaithful, CycleGrowth
-from simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
-from simulation.checkers.failure_detection import FailureDetection
-from simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
-from simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
-from simulation.checkers.linearizable import Linearizable
-from simulation.checkers.model import ClusterModel
-from simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
-from simulation.checkers.places import SamePlaceSameBytes
-from simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
-from simulation.checkers.ranges import RangesTrue
-from simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
-from simulation.checkers.recovery import FailsForCause, RestartKeeps
-from simulation.checkers.terms import CommitForward, OneLeaderATerm
-from simulation.checkers.waiting import ProducesAnswered, ReadersWoken
-from simulation.options import Options
+from ourolog.simulation.checker import Checker
+from ourolog.simulation.checkers.acknowledged import AcknowledgedDurable, AcknowledgedKept
+from ourolog.simulation.checkers.agreement import CommittedAgree, LogMatching
+from ourolog.simulation.checkers.answered import AnsweredOnce
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.bounds import StaysBounded
+from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
+from ourolog.simulation.checkers.convergence import Convergence, Progress
+from ourolog.simulation.checkers.cycle import CopiesFaithful, CycleGrowth
+from ourolog.simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
+from ourolog.simulation.checkers.failure_detection import FailureDetection
+from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
+from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
+from ourolog.simulation.checkers.linearizable import Linearizable
+from ourolog.simulation.checkers.model import ClusterModel
+from ourolog.simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
+from ourolog.simulation.checkers.places import SamePlaceSameBytes
+from ourolog.simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
+from ourolog.simulation.checkers.ranges import RangesTrue
+from ourolog.simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
+from ourolog.simulation.checkers.recovery import FailsForCause, RestartKeeps
+from ourolog.simulation.checkers.terms import CommitForward, OneLeaderATerm
+from ourolog.simulation.checkers.waiting import ProducesAnswered, ReadersWoken
+from ourolog.simulation.options import Options
 
 _MINE: Final[tuple[type[EventChecker], ...]] = (
     BatchesIntact,

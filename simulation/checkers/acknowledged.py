@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import ClassVar
 
-from actors.messages import Acks, Produce, Produced, RequestRefused
-from simulation.checkers.base import EventChecker
-from simulation.checkers.log_model import Entry, LogModel, records_of
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import (
+from ourolog.actors.messages.server import Produce, Produced, RequestRefused
+from ourolog.actors.messages.values import Acks
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.log_model import Entry, LogModel, records_of
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import (
     ClientInvoked,
     ClientReturned,
     FaultInjected,
@@ -18,7 +19,7 @@ from simulation.events import (
     OperationKind,
     Outcome,
 )
-from storage.types import NodeId, Offset
+from ourolog.storage.types import NodeId, Offset
 
 _MAX_OPEN = 10_000
 

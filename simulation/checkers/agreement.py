@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from actors.messages import CommitAdvanced
-from simulation.checkers.acknowledged import is_on_disk
-from simulation.checkers.base import EventChecker
-from simulation.checkers.log_model import Entry
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import MessageTold
-from storage.types import Index, Term
+from ourolog.actors.messages.events import CommitAdvanced
+from ourolog.simulation.checkers.acknowledged import is_on_disk
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.log_model import Entry
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import MessageTold
+from ourolog.storage.types import Index, Term
 
 _PRUNE_EVERY = 1024
 

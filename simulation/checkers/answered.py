@@ -11,7 +11,20 @@ from typing import Any, ClassVar, Final
 
 from pykka.messages import _ActorStop
 
-from actors.messages import (
+from ourolog.actors.messages.membership import ProbeDue
+from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchReceived
+from ourolog.actors.messages.server import (
+    CancelRequest,
+    Consume,
+    ListServers,
+    Produce,
+    Produced,
+    RequestRefused,
+    ServersListed,
+)
+from ourolog.actors.messages.status import ReportStatus, StatusReported
+from ourolog.actors.messages.store import (
     AppendBatch,
     AppendFetched,
     AppendPulled,
@@ -19,32 +32,18 @@ from actors.messages import (
     BallotSaved,
     BatchAppended,
     BatchesRead,
-    CancelRequest,
-    Consume,
-    FetchAnswer,
-    FetchCancelled,
     FetchedAppended,
     FetchedRejected,
-    FetchReceived,
-    ListServers,
-    NodeFailed,
-    ProbeDue,
-    Produce,
-    Produced,
     PulledAppended,
     PullRejected,
     ReadRefused,
-    ReportStatus,
-    RequestRefused,
     SaveBallot,
-    ServersListed,
-    StatusReported,
 )
-from simulation.checkers.base import EventChecker, Handler
-from simulation.checkers.hindrances import CLOCKS_DIFFER
-from simulation.checkers.model import ClusterModel
-from simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeStarted, NodeStopped
-from storage.types import NodeId
+from ourolog.simulation.checkers.base import EventChecker, Handler
+from ourolog.simulation.checkers.hindrances import CLOCKS_DIFFER
+from ourolog.simulation.checkers.model import ClusterModel
+from ourolog.simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeStarted, NodeStopped
+from ourolog.storage.types import NodeId
 
 MARGIN_S: Final = 1.0
 """How much longer than its own time an answer may take of a node that nothing holds up."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from simulation.checker import Violation, World
-from simulation.checkers.model import CHANGING, MODELLED, MODELLED_MESSAGES, ClusterModel, NodeModel
-from simulation.events import Event, MessageTold
+from ourolog.simulation.checker import Violation, World
+from ourolog.simulation.checkers.model import CHANGING, MODELLED, MODELLED_MESSAGES, ClusterModel, NodeModel
+from ourolog.simulation.events import Event, MessageTold
 
 Handler = Callable[[Any], None]
 LogHandler = Callable[[NodeModel], None]

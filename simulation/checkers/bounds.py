@@ -7,30 +7,19 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar, Final
 
-from actors.messages import (
-    AppendBatch,
-    AppendRefused,
-    BatchAppended,
-    CancelRequest,
-    CommitAdvanced,
-    Consume,
-    FetchAnswer,
-    FetchCancelled,
-    FetchReceived,
-    LeaderChanged,
-    ProbeDue,
-    ReadBatches,
-    ReplicatorStatus,
-    RequestRefused,
-    StatusReported,
-)
-from actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
-from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import CATCHES_UP_WITHIN_S, IN_FLIGHT_S
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
-from storage.handles import MAX_OPEN_FILES
-from storage.types import Index, NodeId, Term
+from ourolog.actors.messages.events import CommitAdvanced, LeaderChanged
+from ourolog.actors.messages.membership import ProbeDue
+from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchReceived
+from ourolog.actors.messages.server import CancelRequest, Consume, RequestRefused
+from ourolog.actors.messages.status import ReplicatorStatus, StatusReported
+from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches
+from ourolog.actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.hindrances import CATCHES_UP_WITHIN_S, IN_FLIGHT_S
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
+from ourolog.storage.segment_cache import MAX_OPEN_FILES
+from ourolog.storage.types import Index, NodeId, Term
 
 OWN_FILES: Final = 4
 """Besides those lent to readers: the lock, the segment that is written, and two while it is replaced."""

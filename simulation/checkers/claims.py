@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import combinations
 from typing import ClassVar, Final
 
-from actors.messages import ClaimsDisputed, ClaimsSettled, MemberFailed, MemberJoined, MemberLeft, Produced
-from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import Hindrances
-from simulation.checkers.model import ClusterModel
-from simulation.events import ClientInvoked, MessageTold, NodeCrashed, NodeStarted, NodeStopped
-from storage.types import NodeId
+from ourolog.actors.messages.events import ClaimsDisputed, ClaimsSettled, MemberFailed, MemberJoined, MemberLeft
+from ourolog.actors.messages.server import Produced
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.hindrances import Hindrances
+from ourolog.simulation.checkers.model import ClusterModel
+from ourolog.simulation.events import ClientInvoked, MessageTold, NodeCrashed, NodeStarted, NodeStopped
+from ourolog.storage.types import NodeId
 
 NOTICED_WITHIN_S: Final = 5.0
 """After both know each other: a datagram passes between any two every second or so, and some are lost."""

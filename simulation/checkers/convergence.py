@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import ClientInvoked, ClientReturned, OperationKind, Outcome, Phase, PhaseBegan
-from storage.types import NodeId
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import ClientInvoked, ClientReturned, OperationKind, Outcome, Phase, PhaseBegan
+from ourolog.storage.types import NodeId
 
 
 class Convergence(EventChecker):

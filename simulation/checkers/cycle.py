@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from actors.messages import PullStarted, PullStopped
-from simulation.checkers.base import EventChecker
-from simulation.checkers.log_model import Entry
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import NodeCrashed, NodeSaid, NodeStopped, Phase, PhaseBegan
-from storage.types import NodeId
+from ourolog.actors.messages.observer import PullStarted, PullStopped
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.log_model import Entry
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import NodeCrashed, NodeSaid, NodeStopped, Phase, PhaseBegan
+from ourolog.storage.types import NodeId
 
 Edges = Mapping[NodeId, Iterable[NodeId]]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from actors.messages import LeaderChanged
-from simulation.checkers.acknowledged import AcknowledgedKept
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import ClientReturned, MessageTold, NodeCrashed, NodeStarted, NodeStopped
-from storage.types import NodeId
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.simulation.checkers.acknowledged import AcknowledgedKept
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import ClientReturned, MessageTold, NodeCrashed, NodeStarted, NodeStopped
+from ourolog.storage.types import NodeId
 
 
 class KnownCommittedKept(EventChecker):

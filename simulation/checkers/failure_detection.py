@@ -17,23 +17,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from actors.config import GossipConfig
-from actors.gossip import suspicion_s
-from actors.gossip_goodbye import GOODBYES
-from actors.messages import (
-    DatagramReceived,
-    LeaveCluster,
-    Member,
-    MemberFailed,
-    MemberJoined,
-    MemberLeft,
-    ProbeDue,
-)
-from simulation.checkers.base import EventChecker
-from simulation.checkers.gossip_view import GossipView, Holding, NodeView
-from simulation.checkers.model import ClusterModel
-from simulation.events import Event, MessageTold, NodeSaid, NodeStarted
-from storage.types import NodeId
+from ourolog.actors.config import GossipConfig
+from ourolog.actors.gossip.leaving import GOODBYES
+from ourolog.actors.gossip.table import suspicion_s
+from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft
+from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, ProbeDue
+from ourolog.actors.messages.values import Member
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.gossip_view import GossipView, Holding, NodeView
+from ourolog.simulation.checkers.model import ClusterModel
+from ourolog.simulation.events import Event, MessageTold, NodeSaid, NodeStarted
+from ourolog.storage.types import NodeId
 
 CLOCKS_DIFFER: Final = 1.06
 """Clocks run up to five percent fast or slow, and timers with them."""

@@ -7,25 +7,23 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Final
 
-from actors.messages import (
+from ourolog.actors.messages.events import (
     CommitAdvanced,
-    FetchFailed,
-    FetchOutcome,
-    FetchReturned,
     LeaderChanged,
     MemberFailed,
     MemberJoined,
     MemberLeft,
     MemberUpdated,
     NobodyElected,
-    ProbeDue,
-    PulledAppended,
-    TruncateLog,
 )
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped, PacketSent
-from storage.types import Index, NodeId, Position, Term
+from ourolog.actors.messages.membership import ProbeDue
+from ourolog.actors.messages.peer_calls import FetchOutcome
+from ourolog.actors.messages.replicator import FetchFailed, FetchReturned
+from ourolog.actors.messages.store import PulledAppended, TruncateLog
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped, PacketSent
+from ourolog.storage.types import Index, NodeId, Position, Term
 
 FOLLOWS_WITHIN_S: Final = 15.0
 """A fetch whose answer never comes is given up after its long poll and 5 s; then there is a pause of up to 2 s.

@@ -11,17 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from actors.config import NodeConfig
-from actors.messages import (
-    LeaveCluster,
-    MemberFailed,
-    MemberJoined,
-    MemberLeft,
-    MemberSuspected,
-    NameContested,
-    SuspicionRefuted,
-)
-from simulation.events import (
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft
+from ourolog.actors.messages.membership import LeaveCluster
+from ourolog.actors.messages.observer import MemberSuspected, NameContested, SuspicionRefuted
+from ourolog.simulation.events import (
     FaultInjected,
     MessageTold,
     NodeCrashed,
@@ -34,7 +28,7 @@ from simulation.events import (
     PartitionMade,
     PhaseBegan,
 )
-from storage.types import NodeId
+from ourolog.storage.types import NodeId
 
 SLOW_NODE_S: Final = 9.1
 SLOW_LINK_S: Final = 17.1

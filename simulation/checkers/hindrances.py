@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
-from simulation.events import (
+from ourolog.simulation.events import (
     FaultInjected,
     NodeCrashed,
     NodePaused,
@@ -22,7 +22,7 @@ from simulation.events import (
     PartitionMade,
     PhaseBegan,
 )
-from storage.types import NodeId
+from ourolog.storage.types import NodeId
 
 CLOCKS_DIFFER: Final = 1.06
 """How much longer a node's second may be than a true one, with drifting clocks."""

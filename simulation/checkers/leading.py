@@ -5,24 +5,22 @@ from __future__ import annotations
 from math import inf
 from typing import ClassVar
 
-from actors.messages import (
-    BallotSaved,
-    BatchAppended,
+from ourolog.actors.messages.events import (
     CommitAdvanced,
-    FetchedAppended,
-    FetchReceived,
     LeaderChanged,
     LogAppended,
     LogOpened,
     ReplicasAdvanced,
     VotersChanged,
 )
-from simulation.checkers.base import EventChecker
-from simulation.checkers.hindrances import IN_FLIGHT_S
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import MessageTold, NodeStarted
-from storage.batch import Kind
-from storage.types import Index, NodeId, Position, Term
+from ourolog.actors.messages.replicator import FetchReceived
+from ourolog.actors.messages.store import BallotSaved, BatchAppended, FetchedAppended
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.hindrances import IN_FLIGHT_S
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import MessageTold, NodeStarted
+from ourolog.storage.batch import Kind
+from ourolog.storage.types import Index, NodeId, Position, Term
 
 
 class TermsBegin(EventChecker):

@@ -1,6 +1,6 @@
 """Linearizable produce and consume, while the run goes on and with bounded memory.
 
-`simulation.linearizability` says why offsets make it easy. Here calls come in the order in which
+`ourolog.simulation.linearizability` says why offsets make it easy. Here calls come in the order in which
 they return, so each record needs one comparison: between how many records were known to be in the
 log when its produce began, and the offset it got.
 """
@@ -11,10 +11,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from actors.messages import LeaderChanged
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import (
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import (
     ClientInvoked,
     ClientReturned,
     FaultInjected,
@@ -24,9 +24,9 @@ from simulation.events import (
     OperationResult,
     Outcome,
 )
-from simulation.history import Call
-from simulation.linearizability import check
-from storage.types import NodeId, Offset, Term
+from ourolog.simulation.history import Call
+from ourolog.simulation.linearizability import check
+from ourolog.storage.types import NodeId, Offset, Term
 
 _MAX_REMEMBERED = 10_000
 _MAX_CALLS = 5_000

@@ -1,6 +1,6 @@
 """What stands in one node's log, as its disk saw it: built from file events, without the Log class.
 
-Only `storage.batch` is shared with the code under test, and that a batch's checksum holds is all
+Only `ourolog.storage.batch` is shared with the code under test, and that a batch's checksum holds is all
 that is taken from it.
 """
 
@@ -14,11 +14,11 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from simulation.events import FileAppended
-from storage.batch import BatchHead, Kind, path_of, payload_of, scan
-from storage.errors import CorruptBatchError
-from storage.segment import LOG_SUFFIX, parse_stem
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.simulation.events import FileAppended
+from ourolog.storage.batch import BatchHead, Kind, path_of, payload_of, scan
+from ourolog.storage.errors import CorruptBatchError
+from ourolog.storage.segment import LOG_SUFFIX, parse_stem
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 NO_PAST: Final = b""
 

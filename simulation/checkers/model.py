@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from actors.config import Cycle, Fsync, NodeConfig
-from actors.messages import BatchAppended, CommitAdvanced, LogOpened, LogTruncated
-from simulation.checker import World
-from simulation.checkers.hindrances import HINDERING, Hindrances
-from simulation.checkers.log_model import Entry, LogModel
-from simulation.checkers.numbers import Numbers
-from simulation.events import (
+from ourolog.actors.config import Cycle, Fsync, NodeConfig
+from ourolog.actors.messages.events import CommitAdvanced, LogOpened
+from ourolog.actors.messages.store import BatchAppended, LogTruncated
+from ourolog.simulation.checker import World
+from ourolog.simulation.checkers.hindrances import HINDERING, Hindrances
+from ourolog.simulation.checkers.log_model import Entry, LogModel
+from ourolog.simulation.checkers.numbers import Numbers
+from ourolog.simulation.events import (
     DiskRestored,
     Event,
     FaultInjected,
@@ -27,9 +28,9 @@ from simulation.events import (
     NodeStarted,
     NodeStopped,
 )
-from simulation.faults import SPOILING
-from storage.checkpoint import CHECKPOINT_NAME
-from storage.types import START, Index, NodeId, Position, Term
+from ourolog.simulation.faults import SPOILING
+from ourolog.storage.checkpoint import CHECKPOINT_NAME
+from ourolog.storage.types import START, Index, NodeId, Position, Term
 
 CHANGING: Final[tuple[type, ...]] = (FileAppended, FileRewritten, FileTruncated, FileRemoved, MessageTold)
 """The kinds of event after which a log may be another."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import ClassVar
 
-from actors.messages import LogStartMoved
-from simulation.checkers.base import EventChecker
-from simulation.checkers.log_model import Entry
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import ClientInvoked, ClientReturned, MessageTold, OperationKind, Outcome
-from storage.batch import Kind
-from storage.types import NodeId
+from ourolog.actors.messages.events import LogStartMoved
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.log_model import Entry
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import ClientInvoked, ClientReturned, MessageTold, OperationKind, Outcome
+from ourolog.storage.batch import Kind
+from ourolog.storage.types import NodeId
 
 # What a client sent this many produces ago is not on its way any more.
 _MAX_REMEMBERED = 10_000

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from actors.messages import FetchAnswer
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import FaultInjected, MessageTold
-from storage.batch import path_of, scan
-from storage.errors import CorruptBatchError
-from storage.types import Index, NodeId, Term
+from ourolog.actors.messages.replicator import FetchAnswer
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import FaultInjected, MessageTold
+from ourolog.storage.batch import path_of, scan
+from ourolog.storage.errors import CorruptBatchError
+from ourolog.storage.types import Index, NodeId, Term
 
 _PRUNE_EVERY = 1024
 

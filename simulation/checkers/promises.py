@@ -5,25 +5,17 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from actors.messages import (
-    Ballot,
-    BallotSaved,
-    BatchAppended,
-    FetchedAppended,
-    FetchReceived,
-    LeaderChanged,
-    LogAppended,
-    LogOpened,
-    LogTruncated,
-    PulledAppended,
-)
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import FileReplaced, MessageTold
-from storage.batch import Kind
-from storage.identity import BALLOT_NAME
-from storage.segment import LOG_SUFFIX
-from storage.types import Index, NodeId, Term
+from ourolog.actors.messages.events import LeaderChanged, LogAppended, LogOpened
+from ourolog.actors.messages.replicator import FetchReceived
+from ourolog.actors.messages.store import BallotSaved, BatchAppended, FetchedAppended, LogTruncated, PulledAppended
+from ourolog.actors.messages.values import Ballot
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import FileReplaced, MessageTold
+from ourolog.storage.batch import Kind
+from ourolog.storage.identity import BALLOT_NAME
+from ourolog.storage.segment import LOG_SUFFIX
+from ourolog.storage.types import Index, NodeId, Term
 
 
 class PromisedOnDisk(EventChecker):

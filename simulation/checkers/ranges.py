@@ -6,20 +6,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from actors.messages import (
-    Consume,
-    FetchAnswer,
-    FetchOutcome,
-    FetchReceived,
-    ReadProblem,
-    ReadRefused,
-    Refusal,
-    RequestRefused,
-)
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import MessageTold, NodeStarted
-from storage.types import NodeId
+from ourolog.actors.messages.peer_calls import FetchOutcome
+from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived
+from ourolog.actors.messages.server import Consume, Refusal, RequestRefused
+from ourolog.actors.messages.store import ReadProblem, ReadRefused
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import MessageTold, NodeStarted
+from ourolog.storage.types import NodeId
 
 _MAX_OPEN: Final = 10_000
 

@@ -6,13 +6,15 @@ from collections import OrderedDict
 from itertools import pairwise
 from typing import ClassVar
 
-from actors.messages import BatchAppended, BatchesRead, CommitAdvanced, Consume
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel
-from simulation.events import ClientReturned, MessageTold, OperationKind, Outcome
-from storage.batch import scan
-from storage.errors import CorruptBatchError
-from storage.types import NodeId, Offset
+from ourolog.actors.messages.events import CommitAdvanced
+from ourolog.actors.messages.server import Consume
+from ourolog.actors.messages.store import BatchAppended, BatchesRead
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel
+from ourolog.simulation.events import ClientReturned, MessageTold, OperationKind, Outcome
+from ourolog.storage.batch import scan
+from ourolog.storage.errors import CorruptBatchError
+from ourolog.storage.types import NodeId, Offset
 
 _MAX_OPEN = 10_000
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from actors.messages import NameClashed, NodeFailed
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import FaultInjected, NodeSaid, NodeStarted
-from storage.types import NodeId
+from ourolog.actors.messages.observer import NameClashed, NodeFailed
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import FaultInjected, NodeSaid, NodeStarted
+from ourolog.storage.types import NodeId
 
 _DISK_FAULTS = frozenset(("disk_full", "io_error", "fsync_fails", "fsync_lies", "bit_rot", "disk_lost"))
 

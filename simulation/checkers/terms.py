@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from actors.messages import CommitAdvanced, LeaderChanged, LogOpened
-from simulation.checkers.base import EventChecker
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import MessageTold, NodeStarted
-from storage.types import START, NodeId, Position, Term
+from ourolog.actors.messages.events import CommitAdvanced, LeaderChanged, LogOpened
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import MessageTold, NodeStarted
+from ourolog.storage.types import START, NodeId, Position, Term
 
 
 class OneLeaderATerm(EventChecker):

@@ -6,33 +6,24 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar, Final
 
-from actors.messages import (
-    Acks,
-    AppendBatch,
-    AppendRefused,
-    BatchAppended,
-    BatchesRead,
-    CancelRequest,
+from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
     CommitKnown,
-    Consume,
-    FlushProduces,
     LeaderChanged,
-    NodeFailed,
-    ProbeDue,
-    Produce,
-    Produced,
-    ReadRefused,
     ReplicasAdvanced,
-    RequestRefused,
 )
-from simulation.checkers.base import EventChecker
-from simulation.checkers.log_model import records_of
-from simulation.checkers.model import ClusterModel, NodeModel
-from simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeStarted, NodeStopped
-from storage.types import NodeId, Offset
+from ourolog.actors.messages.membership import ProbeDue
+from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.server import CancelRequest, Consume, FlushProduces, Produce, Produced, RequestRefused
+from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, BatchesRead, ReadRefused
+from ourolog.actors.messages.values import Acks
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.log_model import records_of
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeStarted, NodeStopped
+from ourolog.storage.types import NodeId, Offset
 
 SOON_S: Final = 0.5
 """Nothing but messages between the actors of one node lies between the event and the answer."""

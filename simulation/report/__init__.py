@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from simulation.report.page import Header, render_report
-from simulation.report.recorder import Recorder
+from ourolog.simulation.report.page import Header, render_report
+from ourolog.simulation.report.recorder import Recorder
 
 __all__ = ["Header", "Recorder", "render_report"]

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from simulation.checker import Violation
-from simulation.report.rows import Copy, Row, RowKind, Window
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.report.rows import Copy, Row, RowKind, Window
 
 _MOST_STEPS: Final = 60
 _HARM_BEFORE: Final = 6

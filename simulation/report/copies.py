@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simulation.events import FileAppended
-from simulation.report.rows import Copy
-from simulation.report.summary import first_value, shown_bytes
-from storage.batch import Kind, path_of, payload_of, scan
-from storage.errors import CorruptBatchError, UnknownVersionError
-from storage.segment import LOG_SUFFIX
+from ourolog.simulation.events import FileAppended
+from ourolog.simulation.report.rows import Copy
+from ourolog.simulation.report.summary import first_value, shown_bytes
+from ourolog.storage.batch import Kind, path_of, payload_of, scan
+from ourolog.storage.errors import CorruptBatchError, UnknownVersionError
+from ourolog.storage.segment import LOG_SUFFIX
 
 
 def copies_in(event: FileAppended, step: int, via: int) -> Iterator[Copy]:

@@ -11,10 +11,10 @@ from html import escape
 from math import cos, hypot, pi, sin
 from typing import Final
 
-from simulation.checker import Violation
-from simulation.report.causes import is_named
-from simulation.report.rows import Copy, Window
-from storage.types import NodeId
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.report.causes import is_named
+from ourolog.simulation.report.rows import Copy, Window
+from ourolog.storage.types import NodeId
 
 _MOST_HOPS: Final = 16
 _PALETTE: Final = 8

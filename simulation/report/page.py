@@ -10,10 +10,10 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final
 
-from simulation.checker import Violation
-from simulation.report.causes import explain
-from simulation.report.overview import growth, headline, journey, most_copied, pull_graph
-from simulation.report.rows import RowKind, Window
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.report.causes import explain
+from ourolog.simulation.report.overview import growth, headline, journey, most_copied, pull_graph
+from ourolog.simulation.report.rows import RowKind, Window
 
 _SCRIPTS: Final = ("data.js", "view.js", "draw.js", "page.js")
 _KINDS: Final = tuple(RowKind)

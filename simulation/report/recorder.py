@@ -6,8 +6,9 @@ from collections import deque
 from heapq import merge
 from typing import Final, TypeVar, assert_never
 
-from actors.messages import CycleSeen, LeaderChanged, NodeFailed, NodeReady, NodeWarned, PullStarted, PullStopped
-from simulation.events import (
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.observer import CycleSeen, NodeFailed, NodeReady, NodeWarned, PullStarted, PullStopped
+from ourolog.simulation.events import (
     ClientInvoked,
     ClientReturned,
     DiskRestored,
@@ -35,10 +36,10 @@ from simulation.events import (
     PartitionMade,
     PhaseBegan,
 )
-from simulation.report.copies import copies_in
-from simulation.report.rows import LANDMARKS, Copy, Row, RowKind, Window
-from simulation.report.summary import GOSSIP_MESSAGES, describe, describe_operation, describe_result
-from storage.types import NodeId
+from ourolog.simulation.report.copies import copies_in
+from ourolog.simulation.report.rows import LANDMARKS, Copy, Row, RowKind, Window
+from ourolog.simulation.report.summary import GOSSIP_MESSAGES, describe, describe_operation, describe_result
+from ourolog.storage.types import NodeId
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from storage.types import NodeId
+from ourolog.storage.types import NodeId
 
 
 class RowKind(StrEnum):

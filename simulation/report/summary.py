@@ -6,11 +6,13 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, Final
 
-from actors.messages import FetchAnswer, FetchReceived, FetchReturned, Member, MembershipMessage
-from simulation.events import Operation, OperationKind, OperationResult
-from simulation.records import decode_values
-from storage.batch import NewBatch
-from storage.types import Position
+from ourolog.actors.messages.membership import MembershipMessage
+from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived, FetchReturned
+from ourolog.actors.messages.values import Member
+from ourolog.simulation.events import Operation, OperationKind, OperationResult
+from ourolog.simulation.records import decode_values
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.types import Position
 
 _MOST_BYTES: Final = 40
 _MOST_CHARACTERS: Final = 300
@@ -46,7 +48,7 @@ def _fields(message: Any) -> list[str]:
     parts = []
     for name in names:
         value = getattr(message, name)
-        # Told apart by kind first: it is half of all the time that recording takes.
+        # Envelope apart by kind first: it is half of all the time that recording takes.
         if isinstance(value, int) and not isinstance(value, Enum):
             parts.append(f"{name} {value}")
         elif value is not None and value not in ("", b"", ()):

@@ -10,30 +10,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.config import Cycle, ElectionChoice, NodeConfig
-from actors.messages import (
+from ourolog.actors.config import Cycle, ElectionChoice, NodeConfig
+from ourolog.actors.messages.events import LogOpened
+from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.store import (
     AppendBatch,
     AppendFetched,
     AppendPulled,
-    Ballot,
     BatchAppended,
     FetchedAppended,
     FetchedRejected,
-    LogOpened,
-    NodeFailed,
     OpenLog,
     PulledAppended,
     PullRejected,
     SaveBallot,
 )
-from actors.stepping import SteppingRuntime
-from actors.store import StoreActor
-from actors.testkit import Probe, stepping_ports
-from storage.batch import MAX_BODY_BYTES, Batch, BatchHead, Codec, Kind, NewBatch, encode_batch, path_of, scan
-from storage.claims import LIMIT
-from storage.log import Log
-from storage.memory import MemoryFiles
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.actors.messages.values import Ballot
+from ourolog.actors.stepping import SteppingRuntime
+from ourolog.actors.store import StoreActor
+from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.batch import MAX_BODY_BYTES, Batch, BatchHead, Codec, Kind, NewBatch, encode_batch, path_of, scan
+from ourolog.storage.batch_limits import LIMIT
+from ourolog.storage.log import Log
+from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 TOP = (1 << 64) - 1
@@ -345,7 +345,7 @@ RUNS = st.builds(
 
 
 def is_sane(head: BatchHead, term: Term) -> bool:
-    """Whether a log can stand behind it: written out once more, so that nothing here leans on storage.claims."""
+    """Whether a log can stand behind it: written out once more, so that nothing here leans on `batch_limits`."""
     numbers = (head.index, head.term, head.base_offset, head.origin_epoch, head.origin_sequence)
     held = max(1, head.end - head.payload_start)
     return (

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from actors.config import ElectionChoice
-from actors.messages import Acks, NodeWarned, Produced
-from actors.virtual_cluster import VirtualCluster
-from storage.memory import MemoryFiles
-from storage.types import NodeId
+from ourolog.actors.config import ElectionChoice
+from ourolog.actors.messages.observer import NodeWarned
+from ourolog.actors.messages.server import Produced
+from ourolog.actors.messages.values import Acks
+from ourolog.actors.testing.virtual_cluster import VirtualCluster
+from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.types import NodeId
 
 STATIC = ElectionChoice.parse("static:n1,n2,n3")
 

@@ -8,32 +8,17 @@ from typing import Any
 
 import pytest
 
-from actors.config import GossipConfig
-from actors.gossip_codec import (
-    Challenge,
-    Datagram,
-    Exchange,
-    Ping,
-    Rumours,
-    decode,
-)
-from actors.membership import MembershipActor
-from actors.messages import (
-    DatagramReceived,
-    LeaveCluster,
-    LeftCluster,
-    MemberFailed,
-    MemberJoined,
-    MemberLeft,
-    MemberState,
-    MemberUpdated,
-    NameClashed,
-    NodeWarned,
-)
-from actors.testkit import Probe
-from actors.virtual_datagrams import Sent
-from actors.virtual_gossip import GossipCluster, Speaker, forged, stranger
-from storage.types import NodeId
+from ourolog.actors.config import GossipConfig
+from ourolog.actors.gossip.codec import Challenge, Datagram, Exchange, Ping, Rumours, decode
+from ourolog.actors.membership import MembershipActor
+from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
+from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, LeftCluster
+from ourolog.actors.messages.observer import NameClashed, NodeWarned
+from ourolog.actors.messages.values import MemberState
+from ourolog.actors.testing.testkit import Probe
+from ourolog.actors.testing.virtual_datagrams import Sent
+from ourolog.actors.testing.virtual_gossip import GossipCluster, Speaker, forged, stranger
+from ourolog.storage.types import NodeId
 
 
 @pytest.mark.parametrize(("count", "bound_s"), [(2, 0.5), (5, 3.0), (20, 6.0)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.plays import run_play
+from ourolog.actors.testing.plays import run_play
 
 PLAYS = sorted((Path(__file__).parent / "plays").glob("*.play"))
 

@@ -6,58 +6,50 @@ from typing import Any
 
 import pytest
 
-from actors.config import Cycle, ElectionChoice, NodeConfig
-from actors.messages import (
-    AppendBatch,
-    AppendFetched,
-    AppendPulled,
-    Ballot,
-    BatchesRead,
+from ourolog.actors.config import Cycle, ElectionChoice, NodeConfig
+from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
     CommitKnown,
-    CycleSeen,
-    FetchAnswer,
-    FetchedAppended,
-    FetchedRejected,
-    FetchOutcome,
-    FetchReceived,
-    FetchRequest,
-    FetchResponse,
-    HigherTermSeen,
     LeaderChanged,
     LogAppended,
     LogOpened,
     LogStartMoved,
-    LogTruncated,
-    Member,
     MemberFailed,
     MemberJoined,
     MemberLeft,
     MemberUpdated,
     NobodyElected,
-    NodeWarned,
-    NoteCommitted,
-    PulledAppended,
-    PullPosition,
-    PullStarted,
-    PullStopped,
-    ReadBatches,
     ReplicasAdvanced,
-    ReplicatorStatus,
-    ReportStatus,
-    ResetLog,
-    StatusReported,
-    TruncateLog,
     VotersChanged,
 )
-from actors.replicator import ReplicatorActor
-from actors.stepping import SteppingRuntime
-from actors.testkit import Probe, ScriptedNetwork, stepping_ports
-from storage.batch import Kind
-from storage.terms import Place, Run, TermHistory
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.actors.messages.observer import CycleSeen, NodeWarned, PullStarted, PullStopped
+from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived
+from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
+from ourolog.actors.messages.store import (
+    AppendBatch,
+    AppendFetched,
+    AppendPulled,
+    BatchesRead,
+    FetchedAppended,
+    FetchedRejected,
+    LogTruncated,
+    NoteCommitted,
+    PulledAppended,
+    ReadBatches,
+    ResetLog,
+    TruncateLog,
+)
+from ourolog.actors.messages.values import Ballot, Member, PullPosition
+from ourolog.actors.replicator import ReplicatorActor
+from ourolog.actors.stepping import SteppingRuntime
+from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
+from ourolog.storage.batch import Kind
+from ourolog.storage.terms import Place, Run, TermHistory
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 ADDR = {N1: "127.0.0.1:1", N2: "127.0.0.1:2", N3: "127.0.0.1:3"}

@@ -8,43 +8,39 @@ from typing import Any
 
 import pytest
 
-from actors.config import ElectionChoice, NodeConfig
-from actors.messages import (
-    Acks,
-    AppendBatch,
-    AppendRefused,
-    Ballot,
-    BatchAppended,
-    CancelRequest,
+from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
     CommitKnown,
-    Consume,
     LeaderChanged,
-    ListServers,
     LogOpened,
     LogStartMoved,
-    Member,
     MemberFailed,
     MemberJoined,
     NobodyElected,
-    NodeNotReady,
-    NodeReady,
+    ReplicasAdvanced,
+)
+from ourolog.actors.messages.observer import NodeNotReady, NodeReady
+from ourolog.actors.messages.server import (
+    CancelRequest,
+    Consume,
+    ListServers,
     Produce,
     Produced,
-    ReadBatches,
     Refusal,
-    ReplicasAdvanced,
     RequestRefused,
     ServersListed,
 )
-from actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES, ServerActor
-from actors.stepping import SteppingRuntime
-from actors.testkit import Probe, stepping_ports
-from storage.batch import Codec, NewBatch
-from storage.terms import TermHistory
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches
+from ourolog.actors.messages.values import Acks, Ballot, Member
+from ourolog.actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES, ServerActor
+from ourolog.actors.stepping import SteppingRuntime
+from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.batch import Codec, NewBatch
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 

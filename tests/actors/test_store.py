@@ -7,24 +7,20 @@ from typing import Any
 
 import pytest
 
-from actors.config import Cycle, ElectionChoice, Fsync, NodeConfig
-from actors.messages import (
+from ourolog.actors.config import Cycle, ElectionChoice, Fsync, NodeConfig
+from ourolog.actors.messages.events import LogAppended, LogOpened, LogStartMoved
+from ourolog.actors.messages.observer import NodeFailed, NodeWarned
+from ourolog.actors.messages.store import (
     AppendBatch,
     AppendFetched,
     AppendPulled,
     AppendRefused,
-    Ballot,
     BallotSaved,
     BatchAppended,
     BatchesRead,
     FetchedAppended,
     FetchedRejected,
-    LogAppended,
-    LogOpened,
-    LogStartMoved,
     LogTruncated,
-    NodeFailed,
-    NodeWarned,
     NoteCommitted,
     OpenLog,
     PulledAppended,
@@ -37,12 +33,13 @@ from actors.messages import (
     SaveBallot,
     TruncateLog,
 )
-from actors.stepping import SteppingRuntime
-from actors.store import StoreActor
-from actors.testkit import Probe, stepping_ports
-from storage.batch import NewBatch, decode_batch, scan
-from storage.memory import MemoryFiles
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.actors.messages.values import Ballot
+from ourolog.actors.stepping import SteppingRuntime
+from ourolog.actors.store import StoreActor
+from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.batch import NewBatch, decode_batch, scan
+from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 

@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from ourolog.local_cluster import LocalCluster
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 
 StartCluster = Callable[..., LocalCluster]
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2 as pb
 
 STATIC = ("--election", "static:n1,n2,n3")
 

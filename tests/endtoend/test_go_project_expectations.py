@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2 as pb
 
 STATIC = ("--election", "static:n1,n2,n3")
 

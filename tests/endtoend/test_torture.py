@@ -87,7 +87,9 @@ def test_an_unknown_scenario_is_refused_and_those_that_exist_are_named() -> None
 
 
 def test_nothing_that_is_shipped_knows_of_the_torture() -> None:
-    shipped = "import sys, ourolog, simulation, rpc.server\nprint([name for name in sys.modules if 'torture' in name])"
+    shipped = (
+        "import sys, ourolog.simulation, ourolog.rpc.server\nprint([name for name in sys.modules if 'torture' in name])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", shipped], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
     )

@@ -12,7 +12,7 @@ import pytest
 from mutants.__main__ import LIVES, Score, page, rows_of
 from mutants.catalog import MUTANTS
 from mutants.mutant import STATIC, Mutant
-from simulation.checkers import ALL
+from ourolog.simulation.checkers import ALL
 
 PAGE = Path("docs/mutants.md")
 
@@ -45,7 +45,9 @@ def test_a_mutant_is_killed_in_a_process_of_its_own_by_the_checker_that_is_for_i
 
 
 def test_nothing_that_is_shipped_knows_of_the_mutants() -> None:
-    shipped = "import sys, ourolog, simulation, rpc.server\nprint([name for name in sys.modules if 'mutant' in name])"
+    shipped = (
+        "import sys, ourolog.simulation, ourolog.rpc.server\nprint([name for name in sys.modules if 'mutant' in name])"
+    )
     assert run_python("-c", shipped).strip() == "[]"
 
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.messages import CycleSeen
+from ourolog.actors.messages.observer import CycleSeen
 from ourolog.cycle_log import CycleLog
 from ourolog.events import LogEvent
-from storage.types import NodeId
+from ourolog.storage.types import NodeId
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 SHORT, LONG = (N1, N2, N1), (N1, N2, N3, N1)

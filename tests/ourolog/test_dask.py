@@ -10,8 +10,8 @@ import pytest
 
 from ourolog.executors import dask as dask_executor
 from ourolog.executors import opened
+from ourolog.simulation import Options
 from ourolog.sweep import run_seed, sweep, with_seeds
-from simulation import Options
 
 distributed = pytest.importorskip("distributed", reason="the extra ourolog[dask] is not installed")
 

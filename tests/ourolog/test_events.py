@@ -4,19 +4,21 @@ import typing
 
 import pytest
 
-from actors.messages import (
-    CycleSeen,
+from ourolog.actors.messages.events import (
     LeaderChanged,
-    Member,
     MemberFailed,
     MemberJoined,
     MemberLeft,
-    MemberSuspected,
     MemberUpdated,
+    NobodyElected,
+    VotersChanged,
+)
+from ourolog.actors.messages.observer import (
+    CycleSeen,
+    MemberSuspected,
     MemberVouched,
     NameClashed,
     NameContested,
-    NobodyElected,
     NodeEvent,
     NodeFailed,
     NodeNotReady,
@@ -25,10 +27,10 @@ from actors.messages import (
     PullStarted,
     PullStopped,
     SuspicionRefuted,
-    VotersChanged,
 )
+from ourolog.actors.messages.values import Member
 from ourolog.events import log_event_of
-from storage.types import NodeId, Term
+from ourolog.storage.types import NodeId, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 MEMBER = Member(N2, "127.0.0.1:8410", "127.0.0.1:8411")

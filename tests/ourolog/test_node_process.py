@@ -34,10 +34,10 @@ sys.stdin.read()
 
 HANGING_STORE = """
 import threading
-import actors.node
-from actors.store import StoreActor
+import ourolog.actors.node
+from ourolog.actors.store import StoreActor
 from ourolog.__main__ import main
-actors.node.STORE_STOPS_WITHIN_S = 0.2
+ourolog.actors.node.STORE_STOPS_WITHIN_S = 0.2
 StoreActor.on_stop = lambda _: threading.Event().wait()
 main()
 """

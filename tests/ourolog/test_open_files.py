@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 from ourolog.local_cluster import NodeProcess
-from rpc import descriptors
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc import descriptors
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from tests.raw_http2 import preface
 
 LIMIT = 256

@@ -11,8 +11,8 @@ import click
 import pytest
 
 from ourolog.cli import cli
-from simulation import VERSION, Checker, Options, Violation, World
-from simulation.events import ClientReturned, Event
+from ourolog.simulation import VERSION, Checker, Options, Violation, World
+from ourolog.simulation.events import ClientReturned, Event
 
 Run = Callable[..., Any]
 
@@ -56,7 +56,7 @@ class LooksAway(TimePasses):
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, *checkers: Checker) -> None:
-    for module in ("simulation.cluster", "simulation.checkers"):
+    for module in ("ourolog.simulation.cluster", "ourolog.simulation.checkers"):
         monkeypatch.setattr(f"{module}.default_checkers", lambda options: checkers)
 
 
@@ -235,7 +235,7 @@ def test_a_run_that_no_claim_watched_has_failed(
 
 
 def test_every_claim_that_there_is_watches_a_run(run: Run) -> None:
-    from simulation.checkers import default_checkers
+    from ourolog.simulation.checkers import default_checkers
 
     found = json.loads(run("simulate", "--seed", "7", *SMALL, "--output", "json").stdout)
     assert found["claims"] == len(default_checkers(Options(7)))
@@ -243,7 +243,7 @@ def test_every_claim_that_there_is_watches_a_run(run: Run) -> None:
 
 def test_checkers_that_cannot_be_imported_end_the_command_and_do_not_pass(tmp_path: Path, run: Run) -> None:
     """Run by itself, since here they are imported already."""
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['simulation.checkers'] = None\n")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ourolog.simulation.checkers'] = None\n")
     done = run("simulate", "--seed", "7", *SMALL, PYTHONPATH=str(tmp_path))
     assert done.returncode != 0
     assert "no violation" not in done.stdout

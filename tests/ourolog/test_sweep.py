@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from ourolog.executors import GROUP, UnknownExecutorError, find_factory, opened, processes
+from ourolog.simulation import Options
 from ourolog.sweep import Outcome, Totals, Violated, sweep, with_seeds
 from ourolog.sweep_progress import SweepProgress
-from simulation import Options
 
 RUNS = Options(seed=0, minutes=0.1)
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.messages import NameContested, NodeWarned
+from ourolog.actors.messages.observer import NameContested, NodeWarned
 from ourolog.events import LogEvent
+from ourolog.storage.types import NodeId
 from ourolog.warning_log import MAX_DIFFERENT, SAY_AGAIN_AFTER_S, WarningLog
-from storage.types import NodeId
 
 
 class VirtualLoop:

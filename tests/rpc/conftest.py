@@ -13,18 +13,18 @@ from typing import Any
 import grpc
 import pytest
 
-from actors.config import GossipConfig, NodeConfig
-from rpc.admission import ProduceLimiter, ReadBudget
-from rpc.channels import open_channel
-from rpc.errors import status_of
-from rpc.receiving import ArrivalLimiter
-from rpc.records import Limits
-from rpc.server import Addresses, NodeServer
-from rpc.service import Admission, LogService
-from rpc.status import StatusSources
-from rpc.testing import ScriptedServer, Silent
-from rpc.v1 import log_pb2_grpc as pb_grpc
-from storage.types import NodeId
+from ourolog.actors.config import GossipConfig, NodeConfig
+from ourolog.rpc.admission import ProduceLimiter, ReadBudget
+from ourolog.rpc.arrival_limiter import ArrivalLimiter
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.errors import status_of
+from ourolog.rpc.log_service import Admission, LogService
+from ourolog.rpc.records import Limits
+from ourolog.rpc.server import Addresses, NodeServer
+from ourolog.rpc.status import StatusSources
+from ourolog.rpc.testing import ScriptedServer, Silent
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.storage.types import NodeId
 
 TEST_TIMEOUT_S = 60.0
 

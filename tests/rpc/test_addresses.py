@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpc.addresses import check_listenable, is_wildcard, join_address, own_host, split_address
+from ourolog.rpc.addresses import check_listenable, is_wildcard, join_address, own_host, split_address
 
 
 @pytest.mark.parametrize(

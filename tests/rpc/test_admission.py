@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
-from rpc.admission import ProduceLimiter, ReadBudget, Share, Shares
-from rpc.errors import ServiceError
+from ourolog.rpc.admission import ProduceLimiter, ReadBudget, Share, Shares
+from ourolog.rpc.errors import ServiceError
 
 
 def test_a_client_alone_gets_two_thirds_and_each_further_one_a_part_of_the_rest() -> None:

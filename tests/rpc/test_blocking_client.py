@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rpc.blocking_client import BlockingLogClient
-from rpc.client import LogError
+from ourolog.rpc.blocking_client import BlockingLogClient
+from ourolog.rpc.client import LogError
 
 
 def test_a_program_without_asyncio_produces_and_consumes(edge: Any) -> None:

@@ -10,13 +10,13 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2 as details_pb
 
-from actors.messages import Produce, Produced, Refusal, RequestRefused
-from rpc.channels import open_channel
-from rpc.client_errors import LogError, to_log_error
-from rpc.errors import unavailable
-from rpc.receiving import ArrivalLimiter
-from rpc.v1 import log_pb2 as pb
-from storage.types import Term
+from ourolog.actors.messages.server import Produce, Produced, Refusal, RequestRefused
+from ourolog.rpc.arrival_limiter import ArrivalLimiter
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.client_errors import LogError, to_log_error
+from ourolog.rpc.errors import unavailable
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.types import Term
 
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["Log"].methods]
 FAILED = unavailable("NODE_FAILED", "n1 has failed: the disk is full")
@@ -152,12 +152,12 @@ async def test_a_bug_is_answered_without_the_names_of_our_classes_and_logged(
     edge: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with edge() as e:
-        monkeypatch.setattr("rpc.producing.from_refusal", lambda _: 1 / 0)
+        monkeypatch.setattr("ourolog.rpc.producing.from_refusal", lambda _: 1 / 0)
         e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.DEPOSED, "?", outcome_unknown=True)
         ended = await end_of(e.stub.Produce(record(b"v")))
         assert (ended.code, ended.reason, ended.outcome_unknown) == ("INTERNAL", "BUG", True)
         assert "ZeroDivision" not in ended.message
-    assert [entry.levelname for entry in caplog.records if entry.name == "rpc.calls"] == ["ERROR"]
+    assert [entry.levelname for entry in caplog.records if entry.name == "ourolog.rpc.calls"] == ["ERROR"]
 
 
 async def test_clients_that_go_away_in_the_middle_of_anything_are_no_news(
@@ -231,8 +231,8 @@ async def test_waiting_for_an_offset_that_is_still_to_come_costs_as_much_as_wait
 
 
 def _batch(value: bytes) -> Any:
-    from rpc.records import encode_record
-    from storage.batch import NewBatch
+    from ourolog.rpc.records import encode_record
+    from ourolog.storage.batch import NewBatch
 
     return NewBatch(encode_record(value), 1)
 

@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 
-from actors.messages import Produce, Refusal, RequestRefused
-from rpc.client import LogClient, LogError
-from rpc.records import encode_records
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
-from storage.batch import NewBatch
+from ourolog.actors.messages.server import Produce, Refusal, RequestRefused
+from ourolog.rpc.client import LogClient, LogError
+from ourolog.rpc.records import encode_records
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.storage.batch import NewBatch
 
 
 def refusing(times: int, refusal: Refusal, **more: Any) -> Callable[[Any], Callable[[int], RequestRefused]]:
@@ -69,7 +69,7 @@ async def test_what_passes_is_waited_for(edge: Any, refusal: Refusal) -> None:
 async def test_a_wait_that_would_end_after_the_deadline_is_not_begun(
     edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpc.errors.RETRY_AFTER_S", 3600.0)
+    monkeypatch.setattr("ourolog.rpc.errors.RETRY_AFTER_S", 3600.0)
     async with edge() as e, LogClient(e.address) as client:
         e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.OVERLOADED, "full")
         with pytest.raises(LogError, match="full"):

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rpc.blocking_client import BlockingLogClient
-from rpc.client import LogClient, LogError
-from rpc.errors import ServiceError
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.blocking_client import BlockingLogClient
+from ourolog.rpc.client import LogClient, LogError
+from ourolog.rpc.errors import ServiceError
+from ourolog.rpc.v1 import log_pb2 as pb
 
 RAW_TEXTS = ("debug_error_string", "StatusCode.", "AioRpcError", "Traceback", "grpc_", "<class", "RST_STREAM with")
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]

@@ -6,9 +6,9 @@ import asyncio
 import sys
 from typing import Any
 
-from actors.messages import Refusal, RequestRefused
-from rpc.records import encode_records
-from storage.batch import NewBatch
+from ourolog.actors.messages.server import Refusal, RequestRefused
+from ourolog.rpc.records import encode_records
+from ourolog.storage.batch import NewBatch
 
 
 def not_known(request_id: int) -> RequestRefused:

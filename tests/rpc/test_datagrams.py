@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from actors.config import NodeConfig
-from actors.membership import MembershipActor
-from actors.messages import DatagramReceived, LeaveCluster, LeftCluster, MemberJoined, MemberLeft
-from actors.ports import Ports
-from actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
-from rpc.datagrams import UdpDatagrams, join_addr, split_addr
-from rpc.flood import FloodGuard
-from storage.types import NodeId
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.membership import MembershipActor
+from ourolog.actors.messages.events import MemberJoined, MemberLeft
+from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, LeftCluster
+from ourolog.actors.ports import Ports
+from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
+from ourolog.rpc.datagrams import UdpDatagrams, join_addr, split_addr
+from ourolog.rpc.flood import FloodGuard
+from ourolog.storage.types import NodeId
 
 
 class Inbox:

@@ -15,19 +15,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from actors.config import NodeConfig
-from actors.messages import Produce, Produced, Refusal, RequestRefused
-from rpc.admission import ProduceLimiter, ReadBudget
-from rpc.errors import STATUS_METADATA_KEY, unavailable
-from rpc.producing import GIVEN_UP_COUNTS_S
-from rpc.receiving import ARRIVE_WITHIN_S, ArrivalLimiter
-from rpc.records import Limits, encode_record
-from rpc.service import Admission, LogService
-from rpc.status import StatusSources
-from rpc.testing import FakeContext, ScriptedServer, Silent, VirtualLoop
-from rpc.v1 import log_pb2 as pb
-from storage.batch import NewBatch
-from storage.types import NodeId, Term
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.server import Produce, Produced, Refusal, RequestRefused
+from ourolog.rpc.admission import ProduceLimiter, ReadBudget
+from ourolog.rpc.arrival_limiter import ARRIVE_WITHIN_S, ArrivalLimiter
+from ourolog.rpc.errors import STATUS_METADATA_KEY, unavailable
+from ourolog.rpc.log_service import Admission, LogService
+from ourolog.rpc.producing import GIVEN_UP_COUNTS_S
+from ourolog.rpc.records import Limits, encode_record
+from ourolog.rpc.status import StatusSources
+from ourolog.rpc.testing import FakeContext, ScriptedServer, Silent, VirtualLoop
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.types import NodeId, Term
 
 PLACES = 4
 CLIENTS = ("a", "b", "c", "d")

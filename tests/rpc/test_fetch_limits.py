@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rpc import fetch_limits
-from rpc.errors import ServiceError
-from rpc.fetch_limits import COPIES, LEAST_GRANT_BYTES, MIB, FetchRoom, RoomLimits
+from ourolog.rpc import fetch_limits
+from ourolog.rpc.errors import ServiceError
+from ourolog.rpc.fetch_limits import COPIES, LEAST_GRANT_BYTES, MIB, FetchRoom, RoomLimits
 
 LIMITS = RoomLimits(max_fetchers=3, max_bytes=15 * MIB, max_fetch_bytes=MIB, max_connections=2)
 

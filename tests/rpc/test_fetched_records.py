@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from actors.messages import FetchAnswer, FetchReceived, FetchReturned
-from rpc import fetched_records
-from rpc.fetched_records import readable_part
-from rpc.peer_service import PeerService
-from rpc.records import encode_records
-from storage.batch import MAX_BODY_BYTES, Batch, Codec, Kind, encode_batch
-from storage.compression import compress
-from storage.types import Index, NodeId, Offset, Term
+from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived, FetchReturned
+from ourolog.rpc import fetched_records
+from ourolog.rpc.fetched_records import readable_part
+from ourolog.rpc.peer_service import PeerService
+from ourolog.rpc.records import encode_records
+from ourolog.storage.batch import MAX_BODY_BYTES, Batch, Codec, Kind, encode_batch
+from ourolog.storage.compression import compress
+from ourolog.storage.types import Index, NodeId, Offset, Term
 from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, response, serving
 
 RECORDS = encode_records([b"one", b"two"])

@@ -12,10 +12,10 @@ import pytest
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc as pb_grpc
 
-from rpc.calls import Calls
-from rpc.channels import open_channel
-from rpc.health import HealthService
-from rpc.receiving import ArrivalLimiter
+from ourolog.rpc.arrival_limiter import ArrivalLimiter
+from ourolog.rpc.calls import Calls
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.health import HealthService
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
 
 SERVING, NOT_SERVING = pb.HealthCheckResponse.SERVING, pb.HealthCheckResponse.NOT_SERVING

@@ -13,14 +13,15 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from actors.config import ElectionChoice
-from actors.messages import MemberJoined, NodeFailed, NodeWarned
-from rpc import listener
-from rpc.channels import open_channel
-from rpc.client import LogClient
-from rpc.client_errors import LogError
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.actors.config import ElectionChoice
+from ourolog.actors.messages.events import MemberJoined
+from ourolog.actors.messages.observer import NodeFailed, NodeWarned
+from ourolog.rpc import listener
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from tests.raw_http2 import call
 
 NOT_UTF8 = b"/log.v1.Log/\xff\xfe"

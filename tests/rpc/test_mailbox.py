@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from actors.messages import Produced
-from rpc.mailbox import GATHER_AT_MOST, LoopMailbox, Outbox, Requests
-from storage.types import Offset, Term
+from ourolog.actors.messages.server import Produced
+from ourolog.rpc.mailbox import GATHER_AT_MOST, BurstMailbox, LoopMailbox, PendingRequests
+from ourolog.storage.types import Offset, Term
 
 
 async def test_messages_from_many_threads_all_arrive_each_threads_in_order() -> None:
@@ -88,7 +88,7 @@ class Target:
 
 async def test_a_request_that_is_alone_is_handed_over_in_its_own_turn() -> None:
     target = Target()
-    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), target, lambda: 1)
+    outbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target, lambda: 1)
     outbox.tell(1)
     assert target.bursts == []
     await target.next_turn()
@@ -97,7 +97,7 @@ async def test_a_request_that_is_alone_is_handed_over_in_its_own_turn() -> None:
 
 async def test_requests_of_nearly_the_same_moment_are_handed_over_as_one_burst_in_order() -> None:
     target = Target()
-    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), target)
+    outbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
     outbox.tell(1)
     outbox.tell(2)
     await target.next_turn()
@@ -109,7 +109,7 @@ async def test_requests_of_nearly_the_same_moment_are_handed_over_as_one_burst_i
 
 async def test_while_others_are_under_way_even_one_request_waits_for_company() -> None:
     target = Target()
-    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), target, lambda: 5)
+    outbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target, lambda: 5)
     outbox.tell(1)
     await target.next_turn()
     assert target.bursts == []
@@ -119,7 +119,7 @@ async def test_while_others_are_under_way_even_one_request_waits_for_company() -
 
 async def test_an_outbox_that_is_always_fed_does_not_gather_for_ever() -> None:
     target = Target()
-    outbox: Outbox[int] = Outbox(asyncio.get_running_loop(), target)
+    outbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
     sent = 0
     while not target.bursts:
         sent += 1
@@ -129,7 +129,7 @@ async def test_an_outbox_that_is_always_fed_does_not_gather_for_ever() -> None:
 
 
 async def test_answers_find_their_requests_and_late_ones_are_dropped() -> None:
-    requests = Requests(asyncio.get_running_loop())
+    requests = PendingRequests(asyncio.get_running_loop())
     (first, first_answer), (second, _) = requests.open(), requests.open()
     assert requests.forget(second)
     requests.tell(Produced(second, Offset(2), Term(0)))
@@ -140,7 +140,7 @@ async def test_answers_find_their_requests_and_late_ones_are_dropped() -> None:
 
 
 async def test_closed_requests_fail_those_open_and_those_to_come() -> None:
-    requests = Requests(asyncio.get_running_loop())
+    requests = PendingRequests(asyncio.get_running_loop())
     _, answer = requests.open()
     requests.close(RuntimeError("gone"))
     with pytest.raises(RuntimeError, match="gone"):
@@ -174,7 +174,7 @@ async def test_requests_that_fail_when_nobody_waits_any_more_log_nothing() -> No
     problems: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: problems.append(context))
-    requests = Requests(loop)
+    requests = PendingRequests(loop)
     requests.open()
     requests.close(RuntimeError("over"))
     del requests

@@ -14,21 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.messages import (
-    FetchAnswer,
-    FetchCancelled,
-    FetchFailed,
-    FetchOutcome,
-    FetchReceived,
-    FetchRequest,
-    FetchResponse,
-    FetchReturned,
-)
-from rpc.errors import ServiceError
-from rpc.fetch_limits import COPIES, MIB, STRANGERS
-from rpc.mailbox import LoopMailbox
-from rpc.network import GrpcPeerNetwork
-from rpc.peer_codec import (
+from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchFailed, FetchReceived, FetchReturned
+from ourolog.rpc.errors import ServiceError
+from ourolog.rpc.fetch_limits import COPIES, MIB, STRANGERS
+from ourolog.rpc.mailbox import LoopMailbox
+from ourolog.rpc.network import GrpcPeerNetwork
+from ourolog.rpc.peer_codec import (
     MAX_DETAIL_CHARS,
     MAX_FETCH_BYTES,
     MAX_WAIT_S,
@@ -39,11 +31,11 @@ from rpc.peer_codec import (
     encode_request,
     encode_response,
 )
-from rpc.peer_service import PeerService
-from rpc.v1 import peer_pb2 as pb
-from rpc.v1 import peer_pb2_grpc as pb_grpc
-from storage.terms import Place
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.rpc.peer_service import PeerService
+from ourolog.rpc.v1 import peer_pb2 as pb
+from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
+from ourolog.storage.terms import Place
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
 
 REQUEST = FetchRequest(
@@ -253,7 +245,7 @@ async def test_whatever_goes_wrong_with_a_fetch_it_is_answered(monkeypatch: pyte
     def broken(_: Any) -> Any:
         raise RuntimeError("nobody foresaw this")
 
-    monkeypatch.setattr("rpc.network.encode_request", broken)
+    monkeypatch.setattr("ourolog.rpc.network.encode_request", broken)
     answers = Answers()
     async with network() as net:
         net.fetch(N2, "127.0.0.1:1", 1, REQUEST, answers)

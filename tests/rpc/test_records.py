@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpc.errors import ServiceError
-from rpc.records import Limits, decode_values, encode_record, encode_records, many_records, one_record
-from rpc.v1 import log_pb2 as pb
-from storage.batch import Codec
-from storage.compression import compress, decompress
+from ourolog.rpc.errors import ServiceError
+from ourolog.rpc.records import Limits, decode_values, encode_record, encode_records, many_records, one_record
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.batch import Codec
+from ourolog.storage.compression import compress, decompress
 
 SKIPPED = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"  # a skippable frame of no bytes (RFC 8878 section 3.1.2)
 LIMITS = Limits(max_record_bytes=20_000, max_batch_bytes=100_000)

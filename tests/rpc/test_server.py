@@ -13,20 +13,21 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from actors.actor import ActorStuckError
-from actors.config import ElectionChoice, NodeConfig
-from actors.messages import MemberFailed, MemberJoined, MemberLeft, NameClashed, NodeFailed, NodeReady, NodeWarned
-from actors.replicator import ReplicatorActor
-from actors.store import StoreActor
-from rpc.calls import Calls
-from rpc.channels import open_channel
-from rpc.client import LogClient, LogError, cluster_status
-from rpc.client_errors import to_log_error
-from rpc.datagrams import UdpDatagrams
-from rpc.server import NodeFailedError, NodeServer
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
-from storage.types import NodeId
+from ourolog.actors.actor import ActorStuckError
+from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft
+from ourolog.actors.messages.observer import NameClashed, NodeFailed, NodeReady, NodeWarned
+from ourolog.actors.replicator import ReplicatorActor
+from ourolog.actors.store import StoreActor
+from ourolog.rpc.calls import Calls
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.client import LogClient, LogError, cluster_status
+from ourolog.rpc.client_errors import to_log_error
+from ourolog.rpc.datagrams import UdpDatagrams
+from ourolog.rpc.server import NodeFailedError, NodeServer
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.storage.types import NodeId
 
 
 async def readable(client: LogClient, offset: int) -> None:
@@ -298,7 +299,7 @@ async def test_a_node_that_hears_nothing_from_the_moment_it_is_counted_says_good
 async def test_the_log_is_closed_though_another_actor_hangs_and_the_stop_says_who_did(
     node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.node.STOPS_WITHIN_S", 0.2)
+    monkeypatch.setattr("ourolog.actors.node.STOPS_WITHIN_S", 0.2)
     hangs = threading.Event()
     monkeypatch.setattr(ReplicatorActor, "on_stop", lambda _: hangs.wait())
     try:
@@ -315,7 +316,7 @@ async def test_the_log_is_closed_though_another_actor_hangs_and_the_stop_says_wh
 async def test_a_store_that_hangs_holds_up_a_stop_for_its_time_only_and_is_no_success(
     node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.node.STORE_STOPS_WITHIN_S", 0.2)
+    monkeypatch.setattr("ourolog.actors.node.STORE_STOPS_WITHIN_S", 0.2)
     hangs = threading.Event()
     monkeypatch.setattr(StoreActor, "on_stop", lambda _: hangs.wait())
     async with node() as n:
@@ -395,7 +396,7 @@ async def test_who_calls_again_at_every_refusal_of_a_node_that_stops_is_never_ca
             await asyncio.sleep(0)
 
     monkeypatch.setattr(Calls, "quiet", all_are_late)
-    monkeypatch.setattr("rpc.service._LAST_WORDS_S", 60.0)
+    monkeypatch.setattr("ourolog.rpc.log_service._LAST_WORDS_S", 60.0)
 
     async def call_until_it_is_gone(addr: str) -> grpc.StatusCode:
         async with open_channel(addr) as channel:
@@ -430,7 +431,7 @@ async def test_a_port_that_is_taken_at_the_last_moment_is_an_error_as_well(
         pass
 
     async with node() as n:
-        monkeypatch.setattr("rpc.server.check_listenable", in_time)
+        monkeypatch.setattr("ourolog.rpc.server.check_listenable", in_time)
         config = NodeConfig(NodeId("n2"), str(tmp_path / "n2"), n.rpc_addr, "127.0.0.1:0")
         with pytest.raises(OSError, match="cannot listen for gRPC"):
             await NodeServer(config).start()

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from simulation import Cluster, Violation
-from simulation.report import Header, Recorder, render_report
+from ourolog.simulation import Cluster, Violation
+from ourolog.simulation.report import Header, Recorder, render_report
 
 
 @pytest.fixture(scope="session")

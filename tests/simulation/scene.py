@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from actors.config import Cycle, ElectionChoice, NodeConfig
-from actors.messages import Ballot, CommitAdvanced, LogOpened, ProbeDue
-from simulation.checkers import ALL
-from simulation.checkers.log_model import LogModel
-from simulation.events import (
+from ourolog.actors.config import Cycle, ElectionChoice, NodeConfig
+from ourolog.actors.messages.events import CommitAdvanced, LogOpened
+from ourolog.actors.messages.membership import ProbeDue
+from ourolog.actors.messages.values import Ballot
+from ourolog.simulation.checkers import ALL
+from ourolog.simulation.checkers.log_model import LogModel
+from ourolog.simulation.events import (
     ClientInvoked,
     ClientReturned,
     Event,
@@ -25,10 +27,10 @@ from simulation.events import (
     OperationResult,
     Outcome,
 )
-from simulation.records import encode_record
-from storage.batch import Batch, Codec, Kind, encode_batch
-from storage.terms import TermHistory
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.simulation.records import encode_record
+from ourolog.storage.batch import Batch, Codec, Kind, encode_batch
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 SEGMENT = "/data/log/00000000000000000000-00000000000000000000.log"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from actors.messages import MemberFailed, PullStopped
-from actors.server import ServerActor
-from simulation import Cluster, Violation
-from simulation.checkers.linearizable import Linearizable
-from simulation.client import OutOfRangeError, RefusedError
-from simulation.events import Event, NodeSaid
+from ourolog.actors.messages.events import MemberFailed
+from ourolog.actors.messages.observer import PullStopped
+from ourolog.actors.server import ServerActor
+from ourolog.simulation import Cluster, Violation
+from ourolog.simulation.checkers.linearizable import Linearizable
+from ourolog.simulation.client import OutOfRangeError, RefusedError
+from ourolog.simulation.events import Event, NodeSaid
 
 STATIC = "static:n1,n2,n3"
 

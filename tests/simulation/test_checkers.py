@@ -6,41 +6,25 @@ from collections.abc import Iterable
 
 import pytest
 
-from actors.messages import (
-    Acks,
-    Ballot,
-    BallotSaved,
-    BatchAppended,
-    BatchesRead,
-    Consume,
-    FetchReceived,
-    FetchRequest,
-    LeaderChanged,
-    NodeFailed,
-    Produce,
-    Produced,
-    PullPosition,
-    PullStarted,
-)
-from actors.testkit import Probe
-from simulation.checker import Violation
-from simulation.checkers import ALL, default_checkers
-from simulation.checkers.cycle import count_walks
-from simulation.checkers.log_model import records_of
-from simulation.checkers.numbers import Numbers
-from simulation.events import (
-    FaultInjected,
-    FileRemoved,
-    FileReplaced,
-    NodeSaid,
-    Phase,
-    PhaseBegan,
-)
-from simulation.options import Options
-from simulation.records import encode_record
-from storage.batch import Batch, NewBatch, encode_batch
-from storage.sealed import seal
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.observer import NodeFailed, PullStarted
+from ourolog.actors.messages.peer_calls import FetchRequest
+from ourolog.actors.messages.replicator import FetchReceived
+from ourolog.actors.messages.server import Consume, Produce, Produced
+from ourolog.actors.messages.store import BallotSaved, BatchAppended, BatchesRead
+from ourolog.actors.messages.values import Acks, Ballot, PullPosition
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.checkers import ALL, default_checkers
+from ourolog.simulation.checkers.cycle import count_walks
+from ourolog.simulation.checkers.log_model import records_of
+from ourolog.simulation.checkers.numbers import Numbers
+from ourolog.simulation.events import FaultInjected, FileRemoved, FileReplaced, NodeSaid, Phase, PhaseBegan
+from ourolog.simulation.options import Options
+from ourolog.simulation.records import encode_record
+from ourolog.storage.batch import Batch, NewBatch, encode_batch
+from ourolog.storage.checksummed_json import seal
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, batch, sized
 
 # ---------------------------------------------------------------- the logs on disk

@@ -6,16 +6,9 @@ from typing import ClassVar
 
 import pytest
 
-from simulation import Cluster, OutOfRangeError, RefusedError, Violation
-from simulation.checker import World
-from simulation.events import (
-    ClientReturned,
-    Event,
-    MessageHandled,
-    NodeCrashed,
-    NodeStarted,
-    NodeStopped,
-)
+from ourolog.simulation import Cluster, OutOfRangeError, RefusedError, Violation
+from ourolog.simulation.checker import World
+from ourolog.simulation.events import ClientReturned, Event, MessageHandled, NodeCrashed, NodeStarted, NodeStopped
 
 
 def values(cluster: Cluster, name: str) -> list[bytes]:
@@ -177,7 +170,7 @@ def test_a_claim_that_does_not_hold_is_raised_by_whoever_lets_time_pass() -> Non
 
 
 def test_an_actor_that_raises_is_a_violation_that_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.server import ServerActor
+    from ourolog.actors.server import ServerActor
 
     def broken(self: ServerActor, produce: object) -> None:
         raise RuntimeError("a bug")
@@ -201,7 +194,7 @@ def test_nothing_of_a_cluster_is_left_in_the_registry_of_actors() -> None:
 
 
 def test_every_message_that_is_handled_was_told_to_the_same_actor() -> None:
-    from simulation.events import MessageTold
+    from ourolog.simulation.events import MessageTold
 
     open_: dict[tuple[str, int], int] = {}
     wrong: list[Event] = []

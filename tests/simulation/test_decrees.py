@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from actors.claims import Claims
-from actors.config import ElectionChoice
-from actors.messages import ClaimsDisputed, LeaderChanged
-from actors.replicator import ReplicatorActor
-from actors.server import ServerActor
-from simulation import Cluster, Options, OutOfRangeError, Violation, simulate
-from simulation.checkers import default_checkers
-from simulation.events import Event, NodeStarted, Phase, PhaseBegan
-from simulation.reach import mode_of
-from storage.types import START, NodeId
+from ourolog.actors.config import ElectionChoice
+from ourolog.actors.election.claims import Claims
+from ourolog.actors.messages.events import ClaimsDisputed, LeaderChanged
+from ourolog.actors.replicator import ReplicatorActor
+from ourolog.actors.server import ServerActor
+from ourolog.simulation import Cluster, Options, OutOfRangeError, Violation, simulate
+from ourolog.simulation.checkers import default_checkers
+from ourolog.simulation.events import Event, NodeStarted, Phase, PhaseBegan
+from ourolog.simulation.reach import mode_of
+from ourolog.storage.types import START, NodeId
 
 
 def test_decrees_are_a_mode_of_their_own_that_nodes_know_as_static() -> None:

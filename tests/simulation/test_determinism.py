@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from simulation.events import Event, MessageTold
-from simulation.faults import KINDS
-from simulation.options import VERSION, Options, OtherVersionError, replay_command
-from simulation.simulate import simulate
-from simulation.trace import Trace, canonical
+from ourolog.simulation.events import Event, MessageTold
+from ourolog.simulation.faults import KINDS
+from ourolog.simulation.options import VERSION, Options, OtherVersionError, replay_command
+from ourolog.simulation.simulate import simulate
+from ourolog.simulation.trace import Trace, canonical
 
 EVERYTHING = tuple(KINDS)
 RUN = """
-from simulation import KINDS, Options, simulate
+from ourolog.simulation import KINDS, Options, simulate
 for election, cycle in (("none", "break"), ("static", "break"), ("oracle", "break"), ("none", "allow")):
     print(simulate(Options(5, election=election, cycle=cycle, faults=tuple(KINDS), minutes=0.2)).trace_hash)
 """
@@ -68,8 +68,9 @@ def test_time_never_goes_back_in_the_stream_of_events() -> None:
 
 
 def test_a_value_inside_a_message_changes_the_hash_and_a_mailbox_does_not() -> None:
-    from actors.messages import CancelRequest, ReadBatches
-    from storage.types import Index, Offset
+    from ourolog.actors.messages.server import CancelRequest
+    from ourolog.actors.messages.store import ReadBatches
+    from ourolog.storage.types import Index, Offset
 
     def hash_of(message: object) -> str:
         trace = Trace()

@@ -7,12 +7,12 @@ from random import Random
 
 import pytest
 
-from simulation.disks import SimulatedDisk
-from simulation.events import Event, FaultInjected, FileAppended, FileSynced
-from simulation.runtime import PowerCutError
-from storage.errors import DirectoryLockedError
-from storage.inodes import SECTOR_BYTES
-from storage.types import NodeId
+from ourolog.simulation.disks import SimulatedDisk
+from ourolog.simulation.events import Event, FaultInjected, FileAppended, FileSynced
+from ourolog.simulation.runtime import PowerCutError
+from ourolog.storage.errors import DirectoryLockedError
+from ourolog.storage.inodes import SECTOR_BYTES
+from ourolog.storage.types import NodeId
 
 PATH = "/data/log/a"
 

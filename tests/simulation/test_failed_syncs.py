@@ -6,14 +6,14 @@ from random import Random
 
 import pytest
 
-import storage.identity
-from simulation.checker import Violation
-from simulation.client import OutcomeUnknownError, RefusedError
-from simulation.cluster import Cluster
-from simulation.disks import SimulatedDisk
-from simulation.events import Event, FileAppended, FileSynced
-from storage.segment import Segment
-from storage.types import NodeId
+import ourolog.storage.identity
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.client import OutcomeUnknownError, RefusedError
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.disks import SimulatedDisk
+from ourolog.simulation.events import Event, FileAppended, FileSynced
+from ourolog.storage.segment import Segment
+from ourolog.storage.types import NodeId
 
 SEEDS = range(12)
 
@@ -71,7 +71,7 @@ def test_a_node_that_believes_a_ballot_whose_name_was_lost_is_seen(monkeypatch: 
                     cluster.crash("n1")
                     cluster.disks[NodeId("n1")].repair()
                     with monkeypatch.context() as patch:
-                        patch.setattr(storage.identity, "_rename_again", lambda *_: None)
+                        patch.setattr(ourolog.storage.identity, "_rename_again", lambda *_: None)
                         cluster.start("n1")
         except Violation as violation:
             seen.add(violation.claim)

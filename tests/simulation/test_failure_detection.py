@@ -6,25 +6,16 @@ from typing import Any, cast
 
 import pytest
 
-from actors.config import NodeConfig
-from actors.messages import (
-    DatagramReceived,
-    LeaveCluster,
-    Member,
-    MemberFailed,
-    MemberJoined,
-    MemberLeft,
-    MemberState,
-    MemberSuspected,
-    NodeEvent,
-    ProbeDue,
-    SuspicionRefuted,
-)
-from actors.testkit import Probe
-from simulation.checker import Violation, World
-from simulation.checkers import ALL
-from simulation.checkers.failure_detection import FailureDetection
-from simulation.events import (
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft
+from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, ProbeDue
+from ourolog.actors.messages.observer import MemberSuspected, NodeEvent, SuspicionRefuted
+from ourolog.actors.messages.values import Member, MemberState
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation.checker import Violation, World
+from ourolog.simulation.checkers import ALL
+from ourolog.simulation.checkers.failure_detection import FailureDetection
+from ourolog.simulation.events import (
     Event,
     FaultInjected,
     MessageTold,
@@ -39,7 +30,7 @@ from simulation.events import (
     Phase,
     PhaseBegan,
 )
-from storage.types import NodeId
+from ourolog.storage.types import NodeId
 
 N1, N2, N3, N4 = (NodeId(f"n{number}") for number in range(1, 5))
 

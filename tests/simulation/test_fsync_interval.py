@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from actors.config import Fsync
-from simulation.cluster import Cluster
+from ourolog.actors.config import Fsync
+from ourolog.simulation.cluster import Cluster
 
 LAZY = {"fsync": Fsync.INTERVAL, "fsync_interval_s": 1.0}
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from actors.messages import ResetLog
-from actors.testkit import Probe
-from simulation.checker import Violation
-from simulation.checkers import ALL
-from simulation.cluster import Cluster
-from storage.log import Log
-from storage.types import Index, NodeId, Offset, Position
+from ourolog.actors.messages.store import ResetLog
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.checkers import ALL
+from ourolog.simulation.cluster import Cluster
+from ourolog.storage.log import Log
+from ourolog.storage.types import Index, NodeId, Offset, Position
 
 N1 = NodeId("n1")
 

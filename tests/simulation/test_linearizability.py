@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from simulation.events import Operation, OperationKind, OperationResult, Outcome
-from simulation.history import Call
-from simulation.linearizability import check
-from storage.types import NodeId, Offset
+from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
+from ourolog.simulation.history import Call
+from ourolog.simulation.linearizability import check
+from ourolog.storage.types import NodeId, Offset
 
 N1 = NodeId("n1")
 

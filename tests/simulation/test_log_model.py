@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from actors.messages import LogTruncated
-from simulation import Cluster
-from simulation.checkers import ClusterModel
-from simulation.events import MessageTold
-from storage.terms import TermHistory
-from storage.types import Index, NodeId, Offset, Position
+from ourolog.actors.messages.store import LogTruncated
+from ourolog.simulation import Cluster
+from ourolog.simulation.checkers import ClusterModel
+from ourolog.simulation.events import MessageTold
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import Index, NodeId, Offset, Position
 
 
 def test_a_log_that_was_reset_begins_where_its_node_says() -> None:

@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from simulation.cluster import Cluster
-from simulation.events import Event, FaultInjected, PacketDelivered, PacketLost, PacketSent
-from simulation.links import Chances, Links, links_between, ring
-from storage.types import NodeId
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.events import Event, FaultInjected, PacketDelivered, PacketLost, PacketSent
+from ourolog.simulation.links import Chances, Links, links_between, ring
+from ourolog.storage.types import NodeId
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_every_packet_is_delivered_or_lost_under_the_number_it_was_sent_with(clu
 
 
 def test_a_call_to_a_node_that_is_down_fails_soon_and_for_certain(cluster: Cluster) -> None:
-    from simulation.client import RefusedError
+    from ourolog.simulation.client import RefusedError
 
     cluster.stop("n2")
     before_s = cluster.now_s
@@ -126,7 +126,7 @@ def test_a_call_to_a_node_that_is_down_fails_soon_and_for_certain(cluster: Clust
 
 
 def test_a_call_across_a_partition_ends_with_its_time_and_nobody_knows_how(cluster: Cluster) -> None:
-    from simulation.client import OutcomeUnknownError
+    from ourolog.simulation.client import OutcomeUnknownError
 
     cluster.network.links.block([("console", "n2")])
     with pytest.raises(OutcomeUnknownError, match="did not answer in time"):
@@ -134,7 +134,7 @@ def test_a_call_across_a_partition_ends_with_its_time_and_nobody_knows_how(clust
 
 
 def test_a_lost_reply_leaves_the_record_in_the_log_and_the_client_in_doubt(cluster: Cluster) -> None:
-    from simulation.client import OutcomeUnknownError
+    from ourolog.simulation.client import OutcomeUnknownError
 
     cluster.network.links.block([("n2", "console")])
     with pytest.raises(OutcomeUnknownError):

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
-from actors.config import ElectionChoice, NodeConfig
-from actors.election_conformance import ElectionConformance, Slot
-from actors.messages import Ballot, HigherTermSeen, LeaderChanged, SaveBallot, VotersChanged
-from actors.testkit import Probe
-from simulation import Cluster, Options, simulate
-from simulation.events import Event, FaultInjected, LeaderDecided
-from simulation.oracle import Oracle
-from simulation.oracle_election import (
+from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.events import LeaderChanged, VotersChanged
+from ourolog.actors.messages.store import SaveBallot
+from ourolog.actors.messages.values import Ballot
+from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation import Cluster, Options, simulate
+from ourolog.simulation.events import Event, FaultInjected, LeaderDecided
+from ourolog.simulation.oracle import Oracle
+from ourolog.simulation.oracle_election import (
     KIND,
     DiskTrusted,
     LeaderTold,
@@ -23,7 +26,7 @@ from simulation.oracle_election import (
     VoteAsked,
     VoteSaved,
 )
-from storage.types import Index, NodeId, Term
+from ourolog.storage.types import Index, NodeId, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 VOTERS = ElectionChoice(KIND, (N1, N2, N3))

@@ -27,7 +27,7 @@ def test_it(cluster, simulation_seed, word):
 
 VIOLATES_A_CLAIM = """
 import pytest
-from simulation import Violation
+from ourolog.simulation import Violation
 
 class Never:
     name = "never_at_all"
@@ -49,7 +49,7 @@ def run_pytest(tmp_path: Path) -> Pytest:
         (tmp_path / "test_app.py").write_text(text)
         return subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", "-p", "simulation.pytest_plugin", "-p", "no:cacheprovider"),
+                *(sys.executable, "-m", "pytest", "-p", "ourolog.simulation.pytest_plugin", "-p", "no:cacheprovider"),
                 *("--rootdir", str(tmp_path), "--strict-markers", *words),
             ],
             cwd=tmp_path,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rpc.records import decode_values as decode_by_protobuf
-from rpc.records import encode_record as encode_by_protobuf
-from simulation.records import decode_values, encode_record
+from ourolog.rpc.records import decode_values as decode_by_protobuf
+from ourolog.rpc.records import encode_record as encode_by_protobuf
+from ourolog.simulation.records import decode_values, encode_record
 
 
 @pytest.mark.parametrize("size", [1, 2, 125, 126, 127, 128, 129, 16_380, 16_384, 70_000])

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from actors.messages import AppendBatch
-from simulation import Cluster, Violation
-from simulation.events import ClientInvoked, FaultInjected, MessageTold, Operation, OperationKind, PartitionMade
-from simulation.report import Header, Recorder, render_report
-from simulation.report.causes import explain
-from simulation.report.overview import headline, pulls_of
-from simulation.report.rows import RowKind, Window
-from storage.types import NodeId
+from ourolog.actors.messages.store import AppendBatch
+from ourolog.simulation import Cluster, Violation
+from ourolog.simulation.events import ClientInvoked, FaultInjected, MessageTold, Operation, OperationKind, PartitionMade
+from ourolog.simulation.report import Header, Recorder, render_report
+from ourolog.simulation.report.causes import explain
+from ourolog.simulation.report.overview import headline, pulls_of
+from ourolog.simulation.report.rows import RowKind, Window
+from ourolog.storage.types import NodeId
 
 
 def data_of(page: str) -> dict[str, Any]:

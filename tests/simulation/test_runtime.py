@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from actors.actor import NodeActor, NodeRef
-from actors.testkit import Probe
-from simulation.clocks import NodeClock
-from simulation.runtime import PowerCutError, SimulatedRuntime
-from storage.types import NodeId
+from ourolog.actors.actor import NodeActor, NodeRef
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation.clocks import NodeClock
+from ourolog.simulation.runtime import PowerCutError, SimulatedRuntime
+from ourolog.storage.types import NodeId
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from simulation.checker import Violation
-from simulation.checkers.base import EventChecker
-from simulation.events import Event, FaultInjected, NodeCrashed
-from simulation.options import Options
-from simulation.shrink import shrink
-from simulation.simulate import Result, simulate
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.events import Event, FaultInjected, NodeCrashed
+from ourolog.simulation.options import Options
+from ourolog.simulation.shrink import shrink
+from ourolog.simulation.simulate import Result, simulate
 
 LARGE = Options(seed=100, nodes=5, minutes=4.0, clients=6, operations=600)
 

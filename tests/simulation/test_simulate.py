@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from actors.server import ServerActor
-from simulation import KINDS, Cluster, Nemesis, Options, Violation, simulate
-from simulation.budget import FaultBudget
-from simulation.checker import World
-from simulation.copies import identities_on
-from simulation.events import Event, FaultInjected, NodeStarted, Phase, PhaseBegan
-from simulation.plan import draw_plan
-from simulation.simulate import Result
-from storage.types import NodeId
+from ourolog.actors.server import ServerActor
+from ourolog.simulation import KINDS, Cluster, Nemesis, Options, Violation, simulate
+from ourolog.simulation.budget import FaultBudget
+from ourolog.simulation.checker import World
+from ourolog.simulation.disk_image import identities_on
+from ourolog.simulation.events import Event, FaultInjected, NodeStarted, Phase, PhaseBegan
+from ourolog.simulation.plan import draw_plan
+from ourolog.simulation.simulate import Result
+from ourolog.storage.types import NodeId
 
 SPOILING_KINDS = ("disk_lost", "fsync_lies", "old_disk", "bit_rot")
 
@@ -153,7 +153,7 @@ def test_a_cluster_that_acknowledges_nothing_makes_no_progress(monkeypatch: pyte
 
 
 def test_a_cluster_that_pulls_nothing_does_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.pulling import Pulls
+    from ourolog.actors.replication.pulls import Pulls
 
     monkeypatch.setattr(Pulls, "_fetch", lambda self, pull: None)
     result = simulate(Options(1, faults=(), minutes=0.1), checkers=())
@@ -161,8 +161,8 @@ def test_a_cluster_that_pulls_nothing_does_not_converge(monkeypatch: pytest.Monk
 
 
 def test_a_node_that_gives_up_without_a_cause_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.store import StoreActor
-    from storage.errors import StorageFailedError
+    from ourolog.actors.store import StoreActor
+    from ourolog.storage.errors import StorageFailedError
 
     def give_up(self: StoreActor, message: object) -> None:
         raise StorageFailedError("I am tired")

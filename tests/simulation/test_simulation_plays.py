@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation.plays import run_play
+from ourolog.simulation.plays import run_play
 
 PLAYS = sorted((Path(__file__).parent / "plays").glob("*.play"))
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from actors.messages import LogTruncated
-from simulation import Cluster, Options
-from simulation.budget import FaultBudget
-from simulation.checker import Violation
-from simulation.checkers.acknowledged import is_on_disk
-from simulation.checkers.model import NodeModel
-from simulation.events import DiskRestored, FaultInjected
-from simulation.nemesis import Nemesis
-from simulation.operator import Operator
-from simulation.plan import draw_plan
-from storage.terms import TermHistory
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.actors.messages.store import LogTruncated
+from ourolog.simulation import Cluster, Options
+from ourolog.simulation.budget import FaultBudget
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.checkers.acknowledged import is_on_disk
+from ourolog.simulation.checkers.model import NodeModel
+from ourolog.simulation.events import DiskRestored, FaultInjected
+from ourolog.simulation.nemesis import Nemesis
+from ourolog.simulation.operator import Operator
+from ourolog.simulation.plan import draw_plan
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import N1, N2, SEGMENT, Scene, batch, sized
 
 STATIC = "static:n1,n2,n3"

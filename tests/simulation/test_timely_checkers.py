@@ -6,53 +6,48 @@ from typing import Any
 
 import pytest
 
-from actors.messages import (
-    Acks,
-    AppendBatch,
-    AppendRefused,
-    Ballot,
-    BallotSaved,
-    BatchAppended,
-    BatchesRead,
-    CancelRequest,
+from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
     CommitKnown,
-    Consume,
-    FetchAnswer,
-    FetchCancelled,
-    FetchFailed,
-    FetchOutcome,
-    FetchReceived,
-    FetchRequest,
-    FetchResponse,
-    FetchReturned,
-    FlushProduces,
     LeaderChanged,
-    ListServers,
     LogAppended,
     LogStartMoved,
-    Member,
     MemberJoined,
     NobodyElected,
-    NodeFailed,
+    ReplicasAdvanced,
+    VotersChanged,
+)
+from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchFailed, FetchReceived, FetchReturned
+from ourolog.actors.messages.server import (
+    CancelRequest,
+    Consume,
+    FlushProduces,
+    ListServers,
     Produce,
     Produced,
+    Refusal,
+    RequestRefused,
+    ServersListed,
+)
+from ourolog.actors.messages.status import ReplicatorStatus, StatusReported
+from ourolog.actors.messages.store import (
+    AppendBatch,
+    AppendRefused,
+    BallotSaved,
+    BatchAppended,
+    BatchesRead,
     ReadBatches,
     ReadProblem,
     ReadRefused,
-    Refusal,
-    ReplicasAdvanced,
-    ReplicatorStatus,
-    RequestRefused,
-    ServersListed,
-    StatusReported,
-    VotersChanged,
 )
-from actors.testkit import Probe
-from simulation.checker import Violation
-from simulation.events import (
+from ourolog.actors.messages.values import Acks, Ballot, Member
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.events import (
     FaultInjected,
     NodePaused,
     NodeResumed,
@@ -62,10 +57,10 @@ from simulation.events import (
     PartitionHealed,
     PartitionMade,
 )
-from simulation.records import encode_record
-from storage.batch import Kind, NewBatch, encode_batch
-from storage.terms import TermHistory
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.simulation.records import encode_record
+from ourolog.storage.batch import Kind, NewBatch, encode_batch
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, batch
 
 STATIC = "static:n1,n2,n3"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import settings
 
-from storage.batch import Batch, Kind, NewBatch, decode_batch, scan
-from storage.files import Files
-from storage.log import Log, LogConfig
-from storage.memory import MemoryFiles
-from storage.types import Index, NodeId, Term
+from ourolog.storage.batch import Batch, Kind, NewBatch, decode_batch, scan
+from ourolog.storage.files import Files
+from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.types import Index, NodeId, Term
 
 # Several workers share the machine: how long one example takes says nothing.
 settings.register_profile("unhurried", deadline=None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.batch import (
+from ourolog.storage.batch import (
     FRAME_BYTES,
     MAX_BODY_BYTES,
     Batch,
@@ -23,8 +23,8 @@ from storage.batch import (
     scan,
     verify,
 )
-from storage.errors import CorruptBatchError, UnknownVersionError
-from storage.types import Index, NodeId, Offset, Term
+from ourolog.storage.errors import CorruptBatchError, UnknownVersionError
+from ourolog.storage.types import Index, NodeId, Offset, Term
 
 U64 = st.integers(0, 2**64 - 1)
 NODE = (

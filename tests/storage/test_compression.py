@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.compression import DecompressionError, compress, decompress
+from ourolog.storage.compression import DecompressionError, compress, decompress
 
 
 @given(st.binary(max_size=2000))

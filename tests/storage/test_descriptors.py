@@ -11,22 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from storage.descriptors import DescriptorReserve, insist
-from storage.disk import DiskFile, DiskFiles
-from storage.errors import StorageBusyError
-from storage.log import Log
-from storage.memory import MemoryFile, MemoryFiles
-from storage.types import Index, NodeId
+from ourolog.storage.descriptors import DescriptorReserve, insist
+from ourolog.storage.disk import DiskFile, DiskFiles
+from ourolog.storage.errors import StorageBusyError
+from ourolog.storage.log import Log
+from ourolog.storage.memory import MemoryFile, MemoryFiles
+from ourolog.storage.types import Index, NodeId
 
 ROLLING = {"segment_bytes": 400, "index_interval_bytes": 100, "checkpoint_interval_bytes": 300}
 
 CHILD = """
 import os, resource, sys
-from storage.batch import NewBatch
-from storage.disk import DiskFiles
-from storage.errors import StorageBusyError
-from storage.log import Log, LogConfig
-from storage.types import Index, NodeId, Position, Offset, Term
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.disk import DiskFiles
+from ourolog.storage.errors import StorageBusyError
+from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.types import Index, NodeId, Position, Offset, Term
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 log = Log.open(DiskFiles(), sys.argv[1], NodeId("n1"), 7, LogConfig(segment_bytes=400, retention_bytes=2000))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.disk import DiskFiles
-from storage.errors import DirectoryLockedError
+from ourolog.storage.disk import DiskFiles
+from ourolog.storage.errors import DirectoryLockedError
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_lock_names_the_path_and_the_process_that_holds_it(disk: DiskFiles, tm
 
 def test_a_killed_process_leaves_no_lock_behind(disk: DiskFiles, tmp_path: Path) -> None:
     code = (
-        "import sys; from storage.disk import DiskFiles; lock = DiskFiles().lock(sys.argv[1]);"
+        "import sys; from ourolog.storage.disk import DiskFiles; lock = DiskFiles().lock(sys.argv[1]);"
         "print('locked', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

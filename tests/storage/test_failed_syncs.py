@@ -1,4 +1,4 @@
-"""After a failed sync what can be read need not be on disk, and no later sync tells (see storage.inodes)."""
+"""After a failed sync what can be read need not be on disk, and no later sync tells (see ourolog.storage.inodes)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from random import Random
 
 import pytest
 
-from storage.errors import StorageError, StorageFailedError
-from storage.identity import DataDirectory
-from storage.inodes import Inode
-from storage.log import Log, LogConfig
-from storage.memory import MemoryFile, MemoryFiles, PowerCutError
-from storage.names import Names
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.errors import StorageError, StorageFailedError
+from ourolog.storage.identity import DataDirectory
+from ourolog.storage.inodes import Inode
+from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.memory import MemoryFile, MemoryFiles, PowerCutError
+from ourolog.storage.names import Names
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 CONFIG = {"segment_bytes": 500, "index_interval_bytes": 150, "checkpoint_interval_bytes": 700}
 RANDOM = LogConfig(**CONFIG, retention_bytes=1200)

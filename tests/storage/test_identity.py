@@ -5,17 +5,17 @@ import os
 
 import pytest
 
-from storage.errors import (
+from ourolog.storage.ballot import SavedBallot
+from ourolog.storage.errors import (
     DamagedFileError,
     DirectoryLockedError,
     StorageFailedError,
     StorageFullError,
     WrongIdentityError,
 )
-from storage.identity import DataDirectory
-from storage.memory import MemoryFiles, PowerCutError
-from storage.meta import SavedBallot
-from storage.types import NodeId, Term
+from ourolog.storage.identity import DataDirectory
+from ourolog.storage.memory import MemoryFiles, PowerCutError
+from ourolog.storage.types import NodeId, Term
 
 
 def open_directory(files: MemoryFiles, node: str = "n1", cluster: str = "c1", now_ms: int = 5) -> DataDirectory:

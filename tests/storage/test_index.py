@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.index import SparseIndex
-from storage.types import START, Index, Offset, Position
+from ourolog.storage.index import SparseIndex
+from ourolog.storage.types import START, Index, Offset, Position
 
 
 def build(sizes: list[int], interval: int = 100) -> tuple[SparseIndex, list[tuple[int, int, int]]]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from storage.batch import NewBatch
-from storage.errors import StorageError
-from storage.log import Log, LogConfig
-from storage.memory import MemoryFiles, PowerCutError
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.errors import StorageError
+from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.memory import MemoryFiles, PowerCutError
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 DIRECTORY = "/data/log"
 SMALL = LogConfig(segment_bytes=320, index_interval_bytes=100, checkpoint_interval_bytes=300)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from storage.batch import Codec, Kind, NewBatch, encode_batch, encode_frame, scan
-from storage.errors import CorruptBatchError, DiscontinuousBatchError, ImpossibleBatchError, OutOfRangeError
-from storage.log import LogConfig
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.storage.batch import Codec, Kind, NewBatch, encode_batch, encode_frame, scan
+from ourolog.storage.errors import CorruptBatchError, DiscontinuousBatchError, ImpossibleBatchError, OutOfRangeError
+from ourolog.storage.log import LogConfig
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 
 def test_an_empty_log_begins_and_ends_at_zero(bench, files) -> None:

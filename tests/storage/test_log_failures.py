@@ -7,9 +7,9 @@ import errno
 
 import pytest
 
-from storage.errors import StorageFailedError, StorageFullError
-from storage.memory import MemoryFiles
-from storage.types import Index, Position, Term
+from ourolog.storage.errors import StorageFailedError, StorageFullError
+from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.types import Index, Position, Term
 
 CONFIG = {"segment_bytes": 400, "checkpoint_interval_bytes": 300}
 

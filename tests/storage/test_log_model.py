@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from storage.batch import Batch, Codec, Kind, NewBatch, decode_batch, encode_batch, scan
-from storage.errors import DiscontinuousBatchError, OutOfRangeError
-from storage.log import Log, LogConfig
-from storage.memory import MemoryFiles
-from storage.terms import TermHistory, place_of
-from storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.storage.batch import Batch, Codec, Kind, NewBatch, decode_batch, encode_batch, scan
+from ourolog.storage.errors import DiscontinuousBatchError, OutOfRangeError
+from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.terms import TermHistory, place_of
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 DIRECTORY = "/data/log"
 N1, N2, EPOCH = NodeId("n1"), NodeId("n2"), 7

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from storage.batch import Kind, scan
-from storage.errors import DamagedLogError, OutOfRangeError
-from storage.handles import SegmentHandles
-from storage.index import SparseIndex
-from storage.segment import parse_stem
-from storage.types import Index, Offset, Position, Term
+from ourolog.storage.batch import Kind, scan
+from ourolog.storage.errors import DamagedLogError, OutOfRangeError
+from ourolog.storage.index import SparseIndex
+from ourolog.storage.segment import parse_stem
+from ourolog.storage.segment_cache import SegmentCache
+from ourolog.storage.types import Index, Offset, Position, Term
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_reading_on_needs_no_look_up(bench, files, monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("looked up")
 
-    monkeypatch.setattr(SegmentHandles, "index", refuse)
+    monkeypatch.setattr(SegmentCache, "index", refuse)
     while at.index < log.end.index:
         at = log.read_from_index(at.index, 500, log.end.index).next
     while offset_at < log.end.offset:
@@ -139,7 +139,7 @@ def test_a_sealed_segment_has_its_index_on_the_side(bench, files, monkeypatch) -
     bench.fill(log, 100)
     assert len(bench.paths(files, ".idx")) >= log.segment_count - 1
     again = bench.open(files.after_crash(keep_unsynced=True), segment_bytes=2000)
-    monkeypatch.setattr(SegmentHandles, "_rebuilt", None)
+    monkeypatch.setattr(SegmentCache, "_rebuilt", None)
     assert again.read_from_index(Index(0), 1, Index(100)).next.index == 1
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import google_crc32c
 import pytest
 
-from storage.batch import encode_batch, scan
-from storage.errors import DamagedLogError
-from storage.memory import MemoryFile, MemoryFiles
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.batch import encode_batch, scan
+from ourolog.storage.errors import DamagedLogError
+from ourolog.storage.memory import MemoryFile, MemoryFiles
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 ROLLING = {"segment_bytes": 700, "index_interval_bytes": 250, "checkpoint_interval_bytes": 500}
 

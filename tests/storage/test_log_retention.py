@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from storage.errors import OutOfRangeError
-from storage.memory import MemoryFiles, PowerCutError
-from storage.types import Index, NodeId, Offset, Term
+from ourolog.storage.errors import OutOfRangeError
+from ourolog.storage.memory import MemoryFiles, PowerCutError
+from ourolog.storage.types import Index, NodeId, Offset, Term
 
 
 def test_old_segments_go_by_size_and_as_much_as_asked_for_is_left(bench, files) -> None:

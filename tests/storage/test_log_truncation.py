@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from storage.errors import OutOfRangeError
-from storage.memory import MemoryFiles
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.errors import OutOfRangeError
+from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 SEGMENTS = {"segment_bytes": 500, "index_interval_bytes": 200, "checkpoint_interval_bytes": 700}
 

@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.origins import IdentityRanges, PullPositions
-from storage.types import Index, NodeId
+from ourolog.storage.origins import IdentityRanges, PullPositions
+from ourolog.storage.types import Index, NodeId
 
 IDENTITIES = st.lists(
     st.tuples(st.sampled_from(["n1", "n2"]).map(NodeId), st.integers(0, 1), st.integers(0, 20)), max_size=40

@@ -1,4 +1,4 @@
-"""The calls that storage.disk makes of the operating system, and their order; every other test has a fake below.
+"""The calls that `storage.disk` makes of the operating system, and their order; every other test has a fake below.
 
 Without them a fsync that does nothing would pass every test.
 """
@@ -16,22 +16,31 @@ from typing import Any
 
 import pytest
 
-from actors.config import ElectionChoice, NodeConfig
-from actors.messages import AppendBatch, Ballot, BallotSaved, BatchAppended, OpenLog, ResetLog, SaveBallot, TruncateLog
-from actors.stepping import SteppingRuntime
-from actors.store import StoreActor
-from actors.testkit import Probe, stepping_ports
-from storage.batch import NewBatch
-from storage.disk import DiskFile, DiskFiles
-from storage.identity import BALLOT_NAME, IDENTITY_NAME
-from storage.segment import LOG_SUFFIX
-from storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.messages.store import (
+    AppendBatch,
+    BallotSaved,
+    BatchAppended,
+    OpenLog,
+    ResetLog,
+    SaveBallot,
+    TruncateLog,
+)
+from ourolog.actors.messages.values import Ballot
+from ourolog.actors.stepping import SteppingRuntime
+from ourolog.actors.store import StoreActor
+from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.disk import DiskFile, DiskFiles
+from ourolog.storage.identity import BALLOT_NAME, IDENTITY_NAME
+from ourolog.storage.segment import LOG_SUFFIX
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 N1 = NodeId("n1")
 
 
 class Kernel:
-    """Stands between storage.disk and the system calls, and keeps the books that a power cut would open.
+    """Stands between ourolog.storage.disk and the system calls, and keeps the books that a power cut would open.
 
     unsynced: files written to since they were synced. unnamed: by directory, the names that changed in
     it since it was synced. calls: what came, in order.

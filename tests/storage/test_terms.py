@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.state import LogState
-from storage.terms import Place, Run, TermHistory, place_of
-from storage.types import Index, NodeId, Term
+from ourolog.storage.state import LogState
+from ourolog.storage.terms import Place, Run, TermHistory, place_of
+from ourolog.storage.types import Index, NodeId, Term
 
 A, B, C = (NodeId("a"), 1), (NodeId("b"), 2), (NodeId("c"), 3)
 

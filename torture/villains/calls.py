@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import grpc
 
-from rpc.channels import open_channel
-from rpc.records import encode_records
-from rpc.v1 import log_pb2 as pb
-from rpc.v1 import log_pb2_grpc as pb_grpc
-from rpc.v1 import peer_pb2
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.records import encode_records
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.rpc.v1 import peer_pb2
 from torture.villains.target import Target, villain
 
 BATCH_BYTES: Final = 8 * 1024 * 1024 - 64
@@ -204,6 +204,6 @@ async def absurd_requests(target: Target) -> None:
 
 
 def _zstd_of_zeros(size_bytes: int) -> bytes:
-    from storage.compression import compress
+    from ourolog.storage.compression import compress
 
     return compress(bytes(size_bytes))

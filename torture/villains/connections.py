@@ -8,7 +8,7 @@ import os
 import random
 from typing import Final
 
-from rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2 as pb
 from torture.villains.http2 import (
     DATA,
     GOAWAY,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from actors.gossip_codec import (
+from ourolog.actors.gossip.codec import (
     Ack,
     Body,
     Datagram,
@@ -23,8 +23,8 @@ from actors.gossip_codec import (
     decode,
     encode,
 )
-from actors.messages import Member, MemberState
-from storage.types import NodeId
+from ourolog.actors.messages.values import Member, MemberState
+from ourolog.storage.types import NodeId
 from torture.villains.target import Target, villain
 
 _MEMBERS: Final = 30_000

@@ -9,11 +9,11 @@ from typing import Final
 
 import grpc
 
-from rpc.channels import open_channel
-from rpc.peer_codec import PROTOCOL
-from rpc.v1 import peer_pb2 as pb
-from rpc.v1 import peer_pb2_grpc as pb_grpc
-from storage.batch import path_of, scan
+from ourolog.rpc.channels import open_channel
+from ourolog.rpc.peer_codec import PROTOCOL
+from ourolog.rpc.v1 import peer_pb2 as pb
+from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
+from ourolog.storage.batch import path_of, scan
 from torture.villains.http2 import LARGEST_WINDOW, Connection, grpc_headers
 from torture.villains.target import Target, villain
 

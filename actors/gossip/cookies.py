@@ -1,0 +1,56 @@
+"""Who speaks from where they say: cookies, as in DTLS (RFC 6347, 4.2.1) and QUIC (RFC 9000, 8).
+
+Gossip has no secret that members share, and anybody can send a datagram under any address. But
+only who sits at an address can read what is sent there. So every datagram offers a cookie, a
+keyed hash of the address that it is sent to; whoever speaks from that address shows it from then
+on. A datagram that shows the cookie of its sender's gossip address is *proven*. All others change
+nothing here, leave nothing in memory, and are answered by one Challenge that is about as small.
+
+So a stranger who cannot read at an address can say nothing in the name of who is there, and can
+have nobody but an address that answers be sent more than a Challenge. Whoever does answer at an
+address of its own is a member like any other: gossip belongs inside the network that trusts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from hashlib import blake2b
+from random import Random
+from typing import Final
+
+from ourolog.actors.gossip.codec import Datagram
+
+MAX_COOKIES: Final = 512
+"""How many other nodes' cookies are remembered; who loses one is challenged once more."""
+
+_SECRET_BYTES: Final = 16
+_COOKIE_BYTES: Final = 8
+
+
+class Cookies:
+    """Those this node offers, which it can make again at any time, and those others have offered it."""
+
+    def __init__(self, rng: Random) -> None:
+        self._secret = rng.getrandbits(8 * _SECRET_BYTES).to_bytes(_SECRET_BYTES)
+        self._offered: dict[str, int] = {}
+
+    def for_addr(self, addr: str) -> int:
+        """The cookie that whoever reads at that address shows; never 0."""
+        digest = blake2b(addr.encode(), digest_size=_COOKIE_BYTES, key=self._secret).digest()
+        return int.from_bytes(digest) or 1
+
+    def prove(self, datagram: Datagram) -> bool:
+        """Whether whoever sent it reads what is sent to its gossip address."""
+        return datagram.shows == self.for_addr(datagram.sender.gossip_addr)
+
+    def learn(self, datagram: Datagram, needed: Callable[[], Collection[str]]) -> None:
+        """Keep what a proven datagram offers; where there are too many, those of no needed address go first."""
+        addr = datagram.sender.gossip_addr
+        if addr not in self._offered and len(self._offered) >= MAX_COOKIES:
+            keep = needed()
+            del self._offered[next((old for old in self._offered if old not in keep), next(iter(self._offered)))]
+        self._offered[addr] = datagram.offers
+
+    def of(self, addr: str) -> int:
+        """What to show to whoever is at that address, 0 when it has offered nothing yet."""
+        return self._offered.get(addr, 0)

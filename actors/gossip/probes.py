@@ -1,0 +1,120 @@
+"""Failure detection: ping one member at a time, ask others before believing in silence.
+
+SWIM section 3.1. A second ping of our own goes out with the indirect ones, so that a single
+lost datagram in a cluster of two is not yet a suspicion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from ourolog.actors.gossip.codec import Ack, Ping, PingRequest
+from ourolog.actors.gossip.sender import GossipSender
+from ourolog.actors.gossip.table import MemberTable, pick
+from ourolog.actors.messages.values import Member, MemberState
+from ourolog.storage.types import NodeId
+
+MAX_RELAYS: Final = 512
+"""How many pings for others may wait for their answer; the oldest are forgotten."""
+
+
+def ping(sender: GossipSender, target: Member) -> int:
+    """Ping a member; if it is under suspicion it is told so. The ping's sequence."""
+    return sender.send(target.gossip_addr, Ping(target.node_id), first=news_for(target))
+
+
+def news_for(target: Member) -> Member | None:
+    """What a member must be told about itself, so that it can refute it."""
+    return target if target.state is not MemberState.ALIVE else None
+
+
+def ask_others(sender: GossipSender, rng: Random, table: MemberTable, target: Member, count: int) -> dict[int, NodeId]:
+    """Have up to `count` other members ping the target; whom each of the requests went to, by sequence."""
+    others = [member for member in table.present() if member.node_id != target.node_id]
+    request = PingRequest(target.node_id, target.gossip_addr)
+    return {sender.send(other.gossip_addr, request): other.node_id for other in pick(rng, others, count)}
+
+
+@dataclass(slots=True)
+class _Probe:
+    """asked: whom each of its datagrams went to, by sequence: only they can answer it."""
+
+    target_id: NodeId
+    asked: dict[int, NodeId] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relay:
+    asker_addr: str
+    asker_sequence: int
+    target_id: NodeId
+    target_addr: str
+
+
+class Prober:
+    """The open probes of this node, each named by the sequence of its first ping, and what it relays."""
+
+    def __init__(self, sender: GossipSender, rng: Random, table: MemberTable, helpers: int) -> None:
+        self._sender = sender
+        self._rng = rng
+        self._table = table
+        self._helpers = helpers
+        self._probes: dict[int, _Probe] = {}
+        self._relays: dict[int, _Relay] = {}
+
+    def begin(self, target: Member) -> int:
+        """Ping the target; the probe's name."""
+        sequence = ping(self._sender, target)
+        self._probes[sequence] = _Probe(target.node_id, {sequence: target.node_id})
+        return sequence
+
+    def widen(self, name: int) -> None:
+        """No answer yet: ping again and ask others to, unless the probe is over."""
+        probe = self._probes.get(name)
+        target = self._table.get(probe.target_id) if probe else None
+        if probe is None or target is None:
+            return
+        probe.asked[ping(self._sender, target)] = target.node_id
+        probe.asked |= ask_others(self._sender, self._rng, self._table, target, self._helpers)
+
+    def conclude(self, name: int) -> NodeId | None:
+        """The probe is over: who stayed silent, or None when it was answered."""
+        probe = self._probes.pop(name, None)
+        return probe.target_id if probe else None
+
+    def answered(self, answers: int, answerer: Member, *, vouches: bool) -> NodeId | None:
+        """A target answered, or a relay for it: the target, if it was the relay's word that ended the probe.
+
+        vouches: whether a relay's answer speaks for the target.
+        """
+        for name, probe in list(self._probes.items()):
+            if probe.asked.get(answers) == answerer.node_id and (vouches or answerer.node_id == probe.target_id):
+                del self._probes[name]
+                if answerer.node_id != probe.target_id:
+                    return probe.target_id
+        return None
+
+    def relay(self, request: PingRequest, asker_addr: str, asker_sequence: int) -> None:
+        """Ping for somebody else, if the target is known here at that address.
+
+        Otherwise anybody could have us send datagrams to anywhere.
+        """
+        target = self._table.get(request.target_id)
+        if target is None or target.gossip_addr != request.target_addr:
+            return
+        if len(self._relays) >= MAX_RELAYS:
+            del self._relays[next(iter(self._relays))]
+        sequence = ping(self._sender, target)
+        self._relays[sequence] = _Relay(asker_addr, asker_sequence, target.node_id, target.gossip_addr)
+
+    def pass_on(self, answers: int, answerer: Member) -> None:
+        """An answer came: if it is to a ping for somebody else, tell them.
+
+        Only an answer from the very node at the very address counts: the asker may want to know
+        who of two holds a name.
+        """
+        relay = self._relays.pop(answers, None)
+        if relay and (relay.target_id, relay.target_addr) == (answerer.node_id, answerer.gossip_addr):
+            self._sender.send(relay.asker_addr, Ack(relay.asker_sequence))

@@ -1,0 +1,95 @@
+"""How this node speaks: every datagram introduces it, carries news and stays within its size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.election.claims import claimed_election
+from ourolog.actors.gossip.codec import (
+    MIN_DATAGRAM_BYTES,
+    Body,
+    Challenge,
+    Datagram,
+    Exchange,
+    check_member,
+    encode,
+    member_size_bytes,
+    room_bytes,
+    split,
+)
+from ourolog.actors.gossip.cookies import Cookies
+from ourolog.actors.gossip.table import MemberTable, RumourQueue, retransmit_limit
+from ourolog.actors.messages.values import ElectionClaim, Member
+from ourolog.actors.ports import Ports
+
+_SEQUENCES: Final = 2**32
+
+
+class GossipSender:
+    """Sequences begin at a random number, so that an answer to a former run of this node is none to this one."""
+
+    def __init__(self, config: NodeConfig, ports: Ports, table: MemberTable, rumours: RumourQueue) -> None:
+        """Raises ValueError for names, addresses or sizes that gossip cannot carry."""
+        self._max_bytes = config.gossip.max_datagram_bytes
+        if self._max_bytes < MIN_DATAGRAM_BYTES:
+            raise ValueError(f"a gossip datagram needs {MIN_DATAGRAM_BYTES} bytes, {self._max_bytes} are too few")
+        check_member(table.me, config.cluster)
+        self.cookies = Cookies(ports.rng)
+        self._cluster = config.cluster
+        self._datagrams = ports.datagrams
+        self._table = table
+        self._rumours = rumours
+        self.claim = ElectionClaim(claimed_election(config.election))
+        self._sequence = ports.rng.randrange(_SEQUENCES)
+
+    def send(self, addr: str, body: Body, first: Member | None = None) -> int:
+        """Send one datagram with news; its sequence. first: news that this receiver must get.
+
+        A suspect is told of the suspicion with whatever it is sent, so that it can refute at
+        once (Lifeguard, Dadgar et al. 2017, section IV-C, the buddy system). Who has shown no
+        cookie yet gets no news: it could not believe them.
+        """
+        bare = self._datagram(addr, body)
+        updates = []
+        if bare.shows:
+            room = room_bytes(bare, self._max_bytes)
+            if first is not None:
+                updates.append(first)
+                room -= member_size_bytes(first)
+            updates += self._rumours.take(room, retransmit_limit(self._table.size()))
+        self._datagrams.send(addr, encode(replace(bare, updates=tuple(updates))))
+        return bare.sequence
+
+    def challenge(self, unproven: Datagram) -> None:
+        """Answer a stranger at the address it says is its own, with as little as proves this node to it."""
+        addr = unproven.sender.gossip_addr
+        bare = self._datagram(addr, Challenge(unproven.sequence))
+        self._datagrams.send(addr, encode(replace(bare, shows=unproven.offers, claim=None)))
+
+    def send_table(self, addr: str, *, asks_back: bool, answers: int = 0) -> int:
+        """Send the whole table in as many datagrams as it takes; the sequence of the last.
+
+        Only the last asks for the receiver's table, which then already counts all of ours.
+        """
+        body = Exchange(asks_back=False, answers=answers)
+        runs = split(self._datagram(addr, body), self._table.everybody(), self._max_bytes)
+        sequence = 0
+        for at, run in enumerate(runs, 1):
+            part = self._datagram(addr, replace(body, asks_back=asks_back and at == len(runs)))
+            self._datagrams.send(addr, encode(replace(part, updates=run)))
+            sequence = part.sequence
+        return sequence
+
+    def _datagram(self, addr: str, body: Body) -> Datagram:
+        self._sequence = (self._sequence + 1) % _SEQUENCES
+        return Datagram(
+            self._cluster,
+            self._table.me,
+            self._sequence,
+            body,
+            shows=self.cookies.of(addr),
+            offers=self.cookies.for_addr(addr),
+            claim=self.claim,
+        )

@@ -1,0 +1,52 @@
+"""Suspicions: whom this node is about to count as gone, when, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ourolog.actors.messages.membership import SuspicionExpired
+from ourolog.actors.messages.values import Member, MemberState
+from ourolog.actors.ports import Clock, Timer
+from ourolog.storage.types import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspicion:
+    timer: Timer
+    expired: SuspicionExpired
+    wait_s: float
+
+
+class Suspicions:
+    """The open suspicions, one a member, each with its timer."""
+
+    def __init__(self, clock: Clock, after: Callable[[float, SuspicionExpired], Timer]) -> None:
+        self._clock = clock
+        self._after = after
+        self._open: dict[NodeId, _Suspicion] = {}
+
+    def arm(self, suspect: Member, wait_s: float, verdict: MemberState = MemberState.FAILED) -> None:
+        """It has so long to refute; a suspicion of the same member that is open already is replaced."""
+        self.drop(suspect.node_id)
+        expired = SuspicionExpired(suspect.node_id, suspect.incarnation, self._clock.monotonic_s() + wait_s, verdict)
+        self._open[suspect.node_id] = _Suspicion(self._after(wait_s, expired), expired, wait_s)
+
+    def shorten(self, suspect: Member, wait_s: float, verdict: MemberState) -> bool:
+        """Let it end so soon, as that; False when it ends as soon already."""
+        suspicion = self._open.get(suspect.node_id)
+        if suspicion is not None and suspicion.expired.due_s <= self._clock.monotonic_s() + wait_s:
+            return False
+        self.arm(suspect, wait_s, verdict)
+        return True
+
+    def drop(self, node_id: NodeId) -> None:
+        suspicion = self._open.pop(node_id, None)
+        if suspicion is not None:
+            suspicion.timer.cancel()
+
+    def again(self, suspect: Member, expired: SuspicionExpired) -> None:
+        """Its time went by unheard: it gets as much once more."""
+        suspicion = self._open.get(suspect.node_id)
+        if suspicion is not None and suspicion.expired is expired:
+            self.arm(suspect, suspicion.wait_s, expired.verdict)

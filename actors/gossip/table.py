@@ -1,0 +1,238 @@
+"""What gossip knows and how it judges what it hears: pure state, no ports.
+
+SWIM (Das, Gupta, Motivala 2002, section 4.2) orders what is said about a member: the higher
+incarnation wins, and at the same incarnation the worse state. Only the member itself raises its
+incarnation, so it can always refute. The order is total, hence every node that has heard the
+same things, in whatever order, believes the same.
+
+Two things SWIM does not know. Who is there, and where, is believed from itself only; what others
+say of it is a hint whom to ask (see gossip_hearsay). And a live member's gossip address is not given
+up because somebody speaks under its name elsewhere: that is CONTESTED, and whoever asked has to find
+out first whether the old address still answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from random import Random
+from typing import Final
+
+from ourolog.actors.gossip.codec import MAX_INCARNATION, member_size_bytes
+from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MembershipEvent, MemberUpdated
+from ourolog.actors.messages.values import Member, MemberState
+from ourolog.storage.types import NodeId
+
+MAX_MEMBERS: Final = 128
+"""Bound of the table, this node not counted: each may be pulled from, and be a connection."""
+
+MAX_RUMOURS: Final = 256
+"""Of how many members news waits to be passed on; beyond that the most told goes first."""
+
+_RANK: Final = {MemberState.ALIVE: 0, MemberState.SUSPECT: 1, MemberState.FAILED: 2, MemberState.LEFT: 3}
+
+
+def is_present(member: Member) -> bool:
+    """A suspect is present until it has failed."""
+    return member.state is MemberState.ALIVE or member.state is MemberState.SUSPECT
+
+
+def outranks(heard: Member, held: Member) -> bool:
+    """Whether what was heard is newer than what is held, of the same member (SWIM section 4.2)."""
+    return (heard.incarnation, _RANK[heard.state]) > (held.incarnation, _RANK[held.state])
+
+
+def is_elder(one: Member, other: Member) -> bool:
+    """Which of two live nodes of one name keeps it when both are established.
+
+    Incarnations begin at a node's start time, so the lower one has, but for skewed clocks, been
+    there longer; the address breaks a tie the same way on every node.
+    """
+    return (one.incarnation, one.gossip_addr) < (other.incarnation, other.gossip_addr)
+
+
+def retransmit_limit(member_count: int) -> int:
+    """How often one node passes on one piece of news: 3 * ceil(log10(n + 1)) (SWIM section 4.1)."""
+    return 3 * math.ceil(math.log10(member_count + 1))
+
+
+def suspicion_s(base_s: float, member_count: int) -> float:
+    """How long a suspect has to refute: news needs time that grows with the logarithm of the members."""
+    return base_s * max(1.0, math.log10(member_count))
+
+
+class Judgement(Enum):
+    """What to do about what a node says of itself.
+
+    STALE: nothing, it is known or older. ADOPT: believe it. CONTESTED: see the module's
+    docstring. OCCUPIED: a present member has that address; when it has failed, a node there may
+    have another name. FULL: the table holds as many members as it may.
+    """
+
+    STALE = "stale"
+    ADOPT = "adopt"
+    CONTESTED = "contested"
+    OCCUPIED = "occupied"
+    FULL = "full"
+
+
+@dataclass(slots=True)
+class _Entry:
+    member: Member
+    changed_s: float
+
+
+class MemberTable:
+    """Everybody but this node, by id, and this node's own entry as `me`."""
+
+    def __init__(self, me: Member, capacity: int = MAX_MEMBERS) -> None:
+        self.me = me
+        self._capacity = capacity
+        self._entries: dict[NodeId, _Entry] = {}
+
+    def get(self, node_id: NodeId) -> Member | None:
+        entry = self._entries.get(node_id)
+        return entry.member if entry else None
+
+    def everybody(self) -> list[Member]:
+        """Sorted by id, without this node."""
+        return [self._entries[node_id].member for node_id in sorted(self._entries)]
+
+    def present(self) -> list[Member]:
+        """Alive and suspected ones, sorted by id, without this node."""
+        return [member for member in self.everybody() if is_present(member)]
+
+    def failed(self) -> list[Member]:
+        return [member for member in self.everybody() if member.state is MemberState.FAILED]
+
+    def size(self) -> int:
+        """How many are present, this node included."""
+        return 1 + sum(is_present(entry.member) for entry in self._entries.values())
+
+    def judge(self, heard: Member) -> Judgement:
+        """What to make of what another node says of itself."""
+        assert heard.node_id != self.me.node_id, "what is said about this node is for it to refute"
+        held = self.get(heard.node_id)
+        if held is not None and not outranks(heard, held):
+            return Judgement.STALE
+        if held is not None and is_present(held):
+            return Judgement.ADOPT if heard.gossip_addr == held.gossip_addr else Judgement.CONTESTED
+        if not is_present(heard):
+            # Of the unknown nobody needs to know that they are gone.
+            return Judgement.STALE if held is None else Judgement.ADOPT
+        if any(member.gossip_addr == heard.gossip_addr for member in self.present()):
+            return Judgement.OCCUPIED
+        return Judgement.FULL if held is None and self._is_full() else Judgement.ADOPT
+
+    def correction(self, sender: Member) -> Member | None:
+        """What is held against somebody who thinks better of itself: a suspicion, or a former life."""
+        held = self.get(sender.node_id)
+        return held if held is not None and outranks(held, sender) else None
+
+    def adopt(self, heard: Member, now_s: float) -> MembershipEvent | None:
+        """Believe it, and say what that means to somebody who only sees who is there and where."""
+        held = self.get(heard.node_id)
+        if held is None and len(self._entries) >= self._capacity:
+            self._drop_longest_gone()
+        self._entries[heard.node_id] = _Entry(heard, now_s)
+        was_there = held is not None and is_present(held)
+        if is_present(heard):
+            if held is None or not was_there:
+                return MemberJoined(heard)
+            moved = (held.rpc_addr, held.gossip_addr) != (heard.rpc_addr, heard.gossip_addr)
+            return MemberUpdated(heard) if moved else None
+        if not was_there:
+            return None
+        return MemberLeft(heard) if heard.state is MemberState.LEFT else MemberFailed(heard)
+
+    def _is_full(self) -> bool:
+        return len(self._entries) >= self._capacity and all(is_present(e.member) for e in self._entries.values())
+
+    def _drop_longest_gone(self) -> None:
+        gone = [(e.changed_s, e.member.node_id) for e in self._entries.values() if not is_present(e.member)]
+        assert gone, "nobody is adopted into a full table"
+        del self._entries[min(gone)[1]]
+
+    def refute(self, incarnation: int) -> Member:
+        """Raise this node's own incarnation above one that speaks against it; the new `me`."""
+        raised = min(max(incarnation, self.me.incarnation) + 1, MAX_INCARNATION)
+        self.me = replace(self.me, incarnation=raised)
+        return self.me
+
+    def forget_gone(self, before_s: float) -> None:
+        """Drop those that failed or left before that moment; until then stale news cannot revive them."""
+        for node_id in [
+            node_id
+            for node_id, entry in self._entries.items()
+            if entry.changed_s < before_s and not is_present(entry.member)
+        ]:
+            del self._entries[node_id]
+
+
+@dataclass(slots=True)
+class _Rumour:
+    member: Member
+    told: int = 0
+
+
+class RumourQueue:
+    """News to be passed on: the newest about each member, the least told first (SWIM section 4.1)."""
+
+    def __init__(self) -> None:
+        self._rumours: dict[NodeId, _Rumour] = {}
+
+    def __len__(self) -> int:
+        return len(self._rumours)
+
+    def push(self, member: Member) -> None:
+        """Replaces older news about the same member, and is told from the beginning."""
+        if member.node_id not in self._rumours and len(self._rumours) >= MAX_RUMOURS:
+            del self._rumours[max(self._rumours.values(), key=lambda rumour: rumour.told).member.node_id]
+        self._rumours[member.node_id] = _Rumour(member)
+
+    def take(self, room_bytes: int, limit: int) -> list[Member]:
+        """As much as fits into room_bytes; what has been told `limit` times is dropped."""
+        taken = []
+        for rumour in sorted(self._rumours.values(), key=lambda rumour: (rumour.told, rumour.member.node_id)):
+            size = member_size_bytes(rumour.member)
+            if size > room_bytes:
+                continue
+            room_bytes -= size
+            taken.append(rumour.member)
+            rumour.told += 1
+            if rumour.told >= limit:
+                del self._rumours[rumour.member.node_id]
+        return taken
+
+
+class ProbeOrder:
+    """Whom to ping next: everybody once a round, each round in another order (SWIM section 4.3).
+
+    That bounds the time until a failure is noticed, which drawing lots would not.
+    """
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._round: list[NodeId] = []
+        self._known: set[NodeId] = set()
+
+    def next(self, present: Iterable[Member]) -> NodeId | None:
+        """present: sorted by id. None when nobody is there."""
+        ids = [member.node_id for member in present]
+        there = set(ids)
+        self._round = [node_id for node_id in self._round if node_id in there]
+        for node_id in ids:
+            if node_id not in self._known:
+                self._round.insert(self._rng.randint(0, len(self._round)), node_id)
+        self._known = there
+        if not self._round:
+            self._round = ids
+            self._rng.shuffle(self._round)
+        return self._round.pop() if self._round else None
+
+
+def pick(rng: Random, members: Sequence[Member], count: int) -> list[Member]:
+    """Up to `count` of them by lot; `members` sorted, so that the same seed picks the same."""
+    return rng.sample(members, min(count, len(members)))

@@ -1,0 +1,12 @@
+"""Everything that passes between actors, and between actors and the edges: one module a mailbox.
+
+Each module holds what its mailbox is told and what it answers, and ends in the closed union of all that the
+mailbox can be told. Events that several mailboxes hear stand in `events`, values that several messages carry in
+`values`, what crosses the wire between nodes in `peer_calls`, what a node tells its owner in `observer`.
+
+Commands are imperative, events past tense. Each message says who sends it and why. All are frozen to
+the bottom. Seconds, milliseconds and bytes are in the names. `request_id` is chosen by whoever asks and
+comes back in the answer; it is unique among that asker's open requests.
+
+Nothing is re-exported here, and nothing here does anything.
+"""

@@ -1,0 +1,35 @@
+"""The mailbox of the election slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ourolog.actors.messages.events import LogOpened, MembershipEvent
+from ourolog.actors.messages.status import ReportStatus
+from ourolog.actors.messages.store import BallotSaved
+from ourolog.actors.messages.values import ElectionClaim
+from ourolog.storage.types import NodeId, Term
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimHeard:
+    """Membership -> Election: a member said so itself, for the first time or since it said another thing."""
+
+    peer_id: NodeId
+    claim: ElectionClaim
+
+
+@dataclass(frozen=True, slots=True)
+class HigherTermSeen:
+    """Replicator -> Election: the leader that this node pulls from answered with a term above ours.
+
+    Also what an occupant makes of a ClaimHeard with a later term. Never from somebody's request: the
+    names in those are anybody's.
+    """
+
+    term: Term
+    leader_id: NodeId | None
+    peer_id: NodeId
+
+
+ElectionMessage = LogOpened | MembershipEvent | ClaimHeard | BallotSaved | HigherTermSeen | ReportStatus

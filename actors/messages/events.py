@@ -1,0 +1,144 @@
+"""What several mailboxes of a node are told: members, the log, who leads, how far it is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ourolog.actors.messages.values import Ballot, Member, PullPosition
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import Index, NodeId, Position, Term
+
+
+@dataclass(frozen=True, slots=True)
+class MemberJoined:
+    """Membership -> Replicator, Server, Election: a member was discovered, or came back."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberUpdated:
+    """Membership -> the same: an alive member changed its addresses (it restarted elsewhere)."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFailed:
+    """Membership -> the same: a suspected member did not refute in time."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLeft:
+    """Membership -> the same: a member said goodbye."""
+
+    member: Member
+
+
+MembershipEvent = MemberJoined | MemberUpdated | MemberFailed | MemberLeft
+
+
+@dataclass(frozen=True, slots=True)
+class LogOpened:
+    """Store -> Replicator, Election, Server: the log is open; first thing each of them hears.
+
+    log_epoch: creation time of this log in ms since 1970. pull_positions: sorted by node.
+    committed: a lower bound from before the restart.
+    """
+
+    start: Position
+    end: Position
+    terms: TermHistory
+    log_epoch: int
+    ballot: Ballot
+    pull_positions: tuple[tuple[NodeId, PullPosition], ...]
+    committed: Position
+
+
+@dataclass(frozen=True, slots=True)
+class LogAppended:
+    """Store -> Replicator, once per group commit: these batches are on disk.
+
+    ends: the position after each batch, ascending. terms: those of the whole log.
+    """
+
+    ends: tuple[Position, ...]
+    terms: TermHistory
+
+
+@dataclass(frozen=True, slots=True)
+class LogStartMoved:
+    """Store -> Replicator, Server: retention removed what lay below `start`."""
+
+    start: Position
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyElected:
+    """Election -> Replicator, Server: there are no leaders here; everyone pulls from everyone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged:
+    """Election -> Replicator, Server: in `term` leads `leader_id`, or nobody that is known yet.
+
+    Announced once for each change, after the ballot with that term is on disk.
+    """
+
+    term: Term
+    leader_id: NodeId | None
+
+
+@dataclass(frozen=True, slots=True)
+class VotersChanged:
+    """Election -> Replicator, Server: whose disks count for a quorum."""
+
+    voters: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsDisputed:
+    """Election -> Replicator, Server: another member claims what cannot be true together with what this node holds.
+
+    Nothing may be acknowledged until a person has decided who is right. reason: for that person.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsSettled:
+    """Election -> the same: all members that are present agree again."""
+
+
+ElectionAnnouncement = NobodyElected | LeaderChanged | VotersChanged
+
+
+ClaimsVerdict = ClaimsDisputed | ClaimsSettled
+
+
+@dataclass(frozen=True, slots=True)
+class CommitAdvanced:
+    """Replicator -> Server: everything below `committed` may be consumed."""
+
+    committed: Position
+
+
+@dataclass(frozen=True, slots=True)
+class CommitKnown:
+    """Replicator (leader) -> Server: an entry of this term is committed, and with it all before.
+
+    Until then a leader does not know where the committed part of its log ends (Raft section 8).
+    """
+
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicasAdvanced:
+    """Replicator (leader) -> Server: everything below `index` is on every voter's disk, as of `term`."""
+
+    term: Term
+    index: Index

@@ -1,0 +1,127 @@
+"""The mailbox of the membership actor: datagrams, leaving, and its timers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ourolog.actors.messages.events import ClaimsVerdict, ElectionAnnouncement
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.status import ReportStatus
+from ourolog.actors.messages.values import MemberState
+from ourolog.storage.types import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramReceived:
+    """Datagram port -> Membership: bytes arrived; nothing about them is to be trusted."""
+
+    source_addr: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveCluster:
+    """Node -> Membership: say goodbye, then answer LeftCluster."""
+
+    request_id: int
+    reply_to: Mailbox[LeftCluster]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftCluster:
+    """Membership -> node: the goodbye has been sent."""
+
+    request_id: int
+
+
+# due_s is when the timer was meant to fire, by the monotonic clock: an actor that was held up
+# itself must not hold the silence against others.
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeDue:
+    """Timer -> Membership: ping the next member."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTimedOut:
+    """Timer -> Membership: that ping was not answered in time; let others try."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeConcluded:
+    """Timer -> Membership: the probe that began with that ping is over; suspect who stayed silent."""
+
+    sequence: int
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionExpired:
+    """Timer -> Membership: the suspected member had its time to refute.
+
+    verdict: FAILED or LEFT, as which it is gone now.
+    """
+
+    node_id: NodeId
+    incarnation: int
+    due_s: float
+    verdict: MemberState = MemberState.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class GossipDue:
+    """Timer -> Membership: there is news that not enough members were told."""
+
+
+@dataclass(frozen=True, slots=True)
+class HearsayDue:
+    """Timer -> Membership: ask once more those it was told of and has not heard itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullExchangeDue:
+    """Timer -> Membership: compare whole tables with somebody, and try those that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRetryDue:
+    """Timer -> Membership: no seed has answered yet; ask them again."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class NameCheckDue:
+    """Timer -> Membership: whoever is said to hold that name has not answered; ask again or conclude."""
+
+    node_id: NodeId
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRetryDue:
+    """Timer -> Membership: say goodbye again to those who have not acknowledged it."""
+
+    attempt: int
+
+
+MembershipMessage = (
+    DatagramReceived
+    | LeaveCluster
+    | ProbeDue
+    | ProbeTimedOut
+    | ProbeConcluded
+    | SuspicionExpired
+    | GossipDue
+    | HearsayDue
+    | FullExchangeDue
+    | JoinRetryDue
+    | NameCheckDue
+    | LeaveRetryDue
+    | ElectionAnnouncement
+    | ClaimsVerdict
+    | ReportStatus
+)

@@ -1,0 +1,147 @@
+"""The mailbox of the server: what clients ask, and how each request is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ourolog.actors.messages.events import (
+    ClaimsVerdict,
+    CommitAdvanced,
+    CommitKnown,
+    ElectionAnnouncement,
+    LogOpened,
+    LogStartMoved,
+    MembershipEvent,
+    ReplicasAdvanced,
+)
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.store import AppendRefused, BatchAppended, BatchesRead, ReadRefused
+from ourolog.actors.messages.values import Acks, Member
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.types import NodeId, Offset, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Produce:
+    """gRPC edge -> Server: append these records. The edge has checked payload and count.
+
+    timeout_s: how long the client will wait for the acknowledgement.
+    """
+
+    request_id: int
+    batch: NewBatch
+    acks: Acks
+    timeout_s: float
+    reply_to: Mailbox[Produced | RequestRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """Server -> gRPC edge: acknowledged. Record i of the batch has offset base_offset + i."""
+
+    request_id: int
+    base_offset: Offset
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Consume:
+    """gRPC edge -> Server: the batch that holds `offset`, and more up to max_bytes.
+
+    wait: at the end of the log, answer when there is something, instead of OUT_OF_RANGE.
+    Answered by the store's BatchesRead or by RequestRefused.
+    """
+
+    request_id: int
+    offset: Offset
+    max_bytes: int
+    wait: bool
+    reply_to: Mailbox[BatchesRead | ReadRefused | RequestRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """gRPC edge -> Server: the client is gone. A produce may still be appended."""
+
+    request_id: int
+    reply_to: Mailbox[Produced | RequestRefused] | Mailbox[BatchesRead | ReadRefused | RequestRefused]
+
+
+class Refusal(StrEnum):
+    """Why a client's request was refused; the edge maps each to one status code."""
+
+    NOT_LEADER = "not the leader"
+    LEADER_UNKNOWN = "no leader is known"
+    OUT_OF_RANGE = "out of range"
+    TIMED_OUT = "timed out"
+    OVERLOADED = "overloaded"
+    DEPOSED = "leader changed"
+    NOT_READY = "not ready"
+    COMMIT_UNKNOWN = "the end of what is committed is not known"
+    STOPPING = "stopping"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused:
+    """Server -> gRPC edge. `leader` for NOT_LEADER, first and end for OUT_OF_RANGE.
+
+    outcome_unknown: the record may have been appended and may yet be committed.
+    """
+
+    request_id: int
+    refusal: Refusal
+    detail: str
+    leader_id: NodeId | None = None
+    leader_addr: str = ""
+    first: Offset = Offset(0)
+    end: Offset = Offset(0)
+    outcome_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FlushProduces:
+    """Server -> itself: merge what was gathered and hand it to the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsExpired:
+    """Timer -> Server: refuse the produces that have waited past their time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListServers:
+    """gRPC edge -> Server: who is in the cluster and who leads."""
+
+    request_id: int
+    reply_to: Mailbox[ServersListed]
+
+
+@dataclass(frozen=True, slots=True)
+class ServersListed:
+    """Server -> gRPC edge. Members that are alive, sorted by id, this node among them."""
+
+    request_id: int
+    servers: tuple[Member, ...]
+    leader_id: NodeId | None
+
+
+ServerMessage = (
+    LogOpened
+    | LogStartMoved
+    | BatchAppended
+    | AppendRefused
+    | MembershipEvent
+    | ElectionAnnouncement
+    | ClaimsVerdict
+    | CommitAdvanced
+    | CommitKnown
+    | ReplicasAdvanced
+    | Produce
+    | Consume
+    | CancelRequest
+    | FlushProduces
+    | RequestsExpired
+    | ListServers
+)

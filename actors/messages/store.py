@@ -1,0 +1,261 @@
+"""The mailbox of the store: appends, cuts, reads and ballots, and how each is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.status import ReportStatus
+from ourolog.actors.messages.values import Ballot
+from ourolog.storage.batch import NewBatch
+from ourolog.storage.terms import Place, TermHistory
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """Node wiring -> Store, once everybody is in place: open the log and announce LogOpened."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendBatch:
+    """Server or Replicator (the leader's control batch) -> Store: append what was produced here.
+
+    Answered by BatchAppended once it is on disk, or AppendRefused. `term` is the sender's;
+    the store refuses one that is not its ballot's, so a deposed leader cannot append.
+    """
+
+    request_id: int
+    batch: NewBatch
+    term: Term
+    reply_to: Mailbox[BatchAppended | AppendRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAppended:
+    """Store -> whoever asked: the batch is on disk. `end` is the position after it."""
+
+    request_id: int
+    base_offset: Offset
+    index: Index
+    term: Term
+    end: Position
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRefused:
+    """Store -> whoever asked: nothing was appended. `term` is the store's present term."""
+
+    request_id: int
+    term: Term
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendPulled:
+    """Replicator -> Store, nobody elected: append copies of another node's batches as own.
+
+    batches: encoded batches as they stand in the log of `source_id`, the first at first_index.
+    source_epoch: the epoch of that log.
+    """
+
+    source_id: NodeId
+    source_epoch: int
+    first_index: Index
+    batches: bytes
+    reply_to: Mailbox[PulledAppended | PullRejected]
+
+
+@dataclass(frozen=True, slots=True)
+class PulledAppended:
+    """Store -> Replicator: the pulled batches are on disk, or were dropped for a reason.
+
+    next_index, next_offset: where the pull goes on, in the source's log.
+    appended, duplicates, expired count batches: appended here, dropped because their identity
+    was already here, dropped at the hop limit. `cycles` has the path of each batch that had
+    been here before, this node last; at most 64 of them, `cycle_count` counts all.
+    """
+
+    source_id: NodeId
+    source_epoch: int
+    next_index: Index
+    next_offset: Offset | None
+    appended: int
+    duplicates: int
+    expired: int
+    cycles: tuple[tuple[NodeId, ...], ...]
+    cycle_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullRejected:
+    """Store -> Replicator: what was pulled is not a run of valid batches; nothing was appended."""
+
+    source_id: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendFetched:
+    """Replicator -> Store, a leader elected: append the leader's batches as they are.
+
+    term: the leader's; refused when the ballot has moved on.
+    """
+
+    leader_id: NodeId
+    term: Term
+    batches: bytes
+    reply_to: Mailbox[FetchedAppended | FetchedRejected]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedAppended:
+    """Store -> Replicator: the fetched batches are on disk."""
+
+    leader_id: NodeId
+    term: Term
+    end: Position
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRejected:
+    """Store -> Replicator: the batches do not continue the log or are damaged; nothing was appended."""
+
+    leader_id: NodeId
+    term: Term
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateLog:
+    """Replicator -> Store: drop every entry at `index` and above; they were never committed."""
+
+    index: Index
+    term: Term
+    reply_to: Mailbox[LogTruncated]
+
+
+@dataclass(frozen=True, slots=True)
+class ResetLog:
+    """Replicator -> Store: nothing here can be kept; start again at `start`, where the leader's log begins.
+
+    before: the place of the entry that stands before it there, None if the leader does not know.
+    """
+
+    start: Position
+    before: Place | None
+    term: Term
+    reply_to: Mailbox[LogTruncated]
+
+
+@dataclass(frozen=True, slots=True)
+class LogTruncated:
+    """Store -> Replicator: the log now is this, and that is on disk."""
+
+    start: Position
+    end: Position
+    terms: TermHistory
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatches:
+    """Server or Replicator -> Store: read whole batches from `index`, or those with `offset`.
+
+    Exactly one of index and offset is given. Never reads at or above `until`. At least one
+    batch is answered when there is one, however large; more up to max_bytes.
+    """
+
+    request_id: int
+    max_bytes: int
+    until: Index
+    reply_to: Mailbox[BatchesRead | ReadRefused]
+    index: Index | None = None
+    offset: Offset | None = None
+    data_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesRead:
+    """Store -> `reply_to` of ReadBatches.
+
+    batches: encoded batches, back to back. next: the position after the last of them. When
+    only control batches stood there and `data_only` was asked, `batches` may be empty.
+    """
+
+    request_id: int
+    batches: bytes
+    next: Position
+
+
+class ReadProblem(StrEnum):
+    """BUSY: no descriptor or no memory was to be had; trying again helps."""
+
+    OUT_OF_RANGE = "out of range"
+    DAMAGED = "damaged"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRefused:
+    """Store -> `reply_to` of ReadBatches. first and end: the readable range of offsets."""
+
+    request_id: int
+    problem: ReadProblem
+    detail: str
+    first: Position
+    end: Position
+
+
+@dataclass(frozen=True, slots=True)
+class SaveBallot:
+    """Election -> Store: put the ballot on disk, then answer. Nothing is promised before that."""
+
+    ballot: Ballot
+    reply_to: Mailbox[BallotSaved]
+
+
+@dataclass(frozen=True, slots=True)
+class BallotSaved:
+    """Store -> Election: the ballot is on disk."""
+
+    ballot: Ballot
+
+
+@dataclass(frozen=True, slots=True)
+class NoteCommitted:
+    """Replicator -> Store: a lower bound of the commit position, kept lazily for the next start."""
+
+    committed: Position
+
+
+@dataclass(frozen=True, slots=True)
+class FlushAppends:
+    """Store -> itself: write and sync everything that was gathered since the first append."""
+
+
+@dataclass(frozen=True, slots=True)
+class FsyncDue:
+    """Timer -> Store: `--fsync interval`: sync what was written since the last time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionDue:
+    """Timer -> Store: remove segments that are past their age or size."""
+
+
+StoreMessage = (
+    OpenLog
+    | AppendBatch
+    | AppendPulled
+    | AppendFetched
+    | TruncateLog
+    | ResetLog
+    | ReadBatches
+    | SaveBallot
+    | NoteCommitted
+    | FlushAppends
+    | FsyncDue
+    | RetentionDue
+    | ReportStatus
+)

@@ -1,0 +1,66 @@
+"""Values that messages of several mailboxes carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from ourolog.storage.types import Index, NodeId, Term
+
+
+class Acks(IntEnum):
+    """How much must have happened before a produce is acknowledged.
+
+    LEADER: on the leader's disk. QUORUM: on a majority of the voters' disks. ALL: on every
+    voter's disk, so that any two of three can be lost and no acknowledged record with them.
+    With nobody elected each of them means this node's disk.
+    """
+
+    DEFAULT = 0
+    LEADER = 1
+    QUORUM = 2
+    ALL = 3
+
+
+class MemberState(StrEnum):
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    FAILED = "failed"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """A node as gossip knows it. Addresses are HOST:PORT."""
+
+    node_id: NodeId
+    rpc_addr: str
+    gossip_addr: str
+    state: MemberState = MemberState.ALIVE
+    incarnation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What an election must never forget: the term, whom this node voted for in it, who leads it."""
+
+    term: Term = Term(0)
+    voted_for: NodeId | None = None
+    leader_id: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullPosition:
+    """How far this node has pulled from another one's log."""
+
+    source_epoch: int
+    next_index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionClaim:
+    """What a node holds for true of who leads. election: the value of its flag, see `claimed_election`."""
+
+    election: str
+    term: Term = Term(0)
+    leader_id: NodeId | None = None

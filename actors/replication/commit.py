@@ -1,0 +1,101 @@
+"""How far the log is committed: what is on a majority of the voters' disks, by their own fetches."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import START, Index, NodeId, Position, Term
+
+UNKNOWN = Index(0)
+MAX_BOUNDARIES = 32_768
+"""How many positions a node remembers between its commit position and its end, some 4 MiB."""
+
+
+class Boundaries:
+    """The positions between batches that are not committed yet, to turn an index into an offset.
+
+    Invariants: ascending, and the last end is among them. What lay in the log before it was opened has
+    one boundary, its end. A leader appends no more than the server lets it (`max_uncommitted_entries`);
+    a follower of leaders that come and go without a quorum would gather ever more, so that beyond
+    MAX_BOUNDARIES every second one is forgotten: the commit position then moves in larger steps.
+    """
+
+    def __init__(self) -> None:
+        self._ends: deque[Position] = deque()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def extend(self, ends: tuple[Position, ...]) -> None:
+        self._ends.extend(ends)
+        if len(self._ends) > MAX_BOUNDARIES:
+            self._ends = deque(list(self._ends)[-1::-2][::-1])
+
+    def cut(self, index: Index) -> None:
+        """Forget those above `index`: the log was truncated there."""
+        while self._ends and self._ends[-1].index > index:
+            self._ends.pop()
+
+    def highest(self, index: Index) -> Position | None:
+        """The highest boundary at or below `index`."""
+        found = None
+        for end in self._ends:
+            if end.index > index:
+                break
+            found = end
+        return found
+
+    def forget(self, index: Index) -> None:
+        """Drop those at or below `index`: they are committed."""
+        while self._ends and self._ends[0].index <= index:
+            self._ends.popleft()
+
+
+def majority_index(voters: tuple[NodeId, ...], on_disk: Mapping[NodeId, Index]) -> Index:
+    """The highest index below which all is on a majority of the voters' disks (Raft section 5.3)."""
+    if not voters:
+        return UNKNOWN
+    reached = sorted((on_disk.get(voter, UNKNOWN) for voter in voters), reverse=True)
+    return reached[len(voters) // 2]
+
+
+def everywhere_index(voters: tuple[NodeId, ...], on_disk: Mapping[NodeId, Index]) -> Index:
+    """The highest index below which all is on every voter's disk."""
+    return min((on_disk.get(voter, UNKNOWN) for voter in voters), default=UNKNOWN)
+
+
+class LeaderCommit:
+    """The leader's view of its commit position, within one term of leadership."""
+
+    def __init__(self, term: Term, voters: tuple[NodeId, ...], committed: Position = START) -> None:
+        self.term = term
+        self.voters = voters
+        self.committed = committed
+        self.on_disk: dict[NodeId, Index] = {}
+
+    def advance(self, terms: TermHistory, boundaries: Boundaries) -> bool:
+        """Move `committed` up to what a majority has. True if it moved.
+
+        Only an entry of the leader's own term commits, and with it all before (Raft section 5.4.2).
+        """
+        index = majority_index(self.voters, self.on_disk)
+        if index <= self.committed.index:
+            return False
+        position = boundaries.highest(index)
+        if position is None or position.index <= self.committed.index:
+            return False
+        if terms.term_of(Index(position.index - 1)) != self.term:
+            return False
+        boundaries.forget(position.index)
+        self.committed = position
+        return True
+
+
+def why_commit_unknown(node_id: NodeId, term: Term) -> str:
+    """What a leader says while no entry of its own term is committed yet (Raft section 8)."""
+    return (
+        f"{node_id} leads term {term}, and a majority of the voters has not copied what begins that term yet: "
+        "until then it does not know how far its log is committed"
+    )

@@ -1,0 +1,114 @@
+"""Where a follower's log and its leader's part, decided by the places of entries; no ports, no state.
+
+A fetch names the place of the follower's last entry. Either the leader has that entry, then the
+logs are the same up to there, or it answers with a bound of what they can share, and the follower
+cuts to it and asks again (Raft section 5.3; KIP-595, diverging epoch). See `ourolog.storage.terms` for why
+that ends, and never below what the logs do share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from ourolog.storage.terms import Place, TermHistory
+from ourolog.storage.types import Index, Position
+
+
+@dataclass(frozen=True, slots=True)
+class LogExtent:
+    """A log as both sides reason about it."""
+
+    start: Position
+    end: Position
+    terms: TermHistory
+
+    @property
+    def last(self) -> Place | None:
+        """The place of the entry before `end`, whether this log still holds it or not. None if unknown."""
+        return self.terms.place_of(Index(self.end.index - 1)) if self.end.index > 0 else None
+
+    @property
+    def before(self) -> Place | None:
+        """The place of the entry before `start`, None if unknown."""
+        return self.terms.place_of(Index(self.start.index - 1)) if self.start.index > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Agrees:
+    """The logs are the same below the index that was asked for: what follows can be copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """The leader does not hold what was asked for, or cannot tell whether it fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """The logs differ below the index that was asked for; see `TermHistory.parting`."""
+
+    place: Place | None
+    end: Index
+
+
+def compare(leader: LogExtent, next_index: Index, last: Place | None) -> Agrees | OutOfRange | Diverged:
+    """Leader: what to make of a log that ends at `next_index` with an entry of place `last`.
+
+    A log that knows of no last entry is empty, though it may begin above 0: nothing in it can differ.
+    """
+    if next_index < leader.start.index:
+        return OutOfRange()
+    if next_index > leader.end.index:
+        return Diverged(None, leader.end.index) if last is None else Diverged(*_parting(leader, last))
+    if next_index == 0 or last is None:
+        return Agrees()
+    known = leader.terms.place_of(Index(next_index - 1))
+    if known == last:
+        return Agrees()
+    # With its checkpoints lost a log may not know what stood before its start.
+    return OutOfRange() if known is None else Diverged(*_parting(leader, last))
+
+
+def _parting(leader: LogExtent, last: Place) -> tuple[Place | None, Index]:
+    return leader.terms.parting(last, leader.end.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Drop the entries from `index` on, and ask again."""
+
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Drop everything and begin where the leader's log does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Do not follow: the leader lacks entries from `index` on that were committed."""
+
+    index: Index
+
+
+def reconcile(
+    own: LogExtent, committed: Index, leaders_start: Index, answer: Diverged | OutOfRange
+) -> Truncate | Restart | Refuse:
+    """Follower: what to do about such an answer. Never drops what is committed.
+
+    What the leader has removed below its start was committed (retention takes nothing else), and
+    with it all that was committed here below that.
+    """
+    match answer:
+        case OutOfRange():
+            cut = Index(0)
+        case Diverged():
+            cut = own.terms.cut(answer.place, answer.end, own.end.index)
+        case _:
+            assert_never(answer)
+    if max(cut, leaders_start) < committed:
+        return Refuse(cut)
+    # From below its start the leader cannot be asked to go on, nor from below our own.
+    return Restart() if cut < leaders_start or cut < own.start.index else Truncate(cut)

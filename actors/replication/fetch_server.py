@@ -1,0 +1,189 @@
+"""The serving side of replication: other nodes' fetches, answered or parked (KIP-595, section Fetch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived, FetchWaitExpired
+from ourolog.actors.messages.store import BatchesRead, ReadBatches, ReadProblem, ReadRefused
+from ourolog.actors.ports import Timer
+from ourolog.actors.replication.divergence import Agrees, Diverged, OutOfRange, compare
+from ourolog.actors.replication.state import ReplicationState, Role
+from ourolog.storage.terms import Place
+from ourolog.storage.types import Index, NodeId
+
+MAX_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadAnswer:
+    """Turns what the store read into the fetch's answer, without a detour through the replicator."""
+
+    answer_to: Mailbox[FetchAnswer]
+    request_id: int
+    header: FetchResponse
+
+    def tell(self, message: BatchesRead | ReadRefused) -> None:
+        head = self.header
+        match message:
+            case BatchesRead():
+                outcome, batches, detail = FetchOutcome.BATCHES, message.batches, ""
+            case ReadRefused(problem=ReadProblem.OUT_OF_RANGE):
+                outcome, batches, detail = FetchOutcome.OUT_OF_RANGE, b"", message.detail
+            case ReadRefused():
+                outcome, batches, detail = FetchOutcome.REFUSED, b"", message.detail
+        response = FetchResponse(
+            outcome,
+            head.term,
+            head.log_epoch,
+            head.start,
+            head.end,
+            head.committed,
+            head.leader_id,
+            batches,
+            before_start=head.before_start,
+            detail=detail,
+        )
+        self.answer_to.tell(FetchAnswer(self.request_id, response))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """A fetch that has everything there is, waiting for more."""
+
+    received: FetchReceived
+    timer: Timer
+
+
+class FetchServer:
+    """Answers fetches. `on_disk_of` learns from each fetch what is on the fetcher's disk."""
+
+    def __init__(self, state: ReplicationState) -> None:
+        self._state = state
+        self._parked: dict[int, _Parked] = {}
+
+    @property
+    def parked(self) -> int:
+        """How many fetches wait for more."""
+        return len(self._parked)
+
+    def check(self, received: FetchReceived) -> FetchResponse | None:
+        """Why this fetch gets no batches, or None if it does. Changes nothing."""
+        state, request = self._state, received.request
+        if request.cluster != state.config.cluster:
+            return self._response(
+                FetchOutcome.REFUSED,
+                detail=f"{state.node_id} is of cluster {state.config.cluster!r}, "
+                f"{request.node_id} of {request.cluster!r}",
+            )
+        if state.role is Role.STARTING:
+            return self._response(FetchOutcome.NOT_LEADER, detail=f"{state.node_id} is starting")
+        if request.elected != state.elected:
+            return self._response(
+                FetchOutcome.REFUSED,
+                detail=f"{state.node_id} runs with --election {state.config.election}, {request.node_id} does not: "
+                "give all nodes of a cluster the same",
+            )
+        return self._check_elected(request) if state.elected else self._check_peer(request)
+
+    def _check_peer(self, request: FetchRequest) -> FetchResponse | None:
+        state = self._state
+        if request.source_epoch not in (0, state.log_epoch):
+            return self._response(FetchOutcome.NEW_LOG)
+        if not state.start.index <= request.next_index <= state.end.index:
+            return self._response(FetchOutcome.OUT_OF_RANGE)
+        return None
+
+    def _check_elected(self, request: FetchRequest) -> FetchResponse | None:
+        state = self._state
+        if request.term < state.term:
+            return self._response(FetchOutcome.STALE_TERM)
+        if state.role is not Role.LEADER or request.term > state.term:
+            return self._response(FetchOutcome.NOT_LEADER)
+        match compare(state.extent, request.next_index, request.last):
+            case Agrees():
+                return None
+            case OutOfRange():
+                return self._response(FetchOutcome.OUT_OF_RANGE)
+            case Diverged(place, end):
+                return self._response(FetchOutcome.DIVERGED, diverged=place, diverged_at=end)
+            case unknown:
+                assert_never(unknown)
+
+    def serve(self, received: FetchReceived) -> None:
+        """Answer a fetch that `check` let pass: with batches, with a new commit position, or later."""
+        state, request = self._state, received.request
+        if request.next_index < state.end.index:
+            self._read(received)
+        elif request.committed < state.committed.index and state.elected:
+            self.answer(received, self._response(FetchOutcome.BATCHES))
+        else:
+            wait_s = min(request.max_wait_s, MAX_WAIT_S)
+            timer = state.ports.timers.after(wait_s, state.me, FetchWaitExpired(received.request_id))
+            self._parked[received.request_id] = _Parked(received, timer)
+
+    def answer(self, received: FetchReceived, response: FetchResponse) -> None:
+        received.reply_to.tell(FetchAnswer(received.request_id, response))
+
+    def wake(self) -> None:
+        """The log grew or the commit position moved: answer those who waited for it."""
+        state = self._state
+        for parked in list(self._parked.values()):
+            request = parked.received.request
+            if request.next_index < state.end.index or (state.elected and request.committed < state.committed.index):
+                self._unpark(parked.received.request_id)
+                self.serve(parked.received)
+
+    def refuse_all(self) -> None:
+        """The role changed: everybody who waits must ask again."""
+        for parked in list(self._parked.values()):
+            self._unpark(parked.received.request_id)
+            response = self.check(parked.received)
+            self.answer(parked.received, response or self._response(FetchOutcome.BATCHES))
+
+    def expire(self, request_id: int) -> None:
+        parked = self._unpark(request_id)
+        if parked is not None:
+            self.answer(parked.received, self._response(FetchOutcome.BATCHES))
+
+    def cancel(self, request_id: int) -> None:
+        self._unpark(request_id)
+
+    def _unpark(self, request_id: int) -> _Parked | None:
+        parked = self._parked.pop(request_id, None)
+        if parked is not None:
+            parked.timer.cancel()
+        return parked
+
+    def _read(self, received: FetchReceived) -> None:
+        state, request = self._state, received.request
+        max_bytes = max(0, min(request.max_bytes, state.config.fetch_max_bytes))
+        answer = _ReadAnswer(received.reply_to, received.request_id, self._response(FetchOutcome.BATCHES))
+        state.store.tell(ReadBatches(0, max_bytes, state.end.index, answer, index=request.next_index))
+
+    def _response(
+        self,
+        outcome: FetchOutcome,
+        *,
+        diverged: Place | None = None,
+        diverged_at: Index = Index(0),
+        detail: str = "",
+    ) -> FetchResponse:
+        state = self._state
+        leader_id: NodeId | None = state.leader_id if state.elected else None
+        return FetchResponse(
+            outcome,
+            state.term,
+            state.log_epoch,
+            state.start,
+            state.end,
+            state.committed,
+            leader_id,
+            before_start=state.extent.before,
+            diverged=diverged,
+            diverged_at=diverged_at,
+            detail=detail,
+        )

@@ -1,0 +1,394 @@
+"""The pulling side of replication: who this node pulls from, and how far each pull has got.
+
+A pull has at most one step under way: a fetch, an append of what it brought, or a wait before the
+next try. With nobody elected it walks the source's log by the source's index; with a leader it
+asks for what comes after this node's own last entry.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from ourolog.actors.config import Cycle
+from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.observer import CycleSeen, PullStarted, PullStopped
+from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import FetchFailed, FetchReturned, PullRetryDue
+from ourolog.actors.messages.status import PullStatus
+from ourolog.actors.messages.store import (
+    AppendFetched,
+    AppendPulled,
+    FetchedAppended,
+    FetchedRejected,
+    PulledAppended,
+    PullRejected,
+    ResetLog,
+    TruncateLog,
+)
+from ourolog.actors.messages.values import PullPosition
+from ourolog.actors.ports import Timer
+from ourolog.actors.replication.divergence import Diverged, OutOfRange, Refuse, Restart, Truncate, reconcile
+from ourolog.actors.replication.state import ReplicationState, Role
+from ourolog.storage.types import START, Index, NodeId, Offset, Position
+
+
+@dataclass(slots=True)
+class Pull:
+    """One arrow of the pull graph.
+
+    request_id: of the fetch under way, None if there is none. waits: how often it has waited,
+    so that an old timer is told from the present one. source_end: the source's end as last heard.
+    next_offset: where the pull stands in the source's offsets, None if not yet known.
+    left_out: about the last of its entries that nobody could read, "" if there was none.
+    """
+
+    source_id: NodeId
+    rpc_addr: str
+    request_id: int | None = None
+    failures: int = 0
+    waits: int = 0
+    timer: Timer | None = None
+    connected: bool = False
+    source_end: Position | None = None
+    next_offset: Offset | None = None
+    detail: str = ""
+    left_out: str = ""
+
+
+class Pulls:
+    """All pulls of a node. `on_committed` is told the leader's commit position with each answer."""
+
+    def __init__(
+        self,
+        state: ReplicationState,
+        election: Mailbox[HigherTermSeen],
+        on_committed: Callable[[Position], None],
+    ) -> None:
+        self._state = state
+        self._election = election
+        self._on_committed = on_committed
+        self._pulls: dict[NodeId, Pull] = {}
+        self._positions: dict[NodeId, PullPosition] = {}
+        self._appending: set[NodeId] = set()
+        self._request_ids = itertools.count(1)
+        self._leader_committed = START
+        self.cycles_seen = 0
+        self.duplicates_dropped = 0
+        self.expired_dropped = 0
+
+    def restore(self, positions: tuple[tuple[NodeId, PullPosition], ...]) -> None:
+        """Where the pulls had got to before the restart."""
+        self._positions.update(positions)
+
+    # ------------------------------------------------------------ which pulls there are
+
+    def reconcile(self, sources: Mapping[NodeId, str], reason: str) -> None:
+        """Make the pulls those from `sources` (node to gRPC address), starting and stopping as needed."""
+        for source_id in sorted(self._pulls):
+            if sources.get(source_id) != self._pulls[source_id].rpc_addr:
+                self._stop(source_id, reason)
+        for source_id in sorted(sources):
+            if source_id not in self._pulls:
+                pull = Pull(source_id, sources[source_id])
+                self._pulls[source_id] = pull
+                self._state.observe(PullStarted(self._state.node_id, source_id))
+                self._fetch(pull)
+
+    def works(self, source_id: NodeId) -> bool:
+        """Whether there is a pull from it that has not failed since it was answered, or began."""
+        pull = self._pulls.get(source_id)
+        return pull is not None and pull.failures == 0
+
+    def restart(self) -> None:
+        """The role or term changed: what is under way belongs to the past."""
+        self._leader_committed = START
+        for source_id in sorted(self._pulls):
+            self._stop(source_id, "the leader changed")
+
+    def _stop(self, source_id: NodeId, reason: str) -> None:
+        pull = self._pulls.pop(source_id)
+        if pull.timer is not None:
+            pull.timer.cancel()
+        self._state.ports.network.forget(source_id)
+        self._state.observe(PullStopped(self._state.node_id, source_id, reason))
+
+    # ------------------------------------------------------------ fetching
+
+    def _fetch(self, pull: Pull) -> None:
+        state = self._state
+        if pull.source_id in self._appending:
+            return  # what an earlier pull brought is still on its way to disk; its end calls again
+        if state.elected:
+            next_index, last, source_epoch = state.end.index, state.extent.last, 0
+        else:
+            position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
+            next_index, last, source_epoch = position.next_index, None, position.source_epoch
+        pull.request_id = next(self._request_ids)
+        state.ports.network.fetch(
+            pull.source_id,
+            pull.rpc_addr,
+            pull.request_id,
+            FetchRequest(
+                cluster=state.config.cluster,
+                node_id=state.node_id,
+                elected=state.elected,
+                term=state.term,
+                next_index=next_index,
+                last=last,
+                source_epoch=source_epoch,
+                committed=state.committed.index,
+                max_bytes=state.config.fetch_max_bytes,
+                max_wait_s=state.config.fetch_wait_s,
+            ),
+            state.me,
+        )
+
+    def on_returned(self, returned: FetchReturned) -> None:
+        pull = self._pulls.get(returned.peer_id)
+        if pull is None or pull.request_id != returned.request_id:
+            return
+        pull.request_id = None
+        response = returned.response
+        pull.source_end = response.end
+        if self._state.elected and self._state.is_ahead(response.term):
+            self._election.tell(HigherTermSeen(response.term, response.leader_id, pull.source_id))
+        match response.outcome:
+            case FetchOutcome.BATCHES if returned.unreadable and not response.batches:
+                self._leave_out(pull, response, returned.unreadable)
+            case FetchOutcome.BATCHES:
+                pull.connected, pull.failures, pull.detail = True, 0, ""
+                self._on_batches(pull, response)
+            case FetchOutcome.DIVERGED:
+                self._on_diverged(pull, response)
+            case FetchOutcome.OUT_OF_RANGE:
+                self._on_out_of_range(pull, response)
+            case FetchOutcome.NEW_LOG:
+                self._on_new_log(pull, response)
+            case FetchOutcome.NOT_LEADER:
+                self._wait(pull, response.detail or f"{pull.source_id} does not lead in term {self._state.term}")
+            case FetchOutcome.STALE_TERM:
+                self._wait(pull, f"{pull.source_id} is in term {response.term} already")
+            case FetchOutcome.REFUSED:
+                self._complain(pull, f"{pull.source_id} refused the pull: {response.detail}")
+                self._wait(pull, response.detail)
+            case _:
+                assert_never(response.outcome)
+
+    def on_failed(self, failed: FetchFailed) -> None:
+        pull = self._pulls.get(failed.peer_id)
+        if pull is not None and pull.request_id == failed.request_id:
+            pull.request_id = None
+            pull.connected = False
+            self._wait(pull, failed.reason)
+
+    def on_retry(self, due: PullRetryDue) -> None:
+        pull = self._pulls.get(due.peer_id)
+        if pull is not None and pull.timer is not None and pull.waits == due.serial:
+            pull.timer = None
+            self._fetch(pull)
+
+    def _wait(self, pull: Pull, detail: str) -> None:
+        """Exponential backoff with jitter, so that a cluster does not ask in step."""
+        state = self._state
+        config = state.config
+        pull.detail = detail
+        pull.failures += 1
+        ceiling_s = min(config.pull_backoff_max_s, config.pull_backoff_min_s * 2 ** min(pull.failures, 16))
+        pull.waits += 1
+        pull.timer = state.ports.timers.after(
+            ceiling_s * state.ports.rng.uniform(0.5, 1.0), state.me, PullRetryDue(pull.source_id, pull.waits)
+        )
+
+    def _complain(self, pull: Pull, reason: str) -> None:
+        if pull.detail != reason:
+            pull.detail = reason
+            self._state.warn(reason)
+
+    # ------------------------------------------------------------ what a fetch brought
+
+    def _on_batches(self, pull: Pull, response: FetchResponse) -> None:
+        state = self._state
+        if state.elected:
+            if response.term != state.term:
+                self._wait(pull, f"{pull.source_id} answered for term {response.term}")
+                return
+            self._leader_committed = response.committed
+            if not response.batches:
+                self._on_committed(self._leader_committed)
+                self._fetch(pull)
+            else:
+                self._appending.add(pull.source_id)
+                state.store.tell(AppendFetched(pull.source_id, state.term, response.batches, state.me))
+            return
+        position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
+        self._positions[pull.source_id] = PullPosition(response.log_epoch, position.next_index)
+        if not response.batches:
+            if position.next_index == response.end.index:
+                pull.next_offset = response.end.offset
+            self._fetch(pull)
+        else:
+            self._appending.add(pull.source_id)
+            append = AppendPulled(pull.source_id, response.log_epoch, position.next_index, response.batches, state.me)
+            state.store.tell(append)
+
+    def _leave_out(self, pull: Pull, response: FetchResponse, reason: str) -> None:
+        """Pass over the entry that was asked for, as over a control batch: it holds nothing that anybody could read.
+
+        To wait for it would be to wait for ever, for all that its source has behind it. Whether what
+        comes next is any better is asked after a pause, a longer one each time.
+        """
+        state, source_id = self._state, pull.source_id
+        pull.connected = True
+        self._complain(pull, reason)
+        pull.left_out = reason
+        self._wait(pull, reason)
+        position = self._positions.get(source_id, PullPosition(0, Index(0)))
+        self._appending.add(source_id)
+        behind = Index(position.next_index + 1)
+        state.store.tell(AppendPulled(source_id, response.log_epoch, behind, b"", state.me))
+
+    def on_pulled(self, pulled: PulledAppended) -> None:
+        state = self._state
+        self._appending.discard(pulled.source_id)
+        self._positions[pulled.source_id] = PullPosition(pulled.source_epoch, pulled.next_index)
+        pull = self._pulls.get(pulled.source_id)
+        if pull is not None:
+            pull.next_offset = pulled.next_offset
+        self.duplicates_dropped += pulled.duplicates
+        self.expired_dropped += pulled.expired
+        if pulled.cycle_count:
+            self.cycles_seen += pulled.cycle_count
+            broken = state.config.cycle is Cycle.BREAK
+            state.observe(CycleSeen(state.node_id, pulled.cycles[0], pulled.cycle_count, broken))
+        self._continue(pulled.source_id)
+
+    def on_pull_rejected(self, rejected: PullRejected) -> None:
+        self._on_rejected(rejected.source_id, rejected.reason)
+
+    def on_fetched(self, fetched: FetchedAppended) -> None:
+        self._appending.discard(fetched.leader_id)
+        if fetched.term == self._state.term:
+            self._on_committed(self._leader_committed)
+        self._continue(fetched.leader_id)
+
+    def on_fetched_rejected(self, rejected: FetchedRejected) -> None:
+        if rejected.term == self._state.term:
+            self._on_rejected(rejected.leader_id, rejected.reason)
+        else:
+            self._appending.discard(rejected.leader_id)
+            self._continue(rejected.leader_id)
+
+    def _on_rejected(self, source_id: NodeId, reason: str) -> None:
+        self._appending.discard(source_id)
+        pull = self._pulls.get(source_id)
+        if pull is not None:
+            self._complain(pull, f"what {source_id} sent was not appended: {reason}")
+            if pull.request_id is None and pull.timer is None:
+                self._wait(pull, pull.detail)
+
+    def _continue(self, source_id: NodeId) -> None:
+        pull = self._pulls.get(source_id)
+        if pull is not None and pull.request_id is None and pull.timer is None:
+            self._fetch(pull)
+
+    def resume(self) -> None:
+        """The log was truncated or begun anew: ask for what comes after its new end."""
+        for source_id in sorted(self._pulls):
+            self._continue(source_id)
+
+    # ------------------------------------------------------------ when the logs do not fit
+
+    def _on_diverged(self, pull: Pull, response: FetchResponse) -> None:
+        """Drop what the leader does not have (Raft section 5.3), never what was committed."""
+        self._reconcile(pull, response, Diverged(response.diverged, response.diverged_at))
+
+    def _reconcile(self, pull: Pull, response: FetchResponse, answer: Diverged | OutOfRange) -> None:
+        state = self._state
+        if response.term != state.term or state.role is not Role.FOLLOWER:
+            self._wait(pull, f"{pull.source_id} answered for term {response.term}")
+            return
+        match reconcile(state.extent, state.committed.index, response.start.index, answer):
+            case Refuse(index):
+                self._complain(pull, self._why_not_follow(pull, response, index))
+                self._wait(pull, pull.detail)
+            case Truncate(index):
+                self._warn_of_loss(pull, index)
+                state.store.tell(TruncateLog(index, state.term, state.me))
+            case Restart():
+                if isinstance(answer, Diverged):
+                    self._warn_of_loss(pull, state.start.index)
+                elif response.start.index > state.end.index:
+                    state.warn(
+                        f"{pull.source_id} has removed the entries below index {response.start.index} (offset "
+                        f"{response.start.offset}) that {state.node_id} had not copied yet; its log starts again there"
+                    )
+                state.store.tell(ResetLog(response.start, response.before_start, state.term, state.me))
+            case unknown:
+                assert_never(unknown)
+
+    def _why_not_follow(self, pull: Pull, response: FetchResponse, index: Index) -> str:
+        state, source_id = self._state, pull.source_id
+        last = state.extent.last
+        has_lost_it = last is not None and last.writer[0] == source_id and last.writer[1] not in (0, response.log_epoch)
+        why = (
+            f"{source_id} has lost its disk: it has a new log, and it made the last entry here in its old one"
+            if has_lost_it
+            else f"{source_id} has lost its disk or is of another history"
+        )
+        return (
+            f"the log of leader {source_id} lacks entries from index {index} on that were committed "
+            f"(up to {state.committed.index}); {state.node_id} keeps its copy and does not follow. {why}: "
+            "let a node that has the data lead"
+        )
+
+    def _warn_of_loss(self, pull: Pull, index: Index) -> None:
+        state = self._state
+        if index < state.end.index:
+            state.warn(
+                f"{state.node_id} drops its entries [{index}, {state.end.index}): leader {pull.source_id} does not "
+                "have them, and nothing here says that they were committed"
+            )
+
+    def _on_out_of_range(self, pull: Pull, response: FetchResponse) -> None:
+        state = self._state
+        if state.elected:
+            if response.start.index >= state.end.index:
+                self._reconcile(pull, response, OutOfRange())
+            else:
+                self._wait(pull, f"{pull.source_id} starts at index {response.start.index}")
+            return
+        position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
+        nearest = min(max(position.next_index, response.start.index), response.end.index)
+        state.warn(
+            f"the log of {pull.source_id} holds entries [{response.start.index}, {response.end.index}); the pull "
+            f"stood at {position.next_index} and goes on at {nearest}"
+        )
+        self._positions[pull.source_id] = PullPosition(response.log_epoch, Index(nearest))
+        self._fetch(pull)
+
+    def _on_new_log(self, pull: Pull, response: FetchResponse) -> None:
+        state = self._state
+        if state.elected:
+            self._wait(pull, f"{pull.source_id} answers as if nobody were elected")
+            return
+        state.warn(f"{pull.source_id} has a new log (its data directory was replaced); pulling it from the start")
+        self._positions[pull.source_id] = PullPosition(response.log_epoch, response.start.index)
+        self._fetch(pull)
+
+    # ------------------------------------------------------------ status
+
+    def statuses(self) -> tuple[PullStatus, ...]:
+        return tuple(self._status(self._pulls[source_id]) for source_id in sorted(self._pulls))
+
+    def _status(self, pull: Pull) -> PullStatus:
+        state = self._state
+        position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
+        next_index = state.end.index if state.elected else position.next_index
+        lag = max(0, pull.source_end.index - next_index) if pull.source_end is not None else -1
+        next_offset = state.end.offset if state.elected else pull.next_offset
+        detail = pull.detail or pull.left_out
+        return PullStatus(pull.source_id, next_index, lag, pull.connected, detail, next_offset)

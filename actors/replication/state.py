@@ -1,0 +1,92 @@
+"""What both sides of the replicator know: the log's extent, who leads, who is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ourolog.actors.actor import NodeRef
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.observer import NodeEvent, NodeWarned
+from ourolog.actors.messages.store import StoreMessage
+from ourolog.actors.messages.values import Member
+from ourolog.actors.ports import Ports
+from ourolog.actors.replication.divergence import LogExtent
+from ourolog.storage.batch_limits import LIMIT
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import START, NodeId, Position, Term
+
+MAX_TERM_STEP = 2**32
+"""By how much a node's term rises at most for one thing that it hears. Terms go up by one with each start or
+change of a leader, so honest ones are never so far apart; and whoever forges one does not use them up."""
+
+
+def is_ahead(heard: Term, own: Term) -> bool:
+    """Whether it is a later term, and one that can be: every node believes, and refuses, the same ones.
+
+    Terms stay below LIMIT, so that there is always one to go on with and each fits where it is written.
+    """
+    return own < heard <= LIMIT - MAX_TERM_STEP
+
+
+def step_towards(heard: Term, own: Term) -> Term:
+    """How far to go for a term that is ahead. What is further away is heard of again, and reached then."""
+    return Term(min(heard, own + MAX_TERM_STEP))
+
+
+class Role(StrEnum):
+    """STARTING: the election slot has not spoken. PEER: nobody is elected; pulls from everyone."""
+
+    STARTING = "starting"
+    PEER = "peer"
+    LEADER = "leader"
+    FOLLOWER = "follower"
+
+
+@dataclass(slots=True)
+class ReplicationState:
+    """Shared by the pulling and the serving side; only the replicator actor changes it.
+
+    start, end: the log on disk. committed: never falls.
+    members: where others are, those that gossip holds for gone included while that may still matter.
+    gone: those that failed or left.
+    """
+
+    config: NodeConfig
+    ports: Ports
+    store: Mailbox[StoreMessage]
+    me: NodeRef
+    role: Role = Role.STARTING
+    term: Term = Term(0)
+    leader_id: NodeId | None = None
+    start: Position = START
+    end: Position = START
+    terms: TermHistory = field(default_factory=TermHistory)
+    log_epoch: int = 0
+    opened: bool = False
+    committed: Position = START
+    members: dict[NodeId, Member] = field(default_factory=dict)
+    gone: set[NodeId] = field(default_factory=set)
+
+    @property
+    def node_id(self) -> NodeId:
+        return self.config.node_id
+
+    @property
+    def elected(self) -> bool:
+        return self.role in (Role.LEADER, Role.FOLLOWER)
+
+    @property
+    def extent(self) -> LogExtent:
+        return LogExtent(self.start, self.end, self.terms)
+
+    def is_ahead(self, term: Term) -> bool:
+        """Whether a peer that speaks of this term knows of a later one than this node."""
+        return is_ahead(term, self.term)
+
+    def observe(self, event: NodeEvent) -> None:
+        self.ports.observer.tell(event)
+
+    def warn(self, reason: str) -> None:
+        self.observe(NodeWarned(self.node_id, "replicator", reason))

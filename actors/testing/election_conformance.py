@@ -1,0 +1,185 @@
+"""What any occupant of the election slot must hold to, as tests to inherit.
+
+    class TestMyElection(ElectionConformance):
+        occupant = MyElection
+        election = ElectionChoice.parse("static:n1,n2")
+        node_id = NodeId("n1")
+
+and pytest runs every claim below against it. An occupant that depends on its peers overrides
+`until_announced` to let them speak.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import ClassVar
+
+from ourolog.actors.actor import NodeRef
+from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
+from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
+from ourolog.actors.messages.store import BallotSaved, SaveBallot
+from ourolog.actors.messages.values import Ballot
+from ourolog.actors.stepping import SteppingRuntime
+from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import START, NodeId, Term
+
+
+class Slot:
+    """An occupant in its slot: its store, its listener, and the ballot that is on disk."""
+
+    def __init__(self, occupant: type[ElectionActor], config: NodeConfig, ballot: Ballot = Ballot()) -> None:  # noqa: B008
+        self.runtime = SteppingRuntime()
+        self.store = Probe()
+        self.listener = Probe()
+        self.on_disk = ballot
+        self.disk_answers = True
+        self._answered = 0
+        self.ref: NodeRef = self.runtime.spawn(
+            occupant,
+            config=config,
+            ports=stepping_ports(self.runtime, MemoryFiles()),
+            store=self.store,
+            listeners=(self.listener,),
+        )
+
+    def open_log(self) -> None:
+        self.ref.tell(LogOpened(START, START, TermHistory(), 1, self.on_disk, (), START))
+        self.settle()
+
+    def settle(self, seconds: float = 0.0) -> None:
+        """Let everything happen that can, for that much virtual time; the disk saves what it is asked to."""
+        self.runtime.run_for(seconds)
+        while self.disk_answers and self._answered < len(self.store.all(SaveBallot)):
+            asked = self.store.all(SaveBallot)[self._answered]
+            self._answered += 1
+            self.on_disk = asked.ballot
+            asked.reply_to.tell(BallotSaved(asked.ballot))
+            self.runtime.run_until_idle()
+
+    def leaders(self) -> list[LeaderChanged]:
+        return self.listener.all(LeaderChanged)
+
+
+class ElectionConformance:
+    """Inherit, set the three class variables, and let pytest collect it."""
+
+    occupant: ClassVar[type[ElectionActor]]
+    election: ClassVar[ElectionChoice]
+    node_id: ClassVar[NodeId] = NodeId("n1")
+
+    def slot(self, ballot: Ballot = Ballot()) -> Slot:  # noqa: B008
+        config = NodeConfig(self.node_id, "/data", "127.0.0.1:1", "127.0.0.1:2", election=self.election)
+        return Slot(self.occupant, config, ballot)
+
+    def until_announced(self, slot: Slot) -> None:
+        """Bring the slot to its first announcement."""
+        slot.settle(seconds=30)
+
+    def test_it_announces_nothing_before_the_log_is_open(self) -> None:
+        slot = self.slot()
+        slot.settle(seconds=60)
+        assert slot.listener.received == []
+        assert slot.store.received == []
+
+    def test_it_announces_something_once_the_log_is_open(self) -> None:
+        slot = self.slot()
+        slot.open_log()
+        self.until_announced(slot)
+        assert slot.listener.all(NobodyElected) or slot.leaders()
+
+    def test_it_says_who_votes_before_it_says_who_leads(self) -> None:
+        slot = self.slot()
+        slot.open_log()
+        self.until_announced(slot)
+        kinds = [type(message) for message in slot.listener.received]
+        if LeaderChanged in kinds:
+            assert VotersChanged in kinds[: kinds.index(LeaderChanged)]
+
+    def test_no_term_is_announced_before_its_ballot_is_on_disk(self) -> None:
+        slot = self.slot()
+        slot.disk_answers = False
+        slot.open_log()
+        slot.settle(seconds=60)
+        assert [change for change in slot.leaders() if change.term > slot.on_disk.term] == []
+        slot.disk_answers = True
+        self.until_announced(slot)
+        for change in slot.leaders():
+            assert change.term <= slot.on_disk.term
+
+    def test_terms_never_fall_across_restarts(self) -> None:
+        ballot, terms = Ballot(), []
+        for _ in range(4):
+            slot = self.slot(ballot)
+            slot.open_log()
+            self.until_announced(slot)
+            terms += [change.term for change in slot.leaders()]
+            ballot = slot.on_disk
+        assert terms == sorted(terms)
+
+    def test_a_crash_while_the_ballot_is_saved_does_not_bring_an_old_term_back(self) -> None:
+        first = self.slot()
+        first.open_log()
+        self.until_announced(first)
+        first.disk_answers = False
+        first.ref.tell(HigherTermSeen(Term(first.on_disk.term + 7), None, NodeId("n9")))
+        first.settle(seconds=5)
+        asked = [message.ballot for message in first.store.all(SaveBallot)]
+        for survived in (first.on_disk, asked[-1] if asked else first.on_disk):
+            second = self.slot(survived)
+            second.open_log()
+            self.until_announced(second)
+            for change in second.leaders():
+                assert change.term >= first.on_disk.term
+
+    def test_at_most_one_leader_is_announced_for_a_term(self) -> None:
+        slot = self.slot()
+        slot.open_log()
+        self.until_announced(slot)
+        for term in (3, 2, 9):
+            slot.ref.tell(HigherTermSeen(Term(term), None, NodeId("n2")))
+            slot.settle(seconds=5)
+        leaders: dict[Term, NodeId] = {}
+        for change in slot.leaders():
+            if change.leader_id is not None:
+                assert leaders.setdefault(change.term, change.leader_id) == change.leader_id
+
+    def test_a_term_that_was_heard_of_is_never_undercut(self) -> None:
+        slot = self.slot()
+        slot.open_log()
+        self.until_announced(slot)
+        if not slot.leaders():
+            return  # nobody is ever elected here
+        before = len(slot.leaders())
+        slot.ref.tell(HigherTermSeen(Term(41), None, NodeId("n2")))
+        self.until_announced(slot)
+        assert len(slot.leaders()) > before
+        assert all(change.term >= 41 for change in slot.leaders()[before:])
+
+    def test_every_change_is_announced_once(self) -> None:
+        slot = self.slot()
+        slot.open_log()
+        self.until_announced(slot)
+        slot.ref.tell(HigherTermSeen(Term(5), None, NodeId("n2")))
+        slot.ref.tell(HigherTermSeen(Term(5), None, NodeId("n3")))
+        slot.settle(seconds=30)
+        announced = slot.listener.received
+        assert all(one != other for one, other in itertools.pairwise(announced))
+
+    def test_its_status_agrees_with_what_it_announced(self) -> None:
+        slot = self.slot()
+        slot.open_log()
+        self.until_announced(slot)
+        probe = Probe()
+        slot.ref.tell(ReportStatus(1, probe))
+        slot.settle()
+        status = probe.last(StatusReported).status
+        assert isinstance(status, ElectionStatus)
+        if slot.leaders():
+            assert (status.term, status.leader_id) == (slot.leaders()[-1].term, slot.leaders()[-1].leader_id)
+        else:
+            assert status.leader_id is None

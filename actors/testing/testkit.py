@@ -1,0 +1,113 @@
+"""For tests of actors on the stepping runtime: probes, and a peer network that follows a script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypeVar
+
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.peer_calls import FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import FetchFailed, FetchReturned
+from ourolog.actors.ports import Ports
+from ourolog.actors.stepping import SteppingRuntime
+from ourolog.storage.files import Files
+from ourolog.storage.types import NodeId
+
+T = TypeVar("T")
+
+
+class Probe:
+    """A mailbox that keeps what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.received: list[Any] = []
+
+    def tell(self, message: Any) -> None:
+        self.received.append(message)
+
+    def all(self, kind: type[T]) -> list[T]:
+        """Everything of that class so far."""
+        return [message for message in self.received if isinstance(message, kind)]
+
+    def last(self, kind: type[T]) -> T:
+        """The newest of that class. AssertionError, showing what came instead, if there is none."""
+        found = self.all(kind)
+        assert found, f"no {kind.__name__} among {self.received}"
+        return found[-1]
+
+    def take(self) -> list[Any]:
+        """Everything so far, and forget it."""
+        taken, self.received = self.received, []
+        return taken
+
+
+@dataclass(slots=True)
+class OpenFetch:
+    """A fetch that an actor under test has sent and that the test is yet to answer."""
+
+    peer_id: NodeId
+    rpc_addr: str
+    request_id: int
+    request: FetchRequest
+    reply_to: Mailbox[FetchReturned | FetchFailed]
+
+    def answer(self, response: FetchResponse, unreadable: str = "") -> None:
+        self.reply_to.tell(FetchReturned(self.peer_id, self.request_id, response, unreadable))
+
+    def fail(self, reason: str = "connection refused") -> None:
+        self.reply_to.tell(FetchFailed(self.peer_id, self.request_id, reason))
+
+
+@dataclass(slots=True)
+class ScriptedNetwork:
+    """A PeerNetwork whose peers are the test: it collects fetches and answers nothing by itself."""
+
+    open: list[OpenFetch] = field(default_factory=list)
+    forgotten: list[NodeId] = field(default_factory=list)
+
+    def fetch(
+        self,
+        peer_id: NodeId,
+        rpc_addr: str,
+        request_id: int,
+        request: FetchRequest,
+        reply_to: Mailbox[FetchReturned | FetchFailed],
+    ) -> None:
+        self.open.append(OpenFetch(peer_id, rpc_addr, request_id, request, reply_to))
+
+    def forget(self, peer_id: NodeId) -> None:
+        self.forgotten.append(peer_id)
+
+    def take(self, peer_id: str) -> OpenFetch:
+        """The oldest open fetch from that peer, which is then no longer open."""
+        for fetch in self.open:
+            if fetch.peer_id == peer_id:
+                self.open.remove(fetch)
+                return fetch
+        raise AssertionError(f"no fetch from {peer_id} is open: {self.open}")
+
+
+@dataclass(slots=True)
+class SentDatagrams:
+    """A Datagrams port that keeps what was sent."""
+
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def send(self, addr: str, payload: bytes) -> None:
+        self.sent.append((addr, payload))
+
+
+def stepping_ports(runtime: SteppingRuntime, files: Files, *, seed: int = 1, **replaced: Any) -> Ports:
+    """Ports on virtual time, with scripted peers; any of them can be replaced by keyword."""
+    ports: dict[str, Any] = {
+        "timers": runtime,
+        "clock": runtime,
+        "rng": Random(seed),  # noqa: S311  # chance of a test, not a secret
+        "network": ScriptedNetwork(),
+        "datagrams": SentDatagrams(),
+        "files": files,
+        "observer": Probe(),
+        **replaced,
+    }
+    return Ports(**ports)

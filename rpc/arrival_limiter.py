@@ -1,0 +1,197 @@
+"""How many messages may be arriving at once, and who must make room when somebody is slow.
+
+gRPC reads the message of a unary call before it calls the handler, so a burst of large messages
+would all be in memory before anybody counted the first. On the wire a unary call is a client
+stream of one message. Served as that, a call gets its handler first, which asks for the message
+when it is its turn; until then HTTP/2 flow control keeps all but 64 KiB of it with the client.
+
+gRPC in Python does not say how much of a message has arrived, and a message that was asked for
+cannot be un-asked. So each that is asked for counts as the largest that a client may send, and
+what tells the honest from the silent is time: a small message is there at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import grpc
+
+from ourolog.rpc.errors import ServiceError, overloaded
+
+MAX_ARRIVING: Final = 20  # times the largest message of 9 MiB: 180 MiB
+# Long enough for the largest message over a slow line, while nobody else waits.
+ARRIVE_WITHIN_S: Final = 30.0
+# While others wait: half of the places are for messages that are there within this …
+PATIENCE_S: Final = 0.1
+# … and the other half for those that take as long as this.
+LONG_PATIENCE_S: Final = 2.0
+# A client that had to make room comes after all others for so long.
+LATE_FOR_S: Final = 10.0
+# But so that it comes at all, it gets every so many-th place.
+LATE_TURN: Final = 8
+
+T = TypeVar("T")
+
+
+class _Arrival:
+    """One message that was asked for."""
+
+    __slots__ = ("client", "displaced", "since_s", "timeout")
+
+    def __init__(self, client: str, since_s: float) -> None:
+        self.client = client
+        self.since_s = since_s
+        self.displaced = False
+        self.timeout: asyncio.Timeout | None = None
+
+
+class ArrivalLimiter:
+    """Places for messages that are arriving. Lives on one asyncio loop.
+
+    While there are places, everybody gets one, for `arrive_within_s`. When somebody has to wait,
+    clients (connections) take turns, those that were late before after all others; and reads
+    that take long are ended, the shares of the largest holder first, with RESOURCE_EXHAUSTED and
+    when to retry. Half of the places turn over within `patience_s` then, so whoever sends what it
+    promised waits for a fraction of a second, however many are silent.
+    """
+
+    def __init__(
+        self,
+        max_arriving: int = MAX_ARRIVING,
+        arrive_within_s: float = ARRIVE_WITHIN_S,
+        patience_s: float = PATIENCE_S,
+        long_patience_s: float = LONG_PATIENCE_S,
+    ) -> None:
+        self._max_arriving = max_arriving
+        self._arrive_within_s = arrive_within_s
+        self._patience_s = patience_s
+        self._long_patience_s = long_patience_s
+        self._arriving: dict[_Arrival, None] = {}
+        self._by_client: Counter[str] = Counter()
+        # Who waits, client by client in the order of their turns: first those that come in time.
+        self._in_time: OrderedDict[str, deque[asyncio.Future[_Arrival]]] = OrderedDict()
+        self._late: OrderedDict[str, deque[asyncio.Future[_Arrival]]] = OrderedDict()
+        self._late_until_s: OrderedDict[str, float] = OrderedDict()
+        self._turns = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def arriving(self) -> int:
+        """How many messages were asked for and are not there."""
+        return len(self._arriving)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a place."""
+        return sum(len(calls) for queue in (self._in_time, self._late) for calls in queue.values())
+
+    async def arrive(self, client: str, read: Callable[[], Awaitable[T]]) -> T:
+        """What `read` returns, once there is a place for it. Raises ServiceError when it takes too long."""
+        place = await self._place(client)
+        try:
+            async with asyncio.timeout(self._arrive_within_s) as place.timeout:
+                if place.displaced:  # between its admission and this line
+                    place.timeout.reschedule(0.0)
+                return await read()
+        except TimeoutError:
+            raise self._too_late(place) from None
+        finally:
+            self._leave(place)
+
+    async def _place(self, client: str) -> _Arrival:
+        if len(self._arriving) < self._max_arriving and not self._in_time and not self._late:
+            return self._take(client)
+        turn: asyncio.Future[_Arrival] = asyncio.get_running_loop().create_future()
+        queue = self._late if self._is_late(client) else self._in_time
+        queue.setdefault(client, deque()).append(turn)
+        self._let_in()
+        self._arm()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave(turn.result())
+            else:
+                self._forget(client, turn)
+            raise
+
+    def _forget(self, client: str, turn: asyncio.Future[_Arrival]) -> None:
+        for queue in (self._in_time, self._late):
+            calls = queue.get(client)
+            if calls is not None and turn in calls:
+                calls.remove(turn)
+                if not calls:
+                    del queue[client]
+
+    def _take(self, client: str) -> _Arrival:
+        place = _Arrival(client, asyncio.get_running_loop().time())
+        self._arriving[place] = None
+        self._by_client[client] += 1
+        return place
+
+    def _leave(self, place: _Arrival) -> None:
+        del self._arriving[place]
+        self._by_client[place.client] -= 1
+        if not self._by_client[place.client]:
+            del self._by_client[place.client]
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while len(self._arriving) < self._max_arriving:
+            self._turns += 1
+            late_turn = self._turns % LATE_TURN == 0
+            queue = self._late if self._late and (late_turn or not self._in_time) else self._in_time
+            if not queue:
+                return
+            client, calls = queue.popitem(last=False)
+            while calls:
+                turn = calls.popleft()
+                if not turn.done():
+                    turn.set_result(self._take(client))
+                    break
+            if calls:  # behind the other clients
+                queue[client] = calls
+
+    def _arm(self) -> None:
+        if self._timer is None and (self._in_time or self._late):
+            self._timer = asyncio.get_running_loop().call_later(self._patience_s / 2, self._make_room)
+
+    def _make_room(self) -> None:
+        """Somebody waits: end the slowest reads, as many as are wanted."""
+        self._timer = None
+        now_s = asyncio.get_running_loop().time()
+        slow = [place for place in self._arriving if now_s - place.since_s >= self._patience_s]
+        slow.sort(key=lambda place: (-self._by_client[place.client], not self._is_late(place.client), -place.since_s))
+        too_many = max(0, len(slow) - self._max_arriving // 2)
+        overdue = [place for place in slow[too_many:] if now_s - place.since_s >= self._long_patience_s]
+        for place in [*slow[:too_many], *overdue][: self.waiting]:
+            self._displace(place, now_s)
+        self._arm()
+
+    def _displace(self, place: _Arrival, now_s: float) -> None:
+        if place.displaced:
+            return
+        place.displaced = True
+        self._late_until_s.pop(place.client, None)
+        self._late_until_s[place.client] = now_s + LATE_FOR_S
+        while next(iter(self._late_until_s.values())) <= now_s:
+            self._late_until_s.popitem(last=False)
+        if (calls := self._in_time.pop(place.client, None)) is not None:
+            self._late.setdefault(place.client, deque()).extend(calls)
+        if place.timeout is not None:
+            place.timeout.reschedule(now_s)
+
+    def _is_late(self, client: str) -> bool:
+        return self._late_until_s.get(client, 0.0) > asyncio.get_running_loop().time()
+
+    def _too_late(self, place: _Arrival) -> ServiceError:
+        if place.displaced:
+            return overloaded(
+                "the message did not arrive at once, and others wait for its place. Nothing of it was appended; "
+                "retry shortly"
+            )
+        late = f"the message did not arrive within {self._arrive_within_s:g} s. Nothing of it was appended"
+        return ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_SLOW", late)

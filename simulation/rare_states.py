@@ -1,0 +1,237 @@
+"""Rare states: what a run has to have reached now and then, for its silence to mean something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.events import (
+    ClaimsDisputed,
+    ClaimsSettled,
+    LeaderChanged,
+    LogStartMoved,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+)
+from ourolog.actors.messages.observer import (
+    CycleSeen,
+    MemberVouched,
+    NameClashed,
+    NameContested,
+    NodeFailed,
+    NodeWarned,
+    PullStarted,
+    SuspicionRefuted,
+)
+from ourolog.actors.messages.store import PulledAppended, PullRejected, ReadProblem, ReadRefused
+from ourolog.simulation.checker import World
+from ourolog.simulation.events import (
+    ClientReturned,
+    Event,
+    FaultInjected,
+    FileReplaced,
+    MessageTold,
+    NodeCrashed,
+    NodeSaid,
+    NodeStarted,
+    NodeStopped,
+    Outcome,
+    PartitionHealed,
+    PartitionMade,
+)
+from ourolog.simulation.replication_states import REPLICATION_STATES, ReplicationStates
+from ourolog.storage.types import NodeId
+
+STATES: Final[dict[str, str]] = {
+    **REPLICATION_STATES,
+    "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
+    "damage_found": "A log or another file was found damaged.",
+    "segment_rolled": "A segment was sealed and another begun.",
+    "retention": "Old segments were removed.",
+    "retention_held_back": "Old segments were kept since they were not known to be committed.",
+    "two_crashes_at_once": "A node crashed while another was down.",
+    "full_quorum_loss": "A majority of the voters (of the nodes, where nobody votes) was down at once.",
+    "leader_restart": "A node that had led was started again.",
+    "restart_while_partitioned": "A node was started during a partition.",
+    "crash_in_mid_write": "A machine lost power while a node was writing.",
+    "disk_replaced": "A node was started again on an empty disk.",
+    "leader_lost_disk": "The disk of a node was lost that had led until then.",
+    "pull_restarted": "A pull was started again after it had been stopped.",
+    "claims_disputed": "A node heard of a claim that contradicts its own.",
+    "claims_settled": "A node heard that all agree again.",
+    "kept_its_copy": "A node did not follow its leader, which lacked what was committed, and said so.",
+    "pull_rejected": "What a pull brought was not appended.",
+    "higher_term_seen": "A node heard of a newer term.",
+    "cycle_seen": "A batch came back to where it had been.",
+    "duplicate_dropped": "A copy of what was there already was dropped.",
+    "hop_limit_reached": "A copy was dropped because it had gone far enough.",
+    "member_failed": "Gossip declared a member failed.",
+    "suspicion_refuted": "A member that was suspected was heard of again in time.",
+    "member_vouched": "A member that did not answer one node answered another that asked for it.",
+    "member_returned": "A member that had failed for a node came back to it.",
+    "goodbye_heard": "A member's goodbye was heard.",
+    "name_contested": "Two nodes seemed to have one name, and it was looked into.",
+    "name_clashed": "Two nodes claimed one name.",
+    "node_failed": "A node gave up and told why.",
+    "disk_full": "A write failed for lack of room.",
+    "damaged_read": "A read met damage.",
+    "outcome_unknown": "A client does not know what became of its record.",
+}
+
+
+class RareStates:
+    """Counts rare states; a function of the stream of events."""
+
+    sees: ClassVar[tuple[type, ...]] = (
+        *ReplicationStates.sees,
+        NodeSaid,
+        FaultInjected,
+        PartitionMade,
+        PartitionHealed,
+        ClientReturned,
+    )
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._down: dict[NodeId, None] = {}
+        self._started: dict[NodeId, None] = {}
+        self._pulled: dict[tuple[NodeId, NodeId], None] = {}
+        self._failed: dict[tuple[NodeId, NodeId], None] = {}
+        self._partitioned = False
+        self._led: dict[NodeId, None] = {}
+        self._replication = ReplicationStates(self._note)
+        self._on_message: dict[type, Callable[[MessageTold], None]] = {
+            HigherTermSeen: lambda _: self._note("higher_term_seen"),
+            LogStartMoved: lambda _: self._note("retention"),
+            PullRejected: lambda _: self._note("pull_rejected"),
+            ClaimsDisputed: lambda told: self._note_at_server(told, "claims_disputed"),
+            ClaimsSettled: lambda told: self._note_at_server(told, "claims_settled"),
+            ReadRefused: self._on_read_refused,
+            PulledAppended: self._on_pulled,
+            LeaderChanged: self._on_leader_changed,
+        }
+
+    def see(self, event: Event, world: World) -> None:
+        self._replication.see(event)
+        match event:
+            case MessageTold():
+                handle = self._on_message.get(type(event.message))
+                if handle is not None:
+                    handle(event)
+            case NodeSaid():
+                self._on_said(event)
+            case FileReplaced():
+                if event.path.endswith(".state"):
+                    self._note("segment_rolled")
+            case ClientReturned():
+                if event.result.outcome is Outcome.UNKNOWN:
+                    self._note("outcome_unknown")
+            case FaultInjected():
+                if event.kind == "disk_full":
+                    self._note(event.kind)
+                elif event.kind == "power_loss" and event.detail.startswith("in the middle"):
+                    self._note("crash_in_mid_write")
+                elif event.kind == "disk_lost":
+                    self._note("disk_replaced")
+                    if NodeId(event.where) in self._led:
+                        self._note("leader_lost_disk")
+            case NodeCrashed() | NodeStopped():
+                self._on_down(event, world)
+            case NodeStarted():
+                self._on_started(event)
+            case PartitionMade():
+                self._partitioned = True
+            case PartitionHealed():
+                self._partitioned = False
+            case _:
+                pass
+
+    def _note(self, state: str) -> None:
+        self.counts[state] = self.counts.get(state, 0) + 1
+
+    def _on_down(self, event: NodeCrashed | NodeStopped, world: World) -> None:
+        if self._down and isinstance(event, NodeCrashed):
+            self._note("two_crashes_at_once")
+        self._down[event.node_id] = None
+        voters = world.configs[event.node_id].election.voters or tuple(world.configs)
+        down = sum(voter in self._down for voter in voters)
+        if 2 * down > len(voters):
+            self._note("full_quorum_loss")
+
+    def _on_started(self, event: NodeStarted) -> None:
+        self._down.pop(event.node_id, None)
+        if event.node_id in self._started:
+            if self._led.pop(event.node_id, 0) is None:
+                self._note("leader_restart")
+            if self._partitioned:
+                self._note("restart_while_partitioned")
+        self._started[event.node_id] = None
+        for pair in [pair for pair in self._failed if pair[0] == event.node_id]:
+            del self._failed[pair]
+
+    def _on_said(self, event: NodeSaid) -> None:
+        match event.event:
+            case NodeWarned(reason=reason):
+                if "unfinished write" in reason:
+                    self._note("torn_tail_cut")
+                elif reason.startswith("retention keeps"):
+                    self._note("retention_held_back")
+                elif "is damaged" in reason:
+                    self._note("damage_found")
+                elif "does not follow" in reason:
+                    self._note("kept_its_copy")
+            case NodeFailed(reason=reason):
+                self._note("node_failed")
+                if "is damaged" in reason:
+                    self._note("damage_found")
+            case PullStarted(node_id=node_id, source_id=source_id):
+                if (node_id, source_id) in self._pulled:
+                    self._note("pull_restarted")
+                self._pulled[(node_id, source_id)] = None
+            case CycleSeen():
+                self._note("cycle_seen")
+            case MemberFailed(member):
+                self._note("member_failed")
+                self._failed[(event.node_id, member.node_id)] = None
+            case MemberJoined(member):
+                if (event.node_id, member.node_id) in self._failed:
+                    self._note("member_returned")
+            case MemberLeft():
+                self._note("goodbye_heard")
+            case NameContested():
+                self._note("name_contested")
+            case SuspicionRefuted():
+                self._note("suspicion_refuted")
+            case MemberVouched():
+                self._note("member_vouched")
+            case NameClashed():
+                self._note("name_clashed")
+            case _:
+                pass
+
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        if changed.leader_id is not None and told.receiver == f"{changed.leader_id}.replicator":
+            self._led[changed.leader_id] = None
+
+    def _note_at_server(self, told: MessageTold, state: str) -> None:
+        """What several actors of a node are told is one state."""
+        if told.receiver.endswith(".server"):
+            self._note(state)
+
+    def _on_read_refused(self, told: MessageTold) -> None:
+        refused = told.message
+        assert isinstance(refused, ReadRefused)
+        if refused.problem is ReadProblem.DAMAGED:
+            self._note("damaged_read")
+
+    def _on_pulled(self, told: MessageTold) -> None:
+        pulled = told.message
+        assert isinstance(pulled, PulledAppended)
+        if pulled.duplicates:
+            self._note("duplicate_dropped")
+        if pulled.expired:
+            self._note("hop_limit_reached")

@@ -1,0 +1,51 @@
+"""The ballot on disk: what an election must never forget, whatever else is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ourolog.storage.checksummed_json import seal, unseal
+from ourolog.storage.errors import DamagedFileError
+from ourolog.storage.files import Files
+from ourolog.storage.types import NodeId, Term
+
+KIND: Final = "ballot"
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SavedBallot:
+    """The term, whom this node voted for in it, and who leads it."""
+
+    term: Term = Term(0)
+    voted_for: NodeId | None = None
+    leader_id: NodeId | None = None
+
+
+def save_ballot(files: Files, path: str, ballot: SavedBallot) -> None:
+    """On disk, whole, when this returns. Raises OSError, and the old ballot stands."""
+    value = {"leader_id": ballot.leader_id, "term": ballot.term, "voted_for": ballot.voted_for}
+    files.replace(path, seal(KIND, VERSION, value))
+
+
+def load_ballot(files: Files, path: str) -> SavedBallot:
+    """The first ballot if there is no file yet.
+
+    Raises DamagedFileError otherwise: a vote forgotten could elect two leaders (Raft section 5.2).
+    """
+    try:
+        content = files.read_all(path)
+    except FileNotFoundError:
+        return SavedBallot()
+    try:
+        value = unseal(KIND, VERSION, content, path)
+        term, voted_for, leader_id = value["term"], value["voted_for"], value["leader_id"]
+        if type(term) is not int or not all(name is None or type(name) is str for name in (voted_for, leader_id)):
+            raise DamagedFileError(f"{path} is damaged: a field has the wrong type")
+    except (DamagedFileError, KeyError, TypeError) as error:
+        raise DamagedFileError(
+            f"{error}. It holds this node's vote, so the node will not start without it: restore the file from a "
+            "backup, or give this node a new data directory and let it copy the log from its peers"
+        ) from error
+    return SavedBallot(Term(term), voted_for and NodeId(voted_for), leader_id and NodeId(leader_id))

@@ -1,0 +1,135 @@
+"""The election slot's two occupants that need no votes."""
+
+from __future__ import annotations
+
+import pytest
+
+from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.election.none import NoElection
+from ourolog.actors.election.static import StaticElection
+from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
+from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.store import SaveBallot
+from ourolog.actors.messages.values import Ballot
+from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
+from ourolog.actors.testing.testkit import Probe
+from ourolog.storage.terms import Run, TermHistory
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+STATIC = ElectionChoice.parse("static:n1,n2,n3")
+
+
+class TestNoElection(ElectionConformance):
+    occupant = NoElection
+    election = ElectionChoice.parse("none")
+
+
+class TestStaticLeader(ElectionConformance):
+    occupant = StaticElection
+    election = STATIC
+    node_id = N1
+
+
+class TestStaticFollower(ElectionConformance):
+    occupant = StaticElection
+    election = STATIC
+    node_id = N2
+
+
+class TestStaticStandby(ElectionConformance):
+    occupant = StaticElection
+    election = STATIC
+    node_id = NodeId("n9")
+
+
+def slot_of(node_id: NodeId, election: ElectionChoice, ballot: Ballot) -> Slot:
+    occupant = NoElection if election.kind == "none" else StaticElection
+    config = NodeConfig(node_id, "/data", "127.0.0.1:1", "127.0.0.1:2", election=election)
+    return Slot(occupant, config, ballot)
+
+
+def test_nobody_elected_is_said_once_and_nothing_is_saved() -> None:
+    slot = slot_of(N1, ElectionChoice(), Ballot())
+    slot.open_log()
+    assert slot.listener.received == [NobodyElected()]
+    assert slot.store.received == []
+
+
+def test_a_static_leader_takes_a_new_term_at_every_start() -> None:
+    ballot = Ballot()
+    for term in (1, 2, 3):
+        slot = slot_of(N1, STATIC, ballot)
+        slot.open_log()
+        assert slot.listener.received == [VotersChanged((N1, N2, N3)), LeaderChanged(Term(term), N1)]
+        ballot = slot.on_disk
+
+
+def test_a_static_follower_keeps_its_term_when_it_restarts() -> None:
+    slot = slot_of(N2, STATIC, Ballot(Term(4), N1, N1))
+    slot.open_log()
+    assert slot.store.all(SaveBallot) == []
+    assert slot.leaders() == [LeaderChanged(Term(4), N1)]
+
+
+def test_another_decree_is_a_new_term() -> None:
+    slot = slot_of(N2, ElectionChoice.parse("static:n3"), Ballot(Term(4), N1, N1))
+    slot.open_log()
+    assert slot.leaders() == [LeaderChanged(Term(5), N3)]
+
+
+def test_a_follower_adopts_the_term_it_hears_of_and_a_leader_goes_past_it() -> None:
+    for node_id, expected in ((N2, 9), (N1, 10)):
+        slot = slot_of(node_id, STATIC, Ballot(Term(4), N1, N1))
+        slot.open_log()
+        slot.ref.tell(HigherTermSeen(Term(9), N1, N3))
+        slot.settle()
+        assert slot.leaders()[-1] == LeaderChanged(Term(expected), N1)
+
+
+def observed(slot: Slot) -> Probe:
+    observer = slot.ref._actor_weakref().observer
+    assert isinstance(observer, Probe)
+    return observer
+
+
+@pytest.mark.parametrize("node_id", [N2, NodeId("n9")])
+def test_a_follower_refuses_a_log_from_a_time_without_a_leader(node_id: NodeId) -> None:
+    slot = slot_of(node_id, STATIC, Ballot())
+    end = Position(Index(3), Offset(3))
+    slot.ref.tell(LogOpened(START, end, TermHistory((Run(Term(0), (N2, 0), Index(0)),)), 1, Ballot(), (), START))
+    slot.settle()
+    assert "a time without a leader" in observed(slot).last(NodeFailed).reason
+    assert slot.listener.received == []
+
+
+def test_a_log_that_had_a_leader_is_not_opened_without_one() -> None:
+    slot = slot_of(N1, ElectionChoice(), Ballot(Term(2), N1, N1))
+    slot.open_log()
+    assert "term 2" in observed(slot).last(NodeFailed).reason
+    assert slot.listener.received == []
+
+
+def test_entries_with_terms_are_not_opened_without_a_leader_even_if_the_ballot_is_gone() -> None:
+    slot = slot_of(N1, ElectionChoice(), Ballot())
+    end = Position(Index(3), Offset(3))
+    slot.ref.tell(LogOpened(START, end, TermHistory((Run(Term(1), (N1, 1), Index(0)),)), 1, Ballot(), (), START))
+    slot.settle()
+    assert "term 1" in observed(slot).last(NodeFailed).reason
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("static", "needs a leader"),
+        ("static:", "needs a leader"),
+        ("static:n1,n1", "twice"),
+        ("static:n 1", "node id"),
+        ("paxos", "unknown election"),
+        ("none:n1", "unknown election"),
+    ],
+)
+def test_a_wrong_election_is_refused_with_a_sentence(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        ElectionChoice.parse(text)

@@ -1,0 +1,111 @@
+"""Rare states: each is noted when it is reached, and a sweep that misses one says so."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from ourolog.cli import cli
+from ourolog.simulation import Cluster, Options, simulate
+from ourolog.simulation.events import Operation, OperationKind
+from ourolog.simulation.rare_states import STATES
+from ourolog.simulation.reach import MUST_REACH, missed_states, mode_of, never_reached
+from ourolog.storage.types import NodeId, Offset
+
+
+def test_every_state_that_must_be_reached_is_one_and_says_what_it_is() -> None:
+    for states in MUST_REACH.values():
+        assert set(states) <= set(STATES)
+        assert len(set(states)) == len(states)
+    assert all(sentence.endswith(".") for sentence in STATES.values())
+
+
+def test_a_mode_is_asked_for_what_it_can_reach() -> None:
+    assert mode_of(Options(1, election="static:n2")) == "static"
+    assert mode_of(Options(1, cycle="allow")) == "none allow"
+    assert "divergence" in missed_states(Options(1, election="oracle"), ())
+    assert "divergence" not in missed_states(Options(1, election="oracle"), ("divergence",))
+    assert "divergence" not in never_reached(Options(1), ())
+    assert {"cycle_seen", "name_clashed"} <= set(never_reached(Options(1), ("duplicate_dropped",)))
+
+
+def test_an_oracle_s_changes_make_logs_part_and_come_together() -> None:
+    reached: Counter[str] = Counter()
+    for seed in range(12):
+        reached.update(simulate(Options(seed, election="oracle", minutes=0.5), checkers=()).states)
+    needed = {"divergence", "truncation", "change_in_flight", "parked_fetch_over_term", "produce_at_deposed_leader"}
+    assert needed <= set(reached), needed - set(reached)
+
+
+def test_a_reader_that_waits_at_the_end_is_seen_to_be_woken() -> None:
+    with Cluster(seed=1, nodes=1) as cluster:
+        answers: list[object] = []
+        read = Operation(OperationKind.CONSUME, offset=Offset(0))
+        cluster.calls.consume("reader", NodeId("n1"), read, 5.0, lambda result, _: answers.append(result), wait=True)
+        cluster.run_for(1.0)
+        assert (answers, cluster.states.counts.get("reader_woken")) == ([], None)
+        cluster.produce("n1", b"x")
+        cluster.run_for(1.0)
+        assert (len(answers), cluster.states.counts["reader_woken"]) == (1, 1)
+
+
+def test_who_asks_too_much_at_once_is_seen_to_be_refused() -> None:
+    with Cluster(seed=1, nodes=3, election="static", max_waiting_requests=1) as cluster:
+        cluster.isolate("n1")
+        for value in (b"waits for a quorum", b"is refused"):
+            produce = Operation(OperationKind.PRODUCE, value=value)
+            cluster.calls.produce("producer", NodeId("n1"), produce, 5.0, lambda *_: None)
+            cluster.run_for(1.0)
+        assert cluster.states.counts["inbox_full"] == 1
+
+
+def test_who_led_and_comes_back_with_less_than_a_follower_is_counted() -> None:
+    with Cluster(seed=1, nodes=3, election="oracle") as cluster:
+        oracle = cluster.oracle
+        assert oracle is not None
+
+        def lead() -> NodeId:
+            oracle.change()
+            cluster.run_for(1.0)
+            leader_id = oracle.leader_id
+            assert leader_id is not None
+            cluster.client("app").produce(b"a record")
+            cluster.run_for(3.0)
+            return leader_id
+
+        first = lead()
+        cluster.crash(first)
+        cluster.start(first, wait=False)
+        cluster.run_for(1.0)
+        assert "leader_restarted_shorter" not in cluster.states.counts
+        second = lead()
+        cluster.crash(second)
+        cluster.wipe(second)
+        oracle.trusts = lambda node_id: node_id != second
+        cluster.start(second, wait=False)
+        cluster.run_for(1.0)
+        assert cluster.states.counts["leader_restarted_shorter"] == 1
+        lead()
+        cluster.run_for(5.0)
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_sweep_that_misses_a_state_has_failed_if_it_must_reach_it(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["simulate", "--seeds", "2", "--minutes", "0.05", "--faults", "none", "--election", "oracle"]
+    words += ["--output", output, "--executor", "concurrent.futures:ThreadPoolExecutor"]
+    assert cli.main(words, standalone_mode=False) == 0
+    shown = capsys.readouterr()
+    assert "missed" not in shown.err
+    assert cli.main([*words, "--must-reach"], standalone_mode=False) == 1
+    shown = capsys.readouterr()
+    assert "missed: disk_replaced\n  A node was started again on an empty disk. 2 seeds of this mode" in shown.err
+    if output == "json":
+        found = json.loads(shown.out)
+        assert "disk_replaced" in found["missed"]
+        assert set(found["missed"]) <= set(found["never"])
+    else:
+        assert "\n  never   " in shown.out
