@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
+from ourolog.actors.addresses import join_address, split_address
 from ourolog.actors.config import ElectionChoice, check_node_id
-from ourolog.rpc.addresses import join_address, split_address
 from ourolog.storage.types import NodeId
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)

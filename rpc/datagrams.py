@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from ourolog.actors.addresses import join_address, split_address
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import DatagramReceived
 from ourolog.rpc.flood import FloodGuard
@@ -43,19 +44,6 @@ class _Name:
     waiting: list[bytes] = field(default_factory=list)
 
 
-def split_addr(addr: str) -> tuple[str, int]:
-    """HOST:PORT or [IPV6]:PORT apart. Raises ValueError."""
-    host, colon, port = addr.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{addr!r} is not HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def join_addr(host: str, port: int) -> str:
-    """HOST:PORT, an IPv6 host in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 class UdpDatagrams:
     """Made by `bind`, on the loop that then serves it. What arrives before `deliver_to` is dropped.
 
@@ -68,7 +56,7 @@ class UdpDatagrams:
 
     def __init__(self, sock: socket.socket, max_waiting: int) -> None:
         host, port = sock.getsockname()[:2]
-        self.bound_addr = join_addr(host, port)
+        self.bound_addr = join_address(host, port)
         self.dropped = 0
         self.unsent = 0
         self._max_waiting = max_waiting
@@ -92,7 +80,7 @@ class UdpDatagrams:
         Raises OSError, its text for a person, when the address is in use or not this machine's.
         """
         loop = asyncio.get_running_loop()
-        host, port = split_addr(addr)
+        host, port = split_address(addr)
         try:
             # A name means its IPv4 address where it has one, so that all nodes choose alike.
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
@@ -127,7 +115,7 @@ class UdpDatagrams:
         """A member gossips from there: it is heard whatever strangers send. On the loop's thread."""
         self._members.add(addr)
         name = self._names.get(addr)
-        host, port = split_addr(addr)
+        host, port = split_address(addr)
         if _ip_family(host) == self._family and "%" not in host:
             self._guard.introduce((host, port))
         elif name is not None and name.socket_addr is not None:
@@ -136,7 +124,7 @@ class UdpDatagrams:
     def dismiss(self, addr: str) -> None:
         """Nobody gossips from there any more."""
         self._members.discard(addr)
-        self._guard.dismiss(split_addr(addr))
+        self._guard.dismiss(split_address(addr))
 
     def send(self, addr: str, payload: bytes) -> None:
         """Send and forget, from any thread."""
@@ -187,7 +175,7 @@ class UdpDatagrams:
         if self._waiting() >= room:
             self.dropped += 1
             return
-        mailbox.tell(DatagramReceived(join_addr(addr[0], addr[1]), data))
+        mailbox.tell(DatagramReceived(join_address(addr[0], addr[1]), data))
 
     def _send_handed_over(self, addr: str, payload: bytes) -> None:
         with self._lock:
@@ -221,7 +209,7 @@ class UdpDatagrams:
 
     def _know(self, addr: str) -> _Name:
         """Begin to remember an address. An IP address of our family needs no resolver, ever."""
-        host, port = split_addr(addr)
+        host, port = split_address(addr)
         if len(self._names) >= _MAX_NAMES:
             strangers = (known for known in self._names if known not in self._members)
             del self._names[next(strangers, next(iter(self._names)))]
@@ -231,7 +219,7 @@ class UdpDatagrams:
         return name
 
     async def _resolve(self, addr: str, name: _Name) -> None:
-        host, port = split_addr(addr)
+        host, port = split_address(addr)
         try:
             found = await self._loop.getaddrinfo(host, port, family=self._family, type=socket.SOCK_DGRAM)
             name.socket_addr = found[0][4]

@@ -20,7 +20,8 @@ from typing import Any, Final, TypeAlias
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from ourolog.rpc.addresses import check_listenable, join_address, split_address
+from ourolog.actors.addresses import join_address, split_address
+from ourolog.rpc.listen_addresses import check_listenable
 
 Options: TypeAlias = list[tuple[str, int]]
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import grpc
 
+from ourolog.actors.addresses import is_wildcard, join_address, split_address
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
@@ -20,13 +21,13 @@ from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed,
 from ourolog.actors.node import Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
-from ourolog.rpc.addresses import check_listenable, is_wildcard, join_address, own_host, split_address
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.calls import Calls
 from ourolog.rpc.datagrams import UdpDatagrams
 from ourolog.rpc.descriptors import max_connections
 from ourolog.rpc.errors import unavailable
 from ourolog.rpc.health import HEALTH_SERVICE, HealthService
+from ourolog.rpc.listen_addresses import check_listenable, own_host
 from ourolog.rpc.listener import RpcListener
 from ourolog.rpc.log_service import Admission, LogService
 from ourolog.rpc.mailbox import LoopMailbox, PendingRequests

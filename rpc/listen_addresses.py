@@ -1,4 +1,4 @@
-"""HOST:PORT, with IPv6 hosts in brackets as in RFC 3986 section 3.2.2."""
+"""Addresses to listen on: whether one can be bound, and what others may call it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,7 @@ import ipaddress
 import os
 import socket
 
-
-def split_address(address: str) -> tuple[str, int]:
-    """The host, without brackets, and the port. Raises ValueError with a sentence for whoever typed it."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f"{address!r} is not HOST:PORT, for instance 127.0.0.1:8400 or [::1]:8400")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        try:
-            ipaddress.IPv6Address(host.partition("%")[0])
-        except ValueError as error:
-            raise ValueError(f"{address!r}: what stands in brackets is not an IPv6 address") from error
-    elif ":" in host:
-        raise ValueError(f"{address!r}: an IPv6 address needs brackets, as in [::1]:8400")
-    if not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{address!r}: the port must be a number from 0 to 65535")
-    return host, int(port)
-
-
-def join_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_wildcard(host: str) -> bool:
-    """Whether the host means every interface, so that nobody can connect to it by that name."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+from ourolog.actors.addresses import split_address
 
 
 def own_host(host: str) -> str:
