@@ -23,11 +23,11 @@ from bench.payloads import values_of
 from bench.processes import resident_mib
 from bench.report import Report, number
 from bench.rounds import Settings
-from ourolog.rpc.records import encode_records
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.disk import DiskFiles
 from ourolog.storage.identity import DataDirectory
 from ourolog.storage.log import Log
+from ourolog.storage.record_set import encode_records
 from ourolog.storage.types import NodeId, Term
 
 RECORD_BYTES: Final = 100

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from ourolog.rpc.records import encode_records
 from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.record_set import encode_records
 
 _SEED: Final = 1
 

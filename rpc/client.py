@@ -24,9 +24,9 @@ from ourolog.rpc.client_requests import CountedRequests
 from ourolog.rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo, provenance_from
 from ourolog.rpc.cluster_status import cluster_status, node_status
 from ourolog.rpc.errors import OUTCOME_UNKNOWN
-from ourolog.rpc.records import decode_values, encode_records
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.storage.record_set import encode_records
 
 __all__ = ["Acks", "LogBatch", "LogClient", "LogError", "LogRecord", "Provenance", "ServerInfo", "cluster_status"]
 
@@ -117,7 +117,7 @@ class LogClient:
     ) -> int:
         """Append many records with one call, all or none, and return the first's offset; the others follow on."""
         return await self.produce_payload(
-            encode_records(list(values)), len(values), acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown
+            encode_records(values), len(values), acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown
         )
 
     async def produce_payload(
@@ -129,7 +129,7 @@ class LogClient:
         timeout_s: float | None = None,
         repeat_unknown: bool = False,
     ) -> int:
-        """The same with an encoded `log.v1.RecordSet`, see `ourolog.rpc.records.encode_records`."""
+        """The same with an encoded `log.v1.RecordSet`, see `ourolog.storage.record_set.encode_records`."""
         request = pb.ProduceBatchRequest(records=payload, record_count=record_count, acks=_acks(acks))
         response = await self._call(
             lambda stub, left_s: stub.ProduceBatch(request, timeout=left_s),
@@ -163,7 +163,7 @@ class LogClient:
         requests = CountedRequests(
             batches,
             lambda values: pb.ProduceBatchRequest(
-                records=encode_records(list(values)), record_count=len(values), acks=wanted
+                records=encode_records(values), record_count=len(values), acks=wanted
             ),
         )
         call = self._stub(addr).ProduceBatchStream(requests.messages())
@@ -373,7 +373,7 @@ def _batches(response: pb.ConsumeBatchResponse | None, addr: str) -> Iterator[Lo
         raise not_understood(addr)
     for batch in response.batches:
         try:
-            values = decode_values(batch.records)
+            values = [record.value for record in pb.RecordSet.FromString(batch.records).records]
         except DecodeError as error:
             raise no_records(addr, batch.base_offset) from error
         if len(values) != batch.record_count:

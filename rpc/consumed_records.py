@@ -11,6 +11,7 @@ from ourolog.rpc.errors import damaged
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import MAX_BODY_BYTES, BatchHead, Codec, Kind, path_of, payload_of, read_head
 from ourolog.storage.compression import DecompressionError, decompress
+from ourolog.storage.record_set import encode_records
 
 # Tag and length of a record in its RecordSet, at most.
 _RECORD_OVERHEAD: Final = 6
@@ -80,7 +81,7 @@ def record_batches(
 
 
 def _part(base_offset: int, records: list[pb.Record], origin: pb.Provenance | None) -> pb.RecordBatch:
-    encoded = pb.RecordSet(records=records).SerializeToString()
+    encoded = encode_records(record.value for record in records)
     return pb.RecordBatch(base_offset=base_offset, record_count=len(records), records=encoded, provenance=origin)
 
 

@@ -11,7 +11,7 @@ import asyncio
 from typing import Final
 
 from ourolog.rpc.errors import ServiceError
-from ourolog.rpc.records import check_readable
+from ourolog.rpc.record_checks import check_readable
 from ourolog.storage.batch import Kind, path_of, payload_of, scan
 from ourolog.storage.errors import CorruptBatchError
 from ourolog.storage.types import Index, NodeId

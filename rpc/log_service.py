@@ -22,7 +22,7 @@ from ourolog.rpc.consuming import MAX_STREAMS, Reads, Streams
 from ourolog.rpc.errors import ServiceError, unavailable
 from ourolog.rpc.mailbox import BurstMailbox, PendingRequests
 from ourolog.rpc.producing import MAX_PRODUCE_STREAMS, Producer, Wanted, wanted_acks
-from ourolog.rpc.records import Limits, many_records, one_record
+from ourolog.rpc.record_checks import RecordLimits, checked_batch, checked_record
 from ourolog.rpc.status import StatusSources, gather_status
 from ourolog.rpc.v1 import log_pb2 as pb
 
@@ -50,7 +50,7 @@ class LogService:
         self,
         server: Mailbox[ServerMessage],
         status: StatusSources,
-        limits: Limits,
+        limits: RecordLimits,
         admission: Admission,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -159,10 +159,10 @@ class LogService:
         )
 
     def _one(self, request: pb.ProduceRequest) -> Wanted:
-        return Wanted(one_record(request, self._limits), wanted_acks(request.acks))
+        return Wanted(checked_record(request, self._limits), wanted_acks(request.acks))
 
     def _many(self, request: pb.ProduceBatchRequest) -> Wanted:
-        return Wanted(many_records(request, self._limits), wanted_acks(request.acks))
+        return Wanted(checked_batch(request, self._limits), wanted_acks(request.acks))
 
     async def _consume(self, call: Call[pb.ConsumeRequest]) -> None:
         await self._streams.record(await call.request(), call)

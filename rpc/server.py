@@ -34,7 +34,7 @@ from ourolog.rpc.mailbox import LoopMailbox, PendingRequests
 from ourolog.rpc.network import GrpcPeerNetwork
 from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES
 from ourolog.rpc.peer_service import PeerService
-from ourolog.rpc.records import Limits
+from ourolog.rpc.record_checks import RecordLimits
 from ourolog.rpc.reflection import ReflectionService
 from ourolog.rpc.status import StatusSources
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -215,7 +215,7 @@ class NodeServer:
 
     def _make_services(self, node: Node) -> None:
         sources = StatusSources(self.config, _version(), node.store, node.membership, node.replicator, node.election)
-        limits = Limits(self.config.max_record_bytes, self.config.max_batch_bytes)
+        limits = RecordLimits(self.config.max_record_bytes, self.config.max_batch_bytes)
         self._service = LogService(node.server, sources, limits, self._admission)
         self._side_calls = Calls(ArrivalLimiter(_ARRIVING_BESIDE), _CALLS_BESIDE)
         self._health = HealthService(self._side_calls, "", LOG_SERVICE)

@@ -21,8 +21,9 @@ from ourolog.simulation.events import (
     Outcome,
 )
 from ourolog.simulation.network import Call, Network
-from ourolog.simulation.records import encode_record, records_in
+from ourolog.simulation.records import records_in
 from ourolog.storage.batch import NewBatch
+from ourolog.storage.record_set import encode_record
 from ourolog.storage.types import NodeId, Offset
 
 CALL_MARGIN_S = 1.0

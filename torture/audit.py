@@ -11,9 +11,9 @@ from typing import Final
 import grpc
 
 from ourolog.rpc.channels import open_channel
-from ourolog.rpc.records import decode_values
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
+from ourolog.storage.record_set import decode_records
 from torture.honest import PREFIX
 
 _CATCH_UP_S: Final = 30.0
@@ -61,7 +61,7 @@ async def contents(addr: str) -> Contents:
         request = pb.ConsumeBatchRequest(stop_at_end=True)
         async for response in pb_grpc.LogStub(channel).ConsumeBatchStream(request, timeout=_READ_S):
             for batch in response.batches:
-                for at, value in enumerate(decode_values(batch.records), batch.base_offset):
+                for at, value in enumerate(decode_records(batch.records), batch.base_offset):
                     if at < end:
                         continue
                     assert at == end, f"{addr} gave offset {at} after {end - 1}"

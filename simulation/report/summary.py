@@ -10,8 +10,8 @@ from ourolog.actors.messages.membership import MembershipMessage
 from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived, FetchReturned
 from ourolog.actors.messages.values import Member
 from ourolog.simulation.events import Operation, OperationKind, OperationResult
-from ourolog.simulation.records import decode_values
 from ourolog.storage.batch import NewBatch
+from ourolog.storage.record_set import decode_records
 from ourolog.storage.types import Position
 
 _MOST_BYTES: Final = 40
@@ -98,7 +98,7 @@ def shown_bytes(value: bytes) -> str:
 def first_value(payload: bytes) -> bytes:
     """The first record of a payload; a payload that is no RecordSet as it is."""
     try:
-        return decode_values(payload)[0]
+        return decode_records(payload)[0]
     except (ValueError, IndexError):
         return payload
 

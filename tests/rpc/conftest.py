@@ -19,7 +19,7 @@ from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.errors import status_of
 from ourolog.rpc.log_service import Admission, LogService
-from ourolog.rpc.records import Limits
+from ourolog.rpc.record_checks import RecordLimits
 from ourolog.rpc.server import Addresses, NodeServer
 from ourolog.rpc.status import StatusSources
 from ourolog.rpc.testing import ScriptedServer, Silent
@@ -72,7 +72,7 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
         config = NodeConfig(NodeId("n1"), "", "", "")
         silent = Silent()
         sources = StatusSources(config, "1", silent, silent, silent, silent)
-        service = LogService(scripted, sources, Limits(max_record_bytes, max_batch_bytes), admission)
+        service = LogService(scripted, sources, RecordLimits(max_record_bytes, max_batch_bytes), admission)
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         service.add_to(server)
         port = server.add_insecure_port("127.0.0.1:0")

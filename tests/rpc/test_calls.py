@@ -231,8 +231,8 @@ async def test_waiting_for_an_offset_that_is_still_to_come_costs_as_much_as_wait
 
 
 def _batch(value: bytes) -> Any:
-    from ourolog.rpc.records import encode_record
     from ourolog.storage.batch import NewBatch
+    from ourolog.storage.record_set import encode_record
 
     return NewBatch(encode_record(value), 1)
 

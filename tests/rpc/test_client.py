@@ -13,10 +13,10 @@ import pytest
 
 from ourolog.actors.messages.server import Produce, Refusal, RequestRefused
 from ourolog.rpc.client import LogClient, LogError
-from ourolog.rpc.records import encode_records
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.storage.batch import NewBatch
+from ourolog.storage.record_set import encode_records
 
 
 def refusing(times: int, refusal: Refusal, **more: Any) -> Callable[[Any], Callable[[int], RequestRefused]]:

@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from ourolog.actors.messages.server import Refusal, RequestRefused
-from ourolog.rpc.records import encode_records
 from ourolog.storage.batch import NewBatch
+from ourolog.storage.record_set import encode_records
 
 
 def not_known(request_id: int) -> RequestRefused:

@@ -22,11 +22,12 @@ from ourolog.rpc.arrival_limiter import ARRIVE_WITHIN_S, ArrivalLimiter
 from ourolog.rpc.errors import STATUS_METADATA_KEY, unavailable
 from ourolog.rpc.log_service import Admission, LogService
 from ourolog.rpc.producing import GIVEN_UP_COUNTS_S
-from ourolog.rpc.records import Limits, encode_record
+from ourolog.rpc.record_checks import RecordLimits
 from ourolog.rpc.status import StatusSources
 from ourolog.rpc.testing import FakeContext, ScriptedServer, Silent, VirtualLoop
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import NewBatch
+from ourolog.storage.record_set import encode_record
 from ourolog.storage.types import NodeId, Term
 
 PLACES = 4
@@ -78,7 +79,7 @@ class EdgeMachine(RuleBasedStateMachine):
         )
         silent = Silent()
         sources = StatusSources(NodeConfig(NodeId("n1"), "", "", ""), "1", silent, silent, silent, silent)
-        self.service = LogService(self.server, sources, Limits(1000, 10_000), self.admission)
+        self.service = LogService(self.server, sources, RecordLimits(1000, 10_000), self.admission)
         self.handlers = self.service.handlers()
 
     # ------------------------------------------------------------ what clients do

@@ -12,9 +12,9 @@ from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived, Fetch
 from ourolog.rpc import fetched_records
 from ourolog.rpc.fetched_records import readable_part
 from ourolog.rpc.peer_service import PeerService
-from ourolog.rpc.records import encode_records
 from ourolog.storage.batch import MAX_BODY_BYTES, Batch, Codec, Kind, encode_batch
 from ourolog.storage.compression import compress
+from ourolog.storage.record_set import encode_records
 from ourolog.storage.types import Index, NodeId, Offset, Term
 from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, response, serving
 

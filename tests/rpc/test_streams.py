@@ -14,9 +14,9 @@ from google.rpc import error_details_pb2 as details_pb
 from ourolog.actors.messages.server import CancelRequest, Consume, Produce, Refusal, RequestRefused
 from ourolog.rpc.admission import IN_FLIGHT_COPIES, READ_COPIES, ProduceLimiter, ReadBudget
 from ourolog.rpc.consuming import LEAST_CHUNK_BYTES
-from ourolog.rpc.records import encode_records
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import NewBatch
+from ourolog.storage.record_set import encode_records
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, calls
 
 

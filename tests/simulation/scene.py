@@ -27,8 +27,8 @@ from ourolog.simulation.events import (
     OperationResult,
     Outcome,
 )
-from ourolog.simulation.records import encode_record
 from ourolog.storage.batch import Batch, Codec, Kind, encode_batch
+from ourolog.storage.record_set import encode_record
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 

@@ -21,9 +21,9 @@ from ourolog.simulation.checkers.log_model import records_of
 from ourolog.simulation.checkers.numbers import Numbers
 from ourolog.simulation.events import FaultInjected, FileRemoved, FileReplaced, NodeSaid, Phase, PhaseBegan
 from ourolog.simulation.options import Options
-from ourolog.simulation.records import encode_record
 from ourolog.storage.batch import Batch, NewBatch, encode_batch
 from ourolog.storage.checksummed_json import seal
+from ourolog.storage.record_set import encode_record
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, batch, sized
 

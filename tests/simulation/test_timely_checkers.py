@@ -57,8 +57,8 @@ from ourolog.simulation.events import (
     PartitionHealed,
     PartitionMade,
 )
-from ourolog.simulation.records import encode_record
 from ourolog.storage.batch import Kind, NewBatch, encode_batch
+from ourolog.storage.record_set import encode_record
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, batch

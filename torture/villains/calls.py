@@ -12,10 +12,10 @@ from typing import Any, Final
 import grpc
 
 from ourolog.rpc.channels import open_channel
-from ourolog.rpc.records import encode_records
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.rpc.v1 import peer_pb2
+from ourolog.storage.record_set import encode_records
 from torture.villains.target import Target, villain
 
 BATCH_BYTES: Final = 8 * 1024 * 1024 - 64

@@ -19,11 +19,11 @@ from ourolog.actors.gossip.codec import Ack, Body, Datagram, Exchange, Join, Pin
 from ourolog.actors.messages.values import Member, MemberState
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES, PROTOCOL
-from ourolog.rpc.records import encode_records
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.batch import Batch, Codec, Kind, encode_batch
 from ourolog.storage.compression import compress
+from ourolog.storage.record_set import encode_records
 from ourolog.storage.types import Index, NodeId, Offset, Term
 from torture.villains.target import NodeAddress, Target, villain
 

@@ -1,13 +1,11 @@
-"""What clients send, checked at the door and brought to the one form in which it is kept.
+"""Checks of the records that clients and other nodes send.
 
-The payload of a batch is an encoded `RecordSet` whose records carry `value` (field 1) and
-nothing else. A client's bytes that already are that pass through untouched; only the rest is
-encoded again.
+What a client sends is brought to the canonical form (`ourolog.storage.record_set`). Bytes that are in that form
+already pass through untouched; only the rest is encoded again.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,28 +17,25 @@ from ourolog.rpc.errors import invalid
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import MAX_BODY_BYTES, Codec, NewBatch
 from ourolog.storage.compression import DecompressionError, compress, decompress
-
-# A record of `size` bytes takes two tags and two varints beside its value; this is how many bytes
-# they are together, and the value sizes from which on it is one more (protobuf's wire format:
-# a varint carries 7 bits a byte; the outer one counts the inner tag and varint too).
-_LEAST_OVERHEAD: Final = 4
-_OVERHEAD_GROWS_AT: Final = (126, 128, 16_381, 16_384, 2_097_148, 2_097_152, 268_435_451, 268_435_456)
-_LEAST_RECORD_BYTES: Final = _LEAST_OVERHEAD + 1
+from ourolog.storage.record_set import LEAST_RECORD_BYTES, encode_record, encode_records, encoded_size_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one record and one batch may hold, in bytes. A batch's bound is on its encoded
-    RecordSet, both as sent and decompressed."""
+class RecordLimits:
+    """How large a record and a batch may be.
+
+    max_record_bytes: of one record's value.
+    max_batch_bytes: of a batch's encoded RecordSet, both as it was sent and decompressed.
+    """
 
     max_record_bytes: int
     max_batch_bytes: int
 
 
-_FORMAT_LIMITS: Final = Limits(MAX_BODY_BYTES, MAX_BODY_BYTES)
+_FORMAT_LIMITS: Final = RecordLimits(MAX_BODY_BYTES, MAX_BODY_BYTES)
 
 
-def one_record(request: pb.ProduceRequest, limits: Limits) -> NewBatch:
+def checked_record(request: pb.ProduceRequest, limits: RecordLimits) -> NewBatch:
     """The batch of one record that a ProduceRequest asks for. Raises ServiceError."""
     if not request.HasField("record"):
         raise invalid("record", "is required", "the request carries no record; set record.value")
@@ -57,7 +52,7 @@ def one_record(request: pb.ProduceRequest, limits: Limits) -> NewBatch:
     return NewBatch(encode_record(value), 1)
 
 
-def many_records(request: pb.ProduceBatchRequest, limits: Limits) -> NewBatch:
+def checked_batch(request: pb.ProduceBatchRequest, limits: RecordLimits) -> NewBatch:
     """The batch that a ProduceBatchRequest asks for, every claim in it checked. Raises ServiceError."""
     sent = request.records
     count = request.record_count
@@ -88,7 +83,7 @@ def many_records(request: pb.ProduceBatchRequest, limits: Limits) -> NewBatch:
 
 
 def check_readable(payload: bytes, count: int, codec: Codec) -> int:
-    """How many bytes the records of another node's batch unfold to.
+    """The decompressed size in bytes of the records in another node's batch.
 
     Raises ServiceError saying why nobody could read them. The bounds are the format's, since
     other nodes may take larger batches than this one.
@@ -103,48 +98,22 @@ def check_readable(payload: bytes, count: int, codec: Codec) -> int:
     return len(plain)
 
 
-def encode_record(value: bytes) -> bytes:
-    """A RecordSet of this one record. Encoded RecordSets concatenate to their union.
-
-    By hand up to two size bytes (protobuf's varints): ten times as fast as by way of two message objects.
-    """
-    size = len(value)
-    if size < 126:
-        return b"\x0a%c\x0a%c%b" % (size + 2, size, value)
-    if size < 128:
-        return b"\x0a%c\x01\x0a%c%b" % ((size + 2) & 0x7F | 0x80, size, value)
-    if size <= 16_380:
-        outer = size + 3
-        return b"\x0a%c%c\x0a%c%c%b" % (outer & 0x7F | 0x80, outer >> 7, size & 0x7F | 0x80, size >> 7, value)
-    return pb.RecordSet(records=[pb.Record(value=value)]).SerializeToString()
-
-
-def encode_records(values: list[bytes]) -> bytes:
-    """A RecordSet of these records, in order."""
-    return b"".join(map(encode_record, values))
-
-
-def decode_values(payload: bytes) -> list[bytes]:
-    """The records of a RecordSet. Raises google.protobuf.message.DecodeError."""
-    return [record.value for record in pb.RecordSet.FromString(payload).records]
-
-
-def _canonical(payload: bytes, count: int, limits: Limits) -> bytes:
-    """`payload` itself where it is in the kept form, else its records encoded again. Raises ServiceError."""
+def _canonical(payload: bytes, count: int, limits: RecordLimits) -> bytes:
+    """`payload` itself where it is in the canonical form, else its records encoded again. Raises ServiceError."""
     records, sizes = _decode(payload, count, limits)
-    smallest, largest = min(sizes), max(sizes)
+    canonical_bytes = encoded_size_bytes(sizes)
     # Whatever else the bytes carry (other fields, padded varints, a value given twice) makes them
-    # longer than the kept form, so equal length proves that they are in it.
-    if len(payload) == _canonical_bytes(sizes, smallest, largest):
+    # longer than the canonical form, so equal length proves that they are in it.
+    if len(payload) == canonical_bytes:
         return payload
-    encoded = encode_records([record.value for record in records])
-    assert len(encoded) == _canonical_bytes(sizes, smallest, largest)
+    encoded = encode_records(record.value for record in records)
+    assert len(encoded) == canonical_bytes
     return encoded
 
 
-def _decode(payload: bytes, count: int, limits: Limits) -> tuple[Sequence[pb.Record], list[int]]:
+def _decode(payload: bytes, count: int, limits: RecordLimits) -> tuple[Sequence[pb.Record], list[int]]:
     """`count` records and the sizes of their values. Raises ServiceError."""
-    if count > len(payload) // _LEAST_RECORD_BYTES:
+    if count > len(payload) // LEAST_RECORD_BYTES:
         raise invalid(
             "record_count",
             "does not match records",
@@ -183,18 +152,7 @@ def _decode(payload: bytes, count: int, limits: Limits) -> tuple[Sequence[pb.Rec
     return records, sizes
 
 
-def _canonical_bytes(sizes: list[int], smallest: int, largest: int) -> int:
-    """How long a RecordSet of values of these sizes is."""
-    least, most = bisect_right(_OVERHEAD_GROWS_AT, smallest), bisect_right(_OVERHEAD_GROWS_AT, largest)
-    overhead = (_LEAST_OVERHEAD + least) * len(sizes)
-    if most > least:
-        ascending = sorted(sizes)
-        for step in _OVERHEAD_GROWS_AT[least:most]:
-            overhead += len(ascending) - bisect_right(ascending, step - 1)
-    return sum(sizes) + overhead
-
-
-def _too_large(size: int, limits: Limits) -> Exception:
+def _too_large(size: int, limits: RecordLimits) -> Exception:
     return invalid(
         "records",
         f"must not exceed {limits.max_batch_bytes} bytes",

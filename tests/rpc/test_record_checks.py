@@ -1,4 +1,4 @@
-"""What clients send, checked: every claim a batch makes about itself, and the one form it is kept in."""
+"""What clients send, checked: every claim a batch makes about itself, and the canonical form."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ourolog.rpc.errors import ServiceError
-from ourolog.rpc.records import Limits, decode_values, encode_record, encode_records, many_records, one_record
+from ourolog.rpc.record_checks import RecordLimits, checked_batch, checked_record
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import Codec
 from ourolog.storage.compression import compress, decompress
+from ourolog.storage.record_set import decode_records, encode_record, encode_records
 
 SKIPPED = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"  # a skippable frame of no bytes (RFC 8878 section 3.1.2)
-LIMITS = Limits(max_record_bytes=20_000, max_batch_bytes=100_000)
+LIMITS = RecordLimits(max_record_bytes=20_000, max_batch_bytes=100_000)
 
 
 def batch(values: list[bytes], **replaced: object) -> pb.ProduceBatchRequest:
@@ -22,31 +23,26 @@ def batch(values: list[bytes], **replaced: object) -> pb.ProduceBatchRequest:
     return pb.ProduceBatchRequest(**fields)  # type: ignore[arg-type]
 
 
-def field_of(request: pb.ProduceBatchRequest, limits: Limits = LIMITS) -> str:
+def field_of(request: pb.ProduceBatchRequest, limits: RecordLimits = LIMITS) -> str:
     with pytest.raises(ServiceError) as raised:
-        many_records(request, limits)
+        checked_batch(request, limits)
     bad = [detail for detail in raised.value.details if detail.DESCRIPTOR.name == "BadRequest"]
     return str(bad[0].field_violations[0].field)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("size", [1, 2, 125, 126, 127, 128, 129, 16_380, 16_381, 16_383, 16_384, 16_385])
-def test_a_hand_made_record_is_byte_for_byte_what_protobuf_makes(size: int) -> None:
-    assert encode_record(bytes(size)) == pb.RecordSet(records=[pb.Record(value=bytes(size))]).SerializeToString()
-
-
 @pytest.mark.parametrize("size", [125, 126, 127, 128, 16_380, 16_381, 16_383, 16_384, 2_097_147, 2_097_148, 2_097_152])
 @pytest.mark.parametrize("beside", [[], [b"v"]])
-def test_the_kept_form_is_recognised_where_its_varints_grow(size: int, beside: list[bytes]) -> None:
+def test_the_canonical_form_is_recognised_where_its_varints_grow(size: int, beside: list[bytes]) -> None:
     payload = encode_records([bytes(size), *beside])
     request = pb.ProduceBatchRequest(records=payload, record_count=1 + len(beside))
-    assert many_records(request, Limits(3_000_000, 4_000_000)).payload == payload
+    assert checked_batch(request, RecordLimits(3_000_000, 4_000_000)).payload == payload
 
 
 @given(st.lists(st.integers(1, 20_000).map(bytes), min_size=1, max_size=5))
 def test_canonical_bytes_pass_through_untouched(values: list[bytes]) -> None:
     payload = pb.RecordSet(records=[pb.Record(value=value) for value in values]).SerializeToString()
     request = pb.ProduceBatchRequest(records=payload, record_count=len(values))
-    new = many_records(request, Limits(20_000, 1_000_000))
+    new = checked_batch(request, RecordLimits(20_000, 1_000_000))
     assert new.payload == payload
     assert (new.record_count, new.codec) == (len(values), Codec.NONE)
 
@@ -58,23 +54,23 @@ def test_canonical_bytes_pass_through_untouched(values: list[bytes]) -> None:
 )
 def test_whatever_else_a_record_carries_is_not_kept(records: list[tuple[bytes, int, int]]) -> None:
     sent = pb.RecordSet(records=[pb.Record(value=value, offset=offset, type=kind) for value, offset, kind in records])
-    new = many_records(pb.ProduceBatchRequest(records=sent.SerializeToString(), record_count=len(records)), LIMITS)
+    new = checked_batch(pb.ProduceBatchRequest(records=sent.SerializeToString(), record_count=len(records)), LIMITS)
     assert new.payload == encode_records([value for value, _, _ in records])
 
 
-def test_padded_varints_and_values_given_twice_are_brought_to_the_kept_form() -> None:
+def test_padded_varints_and_values_given_twice_are_brought_to_the_canonical_form() -> None:
     padded_length = b"\x0a\x83\x00\x0a\x01v"
     twice = b"\x0a\x06\x0a\x01w\x0a\x01v"
     unknown_field = b"\x0a\x05\x0a\x01v\x78\x01"
     unknown_in_the_set = b"\x0a\x03\x0a\x01v\x78\x01"
     for sent in (padded_length, twice, unknown_field, unknown_in_the_set):
-        new = many_records(pb.ProduceBatchRequest(records=sent, record_count=1), LIMITS)
+        new = checked_batch(pb.ProduceBatchRequest(records=sent, record_count=1), LIMITS)
         assert new.payload == encode_record(b"v")
 
 
-def test_a_compressed_batch_that_is_not_in_the_kept_form_is_kept_compressed() -> None:
+def test_a_compressed_batch_that_is_not_in_the_canonical_form_is_kept_compressed() -> None:
     sent = pb.RecordSet(records=[pb.Record(value=b"v" * 100, offset=3)]).SerializeToString()
-    new = many_records(pb.ProduceBatchRequest(records=compress(sent), record_count=1, codec=pb.CODEC_ZSTD), LIMITS)
+    new = checked_batch(pb.ProduceBatchRequest(records=compress(sent), record_count=1, codec=pb.CODEC_ZSTD), LIMITS)
     assert new.codec is Codec.ZSTD
     assert decompress(new.payload, 1000) == encode_record(b"v" * 100)
 
@@ -109,22 +105,22 @@ def test_a_batch_that_is_not_what_it_claims_is_refused_naming_the_field(
 
 def test_a_right_checksum_is_accepted() -> None:
     payload = encode_records([b"a", b"b"])
-    assert many_records(batch([b"a", b"b"], checksum=google_crc32c.value(payload)), LIMITS).record_count == 2
+    assert checked_batch(batch([b"a", b"b"], checksum=google_crc32c.value(payload)), LIMITS).record_count == 2
 
 
 @given(st.binary(max_size=400), st.integers(0, 50), st.sampled_from([pb.CODEC_NONE, pb.CODEC_ZSTD]))
 def test_hostile_bytes_are_refused_or_are_records(payload: bytes, count: int, codec: pb.Codec.ValueType) -> None:
     request = pb.ProduceBatchRequest(records=payload, record_count=count, codec=codec)
     try:
-        new = many_records(request, LIMITS)
+        new = checked_batch(request, LIMITS)
     except ServiceError:
         return
     plain = decompress(new.payload, 100_000) if new.codec is Codec.ZSTD else new.payload
-    values = decode_values(plain)
+    values = decode_records(plain)
     assert len(values) == count
     assert plain == encode_records(values)
 
 
 def test_a_record_of_exactly_the_limit_is_accepted() -> None:
     request = pb.ProduceRequest(record=pb.Record(value=bytes(20_000)))
-    assert decode_values(one_record(request, LIMITS).payload) == [bytes(20_000)]
+    assert decode_records(checked_record(request, LIMITS).payload) == [bytes(20_000)]
