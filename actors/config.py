@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from ourolog.actors.messages.values import Acks
 from ourolog.storage.types import NodeId
@@ -36,30 +37,51 @@ class Fsync(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ElectionChoice:
-    """What fills the election slot, e.g. `none` or `static:n1,n2,n3` (the first leads, all of them vote)."""
+    """What fills the election slot, as the occupant itself understood its flag `--election NAME[:ARGUMENT]`.
 
-    kind: str = "none"
+    Plain data, made by the occupant's `choose`. Whatever depends on the election asks these fields, never the
+    name. Raises ValueError for fields that contradict each other.
+
+    name: of the occupant, see `ourolog.actors.occupants`.
+    argument: what followed the colon, written the same way on every node; "" if nothing did.
+    elects: whether there are terms and leaders; if not, every node pulls from every other.
+    voters: those that vote first, as the flag names them; () if there are none or the log alone knows them.
+    is_decreed: whether a person named the leader, the first of the voters, and nobody takes its place.
+    """
+
+    name: str
+    argument: str = ""
+    elects: bool = True
     voters: tuple[NodeId, ...] = ()
+    is_decreed: bool = False
 
-    @classmethod
-    def parse(cls, text: str) -> ElectionChoice:
-        """Raises ValueError with a sentence for whoever typed it."""
-        kind, colon, names = text.strip().partition(":")
-        if kind == "none" and not colon:
-            return cls()
-        if kind == "static":
-            voters = tuple(NodeId(name.strip()) for name in names.split(",") if name.strip())
-            if not voters:
-                raise ValueError("static needs a leader: static:<leader>[,<voter>…], for instance static:n1,n2,n3")
-            for voter in voters:
-                check_node_id(voter)
-            if len(set(voters)) != len(voters):
-                raise ValueError(f"static names a voter twice: {names}")
-            return cls("static", voters)
-        raise ValueError(f"unknown election {text!r}: use none or static:<leader>[,<voter>…]")
+    def __post_init__(self) -> None:
+        if not NODE_ID.fullmatch(self.name):
+            raise ValueError(f"an election cannot have the name {self.name!r}")
+        if self.voters and not self.elects:
+            raise ValueError(f"{self.name} has voters, and nobody is elected")
+        if self.is_decreed and not self.voters:
+            raise ValueError(f"{self.name} has a decreed leader, and does not name it")
+
+    @property
+    def decreed_leader(self) -> NodeId | None:
+        return self.voters[0] if self.is_decreed else None
 
     def __str__(self) -> str:
-        return f"{self.kind}:{','.join(self.voters)}" if self.voters else self.kind
+        """As the flag is typed; every node's gossip claims this, and it is compared."""
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
+
+NOBODY_ELECTED: Final = ElectionChoice("none", elects=False)
+
+
+def voters_named(argument: str) -> tuple[NodeId, ...]:
+    """The nodes named in `n1,n2,n3`, in that order. Raises ValueError: no name of a node, or one named twice."""
+    voters = tuple(check_node_id(name.strip()) for name in argument.split(",") if name.strip())
+    twice = [voter for at, voter in enumerate(voters) if voter in voters[:at]]
+    if twice:
+        raise ValueError(f"{twice[0]} is named twice in {argument!r}")
+    return voters
 
 
 def check_node_id(node_id: str) -> NodeId:
@@ -102,7 +124,7 @@ class NodeConfig:
     gossip_addr: str
     cluster: str = "ourolog"
     join: tuple[str, ...] = ()
-    election: ElectionChoice = field(default_factory=ElectionChoice)
+    election: ElectionChoice = NOBODY_ELECTED
     cycle: Cycle = Cycle.BREAK
     max_hops: int = 16
     acks: Acks = Acks.QUORUM

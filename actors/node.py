@@ -8,7 +8,7 @@ from ourolog.actors.actor import ActorStuckError, Forward, NodeRef, Runtime
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.membership import MembershipActor
 from ourolog.actors.messages.store import OpenLog
-from ourolog.actors.occupants import OCCUPANTS
+from ourolog.actors.occupants import OCCUPANTS, Occupants, find_occupant
 from ourolog.actors.ports import Ports
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.server import ServerActor
@@ -31,8 +31,10 @@ class Node:
     election: NodeRef
     server: NodeRef
 
-    def __init__(self, config: NodeConfig, runtime: Runtime, ports: Ports) -> None:
+    def __init__(self, config: NodeConfig, runtime: Runtime, ports: Ports, occupants: Occupants = OCCUPANTS) -> None:
+        """occupants: what can fill the election slot without being installed."""
         self.config = config
+        self.occupants = occupants
         self.runtime = runtime
         self.ports = ports
 
@@ -48,7 +50,7 @@ class Node:
         self.server = spawn(ServerActor, **shared, store=self.store)
         self.replicator = spawn(ReplicatorActor, **shared, store=self.store, server=self.server, election=to_election)
         self.election = spawn(
-            OCCUPANTS[self.config.election.kind],
+            find_occupant(self.config.election.name, self.occupants),
             **shared,
             store=self.store,
             listeners=(self.replicator, self.server, to_membership),

@@ -369,7 +369,7 @@ class StoreActor(NodeActor):
         log = self.log
         was_held_back = log.held_back_bytes > 0
         # With nobody elected all that is on disk is committed, and what is not synced is in the last segment.
-        until = log.committed.index if self.config.election.kind != "none" else None
+        until = log.committed.index if self.config.election.elects else None
         try:
             has_removed = log.retain(self.ports.clock.wall_ms(), until)
         except StorageBusyError:

@@ -14,6 +14,7 @@ import click
 
 from ourolog.actors.addresses import join_address, split_address
 from ourolog.actors.config import ElectionChoice, check_node_id
+from ourolog.actors.occupants import parse_election
 from ourolog.storage.types import NodeId
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
@@ -106,7 +107,7 @@ class ElectionType(click.ParamType[ElectionChoice]):
         if isinstance(value, ElectionChoice):
             return value
         try:
-            return ElectionChoice.parse(str(value))
+            return parse_election(str(value))
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
 

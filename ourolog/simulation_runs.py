@@ -147,7 +147,7 @@ def _recorded(options: Options) -> tuple[Outcome, str]:
             "seed": str(options.seed),
             "nodes": str(options.nodes),
             "election": options.election,
-            **({"cycle": options.cycle} if options.election == "none" else {}),
+            **({"cycle": options.cycle} if not options.election_choice().elects else {}),
             "virtual": f"{outcome.virtual_seconds:.1f} s",
             "events": f"{outcome.events:,}",
             "faults": ", ".join(f"{name} {count}" for name, count in outcome.faults.items()) or "none",

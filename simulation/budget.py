@@ -34,15 +34,15 @@ FORGETFUL: Final = frozenset({"fsync_lies", "old_disk"})
 def budget_of(options: Options) -> str:
     """What the budget keeps good in a run with these options, as a sentence for its report."""
     choice = options.election_choice()
-    voters = choice.voters
-    if not voters:
+    if not choice.elects:
         return (
             "a disk is lost only while another good one holds every batch that is on it, one disk at a time rots or is "
             "lost, and no disk lies or is an old one"
         )
+    voters = choice.voters
     spoilable = (len(voters) - 1) // 2
-    is_fixed = choice.kind == "static" and not options.decrees_change
-    never = f", and the leader {voters[0]} never" if is_fixed else ""
+    is_fixed = choice.is_decreed and not options.decrees_change
+    never = f", and the leader {choice.decreed_leader} never" if is_fixed else ""
     return (
         f"at most {spoilable} of {len(voters)} voters at once has a disk that was lost, is an old one, "
         f"lies or rots{never}"

@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ourolog.actors.actor import Envelope, NodeActor
-from ourolog.actors.config import Cycle, ElectionChoice, NodeConfig
+from ourolog.actors.config import Cycle, NodeConfig
+from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
 from ourolog.actors.node import Node
@@ -50,7 +51,7 @@ from ourolog.simulation.links import Link, links_between, ring
 from ourolog.simulation.network import Network, NodeNetwork
 from ourolog.simulation.options import Options
 from ourolog.simulation.oracle import Oracle
-from ourolog.simulation.oracle_election import KIND as ORACLE
+from ourolog.simulation.oracle_election import SIMULATED_OCCUPANTS
 from ourolog.simulation.rare_states import RareStates
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.simulation.status import WATCH_INTERVAL_S, NodeStatus, StatusRequests
@@ -118,8 +119,9 @@ class Cluster:
         self.stopping: dict[NodeId, list[Any]] = {}
         self._starts: dict[NodeId, int] = {}
         self._status = StatusRequests(self.runtime)
-        choice = self.decree = self.options.election_choice()
-        self.oracle = Oracle(self, choice.voters, self.chance("oracle")) if choice.kind == ORACLE else None
+        self.decree = self.options.election_choice()
+        self.oracle = Oracle(self, self.decree.voters, self.chance("oracle")) if self.options.has_oracle else None
+        self._announced: LeaderChanged | None = None
         self._configure(settings)
 
     def chance(self, purpose: str) -> Random:
@@ -171,17 +173,19 @@ class Cluster:
         """Who leads, as whoever decides it knows; None if nobody does, or nobody has been found yet."""
         if self.oracle is not None:
             return self.oracle.leader_id
-        return self.decree.voters[0] if self.decree.voters else None
+        if self.decree.is_decreed:
+            return self.decree.decreed_leader
+        return self._announced.leader_id if self._announced is not None else None
 
     @property
     def is_lead_passed_on(self) -> bool:
         """Whether another node may come to lead."""
-        return self.oracle is not None or self.options.decrees_change
+        return self.options.decrees_change or (self.decree.elects and not self.decree.is_decreed)
 
     @property
     def are_terms_local(self) -> bool:
         """Whether several nodes that take terms from their own disks may come to lead."""
-        return self.options.decrees_change
+        return self.is_lead_passed_on and self.oracle is None
 
     @property
     def checkers(self) -> tuple[Checker, ...]:
@@ -217,7 +221,7 @@ class Cluster:
     def configure(self, node_id: NodeId, **settings: Any) -> None:
         """Give a node other settings, from its next start on; `election` may be what `--election` says."""
         if isinstance(settings.get("election"), str):
-            settings["election"] = ElectionChoice.parse(settings["election"])
+            settings["election"] = self.options.choice_of(settings["election"])
         self.configs[node_id] = _replaced(self.configs[node_id], settings)
 
     def launch(self, node_id: NodeId, **settings: Any) -> None:
@@ -239,7 +243,7 @@ class Cluster:
             observer=observer,
         )
         self.emit(NodeStarted(self.now_s, node_id, config))
-        node = self.running[node_id] = Node(config, self.runtime, ports)
+        node = self.running[node_id] = Node(config, self.runtime, ports, SIMULATED_OCCUPANTS)
         self.network.attach(node_id, node)
         node.start()
         if self.oracle is not None:
@@ -474,6 +478,10 @@ class Cluster:
         """The observer of a node's process has heard something."""
         if self._observers.get(node_id) is not observer:
             return
+        if isinstance(event, LeaderChanged):
+            known = self._announced
+            if known is None or event.term > known.term or (event.term == known.term and known.leader_id is None):
+                self._announced = event
         self.emit(NodeSaid(self.now_s, node_id, event))
         if isinstance(event, NodeFailed | NameClashed):
             node = self.running.get(node_id)

@@ -13,6 +13,7 @@ from typing import Final
 
 from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.observer import NodeWarned
+from ourolog.actors.occupants import parse_election
 from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.disk_image import heads_on
 from ourolog.simulation.events import Event, NodeSaid, NodeStarted
@@ -102,7 +103,7 @@ class Decrees:
 
     def _led_by(self, leader_id: NodeId) -> ElectionChoice:
         voters = self._cluster.options.election_choice().voters
-        return ElectionChoice("static", (leader_id, *(voter for voter in voters if voter != leader_id)))
+        return parse_election(f"static:{','.join((leader_id, *(voter for voter in voters if voter != leader_id)))}")
 
     def _later(self, after_s: float, node_id: NodeId, decree: ElectionChoice) -> None:
         serial = self._serial

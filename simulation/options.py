@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ourolog.actors.config import Cycle, ElectionChoice
+from ourolog.actors.occupants import parse_election
 from ourolog.simulation.faults import check_kinds
-from ourolog.simulation.oracle_election import KIND as ORACLE
+from ourolog.simulation.oracle_election import ORACLE, SIMULATED_OCCUPANTS
 from ourolog.storage.types import NodeId
 
 VERSION = 2
@@ -27,9 +29,9 @@ class OtherVersionError(ValueError):
 class Options:
     """Options of one run. Raises ValueError with a sentence for whoever typed them.
 
-    election: none, static (n1 leads, the first three vote), static:<leader>[,<voter>…], oracle (the first
-    three vote, and an oracle changes who leads), oracle:<voter>[,<voter>…], decrees (as static, and people
-    decree other leaders in mid-run) or decrees:<leader>[,<voter>…].
+    election: what `--election` says, for instance none, static:n2,n1 or an installed one. Besides, oracle (an
+    oracle changes who leads) and decrees (as static, and people decree other leaders in mid-run). Where no
+    voters are named, the first three nodes vote.
     faults: names of `ourolog.simulation.faults.KINDS`; None lets the seed choose among all, () is none.
     minutes: virtual minutes of the safety phase. clients: producers and consumers, all together.
     operations: how many operations the clients begin in a virtual minute, all together.
@@ -69,20 +71,24 @@ class Options:
 
     def election_choice(self) -> ElectionChoice:
         """What fills the election slot of every node. Raises ValueError."""
-        text = self.election.strip()
-        if text in ("static", DECREES, ORACLE):
-            text = f"{text}:{','.join(self.node_ids()[:3])}"
-        if text.startswith(f"{DECREES}:"):
-            text = f"static:{text.removeprefix(f'{DECREES}:')}"
-        if text.startswith(f"{ORACLE}:"):
-            # As a decree, only that the first voter is none before the others.
-            choice = replace(ElectionChoice.parse(f"static:{text.removeprefix(f'{ORACLE}:')}"), kind=ORACLE)
-        else:
-            choice = ElectionChoice.parse(text)
+        return self.choice_of(self.election)
+
+    def choice_of(self, election: str) -> ElectionChoice:
+        """What a node of this cluster does that is started with that `--election`. Raises ValueError."""
+        name, colon, argument = election.strip().partition(":")
+        text = f"{'static' if name == DECREES else name}{colon}{argument}"
+        choice = parse_election(text, self.node_ids()[:3], SIMULATED_OCCUPANTS)
+        if choice.elects and not choice.voters:
+            raise ValueError(f"a simulation has to know who votes, and the election {choice} does not say so")
         strangers = [voter for voter in choice.voters if voter not in self.node_ids()]
         if strangers:
             raise ValueError(f"the election names {strangers[0]}, and the nodes are {', '.join(self.node_ids())}")
         return choice
+
+    @property
+    def has_oracle(self) -> bool:
+        """Whether an oracle says who leads."""
+        return self.election_choice().name == ORACLE
 
     @property
     def decrees_change(self) -> bool:
@@ -97,7 +103,7 @@ class Options:
             if field.name == "faults":
                 value = "any" if value is None else ",".join(value) or "none"
             words.append(f"{field.name}={value}")
-        return " ".join(words)
+        return shlex.join(words)
 
     @classmethod
     def parse(cls, text: str) -> Options:
@@ -105,8 +111,11 @@ class Options:
 
         Raises OtherVersionError when another version wrote it, ValueError when it is something else.
         """
-        words = text.split()
-        if not words or not all(re.fullmatch(r"[a-z_]+=\S+", word) for word in words):
+        try:
+            words = shlex.split(text)
+        except ValueError:
+            words = []  # a quotation does not end
+        if not words or not all(re.fullmatch(r"[a-z_]+=.+", word) for word in words):
             raise ValueError(f"these are no options of a simulation: {text.strip()!r}")
         values = dict(word.split("=", 1) for word in words)
         version = values.pop("version", "")
@@ -146,7 +155,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 
 def replay_command(options: Options) -> str:
     """The command that runs exactly this again. Flags at their defaults are left out."""
-    words = [f"ourolog simulate --seed {options.seed}"]
+    words = ["ourolog", "simulate", "--seed", str(options.seed)]
     defaults = Options(seed=0)
     for name in ("nodes", "election", "cycle", "max_hops", "faults", "minutes", "clients", "operations"):
         value = getattr(options, name)
@@ -154,7 +163,5 @@ def replay_command(options: Options) -> str:
             continue
         if name == "faults":
             value = ",".join(value) or "none"
-        words.append(
-            f"--{name.replace('_', '-')} {value:g}" if name == "minutes" else f"--{name.replace('_', '-')} {value}"
-        )
-    return " ".join(words)
+        words += [f"--{name.replace('_', '-')}", f"{value:g}" if name == "minutes" else str(value)]
+    return shlex.join(words)

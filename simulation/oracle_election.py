@@ -27,10 +27,10 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.actors.messages.values import Ballot
-from ourolog.actors.occupants import OCCUPANTS
+from ourolog.actors.occupants import OCCUPANTS, Occupants
 from ourolog.storage.types import NodeId, Term
 
-KIND: Final = "oracle"
+ORACLE: Final = "oracle"
 STEPS_DOWN_WITHIN_S: Final = 1.0
 
 
@@ -187,4 +187,5 @@ class OracleElection(ElectionActor):
             self.announce(LeaderChanged(term, leader_id))
 
 
-OCCUPANTS[KIND] = OracleElection
+SIMULATED_OCCUPANTS: Final[Occupants] = {**OCCUPANTS, ORACLE: OracleElection}
+"""What needs no installing in a simulation. A node that runs for real does not know the oracle."""

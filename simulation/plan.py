@@ -70,7 +70,7 @@ def draw_plan(options: Options) -> Plan:
         # A log that only grows would fill the memory that simulates its disk.
         settings |= {"retention_bytes": 1_048_576, "segment_bytes": 65_536}
     acks = rng.choice((("default",), ("default", "leader", "quorum", "all")))
-    if is_lazy and "leader" not in acks and options.election_choice().voters:
+    if is_lazy and "leader" not in acks and options.election_choice().elects:
         # A quorum is one of disks whatever is lost.
         settings |= {"fsync": Fsync.INTERVAL}
     if rng.random() < SMALL_BACKLOG_SHARE:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Final
 
 from ourolog.simulation.options import DECREES, Options
-from ourolog.simulation.oracle_election import KIND as ORACLE
+from ourolog.simulation.oracle_election import ORACLE
 from ourolog.simulation.rare_states import STATES
 
 _EVERYWHERE: Final = (
@@ -81,16 +81,22 @@ MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
     "none allow": (*_EVERYWHERE, *_PEERS, "hop_limit_reached"),
     "static": (*_EVERYWHERE, *_LED),
     DECREES: (*_EVERYWHERE, *_LED, *_DECREED_ANEW),
+    "elected": _EVERYWHERE,
     ORACLE: (*_EVERYWHERE, *_LED, *_LEAD_PASSED_ON),
 }
 """For 200 seeds of half a minute, whose other options are the defaults."""
 
 
 def mode_of(options: Options) -> str:
+    """A key of MUST_REACH."""
     if options.decrees_change:
         return DECREES
-    kind = options.election_choice().kind
-    return f"none {options.cycle}" if kind == "none" else kind
+    if options.has_oracle:
+        return ORACLE
+    choice = options.election_choice()
+    if not choice.elects:
+        return f"none {options.cycle}"
+    return "static" if choice.is_decreed else "elected"
 
 
 def missed_states(options: Options, reached: Collection[str]) -> dict[str, str]:

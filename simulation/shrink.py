@@ -144,7 +144,7 @@ def _smaller(options: Options, violation: Violation) -> Iterator[tuple[str, Opti
     yield from _with_fewer_nodes(options)
     yield from _with_fewer(options, "clients", 1)
     yield from _with_fewer(options, "operations", 1)
-    if options.election_choice().kind == "none" and options.cycle == "allow":
+    if not options.election_choice().elects and options.cycle == "allow":
         yield from _with_fewer(options, "max_hops", 1)
     yield from _with_half_the_time(options)
 

@@ -189,7 +189,7 @@ class _Run:
     def _why_not_settled(self) -> str:
         """What is still missing; nothing once every pull that should be there has brought all there is."""
         cluster = self.cluster
-        voters = cluster.options.election_choice().voters
+        elects = cluster.options.election_choice().elects
         names = list(cluster.configs)
         for node_id in names:
             if not cluster.is_ready(node_id):
@@ -197,8 +197,8 @@ class _Run:
         statuses = {node_id: cluster.status(node_id) for node_id in names}
         for node_id, status in statuses.items():
             leader_id = status.election.leader_id
-            expected = [name for name in names if name != node_id] if not voters else [leader_id]
-            if voters and leader_id == node_id:
+            expected = [name for name in names if name != node_id] if not elects else [leader_id]
+            if elects and leader_id == node_id:
                 expected = []
             pulls = {pull.source_id: pull for pull in status.replicator.pulls}
             for source_id in expected:

@@ -38,7 +38,7 @@ class Swarm:
         self._clients: list[Producer | Consumer] = []
         self._paces: list[SwarmPace] = []
         self._probe: Producer | None = None
-        elected = options.election_choice().kind != "none"
+        elected = options.election_choice().elects
         for number in range(1, options.clients + 1):
             name = f"c{number}"
             rng = cluster.chance(f"client/{name}")

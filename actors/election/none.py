@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from ourolog.actors.config import ElectionChoice
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HigherTermSeen
 from ourolog.actors.messages.events import (
@@ -16,10 +17,18 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import BallotSaved
+from ourolog.storage.types import NodeId
 
 
 class NoElection(ElectionActor):
     """`--election none`: nobody leads, so everyone pulls from everyone."""
+
+    @classmethod
+    def choose(cls, name: str, argument: str, nodes: tuple[NodeId, ...] = ()) -> ElectionChoice:
+        del nodes
+        if argument:
+            raise ValueError(f"{name} takes nothing, and was given {argument!r}")
+        return ElectionChoice(name, elects=False)
 
     def on_receive(self, message: ElectionMessage) -> None:
         match message:

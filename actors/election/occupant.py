@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from ourolog.actors.actor import NodeActor
-from ourolog.actors.config import NodeConfig
+from ourolog.actors.config import ElectionChoice, NodeConfig, voters_named
 from ourolog.actors.election.claims import Claims, claimed_election
 from ourolog.actors.messages.election import ClaimHeard, HigherTermSeen
 from ourolog.actors.messages.events import (
@@ -61,6 +61,19 @@ class ElectionActor(NodeActor):
         self._claims = Claims(config.node_id, config.election.voters, ElectionClaim(claimed_election(config.election)))
         self._dispute = ""
         self._has_announced = False
+
+    @classmethod
+    def choose(cls, name: str, argument: str, nodes: tuple[NodeId, ...] = ()) -> ElectionChoice:
+        """What the flag `--election NAME:ARGUMENT` means to this occupant; here, that voters elect.
+
+        By default the argument names the voters, as in `n1,n2,n3`; an occupant with another one overrides this.
+        nodes: those that the cluster will have, where that is known: they vote if the argument names nobody.
+        Raises ValueError with a sentence for whoever typed it.
+        """
+        voters = voters_named(argument) or nodes
+        if not voters:
+            raise ValueError(f"{name} needs voters: {name}:<voter>[,<voter>…], for instance {name}:n1,n2,n3")
+        return ElectionChoice(name, ",".join(voters), voters=voters)
 
     def announce(self, announcement: ElectionAnnouncement) -> None:
         for listener in (*self.listeners, self.observer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
+from ourolog.actors.config import ElectionChoice, voters_named
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HigherTermSeen
 from ourolog.actors.messages.events import (
@@ -19,7 +20,7 @@ from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.actors.messages.values import Ballot
 from ourolog.actors.replication.state import is_ahead, step_towards
-from ourolog.storage.types import Index, Term
+from ourolog.storage.types import Index, NodeId, Term
 
 
 class StaticElection(ElectionActor):
@@ -28,6 +29,13 @@ class StaticElection(ElectionActor):
     The leader takes a new term whenever it starts, as an elected one would: what it appends
     after a restart can then never be taken for what it may have lost before.
     """
+
+    @classmethod
+    def choose(cls, name: str, argument: str, nodes: tuple[NodeId, ...] = ()) -> ElectionChoice:
+        voters = voters_named(argument) or nodes
+        if not voters:
+            raise ValueError(f"{name} needs a leader: {name}:<leader>[,<voter>…], for instance {name}:n1,n2,n3")
+        return ElectionChoice(name, ",".join(voters), voters=voters, is_decreed=True)
 
     def __init__(self, **collaborators: Any) -> None:
         super().__init__(**collaborators)

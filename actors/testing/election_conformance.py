@@ -2,7 +2,7 @@
 
     class TestMyElection(ElectionConformance):
         occupant = MyElection
-        election = ElectionChoice.parse("static:n1,n2")
+        election = parse_election("static:n1,n2")
         node_id = NodeId("n1")
 
 and pytest runs every claim below against it. An occupant that depends on its peers overrides

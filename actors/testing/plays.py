@@ -27,16 +27,17 @@ from dataclasses import fields
 from typing import Any
 
 from ourolog.actors.actor import Envelope
-from ourolog.actors.config import Cycle, ElectionChoice
+from ourolog.actors.config import Cycle
 from ourolog.actors.messages.server import Produced, RequestRefused
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import BatchesRead
 from ourolog.actors.messages.values import Member
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.testing.testkit import Probe
 from ourolog.actors.testing.virtual_cluster import VirtualCluster
 from ourolog.storage.types import Position
 
-PARSERS: dict[str, Any] = {"election": ElectionChoice.parse, "cycle": Cycle, "max_hops": int}
+PARSERS: dict[str, Any] = {"election": parse_election, "cycle": Cycle, "max_hops": int}
 
 
 def run_play(text: str, stage: Stage | None = None) -> str:

@@ -14,12 +14,13 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from ourolog.actors.config import Cycle, ElectionChoice, Fsync
+from ourolog.actors.config import Cycle, Fsync
+from ourolog.actors.occupants import parse_election
 from ourolog.live_view import LiveView
 from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess, PortInUseError, check_ports_free
 from ourolog.options import DEFAULT_ADDR, RunningError, config_option, option
-from ourolog.parameters import ELECTION
 from ourolog.rpc.descriptors import raise_limit
+from ourolog.storage.types import NodeId
 
 EPILOG = """
 \b
@@ -44,7 +45,6 @@ class _Stop(BaseException):
 @option("--nodes", type=click.IntRange(1, 50), default=3, help="How many.")
 @option(
     "--election",
-    type=ELECTION,
     metavar="none|static:LEADER[,VOTER…]",
     help="Who leads. [default: static:n1,n2,n3, all nodes voting]",
 )
@@ -76,7 +76,7 @@ class _Stop(BaseException):
 def dev(
     *,
     nodes: int,
-    election: ElectionChoice | None,
+    election: str | None,
     cycle: str,
     max_hops: int,
     acks: str,
@@ -85,8 +85,11 @@ def dev(
     rpc_port: int,
 ) -> int:
     """Run a cluster on this machine and watch it live."""
-    names = [f"n{number + 1}" for number in range(nodes)]
-    chosen = election or ElectionChoice.parse("static:" + ",".join(names))
+    names = tuple(NodeId(f"n{number + 1}") for number in range(nodes))
+    try:
+        chosen = parse_election(election or "static", nodes=names)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="'--election'") from error
     strangers = [voter for voter in chosen.voters if voter not in names]
     if strangers:
         raise click.UsageError(f"--election names {', '.join(strangers)}, but the nodes are {names[0]} to {names[-1]}.")

@@ -112,7 +112,7 @@ _NO_DECREES: Final = (
 def default_checkers(options: Options) -> list[Checker]:
     """All checkers that can say something with these options, on one model that the first keeps up to date."""
     unneeded: tuple[type[EventChecker], ...]
-    if options.election_choice().kind == "none":
+    if not options.election_choice().elects:
         unneeded = (*_ONLY_ELECTED, *_ONLY_DECREES)
     else:
         unneeded = (*_ONLY_PEERS, *(_NO_DECREES if options.decrees_change else _ONLY_DECREES))

@@ -98,12 +98,12 @@ class NodeModel:
 
     @property
     def is_elected(self) -> bool:
-        return self.config is not None and self.config.election.kind != "none"
+        return self.config is not None and self.config.election.elects
 
     @property
     def is_lead_passed_on(self) -> bool:
         """Whether somebody else may come to lead, who does not have what only this disk has."""
-        return self.is_elected and self.config is not None and self.config.election.kind != "static"
+        return self.is_elected and self.config is not None and not self.config.election.is_decreed
 
     @property
     def syncs_always(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ourolog.actors.config import Cycle, ElectionChoice, NodeConfig
+from ourolog.actors.config import Cycle, NodeConfig
 from ourolog.actors.messages.events import LogOpened
 from ourolog.actors.messages.observer import NodeFailed
 from ourolog.actors.messages.store import (
@@ -26,6 +26,7 @@ from ourolog.actors.messages.store import (
     SaveBallot,
 )
 from ourolog.actors.messages.values import Ballot
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.store import StoreActor
 from ourolog.actors.testing.testkit import Probe, stepping_ports
@@ -37,7 +38,7 @@ from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 TOP = (1 << 64) - 1
-STATIC = ElectionChoice.parse("static:n2,n1")
+STATIC = parse_election("static:n2,n1")
 
 
 class Victim:

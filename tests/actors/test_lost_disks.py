@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.observer import NodeWarned
 from ourolog.actors.messages.server import Produced
 from ourolog.actors.messages.values import Acks
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.testing.virtual_cluster import VirtualCluster
 from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.types import NodeId
 
-STATIC = ElectionChoice.parse("static:n1,n2,n3")
+STATIC = parse_election("static:n1,n2,n3")
 
 
 def three(**config: Any) -> VirtualCluster:
@@ -72,7 +72,7 @@ def test_followers_that_crashed_as_well_keep_their_copies_when_the_leader_lost_i
     cluster.stop("n1")
     for name in ("n2", "n3"):
         cluster.stop(name)
-        cluster.start(name, election=ElectionChoice.parse("static:n2,n3"))
+        cluster.start(name, election=parse_election("static:n2,n3"))
     cluster.runtime.run_for(5)
     assert payloads(cluster, "n2") == payloads(cluster, "n3") == [b"a"]
 
@@ -85,7 +85,7 @@ def test_a_disk_that_was_lost_is_filled_again_under_another_leader_and_may_then_
         for running in list(cluster.nodes):
             cluster.stop(running)
         for name in ("n1", "n2", "n3"):
-            cluster.start(name, election=ElectionChoice.parse(decree))
+            cluster.start(name, election=parse_election(decree))
         cluster.runtime.run_for(10)
     assert isinstance(cluster.produce("n1", b"b", acks=Acks.ALL), Produced)
     cluster.runtime.run_for(1)
@@ -103,11 +103,11 @@ def test_a_new_leader_that_lacks_what_was_acknowledged_does_not_take_it_from_tho
     for name in ("n1", "n3"):
         cluster.kill(name) if crash else cluster.stop(name)
     for name in ("n1", "n2", "n3"):
-        cluster.start(name, election=ElectionChoice.parse("static:n2,n3"))
+        cluster.start(name, election=parse_election("static:n2,n3"))
     cluster.runtime.run_for(10)
     for name in ("n1", "n3"):
         assert "keeps its copy" in warnings(cluster, name)
         cluster.stop(name)
-        cluster.start(name, election=ElectionChoice.parse(f"static:{name}"))
+        cluster.start(name, election=parse_election(f"static:{name}"))
         cluster.runtime.run_for(5)
         assert payloads(cluster, name) == [b"a"]

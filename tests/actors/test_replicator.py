@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import Cycle, ElectionChoice, NodeConfig
+from ourolog.actors.config import NOBODY_ELECTED, Cycle, ElectionChoice, NodeConfig
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
@@ -44,6 +44,7 @@ from ourolog.actors.messages.store import (
     TruncateLog,
 )
 from ourolog.actors.messages.values import Ballot, Member, PullPosition
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
@@ -53,7 +54,7 @@ from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 ADDR = {N1: "127.0.0.1:1", N2: "127.0.0.1:2", N3: "127.0.0.1:3"}
-STATIC = ElectionChoice.parse("static:n1,n2,n3")
+STATIC = parse_election("static:n1,n2,n3")
 
 
 def at(index: int, offset: int | None = None) -> Position:
@@ -87,7 +88,7 @@ class Stage:
         self.edge = Probe()
         self.ref = self.runtime.spawn(
             ReplicatorActor,
-            config=NodeConfig(node_id, "/data", ADDR[node_id], "g", election=election or ElectionChoice(), **config),
+            config=NodeConfig(node_id, "/data", ADDR[node_id], "g", election=election or NOBODY_ELECTED, **config),
             ports=stepping_ports(self.runtime, object(), network=self.network, observer=self.observer),  # type: ignore[arg-type]
             store=self.store,
             server=self.server,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
@@ -35,6 +35,7 @@ from ourolog.actors.messages.server import (
 )
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches
 from ourolog.actors.messages.values import Acks, Ballot, Member
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES, ServerActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, stepping_ports
@@ -55,7 +56,7 @@ class Stage:
     def __init__(self, **settings: Any) -> None:
         self.runtime = SteppingRuntime()
         self.store, self.client, self.observer = Probe(), Probe(), Probe()
-        election = ElectionChoice.parse("static:n1,n2,n3")
+        election = parse_election("static:n1,n2,n3")
         config = NodeConfig(N1, "/data", "127.0.0.1:1", "g", election=election, **settings)
         self.ref = self.runtime.spawn(
             ServerActor,

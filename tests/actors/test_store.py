@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import Cycle, ElectionChoice, Fsync, NodeConfig
+from ourolog.actors.config import Cycle, Fsync, NodeConfig
 from ourolog.actors.messages.events import LogAppended, LogOpened, LogStartMoved
 from ourolog.actors.messages.observer import NodeFailed, NodeWarned
 from ourolog.actors.messages.store import (
@@ -34,6 +34,7 @@ from ourolog.actors.messages.store import (
     TruncateLog,
 )
 from ourolog.actors.messages.values import Ballot
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.store import StoreActor
 from ourolog.actors.testing.testkit import Probe, stepping_ports
@@ -233,7 +234,7 @@ def test_a_pulled_batch_with_a_flipped_bit_is_rejected() -> None:
     assert "checksum" in target.client.last(PullRejected).reason
 
 
-STATIC = {"election": ElectionChoice.parse("static:n1")}
+STATIC = {"election": parse_election("static:n1")}
 
 
 def leader_and_follower() -> tuple[Stage, Stage]:

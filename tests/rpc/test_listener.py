@@ -13,9 +13,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.events import MemberJoined
 from ourolog.actors.messages.observer import NodeFailed, NodeWarned
+from ourolog.actors.occupants import parse_election
 from ourolog.rpc import listener
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.client import LogClient
@@ -130,7 +130,7 @@ async def test_a_server_loop_that_ends_is_replaced_20_times_in_a_row_and_open_ca
 
 @pytest.mark.usefixtures("unguarded")
 async def test_a_follower_goes_on_pulling_from_a_leader_whose_server_loop_ended(node: Any) -> None:
-    election = ElectionChoice.parse("static:n1,n2")
+    election = parse_election("static:n1,n2")
     async with node("n1", election=election) as n1, node("n2", election=election, join=(n1.gossip_addr,)) as n2:
         await n2.until(lambda event: isinstance(event, MemberJoined))
         async with LogClient(n1.rpc_addr) as client:

@@ -14,9 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from ourolog.actors.actor import ActorStuckError
-from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft
 from ourolog.actors.messages.observer import NameClashed, NodeFailed, NodeReady, NodeWarned
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.store import StoreActor
 from ourolog.rpc.calls import Calls
@@ -100,7 +101,7 @@ async def test_health_follows_the_node_from_start_to_drain(node: Any) -> None:
 
 async def test_health_and_status_follow_the_quorum_and_the_flags_of_others(node: Any) -> None:
     serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-    decree, rival = ElectionChoice.parse("static:n1,n2"), ElectionChoice.parse("static:n2,n1")
+    decree, rival = parse_election("static:n1,n2"), parse_election("static:n2,n1")
     async with node("n1", election=decree) as n1, open_channel(n1.rpc_addr) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="log.v1.Log"))
 
@@ -213,7 +214,7 @@ async def test_nodes_discover_each_other_and_each_record_is_on_every_node_once(n
 
 
 async def test_under_a_static_leader_the_client_finds_it_and_followers_can_be_read(node: Any) -> None:
-    election = ElectionChoice.parse("static:n1")
+    election = parse_election("static:n1")
     async with node("n1", election=election) as n1, node("n2", election=election, join=(n1.gossip_addr,)) as n2:
         await n2.until(lambda event: isinstance(event, MemberJoined))
         async with open_channel(n2.rpc_addr) as channel:
@@ -234,7 +235,7 @@ async def test_under_a_static_leader_the_client_finds_it_and_followers_can_be_re
 
 
 async def test_the_status_of_a_cluster_has_every_member_and_nulls_for_those_that_are_gone(node: Any) -> None:
-    election = ElectionChoice.parse("static:n1")
+    election = parse_election("static:n1")
     async with node("n1", election=election) as n1:
         async with node("n2", election=election, join=(n1.gossip_addr,)) as n2:
             async with LogClient(n1.rpc_addr) as one, LogClient(n2.rpc_addr) as two:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ourolog.actors.config import Cycle, ElectionChoice, NodeConfig
+from ourolog.actors.config import Cycle, NodeConfig
 from ourolog.actors.messages.events import CommitAdvanced, LogOpened
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.values import Ballot
+from ourolog.actors.occupants import parse_election
 from ourolog.simulation.checkers import ALL
 from ourolog.simulation.checkers.log_model import LogModel
 from ourolog.simulation.events import (
@@ -43,7 +44,7 @@ def config(name: str, election: str = "none", cycle: str = "break", max_hops: in
         "/data",
         f"{name}:8400",
         f"{name}:8401",
-        election=ElectionChoice.parse(election),
+        election=parse_election(election),
         cycle=Cycle(cycle),
         max_hops=max_hops,
     )

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import ElectionChoice
 from ourolog.actors.election.claims import Claims
 from ourolog.actors.messages.events import ClaimsDisputed, LeaderChanged
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.server import ServerActor
 from ourolog.simulation import Cluster, Options, OutOfRangeError, Violation, simulate
@@ -27,7 +27,7 @@ def test_decrees_are_a_mode_of_their_own_that_nodes_know_as_static() -> None:
     assert mode_of(options) == "decrees"
     assert str(Options(1, election="decrees:n2,n3").election_choice()) == "static:n2,n3"
     with pytest.raises(ValueError, match="unknown election"):
-        ElectionChoice.parse("decrees:n1")
+        parse_election("decrees:n1")
 
 
 def test_what_nobody_can_promise_under_changing_decrees_is_not_claimed_and_the_rest_is() -> None:

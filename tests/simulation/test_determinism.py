@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,12 @@ def test_options_come_back_from_their_text() -> None:
     assert Options.parse(options.to_text()) == options
     assert Options.parse(Options(1).to_text()) == Options(1)
     assert Options.parse(Options(1, faults=()).to_text()).faults == ()
+
+
+def test_an_election_may_be_named_with_spaces_and_quotes_and_the_command_that_replays_it_is_quoted() -> None:
+    options = Options(1, election="static: n2, n1 ")
+    assert Options.parse(options.to_text()) == options
+    assert shlex.split(replay_command(options))[-2:] == ["--election", "static: n2, n1 "]
 
 
 def test_options_of_another_version_say_so_instead_of_misleading() -> None:

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, VotersChanged
 from ourolog.actors.messages.store import SaveBallot
 from ourolog.actors.messages.values import Ballot
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation import Cluster, Options, simulate
 from ourolog.simulation.events import Event, FaultInjected, LeaderDecided
 from ourolog.simulation.oracle import Oracle
 from ourolog.simulation.oracle_election import (
-    KIND,
+    ORACLE,
     DiskTrusted,
     LeaderTold,
     LeadGiven,
@@ -29,7 +30,7 @@ from ourolog.simulation.oracle_election import (
 from ourolog.storage.types import Index, NodeId, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
-VOTERS = ElectionChoice(KIND, (N1, N2, N3))
+VOTERS = OracleElection.choose(ORACLE, "n1,n2,n3")
 
 
 class TestOracleElection(ElectionConformance):
@@ -127,8 +128,8 @@ def test_nothing_is_promised_before_the_disk_has_said_what_was_promised_before()
 @pytest.mark.parametrize("text", ["oracle", "oracle:n1", "oracle:n1,n2,n3"])
 def test_no_node_can_be_started_with_an_oracle(text: str) -> None:
     with pytest.raises(ValueError, match="unknown election"):
-        ElectionChoice.parse(text)
-    assert Options(1, election=text).election_choice().kind == KIND
+        parse_election(text)
+    assert Options(1, election=text).has_oracle
 
 
 # ---------------------------------------------------------------- whole clusters
@@ -141,7 +142,7 @@ def decided(seed: int, **options: Any) -> list[LeaderDecided]:
         if isinstance(event, LeaderDecided):
             seen.append(event)
 
-    result = simulate(Options(seed, election=KIND, **options), observers=(observe,))
+    result = simulate(Options(seed, election=ORACLE, **options), observers=(observe,))
     assert result.violations == ()
     return seen
 
@@ -160,7 +161,7 @@ def test_without_faults_no_term_is_found_a_leader_for_twice() -> None:
 
 
 def test_who_has_what_was_acknowledged_leads() -> None:
-    with Cluster(seed=1, election=KIND) as cluster:
+    with Cluster(seed=1, election=ORACLE) as cluster:
         assert cluster.oracle is not None
         cluster.oracle.change()
         cluster.run_until(lambda: cluster.leader_id is not None)
@@ -192,13 +193,13 @@ def test_who_lost_its_disk_has_no_vote_until_it_has_all_again() -> None:
 
     for seed in range(6):
         lost.clear()
-        simulate(Options(seed, election=KIND, faults=("disk_lost", "kill"), minutes=0.5), observers=(observe,))
+        simulate(Options(seed, election=ORACLE, faults=("disk_lost", "kill"), minutes=0.5), observers=(observe,))
         assert early == []
     assert lost
 
 
 def is_noticed(seeds: Iterable[int]) -> bool:
-    return any(simulate(Options(seed, election=KIND, minutes=0.5)).violations for seed in seeds)
+    return any(simulate(Options(seed, election=ORACLE, minutes=0.5)).violations for seed in seeds)
 
 
 def test_an_oracle_that_lets_the_worst_log_lead_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

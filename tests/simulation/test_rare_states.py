@@ -24,6 +24,7 @@ def test_every_state_that_must_be_reached_is_one_and_says_what_it_is() -> None:
 
 def test_a_mode_is_asked_for_what_it_can_reach() -> None:
     assert mode_of(Options(1, election="static:n2")) == "static"
+    assert mode_of(Options(1, election="oracle:n1")) == "oracle"
     assert mode_of(Options(1, cycle="allow")) == "none allow"
     assert "divergence" in missed_states(Options(1, election="oracle"), ())
     assert "divergence" not in missed_states(Options(1, election="oracle"), ("divergence",))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.store import (
     AppendBatch,
     BallotSaved,
@@ -27,6 +27,7 @@ from ourolog.actors.messages.store import (
     TruncateLog,
 )
 from ourolog.actors.messages.values import Ballot
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.store import StoreActor
 from ourolog.actors.testing.testkit import Probe, stepping_ports
@@ -141,7 +142,7 @@ def run_store(directory: Path, kernel: Kernel, *messages: Callable[[Probe], obje
     ref = runtime.spawn(
         StoreActor,
         config=NodeConfig(
-            N1, f"{directory}/new/data", "r", "g", election=ElectionChoice.parse("static:n1"), segment_bytes=600
+            N1, f"{directory}/new/data", "r", "g", election=parse_election("static:n1"), segment_bytes=600
         ),
         ports=stepping_ports(runtime, DiskFiles(), observer=observer),
         replicator=listener,

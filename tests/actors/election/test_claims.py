@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.config import NodeConfig
 from ourolog.actors.election.claims import Claims, claimed_election
-from ourolog.actors.election.none import NoElection
-from ourolog.actors.election.static import StaticElection
 from ourolog.actors.gossip.codec import MAX_ELECTION_BYTES
 from ourolog.actors.messages.election import ClaimHeard
 from ourolog.actors.messages.events import ClaimsDisputed, ClaimsSettled, MemberFailed, MemberLeft
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import SaveBallot
 from ourolog.actors.messages.values import Ballot, ElectionClaim, Member
+from ourolog.actors.occupants import find_occupant, parse_election
 from ourolog.actors.testing.election_conformance import Slot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.types import NodeId, Term
@@ -58,7 +57,7 @@ def test_a_stranger_silences_nobody_and_whom_most_contradict_is_wrong() -> None:
 
 def test_an_election_that_is_too_long_to_claim_still_differs_from_another() -> None:
     names = tuple(NodeId(f"a-rather-long-name-of-a-node-{number}") for number in range(9))
-    one, other = ElectionChoice("static", names), ElectionChoice("static", (*names[:8], N9))
+    one, other = (parse_election(f"static:{','.join(voters)}") for voters in (names, (*names[:8], N9)))
     for choice in (one, other):
         assert len(claimed_election(choice).encode()) <= MAX_ELECTION_BYTES
     assert claimed_election(one) != claimed_election(other)
@@ -68,9 +67,12 @@ def test_an_election_that_is_too_long_to_claim_still_differs_from_another() -> N
 
 
 def slot_of(node_id: NodeId, election: str) -> Slot:
-    choice = ElectionChoice.parse(election)
-    occupant = NoElection if choice.kind == "none" else StaticElection
-    return Slot(occupant, NodeConfig(node_id, "/data", "127.0.0.1:1", "127.0.0.1:2", election=choice), Ballot())
+    choice = parse_election(election)
+    return Slot(
+        find_occupant(choice.name),
+        NodeConfig(node_id, "/data", "127.0.0.1:1", "127.0.0.1:2", election=choice),
+        Ballot(),
+    )
 
 
 def hear(slot: Slot, peer_id: NodeId, claim: ElectionClaim) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.election import ClaimHeard
 from ourolog.actors.messages.membership import LeaveCluster
 from ourolog.actors.messages.observer import NodeNotReady, NodeReady, NodeWarned
@@ -18,6 +17,7 @@ from ourolog.actors.messages.peer_calls import FetchRequest
 from ourolog.actors.messages.replicator import FetchReceived
 from ourolog.actors.messages.server import Produced, Refusal, RequestRefused
 from ourolog.actors.messages.values import Acks, ElectionClaim
+from ourolog.actors.occupants import parse_election
 from ourolog.actors.testing.testkit import Probe
 from ourolog.actors.testing.virtual_cluster import VirtualCluster
 from ourolog.storage.batch import Batch
@@ -39,7 +39,7 @@ def cluster_of(decree: str = OLD, **config: Any) -> VirtualCluster:
 
 def start(cluster: VirtualCluster, name: str, decree: str, **config: Any) -> None:
     config.setdefault("join", tuple(f"{other}:8401" for other in NAMES))
-    cluster.start(name, election=ElectionChoice.parse(decree), **config)
+    cluster.start(name, election=parse_election(decree), **config)
 
 
 def restart(cluster: VirtualCluster, name: str, decree: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.events import LeaderChanged, MemberFailed
 from ourolog.actors.messages.values import Member
-from ourolog.actors.occupants import OCCUPANTS
 from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
 from ourolog.storage.types import NodeId, Term
 
@@ -18,13 +17,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "election.md"
 
 def run_the_page() -> dict[str, Any]:
     names: dict[str, Any] = {}
-    occupants = dict(OCCUPANTS)
-    try:
-        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-            exec(compile(block, str(PAGE), "exec"), names)
-    finally:
-        OCCUPANTS.clear()
-        OCCUPANTS.update(occupants)
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        exec(compile(block, str(PAGE), "exec"), names)
     return names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ourolog.actors.config import ElectionChoice, NodeConfig
+from ourolog.actors.config import NOBODY_ELECTED, ElectionChoice, NodeConfig
 from ourolog.actors.election.none import NoElection
 from ourolog.actors.election.static import StaticElection
 from ourolog.actors.messages.election import HigherTermSeen
@@ -12,18 +12,19 @@ from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElect
 from ourolog.actors.messages.observer import NodeFailed
 from ourolog.actors.messages.store import SaveBallot
 from ourolog.actors.messages.values import Ballot
+from ourolog.actors.occupants import find_occupant, parse_election
 from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.terms import Run, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
-STATIC = ElectionChoice.parse("static:n1,n2,n3")
+STATIC = parse_election("static:n1,n2,n3")
 
 
 class TestNoElection(ElectionConformance):
     occupant = NoElection
-    election = ElectionChoice.parse("none")
+    election = parse_election("none")
 
 
 class TestStaticLeader(ElectionConformance):
@@ -45,13 +46,12 @@ class TestStaticStandby(ElectionConformance):
 
 
 def slot_of(node_id: NodeId, election: ElectionChoice, ballot: Ballot) -> Slot:
-    occupant = NoElection if election.kind == "none" else StaticElection
     config = NodeConfig(node_id, "/data", "127.0.0.1:1", "127.0.0.1:2", election=election)
-    return Slot(occupant, config, ballot)
+    return Slot(find_occupant(election.name), config, ballot)
 
 
 def test_nobody_elected_is_said_once_and_nothing_is_saved() -> None:
-    slot = slot_of(N1, ElectionChoice(), Ballot())
+    slot = slot_of(N1, NOBODY_ELECTED, Ballot())
     slot.open_log()
     assert slot.listener.received == [NobodyElected()]
     assert slot.store.received == []
@@ -74,7 +74,7 @@ def test_a_static_follower_keeps_its_term_when_it_restarts() -> None:
 
 
 def test_another_decree_is_a_new_term() -> None:
-    slot = slot_of(N2, ElectionChoice.parse("static:n3"), Ballot(Term(4), N1, N1))
+    slot = slot_of(N2, parse_election("static:n3"), Ballot(Term(4), N1, N1))
     slot.open_log()
     assert slot.leaders() == [LeaderChanged(Term(5), N3)]
 
@@ -105,14 +105,14 @@ def test_a_follower_refuses_a_log_from_a_time_without_a_leader(node_id: NodeId) 
 
 
 def test_a_log_that_had_a_leader_is_not_opened_without_one() -> None:
-    slot = slot_of(N1, ElectionChoice(), Ballot(Term(2), N1, N1))
+    slot = slot_of(N1, NOBODY_ELECTED, Ballot(Term(2), N1, N1))
     slot.open_log()
     assert "term 2" in observed(slot).last(NodeFailed).reason
     assert slot.listener.received == []
 
 
 def test_entries_with_terms_are_not_opened_without_a_leader_even_if_the_ballot_is_gone() -> None:
-    slot = slot_of(N1, ElectionChoice(), Ballot())
+    slot = slot_of(N1, NOBODY_ELECTED, Ballot())
     end = Position(Index(3), Offset(3))
     slot.ref.tell(LogOpened(START, end, TermHistory((Run(Term(1), (N1, 1), Index(0)),)), 1, Ballot(), (), START))
     slot.settle()
@@ -127,9 +127,10 @@ def test_entries_with_terms_are_not_opened_without_a_leader_even_if_the_ballot_i
         ("static:n1,n1", "twice"),
         ("static:n 1", "node id"),
         ("paxos", "unknown election"),
-        ("none:n1", "unknown election"),
+        ("none:n1", "none takes nothing"),
+        ("static:n1,\nn2", "one line"),
     ],
 )
 def test_a_wrong_election_is_refused_with_a_sentence(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        ElectionChoice.parse(text)
+        parse_election(text)
