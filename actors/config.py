@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from ourolog.actors.messages.values import Acks
-from ourolog.storage.types import NodeId
-
-NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+from ourolog.storage.types import NODE_ID, NodeId
 
 
 class Cycle(StrEnum):

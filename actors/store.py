@@ -8,11 +8,12 @@ with one fdatasync, and only then acknowledged.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import assert_never
 
 from ourolog.actors.actor import NodeActor
-from ourolog.actors.config import NODE_ID, Cycle, Fsync, NodeConfig
-from ourolog.actors.messages.events import LogAppended, LogOpened, LogStartMoved
+from ourolog.actors.config import Cycle, Fsync, NodeConfig
+from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import NodeFailed, NodeWarned
 from ourolog.actors.messages.status import ReportStatus, StatusReported, StoreStatus
@@ -24,10 +25,12 @@ from ourolog.actors.messages.store import (
     BallotSaved,
     BatchAppended,
     BatchesRead,
+    DescribeLog,
     FetchedAppended,
     FetchedRejected,
     FlushAppends,
     FsyncDue,
+    LogDescribed,
     LogTruncated,
     NoteCommitted,
     OpenLog,
@@ -42,8 +45,9 @@ from ourolog.actors.messages.store import (
     StoreMessage,
     TruncateLog,
 )
-from ourolog.actors.messages.values import Ballot, PullPosition
+from ourolog.actors.messages.values import PullPosition
 from ourolog.actors.ports import Ports
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, Kind
 from ourolog.storage.batch_limits import LIMIT
 from ourolog.storage.errors import (
@@ -56,7 +60,8 @@ from ourolog.storage.errors import (
 )
 from ourolog.storage.identity import DataDirectory
 from ourolog.storage.log import Log, LogConfig
-from ourolog.storage.types import Index, NodeId, Position, Term
+from ourolog.storage.terms import LastEntry
+from ourolog.storage.types import NODE_ID, Index, NodeId, Position
 
 MAX_REPORTED_CYCLES = 64
 
@@ -73,7 +78,7 @@ class StoreActor(NodeActor):
         ports: Ports,
         replicator: Mailbox[LogOpened | LogAppended | LogStartMoved],
         server: Mailbox[LogOpened | LogStartMoved],
-        election: Mailbox[LogOpened],
+        election: Mailbox[LogOpened | LogAppended | LogCut],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
         self.config = config
@@ -127,6 +132,8 @@ class StoreActor(NodeActor):
                     self._answer_truncated(message.reply_to)
             case SaveBallot():
                 self._save_ballot(message)
+            case DescribeLog():
+                self._describe(message)
             case NoteCommitted():
                 self.log.note_committed(message.committed)
                 self.log.save_notes()
@@ -172,14 +179,9 @@ class StoreActor(NodeActor):
     def _open(self) -> None:
         config = self.config
         self._directory = DataDirectory.open(
-            self.ports.files, config.data_dir, config.node_id, config.cluster, self.ports.clock.wall_ms()
+            self.ports.files, config.data_dir, config.node_id, config.cluster, self.ports.rng
         )
-        ballot = self._directory.ballot
-        self._ballot = Ballot(
-            Term(ballot.term),
-            NodeId(ballot.voted_for) if ballot.voted_for else None,
-            NodeId(ballot.leader_id) if ballot.leader_id else None,
-        )
+        self._ballot = self._directory.ballot
         self._log = Log.open(
             self.ports.files,
             self._directory.log_directory,
@@ -251,7 +253,9 @@ class StoreActor(NodeActor):
     def _announce_appended(self) -> None:
         if self._unannounced:
             ends, self._unannounced = tuple(self._unannounced), []
-            self.replicator.tell(LogAppended(ends, self.log.terms))
+            appended = LogAppended(ends, self.log.terms)
+            self.replicator.tell(appended)
+            self.election.tell(appended)
 
     def _append_batch(self, message: AppendBatch) -> None:
         if message.term != self._ballot.term:
@@ -326,16 +330,54 @@ class StoreActor(NodeActor):
     def _answer_truncated(self, reply_to: Mailbox[LogTruncated]) -> None:
         log = self.log
         reply_to.tell(LogTruncated(log.start, log.end, log.terms))
+        self.election.tell(LogCut(log.start, log.end, log.terms))
+
+    # ------------------------------------------------------------ the ballot
 
     def _save_ballot(self, message: SaveBallot) -> None:
-        # What is still gathered was promised under the old term, and goes to disk under it.
+        # What is still gathered was promised under the old term, and goes to disk under it. It counts
+        # for the vote, too: a leader may be about to acknowledge it.
         self._settle()
-        assert self._directory is not None
-        ballot = message.ballot
-        assert ballot.term >= self._ballot.term, "terms never fall"
-        self._directory.save_ballot(ballot.term, ballot.voted_for, ballot.leader_id)
-        self._ballot = ballot
-        message.reply_to.tell(BallotSaved(ballot))
+        log, present, asked = self.log, self._ballot, message.ballot
+        last = log.terms.last_place
+        if message.candidate is None:
+            assert asked.term >= present.term, "terms never fall"
+            granted = asked.term > present.term or present.voted_for in (None, asked.voted_for)
+        else:
+            assert asked.voted_for is not None, "a candidate has a name"
+            granted = self._may_vote(asked, message.candidate, LastEntry.of(last, log.end.index))
+        if granted:
+            ballot = asked
+            if asked.term == present.term and asked.leader_id is None:
+                ballot = replace(asked, leader_id=present.leader_id)
+        else:
+            ballot = Ballot(asked.term) if asked.term > present.term else present
+        if ballot != present:
+            assert self._directory is not None
+            self._directory.save_ballot(ballot)
+            self._ballot = ballot
+        message.reply_to.tell(BallotSaved(message.request_id, ballot, granted, log.end, last, None))
+
+    def _may_vote(self, asked: Ballot, candidates: LastEntry, own: LastEntry) -> bool:
+        """Whether the candidate gets this node's vote (Raft sections 5.2 and 5.4.1).
+
+        Of the last entries term and index alone are compared: makers of one term have no order.
+        """
+        present = self._ballot
+        is_free = asked.term > present.term or (
+            asked.term == present.term
+            and present.voted_for in (None, asked.voted_for)
+            and present.leader_id in (None, asked.voted_for)
+        )
+        return is_free and candidates >= own
+
+    def _describe(self, message: DescribeLog) -> None:
+        self._settle()
+        log = self.log
+        described = LogDescribed(
+            message.request_id, self._ballot, log.start, log.end, log.terms.last_place, log.committed, None
+        )
+        message.reply_to.tell(described)
 
     # ------------------------------------------------------------ reading
 

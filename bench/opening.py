@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from random import SystemRandom
 from typing import Any, Final
 
 from bench.nodes import fresh_directory
@@ -128,7 +129,7 @@ def _build(data: str, size_bytes: int, records: int) -> None:
 
 def _open(data: str) -> tuple[Log, DataDirectory]:
     files = DiskFiles()
-    directory = DataDirectory.open(files, f"{data}/{_NODE}", _NODE, "ourolog", time.time_ns() // 1_000_000)
+    directory = DataDirectory.open(files, f"{data}/{_NODE}", _NODE, "ourolog", SystemRandom())
     return Log.open(files, directory.log_directory, _NODE, directory.log_epoch), directory
 
 

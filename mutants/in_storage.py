@@ -9,7 +9,7 @@ import ourolog.storage.identity
 import ourolog.storage.log
 import ourolog.storage.recovery
 from mutants.mutant import BREAK, BUSY, EVERY, LATE, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
-from ourolog.storage.ballot import SavedBallot
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.identity import DataDirectory, Identity
 from ourolog.storage.log import Log
 from ourolog.storage.origins import IdentityRanges, PullPositions
@@ -232,8 +232,8 @@ def copy_loses_origin_epoch() -> None:
 
 @mutant("The ballot is only remembered, not written.", (STATIC,))
 def ballot_not_written() -> None:
-    def save_ballot(self: DataDirectory, term: Any, voted_for: Any, leader_id: Any) -> None:
-        self.ballot = SavedBallot(term, voted_for, leader_id)
+    def save_ballot(self: DataDirectory, ballot: Ballot) -> None:
+        self.ballot = ballot
 
     wrap(DataDirectory, "save_ballot", lambda _: save_ballot)
 

@@ -12,9 +12,9 @@ from ourolog.rpc.v1 import log_pb2 as pb
 class Provenance:
     """Where a record came from.
 
-    path: the nodes it passed, its origin first. origin_epoch: creation of the origin's log, ms
-    since 1970; origin_sequence: its batch's number there. timestamp_ms: when it was first
-    appended, ms since 1970. index: its batch's place among all log entries of the node asked.
+    path: the nodes it passed, its origin first. origin_epoch: which log of the origin, drawn at
+    random for each new disk; origin_sequence: its batch's number there. timestamp_ms: when it was
+    first appended, ms since 1970. index: its batch's place among all log entries of the node asked.
     """
 
     origin: str

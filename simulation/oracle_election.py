@@ -16,6 +16,8 @@ from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HigherTermSeen
 from ourolog.actors.messages.events import (
     LeaderChanged,
+    LogAppended,
+    LogCut,
     LogOpened,
     MemberFailed,
     MemberJoined,
@@ -25,9 +27,9 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.store import BallotSaved, SaveBallot
-from ourolog.actors.messages.values import Ballot
+from ourolog.actors.messages.store import BallotSaved, LogDescribed, SaveBallot
 from ourolog.actors.occupants import OCCUPANTS, Occupants
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import NodeId, Term
 
 ORACLE: Final = "oracle"
@@ -127,7 +129,7 @@ class OracleElection(ElectionActor):
                 self.hear_claim(message)
             case MemberFailed() | MemberLeft():
                 self.drop_claim(message)
-            case MemberJoined() | MemberUpdated():
+            case MemberJoined() | MemberUpdated() | LogAppended() | LogCut() | LogDescribed():
                 pass
             case _:
                 assert_never(message)
@@ -179,7 +181,7 @@ class OracleElection(ElectionActor):
     def _save(self, ballot: Ballot, then: Callable[[], None]) -> None:
         self._newest = ballot
         self._saving.append((ballot, then))
-        self.store.tell(SaveBallot(ballot, self.me))
+        self.store.tell(SaveBallot(next(self.request_ids), ballot, self.me))
 
     def _change(self, term: Term, leader_id: NodeId | None) -> None:
         if (term, leader_id) != (self.term, self.leader_id):

@@ -1,4 +1,4 @@
-"""The ballot on disk: what an election must never forget, whatever else is lost."""
+"""The ballot: what an election must never forget, whatever else is lost; and its file."""
 
 from __future__ import annotations
 
@@ -15,29 +15,38 @@ VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class SavedBallot:
-    """The term, whom this node voted for in it, and who leads it."""
+class Ballot:
+    """A node's vote in its present term.
+
+    term: the latest term that the node knows of.
+    voted_for: whom the node voted for in that term, None if it has not voted.
+    leader_id: who leads in that term, None if the node does not know.
+    """
 
     term: Term = Term(0)
     voted_for: NodeId | None = None
     leader_id: NodeId | None = None
 
 
-def save_ballot(files: Files, path: str, ballot: SavedBallot) -> None:
-    """On disk, whole, when this returns. Raises OSError, and the old ballot stands."""
+def save_ballot(files: Files, path: str, ballot: Ballot) -> None:
+    """Replace the file at `path`; the ballot is on disk, whole, when this returns.
+
+    Raises OSError; the old ballot stands then.
+    """
     value = {"leader_id": ballot.leader_id, "term": ballot.term, "voted_for": ballot.voted_for}
     files.replace(path, seal(KIND, VERSION, value))
 
 
-def load_ballot(files: Files, path: str) -> SavedBallot:
-    """The first ballot if there is no file yet.
+def load_ballot(files: Files, path: str) -> Ballot:
+    """The ballot in the file at `path`; the first one, of term 0, if there is no file yet.
 
-    Raises DamagedFileError otherwise: a vote forgotten could elect two leaders (Raft section 5.2).
+    Raises DamagedFileError for a file that cannot be used: a vote forgotten could elect two leaders
+    (Raft section 5.2).
     """
     try:
         content = files.read_all(path)
     except FileNotFoundError:
-        return SavedBallot()
+        return Ballot()
     try:
         value = unseal(KIND, VERSION, content, path)
         term, voted_for, leader_id = value["term"], value["voted_for"], value["leader_id"]
@@ -48,4 +57,4 @@ def load_ballot(files: Files, path: str) -> SavedBallot:
             f"{error}. It holds this node's vote, so the node will not start without it: restore the file from a "
             "backup, or give this node a new data directory and let it copy the log from its peers"
         ) from error
-    return SavedBallot(Term(term), voted_for and NodeId(voted_for), leader_id and NodeId(leader_id))
+    return Ballot(Term(term), voted_for and NodeId(voted_for), leader_id and NodeId(leader_id))

@@ -86,7 +86,7 @@ class Batch:
     path: the nodes it passed, origin first, the holder last (in elected modes just the origin,
         since replicas are identical).
     origin_epoch, origin_sequence: with `path[0]` the batch's identity across the cluster; the
-        epoch is the creation time of the origin's log in ms since 1970, so that a node that
+        epoch says which log of the origin it was, drawn at random, so that a node that
         lost its disk does not reuse identities.
     source_epoch, source_index: where a pulled copy stood in the log it was pulled from; 0 for
         batches produced here or replicated from a leader.

@@ -1,7 +1,7 @@
 """The data directory: locked while in use, and of one node of one cluster for good.
 
 lock            held by the process that uses the directory
-identity.json   who it belongs to, written once
+identity.json   who it belongs to and which disk it is, written once
 ballot          term, vote and leader, replaced atomically (ourolog.storage.ballot)
 log/            the log
 """
@@ -10,24 +10,32 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
-from ourolog.storage.ballot import SavedBallot, load_ballot, save_ballot
+from ourolog.storage.ballot import Ballot, load_ballot, save_ballot
+from ourolog.storage.control import MAX_EPOCH
 from ourolog.storage.errors import DamagedFileError, StorageError, WrongIdentityError
 from ourolog.storage.failures import as_storage_error
 from ourolog.storage.files import File, Files
-from ourolog.storage.types import NodeId, Term
+from ourolog.storage.types import NodeId
 
 LOCK_NAME: Final = "lock"
 IDENTITY_NAME: Final = "identity.json"
 BALLOT_NAME: Final = "ballot"
 LOG_NAME: Final = "log"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """log_epoch: when the log was created, in ms since 1970; a new disk is a new log."""
+    """Whose data directory it is.
+
+    cluster: the cluster that the node belongs to.
+    node_id: the node.
+    log_epoch: which disk it is, 1 to MAX_EPOCH. Drawn at random when the directory is first used, so
+        that a node that lost its disk is not taken for what it was (KIP-853 calls it the directory id).
+    """
 
     cluster: str
     node_id: NodeId
@@ -37,7 +45,7 @@ class Identity:
 class DataDirectory:
     """An open data directory. Close it to let another process have it."""
 
-    def __init__(self, files: Files, path: str, lock: File, identity: Identity, ballot: SavedBallot) -> None:
+    def __init__(self, files: Files, path: str, lock: File, identity: Identity, ballot: Ballot) -> None:
         self.identity = identity
         self.ballot = ballot
         self._files = files
@@ -45,9 +53,10 @@ class DataDirectory:
         self._lock = lock
 
     @classmethod
-    def open(cls, files: Files, path: str, node_id: NodeId, cluster: str, now_ms: int) -> DataDirectory:
+    def open(cls, files: Files, path: str, node_id: NodeId, cluster: str, rng: Random) -> DataDirectory:
         """Take the directory, creating it and its identity on first use.
 
+        rng: what the epoch of a new log is drawn from.
         Raises DirectoryLockedError, WrongIdentityError, DamagedFileError, or StorageFailedError
         when the directory cannot be read or written.
         """
@@ -57,7 +66,7 @@ class DataDirectory:
         except OSError as error:
             raise as_storage_error(error, f"cannot use the data directory {path}") from error
         try:
-            identity = _identify(files, path, Identity(cluster, node_id, now_ms))
+            identity = _identify(files, path, Identity(cluster, node_id, rng.randint(1, MAX_EPOCH)))
             ballot = load_ballot(files, f"{path}/{BALLOT_NAME}")
             _rename_again(files, path)
             files.make_directory(f"{path}/{LOG_NAME}")
@@ -77,9 +86,8 @@ class DataDirectory:
     def log_epoch(self) -> int:
         return self.identity.log_epoch
 
-    def save_ballot(self, term: Term, voted_for: NodeId | None, leader_id: NodeId | None) -> None:
-        """On disk when this returns. Raises StorageFailedError."""
-        ballot = SavedBallot(term, voted_for, leader_id)
+    def save_ballot(self, ballot: Ballot) -> None:
+        """Put the ballot on disk before this returns. Raises StorageFailedError."""
         path = f"{self._path}/{BALLOT_NAME}"
         try:
             save_ballot(self._files, path, ballot)
@@ -132,10 +140,15 @@ def _parse(content: bytes, path: str) -> Identity:
     try:
         value = json.loads(content)
         if value["format"] != _FORMAT:
-            raise DamagedFileError(f"{path} has format {value['format']}; this software reads {_FORMAT}")
+            raise DamagedFileError(
+                f"{path} has format {value['format']}; this software reads {_FORMAT}. Give this node a data directory "
+                "of its own, or run the version that wrote this one"
+            )
         cluster, node_id, log_epoch = value["cluster"], value["node_id"], value["log_epoch"]
-        if not (isinstance(cluster, str) and isinstance(node_id, str) and isinstance(log_epoch, int)):
+        if not (type(cluster) is str and type(node_id) is str and type(log_epoch) is int):
             raise TypeError("a field has the wrong type")
+        if not 1 <= log_epoch <= MAX_EPOCH:
+            raise ValueError(f"{log_epoch} is no epoch of a log")
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(
             f"{path} is damaged ({error!r}). Restore it from a backup, or give this node a data directory of its own"

@@ -26,6 +26,22 @@ class Place(NamedTuple):
     writer: Writer
 
 
+class LastEntry(NamedTuple):
+    """How far a log reaches, as votes compare it: by term, then by length (Raft section 5.4.1).
+
+    term: of the last entry, 0 for an empty log.
+    index: the one after the last entry, 0 for an empty log.
+    """
+
+    term: Term
+    index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+    @classmethod
+    def of(cls, last: Place | None, end: Index) -> LastEntry:
+        """last: the place of the last entry, None for a log that knows of none. end: the index after it."""
+        return cls(last.term if last is not None else Term(0), end)
+
+
 class Run(NamedTuple):
     """Entries of one place, back to back. first: the index of the first of them that is known of."""
 

@@ -5,13 +5,17 @@
 `Position` is the same point of the log in both coordinates.
 """
 
+import re
 from dataclasses import dataclass
-from typing import NewType
+from typing import Final, NewType
 
 Offset = NewType("Offset", int)
 Index = NewType("Index", int)
 Term = NewType("Term", int)
 NodeId = NewType("NodeId", str)
+
+NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""What every node id matches, from its first character to its last."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

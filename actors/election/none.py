@@ -8,6 +8,8 @@ from ourolog.actors.config import ElectionChoice
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HigherTermSeen
 from ourolog.actors.messages.events import (
+    LogAppended,
+    LogCut,
     LogOpened,
     MemberFailed,
     MemberJoined,
@@ -16,7 +18,7 @@ from ourolog.actors.messages.events import (
     NobodyElected,
 )
 from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.store import BallotSaved
+from ourolog.actors.messages.store import BallotSaved, LogDescribed
 from ourolog.storage.types import NodeId
 
 
@@ -48,7 +50,9 @@ class NoElection(ElectionActor):
                 self.hear_claim(message)
             case MemberFailed() | MemberLeft():
                 self.drop_claim(message)
-            case MemberJoined() | MemberUpdated() | BallotSaved() | HigherTermSeen():
+            case MemberJoined() | MemberUpdated() | BallotSaved() | LogDescribed() | HigherTermSeen():
+                pass
+            case LogAppended() | LogCut():
                 pass
             case _:
                 assert_never(message)

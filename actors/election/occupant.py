@@ -1,9 +1,10 @@
 """The election slot: the contract of the one actor that decides who leads, and what all its occupants share.
 
 What an occupant is told (`ElectionMessage`): LogOpened first, with the ballot and the terms of
-the log; then membership events, BallotSaved for each ballot it asked to be saved,
-HigherTermSeen, ClaimHeard, and ReportStatus. What it tells: SaveBallot to the store; NobodyElected,
-LeaderChanged and VotersChanged to the replicator, the server, membership and the observer.
+the log; then membership events, LogAppended and LogCut, BallotSaved for each ballot it asked to be
+saved, LogDescribed for each DescribeLog, HigherTermSeen, ClaimHeard, and ReportStatus. What it tells:
+SaveBallot and DescribeLog to the store; NobodyElected, LeaderChanged and VotersChanged to the
+replicator, the server, membership and the observer.
 
 What it must hold to, and `tests.actors.election_conformance` checks:
 - it announces nothing before LogOpened, and VotersChanged before the first LeaderChanged;
@@ -14,6 +15,7 @@ What it must hold to, and `tests.actors.election_conformance` checks:
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from ourolog.actors.actor import NodeActor
@@ -50,7 +52,10 @@ class ElectionActor(NodeActor):
         store: Mailbox[StoreMessage],
         listeners: tuple[Mailbox[Any], ...],
     ) -> None:
-        """listeners: the mailboxes that get each ElectionAnnouncement, the observer besides."""
+        """listeners: the mailboxes that get each ElectionAnnouncement, the observer besides.
+
+        request_ids: for what this occupant asks of the store, a new one each.
+        """
         super().__init__(config.node_id, ports.observer)
         self.config = config
         self.ports = ports
@@ -58,6 +63,7 @@ class ElectionActor(NodeActor):
         self.listeners = listeners
         self.term = Term(0)
         self.leader_id: NodeId | None = None
+        self.request_ids = itertools.count(1)
         self._claims = Claims(config.node_id, config.election.voters, ElectionClaim(claimed_election(config.election)))
         self._dispute = ""
         self._has_announced = False

@@ -9,6 +9,8 @@ from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HigherTermSeen
 from ourolog.actors.messages.events import (
     LeaderChanged,
+    LogAppended,
+    LogCut,
     LogOpened,
     MemberFailed,
     MemberJoined,
@@ -17,9 +19,9 @@ from ourolog.actors.messages.events import (
     VotersChanged,
 )
 from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.store import BallotSaved, SaveBallot
-from ourolog.actors.messages.values import Ballot
+from ourolog.actors.messages.store import BallotSaved, LogDescribed, SaveBallot
 from ourolog.actors.replication.state import is_ahead, step_towards
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import Index, NodeId, Term
 
 
@@ -57,7 +59,7 @@ class StaticElection(ElectionActor):
                 self.hear_claim(message)
             case MemberFailed() | MemberLeft():
                 self.drop_claim(message)
-            case MemberJoined() | MemberUpdated():
+            case MemberJoined() | MemberUpdated() | LogAppended() | LogCut() | LogDescribed():
                 pass
             case _:
                 assert_never(message)
@@ -95,7 +97,7 @@ class StaticElection(ElectionActor):
 
     def _save(self, term: Term) -> None:
         self._saving = Ballot(term, self.decreed, self.decreed)
-        self.store.tell(SaveBallot(self._saving, self.me))
+        self.store.tell(SaveBallot(next(self.request_ids), self._saving, self.me))
 
     def _on_ballot_saved(self, saved: BallotSaved) -> None:
         if saved.ballot == self._saving:

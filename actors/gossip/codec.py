@@ -23,9 +23,8 @@ from typing import Final, TypeAlias, assert_never
 
 import google_crc32c
 
-from ourolog.actors.config import NODE_ID
 from ourolog.actors.messages.values import ElectionClaim, Member, MemberState
-from ourolog.storage.types import NodeId, Term
+from ourolog.storage.types import NODE_ID, NodeId, Term
 
 MAGIC: Final = 0x474F  # "OG"
 VERSION: Final = 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ourolog.actors.messages.events import LogOpened, MembershipEvent
+from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, MembershipEvent
 from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.store import BallotSaved
+from ourolog.actors.messages.store import BallotSaved, LogDescribed
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.storage.types import NodeId, Term
 
@@ -32,4 +32,14 @@ class HigherTermSeen:
     peer_id: NodeId
 
 
-ElectionMessage = LogOpened | MembershipEvent | ClaimHeard | BallotSaved | HigherTermSeen | ReportStatus
+ElectionMessage = (
+    LogOpened
+    | LogAppended
+    | LogCut
+    | MembershipEvent
+    | ClaimHeard
+    | BallotSaved
+    | LogDescribed
+    | HigherTermSeen
+    | ReportStatus
+)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ourolog.actors.messages.values import Ballot, Member, PullPosition
+from ourolog.actors.messages.values import Member, PullPosition
+from ourolog.storage.ballot import Ballot
+from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Position, Term
 
@@ -44,8 +46,14 @@ MembershipEvent = MemberJoined | MemberUpdated | MemberFailed | MemberLeft
 class LogOpened:
     """Store -> Replicator, Election, Server: the log is open; first thing each of them hears.
 
-    log_epoch: creation time of this log in ms since 1970. pull_positions: sorted by node.
+    start: where the log begins.
+    end: where it ends, all of it on disk.
+    terms: the terms of the whole log.
+    log_epoch: which disk this is; a new one is drawn at random for each new log.
+    ballot: the one on disk.
+    pull_positions: how far this node has pulled from others, sorted by node.
     committed: a lower bound from before the restart.
+    voters: the voter set that stands last in the log, None if there is none.
     """
 
     start: Position
@@ -55,17 +63,38 @@ class LogOpened:
     ballot: Ballot
     pull_positions: tuple[tuple[NodeId, PullPosition], ...]
     committed: Position
+    voters: VoterSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LogAppended:
-    """Store -> Replicator, once per group commit: these batches are on disk.
+    """Store -> Replicator, Election, once per group commit: these batches are on disk.
 
-    ends: the position after each batch, ascending. terms: those of the whole log.
+    ends: the position after each batch, ascending.
+    terms: the terms of the whole log.
+    voters: the voter set that stands last in the log, None if there is none.
     """
 
     ends: tuple[Position, ...]
     terms: TermHistory
+    voters: VoterSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogCut:
+    """Store -> Election: the log was truncated, or begun anew elsewhere, and that is on disk.
+
+    start: where the log begins now.
+    end: where it ends now.
+    terms: the terms of the whole log.
+    voters: the voter set that stands last in it now, None if there is none. One that was cut is in
+        force no longer.
+    """
+
+    start: Position
+    end: Position
+    terms: TermHistory
+    voters: VoterSet | None = None
 
 
 @dataclass(frozen=True, slots=True)

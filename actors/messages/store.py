@@ -7,9 +7,10 @@ from enum import StrEnum
 
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.values import Ballot
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch
-from ourolog.storage.terms import Place, TermHistory
+from ourolog.storage.control import VoterSet
+from ourolog.storage.terms import LastEntry, Place, TermHistory
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 
@@ -209,17 +210,84 @@ class ReadRefused:
 
 @dataclass(frozen=True, slots=True)
 class SaveBallot:
-    """Election -> Store: put the ballot on disk, then answer. Nothing is promised before that."""
+    """Election -> Store: put the ballot on disk, then answer with BallotSaved. Nothing is promised before that.
 
+    With a candidate the save is conditional, and one step: only the store knows ballot and end of the log
+    at once. It puts all that was appended on disk, compares the candidate's last entry with its own as
+    it is then, and saves the vote or refuses it. Judging by an end that somebody remembers could elect
+    a leader that lacks what was acknowledged since (Raft section 5.4.1).
+
+    A vote is never taken back: no second one is granted in a term, whoever asks, and none for another
+    than the leader that the ballot names. Afterwards the store refuses appends, cuts and resets of
+    every other term.
+
+    request_id: comes back in the answer.
+    ballot: what to save. For a candidate: the term it asks in and its name as `voted_for`.
+    candidate: the last entry of the candidate that asks for this vote; None for what this node saves
+        of its own accord (a term that it heard of, who leads, its vote for itself). A term below the
+        present one is then a bug; a candidate may ask in one, and is refused.
+    """
+
+    request_id: int
     ballot: Ballot
     reply_to: Mailbox[BallotSaved]
+    candidate: LastEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BallotSaved:
-    """Store -> Election: the ballot is on disk."""
+    """Store -> Election: the answer to SaveBallot, and how the log ends while it holds.
 
+    Nothing is appended or cut until the next ballot, unless in the ballot's own term.
+
+    request_id: that of the question.
+    ballot: as it is on disk now. Where a candidate was refused: of the term it asked in if that was
+        later, and without a vote; otherwise as it was before.
+    granted: whether what was asked for is what was saved.
+    end: where the log ends, all of it on disk.
+    last: the place of its last entry, None for a log that knows of none.
+    voters: the voter set that stands last in the log, None if there is none.
+    """
+
+    request_id: int
     ballot: Ballot
+    granted: bool
+    end: Position
+    last: Place | None
+    voters: VoterSet | None
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeLog:
+    """Election -> Store: say how ballot and log stand now, once all that was appended is on disk.
+
+    request_id: comes back in the answer, LogDescribed.
+    """
+
+    request_id: int
+    reply_to: Mailbox[LogDescribed]
+
+
+@dataclass(frozen=True, slots=True)
+class LogDescribed:
+    """Store -> whoever asked with DescribeLog.
+
+    request_id: that of the question.
+    ballot: the one on disk.
+    start: where the log begins.
+    end: where it ends, all of it on disk.
+    last: the place of its last entry, None for a log that knows of none.
+    committed: a lower bound of what is committed, as noted last.
+    voters: the voter set that stands last in the log, None if there is none.
+    """
+
+    request_id: int
+    ballot: Ballot
+    start: Position
+    end: Position
+    last: Place | None
+    committed: Position
+    voters: VoterSet | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +321,7 @@ StoreMessage = (
     | ResetLog
     | ReadBatches
     | SaveBallot
+    | DescribeLog
     | NoteCommitted
     | FlushAppends
     | FsyncDue

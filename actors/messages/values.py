@@ -41,15 +41,6 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Ballot:
-    """What an election must never forget: the term, whom this node voted for in it, who leads it."""
-
-    term: Term = Term(0)
-    voted_for: NodeId | None = None
-    leader_id: NodeId | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PullPosition:
     """How far this node has pulled from another one's log."""
 

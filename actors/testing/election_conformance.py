@@ -21,9 +21,9 @@ from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import BallotSaved, SaveBallot
-from ourolog.actors.messages.values import Ballot
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, NodeId, Term
@@ -58,7 +58,7 @@ class Slot:
             asked = self.store.all(SaveBallot)[self._answered]
             self._answered += 1
             self.on_disk = asked.ballot
-            asked.reply_to.tell(BallotSaved(asked.ballot))
+            asked.reply_to.tell(BallotSaved(asked.request_id, asked.ballot, True, START, None, None))
             self.runtime.run_until_idle()
 
     def leaders(self) -> list[LeaderChanged]:

@@ -115,6 +115,7 @@ class VirtualCluster:
         self.configs: dict[NodeId, NodeConfig] = {}
         self.observers: dict[NodeId, Probe] = {}
         self._seed = seed or 0
+        self._starts: dict[NodeId, int] = {}
         self._request_ids = 0
 
     def start(self, name: str, **config: Any) -> Node:
@@ -126,11 +127,12 @@ class VirtualCluster:
             before = NodeConfig(node_id, f"/{name}", f"{name}:8400", f"{name}:8401", join=seeds)
         node_config = replace(before, **config)
         self.configs[node_id] = node_config
+        self._starts[node_id] = self._starts.get(node_id, 0) + 1
         observer = self.observers.setdefault(node_id, Probe())
         ports = Ports(
             timers=self.runtime,
             clock=self.runtime,
-            rng=Random(f"{self._seed}/{name}"),  # noqa: S311  # chance of a test, not a secret
+            rng=Random(f"{self._seed}/{name}/{self._starts[node_id]}"),  # noqa: S311  # chance of a test, not a secret
             network=self.network,
             datagrams=_VirtualDatagrams(self.network, node_config.gossip_addr),
             files=self.files.setdefault(node_id, MemoryFiles()),

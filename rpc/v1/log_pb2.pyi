@@ -132,7 +132,7 @@ class Provenance(_message.Message):
     origin: _builtins.str
     """the node it was first produced to"""
     origin_epoch: _builtins.int
-    """creation of the origin's log, ms since 1970"""
+    """which log of the origin: a new disk, a new number"""
     origin_sequence: _builtins.int
     """its number among the origin's batches"""
     timestamp_ms: _builtins.int

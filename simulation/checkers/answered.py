@@ -32,8 +32,10 @@ from ourolog.actors.messages.store import (
     BallotSaved,
     BatchAppended,
     BatchesRead,
+    DescribeLog,
     FetchedAppended,
     FetchedRejected,
+    LogDescribed,
     PulledAppended,
     PullRejected,
     ReadRefused,
@@ -95,7 +97,8 @@ class AnsweredOnce(EventChecker):
             AppendBatch: lambda told: self._ask(told, ("append", told.sender, told.message.request_id), 0.0),
             AppendFetched: lambda told: self._ask(told, ("fetched", told.message.leader_id), 0.0),
             AppendPulled: lambda told: self._ask(told, ("pulled", told.message.source_id), 0.0),
-            SaveBallot: lambda told: self._ask(told, ("ballot", told.message.ballot), 0.0),
+            SaveBallot: lambda told: self._ask(told, ("ballot", told.sender, told.message.request_id), 0.0),
+            DescribeLog: lambda told: self._ask(told, ("log", told.sender, told.message.request_id), 0.0),
             ReportStatus: lambda told: self._ask(told, ("status", told.receiver, told.message.request_id), 0.0),
         }
         answered: dict[type, Callable[[Any], Hashable]] = {
@@ -111,7 +114,8 @@ class AnsweredOnce(EventChecker):
             FetchedRejected: lambda told: ("fetched", told.message.leader_id),
             PulledAppended: lambda told: ("pulled", told.message.source_id),
             PullRejected: lambda told: ("pulled", told.message.source_id),
-            BallotSaved: lambda told: ("ballot", told.message.ballot),
+            BallotSaved: lambda told: ("ballot", told.receiver, told.message.request_id),
+            LogDescribed: lambda told: ("log", told.receiver, told.message.request_id),
             StatusReported: lambda told: ("status", told.sender, told.message.request_id),
         }
         self.on_told = {

@@ -8,10 +8,10 @@ from typing import ClassVar
 from ourolog.actors.messages.events import LeaderChanged, LogAppended, LogOpened
 from ourolog.actors.messages.replicator import FetchReceived
 from ourolog.actors.messages.store import BallotSaved, BatchAppended, FetchedAppended, LogTruncated, PulledAppended
-from ourolog.actors.messages.values import Ballot
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import FileReplaced, MessageTold
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind
 from ourolog.storage.identity import BALLOT_NAME
 from ourolog.storage.segment import LOG_SUFFIX

@@ -25,11 +25,11 @@ from ourolog.actors.messages.store import (
     PullRejected,
     SaveBallot,
 )
-from ourolog.actors.messages.values import Ballot
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.store import StoreActor
 from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import MAX_BODY_BYTES, Batch, BatchHead, Codec, Kind, NewBatch, encode_batch, path_of, scan
 from ourolog.storage.batch_limits import LIMIT
 from ourolog.storage.log import Log
@@ -58,7 +58,7 @@ class Victim:
         )
         self.tell(OpenLog())
         if "election" in config:
-            self.tell(SaveBallot(Ballot(Term(3), None, N2), Probe()))
+            self.tell(SaveBallot(1, Ballot(Term(3), None, N2), Probe()))
 
     def tell(self, message: object) -> None:
         self.ref.tell(message)

@@ -43,11 +43,12 @@ from ourolog.actors.messages.store import (
     ResetLog,
     TruncateLog,
 )
-from ourolog.actors.messages.values import Ballot, Member, PullPosition
+from ourolog.actors.messages.values import Member, PullPosition
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind
 from ourolog.storage.terms import Place, Run, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term

@@ -34,11 +34,12 @@ from ourolog.actors.messages.server import (
     ServersListed,
 )
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches
-from ourolog.actors.messages.values import Acks, Ballot, Member
+from ourolog.actors.messages.values import Acks, Member
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES, ServerActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Codec, NewBatch
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term

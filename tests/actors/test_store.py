@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ourolog.actors.config import Cycle, Fsync, NodeConfig
-from ourolog.actors.messages.events import LogAppended, LogOpened, LogStartMoved
+from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved
 from ourolog.actors.messages.observer import NodeFailed, NodeWarned
 from ourolog.actors.messages.store import (
     AppendBatch,
@@ -18,8 +18,10 @@ from ourolog.actors.messages.store import (
     BallotSaved,
     BatchAppended,
     BatchesRead,
+    DescribeLog,
     FetchedAppended,
     FetchedRejected,
+    LogDescribed,
     LogTruncated,
     NoteCommitted,
     OpenLog,
@@ -33,13 +35,14 @@ from ourolog.actors.messages.store import (
     SaveBallot,
     TruncateLog,
 )
-from ourolog.actors.messages.values import Ballot
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.store import StoreActor
 from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch, decode_batch, scan
 from ourolog.storage.memory import MemoryFiles
+from ourolog.storage.terms import LastEntry, Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -84,6 +87,10 @@ class Stage:
     def payloads(self) -> list[bytes]:
         read = self.read()
         return [decode_batch(read.batches, head).payload for head in scan(read.batches)]
+
+    @property
+    def log_epoch(self) -> int:
+        return self.replicator.last(LogOpened).log_epoch
 
     def crash(self) -> MemoryFiles:
         self.runtime.kill(self.ref)
@@ -134,9 +141,112 @@ def test_a_full_disk_stops_the_node_and_loses_nothing_acknowledged() -> None:
     assert Stage(stage.crash()).payloads() == [b"a"]
 
 
+# ---------------------------------------------------------------- votes
+
+
+def vote(stage: Stage, term: int, candidate: NodeId, last_term: int, end: int) -> BallotSaved:
+    """The store's answer to a candidate whose log ends there."""
+    last = LastEntry(Term(last_term), Index(end))
+    stage.tell(SaveBallot(7, Ballot(Term(term), candidate), stage.client, last))
+    return stage.client.last(BallotSaved)
+
+
+def voter() -> Stage:
+    """In term 3, led by n1, with two entries of it."""
+    stage = Stage()
+    stage.tell(SaveBallot(1, Ballot(Term(3), N1, N1), stage.client))
+    stage.append(b"a", b"b", term=3)
+    return stage
+
+
+@pytest.mark.parametrize(("last_term", "end"), [(3, 2), (3, 3), (4, 0), (4, 1)])
+def test_a_candidate_whose_log_reaches_as_far_gets_the_vote(last_term: int, end: int) -> None:
+    stage = voter()
+    saved = vote(stage, 5, N2, last_term, end)
+    assert (saved.request_id, saved.granted, saved.ballot) == (7, True, Ballot(Term(5), N2))
+    assert Stage(stage.crash()).election.last(LogOpened).ballot == Ballot(Term(5), N2)
+
+
+@pytest.mark.parametrize(("last_term", "end"), [(3, 1), (2, 9), (0, 0)])
+def test_a_candidate_whose_log_is_older_gets_no_vote_and_its_term_is_kept(last_term: int, end: int) -> None:
+    stage = voter()
+    saved = vote(stage, 5, N2, last_term, end)
+    assert (saved.granted, saved.ballot) == (False, Ballot(Term(5)))
+    again = Stage(stage.crash())
+    assert again.election.last(LogOpened).ballot == Ballot(Term(5))
+    assert vote(again, 5, N3, 3, 2).granted, "the vote of the term is still to be had"
+
+
+def test_a_vote_is_judged_by_what_is_about_to_be_acknowledged() -> None:
+    stage = voter()
+    stage.ref.tell(AppendBatch(1, NewBatch(b"c", 1), Term(3), stage.client))
+    saved = vote(stage, 5, N2, 3, 2)
+    assert stage.client.last(BatchAppended).end == at(3)
+    assert (saved.granted, saved.end, saved.last) == (False, at(3), Place(Term(3), (N1, stage.log_epoch)))
+
+
+def test_there_is_no_second_vote_in_a_term_and_the_same_one_is_given_again() -> None:
+    stage = voter()
+    assert vote(stage, 5, N2, 3, 2).granted
+    refused = vote(stage, 5, N3, 9, 9)
+    assert (refused.granted, refused.ballot) == (False, Ballot(Term(5), N2))
+    again = Stage(stage.crash())
+    assert not vote(again, 5, N3, 9, 9).granted
+    assert vote(again, 5, N2, 9, 9).granted
+    again.tell(SaveBallot(8, Ballot(Term(5), N1), again.client))
+    assert (again.client.last(BallotSaved).granted, again.client.last(BallotSaved).ballot.voted_for) == (False, N2)
+    again.tell(SaveBallot(9, Ballot(Term(5), None, N2), again.client))
+    assert again.client.last(BallotSaved).ballot.voted_for == N2, "a step within a term empties no vote"
+
+
+def test_a_term_whose_leader_is_known_has_no_vote_for_another() -> None:
+    stage = Stage()
+    stage.tell(SaveBallot(1, Ballot(Term(5), None, N3), stage.client))
+    assert not vote(stage, 5, N2, 9, 9).granted
+    assert vote(stage, 5, N3, 9, 9).ballot == Ballot(Term(5), N3, N3)
+
+
+def test_a_candidate_of_an_older_term_is_refused_and_changes_nothing() -> None:
+    stage = voter()
+    saved = vote(stage, 2, N2, 9, 9)
+    assert (saved.granted, saved.ballot) == (False, Ballot(Term(3), N1, N1))
+
+
+def test_after_a_vote_the_store_takes_nothing_of_another_term() -> None:
+    stage = voter()
+    vote(stage, 5, N2, 3, 2)
+    stage.append(b"late", term=3)
+    assert stage.client.last(AppendRefused).term == 5
+    stage.tell(TruncateLog(Index(0), Term(3), stage.client), ResetLog(at(9), None, Term(3), stage.client))
+    assert stage.client.all(LogTruncated) == []
+    assert stage.payloads() == [b"a", b"b"]
+
+
+def test_a_description_of_the_log_says_how_it_stands_on_disk() -> None:
+    stage = voter()
+    stage.ref.tell(AppendBatch(1, NewBatch(b"c", 1), Term(3), stage.client))
+    stage.tell(DescribeLog(4, stage.client))
+    described = stage.client.last(LogDescribed)
+    assert described == LogDescribed(
+        4, Ballot(Term(3), N1, N1), at(0), at(3), Place(Term(3), (N1, stage.log_epoch)), at(0), None
+    )
+    assert Stage(stage.crash()).replicator.last(LogOpened).end == at(3)
+
+
+def test_what_is_appended_and_cut_is_told_to_the_election_too() -> None:
+    stage = voter()
+    assert stage.election.last(LogAppended) == stage.replicator.last(LogAppended)
+    stage.tell(TruncateLog(Index(1), Term(3), stage.client))
+    cut = stage.election.last(LogCut)
+    assert (cut.start, cut.end, cut.terms.last_term) == (at(0), at(1), 3)
+
+
+# ---------------------------------------------------------------- terms
+
+
 def test_an_append_of_another_term_than_the_ballots_is_refused() -> None:
     stage = Stage()
-    stage.tell(SaveBallot(Ballot(Term(3), N1, N1), stage.client))
+    stage.tell(SaveBallot(1, Ballot(Term(3), N1, N1), stage.client))
     stage.append(b"old", term=2)
     assert stage.client.last(AppendRefused).term == 3
     stage.append(b"new", term=3)
@@ -146,7 +256,7 @@ def test_an_append_of_another_term_than_the_ballots_is_refused() -> None:
 def test_a_ballot_is_on_disk_when_it_is_said_to_be_saved() -> None:
     stage = Stage()
     ballot = Ballot(Term(4), N2, N3)
-    stage.tell(SaveBallot(ballot, stage.client))
+    stage.tell(SaveBallot(1, ballot, stage.client))
     assert stage.client.last(BallotSaved).ballot == ballot
     assert Stage(stage.crash()).replicator.last(LogOpened).ballot == ballot
 
@@ -154,7 +264,7 @@ def test_a_ballot_is_on_disk_when_it_is_said_to_be_saved() -> None:
 def test_a_ballot_that_cannot_be_saved_is_not_promised() -> None:
     stage = Stage()
     stage.files.fail("sync", errno.EIO)
-    stage.tell(SaveBallot(Ballot(Term(4), N2, N3), stage.client))
+    stage.tell(SaveBallot(1, Ballot(Term(4), N2, N3), stage.client))
     assert stage.client.received == []
     assert stage.observer.all(NodeFailed)
 
@@ -240,7 +350,7 @@ STATIC = {"election": parse_election("static:n1")}
 def leader_and_follower() -> tuple[Stage, Stage]:
     leader, follower = Stage(**STATIC), Stage(node_id=N2, **STATIC)
     for stage in (leader, follower):
-        stage.tell(SaveBallot(Ballot(Term(1), N1, N1), Probe()))
+        stage.tell(SaveBallot(1, Ballot(Term(1), N1, N1), Probe()))
     return leader, follower
 
 
@@ -265,7 +375,7 @@ def test_a_fetch_from_a_leader_of_another_term_is_rejected() -> None:
     leader, follower = leader_and_follower()
     leader.append(b"a", term=1)
     follower.tell(
-        SaveBallot(Ballot(Term(2), N3, N3), Probe()),
+        SaveBallot(1, Ballot(Term(2), N3, N3), Probe()),
         AppendFetched(N1, Term(1), leader.read().batches, follower.client),
     )
     assert follower.client.last(FetchedRejected).term == 1
@@ -357,7 +467,7 @@ def test_nobody_hears_of_a_start_beyond_the_end_that_it_knows(fsync: Fsync) -> N
 def test_with_a_leader_retention_waits_until_what_is_old_is_committed_and_says_so_once() -> None:
     limits = {"segment_bytes": 500, "retention_bytes": 1000, "retention_check_s": 1.0}
     leader = Stage(**STATIC, **limits)
-    leader.tell(SaveBallot(Ballot(Term(1), N1, N1), Probe()))
+    leader.tell(SaveBallot(1, Ballot(Term(1), N1, N1), Probe()))
     leader.append(*(b"x" * 200 for _ in range(20)), term=1)
     leader.runtime.run_for(3.1)
     assert leader.replicator.all(LogStartMoved) == []

@@ -8,7 +8,7 @@ from typing import Any
 from ourolog.actors.config import Cycle, NodeConfig
 from ourolog.actors.messages.events import CommitAdvanced, LogOpened
 from ourolog.actors.messages.membership import ProbeDue
-from ourolog.actors.messages.values import Ballot
+from ourolog.actors.messages.store import BallotSaved
 from ourolog.actors.occupants import parse_election
 from ourolog.simulation.checkers import ALL
 from ourolog.simulation.checkers.log_model import LogModel
@@ -28,6 +28,7 @@ from ourolog.simulation.events import (
     OperationResult,
     Outcome,
 )
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, Codec, Kind, encode_batch
 from ourolog.storage.record_set import encode_record
 from ourolog.storage.terms import TermHistory
@@ -208,3 +209,8 @@ class Scene:
 
 def sized(*batches: Batch) -> int:
     return len(b"".join(encode_batch(one) for one in batches))
+
+
+def ballot_saved(ballot: Ballot, *, granted: bool = True) -> BallotSaved:
+    """The store's word that the ballot is on disk."""
+    return BallotSaved(1, ballot, granted, START, None, None)

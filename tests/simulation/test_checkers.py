@@ -11,8 +11,8 @@ from ourolog.actors.messages.observer import NodeFailed, PullStarted
 from ourolog.actors.messages.peer_calls import FetchRequest
 from ourolog.actors.messages.replicator import FetchReceived
 from ourolog.actors.messages.server import Consume, Produce, Produced
-from ourolog.actors.messages.store import BallotSaved, BatchAppended, BatchesRead
-from ourolog.actors.messages.values import Acks, Ballot, PullPosition
+from ourolog.actors.messages.store import BatchAppended, BatchesRead
+from ourolog.actors.messages.values import Acks, PullPosition
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.checkers import ALL, default_checkers
@@ -21,11 +21,12 @@ from ourolog.simulation.checkers.log_model import records_of
 from ourolog.simulation.checkers.numbers import Numbers
 from ourolog.simulation.events import FaultInjected, FileRemoved, FileReplaced, NodeSaid, Phase, PhaseBegan
 from ourolog.simulation.options import Options
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, NewBatch, encode_batch
 from ourolog.storage.checksummed_json import seal
 from ourolog.storage.record_set import encode_record
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
-from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, batch, sized
+from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, ballot_saved, batch, sized
 
 # ---------------------------------------------------------------- the logs on disk
 
@@ -152,7 +153,7 @@ def test_a_term_announced_before_its_ballot_is_written_is_seen() -> None:
     scene = Scene("ballots_on_disk")
     scene.start("n1", "static:n1")
     write_ballot(scene, 1, "n1")
-    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(1), N1, N1)))
+    scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(1), N1, N1)))
     scene.tell("n1.election", "n1.server", LeaderChanged(Term(1), N1))
     with pytest.raises(Violation, match="announced term 2"):
         scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), N1))
@@ -181,14 +182,14 @@ def test_a_ballot_said_to_be_saved_that_is_not_there_is_seen() -> None:
     scene = Scene("ballots_on_disk")
     scene.start("n1", "static:n1")
     with pytest.raises(Violation, match="a power cut would leave"):
-        scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(1), N1, N1)))
+        scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(1), N1, N1)))
 
 
 def test_a_second_vote_in_a_term_is_seen() -> None:
     scene = Scene("ballots_on_disk")
     scene.start("n1", "static:n1")
     write_ballot(scene, 1, "n1")
-    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(1), N1, N1)))
+    scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(1), N1, N1)))
     with pytest.raises(Violation, match="voted for n1 and n2 in term 1"):
         write_ballot(scene, 1, "n2")
 
@@ -197,7 +198,7 @@ def test_a_ballot_forgotten_by_a_restart_is_seen() -> None:
     scene = Scene("ballots_on_disk")
     scene.start("n1", "static:n1")
     write_ballot(scene, 3, "n1")
-    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(3), N1, N1)))
+    scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(3), N1, N1)))
     scene.crash("n1")
     with pytest.raises(Violation, match="came back with"):
         scene.start("n1", "static:n1")

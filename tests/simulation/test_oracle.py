@@ -11,7 +11,6 @@ from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, VotersChanged
 from ourolog.actors.messages.store import SaveBallot
-from ourolog.actors.messages.values import Ballot
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
 from ourolog.actors.testing.testkit import Probe
@@ -27,6 +26,7 @@ from ourolog.simulation.oracle_election import (
     VoteAsked,
     VoteSaved,
 )
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import Index, NodeId, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -148,8 +148,8 @@ def decided(seed: int, **options: Any) -> list[LeaderDecided]:
 
 
 def test_leaders_change_often_each_in_a_term_of_its_own_and_of_a_majority() -> None:
-    changes = [change for seed in range(3) for change in decided(seed, faults=(), minutes=0.5)]
-    assert len(changes) > 30
+    changes = [change for seed in range(5) for change in decided(seed, faults=(), minutes=0.5)]
+    assert len(changes) > 50
     assert {change.leader_id for change in changes} == {N1, N2, N3}
     assert all(len(change.voters) >= 2 and change.leader_id in change.voters for change in changes)
     assert {voter for change in changes if len(change.voters) == 2 for voter in change.voters} == {N1, N2, N3}

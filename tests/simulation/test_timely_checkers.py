@@ -37,14 +37,13 @@ from ourolog.actors.messages.status import ReplicatorStatus, StatusReported
 from ourolog.actors.messages.store import (
     AppendBatch,
     AppendRefused,
-    BallotSaved,
     BatchAppended,
     BatchesRead,
     ReadBatches,
     ReadProblem,
     ReadRefused,
 )
-from ourolog.actors.messages.values import Acks, Ballot, Member
+from ourolog.actors.messages.values import Acks, Member
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import (
@@ -57,11 +56,12 @@ from ourolog.simulation.events import (
     PartitionHealed,
     PartitionMade,
 )
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind, NewBatch, encode_batch
 from ourolog.storage.record_set import encode_record
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
-from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, batch
+from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, ballot_saved, batch
 
 STATIC = "static:n1,n2,n3"
 
@@ -395,9 +395,9 @@ def test_a_term_that_does_not_begin_with_a_control_batch_is_seen() -> None:
 def test_an_append_under_another_term_than_the_ballots_is_seen() -> None:
     scene = Scene("appends_in_term")
     scene.start("n1", STATIC)
-    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(1), N1, N1)))
+    scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(1), N1, N1)))
     scene.tell("n1.store", "n1.server", BatchAppended(1, Offset(0), Index(0), Term(1), at(1)))
-    scene.tell("n1.store", "n1.election", BallotSaved(Ballot(Term(2), N2, N2)))
+    scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(2), N2, N2)))
     with pytest.raises(Violation, match="its ballot is of term 2"):
         scene.tell("n1.store", "n1.server", BatchAppended(2, Offset(1), Index(1), Term(1), at(2)))
 

@@ -243,8 +243,8 @@ def test_a_reset_whose_end_was_lost_does_not_take_what_came_after_it(bench) -> N
 
 
 def test_an_identity_that_a_restarted_process_has_read_is_not_taken_back_by_a_power_loss(files) -> None:
-    def take(found: MemoryFiles, now_ms: int) -> DataDirectory:
-        return DataDirectory.open(found, "/data", NodeId("n1"), "c", now_ms)
+    def take(found: MemoryFiles, seed: int) -> DataDirectory:
+        return DataDirectory.open(found, "/data", NodeId("n1"), "c", Random(seed))
 
     files.fail("sync_directory", errno.EIO)
     with pytest.raises(StorageFailedError):

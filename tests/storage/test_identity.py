@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
+from random import Random
 
 import pytest
 
-from ourolog.storage.ballot import SavedBallot
+from ourolog.storage.ballot import Ballot
+from ourolog.storage.control import MAX_EPOCH
 from ourolog.storage.errors import (
     DamagedFileError,
     DirectoryLockedError,
@@ -18,13 +20,21 @@ from ourolog.storage.memory import MemoryFiles, PowerCutError
 from ourolog.storage.types import NodeId, Term
 
 
-def open_directory(files: MemoryFiles, node: str = "n1", cluster: str = "c1", now_ms: int = 5) -> DataDirectory:
-    return DataDirectory.open(files, "/data", NodeId(node), cluster, now_ms)
+def open_directory(files: MemoryFiles, node: str = "n1", cluster: str = "c1", seed: int = 5) -> DataDirectory:
+    return DataDirectory.open(files, "/data", NodeId(node), cluster, Random(seed))
 
 
-def test_the_log_epoch_is_when_the_directory_was_first_used(files: MemoryFiles) -> None:
-    open_directory(files, now_ms=5).close()
-    assert open_directory(files, now_ms=99).log_epoch == 5
+def test_the_log_epoch_is_drawn_when_the_directory_is_first_used_and_stays(files: MemoryFiles) -> None:
+    first = open_directory(files, seed=5)
+    first.close()
+    assert open_directory(files, seed=99).log_epoch == first.log_epoch == Random(5).randint(1, MAX_EPOCH)
+
+
+def test_every_new_disk_has_an_epoch_of_its_own_that_json_can_carry() -> None:
+    rng = Random(1)
+    epochs = [DataDirectory.open(MemoryFiles(), "/data", NodeId("n1"), "c1", rng).log_epoch for _ in range(200)]
+    assert len(set(epochs)) == 200
+    assert all(1 <= epoch <= MAX_EPOCH and int(float(epoch)) == epoch for epoch in epochs)
 
 
 def test_two_nodes_cannot_use_one_directory(files: MemoryFiles) -> None:
@@ -47,7 +57,17 @@ def test_a_directory_of_another_node_or_cluster_is_refused_and_left_unlocked(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"format": 1, "cluster": 1, "node_id": "n", "log_epoch": 2}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"format": 2}',
+        b'{"format": 2, "cluster": 1, "node_id": "n", "log_epoch": 2}',
+        b'{"format": 2, "cluster": "c1", "node_id": "n1", "log_epoch": 0}',
+        b'{"format": 2, "cluster": "c1", "node_id": "n1", "log_epoch": true}',
+        b'{"format": 2, "cluster": "c1", "node_id": "n1", "log_epoch": 9007199254740992}',
+    ],
 )
 def test_a_damaged_identity_is_refused_and_not_written_anew(files: MemoryFiles, content: bytes) -> None:
     open_directory(files).close()
@@ -57,10 +77,11 @@ def test_a_damaged_identity_is_refused_and_not_written_anew(files: MemoryFiles, 
     assert files.read_all("/data/identity.json") == content
 
 
-def test_an_identity_of_a_later_format_is_named_as_that(files: MemoryFiles) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_directory_of_another_format_is_refused_with_what_to_do(files: MemoryFiles, version: int) -> None:
     files.make_directory("/data")
-    files.replace("/data/identity.json", b'{"format": 2}')
-    with pytest.raises(DamagedFileError, match="format 2"):
+    files.replace("/data/identity.json", b'{"format": %d}' % version)
+    with pytest.raises(DamagedFileError, match=f"format {version}; this software reads 2.*a data directory of its own"):
         open_directory(files)
 
 
@@ -75,26 +96,26 @@ def test_a_log_without_an_identity_is_not_adopted(files: MemoryFiles) -> None:
 
 def test_a_ballot_comes_back_after_a_restart(files: MemoryFiles) -> None:
     directory = open_directory(files)
-    assert directory.ballot == SavedBallot()
-    directory.save_ballot(Term(4), NodeId("n2"), None)
+    assert directory.ballot == Ballot()
+    directory.save_ballot(Ballot(Term(4), NodeId("n2"), None))
     again = open_directory(files.after_crash(keep_unsynced=False))
-    assert again.ballot == SavedBallot(Term(4), NodeId("n2"), None)
+    assert again.ballot == Ballot(Term(4), NodeId("n2"), None)
 
 
 def test_a_ballot_is_the_old_one_or_the_new_one_after_a_crash_at_any_step() -> None:
-    old, new = SavedBallot(Term(1), NodeId("n1"), None), SavedBallot(Term(2), None, NodeId("n3"))
+    old, new = Ballot(Term(1), NodeId("n1"), None), Ballot(Term(2), None, NodeId("n3"))
 
-    def save_both(files: MemoryFiles, saved: list[SavedBallot]) -> None:
+    def save_both(files: MemoryFiles, saved: list[Ballot]) -> None:
         directory = open_directory(files)
         for ballot in (old, new):
-            directory.save_ballot(ballot.term, ballot.voted_for, ballot.leader_id)
+            directory.save_ballot(ballot)
             saved.append(ballot)
 
     whole = MemoryFiles()
     save_both(whole, [])
     for step in range(whole.steps):
         for keep_unsynced in (True, False):
-            files, saved = MemoryFiles(), [SavedBallot()]
+            files, saved = MemoryFiles(), [Ballot()]
             files.cut_power_after(step)
             with pytest.raises(PowerCutError):
                 save_both(files, saved)
@@ -104,7 +125,7 @@ def test_a_ballot_is_the_old_one_or_the_new_one_after_a_crash_at_any_step() -> N
 
 def test_every_flipped_bit_in_a_ballot_is_noticed_and_never_resets_it(files: MemoryFiles) -> None:
     directory = open_directory(files)
-    directory.save_ballot(Term(4), NodeId("n2"), NodeId("n2"))
+    directory.save_ballot(Ballot(Term(4), NodeId("n2"), NodeId("n2")))
     directory.close()
     good = bytes(files.content("/data/ballot"))
     for bit in range(len(good) * 8):
@@ -117,10 +138,10 @@ def test_every_flipped_bit_in_a_ballot_is_noticed_and_never_resets_it(files: Mem
 
 def test_a_full_disk_is_told_apart_and_leaves_the_old_ballot(files: MemoryFiles) -> None:
     directory = open_directory(files)
-    directory.save_ballot(Term(1), None, None)
+    directory.save_ballot(Ballot(Term(1)))
     files.fail("append", errno.ENOSPC)
     with pytest.raises(StorageFullError, match="ballot"):
-        directory.save_ballot(Term(2), None, None)
+        directory.save_ballot(Ballot(Term(2)))
     directory.close()
     assert open_directory(files).ballot.term == 1
 
@@ -134,10 +155,10 @@ def test_a_directory_that_cannot_be_written_is_a_sentence_and_not_a_traceback(fi
 
 def test_a_ballot_that_a_restarted_process_has_read_is_not_taken_back_by_a_power_loss(files: MemoryFiles) -> None:
     directory = open_directory(files)
-    directory.save_ballot(Term(1), NodeId("n1"), None)
+    directory.save_ballot(Ballot(Term(1), NodeId("n1"), None))
     files.fail("sync_directory", errno.EIO)
     with pytest.raises(StorageFailedError):
-        directory.save_ballot(Term(2), NodeId("n2"), None)
+        directory.save_ballot(Ballot(Term(2), NodeId("n2"), None))
     directory.close()
 
     restarted = open_directory(files)

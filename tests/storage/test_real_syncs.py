@@ -26,11 +26,11 @@ from ourolog.actors.messages.store import (
     SaveBallot,
     TruncateLog,
 )
-from ourolog.actors.messages.values import Ballot
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.store import StoreActor
 from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.disk import DiskFile, DiskFiles
 from ourolog.storage.identity import BALLOT_NAME, IDENTITY_NAME
@@ -163,7 +163,7 @@ def produce(payload: bytes) -> Callable[[Probe], object]:
 
 
 def save_ballot(client: Probe) -> object:
-    return SaveBallot(Ballot(Term(1), N1, N1), client)
+    return SaveBallot(1, Ballot(Term(1), N1, N1), client)
 
 
 def is_before(calls: Sequence[tuple[str, str]], *wanted: tuple[str, str]) -> bool:

@@ -9,10 +9,11 @@ from ourolog.actors.messages.election import ClaimHeard
 from ourolog.actors.messages.events import ClaimsDisputed, ClaimsSettled, MemberFailed, MemberLeft
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import SaveBallot
-from ourolog.actors.messages.values import Ballot, ElectionClaim, Member
+from ourolog.actors.messages.values import ElectionClaim, Member
 from ourolog.actors.occupants import find_occupant, parse_election
 from ourolog.actors.testing.election_conformance import Slot
 from ourolog.actors.testing.testkit import Probe
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import NodeId, Term
 
 N1, N2, N3, N9 = NodeId("n1"), NodeId("n2"), NodeId("n3"), NodeId("n9")

@@ -356,9 +356,9 @@ def test_a_data_directory_at_the_last_term_there_is_says_so_and_changes_nothing(
     cluster = VirtualCluster()
     start(cluster, "n1", "static:n1")
     cluster.stop("n1")
-    from ourolog.storage.ballot import SavedBallot, save_ballot
+    from ourolog.storage.ballot import Ballot, save_ballot
 
     files = cluster.files[NodeId("n1")]
-    save_ballot(files, "/n1/ballot", SavedBallot(Term(2**64 - 1), NodeId("n1"), NodeId("n1")))
+    save_ballot(files, "/n1/ballot", Ballot(Term(2**64 - 1), NodeId("n1"), NodeId("n1")))
     start(cluster, "n1", "static:n1")
     assert any("beyond which there is none" in str(getattr(event, "reason", "")) for event in cluster.events("n1"))

@@ -11,10 +11,10 @@ from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
 from ourolog.actors.messages.observer import NodeFailed
 from ourolog.actors.messages.store import SaveBallot
-from ourolog.actors.messages.values import Ballot
 from ourolog.actors.occupants import find_occupant, parse_election
 from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
 from ourolog.actors.testing.testkit import Probe
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.terms import Run, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 

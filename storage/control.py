@@ -1,0 +1,229 @@
+"""Control batches: what a log says about the cluster that writes it, in entries that no user reads.
+
+A control batch takes an index and no offset. Its payload is one JSON object in canonical form (keys
+sorted, no spaces, ASCII) with at least two fields: `type`, a name, and `version`, a number from 1 on.
+
+| type | fields beside type and version |
+| --- | --- |
+| leader-started | leader: [node id, log epoch]; voters and granted_by: node ids |
+| voters-set | voters: [node id, log epoch, rpc address, gossip address] each |
+
+A type or version that this software does not know is stored and passed on as it is, and means
+nothing here: a newer node may have written it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from ourolog.storage.types import NODE_ID, Index, NodeId, Term
+
+MAX_CONTROL_BYTES: Final = 256 * 1024
+"""The largest payload of a control batch."""
+
+MAX_EPOCH: Final = 2**53 - 1
+"""The largest epoch of a log: JSON carries integers exactly up to here."""
+
+_LEADER_STARTED: Final = "leader-started"
+_VOTERS_SET: Final = "voters-set"
+_VERSION: Final = 1
+_ADDRESS: Final = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")
+
+
+class VoterKey(NamedTuple):
+    """Who votes: a node together with its disk (KIP-853's directory id). A wiped disk is another voter.
+
+    node_id: the node's name.
+    log_epoch: the epoch of the log on its disk.
+    """
+
+    node_id: NodeId
+    log_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """A member of a voter set, with the addresses at which it can be reached.
+
+    node_id: the node's name.
+    log_epoch: the epoch of the log on its disk, 1 to MAX_EPOCH.
+    rpc_addr: where it serves gRPC, HOST:PORT.
+    gossip_addr: where it hears gossip, HOST:PORT.
+    """
+
+    node_id: NodeId
+    log_epoch: int
+    rpc_addr: str
+    gossip_addr: str
+
+    @property
+    def key(self) -> VoterKey:
+        return VoterKey(self.node_id, self.log_epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderStarted:
+    """The first entry of a leader's term, so that entries of earlier terms can be committed (Raft section 8).
+
+    leader: who leads, and with which log.
+    voters: whose disks count for a quorum, as the leader knew when it wrote this.
+    granted_by: who voted for the leader; empty if somebody decreed it.
+    """
+
+    leader: VoterKey
+    voters: tuple[NodeId, ...] = ()
+    granted_by: tuple[NodeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VotersSet:
+    """From this entry on these are the voters: the whole set, not what changed.
+
+    voters: at least one, no node twice.
+    """
+
+    voters: tuple[Voter, ...]
+
+
+ControlEntry = LeaderStarted | VotersSet
+
+
+@dataclass(frozen=True, slots=True)
+class VoterSet:
+    """The voters that a log names, and the entry that named them.
+
+    index: of that entry.
+    term: of that entry.
+    voters: the whole set.
+    """
+
+    index: Index
+    term: Term
+    voters: tuple[Voter, ...]
+
+    def encode(self) -> dict[str, Any]:
+        """As JSON can carry it."""
+        return {"index": self.index, "term": self.term, "voters": _encode_voters(self.voters)}
+
+    @classmethod
+    def decode(cls, value: Any) -> VoterSet:
+        """Raises ValueError for what is no such set."""
+        match value:
+            case {"index": int(index), "term": int(term), "voters": list(voters), **rest} if not rest:
+                return cls(Index(_number(index)), Term(_number(term)), _decode_voters(voters))
+            case _:
+                raise ValueError("a set of voters has an index, a term and voters")
+
+
+def encode_control(entry: ControlEntry) -> bytes:
+    """The payload of a control batch. Raises ValueError for an entry that no other node would take."""
+    fields: dict[str, Any]
+    match entry:
+        case LeaderStarted():
+            fields = {
+                "type": _LEADER_STARTED,
+                "leader": list(entry.leader),
+                "voters": list(entry.voters),
+                "granted_by": list(entry.granted_by),
+            }
+        case VotersSet():
+            fields = {"type": _VOTERS_SET, "voters": _encode_voters(entry.voters)}
+    payload = _canonical({**fields, "version": _VERSION})
+    decode_control(payload)
+    return payload
+
+
+def decode_control(payload: bytes) -> ControlEntry | None:
+    """What a control batch says; None if it is of a type or version that this software does not know.
+
+    Raises ValueError with a sentence for a payload that no node writes.
+    """
+    if len(payload) > MAX_CONTROL_BYTES:
+        raise ValueError(f"{len(payload)} bytes are more than the {MAX_CONTROL_BYTES} of any control batch")
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is no JSON") from error
+    match value:
+        case {"type": str(kind), "version": int(version)} if version >= 1 and type(version) is int:
+            if version > _VERSION or kind not in (_LEADER_STARTED, _VOTERS_SET):
+                return None
+        case _:
+            raise ValueError("it is no JSON object with a type and a version")
+    if _canonical(value) != payload:
+        raise ValueError("it is not in canonical form")
+    match value:
+        case {
+            "type": "leader-started",
+            "leader": [str(node_id), int(log_epoch)],
+            "voters": list(voters),
+            "granted_by": list(granted_by),
+        } if len(value) == 5:
+            return LeaderStarted(
+                VoterKey(_node_id(node_id), _epoch(log_epoch)), _node_ids(voters), _node_ids(granted_by)
+            )
+        case {"type": "voters-set", "voters": list(voters)} if len(value) == 3:
+            return VotersSet(_decode_voters(voters))
+        case _:
+            raise ValueError(f"{value['type']} has not the fields that it should have")
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _encode_voters(voters: Sequence[Voter]) -> list[list[Any]]:
+    return [[voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr] for voter in voters]
+
+
+def _decode_voters(encoded: list[Any]) -> tuple[Voter, ...]:
+    voters = []
+    for voter in encoded:
+        match voter:
+            case [str(node_id), int(log_epoch), str(rpc_addr), str(gossip_addr)]:
+                voters.append(Voter(_node_id(node_id), _epoch(log_epoch), _address(rpc_addr), _address(gossip_addr)))
+            case _:
+                raise ValueError("a voter is a node id, a log epoch and two addresses")
+    if not voters:
+        raise ValueError("there are no voters")
+    _refuse_twice([voter.node_id for voter in voters])
+    return tuple(voters)
+
+
+def _node_ids(names: list[Any]) -> tuple[NodeId, ...]:
+    node_ids = tuple(_node_id(name) for name in names)
+    _refuse_twice(node_ids)
+    return node_ids
+
+
+def _refuse_twice(node_ids: Sequence[NodeId]) -> None:
+    if len(set(node_ids)) != len(node_ids):
+        raise ValueError("a node is named twice")
+
+
+def _node_id(name: Any) -> NodeId:
+    if type(name) is not str or not NODE_ID.fullmatch(name):
+        raise ValueError(f"{name!r} is no node's id"[:200])
+    return NodeId(name)
+
+
+def _epoch(number: int) -> int:
+    if type(number) is not int or not 1 <= number <= MAX_EPOCH:
+        raise ValueError(f"{number} is no epoch of a log")
+    return number
+
+
+def _number(number: int) -> int:
+    if type(number) is not int or not 0 <= number < 1 << 62:
+        raise ValueError(f"{number} is no index or term of a log")
+    return number
+
+
+def _address(text: str) -> str:
+    if not _ADDRESS.fullmatch(text):
+        raise ValueError(f"{text!r} is no address"[:200])
+    return text
