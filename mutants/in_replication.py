@@ -240,9 +240,9 @@ def deposed_says_nothing() -> None:
 @mutant("Only the length of the logs is compared, not the terms of their entries.", (ORACLE,))
 def lengths_only() -> None:
     def make(original: Any) -> Any:
-        def compare(leader: Any, next_index: Index, last: Any) -> Any:
+        def compare(leader: Any, next_index: Index, last: Any, committed: Index) -> Any:
             known = leader.terms.place_of(Index(next_index - 1)) if next_index <= leader.end.index else None
-            return original(leader, next_index, known or last)
+            return original(leader, next_index, known or last, committed)
 
         return compare
 
@@ -252,10 +252,10 @@ def lengths_only() -> None:
 @mutant("Only terms are compared, not who wrote in them.", (DECREES,))
 def writers_not_compared() -> None:
     def make(original: Any) -> Any:
-        def compare(leader: Any, next_index: Index, last: Any) -> Any:
+        def compare(leader: Any, next_index: Index, last: Any, committed: Index) -> Any:
             known = leader.terms.place_of(Index(next_index - 1)) if next_index <= leader.end.index else None
             is_term = known is not None and last is not None and known.term == last.term
-            return original(leader, next_index, known if is_term else last)
+            return original(leader, next_index, known if is_term else last, committed)
 
         return compare
 

@@ -134,7 +134,6 @@ _CODES: Final = {
     Refusal.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Refusal.COMMIT_UNKNOWN: grpc.StatusCode.UNAVAILABLE,
     Refusal.STOPPING: grpc.StatusCode.UNAVAILABLE,
-    Refusal.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
 }
 
 

@@ -391,12 +391,9 @@ class Log:
         """
         return self._reader.read_from_index(index, max_bytes, until, self._end)
 
-    def read_from_offset(self, offset: Offset, max_bytes: int, until: Index, data_only: bool = False) -> Read:
-        """The same from the batch that holds `offset`, which may begin below it.
-
-        data_only leaves control batches out.
-        """
-        return self._reader.read_from_offset(offset, max_bytes, until, self._end, data_only)
+    def read_from_offset(self, offset: Offset, max_bytes: int, until: Index) -> Read:
+        """The same from the batch that holds `offset`, which may begin below it."""
+        return self._reader.read_from_offset(offset, max_bytes, until, self._end)
 
     # ------------------------------------------------------------ removing
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ourolog.storage.batch import FRAME_BYTES, BatchHead, Kind, read_frame, read_head, verify
+from ourolog.storage.batch import FRAME_BYTES, BatchHead, read_frame, read_head, verify
 from ourolog.storage.errors import CorruptBatchError, DamagedLogError, DiscontinuousBatchError, OutOfRangeError
 from ourolog.storage.failures import busy_when_short
 from ourolog.storage.index import IndexEntry
@@ -38,7 +38,6 @@ class _Wanted:
     offset: Offset | None
     max_bytes: int
     limit: Index
-    data_only: bool = False
 
     def is_below(self, head: BatchHead) -> bool:
         """Whether the batch ends before what is wanted begins."""
@@ -86,12 +85,12 @@ class LogReader:
         assert read is not None, "an entry below the end of the log is somewhere"
         return read
 
-    def read_from_offset(self, offset: Offset, max_bytes: int, until: Index, end: Position, data_only: bool) -> Read:
+    def read_from_offset(self, offset: Offset, max_bytes: int, until: Index, end: Position) -> Read:
         """See Log.read_from_offset; `end` is the end of what is written."""
         first = self._segments[0].base.offset
         limit = min(until, end.index)
         if first <= offset < end.offset:
-            read = self._read(_Wanted(None, offset, max_bytes, limit, data_only))
+            read = self._read(_Wanted(None, offset, max_bytes, limit))
             if read is not None:
                 return read
         raise OutOfRangeError(offset, first, self._offset_at(limit, end))
@@ -156,8 +155,7 @@ class LogReader:
                 problem = continues(head, position)
                 if problem:
                     raise DiscontinuousBatchError(problem)
-                is_taken = not wanted.is_below(head) and (head.kind is Kind.DATA or not wanted.data_only)
-                if is_taken:
+                if not wanted.is_below(head):
                     if taken_bytes and taken_bytes + head.size_bytes > wanted.max_bytes:
                         break
                     if not verify(window, head):

@@ -80,7 +80,6 @@ class Refusal(StrEnum):
     NOT_READY = "not ready"
     COMMIT_UNKNOWN = "the end of what is committed is not known"
     STOPPING = "stopping"
-    INVALID = "invalid"
 
 
 @dataclass(frozen=True, slots=True)

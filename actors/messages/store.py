@@ -173,15 +173,14 @@ class ReadBatches:
     reply_to: Mailbox[BatchesRead | ReadRefused]
     index: Index | None = None
     offset: Offset | None = None
-    data_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BatchesRead:
     """Store -> `reply_to` of ReadBatches.
 
-    batches: encoded batches, back to back. next: the position after the last of them. When
-    only control batches stood there and `data_only` was asked, `batches` may be empty.
+    batches: encoded batches, back to back.
+    next: the position after the last of them.
     """
 
     request_id: int

@@ -41,7 +41,7 @@ class Agrees:
 
 @dataclass(frozen=True, slots=True)
 class OutOfRange:
-    """The leader does not hold what was asked for, or cannot tell whether it fits."""
+    """The leader's log begins above what was asked for, or right there and the leader cannot tell whether it fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,16 @@ class Diverged:
     end: Index
 
 
-def compare(leader: LogExtent, next_index: Index, last: Place | None) -> Agrees | OutOfRange | Diverged:
+def compare(
+    leader: LogExtent, next_index: Index, last: Place | None, committed: Index
+) -> Agrees | OutOfRange | Diverged:
     """Leader: what to make of a log that ends at `next_index` with an entry of place `last`.
 
+    committed: up to where that log knows its entries to be committed.
+
     A log that knows of no last entry is empty, though it may begin above 0: nothing in it can differ.
+    With its checkpoints lost, a leader does not know what stood before its own start. All of that was
+    committed (retention takes nothing else), and so is the same in every log that holds it as committed.
     """
     if next_index < leader.start.index:
         return OutOfRange()
@@ -66,8 +72,9 @@ def compare(leader: LogExtent, next_index: Index, last: Place | None) -> Agrees 
     known = leader.terms.place_of(Index(next_index - 1))
     if known == last:
         return Agrees()
-    # With its checkpoints lost a log may not know what stood before its start.
-    return OutOfRange() if known is None else Diverged(*_parting(leader, last))
+    if known is None:
+        return Agrees() if committed >= next_index else OutOfRange()
+    return Diverged(*_parting(leader, last))
 
 
 def _parting(leader: LogExtent, last: Place) -> tuple[Place | None, Index]:

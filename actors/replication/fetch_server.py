@@ -32,7 +32,8 @@ class _ReadAnswer:
             case BatchesRead():
                 outcome, batches, detail = FetchOutcome.BATCHES, message.batches, ""
             case ReadRefused(problem=ReadProblem.OUT_OF_RANGE):
-                outcome, batches, detail = FetchOutcome.OUT_OF_RANGE, b"", message.detail
+                # Retention or a truncation overtook the read: where the log begins now, the next fetch is told.
+                outcome, batches, detail = FetchOutcome.BATCHES, b"", ""
             case ReadRefused():
                 outcome, batches, detail = FetchOutcome.REFUSED, b"", message.detail
         response = FetchResponse(
@@ -103,7 +104,7 @@ class FetchServer:
             return self._response(FetchOutcome.STALE_TERM)
         if state.role is not Role.LEADER or request.term > state.term:
             return self._response(FetchOutcome.NOT_LEADER)
-        match compare(state.extent, request.next_index, request.last):
+        match compare(state.extent, request.next_index, request.last, request.committed):
             case Agrees():
                 return None
             case OutOfRange():

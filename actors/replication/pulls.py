@@ -321,11 +321,8 @@ class Pulls:
             case Restart():
                 if isinstance(answer, Diverged):
                     self._warn_of_loss(pull, state.start.index)
-                elif response.start.index > state.end.index:
-                    state.warn(
-                        f"{pull.source_id} has removed the entries below index {response.start.index} (offset "
-                        f"{response.start.offset}) that {state.node_id} had not copied yet; its log starts again there"
-                    )
+                else:
+                    state.warn(self._why_begin_anew(pull, response))
                 state.store.tell(ResetLog(response.start, response.before_start, state.term, state.me))
             case unknown:
                 assert_never(unknown)
@@ -343,6 +340,19 @@ class Pulls:
             f"the log of leader {source_id} lacks entries from index {index} on that were committed "
             f"(up to {state.committed.index}); {state.node_id} keeps its copy and does not follow. {why}: "
             "let a node that has the data lead"
+        )
+
+    def _why_begin_anew(self, pull: Pull, response: FetchResponse) -> str:
+        state, source_id, start = self._state, pull.source_id, response.start
+        if start.index > state.end.index:
+            return (
+                f"{source_id} has removed the entries below index {start.index} (offset {start.offset}) that "
+                f"{state.node_id} had not copied yet; its log starts again there"
+            )
+        return (
+            f"{source_id} no longer knows which entry stood before its first one, and not all that {state.node_id} "
+            f"has is known to be committed: {state.node_id} drops its entries [{state.start.index}, {start.index}), "
+            f"and its log starts again at index {start.index}"
         )
 
     def _warn_of_loss(self, pull: Pull, index: Index) -> None:

@@ -40,6 +40,8 @@ from ourolog.actors.messages.store import (
     NoteCommitted,
     PulledAppended,
     ReadBatches,
+    ReadProblem,
+    ReadRefused,
     ResetLog,
     TruncateLog,
 )
@@ -692,6 +694,60 @@ def test_a_leader_that_does_not_know_what_stood_before_its_start_lets_others_beg
     answer = leader.answer_to(1)
     assert answer is not None
     assert (answer.outcome, answer.before_start) == (FetchOutcome.OUT_OF_RANGE, None)
+
+
+def test_who_has_all_as_committed_up_to_the_leaders_start_is_served_whatever_the_leader_knows_of_before() -> None:
+    leader = Stage(election=STATIC)
+    leader.open(start=at(40), end=at(80), terms=history((3, 50)), committed=at(80))
+    leader.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(4), N1))
+    follower = Stage(N2, election=STATIC)
+    follower.open(end=at(40), terms=history((1, 0)), committed=at(40))
+    follower.follow(term=4, leader=N1)
+    leader.tell(FetchReceived(1, follower.network.take(N1).request, leader.edge))
+    assert leader.answer_to(1) is None
+    assert leader.store.last(ReadBatches).index == 40
+
+
+def test_who_stands_at_the_leaders_start_and_cannot_be_compared_is_told_why_it_begins_anew() -> None:
+    leader = Stage(election=STATIC)
+    leader.open(start=at(40), end=at(80), terms=history((3, 50)))
+    leader.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(4), N1))
+    follower = Stage(N2, election=STATIC)
+    follower.open(end=at(40), terms=history((1, 0)), committed=at(39))
+    follower.follow(term=4, leader=N1)
+    fetch = follower.network.take(N1)
+    leader.tell(FetchReceived(1, fetch.request, leader.edge))
+    answer = leader.answer_to(1)
+    assert answer is not None
+    fetch.answer(answer)
+    follower.runtime.run_until_idle()
+    assert follower.store.last(ResetLog).start == at(40)
+    reason = follower.observer.last(NodeWarned).reason
+    assert "n1 no longer knows which entry stood before its first one" in reason
+    assert "n2 drops its entries [0, 40)" in reason
+
+
+def test_a_read_that_retention_overtook_brings_nothing_and_the_next_fetch_is_told_where_the_log_begins() -> None:
+    leader = Stage(election=STATIC)
+    leader.open(start=at(40), end=at(80), terms=history((1, 0)), committed=at(80))
+    leader.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(4), N1))
+    follower = Stage(N2, election=STATIC)
+    follower.open(end=at(40), terms=history((1, 0)), committed=at(40))
+    follower.follow(term=4, leader=N1)
+    fetch = follower.network.take(N1)
+    leader.tell(FetchReceived(1, fetch.request, leader.edge))
+    leader.tell(LogStartMoved(at(60)))
+    leader.store.last(ReadBatches).reply_to.tell(ReadRefused(0, ReadProblem.OUT_OF_RANGE, "", at(60), at(80)))
+    leader.runtime.run_until_idle()
+    answer = leader.answer_to(1)
+    assert answer is not None
+    fetch.answer(answer)
+    follower.runtime.run_until_idle()
+    assert follower.store.all(ResetLog) == []
+    leader.tell(FetchReceived(2, follower.network.take(N1).request, leader.edge))
+    told = leader.answer_to(2)
+    assert told is not None
+    assert (told.outcome, told.start) == (FetchOutcome.OUT_OF_RANGE, at(60))
 
 
 def test_a_copy_that_begins_above_all_that_a_leader_has_is_kept() -> None:

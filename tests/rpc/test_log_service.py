@@ -86,7 +86,6 @@ async def test_every_refusal_has_its_code_and_a_reason_that_programs_can_read(
         Refusal.NOT_READY: "UNAVAILABLE",
         Refusal.COMMIT_UNKNOWN: "UNAVAILABLE",
         Refusal.STOPPING: "UNAVAILABLE",
-        Refusal.INVALID: "INVALID_ARGUMENT",
     }
     async with edge() as e:
         e.server.refuse = lambda request_id: RequestRefused(request_id, refusal, "because")

@@ -241,8 +241,8 @@ class LogMachine(RuleBasedStateMachine):
         self.check(read.batches, read.next, list(self.readable[at:until]), max_bytes)
         assert read.next == self.model.end(read.next.index - start)
 
-    @rule(data=st.data(), max_bytes=st.sampled_from([0, 300, 5000]), data_only=st.booleans())
-    def read_offset(self, data: st.DataObject, max_bytes: int, data_only: bool) -> None:
+    @rule(data=st.data(), max_bytes=st.sampled_from([0, 300, 5000]))
+    def read_offset(self, data: st.DataObject, max_bytes: int) -> None:
         start = self.model.start
         until = data.draw(st.integers(0, len(self.readable) + 1))
         end = self.model.end(min(until, len(self.readable)))
@@ -250,15 +250,13 @@ class LogMachine(RuleBasedStateMachine):
         until_index = Index(start.index + until)
         if not start.offset <= offset < end.offset:
             with pytest.raises(OutOfRangeError) as caught:
-                self.log.read_from_offset(Offset(offset), max_bytes, until_index, data_only)
+                self.log.read_from_offset(Offset(offset), max_bytes, until_index)
             assert (caught.value.first, caught.value.end) == (start.offset, end.offset)
             return
-        read = self.log.read_from_offset(Offset(offset), max_bytes, until_index, data_only)
+        read = self.log.read_from_offset(Offset(offset), max_bytes, until_index)
         expected = [batch for batch in self.readable[:until] if batch.end_offset > offset]
         while expected[0].kind is Kind.CONTROL:
             expected.pop(0)
-        if data_only:
-            expected = [batch for batch in expected if batch.kind is Kind.DATA]
         self.check(read.batches, read.next, expected, max_bytes)
 
     @precondition(lambda self: self.readable)

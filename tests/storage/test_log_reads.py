@@ -68,16 +68,6 @@ def test_an_offset_at_or_above_until_is_out_of_range_with_the_range_in_offsets(b
             assert (caught.value.wanted, caught.value.first, caught.value.end) == (offset, 0, end)
 
 
-def test_data_only_leaves_control_batches_out(mixed) -> None:
-    offset, seen = Offset(0), []
-    while offset < mixed.end.offset:
-        read = mixed.read_from_offset(offset, 400, mixed.end.index, data_only=True)
-        seen.extend(scan(read.batches))
-        offset = read.next.offset
-    assert {head.kind for head in seen} == {Kind.DATA}
-    assert [head.base_offset for head in seen] == list(range(0, 90, 3))
-
-
 def test_control_batches_at_the_end_of_a_segment_are_passed_over(bench, files) -> None:
     log = bench.open(files, segment_bytes=400)
     for _ in range(12):
@@ -85,7 +75,7 @@ def test_control_batches_at_the_end_of_a_segment_are_passed_over(bench, files) -
     log.append_new(bench.data(), Term(1), 0)
     log.commit()
     assert log.segment_count > 3
-    read = log.read_from_offset(Offset(0), 10_000, log.end.index, data_only=True)
+    read = log.read_from_offset(Offset(0), 10_000, log.end.index)
     assert [head.index for head in scan(read.batches)] == [12]
 
 
