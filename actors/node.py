@@ -18,6 +18,9 @@ from ourolog.actors.store import StoreActor
 STOPS_WITHIN_S: Final = 10.0
 STORE_STOPS_WITHIN_S: Final = 30.0
 
+HANDS_OVER_WITHIN_S: Final = 2.0
+"""How long whoever stops a node waits for HandedOver. It is told HandOver before anything else ends."""
+
 
 class Node:
     """The five actors of a node on one runtime. `ports.observer` hears all that happens to it.

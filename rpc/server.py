@@ -15,10 +15,11 @@ import grpc
 
 from ourolog.actors.addresses import is_wildcard, join_address, split_address
 from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.election import HandOver
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
-from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
+from ourolog.actors.messages.membership import LeaveCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady, NodeWarned
-from ourolog.actors.node import Node
+from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
@@ -120,7 +121,7 @@ class NodeServer:
         raise NodeFailedError(await asyncio.shield(self.failed))
 
     async def stop(self, grace_s: float = 5.0) -> None:
-        """Drain and stop: no longer healthy, goodbye to the cluster, open calls finished, log closed.
+        """Drain and stop: not healthy, the lead handed over, goodbye to the cluster, open calls finished, log closed.
 
         Calls that are open get `grace_s` seconds to end. Safe to call once more, or after a failed start.
         Raises ActorStuckError when an actor does not end; all else is closed then, the log too if it can be.
@@ -136,6 +137,8 @@ class NodeServer:
 
     async def _drain(self, node: Node, grace_s: float) -> None:
         self._health.end()
+        # While produces and fetches go on: a leader hands over to who has all of its log.
+        await self._hand_over(node)
         await self._leave_cluster(node)
         self._service.drain()
         # Before the port is closed: gRPC kills what comes or is open then as CANCELLED, which says nothing.
@@ -234,14 +237,25 @@ class NodeServer:
     def _listener_lost(self, why: str) -> None:
         self._observe(NodeFailed(self.config.node_id, "rpc", why))
 
+    async def _hand_over(self, node: Node) -> None:
+        """Let the election see to it that another node can lead, if this one does."""
+        await self._ask(
+            lambda request_id, reply_to: node.election.tell(HandOver(request_id, reply_to)), HANDS_OVER_WITHIN_S
+        )
+
     async def _leave_cluster(self, node: Node) -> None:
         """Say goodbye, and do not wait for long: who misses it finds out by itself."""
+        await self._ask(
+            lambda request_id, reply_to: node.membership.tell(LeaveCluster(request_id, reply_to)), _LEAVE_WITHIN_S
+        )
+
+    async def _ask(self, tell: Callable[[int, PendingRequests], None], within_s: float) -> None:
+        """Tell an actor something, and wait for its answer so long at most; not at all once the node has failed."""
         requests = PendingRequests(asyncio.get_running_loop())
-        request_id, left = requests.open()
-        node.membership.tell(LeaveCluster(request_id, requests))
+        request_id, answered = requests.open()
+        tell(request_id, requests)
         with contextlib.suppress(TimeoutError):
-            answer: LeftCluster = await asyncio.wait_for(left, 0.0 if self.failed.done() else _LEAVE_WITHIN_S)
-            assert answer.request_id == request_id
+            await asyncio.wait_for(answered, 0.0 if self.failed.done() else within_s)
 
     def _observe(self, event: NodeEvent) -> None:
         match event:

@@ -21,10 +21,11 @@ from typing import Any, Self
 
 from ourolog.actors.actor import Envelope, NodeActor
 from ourolog.actors.config import Cycle, NodeConfig
+from ourolog.actors.messages.election import HandedOver, HandOver
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
-from ourolog.actors.node import Node
+from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.simulation.calls import ClientCalls
 from ourolog.simulation.checker import Checker, Violation
@@ -262,13 +263,19 @@ class Cluster:
         self.run_until(lambda: all(node_id not in self.running for node_id in wanted))
 
     def begin_stop(self, node_id: NodeId) -> None:
-        """Say goodbye to the others, then end the actors one by one, the store last."""
+        """Hand over, say goodbye to the others, then end the actors one by one, the store last."""
         if node_id not in self.running or node_id in self.stopping:
             return
         self.resume(node_id)
         node = self.running[node_id]
         self.stopping[node_id] = list(node.refs)
-        node.membership.tell(LeaveCluster(1, _Left(lambda: self._stop_next(node_id, node))))
+        goodbye = _Once(lambda: self._say_goodbye(node_id, node))
+        self.after(HANDS_OVER_WITHIN_S, goodbye)
+        node.election.tell(HandOver(1, _Answered(goodbye)))
+
+    def _say_goodbye(self, node_id: NodeId, node: Node) -> None:
+        if self.running.get(node_id) is node:
+            node.membership.tell(LeaveCluster(1, _Answered(lambda: self._stop_next(node_id, node))))
 
     def _stop_next(self, node_id: NodeId, node: Node) -> None:
         left = self.stopping.get(node_id)
@@ -519,14 +526,26 @@ def _nobody_asks(*_: object) -> None:
     """Nobody looks after processes that ended by themselves."""
 
 
-class _Left:
-    """Hears that a goodbye has been said."""
+class _Answered:
+    """Hears that a node has done what it was told to do before it ends."""
 
     def __init__(self, then: Callable[[], None]) -> None:
         self._then = then
 
-    def tell(self, _: LeftCluster) -> None:
+    def tell(self, _: HandedOver | LeftCluster) -> None:
         self._then()
+
+
+class _Once:
+    """Does it when it is called first, and never again."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action: Callable[[], None] | None = action
+
+    def __call__(self) -> None:
+        action, self._action = self._action, None
+        if action is not None:
+            action()
 
 
 def _replaced(config: NodeConfig, settings: dict[str, Any]) -> NodeConfig:

@@ -10,24 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HigherTermSeen
-from ourolog.actors.messages.events import (
-    LeaderChanged,
-    LogAppended,
-    LogCut,
-    LogOpened,
-    MemberFailed,
-    MemberJoined,
-    MemberLeft,
-    MemberUpdated,
-    VotersChanged,
-)
+from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen
+from ourolog.actors.messages.events import LeaderChanged, LogOpened, VotersChanged
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.store import BallotSaved, LogDescribed, SaveBallot
+from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.actors.occupants import OCCUPANTS, Occupants
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import NodeId, Term
@@ -122,17 +111,8 @@ class OracleElection(ElectionActor):
             case StepDownDue():
                 if message.term > self.term:
                     self._change(message.term, None)
-            case ReportStatus():
-                role = "leader" if self.leader_id == self.node_id else "follower"
-                self.report(message, role, self.config.election.voters)
-            case ClaimHeard():
-                self.hear_claim(message)
-            case MemberFailed() | MemberLeft():
-                self.drop_claim(message)
-            case MemberJoined() | MemberUpdated() | LogAppended() | LogCut() | LogDescribed():
-                pass
             case _:
-                assert_never(message)
+                super().on_receive(message)
 
     def _on_log_opened(self, opened: LogOpened) -> None:
         """What the ballot says is said again, now and then without the leader, who is told again then."""
@@ -141,8 +121,7 @@ class OracleElection(ElectionActor):
         self.announce(VotersChanged(self.config.election.voters))
         # What a leader had not synced may live elsewhere under the same index and term.
         is_known = self._is_trusted and ballot.leader_id != self.node_id and self.ports.rng.random() < 0.5
-        self.term, self.leader_id = ballot.term, ballot.leader_id if is_known else None
-        self.announce(LeaderChanged(self.term, self.leader_id))
+        self.announce(LeaderChanged(ballot.term, ballot.leader_id if is_known else None))
 
     def _on_vote_asked(self, asked: VoteAsked) -> None:
         def saved() -> None:
@@ -185,7 +164,6 @@ class OracleElection(ElectionActor):
 
     def _change(self, term: Term, leader_id: NodeId | None) -> None:
         if (term, leader_id) != (self.term, self.leader_id):
-            self.term, self.leader_id = term, leader_id
             self.announce(LeaderChanged(term, leader_id))
 
 

@@ -1,10 +1,14 @@
 """The election slot: the contract of the one actor that decides who leads, and what all its occupants share.
 
 What an occupant is told (`ElectionMessage`): LogOpened first, with the ballot and the terms of
-the log; then membership events, LogAppended and LogCut, BallotSaved for each ballot it asked to be
-saved, LogDescribed for each DescribeLog, HigherTermSeen, ClaimHeard, and ReportStatus. What it tells:
-SaveBallot and DescribeLog to the store; NobodyElected, LeaderChanged and VotersChanged to the
+the log; then membership events, LogAppended and LogCut, BallotSaved for each ballot it asked to be saved,
+LogDescribed for each DescribeLog, HigherTermSeen, ClaimHeard, ReportStatus, and HandOver before the node stops.
+What it tells: SaveBallot and DescribeLog to the store; NobodyElected, LeaderChanged and VotersChanged to the
 replicator, the server, membership and the observer.
+
+An occupant handles in `on_receive` what its decisions depend on, and hands everything else to
+`super().on_receive`, which has an answer for each message that there is: so an occupant need not change when
+there are more of them.
 
 What it must hold to, and `tests.actors.election_conformance` checks:
 - it announces nothing before LogOpened, and VotersChanged before the first LeaderChanged;
@@ -16,23 +20,31 @@ What it must hold to, and `tests.actors.election_conformance` checks:
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import ElectionChoice, NodeConfig, voters_named
 from ourolog.actors.election.claims import Claims, claimed_election
-from ourolog.actors.messages.election import ClaimHeard, HigherTermSeen
+from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HandedOver, HandOver, HigherTermSeen
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     ElectionAnnouncement,
+    LeaderChanged,
+    LogAppended,
+    LogCut,
+    LogOpened,
     MemberFailed,
+    MemberJoined,
     MemberLeft,
+    MemberUpdated,
+    NobodyElected,
+    VotersChanged,
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import NodeFailed
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
-from ourolog.actors.messages.store import StoreMessage
+from ourolog.actors.messages.store import BallotSaved, LogDescribed, StoreMessage
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.state import is_ahead
@@ -40,7 +52,9 @@ from ourolog.storage.types import NodeId, Term
 
 
 class ElectionActor(NodeActor):
-    """What every occupant of the slot shares: its collaborators, announcing, and its status."""
+    """Base of every occupant: its collaborators, announcing, its status, and what it does with other messages.
+
+    term, leader_id, voters: as announced last."""
 
     actor_name = "election"
 
@@ -63,6 +77,7 @@ class ElectionActor(NodeActor):
         self.listeners = listeners
         self.term = Term(0)
         self.leader_id: NodeId | None = None
+        self.voters: tuple[NodeId, ...] = ()
         self.request_ids = itertools.count(1)
         self._claims = Claims(config.node_id, config.election.voters, ElectionClaim(claimed_election(config.election)))
         self._dispute = ""
@@ -81,15 +96,47 @@ class ElectionActor(NodeActor):
             raise ValueError(f"{name} needs voters: {name}:<voter>[,<voter>…], for instance {name}:n1,n2,n3")
         return ElectionChoice(name, ",".join(voters), voters=voters)
 
+    def on_receive(self, message: ElectionMessage) -> None:
+        """What becomes of each message that an occupant does not handle itself."""
+        match message:
+            case ClaimHeard():
+                self._hear_claim(message)
+            case MemberFailed():
+                self._claims.failed(message.member.node_id)
+                self._judge_claims()
+            case MemberLeft():
+                self._claims.left(message.member.node_id)
+                self._judge_claims()
+            case ReportStatus():
+                self.report(message)
+            case HandOver():
+                message.reply_to.tell(HandedOver(message.request_id))
+            case LogOpened() | LogAppended() | LogCut() | BallotSaved() | LogDescribed():
+                pass
+            case MemberJoined() | MemberUpdated() | HigherTermSeen():
+                pass
+            case _:
+                assert_never(message)
+
     def announce(self, announcement: ElectionAnnouncement) -> None:
+        """Tell everybody; from then on this is what `term`, `leader_id`, `voters` and the status say."""
+        match announcement:
+            case LeaderChanged():
+                self.term, self.leader_id = announcement.term, announcement.leader_id
+            case VotersChanged():
+                self.voters = announcement.voters
+            case NobodyElected():
+                pass
+            case _:
+                assert_never(announcement)
         for listener in (*self.listeners, self.observer):
             listener.tell(announcement)
         self._has_announced = True
         self._claims.own = ElectionClaim(self._claims.own.election, self.term, self.leader_id)
         self._judge_claims()
 
-    def hear_claim(self, heard: ClaimHeard) -> None:
-        """To be called for each ClaimHeard: says so when the claims contradict each other, and when they agree again.
+    def _hear_claim(self, heard: ClaimHeard) -> None:
+        """Say so when the claims contradict each other, and when they agree again.
 
         A later term in the claim of a voter under the same decree is taken like one from the leader.
         """
@@ -100,14 +147,6 @@ class ElectionActor(NodeActor):
         if is_voter and self._has_announced and is_ahead(claim.term, self.term):
             self.on_receive(HigherTermSeen(claim.term, claim.leader_id, heard.peer_id))
 
-    def drop_claim(self, event: MemberFailed | MemberLeft) -> None:
-        """To be called for each of these: of who is gone no claim is left, unless it may only be cut off."""
-        if isinstance(event, MemberLeft):
-            self._claims.left(event.member.node_id)
-        else:
-            self._claims.failed(event.member.node_id)
-        self._judge_claims()
-
     def _judge_claims(self) -> None:
         dispute = self._claims.dispute()
         if self._has_announced and dispute != self._dispute:
@@ -115,11 +154,26 @@ class ElectionActor(NodeActor):
             for listener in self.listeners:
                 listener.tell(ClaimsDisputed(dispute) if dispute else ClaimsSettled())
 
-    def report(self, request: ReportStatus, role: str, voters: tuple[NodeId, ...]) -> None:
+    @property
+    def role(self) -> str:
+        """What the status calls this node, by what was announced: leader, follower, or peer where nobody leads."""
+        if self.leader_id == self.node_id:
+            return "leader"
+        return "follower" if self.config.election.elects else "peer"
+
+    def report(self, request: ReportStatus) -> None:
+        """Answer with this actor's part of the node's status."""
         status = ElectionStatus(
-            str(self.config.election), role, self.term, self.leader_id, voters, self._claims.all(), self._dispute
+            str(self.config.election),
+            self.role,
+            self.term,
+            self.leader_id,
+            self.voters,
+            self._claims.all(),
+            self._dispute,
         )
         request.reply_to.tell(StatusReported(request.request_id, status))
 
     def refuse_to_run(self, reason: str) -> None:
+        """Stop the node; the reason is for whoever started it."""
         self.observer.tell(NodeFailed(self.node_id, self.actor_name, reason))

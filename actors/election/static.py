@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any
 
 from ourolog.actors.config import ElectionChoice, voters_named
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HigherTermSeen
-from ourolog.actors.messages.events import (
-    LeaderChanged,
-    LogAppended,
-    LogCut,
-    LogOpened,
-    MemberFailed,
-    MemberJoined,
-    MemberLeft,
-    MemberUpdated,
-    VotersChanged,
-)
-from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.store import BallotSaved, LogDescribed, SaveBallot
+from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen
+from ourolog.actors.messages.events import LeaderChanged, LogOpened, VotersChanged
+from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.actors.replication.state import is_ahead, step_towards
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import Index, NodeId, Term
@@ -41,8 +30,7 @@ class StaticElection(ElectionActor):
 
     def __init__(self, **collaborators: Any) -> None:
         super().__init__(**collaborators)
-        self.voters = self.config.election.voters
-        self.decreed = self.voters[0]
+        self.decreed = self.config.election.voters[0]
         self._saving: Ballot | None = None
 
     def on_receive(self, message: ElectionMessage) -> None:
@@ -53,16 +41,8 @@ class StaticElection(ElectionActor):
                 self._on_ballot_saved(message)
             case HigherTermSeen():
                 self._on_higher_term(message)
-            case ReportStatus():
-                self.report(message, "leader" if self.decreed == self.node_id else "follower", self.voters)
-            case ClaimHeard():
-                self.hear_claim(message)
-            case MemberFailed() | MemberLeft():
-                self.drop_claim(message)
-            case MemberJoined() | MemberUpdated() | LogAppended() | LogCut() | LogDescribed():
-                pass
             case _:
-                assert_never(message)
+                super().on_receive(message)
 
     def _on_log_opened(self, opened: LogOpened) -> None:
         leads = self.decreed == self.node_id
@@ -82,7 +62,7 @@ class StaticElection(ElectionActor):
             )
             return
         same_decree = opened.ballot.leader_id == self.decreed and opened.ballot.term == known
-        self.announce(VotersChanged(self.voters))
+        self.announce(VotersChanged(self.config.election.voters))
         if same_decree and not leads:
             self._enter(known)
         else:
@@ -105,6 +85,4 @@ class StaticElection(ElectionActor):
             self._enter(saved.ballot.term)
 
     def _enter(self, term: Term) -> None:
-        self.term = term
-        self.leader_id = self.decreed
         self.announce(LeaderChanged(term, self.decreed))

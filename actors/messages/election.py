@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, MembershipEvent
+from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import BallotSaved, LogDescribed
 from ourolog.actors.messages.values import ElectionClaim
@@ -32,6 +33,25 @@ class HigherTermSeen:
     peer_id: NodeId
 
 
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Node -> Election: the node is about to stop; see to it that another one can lead, if this one does.
+
+    The replicator goes on meanwhile. Answered by HandedOver, at once if there is nothing to be done; the node
+    does not wait for it without a bound.
+    """
+
+    request_id: int
+    reply_to: Mailbox[HandedOver]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """Election -> whoever told HandOver: nothing more is to be waited for, or all that could be done was."""
+
+    request_id: int
+
+
 ElectionMessage = (
     LogOpened
     | LogAppended
@@ -41,5 +61,6 @@ ElectionMessage = (
     | BallotSaved
     | LogDescribed
     | HigherTermSeen
+    | HandOver
     | ReportStatus
 )

@@ -17,7 +17,7 @@ from typing import ClassVar
 from ourolog.actors.actor import NodeRef
 from ourolog.actors.config import ElectionChoice, NodeConfig
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.election import HandedOver, HandOver, HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import BallotSaved, SaveBallot
@@ -183,3 +183,14 @@ class ElectionConformance:
             assert (status.term, status.leader_id) == (slot.leaders()[-1].term, slot.leaders()[-1].leader_id)
         else:
             assert status.leader_id is None
+
+    def test_it_hands_over_once_whenever_the_node_stops(self) -> None:
+        for is_open in (False, True):
+            slot = self.slot()
+            if is_open:
+                slot.open_log()
+                self.until_announced(slot)
+            probe = Probe()
+            slot.ref.tell(HandOver(7, probe))
+            slot.settle(seconds=30)
+            assert probe.received == [HandedOver(7)]

@@ -15,6 +15,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from ourolog.actors.actor import ActorStuckError
 from ourolog.actors.config import NodeConfig
+from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.gossip.leaving import Leaving
+from ourolog.actors.messages.election import HandOver
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft
 from ourolog.actors.messages.observer import NameClashed, NodeFailed, NodeReady, NodeWarned
 from ourolog.actors.occupants import parse_election
@@ -295,6 +298,30 @@ async def test_a_node_that_hears_nothing_from_the_moment_it_is_counted_says_good
             await n1.until(lambda event: isinstance(event, MemberJoined))
         await n1.until(lambda event: isinstance(event, MemberLeft | MemberFailed))
         assert not any(isinstance(event, MemberFailed) for event in n1.events)
+
+
+async def test_a_node_that_stops_hands_over_before_it_leaves_and_waits_no_longer_than_it_must(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ourolog.rpc.server.HANDS_OVER_WITHIN_S", 0.2)
+    told: list[str] = []
+    receive, begin = ElectionActor.on_receive, Leaving.begin
+
+    def never_hands_over(self: ElectionActor, message: Any) -> None:
+        if isinstance(message, HandOver):
+            told.append("hand over")
+        else:
+            receive(self, message)
+
+    def leave(self: Leaving, message: Any) -> None:
+        told.append("leave")
+        begin(self, message)
+
+    monkeypatch.setattr(ElectionActor, "on_receive", never_hands_over)
+    monkeypatch.setattr(Leaving, "begin", leave)
+    async with node() as n:
+        await n.server.stop(0.0)
+    assert told == ["hand over", "leave"]
 
 
 async def test_the_log_is_closed_though_another_actor_hangs_and_the_stop_says_who_did(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
+from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.messages.election import HandOver
+from ourolog.actors.messages.membership import LeaveCluster
+from ourolog.actors.node import HANDS_OVER_WITHIN_S
 from ourolog.simulation import Cluster, OutOfRangeError, RefusedError, Violation
 from ourolog.simulation.checker import World
 from ourolog.simulation.events import ClientReturned, Event, MessageHandled, NodeCrashed, NodeStarted, NodeStopped
@@ -105,6 +109,33 @@ def test_a_node_that_is_stopped_says_goodbye_and_one_that_is_paused_is_missed() 
         cluster.resume("n3")
         cluster.run_for(20.0)
         assert cluster.pulls()["n1"] == ("n2", "n3")
+
+
+def test_a_node_that_is_stopped_hands_over_before_it_leaves_and_waits_no_longer_than_it_must(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receive, answers = ElectionActor.on_receive, True
+
+    def hands_over(self: ElectionActor, message: Any) -> None:
+        if answers or not isinstance(message, HandOver):
+            receive(self, message)
+
+    monkeypatch.setattr(ElectionActor, "on_receive", hands_over)
+    handled: list[type] = []
+
+    def see(event: Event) -> None:
+        if isinstance(event, MessageHandled) and event.receiver.startswith("n2"):
+            handled.append(type(event.message))
+
+    with Cluster(seed=1, observers=(see,)) as cluster:
+        for answers in (True, False):
+            handled.clear()
+            began_s = cluster.now_s
+            cluster.stop("n2")
+            told = [kind for kind in handled if kind in {HandOver, LeaveCluster}]
+            assert told == [HandOver, LeaveCluster]
+            assert (cluster.now_s - began_s >= HANDS_OVER_WITHIN_S) is not answers
+            cluster.start("n2")
 
 
 def test_a_node_whose_disk_is_replaced_gets_everything_from_the_others() -> None:
