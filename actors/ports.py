@@ -8,27 +8,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import NodeEvent
-from ourolog.actors.messages.peer_calls import FetchRequest
-from ourolog.actors.messages.replicator import FetchFailed, FetchReturned
+from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, PeerRequest
+from ourolog.actors.messages.values import Peer
 from ourolog.storage.files import Files
 from ourolog.storage.types import NodeId
 
+A = TypeVar("A")
+
 
 class Timer(Protocol):
+    """A message that is still to be told."""
+
     def cancel(self) -> None:
         """The message will not be told, unless it already was."""
 
 
 class Timers(Protocol):
+    """Messages that are told later."""
+
     def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> Timer:
         """Tell `message` to `mailbox` once, `delay_s` seconds from now by the monotonic clock."""
 
 
 class Clock(Protocol):
+    """What time it is."""
+
     def monotonic_s(self) -> float:
         """Seconds that never go back; for waiting and measuring."""
 
@@ -37,21 +45,21 @@ class Clock(Protocol):
 
 
 class PeerNetwork(Protocol):
-    """Calls to other nodes."""
+    """Calls to other nodes, see `ourolog.actors.messages.peer_calls`."""
 
-    def fetch(
-        self,
-        peer_id: NodeId,
-        rpc_addr: str,
-        request_id: int,
-        request: FetchRequest,
-        reply_to: Mailbox[FetchReturned | FetchFailed],
+    def call(
+        self, peer: Peer, request_id: int, request: PeerRequest[A], reply_to: Mailbox[CallReturned[A] | CallFailed]
     ) -> None:
-        """Ask a peer for batches. Exactly one of FetchReturned and FetchFailed is told back,
-        within request.max_wait_s and a margin of the network's own."""
+        """Ask a peer. Exactly one of CallReturned and CallFailed is told back, with this request_id.
+
+        It comes within the time that CALL_KINDS says for this request. The same request may reach the peer twice.
+        """
 
     def forget(self, peer_id: NodeId) -> None:
-        """Drop the connection to a peer that is gone; open calls to it fail."""
+        """Nothing is pulled from that peer any more: open fetches from it fail, and their connection is closed.
+
+        Election calls to it go on.
+        """
 
 
 class Datagrams(Protocol):

@@ -30,11 +30,8 @@ from ourolog.actors.messages.events import (
     VotersChanged,
 )
 from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.peer_calls import CallCancelled, CallFailed, CallReceived, CallReturned, FetchRequest
 from ourolog.actors.messages.replicator import (
-    FetchCancelled,
-    FetchFailed,
-    FetchReceived,
-    FetchReturned,
     FetchWaitExpired,
     NotesDue,
     PullRetryDue,
@@ -96,9 +93,9 @@ class ReplicatorActor(NodeActor):
 
     def on_receive(self, message: ReplicatorMessage) -> None:
         match message:
-            case FetchReceived():
+            case CallReceived():
                 self._on_fetch(message)
-            case FetchReturned():
+            case CallReturned():
                 self.pulls.on_returned(message)
             case LogAppended():
                 self._on_log_appended(message)
@@ -106,7 +103,7 @@ class ReplicatorActor(NodeActor):
                 self.pulls.on_fetched(message)
             case PulledAppended():
                 self.pulls.on_pulled(message)
-            case FetchFailed():
+            case CallFailed():
                 self.pulls.on_failed(message)
                 if message.peer_id in self.state.gone:
                     self._reconcile(f"{message.peer_id} is gone and does not answer")
@@ -114,7 +111,7 @@ class ReplicatorActor(NodeActor):
                 self.pulls.on_retry(message)
             case FetchWaitExpired():
                 self.fetch_server.expire(message.request_id)
-            case FetchCancelled():
+            case CallCancelled():
                 self.fetch_server.cancel(message.request_id)
             case FetchedRejected():
                 self.pulls.on_fetched_rejected(message)
@@ -256,7 +253,7 @@ class ReplicatorActor(NodeActor):
 
     # ------------------------------------------------------------ commit
 
-    def _on_fetch(self, received: FetchReceived) -> None:
+    def _on_fetch(self, received: CallReceived[FetchRequest]) -> None:
         refusal = self.fetch_server.check(received)
         if refusal is not None:
             # A term in a request moves nobody: whoever can reach the port can write any name and number.

@@ -3,58 +3,81 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.peer_calls import FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import FetchFailed, FetchReturned
+from ourolog.actors.messages.peer_calls import (
+    CALL_KINDS,
+    Answerer,
+    CallFailed,
+    CallReturned,
+    FetchRequest,
+    FetchResponse,
+    PeerRequest,
+)
+from ourolog.actors.messages.values import Peer
 from ourolog.rpc.descriptors import max_peers
 from ourolog.rpc.fetched_records import readable_part
 from ourolog.rpc.mailbox import LoopMailbox
-from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES, PeerCodecError, decode_response, encode_request
+from ourolog.rpc.peer_codec import CODECS, MAX_MESSAGE_BYTES, PeerCodec, PeerCodecError, clipped
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.types import NodeId
 
-MARGIN_S: Final = 5.0
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A peer behind a dead link is noticed within these, not after TCP's quarter of an hour.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # The Replicator decides when to try again; gRPC shall not sit out a longer pause of its own.
+    # The actors decide when to try again; gRPC shall not sit out a longer pause of its own.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Nodes of one process (tests do that) must not share connections.
+    # Nodes of one process (tests do that) must not share connections, nor calls wait behind batches.
     ("grpc.use_local_subchannel_pool", 1),
     # Nodes talk to each other directly; a proxy of the environment is for other things.
     ("grpc.enable_http_proxy", 0),
 )
 
+A = TypeVar("A")
+
 
 @dataclass(frozen=True, slots=True)
-class _Fetch:
-    peer_id: NodeId
-    rpc_addr: str
+class _Call:
+    """A call that an actor has asked for."""
+
+    peer: Peer
     request_id: int
-    request: FetchRequest
-    reply_to: Mailbox[FetchReturned | FetchFailed]
+    request: PeerRequest[Any]
+    reply_to: Mailbox[CallReturned[Any] | CallFailed]
+
+    def __str__(self) -> str:
+        return f"{self.peer.node_id} at {self.peer.rpc_addr}"
+
+    def answer(self, response: Any) -> None:
+        self.reply_to.tell(CallReturned(self.peer.node_id, self.request_id, response))
 
     def fail(self, reason: str) -> None:
-        self.reply_to.tell(FetchFailed(self.peer_id, self.request_id, reason))
+        self.reply_to.tell(CallFailed(self.peer.node_id, self.request_id, reason))
 
 
 @dataclass(frozen=True, slots=True)
 class _Forget:
+    """An actor pulls from that peer no longer."""
+
     peer_id: NodeId
 
 
-class _Peer:
-    """One channel to one address, and the fetches that are open on it."""
+Lane = tuple[NodeId, Answerer]
+"""What shares a connection: the calls to one peer that the same actor answers there."""
+
+
+class _Connection:
+    """One channel to one address, and the calls that are open on it."""
 
     def __init__(self, rpc_addr: str) -> None:
         self.rpc_addr = rpc_addr
@@ -64,31 +87,32 @@ class _Peer:
 
 
 class GrpcPeerNetwork:
-    """A PeerNetwork on an asyncio loop. `fetch` and `forget` may be called from any thread.
+    """A PeerNetwork on an asyncio loop. `call` and `forget` may be called from any thread.
 
-    Each fetch is answered exactly once, also when the network is closed meanwhile.
+    Each call is answered exactly once, also when the network is closed meanwhile. Calls that an election
+    answers have a connection of their own to each peer, so that they never wait behind batches.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, margin_s: float = MARGIN_S, most_peers: int | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        timeout_s: Callable[[PeerRequest[Any]], float] = lambda request: CALL_KINDS[type(request)].timeout_s(request),
+        most_connections: int | None = None,
     ) -> None:
-        self._margin_s = margin_s
-        self._most_peers = most_peers or max_peers()
-        self._peers: dict[NodeId, _Peer] = {}
+        """timeout_s: how long a call may take. most_connections: as many as there are open files for, by default."""
+        self._timeout_s = timeout_s
+        self._most_connections = most_connections or max_peers()
+        self._connections: dict[Lane, _Connection] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._inbox: LoopMailbox[_Fetch | _Forget] = LoopMailbox(loop, self._receive)
+        self._inbox: LoopMailbox[_Call | _Forget] = LoopMailbox(loop, self._receive)
 
-    def fetch(
-        self,
-        peer_id: NodeId,
-        rpc_addr: str,
-        request_id: int,
-        request: FetchRequest,
-        reply_to: Mailbox[FetchReturned | FetchFailed],
+    def call(
+        self, peer: Peer, request_id: int, request: PeerRequest[A], reply_to: Mailbox[CallReturned[A] | CallFailed]
     ) -> None:
         """See PeerNetwork."""
-        self._inbox.tell(_Fetch(peer_id, rpc_addr, request_id, request, reply_to))
+        self._inbox.tell(_Call(peer, request_id, request, reply_to))
 
     def forget(self, peer_id: NodeId) -> None:
         """See PeerNetwork."""
@@ -97,90 +121,104 @@ class GrpcPeerNetwork:
     async def close(self) -> None:
         """On the loop: fail what is open and close every channel."""
         self._closed = True
-        for peer_id in sorted(self._peers):
-            self._drop(peer_id)
+        for lane in sorted(self._connections):
+            self._drop(lane)
         while self._closing:
             await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _receive(self, order: _Fetch | _Forget) -> None:
+    def _receive(self, order: _Call | _Forget) -> None:
         match order:
-            case _Fetch():
+            case _Call():
                 self._start(order)
             case _Forget():
-                self._drop(order.peer_id)
+                self._drop((order.peer_id, Answerer.REPLICATOR))
 
-    def _start(self, fetch: _Fetch) -> None:
+    def _start(self, call: _Call) -> None:
         if self._closed:
-            fetch.fail("this node is stopping")
+            call.fail("this node is stopping")
             return
-        peer = self._peers.get(fetch.peer_id)
-        if peer is not None and peer.rpc_addr != fetch.rpc_addr:
+        lane = call.peer.node_id, CALL_KINDS[type(call.request)].answered_by
+        connection = self._connections.get(lane)
+        if connection is not None and connection.rpc_addr != call.peer.rpc_addr:
             # It restarted elsewhere.
-            self._drop(fetch.peer_id)
-            peer = None
-        if peer is None and len(self._peers) >= self._most_peers:
-            # Rumours of nodes that do not exist shall not cost the descriptors that the log needs.
-            fetch.fail(f"this node calls {len(self._peers)} others already, as many as it has open files for")
-            return
-        if peer is None:
-            peer = self._peers[fetch.peer_id] = _Peer(fetch.rpc_addr)
-        task = asyncio.create_task(self._fetch(peer, fetch))
-        peer.open.add(task)
-        task.add_done_callback(lambda done: self._fetched(peer, fetch, done))
+            self._drop(lane)
+            connection = None
+        if connection is None:
+            if not self._has_room():
+                # Rumours of nodes that do not exist shall not cost the descriptors that the log needs.
+                many = len(self._connections)
+                call.fail(f"this node has {many} connections to others already, as many as it has open files for")
+                return
+            connection = self._connections[lane] = _Connection(call.peer.rpc_addr)
+        task = asyncio.create_task(self._carry(connection, call))
+        connection.open.add(task)
+        task.add_done_callback(lambda done: _ended(connection, call, done))
 
-    def _fetched(self, peer: _Peer, fetch: _Fetch, task: asyncio.Task[None]) -> None:
-        peer.open.discard(task)
-        # A task that is cancelled before its first step never gets to say so itself.
-        if task.cancelled():
-            fetch.fail(f"the connection to {fetch.peer_id} at {fetch.rpc_addr} was dropped")
-        elif (error := task.exception()) is not None:
-            # Whatever it was, the pull must not wait for ever.
-            fetch.fail(f"{fetch.peer_id} at {fetch.rpc_addr}: {error!r}")
+    def _has_room(self) -> bool:
+        """Whether there may be another connection; one over which an election has asked all it wanted makes room."""
+        if len(self._connections) < self._most_connections:
+            return True
+        for lane, connection in self._connections.items():
+            if lane[1] is Answerer.ELECTION and not connection.open:
+                self._drop(lane)
+                return True
+        return False
 
-    async def _fetch(self, peer: _Peer, fetch: _Fetch) -> None:
-        answer: FetchReturned | FetchFailed
+    async def _carry(self, connection: _Connection, call: _Call) -> None:
+        request = call.request
+        codec = CODECS[type(request)]
         try:
-            response = await peer.stub.Fetch(
-                encode_request(fetch.request), timeout=fetch.request.max_wait_s + self._margin_s
-            )
-            answer = await _returned(fetch, decode_response(response))
+            method = getattr(connection.stub, codec.method)
+            raw = await method(codec.encode_request(request), timeout=self._timeout_s(request))
+            response = codec.decode_response(raw)
+            if isinstance(request, FetchRequest) and response.batches and not request.elected:
+                response = await _readable(response, call.peer.node_id, request)
         except grpc.aio.AioRpcError as error:
-            answer = FetchFailed(fetch.peer_id, fetch.request_id, _why(fetch, error))
+            call.fail(_why(call, codec, error))
         except (PeerCodecError, ValueError) as error:
-            answer = FetchFailed(fetch.peer_id, fetch.request_id, f"{fetch.peer_id} at {fetch.rpc_addr}: {error}")
-        fetch.reply_to.tell(answer)
+            call.fail(f"{call}: {error}")
+        else:
+            call.answer(response)
 
-    def _drop(self, peer_id: NodeId) -> None:
-        peer = self._peers.pop(peer_id, None)
-        if peer is None:
+    def _drop(self, lane: Lane) -> None:
+        connection = self._connections.pop(lane, None)
+        if connection is None:
             return
-        for task in list(peer.open):
+        for task in list(connection.open):
             task.cancel()
-        closing = asyncio.create_task(_close(peer))
+        closing = asyncio.create_task(_close(connection))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
 
-async def _close(peer: _Peer) -> None:
-    await asyncio.gather(*peer.open, return_exceptions=True)
-    await peer.channel.close()
+def _ended(connection: _Connection, call: _Call, task: asyncio.Task[None]) -> None:
+    connection.open.discard(task)
+    # A task that is cancelled before its first step never gets to say so itself.
+    if task.cancelled():
+        call.fail(f"the connection to {call} was dropped")
+    elif (error := task.exception()) is not None:
+        # Whatever it was, who asked must not wait for ever.
+        call.fail(f"{call}: {error!r}")
 
 
-async def _returned(fetch: _Fetch, response: FetchResponse) -> FetchReturned:
-    unreadable = ""
-    if response.batches and not fetch.request.elected:
-        batches, unreadable = await readable_part(response.batches, fetch.peer_id, fetch.request.next_index)
-        response = replace(response, batches=batches)
-    return FetchReturned(fetch.peer_id, fetch.request_id, response, unreadable)
+async def _close(connection: _Connection) -> None:
+    await asyncio.gather(*connection.open, return_exceptions=True)
+    await connection.channel.close()
 
 
-def _why(fetch: _Fetch, error: grpc.aio.AioRpcError) -> str:
-    who = f"{fetch.peer_id} at {fetch.rpc_addr}"
+async def _readable(response: FetchResponse, peer_id: NodeId, request: FetchRequest) -> FetchResponse:
+    batches, unreadable = await readable_part(response.batches, peer_id, request.next_index)
+    return replace(response, batches=batches, unreadable=unreadable)
+
+
+def _why(call: _Call, codec: PeerCodec, error: grpc.aio.AioRpcError) -> str:
     details: Any = error.details() or ""
     match error.code():
+        case grpc.StatusCode.FAILED_PRECONDITION:
+            return clipped(details) or f"{call} refused"  # with a sentence of its own
         case grpc.StatusCode.UNIMPLEMENTED:
-            return f"{who} does not answer fetches: it is no ourolog node, or one of another version"
+            return f"{call} does not know the call {codec.method}: it is no ourolog node, or one of another version"
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"{who} did not answer in time"
+            return f"{call} did not answer in time"
         case code:
-            return f"{who}: {code.name}: {details}"
+            return f"{call}: {code.name}: {clipped(details)}"

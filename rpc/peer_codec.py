@@ -1,4 +1,6 @@
-"""The pull between nodes on the wire: actors' messages to protobuf and back.
+"""Calls between nodes on the wire: actors' requests and answers to protobuf and back.
+
+`CODECS` has a row for each kind of call, as `ourolog.actors.messages.peer_calls.CALL_KINDS` does.
 
 `PROTOCOL` goes up with every change that an older node would misread. Two nodes that speak
 different ones refuse each other with a sentence instead of guessing.
@@ -6,31 +8,85 @@ different ones refuse each other with a sentence instead of guessing.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from google.protobuf.message import Message
 
 from ourolog.actors.config import check_node_id
-from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.peer_calls import (
+    FetchOutcome,
+    FetchRequest,
+    FetchResponse,
+    LogEndRequest,
+    LogEndResponse,
+    PeerRequest,
+)
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.terms import Place
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 # A message holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
 MAX_DETAIL_CHARS: Final = 500
 MAX_FETCH_BYTES: Final = 16 * 1024 * 1024
 MAX_WAIT_S: Final = 60.0
+# Names of clusters and elections come from flags; what is longer than this was made to fill memory and logs.
+MAX_NAME_CHARS: Final = 4096
 
 
 class PeerCodecError(ValueError):
     """A message of a peer means nothing; its text says what is wrong with it."""
 
 
-def encode_request(request: FetchRequest) -> pb.FetchRequest:
+@dataclass(frozen=True, slots=True)
+class PeerCodec:
+    """How one kind of call crosses the wire.
+
+    method: its name in proto/peer.proto.
+    request_class, response_class: its messages there.
+    encode_request, encode_response: an actor's request or answer as such a message.
+    decode_request, decode_response: the way back. They raise PeerCodecError for what means nothing.
+    """
+
+    method: str
+    request_class: type[Message]
+    response_class: type[Message]
+    encode_request: Callable[[Any], Message]
+    decode_request: Callable[[Any], Any]
+    encode_response: Callable[[Any], Message]
+    decode_response: Callable[[Any], Any]
+
+
+# ---------------------------------------------------------------- protocols
+
+
+def other_protocol(node_id: NodeId, request: Any) -> str:
+    """Why a request of another protocol is refused, for a person to read; "" if it is of this one."""
+    if request.protocol == PROTOCOL:
+        return ""
+    return (
+        f"{request.node_id[:63] or 'the peer'} speaks peer protocol {request.protocol}, {node_id} speaks "
+        f"{PROTOCOL}: run the same version of ourolog on both"
+    )
+
+
+def _other_answer(protocol: int) -> str:
+    return f"the peer speaks peer protocol {protocol}, this node {PROTOCOL}: run the same version of ourolog on both"
+
+
+# ---------------------------------------------------------------- fetch
+
+
+def encode_fetch_request(request: FetchRequest) -> pb.FetchRequest:
     return pb.FetchRequest(
         protocol=PROTOCOL,
         cluster=request.cluster,
         node_id=request.node_id,
+        log_epoch=request.log_epoch,
         elected=request.elected,
         term=request.term,
         next_index=request.next_index,
@@ -42,7 +98,7 @@ def encode_request(request: FetchRequest) -> pb.FetchRequest:
     )
 
 
-def decode_request(request: pb.FetchRequest) -> FetchRequest:
+def decode_fetch_request(request: pb.FetchRequest) -> FetchRequest:
     """Bounds are clamped to what this node answers. Raises PeerCodecError."""
     try:
         node_id = check_node_id(request.node_id)
@@ -52,6 +108,7 @@ def decode_request(request: pb.FetchRequest) -> FetchRequest:
     return FetchRequest(
         cluster=request.cluster,
         node_id=node_id,
+        log_epoch=request.log_epoch,
         elected=request.elected,
         term=Term(request.term),
         next_index=Index(request.next_index),
@@ -63,7 +120,8 @@ def decode_request(request: pb.FetchRequest) -> FetchRequest:
     )
 
 
-def encode_response(response: FetchResponse) -> pb.FetchResponse:
+def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
+    """`unreadable` is the fetcher's own and stays here."""
     return pb.FetchResponse(
         protocol=PROTOCOL,
         outcome=pb.FetchOutcome.ValueType(int(response.outcome)),
@@ -81,13 +139,11 @@ def encode_response(response: FetchResponse) -> pb.FetchResponse:
     )
 
 
-def decode_response(response: pb.FetchResponse) -> FetchResponse:
-    """Raises PeerCodecError."""
+def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
+    """An answer of another protocol is REFUSED. Raises PeerCodecError."""
     if response.protocol != PROTOCOL:
-        return refusal(
-            f"the peer speaks peer protocol {response.protocol}, this node {PROTOCOL}: "
-            "run the same version of ourolog on both" + (f" ({_clipped(response.detail)})" if response.detail else "")
-        )
+        detail = f" ({clipped(response.detail)})" if response.detail else ""
+        return refusal(_other_answer(response.protocol) + detail)
     try:
         outcome = FetchOutcome(response.outcome)
         leader_id = check_node_id(response.leader_id) if response.leader_id else None
@@ -107,13 +163,8 @@ def decode_response(response: pb.FetchResponse) -> FetchResponse:
         before_start=before_start,
         diverged=diverged,
         diverged_at=Index(response.diverged_at),
-        detail=_clipped(response.detail),
+        detail=clipped(response.detail),
     )
-
-
-def _clipped(detail: str) -> str:
-    """It is logged and shown in the status, and a peer may have written a book."""
-    return detail if len(detail) <= MAX_DETAIL_CHARS else detail[:MAX_DETAIL_CHARS] + "…"
 
 
 def refusal(detail: str) -> FetchResponse:
@@ -121,14 +172,77 @@ def refusal(detail: str) -> FetchResponse:
     return FetchResponse(FetchOutcome.REFUSED, Term(0), 0, START, START, START, detail=detail)
 
 
-def refuse_protocol(node_id: NodeId, request: pb.FetchRequest) -> pb.FetchResponse:
-    """The answer to a peer of another protocol, in this node's own."""
-    return encode_response(
-        refusal(
-            f"{request.node_id[:63] or 'the peer'} speaks peer protocol {request.protocol}, {node_id} speaks "
-            f"{PROTOCOL}: run the same version of ourolog on both"
-        )
+# ---------------------------------------------------------------- the end of a voter's log
+
+
+def encode_log_end_request(request: LogEndRequest) -> pb.LogEndRequest:
+    return pb.LogEndRequest(
+        protocol=PROTOCOL,
+        cluster=request.cluster,
+        node_id=request.node_id,
+        log_epoch=request.log_epoch,
+        election=request.election,
+        term=request.term,
     )
+
+
+def decode_log_end_request(request: pb.LogEndRequest) -> LogEndRequest:
+    """Raises PeerCodecError."""
+    try:
+        node_id = check_node_id(request.node_id)
+        cluster, election = _check_name(request.cluster), _check_name(request.election)
+    except ValueError as error:
+        raise PeerCodecError(str(error)) from error
+    return LogEndRequest(cluster, node_id, request.log_epoch, election, Term(request.term))
+
+
+def encode_log_end_response(response: LogEndResponse) -> pb.LogEndResponse:
+    return pb.LogEndResponse(
+        protocol=PROTOCOL,
+        node_id=response.node_id,
+        log_epoch=response.log_epoch,
+        term=response.term,
+        leader_id=response.leader_id or "",
+        end=_encode_position(response.end),
+        last=_encode_place(response.last),
+        committed=_encode_position(response.committed),
+    )
+
+
+def decode_log_end_response(response: pb.LogEndResponse) -> LogEndResponse:
+    """Raises PeerCodecError."""
+    if response.protocol != PROTOCOL:
+        raise PeerCodecError(_other_answer(response.protocol))
+    try:
+        node_id = check_node_id(response.node_id)
+        leader_id = check_node_id(response.leader_id) if response.leader_id else None
+        last = _decode_place(response.last) if response.HasField("last") else None
+    except ValueError as error:
+        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
+    return LogEndResponse(
+        node_id=node_id,
+        log_epoch=response.log_epoch,
+        term=Term(response.term),
+        leader_id=leader_id,
+        end=_decode_position(response.end),
+        last=last,
+        committed=_decode_position(response.committed),
+    )
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def clipped(detail: str) -> str:
+    """It is logged and shown in the status, and a peer may have written a book."""
+    return detail if len(detail) <= MAX_DETAIL_CHARS else detail[:MAX_DETAIL_CHARS] + "…"
+
+
+def _check_name(name: str) -> str:
+    """Raises ValueError."""
+    if len(name) > MAX_NAME_CHARS:
+        raise ValueError(f"a name of {len(name)} characters is longer than {MAX_NAME_CHARS}")
+    return name
 
 
 def _encode_place(place: Place | None) -> pb.Place | None:
@@ -148,3 +262,27 @@ def _encode_position(position: Position) -> pb.Position:
 
 def _decode_position(position: pb.Position) -> Position:
     return Position(Index(position.index), Offset(position.offset))
+
+
+CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
+    {
+        FetchRequest: PeerCodec(
+            "Fetch",
+            pb.FetchRequest,
+            pb.FetchResponse,
+            encode_fetch_request,
+            decode_fetch_request,
+            encode_fetch_response,
+            decode_fetch_response,
+        ),
+        LogEndRequest: PeerCodec(
+            "LogEnd",
+            pb.LogEndRequest,
+            pb.LogEndResponse,
+            encode_log_end_request,
+            decode_log_end_request,
+            encode_log_end_response,
+            decode_log_end_response,
+        ),
+    }
+)

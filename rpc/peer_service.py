@@ -1,62 +1,93 @@
-"""The Peer service: other nodes' fetches, handed to the Replicator within the bounds of ourolog.rpc.fetch_limits."""
+"""The Peer service: calls of other nodes, handed to the actor that answers them, within bounds.
+
+Fetches have the rooms of `ourolog.rpc.fetch_limits`. Calls that the election answers have places of their own,
+where messages arrive and where they wait, so that neither clients nor fetches can keep them out.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable
-from typing import Final
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import grpc
+from google.protobuf.message import Message
 
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.peer_calls import FetchRequest
-from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchReceived, ReplicatorMessage
+from ourolog.actors.messages.peer_calls import (
+    CALL_KINDS,
+    Answerer,
+    CallAnswer,
+    CallCancelled,
+    CallReceived,
+    CallRefused,
+    FetchRequest,
+    FetchResponse,
+)
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.calls import Call, Calls
 from ourolog.rpc.errors import ServiceError, invalid
 from ourolog.rpc.fetch_limits import MEMBERS, STRANGERS, VOTERS, FetchRoom, Place, RoomLimits, replaced_error
 from ourolog.rpc.mailbox import PendingRequests
-from ourolog.rpc.peer_codec import PROTOCOL, PeerCodecError, decode_request, encode_response, refuse_protocol
+from ourolog.rpc.peer_codec import (
+    CODECS,
+    PeerCodec,
+    PeerCodecError,
+    decode_fetch_request,
+    encode_fetch_response,
+    other_protocol,
+    refusal,
+)
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.types import NodeId
 
 PEER_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Peer"].full_name
 ARRIVING: Final = 8
+MAX_ELECTION_CALLS: Final = 64
 
 
 class PeerService:
-    """A fetch is one future; a fetcher that goes away frees its long poll at the Replicator.
+    """One call is one future at the actor that answers; a caller that goes away frees its place there.
 
-    Served as a stream, which on the wire is the same, since only that tells when gRPC has room for
-    an answer: until then its bytes count as under way.
+    Fetches are served as a stream, which on the wire is the same, since only that tells when gRPC has
+    room for an answer: until then its bytes count as under way.
     """
 
     def __init__(
         self,
         node_id: NodeId,
-        replicator: Mailbox[ReplicatorMessage],
+        answerers: Mapping[Answerer, Mailbox[Any]],
         voters: Iterable[NodeId] = (),
         *,
         voters_room: RoomLimits = VOTERS,
         members_room: RoomLimits = MEMBERS,
         strangers_room: RoomLimits = STRANGERS,
     ) -> None:
+        """answerers: the mailboxes of this node's actors that answer calls."""
         self._node_id = node_id
-        self._replicator = replicator
+        self._answerers = answerers
         self._voters = frozenset(voters)
         self._members: set[NodeId] = set()
         self._voters_room = FetchRoom(voters_room)
         self._members_room = FetchRoom(members_room)
         self._strangers_room = FetchRoom(strangers_room)
-        # Places of its own for what arrives: clients cannot take those of peers.
-        self._calls = Calls(ArrivalLimiter(ARRIVING))
+        # Places of their own for what arrives: clients cannot take those of peers, nor fetches those of elections.
+        self._fetches = Calls(ArrivalLimiter(ARRIVING))
+        self._election_calls = Calls(ArrivalLimiter(ARRIVING), MAX_ELECTION_CALLS)
         self._requests = PendingRequests(asyncio.get_running_loop())
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Register the one method, before the server is started."""
-        handler = self._calls.stream(self._fetch, pb.FetchRequest, pb.FetchResponse)
-        server.add_registered_method_handlers(PEER_SERVICE, {"Fetch": handler})
+        """Register all methods, before the server is started."""
+        handlers = {"Fetch": self._fetches.stream(self._fetch, pb.FetchRequest, pb.FetchResponse)}
+        for request_class, kind in CALL_KINDS.items():
+            if kind.answered_by is Answerer.ELECTION:
+                codec = CODECS[request_class]
+                handlers[codec.method] = self._election_calls.unary(
+                    functools.partial(self._answer, codec), codec.request_class, codec.response_class
+                )
+        server.add_registered_method_handlers(PEER_SERVICE, handlers)
 
     def introduce(self, node_id: NodeId) -> None:
         """Gossip knows a node of that name."""
@@ -67,43 +98,48 @@ class PeerService:
         self._members.discard(node_id)
 
     def end(self, error: ServiceError) -> None:
-        """The replicator is gone: everything open, and everything that comes, fails with `error`."""
-        self._calls.end(error)
+        """The actors are gone: everything open, and everything that comes, fails with `error`."""
+        self._fetches.end(error)
+        self._election_calls.end(error)
         self._requests.close(error)
+
+    # ------------------------------------------------------------ fetches
 
     async def _fetch(self, call: Call[pb.FetchRequest]) -> None:
         request = await call.request()
-        if request.protocol != PROTOCOL:
-            await call.write(refuse_protocol(self._node_id, request))
+        if problem := other_protocol(self._node_id, request):
+            # As an answer and not as a status: whoever pulls complains of a refusal once, for a person to read.
+            await call.write(encode_fetch_response(refusal(problem)))
             return
         try:
-            decoded = decode_request(request)
+            decoded = decode_fetch_request(request)
         except PeerCodecError as error:
             raise invalid("node_id", "is not a node id", str(error)) from error
         room, name = self._room_of(decoded.node_id)
         place = await room.enter(name, call.client, decoded.max_bytes)
         try:
-            answer = await self._ask(dataclasses.replace(decoded, max_bytes=place.granted_bytes), place)
-            place.answered(len(answer.response.batches))
-            response = encode_response(answer.response)
+            answer = await self._ask_for_batches(dataclasses.replace(decoded, max_bytes=place.granted_bytes), place)
+            place.answered(len(answer.batches))
+            response = encode_fetch_response(answer)
             del answer  # one copy less, for as long as it is not taken
             await call.write(response)
         finally:
             place.leave()
 
-    async def _ask(self, request: FetchRequest, place: Place) -> FetchAnswer:
+    async def _ask_for_batches(self, request: FetchRequest, place: Place) -> FetchResponse:
         """What the replicator answers. Raises ServiceError when a newer fetch takes the place meanwhile."""
+        replicator = self._answerers[Answerer.REPLICATOR]
         request_id, future = self._requests.open()
-        self._replicator.tell(FetchReceived(request_id, request, self._requests))
+        replicator.tell(CallReceived(request_id, request, self._requests))
         try:
             await asyncio.wait((future, place.replaced), return_when=asyncio.FIRST_COMPLETED)
             if not future.done():
                 raise replaced_error()
-            answer: FetchAnswer = future.result()
-            return answer
+            response: FetchResponse = _response(future.result())
+            return response
         finally:
             if self._requests.forget(request_id):
-                self._replicator.tell(FetchCancelled(request_id))
+                replicator.tell(CallCancelled(request_id))
 
     def _room_of(self, node_id: NodeId) -> tuple[FetchRoom, str]:
         if node_id in self._voters:
@@ -111,3 +147,35 @@ class PeerService:
         if node_id in self._members:
             return self._members_room, node_id
         return self._strangers_room, ""
+
+    # ------------------------------------------------------------ calls to the election
+
+    async def _answer(self, codec: PeerCodec, call: Call[Any]) -> Message:
+        request = await call.request()
+        if problem := other_protocol(self._node_id, request):
+            raise ServiceError(grpc.StatusCode.FAILED_PRECONDITION, "OTHER_PROTOCOL", problem)
+        try:
+            decoded = codec.decode_request(request)
+        except PeerCodecError as error:
+            raise invalid("request", "means nothing", str(error)) from error
+        election = self._answerers[Answerer.ELECTION]
+        request_id, future = self._requests.open()
+        election.tell(CallReceived(request_id, decoded, self._requests))
+        try:
+            async with asyncio.timeout(CALL_KINDS[type(decoded)].timeout_s(decoded)):
+                return codec.encode_response(_response(await future))
+        except TimeoutError:
+            late = f"the election of {self._node_id} did not answer in time"
+            raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "TIMED_OUT", late) from None
+        finally:
+            if self._requests.forget(request_id):
+                election.tell(CallCancelled(request_id))
+
+
+def _response(answer: CallAnswer[Any]) -> Any:
+    """Raises ServiceError when the actor refuses to answer."""
+    match answer.response:
+        case CallRefused(detail):
+            raise ServiceError(grpc.StatusCode.FAILED_PRECONDITION, "REFUSED", detail)
+        case response:
+            return response

@@ -19,6 +19,7 @@ from ourolog.actors.messages.election import HandOver
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
 from ourolog.actors.messages.membership import LeaveCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady, NodeWarned
+from ourolog.actors.messages.peer_calls import Answerer
 from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
@@ -222,7 +223,8 @@ class NodeServer:
         self._service = LogService(node.server, sources, limits, self._admission)
         self._side_calls = Calls(ArrivalLimiter(_ARRIVING_BESIDE), _CALLS_BESIDE)
         self._health = HealthService(self._side_calls, "", LOG_SERVICE)
-        self._peers = PeerService(self.config.node_id, node.replicator, self.config.election.voters)
+        answerers = {Answerer.REPLICATOR: node.replicator, Answerer.ELECTION: node.election}
+        self._peers = PeerService(self.config.node_id, answerers, self.config.election.voters)
 
     def _register(self, server: grpc.aio.Server) -> None:
         self._service.add_to(server)

@@ -11,12 +11,22 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import DatagramReceived
-from ourolog.actors.messages.peer_calls import FetchRequest
-from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchFailed, FetchReceived, FetchReturned
+from ourolog.actors.messages.peer_calls import (
+    CALL_KINDS,
+    Answerer,
+    CallAnswer,
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallRefused,
+    CallReturned,
+    PeerRequest,
+)
+from ourolog.actors.messages.values import Peer
 from ourolog.actors.node import Node
 from ourolog.actors.stepping import VirtualTimer
 from ourolog.simulation.events import Event, FaultInjected, MessageTold, PacketDelivered, PacketLost, PacketSent
@@ -24,8 +34,10 @@ from ourolog.simulation.links import Links
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.storage.types import NodeId
 
-MARGIN_S = 5.0
-"""How much longer than its long poll a fetch may take, as in production."""
+A = TypeVar("A")
+
+PULLS: Final = frozenset(kind.name for kind in CALL_KINDS.values() if kind.answered_by is Answerer.REPLICATOR)
+"""The kinds of call that end when a node pulls from another one no longer."""
 
 UNNOTICED_S = 15.0
 """After this the ends of a connection learn that the other one is gone without a word (keepalive)."""
@@ -102,9 +114,10 @@ class Network:
                 self._break(call, f"{node_id} closed the connection")
 
     def forget(self, source: NodeId, peer_id: NodeId) -> None:
-        """`source` drops its connection to a peer: its open calls there fail."""
-        for call in [call for call in self._open.values() if (call.source, call.target) == (source, peer_id)]:
-            self._give_up(call, f"the connection to {peer_id} was dropped")
+        """`source` drops the connection over which it pulled from a peer: its open fetches there fail."""
+        for call in list(self._open.values()):
+            if (call.source, call.target) == (source, peer_id) and call.kind in PULLS:
+                self._give_up(call, f"the connection to {peer_id} was dropped")
 
     # ------------------------------------------------------------ packets
 
@@ -343,43 +356,55 @@ class _Wire:
         network.answer(self._call, message)
 
 
-class _FetchCallee:
-    """The replicator of the peer."""
+class _PeerCallee:
+    """The actor of the peer that answers such calls."""
 
-    def receive(self, node: Node, call: Call, reply_to: Mailbox[FetchAnswer]) -> None:
-        node.replicator.tell(FetchReceived(call.call_id, call.request, reply_to))
+    def receive(self, node: Node, call: Call, reply_to: Mailbox[CallAnswer[Any]]) -> None:
+        _answerer(node, call).tell(CallReceived(call.call_id, call.request, reply_to))
 
     def cancel(self, node: Node, call: Call) -> None:
-        node.replicator.tell(FetchCancelled(call.call_id))
+        _answerer(node, call).tell(CallCancelled(call.call_id))
+
+
+def _answerer(node: Node, call: Call) -> Mailbox[Any]:
+    match CALL_KINDS[type(call.request)].answered_by:
+        case Answerer.REPLICATOR:
+            return node.replicator
+        case Answerer.ELECTION:
+            return node.election
 
 
 class NodeNetwork:
     """The PeerNetwork and Datagrams ports of one node."""
 
-    _callee = _FetchCallee()
+    _callee = _PeerCallee()
 
     def __init__(self, network: Network, node_id: NodeId, gossip_addr: str) -> None:
         self._network = network
         self._node_id = node_id
         self._gossip_addr = gossip_addr
 
-    def fetch(
-        self,
-        peer_id: NodeId,
-        rpc_addr: str,
-        request_id: int,
-        request: FetchRequest,
-        reply_to: Mailbox[FetchReturned | FetchFailed],
+    def call(
+        self, peer: Peer, request_id: int, request: PeerRequest[A], reply_to: Mailbox[CallReturned[A] | CallFailed]
     ) -> None:
+        kind = CALL_KINDS[type(request)]
+
+        def answered(answer: CallAnswer[A]) -> None:
+            match answer.response:
+                case CallRefused(detail):
+                    reply_to.tell(CallFailed(peer.node_id, request_id, detail))
+                case response:
+                    reply_to.tell(CallReturned(peer.node_id, request_id, response))
+
         self._network.call(
-            "fetch",
+            kind.name,
             self._node_id,
-            NodeId(rpc_addr.partition(":")[0]),
+            NodeId(peer.rpc_addr.partition(":")[0]),
             self._callee,
             request,
-            request.max_wait_s + MARGIN_S,
-            lambda answer: reply_to.tell(FetchReturned(peer_id, request_id, answer.response)),
-            lambda reason, _: reply_to.tell(FetchFailed(peer_id, request_id, reason)),
+            kind.timeout_s(request),
+            answered,
+            lambda reason, _: reply_to.tell(CallFailed(peer.node_id, request_id, reason)),
             may_repeat=True,
         )
 

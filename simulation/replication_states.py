@@ -18,8 +18,7 @@ from ourolog.actors.messages.events import (
     LogStartMoved,
     VotersChanged,
 )
-from ourolog.actors.messages.peer_calls import FetchOutcome
-from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
 from ourolog.actors.messages.server import Consume, Produce, Refusal, RequestRefused
 from ourolog.actors.messages.store import (
     AppendFetched,
@@ -102,7 +101,7 @@ class _Node:
     committed: Position = START
     terms: TermHistory = field(default_factory=TermHistory)
     fetched: dict[NodeId, Index] = field(default_factory=dict)
-    open_fetches: dict[int, FetchReceived] = field(default_factory=dict)
+    open_fetches: dict[int, CallReceived[FetchRequest]] = field(default_factory=dict)
     tailing: dict[int, Offset] = field(default_factory=dict)
     appending: int = 0
     is_truncating: bool = False
@@ -149,8 +148,8 @@ class ReplicationStates:
             FetchedRejected: ("to", self._on_fetched_rejected),
             PulledAppended: ("to", self._on_append_ended),
             PullRejected: ("to", self._on_append_ended),
-            FetchReceived: ("to", self._on_fetch),
-            FetchAnswer: ("from", self._on_fetch_answer),
+            CallReceived: ("to replicator", self._on_fetch),
+            CallAnswer: ("from replicator", self._on_fetch_answer),
             Consume: ("to", self._on_consume),
             ReadBatches: ("from server", self._on_read),
             Produce: ("to", self._on_produce),
@@ -314,7 +313,7 @@ class ReplicationStates:
         if rejected.term < node.promised:
             self._note("append_refused_in_new_term")
 
-    def _on_fetch(self, node: _Node, received: FetchReceived) -> None:
+    def _on_fetch(self, node: _Node, received: CallReceived[FetchRequest]) -> None:
         request = received.request
         if id(request) in self._requests:
             self._note("duplicate_fetch")
@@ -331,9 +330,10 @@ class ReplicationStates:
             if node.leads_in:
                 self._check_old_term(node)
 
-    def _on_fetch_answer(self, node: _Node, answer: FetchAnswer) -> None:
+    def _on_fetch_answer(self, node: _Node, answer: CallAnswer[FetchResponse]) -> None:
         response = answer.response
         node.open_fetches.pop(answer.request_id, None)
+        assert isinstance(response, FetchResponse), "a replicator refuses no call"
         state = _OUTCOMES.get(response.outcome)
         if state is not None:
             self._note(state)

@@ -2,9 +2,11 @@
 
 What an occupant is told (`ElectionMessage`): LogOpened first, with the ballot and the terms of
 the log; then membership events, LogAppended and LogCut, BallotSaved for each ballot it asked to be saved,
-LogDescribed for each DescribeLog, HigherTermSeen, ClaimHeard, ReportStatus, and HandOver before the node stops.
-What it tells: SaveBallot and DescribeLog to the store; NobodyElected, LeaderChanged and VotersChanged to the
-replicator, the server, membership and the observer.
+LogDescribed for each DescribeLog, HigherTermSeen, ClaimHeard, ReportStatus, and HandOver before the node stops;
+and calls between nodes (see `ourolog.actors.messages.peer_calls`): CallReceived and CallCancelled from those that
+ask it, CallReturned and CallFailed for what it asks others. What it tells: SaveBallot and DescribeLog to the
+store; NobodyElected, LeaderChanged and VotersChanged to the replicator, the server, membership and the observer;
+one CallAnswer for each CallReceived.
 
 An occupant handles in `on_receive` what its decisions depend on, and hands everything else to
 `super().on_receive`, which has an answer for each message that there is: so an occupant need not change when
@@ -14,7 +16,8 @@ What it must hold to, and `tests.actors.election_conformance` checks:
 - it announces nothing before LogOpened, and VotersChanged before the first LeaderChanged;
 - terms never fall, restarts included, and at most one leader is announced for a term;
 - a term is announced only after BallotSaved with that term: persist, then promise;
-- every change is announced once.
+- every change is announced once;
+- every call that it does not hand to `super().on_receive` it answers once.
 """
 
 from __future__ import annotations
@@ -43,6 +46,15 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.peer_calls import (
+    CALL_KINDS,
+    CallAnswer,
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallRefused,
+    CallReturned,
+)
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import BallotSaved, LogDescribed, StoreMessage
 from ourolog.actors.messages.values import ElectionClaim
@@ -111,7 +123,11 @@ class ElectionActor(NodeActor):
                 self.report(message)
             case HandOver():
                 message.reply_to.tell(HandedOver(message.request_id))
+            case CallReceived():
+                self._refuse_call(message)
             case LogOpened() | LogAppended() | LogCut() | BallotSaved() | LogDescribed():
+                pass
+            case CallCancelled() | CallReturned() | CallFailed():
                 pass
             case MemberJoined() | MemberUpdated() | HigherTermSeen():
                 pass
@@ -146,6 +162,11 @@ class ElectionActor(NodeActor):
         is_voter = heard.peer_id in self.config.election.voters and claim.election == self._claims.own.election
         if is_voter and self._has_announced and is_ahead(claim.term, self.term):
             self.on_receive(HigherTermSeen(claim.term, claim.leader_id, heard.peer_id))
+
+    def _refuse_call(self, received: CallReceived[Any]) -> None:
+        kind = CALL_KINDS[type(received.request)]
+        refused = CallRefused(f"{self.node_id} runs with --election {self.config.election} and answers no {kind.name}")
+        received.reply_to.tell(CallAnswer(received.request_id, refused))
 
     def _judge_claims(self) -> None:
         dispute = self._claims.dispute()

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, MembershipEvent
 from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.peer_calls import (
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallReturned,
+    LogEndRequest,
+    LogEndResponse,
+)
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import BallotSaved, LogDescribed
 from ourolog.actors.messages.values import ElectionClaim
@@ -62,5 +70,9 @@ ElectionMessage = (
     | LogDescribed
     | HigherTermSeen
     | HandOver
+    | CallReceived[LogEndRequest]
+    | CallCancelled
+    | CallReturned[LogEndResponse]
+    | CallFailed
     | ReportStatus
 )

@@ -1,28 +1,174 @@
-"""What one node asks another, as it crosses the wire."""
+"""Calls between nodes: what one node asks another, as it crosses the wire, and what actors are told of it.
+
+The life of a call: an actor of node A hands a request to its network (`PeerNetwork.call`). At node B the actor
+that answers such requests is told CallReceived, and tells one CallAnswer to its `reply_to`, at once or later; if
+it will not answer, there is a CallRefused in it. A's actor is told exactly one of CallReturned and CallFailed,
+whatever happens to B, to A's network, or to the line between them. When A has gone away, or does not wait any
+longer, B's actor is told CallCancelled; what it answers afterwards is dropped.
+
+`CALL_KINDS` has a row for each request. A new kind of call is a request and a response here, a row there, a codec
+pair in `ourolog.rpc.peer_codec` and a method in proto/peer.proto; networks, real and simulated, need nothing else.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
 
+from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Position, Term
 
+A_co = TypeVar("A_co", covariant=True)
+Q_co = TypeVar("Q_co", covariant=True)
+
+
+class PeerRequest(Generic[A_co]):
+    """What one node can ask another; A_co is the class of the answer."""
+
+    __slots__ = ()
+
+
+# ---------------------------------------------------------------- what actors are told
+
 
 @dataclass(frozen=True, slots=True)
-class FetchRequest:
-    """A node -> the node it pulls from.
+class CallRefused:
+    """An answer that any call may get: the node that was asked does not answer this request.
 
-    term: 0 and no votes when nobody is elected. next_index: the first entry wanted, in the
-    peer's log. committed: the commit index the fetcher knows, so that a change of it can be
-    answered at once.
-    Nobody elected: source_epoch is that of the log that next_index belongs to, 0 if not known yet.
-    A leader elected: last is the place of the entry before next_index in the *fetcher's* log, None
-    where it knows of none; all below next_index is on the fetcher's disk.
+    detail: a sentence that says why; the caller is told CallFailed with it.
+    """
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswer(Generic[A_co]):
+    """Whoever answers -> peer network: the answer to CallReceived, once.
+
+    request_id: that of the CallReceived.
+    response: what the request asked for, or CallRefused.
+    """
+
+    request_id: int
+    response: A_co | CallRefused
+
+
+@dataclass(frozen=True, slots=True)
+class CallReceived(Generic[Q_co]):
+    """Peer network -> whoever answers: another node asks. Answered by one CallAnswer.
+
+    request_id: chosen by the network, unique among the open calls to this node.
+    request: what is asked. Who asks is what the request says, and nothing proves it.
+    reply_to: where the CallAnswer goes; its response must be of the class that CALL_KINDS names.
+    """
+
+    request_id: int
+    request: Q_co
+    reply_to: Mailbox[CallAnswer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class CallCancelled:
+    """Peer network -> whoever answers: nobody waits for this answer any more; forget the call.
+
+    request_id: that of the CallReceived.
+    """
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallReturned(Generic[A_co]):
+    """Peer network -> whoever asked: the answer to a call.
+
+    peer_id: whom it asked.
+    request_id: the one that it gave to `PeerNetwork.call`.
+    response: what that node answered.
+    """
+
+    peer_id: NodeId
+    request_id: int
+    response: A_co
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """Peer network -> whoever asked: there is no answer to this call. Whether the peer ever saw it is not known.
+
+    peer_id: whom it asked.
+    request_id: the one that it gave to `PeerNetwork.call`.
+    reason: a sentence that says why; if the peer refused, its own.
+    """
+
+    peer_id: NodeId
+    request_id: int
+    reason: str
+
+
+# ---------------------------------------------------------------- fetch
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResponse:
+    """The answer to a FetchRequest.
+
+    outcome: how the fetch was answered, which says which other fields count.
+    term: the peer's term, 0 where nobody is elected.
+    log_epoch: the epoch of the peer's log: the identity of its disk.
+    start: where the peer's log begins.
+    end: where it ends; how far the fetcher lags behind is counted from there.
+    committed: the peer's commit position.
+    leader_id: who leads in `term` as far as the peer knows.
+    batches: encoded batches from next_index on.
+    before_start: the place of the entry before `start`, None if there is none or it is not known.
+    diverged, diverged_at: with DIVERGED, what the logs can share at most, see `TermHistory.parting`.
+    detail: with REFUSED and some others, a sentence that says why.
+    unreadable: never on the wire. With nobody elected the fetcher's network looks at what a fetch brings, hands
+        on the batches before the first that no consumer could read, and says here what is wrong with that one;
+        "" if all can be read. Nothing behind it is handed on.
+    """
+
+    outcome: FetchOutcome
+    term: Term
+    log_epoch: int
+    start: Position
+    end: Position
+    committed: Position
+    leader_id: NodeId | None = None
+    batches: bytes = b""
+    before_start: Place | None = None
+    diverged: Place | None = None
+    diverged_at: Index = Index(0)
+    detail: str = ""
+    unreadable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest(PeerRequest[FetchResponse]):
+    """Replicator -> the replicator that it pulls from: send what comes next in your log.
+
+    cluster: the name of the fetcher's cluster.
+    node_id: the fetcher.
+    log_epoch: the epoch of the fetcher's own log: the identity of its disk, so that an empty disk can be told
+        from the one that had this name before (KIP-853 calls it the directory id).
+    elected: whether the fetcher runs with leaders.
+    term: the fetcher's term, 0 where nobody is elected.
+    next_index: the first entry that is wanted, in the peer's log.
+    last: with a leader, the place of the entry before next_index in the *fetcher's* log, None where it knows of
+        none; all below next_index is on the fetcher's disk.
+    source_epoch: with nobody elected, the epoch of the log that next_index belongs to, 0 if not known yet.
+    committed: the commit index that the fetcher knows, so that a change of it can be answered at once.
+    max_bytes: how many bytes of batches the answer may hold; one batch comes in any case.
+    max_wait_s: how long the peer may keep the fetch at the end of its log, in seconds.
     """
 
     cluster: str
     node_id: NodeId
+    log_epoch: int
     elected: bool
     term: Term
     next_index: Index
@@ -51,23 +197,93 @@ class FetchOutcome(IntEnum):
     REFUSED = 6
 
 
-@dataclass(frozen=True, slots=True)
-class FetchResponse:
-    """The answer to a FetchRequest. `end` is the peer's last position, for lag.
+# ---------------------------------------------------------------- the end of a voter's log
 
-    before_start: the place of the entry before `start`, None if there is none or it is not known.
-    diverged, diverged_at: what the logs can share at most, see `TermHistory.parting`.
+
+@dataclass(frozen=True, slots=True)
+class LogEndResponse:
+    """The answer to a LogEndRequest: as it was on this node's disk when it was asked, not as it is remembered.
+
+    node_id: who answers; whoever asked holds that against whom it meant.
+    log_epoch: the epoch of its log: the identity of its disk.
+    term: the term of its ballot.
+    leader_id: who leads in that term as far as its ballot says.
+    end: where its log ends.
+    last: the place of its last entry, None if its log is empty or that is not known.
+    committed: its commit position.
     """
 
-    outcome: FetchOutcome
-    term: Term
+    node_id: NodeId
     log_epoch: int
-    start: Position
+    term: Term
+    leader_id: NodeId | None
     end: Position
+    last: Place | None
     committed: Position
-    leader_id: NodeId | None = None
-    batches: bytes = b""
-    before_start: Place | None = None
-    diverged: Place | None = None
-    diverged_at: Index = Index(0)
-    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogEndRequest(PeerRequest[LogEndResponse]):
+    """Election -> the election of a voter: where does your log end now, and in which term are you?
+
+    Asked by whoever wants to lead, before it does.
+
+    cluster: the name of the asking node's cluster.
+    node_id: the asking node.
+    log_epoch: the epoch of its log: the identity of its disk.
+    election: what it runs with, as `claimed_election` says it.
+    term: its term.
+    """
+
+    cluster: str
+    node_id: NodeId
+    log_epoch: int
+    election: str
+    term: Term
+
+
+# ---------------------------------------------------------------- the table
+
+
+class Answerer(StrEnum):
+    """The actor of the called node that answers.
+
+    REPLICATOR: its answers are large, and may wait long. ELECTION: its answers are small and urgent; they have
+    connections and places of their own, so that they never queue behind batches.
+    """
+
+    REPLICATOR = "replicator"
+    ELECTION = "election"
+
+
+@dataclass(frozen=True, slots=True)
+class CallKind:
+    """One kind of call between nodes.
+
+    name: what it is called in traces, reports and logs.
+    response: the class of its answer.
+    answered_by: the actor of the called node that is told CallReceived.
+    timeout_s: from the request, after how many seconds without an answer the caller is told CallFailed.
+    """
+
+    name: str
+    response: type
+    answered_by: Answerer
+    timeout_s: Callable[[Any], float]
+
+
+BULK_MARGIN_S: Final = 5.0
+"""How much longer than its long poll a fetch may take: time to read megabytes and to send them over a slow line."""
+
+ELECTION_TIMEOUT_S: Final = 2.0
+"""After this an election call has failed; the answer is one sync of a log away, and asking again costs little."""
+
+
+CALL_KINDS: Final[Mapping[type[PeerRequest[Any]], CallKind]] = MappingProxyType(
+    {
+        FetchRequest: CallKind(
+            "fetch", FetchResponse, Answerer.REPLICATOR, lambda fetch: float(fetch.max_wait_s) + BULK_MARGIN_S
+        ),
+        LogEndRequest: CallKind("log end", LogEndResponse, Answerer.ELECTION, lambda _: ELECTION_TIMEOUT_S),
+    }
+)

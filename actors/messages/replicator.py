@@ -12,8 +12,14 @@ from ourolog.actors.messages.events import (
     LogStartMoved,
     MembershipEvent,
 )
-from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.peer_calls import FetchRequest, FetchResponse
+from ourolog.actors.messages.peer_calls import (
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallReturned,
+    FetchRequest,
+    FetchResponse,
+)
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import (
     AppendRefused,
@@ -25,54 +31,6 @@ from ourolog.actors.messages.store import (
     PullRejected,
 )
 from ourolog.storage.types import NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class FetchReceived:
-    """Peer network -> Replicator: another node asks. Answered by one FetchAnswer."""
-
-    request_id: int
-    request: FetchRequest
-    reply_to: Mailbox[FetchAnswer]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchAnswer:
-    """Replicator -> peer network: the answer to FetchReceived."""
-
-    request_id: int
-    response: FetchResponse
-
-
-@dataclass(frozen=True, slots=True)
-class FetchCancelled:
-    """Peer network -> Replicator: the fetcher went away; forget its long poll."""
-
-    request_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class FetchReturned:
-    """Peer network -> Replicator: what our own fetch from `peer_id` brought.
-
-    unreadable: with nobody elected the network looks at what it brings. It hands on the batches
-        before the first that no consumer could read, and this is a sentence about that one; "" if
-        there is none. Nothing behind it is handed on.
-    """
-
-    peer_id: NodeId
-    request_id: int
-    response: FetchResponse
-    unreadable: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchFailed:
-    """Peer network -> Replicator: our fetch from `peer_id` brought no answer."""
-
-    peer_id: NodeId
-    request_id: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +67,10 @@ ReplicatorMessage = (
     | MembershipEvent
     | ElectionAnnouncement
     | ClaimsVerdict
-    | FetchReceived
-    | FetchCancelled
-    | FetchReturned
-    | FetchFailed
+    | CallReceived[FetchRequest]
+    | CallCancelled
+    | CallReturned[FetchResponse]
+    | CallFailed
     | PullRetryDue
     | FetchWaitExpired
     | NotesDue

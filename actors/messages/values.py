@@ -40,6 +40,18 @@ class Member:
     incarnation: int = 0
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Peer:
+    """Another node as one calls it.
+
+    node_id: its name.
+    rpc_addr: where its gRPC port is, HOST:PORT.
+    """
+
+    node_id: NodeId
+    rpc_addr: str
+
+
 @dataclass(frozen=True, slots=True)
 class PullPosition:
     """How far this node has pulled from another one's log."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived, FetchWaitExpired
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import FetchWaitExpired
 from ourolog.actors.messages.store import BatchesRead, ReadBatches, ReadProblem, ReadRefused
 from ourolog.actors.ports import Timer
 from ourolog.actors.replication.divergence import Agrees, Diverged, OutOfRange, compare
@@ -22,7 +22,7 @@ MAX_WAIT_S = 30.0
 class _ReadAnswer:
     """Turns what the store read into the fetch's answer, without a detour through the replicator."""
 
-    answer_to: Mailbox[FetchAnswer]
+    answer_to: Mailbox[CallAnswer[FetchResponse]]
     request_id: int
     header: FetchResponse
 
@@ -48,14 +48,14 @@ class _ReadAnswer:
             before_start=head.before_start,
             detail=detail,
         )
-        self.answer_to.tell(FetchAnswer(self.request_id, response))
+        self.answer_to.tell(CallAnswer(self.request_id, response))
 
 
 @dataclass(frozen=True, slots=True)
 class _Parked:
     """A fetch that has everything there is, waiting for more."""
 
-    received: FetchReceived
+    received: CallReceived[FetchRequest]
     timer: Timer
 
 
@@ -71,7 +71,7 @@ class FetchServer:
         """How many fetches wait for more."""
         return len(self._parked)
 
-    def check(self, received: FetchReceived) -> FetchResponse | None:
+    def check(self, received: CallReceived[FetchRequest]) -> FetchResponse | None:
         """Why this fetch gets no batches, or None if it does. Changes nothing."""
         state, request = self._state, received.request
         if request.cluster != state.config.cluster:
@@ -114,7 +114,7 @@ class FetchServer:
             case unknown:
                 assert_never(unknown)
 
-    def serve(self, received: FetchReceived) -> None:
+    def serve(self, received: CallReceived[FetchRequest]) -> None:
         """Answer a fetch that `check` let pass: with batches, with a new commit position, or later."""
         state, request = self._state, received.request
         if request.next_index < state.end.index:
@@ -126,8 +126,8 @@ class FetchServer:
             timer = state.ports.timers.after(wait_s, state.me, FetchWaitExpired(received.request_id))
             self._parked[received.request_id] = _Parked(received, timer)
 
-    def answer(self, received: FetchReceived, response: FetchResponse) -> None:
-        received.reply_to.tell(FetchAnswer(received.request_id, response))
+    def answer(self, received: CallReceived[FetchRequest], response: FetchResponse) -> None:
+        received.reply_to.tell(CallAnswer(received.request_id, response))
 
     def wake(self) -> None:
         """The log grew or the commit position moved: answer those who waited for it."""
@@ -159,7 +159,7 @@ class FetchServer:
             parked.timer.cancel()
         return parked
 
-    def _read(self, received: FetchReceived) -> None:
+    def _read(self, received: CallReceived[FetchRequest]) -> None:
         state, request = self._state, received.request
         max_bytes = max(0, min(request.max_bytes, state.config.fetch_max_bytes))
         answer = _ReadAnswer(received.reply_to, received.request_id, self._response(FetchOutcome.BATCHES))

@@ -16,8 +16,8 @@ from ourolog.actors.config import Cycle
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import CycleSeen, PullStarted, PullStopped
-from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import FetchFailed, FetchReturned, PullRetryDue
+from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import PullRetryDue
 from ourolog.actors.messages.status import PullStatus
 from ourolog.actors.messages.store import (
     AppendFetched,
@@ -29,7 +29,7 @@ from ourolog.actors.messages.store import (
     ResetLog,
     TruncateLog,
 )
-from ourolog.actors.messages.values import PullPosition
+from ourolog.actors.messages.values import Peer, PullPosition
 from ourolog.actors.ports import Timer
 from ourolog.actors.replication.divergence import Diverged, OutOfRange, Refuse, Restart, Truncate, reconcile
 from ourolog.actors.replication.state import ReplicationState, Role
@@ -128,13 +128,13 @@ class Pulls:
             position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
             next_index, last, source_epoch = position.next_index, None, position.source_epoch
         pull.request_id = next(self._request_ids)
-        state.ports.network.fetch(
-            pull.source_id,
-            pull.rpc_addr,
+        state.ports.network.call(
+            Peer(pull.source_id, pull.rpc_addr),
             pull.request_id,
             FetchRequest(
                 cluster=state.config.cluster,
                 node_id=state.node_id,
+                log_epoch=state.log_epoch,
                 elected=state.elected,
                 term=state.term,
                 next_index=next_index,
@@ -147,7 +147,7 @@ class Pulls:
             state.me,
         )
 
-    def on_returned(self, returned: FetchReturned) -> None:
+    def on_returned(self, returned: CallReturned[FetchResponse]) -> None:
         pull = self._pulls.get(returned.peer_id)
         if pull is None or pull.request_id != returned.request_id:
             return
@@ -157,8 +157,8 @@ class Pulls:
         if self._state.elected and self._state.is_ahead(response.term):
             self._election.tell(HigherTermSeen(response.term, response.leader_id, pull.source_id))
         match response.outcome:
-            case FetchOutcome.BATCHES if returned.unreadable and not response.batches:
-                self._leave_out(pull, response, returned.unreadable)
+            case FetchOutcome.BATCHES if response.unreadable and not response.batches:
+                self._leave_out(pull, response, response.unreadable)
             case FetchOutcome.BATCHES:
                 pull.connected, pull.failures, pull.detail = True, 0, ""
                 self._on_batches(pull, response)
@@ -178,7 +178,7 @@ class Pulls:
             case _:
                 assert_never(response.outcome)
 
-    def on_failed(self, failed: FetchFailed) -> None:
+    def on_failed(self, failed: CallFailed) -> None:
         pull = self._pulls.get(failed.peer_id)
         if pull is not None and pull.request_id == failed.request_id:
             pull.request_id = None

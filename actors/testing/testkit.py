@@ -7,8 +7,8 @@ from random import Random
 from typing import Any, TypeVar
 
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.peer_calls import FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import FetchFailed, FetchReturned
+from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, PeerRequest
+from ourolog.actors.messages.values import Peer
 from ourolog.actors.ports import Ports
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.storage.files import Files
@@ -43,49 +43,43 @@ class Probe:
 
 
 @dataclass(slots=True)
-class OpenFetch:
-    """A fetch that an actor under test has sent and that the test is yet to answer."""
+class OpenCall:
+    """A call that an actor under test has made and that the test is yet to answer."""
 
-    peer_id: NodeId
-    rpc_addr: str
+    peer: Peer
     request_id: int
-    request: FetchRequest
-    reply_to: Mailbox[FetchReturned | FetchFailed]
+    request: Any
+    reply_to: Mailbox[CallReturned[Any] | CallFailed]
 
-    def answer(self, response: FetchResponse, unreadable: str = "") -> None:
-        self.reply_to.tell(FetchReturned(self.peer_id, self.request_id, response, unreadable))
+    def answer(self, response: Any) -> None:
+        self.reply_to.tell(CallReturned(self.peer.node_id, self.request_id, response))
 
     def fail(self, reason: str = "connection refused") -> None:
-        self.reply_to.tell(FetchFailed(self.peer_id, self.request_id, reason))
+        self.reply_to.tell(CallFailed(self.peer.node_id, self.request_id, reason))
 
 
 @dataclass(slots=True)
 class ScriptedNetwork:
-    """A PeerNetwork whose peers are the test: it collects fetches and answers nothing by itself."""
+    """A PeerNetwork whose peers are the test: it collects calls and answers nothing by itself."""
 
-    open: list[OpenFetch] = field(default_factory=list)
+    open: list[OpenCall] = field(default_factory=list)
     forgotten: list[NodeId] = field(default_factory=list)
 
-    def fetch(
-        self,
-        peer_id: NodeId,
-        rpc_addr: str,
-        request_id: int,
-        request: FetchRequest,
-        reply_to: Mailbox[FetchReturned | FetchFailed],
+    def call(
+        self, peer: Peer, request_id: int, request: PeerRequest[T], reply_to: Mailbox[CallReturned[T] | CallFailed]
     ) -> None:
-        self.open.append(OpenFetch(peer_id, rpc_addr, request_id, request, reply_to))
+        self.open.append(OpenCall(peer, request_id, request, reply_to))
 
     def forget(self, peer_id: NodeId) -> None:
         self.forgotten.append(peer_id)
 
-    def take(self, peer_id: str) -> OpenFetch:
-        """The oldest open fetch from that peer, which is then no longer open."""
-        for fetch in self.open:
-            if fetch.peer_id == peer_id:
-                self.open.remove(fetch)
-                return fetch
-        raise AssertionError(f"no fetch from {peer_id} is open: {self.open}")
+    def take(self, peer_id: str, kind: type[PeerRequest[Any]] = PeerRequest) -> OpenCall:
+        """The oldest open call of that kind to that peer, which is then no longer open. By default of any kind."""
+        for call in self.open:
+            if call.peer.node_id == peer_id and isinstance(call.request, kind):
+                self.open.remove(call)
+                return call
+        raise AssertionError(f"no {kind.__name__} to {peer_id} is open: {self.open}")
 
 
 @dataclass(slots=True)

@@ -8,18 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from ourolog.actors.actor import NodeRef, Tap
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import DatagramReceived
 from ourolog.actors.messages.observer import NodeEvent
-from ourolog.actors.messages.peer_calls import FetchRequest
-from ourolog.actors.messages.replicator import FetchAnswer, FetchFailed, FetchReceived, FetchReturned
+from ourolog.actors.messages.peer_calls import (
+    CALL_KINDS,
+    Answerer,
+    CallAnswer,
+    CallFailed,
+    CallReceived,
+    CallRefused,
+    CallReturned,
+    PeerRequest,
+)
 from ourolog.actors.messages.server import Consume, Produce, Produced, RequestRefused
 from ourolog.actors.messages.store import BatchesRead, ReadRefused
-from ourolog.actors.messages.values import Acks
+from ourolog.actors.messages.values import Acks, Peer
 from ourolog.actors.node import Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.stepping import SteppingRuntime
@@ -30,6 +38,8 @@ from ourolog.storage.types import NodeId, Offset
 
 LATENCY_S = 0.001
 
+A = TypeVar("A")
+
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
@@ -38,15 +48,19 @@ class _Reply:
     network: VirtualNetwork
     peer_id: NodeId
     request_id: int
-    reply_to: Mailbox[FetchReturned | FetchFailed]
+    reply_to: Mailbox[CallReturned[Any] | CallFailed]
 
-    def tell(self, message: FetchAnswer) -> None:
-        if self.network.open.pop(message.request_id, None) is not None:
-            returned = FetchReturned(self.peer_id, self.request_id, message.response)
+    def tell(self, message: CallAnswer[Any]) -> None:
+        if self.network.open.pop(message.request_id, None) is None:
+            return
+        if isinstance(message.response, CallRefused):
+            self.fail(message.response.detail)
+        else:
+            returned = CallReturned(self.peer_id, self.request_id, message.response)
             self.network.runtime.after(LATENCY_S, self.reply_to, returned)
 
     def fail(self, reason: str) -> None:
-        self.network.runtime.after(LATENCY_S, self.reply_to, FetchFailed(self.peer_id, self.request_id, reason))
+        self.network.runtime.after(LATENCY_S, self.reply_to, CallFailed(self.peer_id, self.request_id, reason))
 
 
 class VirtualNetwork:
@@ -61,22 +75,19 @@ class VirtualNetwork:
         self.open: dict[int, tuple[Node, _Reply]] = {}
         self._request_ids = 0
 
-    def fetch(
-        self,
-        peer_id: NodeId,
-        rpc_addr: str,
-        request_id: int,
-        request: FetchRequest,
-        reply_to: Mailbox[FetchReturned | FetchFailed],
+    def call(
+        self, peer: Peer, request_id: int, request: PeerRequest[A], reply_to: Mailbox[CallReturned[A] | CallFailed]
     ) -> None:
-        peer = self.nodes.get(rpc_addr)
-        if peer is None:
-            self.runtime.after(LATENCY_S, reply_to, FetchFailed(peer_id, request_id, f"nobody listens at {rpc_addr}"))
+        reply = _Reply(self, peer.node_id, request_id, reply_to)
+        node = self.nodes.get(peer.rpc_addr)
+        if node is None:
+            reply.fail(f"nobody listens at {peer.rpc_addr}")
             return
         self._request_ids += 1
-        reply = _Reply(self, peer_id, request_id, reply_to)
-        self.open[self._request_ids] = peer, reply
-        self.runtime.after(LATENCY_S, peer.replicator, FetchReceived(self._request_ids, request, reply))
+        self.open[self._request_ids] = node, reply
+        is_pull = CALL_KINDS[type(request)].answered_by is Answerer.REPLICATOR
+        answerer = node.replicator if is_pull else node.election
+        self.runtime.after(LATENCY_S, answerer, CallReceived(self._request_ids, request, reply))
 
     def forget(self, peer_id: NodeId) -> None:
         """There are no connections to drop."""

@@ -108,6 +108,7 @@ class FetchRequest(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     MAX_WAIT_MS_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     cluster: _builtins.str
     node_id: _builtins.str
@@ -118,6 +119,8 @@ class FetchRequest(_message.Message):
     committed_index: _builtins.int
     max_bytes: _builtins.int
     max_wait_ms: _builtins.int
+    log_epoch: _builtins.int
+    """Of the fetcher's own log: the identity of its disk."""
     @_builtins.property
     def last(self) -> Global___Place:
         """Of the fetcher's last entry; absent where it knows of none."""
@@ -136,10 +139,11 @@ class FetchRequest(_message.Message):
         max_bytes: _builtins.int = ...,
         max_wait_ms: _builtins.int = ...,
         last: Global___Place | None = ...,
+        log_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "elected", b"elected", "last", b"last", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "elected", b"elected", "last", b"last", "log_epoch", b"log_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,3 +212,86 @@ class FetchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchResponse: _TypeAlias = FetchResponse  # noqa: Y015
+
+@_typing.final
+class LogEndRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    ELECTION_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    cluster: _builtins.str
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    """Of the asking node's own log."""
+    election: _builtins.str
+    """What the asking node runs with, as its --election says it."""
+    term: _builtins.int
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        cluster: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        election: _builtins.str = ...,
+        term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "election", b"election", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogEndRequest: _TypeAlias = LogEndRequest  # noqa: Y015
+
+@_typing.final
+class LogEndResponse(_message.Message):
+    """All as it is on the answering node's disk at this moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LEADER_ID_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    term: _builtins.int
+    leader_id: _builtins.str
+    @_builtins.property
+    def end(self) -> Global___Position: ...
+    @_builtins.property
+    def last(self) -> Global___Place:
+        """Of the last entry; absent where there is none, or it is not known."""
+
+    @_builtins.property
+    def committed(self) -> Global___Position: ...
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        term: _builtins.int = ...,
+        leader_id: _builtins.str = ...,
+        end: Global___Position | None = ...,
+        last: Global___Place | None = ...,
+        committed: Global___Position | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "end", b"end", "last", b"last"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "end", b"end", "last", b"last", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogEndResponse: _TypeAlias = LogEndResponse  # noqa: Y015

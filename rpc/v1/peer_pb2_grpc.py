@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class PeerStub:
-    """Missing associated documentation comment in .proto file."""
+    """A request that the node will not answer ends with FAILED_PRECONDITION and a sentence, one that means
+    nothing with INVALID_ARGUMENT, one for which there is no room now with RESOURCE_EXHAUSTED.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -39,13 +41,27 @@ class PeerStub:
                 request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
                 response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchResponse.FromString,
                 _registered_method=True)
+        self.LogEnd = channel.unary_unary(
+                '/ourolog.peer.v1.Peer/LogEnd',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServicer:
-    """Missing associated documentation comment in .proto file."""
+    """A request that the node will not answer ends with FAILED_PRECONDITION and a sentence, one that means
+    nothing with INVALID_ARGUMENT, one for which there is no room now with RESOURCE_EXHAUSTED.
+    """
 
     def Fetch(self, request, context):
         """Pull: answered with batches, or with why there are none; waits at the end of the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LogEnd(self, request, context):
+        """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -59,6 +75,11 @@ def add_PeerServicer_to_server(servicer, server):
                     request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchRequest.FromString,
                     response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchResponse.SerializeToString,
             ),
+            'LogEnd': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogEnd,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ourolog.peer.v1.Peer', rpc_method_handlers)
@@ -68,7 +89,9 @@ def add_PeerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Peer:
-    """Missing associated documentation comment in .proto file."""
+    """A request that the node will not answer ends with FAILED_PRECONDITION and a sentence, one that means
+    nothing with INVALID_ARGUMENT, one for which there is no room now with RESOURCE_EXHAUSTED.
+    """
 
     @staticmethod
     def Fetch(request,
@@ -87,6 +110,33 @@ class Peer:
             '/ourolog.peer.v1.Peer/Fetch',
             ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchRequest.SerializeToString,
             ourolog_dot_rpc_dot_v1_dot_peer__pb2.FetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogEnd(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ourolog.peer.v1.Peer/LogEnd',
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndResponse.FromString,
             options,
             channel_credentials,
             insecure,

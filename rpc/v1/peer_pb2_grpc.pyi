@@ -29,20 +29,36 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PeerStub:
+    """A request that the node will not answer ends with FAILED_PRECONDITION and a sentence, one that means
+    nothing with INVALID_ARGUMENT, one for which there is no room now with RESOURCE_EXHAUSTED.
+    """
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PeerAsyncStub: ...
     Fetch: _grpc.UnaryUnaryMultiCallable[_peer_pb2.FetchRequest, _peer_pb2.FetchResponse]
     """Pull: answered with batches, or with why there are none; waits at the end of the log."""
+    LogEnd: _grpc.UnaryUnaryMultiCallable[_peer_pb2.LogEndRequest, _peer_pb2.LogEndResponse]
+    """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
 
 @_typing.type_check_only
 class PeerAsyncStub(PeerStub):
+    """A request that the node will not answer ends with FAILED_PRECONDITION and a sentence, one that means
+    nothing with INVALID_ARGUMENT, one for which there is no room now with RESOURCE_EXHAUSTED.
+    """
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     Fetch: _aio.UnaryUnaryMultiCallable[_peer_pb2.FetchRequest, _peer_pb2.FetchResponse]  # type: ignore[assignment]
     """Pull: answered with batches, or with why there are none; waits at the end of the log."""
+    LogEnd: _aio.UnaryUnaryMultiCallable[_peer_pb2.LogEndRequest, _peer_pb2.LogEndResponse]  # type: ignore[assignment]
+    """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
 
 class PeerServicer(metaclass=_abc_1.ABCMeta):
+    """A request that the node will not answer ends with FAILED_PRECONDITION and a sentence, one that means
+    nothing with INVALID_ARGUMENT, one for which there is no room now with RESOURCE_EXHAUSTED.
+    """
+
     @_abc_1.abstractmethod
     def Fetch(
         self,
@@ -50,5 +66,13 @@ class PeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.FetchResponse, _abc.Awaitable[_peer_pb2.FetchResponse]]:
         """Pull: answered with batches, or with why there are none; waits at the end of the log."""
+
+    @_abc_1.abstractmethod
+    def LogEnd(
+        self,
+        request: _peer_pb2.LogEndRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.LogEndResponse, _abc.Awaitable[_peer_pb2.LogEndResponse]]:
+        """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
 
 def add_PeerServicer_to_server(servicer: PeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,7 +13,7 @@ from pykka.messages import _ActorStop
 
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.observer import NodeFailed
-from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchReceived
+from ourolog.actors.messages.peer_calls import CALL_KINDS, CallAnswer, CallCancelled, CallReceived, FetchRequest
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
@@ -91,9 +91,7 @@ class AnsweredOnce(EventChecker):
             Produce: lambda told: self._ask(told, _client_key(told.message), told.message.timeout_s),
             Consume: lambda told: self._ask(told, _client_key(told.message), inf if told.message.wait else 0.0),
             ListServers: lambda told: self._ask(told, _client_key(told.message), 0.0),
-            FetchReceived: lambda told: self._ask(
-                told, ("fetch", told.message.request_id), min(told.message.request.max_wait_s, MAX_FETCH_WAIT_S)
-            ),
+            CallReceived: self._on_call,
             AppendBatch: lambda told: self._ask(told, ("append", told.sender, told.message.request_id), 0.0),
             AppendFetched: lambda told: self._ask(told, ("fetched", told.message.leader_id), 0.0),
             AppendPulled: lambda told: self._ask(told, ("pulled", told.message.source_id), 0.0),
@@ -107,7 +105,7 @@ class AnsweredOnce(EventChecker):
             BatchesRead: lambda told: _client_key(told.message),
             ReadRefused: lambda told: _client_key(told.message),
             ServersListed: lambda told: _client_key(told.message),
-            FetchAnswer: lambda told: ("fetch", told.message.request_id),
+            CallAnswer: lambda told: ("call", told.message.request_id),
             BatchAppended: lambda told: ("append", told.receiver, told.message.request_id),
             AppendRefused: lambda told: ("append", told.receiver, told.message.request_id),
             FetchedAppended: lambda told: ("fetched", told.message.leader_id),
@@ -122,7 +120,7 @@ class AnsweredOnce(EventChecker):
             **asked,
             **{kind: self._answering(key_of) for kind, key_of in answered.items()},
             CancelRequest: lambda told: self._cancel(told, _client_key(told.message)),
-            FetchCancelled: lambda told: self._cancel(told, ("fetch", told.message.request_id)),
+            CallCancelled: lambda told: self._cancel(told, ("call", told.message.request_id)),
             _ActorStop: self._on_actor_stop,
             ProbeDue: lambda _: self._look(),
         }
@@ -133,13 +131,21 @@ class AnsweredOnce(EventChecker):
 
     # ------------------------------------------------------------ asked and answered
 
-    def _ask(self, told: MessageTold, key: Hashable, within_s: float) -> None:
+    def _ask(self, told: MessageTold, key: Hashable, within_s: float, what: str = "") -> None:
         node_id, actor = self.model.place(told.receiver)
-        asked = _Asked(node_id, actor, type(told.message).__name__, told.time_s, within_s)
+        asked = _Asked(node_id, actor, what or type(told.message).__name__, told.time_s, within_s)
         asked.is_owed = told.receiver not in self._ended
         self._open.setdefault(node_id, {}).setdefault(key, []).append(asked)
         if asked.is_owed and within_s < inf:
             self._expect(asked, key, told.time_s + self._allowed_s(asked))
+
+    def _on_call(self, told: MessageTold) -> None:
+        """Of another node. At the end of the log a fetch waits, all others are answered at once."""
+        received = told.message
+        assert isinstance(received, CallReceived)
+        request = received.request
+        within_s = min(request.max_wait_s, MAX_FETCH_WAIT_S) if isinstance(request, FetchRequest) else 0.0
+        self._ask(told, ("call", received.request_id), within_s, CALL_KINDS[type(request)].name)
 
     def _allowed_s(self, asked: _Asked) -> float:
         return asked.within_s * CLOCKS_DIFFER + MARGIN_S

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from ourolog.actors.messages.events import CommitAdvanced, LeaderChanged
 from ourolog.actors.messages.membership import ProbeDue
-from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchReceived
+from ourolog.actors.messages.peer_calls import CallAnswer, CallCancelled, CallReceived, FetchRequest
 from ourolog.actors.messages.server import CancelRequest, Consume, RequestRefused
 from ourolog.actors.messages.status import ReplicatorStatus, StatusReported
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches
@@ -64,9 +64,9 @@ class StaysBounded(EventChecker):
             NodeCrashed: self._on_process,
         }
         self.on_told = {
-            FetchReceived: self._on_fetch,
-            FetchCancelled: self._on_fetch_over,
-            FetchAnswer: self._on_fetch_answer,
+            CallReceived: self._on_call,
+            CallCancelled: self._on_call_over,
+            CallAnswer: self._on_call_answer,
             AppendBatch: self._on_append,
             BatchAppended: self._on_append_over,
             AppendRefused: self._on_append_over,
@@ -186,15 +186,18 @@ class StaysBounded(EventChecker):
 
     # ------------------------------------------------------------ fetches and boundaries
 
-    def _on_fetch(self, told: MessageTold) -> None:
-        self._of(told.receiver).fetches[told.message.request_id] = inf  # type: ignore[attr-defined]
+    def _on_call(self, told: MessageTold) -> None:
+        received = told.message
+        assert isinstance(received, CallReceived)
+        if isinstance(received.request, FetchRequest):
+            self._of(told.receiver).fetches[received.request_id] = inf
 
-    def _on_fetch_over(self, told: MessageTold) -> None:
+    def _on_call_over(self, told: MessageTold) -> None:
         fetches, request_id = self._of(told.receiver).fetches, told.message.request_id  # type: ignore[attr-defined]
         if request_id in fetches:
             fetches[request_id] = told.time_s
 
-    def _on_fetch_answer(self, told: MessageTold) -> None:
+    def _on_call_answer(self, told: MessageTold) -> None:
         self._of(told.sender).fetches.pop(told.message.request_id, None)  # type: ignore[attr-defined]
 
     def _on_status(self, told: MessageTold) -> None:

@@ -17,8 +17,7 @@ from ourolog.actors.messages.events import (
     NobodyElected,
 )
 from ourolog.actors.messages.membership import ProbeDue
-from ourolog.actors.messages.peer_calls import FetchOutcome
-from ourolog.actors.messages.replicator import FetchFailed, FetchReturned
+from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, FetchOutcome, FetchResponse
 from ourolog.actors.messages.store import PulledAppended, TruncateLog
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
@@ -46,7 +45,7 @@ class OneFetchAtATime(EventChecker):
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
         self.on = {PacketSent: self._on_sent, NodeStarted: self._on_started}
-        self.on_told = {FetchReturned: self._on_end, FetchFailed: self._on_end}
+        self.on_told = {CallReturned: self._on_end, CallFailed: self._on_end}
         self._open: dict[Pair, int] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
@@ -63,8 +62,11 @@ class OneFetchAtATime(EventChecker):
 
     def _on_end(self, told: MessageTold) -> None:
         ended = told.message
-        assert isinstance(ended, FetchReturned | FetchFailed)
-        pair = self.model.place(told.receiver)[0], ended.peer_id
+        assert isinstance(ended, CallReturned | CallFailed)
+        node_id, actor = self.model.place(told.receiver)
+        if actor != "replicator":
+            return
+        pair = node_id, ended.peer_id
         self._open[pair] = self._open.get(pair, 0) - 1
         if self._open[pair] < 0:
             raise self.violated(f"{pair[0]} was told {type(ended).__name__} of {pair[1]}, and no fetch was open")
@@ -102,8 +104,8 @@ class _Pulling(EventChecker):
             MemberLeft: self._on_member_gone,
             NobodyElected: self._on_nobody,
             LeaderChanged: self._on_leader,
-            FetchReturned: self._on_returned,
-            FetchFailed: self._on_failed,
+            CallReturned: self._on_returned,
+            CallFailed: self._on_failed,
             PulledAppended: self._on_pulled,
         }
         self.pulls: dict[Pair, _Pull] = {}
@@ -159,17 +161,21 @@ class _Pulling(EventChecker):
 
     def _on_returned(self, told: MessageTold) -> None:
         returned = told.message
-        assert isinstance(returned, FetchReturned)
+        assert isinstance(returned, CallReturned)
+        response = returned.response
+        if not isinstance(response, FetchResponse):
+            return
         pull = self._pull(told, returned.peer_id)
-        if returned.response.outcome is FetchOutcome.BATCHES:
+        if response.outcome is FetchOutcome.BATCHES:
             pull.answered_s = told.time_s
         else:
             pull.broken_s = told.time_s
 
     def _on_failed(self, told: MessageTold) -> None:
         failed = told.message
-        assert isinstance(failed, FetchFailed)
-        self._pull(told, failed.peer_id).broken_s = told.time_s
+        assert isinstance(failed, CallFailed)
+        if self.model.place(told.receiver)[1] == "replicator":
+            self._pull(told, failed.peer_id).broken_s = told.time_s
 
     def _on_pulled(self, told: MessageTold) -> None:
         pulled = told.message

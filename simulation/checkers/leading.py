@@ -13,7 +13,7 @@ from ourolog.actors.messages.events import (
     ReplicasAdvanced,
     VotersChanged,
 )
-from ourolog.actors.messages.replicator import FetchReceived
+from ourolog.actors.messages.peer_calls import CallReceived, FetchRequest
 from ourolog.actors.messages.store import BallotSaved, BatchAppended, FetchedAppended
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.hindrances import IN_FLIGHT_S
@@ -99,7 +99,7 @@ class CountsHonestly(EventChecker):
         self.on_told = {
             VotersChanged: self._on_voters,
             LeaderChanged: self._on_leader,
-            FetchReceived: self._on_fetch,
+            CallReceived: self._on_call,
             LogAppended: self._on_appended,
             CommitAdvanced: self._on_committed,
             ReplicasAdvanced: self._on_replicas,
@@ -137,11 +137,11 @@ class CountsHonestly(EventChecker):
         node_id = self.model.place(told.receiver)[0]
         self._own_end[node_id] = appended.ends[-1].index
 
-    def _on_fetch(self, told: MessageTold) -> None:
+    def _on_call(self, told: MessageTold) -> None:
         received = told.message
-        assert isinstance(received, FetchReceived)
+        assert isinstance(received, CallReceived)
         request = received.request
-        if request.elected:
+        if isinstance(request, FetchRequest) and request.elected:
             key = self.model.place(told.receiver)[0], request.node_id, request.term
             fetches = self._fetched.setdefault(key, [])
             while len(fetches) > 1 and fetches[1][0] < told.time_s - IN_FLIGHT_S:

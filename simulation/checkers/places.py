@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ourolog.actors.messages.replicator import FetchAnswer
+from ourolog.actors.messages.peer_calls import CallAnswer, FetchResponse
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import FaultInjected, MessageTold
@@ -35,7 +35,7 @@ class SamePlaceSameBytes(EventChecker):
         super().__init__(model)
         self.on = {FaultInjected: self._on_fault}
         self.on_log = self._on_log_changed
-        self.on_told = {FetchAnswer: self._on_fetched}
+        self.on_told = {CallAnswer: self._on_answered}
         self._seen: dict[Place, tuple[int, NodeId]] = {}
         self._forgetful: set[NodeId] = set()
         self._until_pruning = _PRUNE_EVERY
@@ -56,9 +56,11 @@ class SamePlaceSameBytes(EventChecker):
             if first:
                 self._seen = {place: seen for place, seen in self._seen.items() if place[0] >= first}
 
-    def _on_fetched(self, told: MessageTold) -> None:
+    def _on_answered(self, told: MessageTold) -> None:
         answer = told.message
-        assert isinstance(answer, FetchAnswer)
+        assert isinstance(answer, CallAnswer)
+        if not isinstance(answer.response, FetchResponse):
+            return
         batches = answer.response.batches
         node = self.model.sender_of(told)
         if not batches or node is None or not node.is_elected or node.is_rotten:

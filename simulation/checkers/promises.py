@@ -6,7 +6,7 @@ import json
 from typing import ClassVar
 
 from ourolog.actors.messages.events import LeaderChanged, LogAppended, LogOpened
-from ourolog.actors.messages.replicator import FetchReceived
+from ourolog.actors.messages.peer_calls import CallReceived, FetchRequest
 from ourolog.actors.messages.store import BallotSaved, BatchAppended, FetchedAppended, LogTruncated, PulledAppended
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
@@ -194,12 +194,14 @@ class FetchesHonest(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on_told = {FetchReceived: self._on_fetch, LogOpened: self._on_opened}
+        self.on_told = {CallReceived: self._on_call, LogOpened: self._on_opened}
 
-    def _on_fetch(self, told: MessageTold) -> None:
+    def _on_call(self, told: MessageTold) -> None:
         received = told.message
-        assert isinstance(received, FetchReceived)
+        assert isinstance(received, CallReceived)
         request = received.request
+        if not isinstance(request, FetchRequest):
+            return
         fetcher = self.model.nodes.get(request.node_id)
         if fetcher is None or not request.elected or fetcher.spoiled:
             return

@@ -6,8 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from ourolog.actors.messages.peer_calls import FetchOutcome
-from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchResponse
 from ourolog.actors.messages.server import Consume, Refusal, RequestRefused
 from ourolog.actors.messages.store import ReadProblem, ReadRefused
 from ourolog.simulation.checkers.base import EventChecker
@@ -43,10 +42,10 @@ class RangesTrue(EventChecker):
         self.on = {NodeStarted: self._on_started}
         self.on_told = {
             Consume: self._on_asked,
-            FetchReceived: self._on_asked,
+            CallReceived: self._on_asked,
             RequestRefused: self._on_refused,
             ReadRefused: self._on_read_refused,
-            FetchAnswer: self._on_fetch_answer,
+            CallAnswer: self._on_call_answer,
         }
         self._asked: dict[NodeId, OrderedDict[int, _Asked]] = {}
 
@@ -55,7 +54,7 @@ class RangesTrue(EventChecker):
 
     def _on_asked(self, told: MessageTold) -> None:
         message, node = told.message, self.model.receiver_of(told)
-        assert isinstance(message, Consume | FetchReceived)
+        assert isinstance(message, Consume | CallReceived)
         if node is not None and node.log.opened:
             log = node.log
             asked = self._asked.setdefault(node.node_id, OrderedDict())
@@ -98,12 +97,14 @@ class RangesTrue(EventChecker):
                 f"[{asked.start_offset}, {least_end}) when it asked, and is [{start}, {most_end}) now"
             )
 
-    def _on_fetch_answer(self, told: MessageTold) -> None:
+    def _on_call_answer(self, told: MessageTold) -> None:
         answer = told.message
-        assert isinstance(answer, FetchAnswer)
+        assert isinstance(answer, CallAnswer)
         question = self._question(told, answer.request_id)
         response = answer.response
-        if question is None or response.outcome is not FetchOutcome.OUT_OF_RANGE:
+        if question is None or not isinstance(response, FetchResponse):
+            return
+        if response.outcome is not FetchOutcome.OUT_OF_RANGE:
             return
         node, asked = question
         log, first, end = node.log, response.start.index, response.end.index

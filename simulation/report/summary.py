@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, Final
 
 from ourolog.actors.messages.membership import MembershipMessage
-from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived, FetchReturned
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, CallReturned
 from ourolog.actors.messages.values import Member
 from ourolog.simulation.events import Operation, OperationKind, OperationResult
 from ourolog.storage.batch import NewBatch
@@ -27,11 +27,11 @@ _NAMES: Final[dict[type, tuple[str, ...]]] = {}
 def describe(message: object) -> str:
     """The fields that a person wants to see, `name value, name value`; at most 300 characters."""
     match message:
-        case FetchReceived():
+        case CallReceived():
             text = describe(message.request)
-        case FetchReturned():
+        case CallReturned():
             text = f"peer {message.peer_id}, {describe(message.response)}"
-        case FetchAnswer():
+        case CallAnswer():
             text = describe(message.response)
         case _ if is_dataclass(message) and not isinstance(message, type):
             text = ", ".join(_fields(message))

@@ -26,8 +26,7 @@ from ourolog.actors.messages.events import (
     VotersChanged,
 )
 from ourolog.actors.messages.observer import CycleSeen, NodeWarned, PullStarted, PullStopped
-from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
     AppendBatch,
@@ -132,6 +131,7 @@ class Stage:
         fields: dict[str, Any] = {
             "cluster": "ourolog",
             "node_id": node_id,
+            "log_epoch": 1,
             "elected": True,
             "term": Term(1),
             "next_index": Index(next_index),
@@ -142,10 +142,10 @@ class Stage:
             "max_wait_s": 0.5,
             **changed,
         }
-        self.tell(FetchReceived(request_id, FetchRequest(**fields), self.edge))
+        self.tell(CallReceived(request_id, FetchRequest(**fields), self.edge))
 
     def answer_to(self, request_id: int) -> FetchResponse | None:
-        for answer in self.edge.all(FetchAnswer):
+        for answer in self.edge.all(CallAnswer):
             if answer.request_id == request_id:
                 return answer.response
         return None
@@ -179,7 +179,7 @@ def test_every_discovered_member_is_pulled_and_that_is_the_cycle() -> None:
     stage.open()
     stage.tell(NobodyElected(), MemberJoined(member(N3)), MemberJoined(member(N2)), MemberJoined(member(N1)))
     assert stage.observer.all(PullStarted) == [PullStarted(N1, N3), PullStarted(N1, N2)]
-    assert [fetch.peer_id for fetch in stage.network.open] == [N3, N2]
+    assert [call.peer.node_id for call in stage.network.open] == [N3, N2]
 
 
 def test_members_that_were_there_before_the_election_spoke_are_pulled_once_it_has() -> None:
@@ -188,7 +188,7 @@ def test_members_that_were_there_before_the_election_spoke_are_pulled_once_it_ha
     stage.tell(MemberJoined(member(N2)))
     assert stage.network.open == []
     stage.tell(NobodyElected())
-    assert [fetch.peer_id for fetch in stage.network.open] == [N2]
+    assert [call.peer.node_id for call in stage.network.open] == [N2]
 
 
 GONE = pytest.mark.parametrize("gone", [MemberFailed(member(N2)), MemberLeft(member(N2))])
@@ -290,7 +290,7 @@ def test_a_member_that_moved_is_pulled_at_its_new_address() -> None:
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     stage.network.take(N2)
     stage.tell(MemberUpdated(Member(N2, "127.0.0.1:9", "g")))
-    assert stage.network.take(N2).rpc_addr == "127.0.0.1:9"
+    assert stage.network.take(N2).peer.rpc_addr == "127.0.0.1:9"
 
 
 def test_what_was_pulled_goes_to_the_store_and_only_then_more_is_fetched() -> None:
@@ -322,12 +322,12 @@ def test_an_entry_that_nobody_could_read_is_left_out_and_said_and_the_pull_goes_
     stage = Stage()
     stage.open(pull_positions=((N2, PullPosition(5, Index(2))),))
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
-    stage.network.take(N2).answer(response(batches=b"good"), unreadable="entry 3 of n2 is no record")
+    stage.network.take(N2).answer(response(batches=b"good", unreadable="entry 3 of n2 is no record"))
     stage.runtime.run_until_idle()
     assert stage.store.last(AppendPulled).batches == b"good"
     assert stage.observer.all(NodeWarned) == []
     stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 1, 0, 0, (), 0))
-    stage.network.take(N2).answer(response(), unreadable="entry 3 of n2 is no record")
+    stage.network.take(N2).answer(response(unreadable="entry 3 of n2 is no record"))
     stage.runtime.run_until_idle()
     assert stage.observer.last(NodeWarned).reason == "entry 3 of n2 is no record"
     noted = stage.store.last(AppendPulled)
@@ -350,7 +350,7 @@ def test_a_source_whose_entries_nobody_can_read_is_asked_ever_more_seldom() -> N
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     pauses = []
     for index in range(8):
-        stage.network.take(N2).answer(response(), unreadable=f"entry {index} of n2 is no record")
+        stage.network.take(N2).answer(response(unreadable=f"entry {index} of n2 is no record"))
         stage.runtime.run_until_idle()
         stage.tell(PulledAppended(N2, 5, Index(index + 1), None, 0, 0, 0, (), 0))
         before_s = stage.runtime.now_s
@@ -512,7 +512,7 @@ def test_a_follower_pulls_from_the_leader_and_from_nobody_else() -> None:
     stage.open()
     stage.tell(MemberJoined(member(N3)))
     stage.follow()
-    assert [fetch.peer_id for fetch in stage.network.open] == [N2]
+    assert [call.peer.node_id for call in stage.network.open] == [N2]
     request = stage.network.take(N2).request
     assert (request.elected, request.term, request.next_index, request.last) == (True, 1, 0, None)
 
@@ -665,7 +665,7 @@ def test_a_follower_that_begins_anywhere_follows_a_leader_that_begins_anywhere(
     follower.open(start=at(40), end=at(end), terms=RESET, committed=at(40))
     follower.follow(term=4, leader=N1)
     fetch = follower.network.take(N1)
-    leader.tell(FetchReceived(1, fetch.request, leader.edge))
+    leader.tell(CallReceived(1, fetch.request, leader.edge))
     answer = leader.answer_to(1)
     if leaders_start <= end:
         assert answer is None
@@ -703,7 +703,7 @@ def test_who_has_all_as_committed_up_to_the_leaders_start_is_served_whatever_the
     follower = Stage(N2, election=STATIC)
     follower.open(end=at(40), terms=history((1, 0)), committed=at(40))
     follower.follow(term=4, leader=N1)
-    leader.tell(FetchReceived(1, follower.network.take(N1).request, leader.edge))
+    leader.tell(CallReceived(1, follower.network.take(N1).request, leader.edge))
     assert leader.answer_to(1) is None
     assert leader.store.last(ReadBatches).index == 40
 
@@ -716,7 +716,7 @@ def test_who_stands_at_the_leaders_start_and_cannot_be_compared_is_told_why_it_b
     follower.open(end=at(40), terms=history((1, 0)), committed=at(39))
     follower.follow(term=4, leader=N1)
     fetch = follower.network.take(N1)
-    leader.tell(FetchReceived(1, fetch.request, leader.edge))
+    leader.tell(CallReceived(1, fetch.request, leader.edge))
     answer = leader.answer_to(1)
     assert answer is not None
     fetch.answer(answer)
@@ -735,7 +735,7 @@ def test_a_read_that_retention_overtook_brings_nothing_and_the_next_fetch_is_tol
     follower.open(end=at(40), terms=history((1, 0)), committed=at(40))
     follower.follow(term=4, leader=N1)
     fetch = follower.network.take(N1)
-    leader.tell(FetchReceived(1, fetch.request, leader.edge))
+    leader.tell(CallReceived(1, fetch.request, leader.edge))
     leader.tell(LogStartMoved(at(60)))
     leader.store.last(ReadBatches).reply_to.tell(ReadRefused(0, ReadProblem.OUT_OF_RANGE, "", at(60), at(80)))
     leader.runtime.run_until_idle()
@@ -744,7 +744,7 @@ def test_a_read_that_retention_overtook_brings_nothing_and_the_next_fetch_is_tol
     fetch.answer(answer)
     follower.runtime.run_until_idle()
     assert follower.store.all(ResetLog) == []
-    leader.tell(FetchReceived(2, follower.network.take(N1).request, leader.edge))
+    leader.tell(CallReceived(2, follower.network.take(N1).request, leader.edge))
     told = leader.answer_to(2)
     assert told is not None
     assert (told.outcome, told.start) == (FetchOutcome.OUT_OF_RANGE, at(60))

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.messages.replicator import FetchAnswer, FetchReceived, FetchReturned
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, CallReturned
+from ourolog.actors.messages.values import Peer
 from ourolog.rpc import fetched_records
 from ourolog.rpc.fetched_records import readable_part
-from ourolog.rpc.peer_service import PeerService
 from ourolog.storage.batch import MAX_BODY_BYTES, Batch, Codec, Kind, encode_batch
 from ourolog.storage.compression import compress
 from ourolog.storage.record_set import encode_records
 from ourolog.storage.types import Index, NodeId, Offset, Term
-from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, response, serving
+from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, response, service_of, serving
 
 RECORDS = encode_records([b"one", b"two"])
 
@@ -49,18 +49,19 @@ BAD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("what", BAD)
 async def test_what_no_consumer_could_read_is_not_handed_on_and_the_entry_is_named(what: str) -> None:
     replicator, answers = Replicator(), Answers()
-    async with serving(PeerService(N2, replicator)) as addr, network() as net:
+    async with serving(service_of(replicator)) as addr, network() as net:
         for good, handed_on in ((batch(4), batch(4)), (b"", b"")):
             index = 5 if good else 4
-            net.fetch(N2, addr, 7, REQUEST, answers)
-            received = await replicator.next(FetchReceived)
+            net.call(Peer(N2, addr), 7, REQUEST, answers)
+            received = await replicator.next(CallReceived)
             answer = response(good + batch(index, **BAD[what]) + batch(index + 1))
-            received.reply_to.tell(FetchAnswer(received.request_id, answer))
+            received.reply_to.tell(CallAnswer(received.request_id, answer))
             returned = await answers.queue.get()
-            assert isinstance(returned, FetchReturned)
-            assert returned.response == dataclasses.replace(answer, batches=handed_on)
-            assert f"entry {index} of n2" in returned.unreadable
-            assert f"batch {index} of 'n8'" in returned.unreadable
+            assert isinstance(returned, CallReturned)
+            unreadable = returned.response.unreadable
+            assert returned.response == dataclasses.replace(answer, batches=handed_on, unreadable=unreadable)
+            assert f"entry {index} of n2" in unreadable
+            assert f"batch {index} of 'n8'" in unreadable
 
 
 @pytest.mark.parametrize(
@@ -80,12 +81,12 @@ async def test_what_can_be_read_passes_as_it_is(good: bytes) -> None:
 
 async def test_from_a_leader_bytes_pass_unread() -> None:
     replicator, answers = Replicator(), Answers()
-    async with serving(PeerService(N2, replicator)) as addr, network() as net:
-        net.fetch(N2, addr, 7, dataclasses.replace(REQUEST, elected=True), answers)
-        received = await replicator.next(FetchReceived)
+    async with serving(service_of(replicator)) as addr, network() as net:
+        net.call(Peer(N2, addr), 7, dataclasses.replace(REQUEST, elected=True), answers)
+        received = await replicator.next(CallReceived)
         answer = response(batch(4, payload=b"\xff" * 50))
-        received.reply_to.tell(FetchAnswer(received.request_id, answer))
-        assert await answers.queue.get() == FetchReturned(N2, 7, answer)
+        received.reply_to.tell(CallAnswer(received.request_id, answer))
+        assert await answers.queue.get() == CallReturned(N2, 7, answer)
 
 
 @pytest.mark.parametrize(

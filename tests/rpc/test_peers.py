@@ -14,22 +14,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchFailed, FetchReceived, FetchReturned
+from ourolog.actors.messages.peer_calls import (
+    Answerer,
+    CallAnswer,
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallReturned,
+    FetchOutcome,
+    FetchRequest,
+    FetchResponse,
+)
+from ourolog.actors.messages.values import Peer
 from ourolog.rpc.errors import ServiceError
 from ourolog.rpc.fetch_limits import COPIES, MIB, STRANGERS
 from ourolog.rpc.mailbox import LoopMailbox
 from ourolog.rpc.network import GrpcPeerNetwork
 from ourolog.rpc.peer_codec import (
+    CODECS,
     MAX_DETAIL_CHARS,
     MAX_FETCH_BYTES,
     MAX_WAIT_S,
     PROTOCOL,
     PeerCodecError,
-    decode_request,
-    decode_response,
-    encode_request,
-    encode_response,
+    decode_fetch_request,
+    decode_fetch_response,
+    encode_fetch_request,
+    encode_fetch_response,
 )
 from ourolog.rpc.peer_service import PeerService
 from ourolog.rpc.v1 import peer_pb2 as pb
@@ -39,7 +50,7 @@ from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
 
 REQUEST = FetchRequest(
-    "c", NodeId("n1"), False, Term(3), Index(4), Place(Term(2), (NodeId("n9"), 7)), 99, Index(1), 1000, 0.25
+    "c", NodeId("n1"), 5, False, Term(3), Index(4), Place(Term(2), (NodeId("n9"), 7)), 99, Index(1), 1000, 0.25
 )
 N2 = NodeId("n2")
 
@@ -72,6 +83,11 @@ class Replicator:
                     return message
             self.changed.clear()
             await self.changed.wait()
+
+
+def service_of(replicator: Any, *voters: NodeId, **rooms: Any) -> PeerService:
+    """A Peer service whose replicator is the test."""
+    return PeerService(N2, {Answerer.REPLICATOR: replicator}, voters, **rooms)
 
 
 class Answers:
@@ -108,107 +124,117 @@ async def network(**options: Any) -> AsyncIterator[GrpcPeerNetwork]:
 
 async def test_a_fetch_reaches_the_replicator_whole_and_so_does_its_answer() -> None:
     replicator, answers = Replicator(), Answers()
-    async with serving(PeerService(N2, replicator)) as addr, network() as net:
-        net.fetch(N2, addr, 7, REQUEST, answers)
-        received = await replicator.next(FetchReceived)
+    async with serving(service_of(replicator)) as addr, network() as net:
+        net.call(Peer(N2, addr), 7, REQUEST, answers)
+        received = await replicator.next(CallReceived)
         assert received.request == REQUEST
         sent = response(bytes(10_000_000))
-        received.reply_to.tell(FetchAnswer(received.request_id, sent))
-        assert await answers.queue.get() == FetchReturned(N2, 7, sent)
+        received.reply_to.tell(CallAnswer(received.request_id, sent))
+        assert await answers.queue.get() == CallReturned(N2, 7, sent)
 
 
 async def test_a_peer_that_is_not_there_fails_the_fetch_naming_it() -> None:
     answers = Answers()
     async with network() as net:
-        net.fetch(N2, "127.0.0.1:1", 7, REQUEST, answers)
+        net.call(Peer(N2, "127.0.0.1:1"), 7, REQUEST, answers)
         failed = await answers.queue.get()
-        assert isinstance(failed, FetchFailed)
+        assert isinstance(failed, CallFailed)
         assert "n2 at 127.0.0.1:1" in failed.reason
 
 
 async def test_something_that_is_no_node_fails_the_fetch_saying_so() -> None:
     answers = Answers()
     async with serving(None) as addr, network() as net:
-        net.fetch(N2, addr, 7, REQUEST, answers)
+        net.call(Peer(N2, addr), 7, REQUEST, answers)
         assert "no ourolog node" in (await answers.queue.get()).reason
 
 
 async def test_a_peer_that_never_answers_fails_the_fetch_after_the_margin_and_is_told() -> None:
     replicator, answers = Replicator(), Answers()
-    async with serving(PeerService(N2, replicator)) as addr, network(margin_s=0.05) as net:
-        net.fetch(N2, addr, 7, REQUEST, answers)
-        received = await replicator.next(FetchReceived)
+    async with (
+        serving(service_of(replicator)) as addr,
+        network(timeout_s=lambda _: 0.3) as net,
+    ):
+        net.call(Peer(N2, addr), 7, REQUEST, answers)
+        received = await replicator.next(CallReceived)
         assert "in time" in (await answers.queue.get()).reason
-        assert await replicator.next(FetchCancelled) == FetchCancelled(received.request_id)
+        assert await replicator.next(CallCancelled) == CallCancelled(received.request_id)
 
 
 async def test_forgetting_a_peer_fails_its_open_fetches_once_and_frees_its_long_poll() -> None:
     replicator, answers = Replicator(), Answers()
-    async with serving(PeerService(N2, replicator)) as addr, network() as net:
-        net.fetch(N2, addr, 1, REQUEST, answers)
-        net.fetch(N2, addr, 2, REQUEST, answers)
-        await replicator.next(FetchReceived)
-        await replicator.next(FetchReceived)
+    async with serving(service_of(replicator)) as addr, network() as net:
+        net.call(Peer(N2, addr), 1, REQUEST, answers)
+        net.call(Peer(N2, addr), 2, REQUEST, answers)
+        await replicator.next(CallReceived)
+        await replicator.next(CallReceived)
         net.forget(N2)
         failed = [await answers.queue.get() for _ in range(2)]
         assert sorted(failure.request_id for failure in failed) == [1, 2]
-        assert all(isinstance(failure, FetchFailed) for failure in failed)
-        await replicator.next(FetchCancelled)
-        await replicator.next(FetchCancelled)
+        assert all(isinstance(failure, CallFailed) for failure in failed)
+        await replicator.next(CallCancelled)
+        await replicator.next(CallCancelled)
         assert answers.queue.empty()
-        net.fetch(N2, addr, 3, REQUEST, answers)
-        again = await replicator.next(FetchReceived)
-        again.reply_to.tell(FetchAnswer(again.request_id, response()))
+        net.call(Peer(N2, addr), 3, REQUEST, answers)
+        again = await replicator.next(CallReceived)
+        again.reply_to.tell(CallAnswer(again.request_id, response()))
         assert (await answers.queue.get()).request_id == 3
 
 
 async def test_a_fetch_that_is_forgotten_before_it_began_fails_as_well() -> None:
     answers = Answers()
     async with network() as net:
-        net.fetch(N2, "127.0.0.1:1", 1, REQUEST, answers)
+        net.call(Peer(N2, "127.0.0.1:1"), 1, REQUEST, answers)
         net.forget(N2)
-        assert isinstance(await answers.queue.get(), FetchFailed)
+        assert isinstance(await answers.queue.get(), CallFailed)
 
 
 async def test_closing_the_network_fails_what_is_open_and_what_comes() -> None:
     replicator, answers = Replicator(), Answers()
-    async with serving(PeerService(N2, replicator)) as addr, network() as net:
-        net.fetch(N2, addr, 1, REQUEST, answers)
-        await replicator.next(FetchReceived)
+    async with serving(service_of(replicator)) as addr, network() as net:
+        net.call(Peer(N2, addr), 1, REQUEST, answers)
+        await replicator.next(CallReceived)
         await net.close()
-        net.fetch(N2, addr, 2, REQUEST, answers)
+        net.call(Peer(N2, addr), 2, REQUEST, answers)
         assert [(await answers.queue.get()).request_id for _ in range(2)] == [1, 2]
 
 
 async def test_a_peer_that_moved_is_fetched_from_at_its_new_address() -> None:
     old, new, answers = Replicator(), Replicator(), Answers()
-    async with serving(PeerService(N2, old)) as old_addr, serving(PeerService(N2, new)) as new_addr, network() as net:
-        net.fetch(N2, old_addr, 1, REQUEST, answers)
-        await old.next(FetchReceived)
-        net.fetch(N2, new_addr, 2, REQUEST, answers)
-        received = await new.next(FetchReceived)
-        received.reply_to.tell(FetchAnswer(received.request_id, response()))
-        assert [type(await answers.queue.get()) for _ in range(2)] == [FetchFailed, FetchReturned]
+    async with (
+        serving(service_of(old)) as old_addr,
+        serving(service_of(new)) as new_addr,
+        network() as net,
+    ):
+        net.call(Peer(N2, old_addr), 1, REQUEST, answers)
+        await old.next(CallReceived)
+        net.call(Peer(N2, new_addr), 2, REQUEST, answers)
+        received = await new.next(CallReceived)
+        received.reply_to.tell(CallAnswer(received.request_id, response()))
+        assert [type(await answers.queue.get()) for _ in range(2)] == [CallFailed, CallReturned]
 
 
 async def test_more_peers_than_there_are_descriptors_for_are_not_called() -> None:
     replicator, answers = Replicator(), Answers()
-    async with serving(PeerService(N2, replicator)) as addr, network(most_peers=1) as net:
-        net.fetch(N2, addr, 1, REQUEST, answers)
-        await replicator.next(FetchReceived)
-        net.fetch(NodeId("n3"), addr, 2, REQUEST, answers)
+    async with serving(service_of(replicator)) as addr, network(most_connections=1) as net:
+        net.call(Peer(N2, addr), 1, REQUEST, answers)
+        await replicator.next(CallReceived)
+        net.call(Peer(NodeId("n3"), addr), 2, REQUEST, answers)
         failed = await answers.queue.get()
-        assert (type(failed), failed.request_id) == (FetchFailed, 2)
+        assert (type(failed), failed.request_id) == (CallFailed, 2)
         assert "open files" in failed.reason
         net.forget(N2)
-        net.fetch(NodeId("n3"), addr, 3, REQUEST, answers)
-        await replicator.next(FetchReceived)
+        net.call(Peer(NodeId("n3"), addr), 3, REQUEST, answers)
+        await replicator.next(CallReceived)
 
 
 async def test_a_fetcher_of_another_protocol_is_refused_with_both_numbers() -> None:
     replicator = Replicator()
-    async with serving(PeerService(N2, replicator)) as addr, grpc.aio.insecure_channel(addr) as channel:
-        request = encode_request(REQUEST)
+    async with (
+        serving(service_of(replicator)) as addr,
+        grpc.aio.insecure_channel(addr) as channel,
+    ):
+        request = encode_fetch_request(REQUEST)
         request.protocol = PROTOCOL + 1
         answer = await pb_grpc.PeerStub(channel).Fetch(request)
         assert answer.outcome == pb.REFUSED
@@ -224,7 +250,7 @@ async def test_a_peer_that_answers_in_another_protocol_is_a_refusal() -> None:
 
     answers = Answers()
     async with serving(Newer()) as addr, network() as net:
-        net.fetch(N2, addr, 1, REQUEST, answers)
+        net.call(Peer(N2, addr), 1, REQUEST, answers)
         returned = await answers.queue.get()
         assert returned.response.outcome is FetchOutcome.REFUSED
         assert "same version" in returned.response.detail
@@ -237,28 +263,32 @@ async def test_an_answer_that_means_nothing_fails_the_fetch() -> None:
 
     answers = Answers()
     async with serving(Odd()) as addr, network() as net:
-        net.fetch(N2, addr, 1, REQUEST, answers)
-        assert isinstance(await answers.queue.get(), FetchFailed)
+        net.call(Peer(N2, addr), 1, REQUEST, answers)
+        assert isinstance(await answers.queue.get(), CallFailed)
 
 
 async def test_whatever_goes_wrong_with_a_fetch_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Any) -> Any:
         raise RuntimeError("nobody foresaw this")
 
-    monkeypatch.setattr("ourolog.rpc.network.encode_request", broken)
+    codec = dataclasses.replace(CODECS[FetchRequest], encode_request=broken)
+    monkeypatch.setattr("ourolog.rpc.network.CODECS", {FetchRequest: codec})
     answers = Answers()
     async with network() as net:
-        net.fetch(N2, "127.0.0.1:1", 1, REQUEST, answers)
+        net.call(Peer(N2, "127.0.0.1:1"), 1, REQUEST, answers)
         failed = await answers.queue.get()
-    assert isinstance(failed, FetchFailed)
+    assert isinstance(failed, CallFailed)
     assert "nobody foresaw this" in failed.reason
 
 
 async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log_nothing(
     logged: Callable[[], list[str]],
 ) -> None:
-    async with serving(PeerService(N2, Replicator())) as addr, grpc.aio.insecure_channel(addr) as channel:
-        nobody = encode_request(REQUEST)
+    async with (
+        serving(service_of(Replicator())) as addr,
+        grpc.aio.insecure_channel(addr) as channel,
+    ):
+        nobody = encode_fetch_request(REQUEST)
         nobody.node_id = "../etc"
         fetch = channel.unary_unary("/ourolog.peer.v1.Peer/Fetch")
         for raw, why in ((nobody.SerializeToString(), "node id"), (b"\xff\xff\xff", "not an encoded")):
@@ -270,23 +300,29 @@ async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log
 
 async def test_a_newer_fetch_of_a_node_takes_the_place_of_its_older_one() -> None:
     replicator = Replicator()
-    async with serving(PeerService(N2, replicator)) as addr, grpc.aio.insecure_channel(addr) as channel:
+    async with (
+        serving(service_of(replicator)) as addr,
+        grpc.aio.insecure_channel(addr) as channel,
+    ):
         stub = pb_grpc.PeerStub(channel)
-        older = stub.Fetch(encode_request(REQUEST))
+        older = stub.Fetch(encode_fetch_request(REQUEST))
         ended = asyncio.ensure_future(_code(older))
-        first = await replicator.next(FetchReceived)
-        newer = stub.Fetch(encode_request(REQUEST))
+        first = await replicator.next(CallReceived)
+        newer = stub.Fetch(encode_fetch_request(REQUEST))
         answer = asyncio.ensure_future(_code(newer))
         assert await ended == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert await replicator.next(FetchCancelled) == FetchCancelled(first.request_id)
-        second = await replicator.next(FetchReceived)
-        second.reply_to.tell(FetchAnswer(second.request_id, response()))
+        assert await replicator.next(CallCancelled) == CallCancelled(first.request_id)
+        second = await replicator.next(CallReceived)
+        second.reply_to.tell(CallAnswer(second.request_id, response()))
         assert await answer == grpc.StatusCode.OK
 
 
 async def test_a_thousand_fetches_at_once_of_one_stranger_are_a_few_reads() -> None:
     replicator = Replicator()
-    async with serving(PeerService(N2, replicator)) as addr, grpc.aio.insecure_channel(addr) as channel:
+    async with (
+        serving(service_of(replicator)) as addr,
+        grpc.aio.insecure_channel(addr) as channel,
+    ):
         stub = pb_grpc.PeerStub(channel)
         reads = ended = 0
         most_have_ended = asyncio.Event()
@@ -294,14 +330,14 @@ async def test_a_thousand_fetches_at_once_of_one_stranger_are_a_few_reads() -> N
         async def answer_all() -> None:
             nonlocal reads
             while True:
-                received = await replicator.next(FetchReceived)
+                received = await replicator.next(CallReceived)
                 reads += 1
                 await most_have_ended.wait()
-                received.reply_to.tell(FetchAnswer(received.request_id, response()))
+                received.reply_to.tell(CallAnswer(received.request_id, response()))
 
         async def fetch() -> grpc.StatusCode:
             nonlocal ended
-            code = await _code(stub.Fetch(encode_request(REQUEST)))
+            code = await _code(stub.Fetch(encode_fetch_request(REQUEST)))
             ended += 1
             if ended >= 900:
                 most_have_ended.set()
@@ -316,7 +352,12 @@ async def test_a_thousand_fetches_at_once_of_one_stranger_are_a_few_reads() -> N
 
 async def test_strangers_fill_their_own_room_and_members_and_voters_have_theirs() -> None:
     replicator = Replicator()
-    service = PeerService(N2, replicator, [NodeId("n3")], strangers_room=dataclasses.replace(STRANGERS, max_fetchers=2))
+    service = PeerService(
+        N2,
+        {Answerer.REPLICATOR: replicator},
+        [NodeId("n3")],
+        strangers_room=dataclasses.replace(STRANGERS, max_fetchers=2),
+    )
     service.introduce(NodeId("n4"))
     async with serving(service) as addr, contextlib.AsyncExitStack() as stack:
 
@@ -324,18 +365,18 @@ async def test_strangers_fill_their_own_room_and_members_and_voters_have_theirs(
             options = [("grpc.use_local_subchannel_pool", 1)]
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(addr, options=options))
             request = dataclasses.replace(REQUEST, node_id=NodeId(node_id))
-            return asyncio.ensure_future(_code(pb_grpc.PeerStub(channel).Fetch(encode_request(request))))
+            return asyncio.ensure_future(_code(pb_grpc.PeerStub(channel).Fetch(encode_fetch_request(request))))
 
         strangers = [await fetch("x1"), await fetch("x2")]
         for _ in strangers:
-            await replicator.next(FetchReceived)
+            await replicator.next(CallReceived)
         refused = await fetch("x3")
         assert await refused == grpc.StatusCode.RESOURCE_EXHAUSTED  # the others have just come
         for known in ("n3", "n4"):
             answered = await fetch(known)
-            received = await replicator.next(FetchReceived)
+            received = await replicator.next(CallReceived)
             assert received.request.node_id == known
-            received.reply_to.tell(FetchAnswer(received.request_id, response()))
+            received.reply_to.tell(CallAnswer(received.request_id, response()))
             assert await answered == grpc.StatusCode.OK
         assert not any(call.done() for call in strangers)
         service.end(ServiceError(grpc.StatusCode.UNAVAILABLE, "END", "over"))
@@ -344,17 +385,17 @@ async def test_strangers_fill_their_own_room_and_members_and_voters_have_theirs(
 
 async def test_answers_that_are_not_taken_count_until_their_fetcher_goes() -> None:
     replicator = Replicator()
-    service = PeerService(N2, replicator)
+    service = service_of(replicator)
     room = service._strangers_room
     async with serving(service) as addr:
         host, _, port = addr.rpartition(":")
         _, writer = await asyncio.open_connection(host, int(port))
         raw = call(
-            b"/ourolog.peer.v1.Peer/Fetch", encode_request(REQUEST).SerializeToString(), (INITIAL_WINDOW_SIZE, 0)
+            b"/ourolog.peer.v1.Peer/Fetch", encode_fetch_request(REQUEST).SerializeToString(), (INITIAL_WINDOW_SIZE, 0)
         )
         writer.write(raw)
-        received = await replicator.next(FetchReceived)
-        received.reply_to.tell(FetchAnswer(received.request_id, response(bytes(MIB))))
+        received = await replicator.next(CallReceived)
+        received.reply_to.tell(CallAnswer(received.request_id, response(bytes(MIB))))
         while room.used_bytes != COPIES * MIB:  # noqa: ASYNC110  # it has no event for that
             await asyncio.sleep(0)
         writer.transport.abort()
@@ -372,6 +413,7 @@ async def _code(call: Any) -> grpc.StatusCode:
         FetchRequest,
         cluster=st.text(max_size=20),
         node_id=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True),
+        log_epoch=u64,
         elected=st.booleans(),
         term=u64,
         next_index=u64,
@@ -383,7 +425,9 @@ async def _code(call: Any) -> grpc.StatusCode:
     )
 )
 def test_a_request_survives_the_wire(request: FetchRequest) -> None:
-    assert decode_request(pb.FetchRequest.FromString(encode_request(request).SerializeToString())) == request
+    assert (
+        decode_fetch_request(pb.FetchRequest.FromString(encode_fetch_request(request).SerializeToString())) == request
+    )
 
 
 @given(
@@ -404,28 +448,28 @@ def test_a_request_survives_the_wire(request: FetchRequest) -> None:
     )
 )
 def test_a_response_survives_the_wire(sent: FetchResponse) -> None:
-    assert decode_response(pb.FetchResponse.FromString(encode_response(sent).SerializeToString())) == sent
+    assert decode_fetch_response(pb.FetchResponse.FromString(encode_fetch_response(sent).SerializeToString())) == sent
 
 
 def test_what_a_peer_says_beside_its_answer_is_clipped() -> None:
-    book = encode_response(dataclasses.replace(response(), outcome=FetchOutcome.REFUSED, detail="x" * 1_000_000))
-    assert len(decode_response(book).detail) <= MAX_DETAIL_CHARS + 1
+    book = encode_fetch_response(dataclasses.replace(response(), outcome=FetchOutcome.REFUSED, detail="x" * 1_000_000))
+    assert len(decode_fetch_response(book).detail) <= MAX_DETAIL_CHARS + 1
     book.protocol = PROTOCOL + 1
-    assert len(decode_response(book).detail) < 2 * MAX_DETAIL_CHARS
+    assert len(decode_fetch_response(book).detail) < 2 * MAX_DETAIL_CHARS
 
 
 def test_what_a_stranger_asks_for_is_clamped() -> None:
-    request = encode_request(REQUEST)
+    request = encode_fetch_request(REQUEST)
     request.max_bytes = 2**32 - 1
     request.max_wait_ms = 2**32 - 1
-    decoded = decode_request(request)
+    decoded = decode_fetch_request(request)
     assert (decoded.max_bytes, decoded.max_wait_s) == (MAX_FETCH_BYTES, MAX_WAIT_S)
 
 
 @given(st.builds(pb.FetchResponse, protocol=st.just(PROTOCOL), outcome=st.integers(-100, 100), leader_id=st.text()))
 def test_hostile_answers_raise_nothing_but_the_codecs_own_error(answer: pb.FetchResponse) -> None:
     try:
-        decode_response(answer)
+        decode_fetch_response(answer)
     except PeerCodecError:
         return
     assert answer.outcome in [int(outcome) for outcome in FetchOutcome]

@@ -8,8 +8,7 @@ import pytest
 
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.observer import NodeFailed, PullStarted
-from ourolog.actors.messages.peer_calls import FetchRequest
-from ourolog.actors.messages.replicator import FetchReceived
+from ourolog.actors.messages.peer_calls import CallReceived, FetchRequest
 from ourolog.actors.messages.server import Consume, Produce, Produced
 from ourolog.actors.messages.store import BatchAppended, BatchesRead
 from ourolog.actors.messages.values import Acks, PullPosition
@@ -204,9 +203,9 @@ def test_a_ballot_forgotten_by_a_restart_is_seen() -> None:
         scene.start("n1", "static:n1")
 
 
-def fetch(node: str, next_index: int) -> FetchReceived:
-    request = FetchRequest("ourolog", NodeId(node), True, Term(1), Index(next_index), Term(1), 0, Index(0), 1, 1.0)
-    return FetchReceived(1, request, Probe())
+def fetch(node: str, next_index: int) -> CallReceived[FetchRequest]:
+    request = FetchRequest("ourolog", NodeId(node), 7, True, Term(1), Index(next_index), None, 0, Index(0), 1, 1.0)
+    return CallReceived(1, request, Probe())
 
 
 def test_a_fetch_that_claims_more_than_is_on_the_disk_is_seen() -> None:

@@ -20,8 +20,16 @@ from ourolog.actors.messages.events import (
     VotersChanged,
 )
 from ourolog.actors.messages.observer import NodeFailed
-from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import FetchAnswer, FetchCancelled, FetchFailed, FetchReceived, FetchReturned
+from ourolog.actors.messages.peer_calls import (
+    CallAnswer,
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallReturned,
+    FetchOutcome,
+    FetchRequest,
+    FetchResponse,
+)
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
@@ -78,11 +86,13 @@ def consume(request_id: int, offset: int, *, wait: bool = False) -> Consume:
     return Consume(request_id, Offset(offset), 1000, wait, Probe())
 
 
-def fetch(node: str, request_id: int, next_index: int, *, term: int = 1, elected: bool = True) -> FetchReceived:
+def fetch(
+    node: str, request_id: int, next_index: int, *, term: int = 1, elected: bool = True
+) -> CallReceived[FetchRequest]:
     request = FetchRequest(
-        "ourolog", NodeId(node), elected, Term(term), Index(next_index), None, 0, Index(0), 1000, 0.5
+        "ourolog", NodeId(node), EPOCH, elected, Term(term), Index(next_index), None, 0, Index(0), 1000, 0.5
     )
-    return FetchReceived(request_id, request, Probe())
+    return CallReceived(request_id, request, Probe())
 
 
 def response(outcome: FetchOutcome = FetchOutcome.BATCHES, **more: Any) -> FetchResponse:
@@ -123,9 +133,9 @@ def test_a_fetch_is_answered_within_its_long_poll() -> None:
     scene.start("n1", STATIC)
     scene.tell("", "n1.replicator", fetch("n2", 1, 0))
     scene.wait(0.6)
-    scene.tell("n1.replicator", "n2", FetchAnswer(1, response()))
+    scene.tell("n1.replicator", "n2", CallAnswer(1, response()))
     scene.tell("", "n1.replicator", fetch("n2", 2, 0))
-    with pytest.raises(Violation, match="was told FetchReceived 2"):
+    with pytest.raises(Violation, match="was told fetch 2"):
         scene.wait(2.0)
 
 
@@ -302,23 +312,23 @@ def test_a_second_fetch_beside_one_under_way_is_seen_and_so_is_an_end_without_a_
     scene = Scene("one_fetch_at_a_time")
     scene.start("n1")
     scene.see(PacketSent(scene.tick(), 1, N1, N2, "fetch"))
-    scene.tell("", "n1.replicator", FetchFailed(N2, 1, "lost"))
+    scene.tell("", "n1.replicator", CallFailed(N2, 1, "lost"))
     scene.see(PacketSent(scene.tick(), 2, N1, N2, "fetch"))
     scene.see(PacketSent(scene.tick(), 3, N1, N3, "fetch"))
     with pytest.raises(Violation, match="2 fetches to n2"):
         scene.see(PacketSent(scene.tick(), 4, N1, N2, "fetch"))
-    scene.tell("", "n1.replicator", FetchReturned(N3, 3, response()))
+    scene.tell("", "n1.replicator", CallReturned(N3, 3, response()))
     with pytest.raises(Violation, match="no fetch was open"):
-        scene.tell("", "n1.replicator", FetchReturned(N3, 3, response()))
+        scene.tell("", "n1.replicator", CallReturned(N3, 3, response()))
 
 
 def test_a_follower_that_does_not_pull_although_nothing_is_in_the_way_is_seen() -> None:
     scene = led_by_n1("followers_follow")
     for _ in range(5):
-        scene.tell("", "n2.replicator", FetchReturned(N1, 1, response()))
-        scene.tell("", "n3.replicator", FetchReturned(N1, 1, response()))
+        scene.tell("", "n2.replicator", CallReturned(N1, 1, response()))
+        scene.tell("", "n3.replicator", CallReturned(N1, 1, response()))
         scene.wait(10.0)
-    scene.tell("", "n2.replicator", FetchReturned(N1, 1, response()))
+    scene.tell("", "n2.replicator", CallReturned(N1, 1, response()))
     with pytest.raises(Violation, match="n3 should pull from n1"):
         scene.wait(6.0)
 
@@ -339,7 +349,7 @@ def test_a_follower_that_is_answered_and_gets_nowhere_is_seen() -> None:
     scene.wait(1.0)
     scene.wait(10.0)
     for name in ("n2", "n3"):
-        scene.tell("", f"{name}.replicator", FetchReturned(N1, 1, response()))
+        scene.tell("", f"{name}.replicator", CallReturned(N1, 1, response()))
     with pytest.raises(Violation, match="has got to index 0 of n1's log, which ended at 1"):
         scene.wait(6.0)
 
@@ -350,7 +360,7 @@ def test_with_nobody_elected_everybody_has_to_pull_from_everybody() -> None:
         scene.start(name)
         scene.tell(f"{name}.election", f"{name}.replicator", NobodyElected())
         scene.tell(f"{name}.membership", f"{name}.replicator", MemberJoined(Member(other, f"{other}:1", f"{other}:2")))
-    scene.tell("", "n1.replicator", FetchReturned(N2, 1, response()))
+    scene.tell("", "n1.replicator", CallReturned(N2, 1, response()))
     with pytest.raises(Violation, match="should pull from"):
         scene.wait(16.0)
 
@@ -359,7 +369,7 @@ def test_what_the_leader_has_committed_spreads_at_once() -> None:
     for is_told in (True, False):
         scene = led_by_n1("commit_spreads")
         for name in ("n2", "n3"):
-            scene.tell("", f"{name}.replicator", FetchReturned(N1, 1, response()))
+            scene.tell("", f"{name}.replicator", CallReturned(N1, 1, response()))
         for name in ("n1", "n2"):
             scene.append(name, batch(0, "a", term=Term(1)))
         scene.commit("n1", 1)
@@ -373,11 +383,11 @@ def test_what_the_leader_has_committed_spreads_at_once() -> None:
 
 def test_a_follower_whose_fetch_has_failed_may_learn_of_the_commit_position_later() -> None:
     scene = led_by_n1("commit_spreads")
-    scene.tell("", "n2.replicator", FetchReturned(N1, 1, response()))
+    scene.tell("", "n2.replicator", CallReturned(N1, 1, response()))
     for name in ("n1", "n2"):
         scene.append(name, batch(0, "a", term=Term(1)))
     scene.commit("n1", 1)
-    scene.tell("", "n2.replicator", FetchFailed(N1, 2, "lost"))
+    scene.tell("", "n2.replicator", CallFailed(N1, 2, "lost"))
     scene.wait(3.0)
 
 
@@ -442,9 +452,9 @@ def test_two_entries_in_one_place_are_seen_on_disk_and_on_the_wire() -> None:
         scene.start(name, STATIC)
     entry, other = batch(0, "a", term=Term(1)), batch(0, "b", term=Term(1))
     scene.append("n1", entry)
-    scene.tell("n1.replicator", "n2", FetchAnswer(1, response(batches=encode_batch(entry))))
+    scene.tell("n1.replicator", "n2", CallAnswer(1, response(batches=encode_batch(entry))))
     with pytest.raises(Violation, match="serves another entry 0 of term 1"):
-        scene.tell("n1.replicator", "n2", FetchAnswer(1, response(batches=encode_batch(other))))
+        scene.tell("n1.replicator", "n2", CallAnswer(1, response(batches=encode_batch(other))))
     with pytest.raises(Violation, match="n2 has another entry 0 of term 1"):
         scene.append("n2", other)
 
@@ -491,8 +501,8 @@ def test_long_polls_that_are_over_and_kept_are_seen() -> None:
     for request_id in (1, 2, 3):
         scene.tell("", "n1.replicator", fetch("n2", request_id, 0))
     scene.tell("n1.replicator", "console", status(parked_fetches=3))
-    scene.tell("n1.replicator", "n2", FetchAnswer(1, response()))
-    scene.tell("", "n1.replicator", FetchCancelled(2))
+    scene.tell("n1.replicator", "n2", CallAnswer(1, response()))
+    scene.tell("", "n1.replicator", CallCancelled(2))
     scene.tell("n1.replicator", "console", status(parked_fetches=1))
     with pytest.raises(Violation, match="keeps 2 fetches, and only 1"):
         scene.tell("n1.replicator", "console", status(parked_fetches=2))
@@ -616,7 +626,7 @@ def test_a_peer_that_is_told_another_range_is_seen() -> None:
     scene = retained()
     scene.tell("", "n1.replicator", fetch("n2", 2, 0))
     honest = response(FetchOutcome.OUT_OF_RANGE, start=at(1), end=at(3))
-    scene.tell("n1.replicator", "n2", FetchAnswer(2, honest))
+    scene.tell("n1.replicator", "n2", CallAnswer(2, honest))
     scene.tell("", "n1.replicator", fetch("n2", 3, 0))
     with pytest.raises(Violation, match=r"where there were \[1, 3\)"):
-        scene.tell("n1.replicator", "n2", FetchAnswer(3, response(FetchOutcome.OUT_OF_RANGE, start=at(0), end=at(3))))
+        scene.tell("n1.replicator", "n2", CallAnswer(3, response(FetchOutcome.OUT_OF_RANGE, start=at(0), end=at(3))))

@@ -199,6 +199,15 @@ class LyingPeer(pb_grpc.PeerServicer):
             await asyncio.sleep(0.05)
         return answer
 
+    async def LogEnd(self, request: pb.LogEndRequest, context: Context) -> pb.LogEndResponse:  # noqa: ARG002, N802
+        """It has everything, and more."""
+        self._target.count("lies")
+        end = pb.Position(index=2**62, offset=2**62)
+        last = pb.Place(term=2**62, writer=LIAR, writer_epoch=1)
+        return pb.LogEndResponse(
+            protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=2**62, leader_id=LIAR, end=end, last=last, committed=end
+        )
+
 
 class LyingGossip(asyncio.DatagramProtocol):
     """Answers pings and joins, so that it counts as a live member, and pings by itself."""

@@ -13,8 +13,7 @@ import pytest
 from ourolog.actors.messages.election import ClaimHeard
 from ourolog.actors.messages.membership import LeaveCluster
 from ourolog.actors.messages.observer import NodeNotReady, NodeReady, NodeWarned
-from ourolog.actors.messages.peer_calls import FetchRequest
-from ourolog.actors.messages.replicator import FetchReceived
+from ourolog.actors.messages.peer_calls import CallReceived, FetchRequest
 from ourolog.actors.messages.server import Produced, Refusal, RequestRefused
 from ourolog.actors.messages.values import Acks, ElectionClaim
 from ourolog.actors.occupants import parse_election
@@ -262,6 +261,7 @@ def test_no_term_that_anybody_asks_with_ends_the_cluster(liar: str) -> None:
             request = FetchRequest(
                 cluster="ourolog",
                 node_id=NodeId(liar),
+                log_epoch=term,
                 elected=True,
                 term=Term(term),
                 next_index=Index(TERMS[-number]),
@@ -271,7 +271,7 @@ def test_no_term_that_anybody_asks_with_ends_the_cluster(liar: str) -> None:
                 max_bytes=100,
                 max_wait_s=0.1,
             )
-            cluster.nodes[NodeId(target)].replicator.tell(FetchReceived(1000 + 10 * number + at, request, client))
+            cluster.nodes[NodeId(target)].replicator.tell(CallReceived(1000 + 10 * number + at, request, client))
     cluster.runtime.run_for(3)
     assert isinstance(cluster.produce("n1", b"after", acks=Acks.ALL), Produced)
     for event in cluster.events("n1"):
