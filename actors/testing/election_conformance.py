@@ -24,7 +24,6 @@ from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, stepping_ports
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, NodeId, Term
 
@@ -42,7 +41,7 @@ class Slot:
         self.ref: NodeRef = self.runtime.spawn(
             occupant,
             config=config,
-            ports=stepping_ports(self.runtime, MemoryFiles()),
+            ports=stepping_ports(self.runtime),
             store=self.store,
             listeners=(self.listener,),
         )

@@ -92,8 +92,11 @@ class SentDatagrams:
         self.sent.append((addr, payload))
 
 
-def stepping_ports(runtime: SteppingRuntime, files: Files, *, seed: int = 1, **replaced: Any) -> Ports:
-    """Ports on virtual time, with scripted peers; any of them can be replaced by keyword."""
+def stepping_ports(runtime: SteppingRuntime, files: Files | None = None, *, seed: int = 1, **replaced: Any) -> Ports:
+    """Ports on virtual time, with scripted peers; any of them can be replaced by keyword.
+
+    files: None for an actor that keeps nothing on disk.
+    """
     ports: dict[str, Any] = {
         "timers": runtime,
         "clock": runtime,

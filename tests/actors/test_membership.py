@@ -16,9 +16,8 @@ from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, L
 from ourolog.actors.messages.observer import NameClashed, NodeWarned
 from ourolog.actors.messages.values import MemberState
 from ourolog.actors.testing.testkit import Probe
-from ourolog.actors.testing.virtual_datagrams import Sent
-from ourolog.actors.testing.virtual_gossip import GossipCluster, Speaker, forged, stranger
 from ourolog.storage.types import NodeId
+from tests.gossip_cluster import GossipCluster, Sent, Speaker, forged, stranger
 
 
 @pytest.mark.parametrize(("count", "bound_s"), [(2, 0.5), (5, 3.0), (20, 6.0)])
@@ -76,7 +75,7 @@ def test_other_members_vouch_for_a_node_that_one_of_them_cannot_reach() -> None:
     cluster = GossipCluster()
     names = cluster.start_many(4)
     cluster.run_until_all_see(names, 5)
-    cluster.net.cut("n01:8401", "n02:8401")
+    cluster.cut("n01", "n02")
     suspected = []
     for _ in range(600):
         cluster.runtime.run_for(0.1)
@@ -89,7 +88,7 @@ def test_without_anybody_to_vouch_a_one_way_link_does_make_a_suspect() -> None:
     cluster = GossipCluster()
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
-    cluster.net.cut("n01:8401", "n02:8401")
+    cluster.cut("n01", "n02")
     cluster.runtime.run_for(10)
     assert cluster.seen("n01", MemberFailed) == ["n02"]
 
@@ -118,10 +117,10 @@ def test_a_suspect_is_told_of_the_suspicion_by_whoever_it_talks_to_after_the_new
     cluster = GossipCluster(gossip=GossipConfig(suspicion_s=30, full_exchange_interval_s=1e9))
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
-    cluster.net.split(["n01:8401"], ["n02:8401"])
+    cluster.split(["n01"], ["n02"])
     cluster.runtime.run_for(10)
     assert cluster.alive("n01") == ["n01"]
-    cluster.net.heal()
+    cluster.heal()
     cluster.run_until_all_see(["n01", "n02"], 2)
 
 
@@ -144,18 +143,18 @@ def test_a_goodbye_is_said_again_when_it_is_lost_and_ends_even_if_nobody_hears_i
     cluster = GossipCluster()
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
-    cluster.net.loss = 1.0
+    cluster.loss = 1.0
     answers = Probe()
     cluster.nodes["n02"].tell(LeaveCluster(1, answers))
     cluster.runtime.run_for(0.3)
     assert answers.received == []
-    cluster.net.loss = 0.0
+    cluster.loss = 0.0
     cluster.runtime.run_until(lambda: bool(answers.received), timeout_s=0.3)
     assert cluster.seen("n01", MemberLeft) == ["n02"]
 
     cluster.start("n03", join=("n01",))
     cluster.run_until_all_see(["n01", "n03"], 5)
-    cluster.net.loss = 1.0
+    cluster.loss = 1.0
     cluster.nodes["n03"].tell(LeaveCluster(2, answers))
     cluster.runtime.run_until(lambda: LeftCluster(2) in answers.received, timeout_s=1)
 
@@ -193,7 +192,7 @@ def test_a_restart_behind_its_former_clock_is_alive_again_within_seconds(place: 
     cluster.kill("n02")
     cluster.runtime.run_for(15 if noticed else 0.1)
     assert ("n02" in cluster.seen("n01", MemberFailed)) is noticed
-    restarted = cluster.start("n02", join=("n01",), addr=place)
+    restarted = cluster.start("n02", join=("n01",), place=place)
     # Four unanswered calls at 0.25 s each at the seed, then at n03; n02 need not ask anybody.
     cluster.runtime.run_for(2.6)
     for viewer in ("n01", "n03"):
@@ -208,7 +207,7 @@ def test_a_restart_at_another_place_is_an_update_and_never_a_second_entry() -> N
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     cluster.kill("n02")
-    cluster.start("n02", join=("n01",), addr="moved")
+    cluster.start("n02", join=("n01",), place="moved")
     # Four unanswered calls at 0.25 s to its former place, at the seed and then at the others.
     cluster.runtime.run_for(3)
     for viewer in ("n01", "n03"):
@@ -225,7 +224,7 @@ def test_a_restart_at_another_place_after_the_failure_was_noticed_joins_again_at
     cluster.kill("n02")
     cluster.runtime.run_for(10)
     assert cluster.seen("n01", MemberFailed) == ["n02"]
-    cluster.start("n02", join=("n01",), addr="moved")
+    cluster.start("n02", join=("n01",), place="moved")
     cluster.runtime.run_for(0.5)
     for viewer in ("n01", "n03"):
         last = cluster.probes[viewer].last(MemberJoined).member
@@ -239,7 +238,7 @@ def test_a_partition_into_halves_heals_to_full_membership(count: int) -> None:
     names = cluster.start_many(count)
     cluster.run_until_all_see(names, 6)
     one, other = names[: count // 2], names[count // 2 :]
-    cluster.net.split([f"{n}:8401" for n in one], [f"{n}:8401" for n in other])
+    cluster.split(one, other)
     cluster.runtime.run_for(60)
     for half, gone in ((one, other), (other, one)):
         for viewer in half:
@@ -247,7 +246,7 @@ def test_a_partition_into_halves_heals_to_full_membership(count: int) -> None:
             assert sorted(cluster.seen(viewer, MemberFailed)) == gone
     for probe in cluster.probes.values():
         probe.take()
-    cluster.net.heal()
+    cluster.heal()
     # Someone of a dozen tries someone who failed every 10 s, give or take a fifth.
     cluster.run_until_all_see(names, 15)
     cluster.runtime.run_for(30)
@@ -261,10 +260,10 @@ def test_a_partition_heals_when_no_seed_is_left_to_ask() -> None:
     cluster.run_until_all_see(names, 6)
     cluster.kill("n01")
     rest = names[1:]
-    cluster.net.split(["n02:8401", "n03:8401"], ["n04:8401", "n05:8401"])
+    cluster.split(["n02", "n03"], ["n04", "n05"])
     cluster.runtime.run_for(60)
     assert cluster.alive("n02") == ["n02", "n03"]
-    cluster.net.heal()
+    cluster.heal()
     # Four nodes each try one of three that failed every 10 s, n01 among them.
     cluster.run_until_all_see(rest, 30)
 
@@ -273,24 +272,24 @@ def test_a_node_that_lost_everybody_finds_its_seed_again_even_if_all_have_forgot
     cluster = GossipCluster(gossip=GossipConfig(forget_after_s=20))
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
-    cluster.net.split(["n01:8401"], ["n02:8401"])
+    cluster.split(["n01"], ["n02"])
     cluster.runtime.run_for(60)
     assert [m.node_id for m in cluster.status("n01").members] == ["n01"]
     assert [m.node_id for m in cluster.status("n02").members] == ["n02"]
-    cluster.net.heal()
+    cluster.heal()
     cluster.run_until_all_see(["n01", "n02"], 7)
 
 
 def test_two_clusters_that_grew_apart_unite_when_a_seed_of_one_is_in_the_other() -> None:
     cluster = GossipCluster()
-    cluster.net.split(["n01:8401", "n02:8401"], ["n03:8401", "n04:8401"])
+    cluster.split(["n01", "n02"], ["n03", "n04"])
     cluster.start("n01")
     cluster.start("n02", join=("n01",))
     cluster.start("n03", join=("n04", "n01"))
     cluster.start("n04", join=("n03",))
     cluster.runtime.run_for(20)
     assert cluster.alive("n03") == ["n03", "n04"]
-    cluster.net.heal()
+    cluster.heal()
     cluster.run_until_all_see(["n01", "n02", "n03", "n04"], 15)
 
 
@@ -298,7 +297,7 @@ def test_the_newcomer_of_two_with_one_name_is_refused_and_the_holder_not_disturb
     cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
-    refused = cluster.start("n02@elsewhere", join=("n01", "n03"), addr="elsewhere")
+    refused = cluster.start("n02@elsewhere", join=("n01", "n03"), place="elsewhere")
     cluster.runtime.run_until(lambda: bool(refused.all(NameClashed)), timeout_s=1)
     assert refused.all(NameClashed) == [NameClashed(NodeId("n02"), "n02:8401")]
     cluster.runtime.run_for(30)
@@ -315,7 +314,7 @@ def test_the_newcomer_is_refused_even_if_its_clock_makes_it_look_older() -> None
     cluster = GossipCluster()
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
-    refused = cluster.start("n02@elsewhere", join=("n01",), addr="elsewhere", clock_ahead_s=-3600)
+    refused = cluster.start("n02@elsewhere", join=("n01",), place="elsewhere", clock_ahead_s=-3600)
     cluster.runtime.run_for(5)
     assert refused.all(NameClashed) == [NameClashed(NodeId("n02"), "n02:8401")]
     assert [cluster.probes[viewer].all(NameClashed) for viewer in names] == [[], [], []]
@@ -326,8 +325,8 @@ def test_a_node_that_answers_under_its_former_address_too_does_not_clash_with_it
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
     cluster.kill("n02")
-    restarted = cluster.start("n02", join=("n01",), addr="alias")
-    cluster.net.attach("n02:8401", cluster.nodes["n02"])
+    restarted = cluster.start("n02", join=("n01",), place="alias")
+    cluster.listen("n02", cluster.nodes["n02"])
     cluster.runtime.run_for(5)
     assert restarted.all(NameClashed) == []
     for viewer in ("n01", "n03"):
@@ -339,7 +338,7 @@ def test_a_node_that_answers_under_its_former_address_too_does_not_clash_with_it
 def test_the_holder_itself_refuses_a_newcomer_that_joins_by_it() -> None:
     cluster = GossipCluster()
     holder = cluster.start("n01")
-    refused = cluster.start("n01@elsewhere", join=("n01",), addr="elsewhere")
+    refused = cluster.start("n01@elsewhere", join=("n01",), place="elsewhere")
     cluster.runtime.run_for(1)
     assert refused.all(NameClashed) == [NameClashed(NodeId("n01"), "n01:8401")]
     assert holder.all(NameClashed) == []
@@ -348,10 +347,10 @@ def test_the_holder_itself_refuses_a_newcomer_that_joins_by_it() -> None:
 def test_a_seed_that_lists_itself_under_another_name_keeps_its_own_against_a_newcomer() -> None:
     cluster = GossipCluster()
     holder = cluster.start("n01", join=("alias",), clock_ahead_s=3600)
-    cluster.net.attach("alias:8401", cluster.nodes["n01"])
+    cluster.listen("alias", cluster.nodes["n01"])
     cluster.start("n02", join=("n01",))
     cluster.run_until_all_see(["n01", "n02"], 5)
-    refused = cluster.start("n01@elsewhere", join=("n01", "n02"), addr="elsewhere")
+    refused = cluster.start("n01@elsewhere", join=("n01", "n02"), place="elsewhere")
     cluster.runtime.run_for(20)
     assert refused.all(NameClashed) == [NameClashed(NodeId("n01"), "n01:8401")]
     assert holder.all(NameClashed) == []
@@ -360,7 +359,7 @@ def test_a_seed_that_lists_itself_under_another_name_keeps_its_own_against_a_new
 def test_one_of_two_namesakes_that_start_together_as_each_other_s_seeds_stays() -> None:
     cluster = GossipCluster()
     one = cluster.start("n01", join=("elsewhere",))
-    other = cluster.start("n01@elsewhere", join=("n01",), addr="elsewhere")
+    other = cluster.start("n01@elsewhere", join=("n01",), place="elsewhere")
     cluster.runtime.run_for(10)
     assert len(one.all(NameClashed)) + len(other.all(NameClashed)) == 1
 
@@ -371,7 +370,7 @@ def test_a_name_whose_holder_has_left_is_free_at_once() -> None:
     cluster.run_until_all_see(["n01", "n02", "n03"], 5)
     cluster.nodes["n02"].tell(LeaveCluster(1, Probe()))
     cluster.runtime.run_for(1)
-    newcomer = cluster.start("n02@elsewhere", join=("n01",), addr="elsewhere")
+    newcomer = cluster.start("n02@elsewhere", join=("n01",), place="elsewhere")
     cluster.runtime.run_for(0.5)
     for viewer in ("n01", "n03"):
         held = cluster.member(viewer, "n02")
@@ -385,16 +384,16 @@ def test_of_two_namesakes_born_in_a_partition_the_elder_stays_when_it_heals(seed
     cluster = GossipCluster(seed=seed)
     names = cluster.start_many(4)
     cluster.run_until_all_see(names, 6)
-    cluster.net.split(["n01:8401", "n02:8401"], ["n03:8401", "n04:8401", "elsewhere:8401"])
+    cluster.split(["n01", "n02"], ["n03", "n04", "elsewhere"])
     cluster.runtime.run_for(30)
-    younger = cluster.start("n02@elsewhere", join=("n03",), addr="elsewhere")
+    younger = cluster.start("n02@elsewhere", join=("n03",), place="elsewhere")
     cluster.runtime.run_for(30)
     held = cluster.member("n04", "n02")
     assert held is not None
     assert held.gossip_addr == "elsewhere:8401"
-    cluster.net.heal()
+    cluster.heal()
     cluster.runtime.run_until(lambda: bool(younger.all(NameClashed)), timeout_s=30)
-    cluster.kill("n02@elsewhere", addr="elsewhere")
+    cluster.kill("n02@elsewhere", place="elsewhere")
     cluster.runtime.run_for(30)
     for viewer in names:
         held = cluster.member(viewer, "n02")
@@ -409,14 +408,14 @@ def test_an_elder_that_only_the_younger_s_friends_can_hear_gets_its_name_back() 
     cluster = GossipCluster()
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
-    cluster.net.split(["n01:8401", "elsewhere:8401"], ["n02:8401"])
+    cluster.split(["n01", "elsewhere"], ["n02"])
     cluster.runtime.run_for(30)
-    younger = cluster.start("n02@elsewhere", join=("n01",), addr="elsewhere")
+    younger = cluster.start("n02@elsewhere", join=("n01",), place="elsewhere")
     cluster.runtime.run_for(30)
     assert younger.all(NameClashed) == []
-    cluster.net.heal()
+    cluster.heal()
     cluster.runtime.run_until(lambda: bool(younger.all(NameClashed)), timeout_s=15)
-    cluster.kill("n02@elsewhere", addr="elsewhere")
+    cluster.kill("n02@elsewhere", place="elsewhere")
     cluster.runtime.run_for(20)
     held = cluster.member("n01", "n02")
     assert held is not None
@@ -440,7 +439,7 @@ def test_a_full_exchange_makes_good_what_gossip_lost(interval_s: float, repaired
     cluster = GossipCluster(gossip=GossipConfig(full_exchange_interval_s=interval_s))
     names = cluster.start_many(3)
     cluster.run_until_all_see(names, 5)
-    cluster.net.drops = is_lost
+    cluster.drops = is_lost
     cluster.start("n04", join=("n01",))
     cluster.runtime.run_for(30)
     assert ("n04" in cluster.seen("n02", MemberJoined)) is repaired
@@ -490,8 +489,8 @@ def test_another_gossip_version_is_dropped_and_warned_about_once() -> None:
     names = cluster.start_many(2)
     cluster.run_until_all_see(names, 5)
     for _ in range(3):
-        cluster.net.send("n02:8401", "n01:8401", forged(stranger(), version=9))
-        cluster.net.send("n77:8401", "n01:8401", forged(stranger(), version=9))
+        cluster.send("n02:8401", "n01:8401", forged(stranger(), version=9))
+        cluster.send("n77:8401", "n01:8401", forged(stranger(), version=9))
     cluster.runtime.run_for(1)
     assert cluster.alive("n01") == names
     assert sorted(w.reason for w in cluster.probes["n01"].all(NodeWarned)) == [
@@ -506,7 +505,7 @@ def test_a_flood_of_noise_is_counted_changes_nothing_and_fills_neither_memory_no
     cluster.run_until_all_see(names, 5)
     rng = Random(1)
     for number in range(1000):
-        cluster.net.send(f"x{number % 500}:1", "n01:8401", rng.randbytes(rng.randrange(1500)))
+        cluster.send(f"x{number % 500}:1", "n01:8401", rng.randbytes(rng.randrange(1500)))
     cluster.runtime.run_for(5)
     assert cluster.alive("n01") == names
     assert cluster.status("n01").datagrams_dropped == 1000
@@ -597,12 +596,12 @@ def test_a_node_that_was_held_up_itself_does_not_blame_the_others(seed: int) -> 
         cluster.start(name, join=("n01",), body=PausableMembership)
     cluster.run_until_all_see(names, 5)
     # Long enough for a suspicion begun before to run out meanwhile, too short for the others to give n01 up.
-    cluster.net.cut("n02:8401", "n01:8401")
-    cluster.net.cut("n03:8401", "n01:8401")
+    cluster.cut("n02", "n01")
+    cluster.cut("n03", "n01")
     cluster.runtime.run_until(
         lambda: any(m.state is MemberState.SUSPECT for m in cluster.status("n01").members), timeout_s=3
     )
-    cluster.net.heal()
+    cluster.heal()
     cluster.nodes["n01"].tell("pause")
     cluster.runtime.run_for(4)
     cluster.nodes["n01"].tell("resume")

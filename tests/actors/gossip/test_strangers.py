@@ -33,9 +33,8 @@ from ourolog.actors.messages.observer import NameClashed, NodeWarned
 from ourolog.actors.messages.values import Member, MemberState
 from ourolog.actors.stepping import EPOCH_MS
 from ourolog.actors.testing.testkit import Probe
-from ourolog.actors.testing.virtual_datagrams import Sent
-from ourolog.actors.testing.virtual_gossip import GossipCluster, Speaker, forged, stranger
 from ourolog.storage.types import NodeId
+from tests.gossip_cluster import GossipCluster, Sent, Speaker, forged, stranger
 
 N01, N02 = "n01:8401", "n02:8401"
 
@@ -72,7 +71,7 @@ def test_thirty_thousand_invented_members_are_no_event_no_memory_and_a_challenge
         lies = [stranger(f"invented-{number}-{at}") for at in range(9)]
         lie = forged(stranger(f"liar-{number}"), *lies)
         said += len(lie)
-        cluster.net.send("x:1", N01, lie)
+        cluster.send("x:1", N01, lie)
         cluster.runtime.run_for(0.001)
     cluster.runtime.run_for(30)
     assert cluster.status("n01") == before
@@ -87,7 +86,7 @@ def test_thirty_thousand_invented_members_are_no_event_no_memory_and_a_challenge
 def test_a_stranger_is_answered_by_one_small_datagram_at_the_address_that_it_gives(body: Body) -> None:
     cluster = started(20)
     lie = forged(stranger("victim"), body=body)
-    cluster.net.send("x:1", N01, lie)
+    cluster.send("x:1", N01, lie)
     cluster.runtime.run_for(1)
     strange = [sent for sent in sent_by(cluster, N01) if sent.to_addr in ("x:1", "victim:8401")]
     assert [sent.to_addr for sent in strange] == ["victim:8401"]
@@ -98,7 +97,7 @@ def test_a_stranger_is_answered_by_one_small_datagram_at_the_address_that_it_giv
 @pytest.mark.parametrize("body", [Ack(1), Challenge(1)])
 def test_an_answer_from_a_stranger_is_not_answered(body: Body) -> None:
     cluster = started(2)
-    cluster.net.send("x:1", N01, forged(stranger("victim"), body=body))
+    cluster.send("x:1", N01, forged(stranger("victim"), body=body))
     cluster.runtime.run_for(1)
     assert sent_by(cluster, N01, "victim:8401") == sent_by(cluster, N01, "x:1") == []
 
@@ -110,9 +109,9 @@ def test_a_stranger_s_word_about_a_member_changes_nothing(state: MemberState, ju
     before = cluster.status("n01")
     n02 = held(cluster, "n02", "n02")
     lie = replace(n02, state=state, incarnation=n02.incarnation + jump)
-    cluster.net.send("x:1", N01, forged(stranger(), lie))
-    cluster.net.send(N02, N01, forged(lie, body=Ping(NodeId("n01"))))  # in its own name
-    cluster.net.send("n03:8401", N01, forged(held(cluster, "n03", "n03"), lie))  # in another member's
+    cluster.send("x:1", N01, forged(stranger(), lie))
+    cluster.send(N02, N01, forged(lie, body=Ping(NodeId("n01"))))  # in its own name
+    cluster.send("n03:8401", N01, forged(held(cluster, "n03", "n03"), lie))  # in another member's
     cluster.runtime.run_for(5)
     assert cluster.status("n01") == before
     assert cluster.probes["n01"].received == []
@@ -121,7 +120,7 @@ def test_a_stranger_s_word_about_a_member_changes_nothing(state: MemberState, ju
 def test_a_stranger_s_rejection_does_not_stop_a_node() -> None:
     cluster = GossipCluster()
     probe = cluster.start("n01", join=("n02",))
-    cluster.net.send("x:1", N01, forged(stranger(), body=Reject("x:1")))
+    cluster.send("x:1", N01, forged(stranger(), body=Reject("x:1")))
     cluster.runtime.run_for(10)
     assert probe.all(NameClashed) == []
 
@@ -366,7 +365,7 @@ def test_no_datagram_without_a_cookie_is_an_event_or_remembered_or_answered_by_m
     cluster = started(3, seed=seed)
     before = [cluster.status(name).members for name in cluster.nodes]
     for source, to, datagram in plays:
-        cluster.net.send(source, to, encode(datagram))
+        cluster.send(source, to, encode(datagram))
     cluster.runtime.run_for(0.02)
     cluster.runtime.run_for(10)
     assert [cluster.status(name).members for name in cluster.nodes] == before
@@ -432,7 +431,7 @@ def test_a_node_that_leaves_before_a_seed_s_table_has_come_says_goodbye_to_it_al
     cluster.start("n01")
     cluster.start("n02", join=("n01",))
     cluster.runtime.run_until(lambda: "n02" in cluster.seen("n01", MemberJoined), timeout_s=1)
-    cluster.net.drops = lambda sent: sent.to_addr == "n02:8401"
+    cluster.drops = lambda sent: sent.to_addr == "n02:8401"
     answers = Probe()
     cluster.nodes["n02"].tell(LeaveCluster(1, answers))
     cluster.runtime.run_until(lambda: bool(answers.received), timeout_s=2)

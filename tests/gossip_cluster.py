@@ -1,69 +1,131 @@
-"""For tests of membership: whole clusters of it in virtual time, and somebody who says what a test wants."""
+"""Memberships alone on the simulated network, and somebody who says there what a test wants."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from ourolog.actors.actor import NodeRef
+from ourolog.actors.actor import NodeActor, NodeRef
 from ourolog.actors.config import GossipConfig, NodeConfig
 from ourolog.actors.gossip.codec import VERSION, Ack, Body, Datagram, Ping, Rumours, decode, encode
 from ourolog.actors.membership import MembershipActor
+from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import DatagramReceived
 from ourolog.actors.messages.status import MembershipStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.values import Member, MemberState
-from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, stepping_ports
-from ourolog.actors.testing.virtual_datagrams import Sent, VirtualDatagramNet
+from ourolog.simulation.clocks import NodeClock
+from ourolog.simulation.links import links_between
+from ourolog.simulation.network import Network
+from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.storage.types import NodeId
 
 
-class SkewedClock:
-    """A machine's own idea of the time of day."""
+class Sent(NamedTuple):
+    """One datagram as it was handed to the network, whether or not it arrived."""
 
-    def __init__(self, runtime: SteppingRuntime, ahead_s: float) -> None:
-        self._runtime = runtime
-        self._ahead_s = ahead_s
+    source_addr: str
+    to_addr: str
+    payload: bytes
 
-    def monotonic_s(self) -> float:
-        return self._runtime.monotonic_s()
 
-    def wall_ms(self) -> int:
-        return self._runtime.wall_ms() + int(self._ahead_s * 1000)
+@dataclass(frozen=True, slots=True)
+class _Datagrams:
+    """The Datagrams port of the node at one address."""
+
+    cluster: GossipCluster
+    addr: str
+
+    def send(self, addr: str, payload: bytes) -> None:
+        self.cluster.send(self.addr, addr, payload)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """What the network knows of a node here: nothing but its membership."""
+
+    membership: Mailbox[DatagramReceived]
 
 
 class GossipCluster:
-    """Nodes that are nothing but their membership, on one network, each with a probe that hears its events."""
+    """Nodes that are nothing but their membership, each with a probe that hears its events.
+
+    loss: the share of datagrams that are lost.
+    trace: every datagram that was sent, with the time.
+    drops: which of them are lost on purpose; None for none.
+    nodes, probes: by the name that a node was started with.
+    """
 
     def __init__(self, seed: int = 1, loss: float = 0.0, gossip: GossipConfig | None = None) -> None:
         self.seed = seed
         self.gossip = gossip or GossipConfig()
         self.trace: list[tuple[float, Sent]] = []
-        self.runtime = SteppingRuntime(seed)
-        self.net = VirtualDatagramNet(self.runtime, seed, loss=loss, watch=self._watch)
+        self.drops: Callable[[Sent], bool] | None = None
+        self.runtime = SimulatedRuntime(Random(f"{seed}/order"), None, lambda *_: None, lambda _: None, self._raise_bug)
+        self.network = Network(self.runtime, Random(f"{seed}/network"), lambda _: None)
+        self.loss = loss
         self.nodes: dict[str, NodeRef] = {}
         self.probes: dict[str, Probe] = {}
         self._started = 0
 
-    def _watch(self, sent: Sent) -> None:
+    @staticmethod
+    def _raise_bug(_actor: NodeActor, _message: object, error: Exception) -> None:
+        raise error
+
+    # ------------------------------------------------------------ the network
+
+    @property
+    def loss(self) -> float:
+        return self.network.links.chances.loss
+
+    @loss.setter
+    def loss(self, share: float) -> None:
+        self.network.links.chances.loss = share
+
+    def send(self, source_addr: str, to_addr: str, payload: bytes) -> None:
+        sent = Sent(source_addr, to_addr, payload)
         self.trace.append((self.runtime.now_s, sent))
+        if self.drops is None or not self.drops(sent):
+            self.network.send_datagram(NodeId(source_addr.partition(":")[0]), source_addr, to_addr, payload)
+
+    def listen(self, place: str, mailbox: Mailbox[DatagramReceived]) -> None:
+        """From now on what is sent to any address of that place arrives there."""
+        self.network.attach(NodeId(place), _Listener(mailbox))
+
+    def cut(self, source: str, target: str) -> None:
+        """No datagram passes from one place to another; the other way stays open."""
+        self.network.links.block([(source, target)])
+
+    def split(self, *groups: Iterable[str]) -> None:
+        """No datagram passes between groups of places."""
+        self.network.links.block(links_between([tuple(group) for group in groups]))
+
+    def heal(self) -> None:
+        """Undo every cut."""
+        self.network.links.unblock_all()
+
+    # ------------------------------------------------------------ nodes
 
     def start(
         self,
         name: str,
         join: tuple[str, ...] = (),
-        addr: str | None = None,
+        place: str | None = None,
         body: type[MembershipActor] = MembershipActor,
         clock_ahead_s: float = 0,
         **chosen: Any,
     ) -> Probe:
-        """Start a node; `addr` names its place and is its name if not given."""
-        place = addr or name
+        """Start a node; `place` is the host of its addresses, and its name if not given.
+
+        What follows an @ in the name tells it from a namesake and is no part of its node id.
+        """
+        place = place or name
         self._started += 1
-        node_id = name.partition("@")[0]
         probe = Probe()
         config = NodeConfig(
-            node_id=NodeId(node_id),
+            node_id=NodeId(name.partition("@")[0]),
             data_dir="",
             rpc_addr=f"{place}:8400",
             gossip_addr=f"{place}:8401",
@@ -71,16 +133,17 @@ class GossipCluster:
             gossip=self.gossip,
             **chosen,
         )
+        clock = NodeClock(self.runtime)
+        clock.jump(clock_ahead_s)
         ports = stepping_ports(
             self.runtime,
-            None,  # type: ignore[arg-type]  # membership keeps nothing on disk
-            rng=Random(f"{self.seed} {self._started}"),  # noqa: S311  # chance of a test, not a secret
-            clock=SkewedClock(self.runtime, clock_ahead_s),
-            datagrams=self.net.port(config.gossip_addr),
+            rng=Random(f"{self.seed} {self._started}"),
+            clock=clock,
+            datagrams=_Datagrams(self, config.gossip_addr),
             observer=probe,
         )
         ref = self.runtime.spawn(body, config=config, ports=ports)
-        self.net.attach(config.gossip_addr, ref)
+        self.listen(place, ref)
         self.nodes[name] = ref
         self.probes[name] = probe
         return probe
@@ -91,9 +154,11 @@ class GossipCluster:
             self.start(name, join=() if name == names[0] else (names[0],))
         return names
 
-    def kill(self, name: str, addr: str | None = None) -> None:
-        self.net.detach(f"{addr or name}:8401")
+    def kill(self, name: str, place: str | None = None) -> None:
+        self.network.detach(NodeId(place or name), silently=False)
         self.runtime.kill(self.nodes.pop(name))
+
+    # ------------------------------------------------------------ what they know
 
     def status(self, name: str) -> MembershipStatus:
         probe = Probe()
@@ -134,7 +199,8 @@ def forged(sender: Member, *updates: Member, body: Body | None = None, version: 
 class Speaker:
     """Whoever reads and speaks at one address, so that it can prove where it is, and says what a test wants.
 
-    heard: what came, decoded. answers: whether it answers pings, as a member does that is well.
+    heard: what came, decoded.
+    answers: whether it answers pings, as a member does that is well.
     """
 
     def __init__(self, cluster: GossipCluster, member: Member, *, answers: bool = True) -> None:
@@ -144,7 +210,7 @@ class Speaker:
         self._cluster = cluster
         self._cookies: dict[str, int] = {}
         self._sequence = 0
-        cluster.net.attach(member.gossip_addr, self)
+        cluster.listen(member.gossip_addr.partition(":")[0], self)
 
     def tell(self, received: DatagramReceived) -> None:
         datagram = decode(received.payload)
@@ -166,12 +232,12 @@ class Speaker:
             shows=self._cookies.get(addr, 0),
             offers=1,
         )
-        self._cluster.net.send(self.member.gossip_addr, addr, encode(said))
+        self._cluster.send(self.member.gossip_addr, addr, encode(said))
 
     def meet(self, *addrs: str) -> None:
         """Become a member there: be challenged, and speak again."""
         for addr in addrs:
             self.say(addr)
-            self._cluster.runtime.run_until(lambda addr=addr: addr in self._cookies, timeout_s=1)  # type: ignore[misc]
+            self._cluster.runtime.run_until(lambda addr=addr: addr in self._cookies, timeout_s=1)
             self.say(addr)
         self._cluster.runtime.run_for(0.02)
