@@ -22,7 +22,7 @@ from ourolog.simulation.events import (
 )
 from ourolog.simulation.network import Call, Network
 from ourolog.simulation.records import records_in
-from ourolog.storage.batch import NewBatch
+from ourolog.storage.batch import NewBatch, path_of
 from ourolog.storage.record_set import encode_record
 from ourolog.storage.types import NodeId, Offset
 
@@ -133,9 +133,9 @@ def result_of(operation: Operation, answer: Any) -> OperationResult:
                 detail=answer.problem.value,
             )
         case BatchesRead():
-            for offset, value, _ in records_in(answer.batches):
+            for offset, value, head in records_in(answer.batches):
                 if offset == operation.offset:
-                    return OperationResult(Outcome.OK, offset=offset, value=value)
+                    return OperationResult(Outcome.OK, offset=offset, value=value, path=path_of(answer.batches, head))
             return OperationResult(Outcome.REFUSED, offset=Offset(answer.next.offset), detail="nothing there yet")
         case _:
             raise AssertionError(f"no answer to a client: {answer}")

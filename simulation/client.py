@@ -37,8 +37,16 @@ class OutOfRangeError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
+    """One record as a reader of one node gets it.
+
+    offset: where that node has it.
+    value: what was produced.
+    path: the nodes that it has gone through, from the one that took it from a client to the one that was read.
+    """
+
     offset: int
     value: bytes
+    path: tuple[NodeId, ...]
 
 
 class Home(Protocol):
@@ -82,24 +90,27 @@ class Client:
 
         Raises OutOfRangeError, RefusedError.
         """
+        return self._consume(offset, wait=wait).value
+
+    def _consume(self, offset: int, *, wait: bool = False) -> OperationResult:
         operation = Operation(OperationKind.CONSUME, offset=Offset(offset))
 
         def ask(node_id: NodeId, returned: Returned) -> None:
             self._home.calls.consume(self.name, node_id, operation, self.timeout_s, returned, wait=wait)
 
-        return self._ask(operation, ask).value
+        return self._ask(operation, ask)
 
     def records(self, offset: int = 0) -> Iterator[Record]:
         """Every record from `offset` to the present end of the log."""
         while True:
             try:
-                value = self.consume(offset)
+                read = self._consume(offset)
             except OutOfRangeError as error:
                 if error.first > offset:
                     offset = error.first
                     continue
                 return
-            yield Record(offset, value)
+            yield Record(offset, read.value, read.path)
             offset += 1
 
     def _ask(self, operation: Operation, ask: Callable[[NodeId, Returned], None]) -> OperationResult:

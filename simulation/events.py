@@ -253,11 +253,20 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperationResult:
-    """offset: where the record is. value: what was read. end_offset: with an out-of-range read, the end."""
+    """How an operation ended, as its client knows it.
+
+    outcome: whether it was done.
+    offset: where the record is.
+    value: what was read.
+    path: the nodes that what was read has gone through, from the one that made it to the one that was asked.
+    end_offset: where the log ends, if the read was out of its range.
+    detail: why it was not done.
+    """
 
     outcome: Outcome
     offset: Offset = Offset(0)
     value: bytes = b""
+    path: tuple[NodeId, ...] = ()
     end_offset: Offset | None = None
     detail: str = ""
 

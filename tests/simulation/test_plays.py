@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ourolog.actors.testing.plays import run_play
+from ourolog.simulation.plays import run_play
 
 PLAYS = sorted((Path(__file__).parent / "plays").glob("*.play"))
 
@@ -26,6 +26,15 @@ def test_a_play_goes_the_same_every_time() -> None:
     assert run_play(text) == run_play(text)
 
 
-def test_a_play_with_a_wrong_command_says_so() -> None:
-    with pytest.raises(ValueError, match="no command 'sing'"):
-        run_play("sing loudly")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cluster\nsing loudly", "no command 'sing'"),
+        ("produce n1 foo", "begins with the command cluster"),
+        ("cluster\ncluster", "one cluster"),
+        ("cluster nodes=2\ncrash n9", "no node 'n9'"),
+    ],
+)
+def test_a_play_that_makes_no_sense_says_so(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        run_play(text)
