@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from ourolog.simulation.checker import World
-from ourolog.simulation.disk_image import ballot_term_on, holds_all, identities_on, opens
+from ourolog.simulation.disks.image import ballot_term_on, holds_all, identities_on, opens
 from ourolog.simulation.options import Options
 from ourolog.storage.types import NodeId
 

@@ -33,7 +33,7 @@ from ourolog.simulation.checkers import default_checkers
 from ourolog.simulation.client import Client, Record
 from ourolog.simulation.clients import WAKEUP
 from ourolog.simulation.clocks import NodeClock
-from ourolog.simulation.disks import SimulatedDisk
+from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.simulation.events import (
     Event,
     FaultInjected,

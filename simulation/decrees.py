@@ -15,7 +15,7 @@ from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.observer import NodeWarned
 from ourolog.actors.occupants import parse_election
 from ourolog.simulation.cluster import Cluster
-from ourolog.simulation.disk_image import heads_on
+from ourolog.simulation.disks.image import heads_on
 from ourolog.simulation.events import Event, NodeSaid, NodeStarted
 from ourolog.simulation.operator import Operator
 from ourolog.storage.types import Index, NodeId, Term

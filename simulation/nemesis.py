@@ -9,11 +9,11 @@ from typing import Final, Self
 
 from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import FaultInjected
 from ourolog.simulation.links import Chances, Link, links_between, ring
 from ourolog.simulation.operator import Operator
 from ourolog.simulation.plan import Plan, draw_plan
-from ourolog.simulation.rot import Rot
 from ourolog.storage.types import NodeId
 
 REVIEW_INTERVAL_S: Final = 2.0

@@ -12,9 +12,9 @@ from typing import Final
 from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import DiskRestored
 from ourolog.simulation.links import REPLAY_WITHIN_S, links_between
-from ourolog.simulation.rot import Rot
 from ourolog.storage.types import NodeId
 
 DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0

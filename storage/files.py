@@ -1,7 +1,7 @@
 """The file system as storage sees it: a port.
 
-`ourolog.storage.disk.DiskFiles` is the real one, `ourolog.storage.memory.MemoryFiles` an in-memory one for tests;
-the simulation brings one that loses what was not synced.
+`ourolog.storage.disk.DiskFiles` is the real one. The other is `ourolog.simulation.disks`: it can crash and lose what
+was not synced, and all tests of storage run on it.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def _rename_again(files: Files, path: str) -> None:
     """Make sure that what was just read, and is about to be relied on, is not taken back by a power cut.
 
     A rename may stand in the page cache only: where a killed process left it, or for good, where the
-    sync of the directory has failed (see ourolog.storage.names).
+    sync of the directory has failed (see ourolog.simulation.disks.directory_entries).
     """
     for name in (IDENTITY_NAME, BALLOT_NAME):
         if files.exists(f"{path}/{name}"):

@@ -29,12 +29,13 @@ from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.store import StoreActor
 from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import MAX_BODY_BYTES, Batch, BatchHead, Codec, Kind, NewBatch, encode_batch, path_of, scan
 from ourolog.storage.batch_limits import LIMIT
 from ourolog.storage.log import Log
-from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from tests.disks import empty_disk
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 TOP = (1 << 64) - 1
@@ -44,8 +45,8 @@ STATIC = parse_election("static:n2,n1")
 class Victim:
     """The store of n1 with one record of its own, which it is told about by n2."""
 
-    def __init__(self, files: MemoryFiles | None = None, **config: Any) -> None:
-        self.runtime, self.files = SteppingRuntime(), files or MemoryFiles()
+    def __init__(self, files: SimulatedDisk | None = None, **config: Any) -> None:
+        self.runtime, self.files = SteppingRuntime(), files or empty_disk()
         self.replicator, self.observer, self.peer = Probe(), Probe(), Probe()
         self.config = config
         self.ref = self.runtime.spawn(

@@ -39,11 +39,12 @@ from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.store import StoreActor
 from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch, decode_batch, scan
-from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.terms import LastEntry, Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from tests.disks import empty_disk
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 
@@ -55,9 +56,9 @@ def at(index: int, offset: int | None = None) -> Position:
 class Stage:
     """A store between probes, on files that can be given to the next one."""
 
-    def __init__(self, files: MemoryFiles | None = None, node_id: NodeId = N1, **config: Any) -> None:
+    def __init__(self, files: SimulatedDisk | None = None, node_id: NodeId = N1, **config: Any) -> None:
         self.runtime = SteppingRuntime()
-        self.files = files or MemoryFiles()
+        self.files = files or empty_disk()
         self.replicator, self.server, self.election, self.observer = Probe(), Probe(), Probe(), Probe()
         self.client = Probe()
         self.ref = self.runtime.spawn(
@@ -92,7 +93,7 @@ class Stage:
     def log_epoch(self) -> int:
         return self.replicator.last(LogOpened).log_epoch
 
-    def crash(self) -> MemoryFiles:
+    def crash(self) -> SimulatedDisk:
         self.runtime.kill(self.ref)
         return self.files.after_crash(keep_unsynced=False)
 
@@ -134,7 +135,7 @@ def test_nothing_is_acknowledged_when_the_sync_fails_and_the_node_must_stop() ->
 def test_a_full_disk_stops_the_node_and_loses_nothing_acknowledged() -> None:
     stage = Stage()
     stage.append(b"a")
-    stage.files.fail("append", errno.ENOSPC, after_bytes=10)
+    stage.files.fail("write", errno.ENOSPC, after_bytes=10)
     stage.append(b"b")
     assert len(stage.client.all(BatchAppended)) == 1
     assert "full" in stage.observer.last(NodeFailed).reason or "space" in stage.observer.last(NodeFailed).reason
@@ -422,7 +423,7 @@ def test_a_read_that_finds_no_descriptor_is_answered_as_busy_and_the_node_goes_o
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(MemoryFiles, "open_read_only", refuse)
+        patch.setattr(SimulatedDisk, "open_read_only", refuse)
         stage.tell(ReadBatches(5, 100, Index(5), stage.client, offset=Offset(0)))
     refused = stage.client.last(ReadRefused)
     assert (refused.request_id, refused.problem) == (5, ReadProblem.BUSY)

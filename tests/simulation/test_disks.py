@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from ourolog.simulation.disks import SimulatedDisk
+from ourolog.simulation.disks.disk import SimulatedDisk
+from ourolog.simulation.disks.inodes import SECTOR_BYTES
 from ourolog.simulation.events import Event, FaultInjected, FileAppended, FileSynced
 from ourolog.simulation.runtime import PowerCutError
 from ourolog.storage.errors import DirectoryLockedError
-from ourolog.storage.inodes import SECTOR_BYTES
 from ourolog.storage.types import NodeId
 
 PATH = "/data/log/a"
@@ -231,3 +231,89 @@ def test_a_formatted_disk_is_empty() -> None:
     lab.disk.format()
     assert lab.disk.durable() == {}
     assert not lab.disk.exists(PATH)
+
+
+# ---------------------------------------------------------------- what a test orders
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_ordered_sync_fails_with_the_outcome_that_was_ordered(kept: bool) -> None:
+    disk = SimulatedDisk()
+    file = disk.open("/a", create=True)
+    disk.sync_directory("/")
+    disk.fail("sync", errno.EIO, nth=2, drops=not kept)
+    file.append([b"abc"])
+    file.sync()
+    file.append([b"def"])
+    with pytest.raises(OSError, match="Input/output"):
+        file.sync()
+    file.sync()
+    assert disk.read_all("/a") == b"abcdef"
+    assert disk.durable()["/a"] == b"abc"
+    disk.end_process()
+    assert disk.read_all("/a") == (b"abcdef" if kept else b"abc")
+
+
+def test_faults_that_fall_on_one_change_come_one_after_the_other() -> None:
+    disk = SimulatedDisk()
+    file = disk.open("/a", create=True)
+    disk.fail("write", errno.ENOSPC, nth=2, after_bytes=1)
+    disk.fail("write", errno.EIO, nth=2, after_bytes=2)
+    file.append([b"abc"])
+    with pytest.raises(OSError, match="No space"):
+        file.append([b"def"])
+    assert disk.read_all("/a") == b"abcd"
+    with pytest.raises(OSError, match="Input/output"):
+        file.append([b"ghi"])
+    assert disk.read_all("/a") == b"abcgh"
+    file.append([b"jkl"])
+    assert disk.read_all("/a") == b"abcjkl"
+
+
+def test_no_fault_is_ordered_for_what_is_no_change() -> None:
+    with pytest.raises(AssertionError, match="no change is called 'append'"):
+        SimulatedDisk().fail("append", errno.EIO)  # type: ignore[arg-type]
+
+
+def test_power_is_cut_at_the_very_byte_and_looking_takes_none_of_it() -> None:
+    whole = SimulatedDisk()
+    whole.replace("/a", b"abcdef")
+    contents = []
+    for steps in range(whole.steps):
+        disk = SimulatedDisk()
+        disk.cut_power_after(steps)
+        disk.list("/")
+        with pytest.raises(PowerCutError):
+            disk.replace("/a", b"abcdef")
+        with pytest.raises(PowerCutError):
+            disk.list("/")
+        assert disk.steps == steps
+        found = disk.after_crash(keep_unsynced=True)
+        contents.append([(name, found.read_all(f"/{name}")) for name in found.list("/")])
+    # Made, written byte by byte, synced, renamed; the last step would have been to sync the directory.
+    written = [[("a.tmp", b"abcdef"[:count])] for count in range(7)]
+    assert contents == [[], *written, written[-1], [("a", b"abcdef")]]
+
+
+def test_what_the_next_process_finds_is_another_disk() -> None:
+    disk = SimulatedDisk(sector_bytes=2)
+    file = disk.open("/a", create=True)
+    file.append([b"abcd"])
+    assert disk.unsynced_names() == {"/a"}
+    killed, cut = disk.after_crash(keep_unsynced=True), disk.after_crash(keep_unsynced=False)
+    assert (killed.read_all("/a"), cut.list("/")) == (b"abcd", [])
+    assert killed.after_crash(keep_unsynced=False).list("/") == [], "what was not synced can be lost later"
+    disk.sync_directory("/")
+    left = {disk.after_crash(keep_unsynced=False, chance=Random(seed)).read_all("/a") for seed in range(60)}
+    assert left >= {b"", b"abcd", b"ab\0\0", b"\0\0cd"}, "torn between sectors"
+    killed.open("/a").append([b"e"])
+    killed.content("/a")[0] = 0
+    assert disk.read_all("/a") == b"abcd"
+
+
+def test_a_closed_file_is_not_used_any_more() -> None:
+    file = SimulatedDisk().open("/a", create=True)
+    file.close()
+    for use in (lambda: file.read(0, 1), lambda: file.append([b"a"]), file.sync, lambda: file.truncate(0)):
+        with pytest.raises(AssertionError, match="/a is closed"):
+            use()

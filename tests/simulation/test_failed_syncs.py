@@ -10,7 +10,7 @@ import ourolog.storage.identity
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.client import OutcomeUnknownError, RefusedError
 from ourolog.simulation.cluster import Cluster
-from ourolog.simulation.disks import SimulatedDisk
+from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.simulation.events import Event, FileAppended, FileSynced
 from ourolog.storage.segment import Segment
 from ourolog.storage.types import NodeId

@@ -11,7 +11,7 @@ from ourolog.actors.server import ServerActor
 from ourolog.simulation import KINDS, Cluster, Nemesis, Options, Violation, simulate
 from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.checker import World
-from ourolog.simulation.disk_image import identities_on
+from ourolog.simulation.disks.image import identities_on
 from ourolog.simulation.events import Event, FaultInjected, NodeStarted, Phase, PhaseBegan
 from ourolog.simulation.plan import draw_plan
 from ourolog.simulation.simulate import Result

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import settings
 
+from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.storage.batch import Batch, Kind, NewBatch, decode_batch, scan
 from ourolog.storage.files import Files
 from ourolog.storage.log import Log, LogConfig
-from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.types import Index, NodeId, Term
+from tests.disks import empty_disk
 
 # Several workers share the machine: how long one example takes says nothing.
 settings.register_profile("unhurried", deadline=None)
@@ -65,7 +66,7 @@ class Bench:
     def payloads(self, log: Log) -> list[bytes]:
         return [batch.payload for batch in self.everything(log)]
 
-    def paths(self, files: MemoryFiles, suffix: str = "") -> list[str]:
+    def paths(self, files: SimulatedDisk, suffix: str = "") -> list[str]:
         return [f"{DIRECTORY}/{name}" for name in files.list(DIRECTORY) if name.endswith(suffix)]
 
     def index(self, value: int) -> Index:
@@ -78,5 +79,5 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def files() -> MemoryFiles:
-    return MemoryFiles()
+def files() -> SimulatedDisk:
+    return empty_disk()

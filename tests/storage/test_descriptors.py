@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from ourolog.simulation.disks.disk import SimulatedDisk, SimulatedFile
 from ourolog.storage.descriptors import DescriptorReserve, insist
 from ourolog.storage.disk import DiskFile, DiskFiles
 from ourolog.storage.errors import StorageBusyError
 from ourolog.storage.log import Log
-from ourolog.storage.memory import MemoryFile, MemoryFiles
 from ourolog.storage.types import Index, NodeId
 
 ROLLING = {"segment_bytes": 400, "index_interval_bytes": 100, "checkpoint_interval_bytes": 300}
@@ -83,40 +83,40 @@ def test_a_log_without_a_descriptor_to_be_had_is_written_on_and_read_again_when_
 
 @pytest.mark.parametrize("error_number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_a_read_that_finds_no_descriptor_is_refused_and_the_next_one_served(
-    bench, files: MemoryFiles, monkeypatch: pytest.MonkeyPatch, error_number: int
+    bench, files: SimulatedDisk, monkeypatch: pytest.MonkeyPatch, error_number: int
 ) -> None:
     log = bench.open(files, **ROLLING)
     bench.fill(log, 20)
     with monkeypatch.context() as patch:
-        patch.setattr(MemoryFiles, "open_read_only", refusing(error_number))
+        patch.setattr(SimulatedDisk, "open_read_only", refusing(error_number))
         with pytest.raises(StorageBusyError, match="Try again"):
             log.read_from_index(Index(0), 1, log.end.index)
         bench.fill(log, 5, first=20)
     with monkeypatch.context() as patch:
-        patch.setattr(MemoryFile, "read", refusing(error_number))
+        patch.setattr(SimulatedFile, "read", refusing(error_number))
         with pytest.raises(StorageBusyError, match="Try again"):
             log.read_from_index(Index(0), 1, log.end.index)
     assert len(bench.everything(log)) == 25
 
 
 def test_retention_that_finds_no_descriptor_waits_for_the_next_time(
-    bench, files: MemoryFiles, monkeypatch: pytest.MonkeyPatch
+    bench, files: SimulatedDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = bench.open(files, **ROLLING, retention_ms=1)
     bench.fill(log, 20)
     log.close()
     log = bench.open(files, **ROLLING, retention_ms=1)
     with monkeypatch.context() as patch:
-        patch.setattr(MemoryFiles, "read_all", refusing(errno.EMFILE))
+        patch.setattr(SimulatedDisk, "read_all", refusing(errno.EMFILE))
         with pytest.raises(StorageBusyError):
             log.retain(10**9)
     assert log.retain(10**9)
 
 
-def test_another_error_of_a_read_is_no_shortage(bench, files: MemoryFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_of_a_read_is_no_shortage(bench, files: SimulatedDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     log = bench.open(files, **ROLLING)
     bench.fill(log, 20)
-    monkeypatch.setattr(MemoryFiles, "open_read_only", refusing(errno.EIO))
+    monkeypatch.setattr(SimulatedDisk, "open_read_only", refusing(errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
         log.read_from_index(Index(0), 1, log.end.index)
 

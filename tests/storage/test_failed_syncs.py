@@ -1,4 +1,4 @@
-"""After a failed sync what can be read need not be on disk, and no later sync tells (see ourolog.storage.inodes)."""
+"""After a failed sync what can be read need not be on disk, and no later sync tells; see simulation/disks/inodes.py."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ from random import Random
 
 import pytest
 
+from ourolog.simulation.disks.directory_entries import DirectoryEntries
+from ourolog.simulation.disks.disk import SimulatedDisk, SimulatedFile
+from ourolog.simulation.disks.inodes import Inode
+from ourolog.simulation.runtime import PowerCutError
 from ourolog.storage.errors import StorageError, StorageFailedError
 from ourolog.storage.identity import DataDirectory
-from ourolog.storage.inodes import Inode
 from ourolog.storage.log import Log, LogConfig
-from ourolog.storage.memory import MemoryFile, MemoryFiles, PowerCutError
-from ourolog.storage.names import Names
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from tests.disks import empty_disk, killed, power_cut
 
 CONFIG = {"segment_bytes": 500, "index_interval_bytes": 150, "checkpoint_interval_bytes": 700}
 RANDOM = LogConfig(**CONFIG, retention_bytes=1200)
-
-
-def power_cut(files: MemoryFiles) -> MemoryFiles:
-    return files.after_crash(keep_unsynced=False)
-
-
-def killed(files: MemoryFiles) -> MemoryFiles:
-    return files.after_crash(keep_unsynced=True)
 
 
 # ---------------------------------------------------------------- the model of a disk
@@ -91,7 +85,7 @@ def test_a_truncation_takes_lost_bytes_along_and_is_synced_for_itself() -> None:
 
 
 def test_a_name_that_a_failed_sync_has_lost_is_on_disk_once_it_is_made_again() -> None:
-    names, first, second = Names(), Inode(b"1"), Inode(b"2")
+    names, first, second = DirectoryEntries(), Inode(b"1"), Inode(b"2")
     names.put("/d/a", first)
     names.fail_sync("/d", None, undoes=False)
     names.end_process()
@@ -104,7 +98,7 @@ def test_a_name_that_a_failed_sync_has_lost_is_on_disk_once_it_is_made_again() -
 
 
 def test_a_removal_that_a_failed_sync_has_lost_is_taken_back_by_a_power_cut() -> None:
-    names, inode = Names(), Inode(b"1")
+    names, inode = DirectoryEntries(), Inode(b"1")
     names.put("/d/a", inode)
     names.sync("/d")
     names.remove("/d/a")
@@ -116,7 +110,7 @@ def test_a_removal_that_a_failed_sync_has_lost_is_taken_back_by_a_power_cut() ->
 def test_a_failed_append_leaves_the_position_of_the_next_one_where_it_was(files) -> None:
     file = files.open("/f", create=True)
     file.append([b"abc"])
-    files.fail("append", errno.EIO, after_bytes=2)
+    files.fail("write", errno.EIO, after_bytes=2)
     with pytest.raises(OSError, match="Input/output"):
         file.append([b"def"])
     assert files.read_all("/f") == b"abcde"
@@ -130,7 +124,7 @@ def test_a_failed_append_leaves_the_position_of_the_next_one_where_it_was(files)
 @pytest.mark.parametrize("drops", [True, False])
 def test_acknowledged_after_a_failed_fsync_and_a_restart_means_on_disk(bench, drops: bool) -> None:
     """One failed fsync, a restart, three acknowledged produces, a power cut."""
-    files = MemoryFiles()
+    files = empty_disk()
     log = bench.open(files)
     bench.fill(log, 2)
     files.fail("sync", errno.EIO, drops=drops)
@@ -173,9 +167,9 @@ def test_only_what_nothing_proves_is_written_again(bench, files, monkeypatch) ->
     log.commit()
     size = log.size_bytes // 51
     written: list[int] = []
-    overwrite = MemoryFile.overwrite
+    overwrite = SimulatedFile.overwrite
     monkeypatch.setattr(
-        MemoryFile,
+        SimulatedFile,
         "overwrite",
         lambda self, at, parts: written.append(sum(map(len, parts))) or overwrite(self, at, parts),
     )
@@ -200,7 +194,7 @@ def test_a_removed_segment_that_comes_back_is_no_part_of_the_log(bench, files) -
 
 def test_a_truncation_whose_sync_failed_is_on_disk_once_the_log_is_open_again(bench, files) -> None:
     for index in (0, 2):
-        files = MemoryFiles()
+        files = empty_disk()
         log = bench.open(files)
         bench.fill(log, 4)
         files.fail("sync", errno.EIO, nth=2)  # the first is the checkpoint's
@@ -229,7 +223,7 @@ def test_a_checkpoint_whose_name_was_lost_does_not_outlive_what_retention_remove
 
 def test_a_reset_whose_end_was_lost_does_not_take_what_came_after_it(bench) -> None:
     for nth in range(1, 12):
-        files = MemoryFiles()
+        files = empty_disk()
         log = bench.open(files, **CONFIG)
         bench.fill(log, 9)
         files.fail("sync_directory", errno.EIO, nth=nth)
@@ -243,7 +237,7 @@ def test_a_reset_whose_end_was_lost_does_not_take_what_came_after_it(bench) -> N
 
 
 def test_an_identity_that_a_restarted_process_has_read_is_not_taken_back_by_a_power_loss(files) -> None:
-    def take(found: MemoryFiles, seed: int) -> DataDirectory:
+    def take(found: SimulatedDisk, seed: int) -> DataDirectory:
         return DataDirectory.open(found, "/data", NodeId("n1"), "c", Random(seed))
 
     files.fail("sync_directory", errno.EIO)
@@ -267,7 +261,7 @@ class Life:
     def __init__(self, seed: int, bench) -> None:
         self.rng = Random(seed)
         self.bench = bench
-        self.files = MemoryFiles()
+        self.files = empty_disk()
         self.acknowledged: dict[int, bytes] = {}
         self.maybe: list[bytes] = []
         self.start = self.highest_start = 0
@@ -280,7 +274,7 @@ class Life:
     def live(self) -> None:
         rng, files = self.rng, self.files
         for _ in range(rng.choice((0, 1, 1, 2))):
-            operation = rng.choice(("sync", "sync", "sync_directory", "append", "truncate", "remove", "rename"))
+            operation = rng.choice(("sync", "sync", "sync_directory", "write", "truncate", "remove", "rename"))
             nth = rng.randint(1, 6 if operation == "sync" else 4)
             files.fail(operation, errno.EIO, nth=nth, after_bytes=rng.randrange(200), drops=rng.random() < 0.4)
         try:

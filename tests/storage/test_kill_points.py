@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
+from ourolog.simulation.disks.disk import SimulatedDisk
+from ourolog.simulation.runtime import PowerCutError
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.errors import StorageError
 from ourolog.storage.log import Log, LogConfig
-from ourolog.storage.memory import MemoryFiles, PowerCutError
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from tests.disks import empty_disk
 
 DIRECTORY = "/data/log"
 SMALL = LogConfig(segment_bytes=320, index_interval_bytes=100, checkpoint_interval_bytes=300)
-CRASHES: dict[str, Callable[[MemoryFiles, int], MemoryFiles]] = {
+CRASHES: dict[str, Callable[[SimulatedDisk, int], SimulatedDisk]] = {
     "the process is killed": lambda files, _: files.after_crash(keep_unsynced=True),
     "the machine loses power": lambda files, _: files.after_crash(keep_unsynced=False),
     "the machine loses power while writing back": lambda files, seed: files.after_crash(
@@ -50,12 +52,12 @@ def append(log: Log, ledger: Ledger, *payloads: bytes) -> None:
     ledger.acknowledged = ledger.acknowledged + list(payloads)
 
 
-def open_log(files: MemoryFiles) -> Log:
+def open_log(files: SimulatedDisk) -> Log:
     files.make_directory(DIRECTORY)
     return Log.open(files, DIRECTORY, NodeId("n1"), 7, SMALL)
 
 
-def play_rolls(files: MemoryFiles, ledger: Ledger) -> None:
+def play_rolls(files: SimulatedDisk, ledger: Ledger) -> None:
     log = open_log(files)
     append(log, ledger, b"a" * 30, b"b" * 30)
     append(log, ledger, b"c" * 30)
@@ -63,7 +65,7 @@ def play_rolls(files: MemoryFiles, ledger: Ledger) -> None:
     log.close()
 
 
-def play_reopening(files: MemoryFiles, ledger: Ledger) -> None:
+def play_reopening(files: SimulatedDisk, ledger: Ledger) -> None:
     log = open_log(files)
     append(log, ledger, b"a" * 30)
     log.close()
@@ -72,7 +74,7 @@ def play_reopening(files: MemoryFiles, ledger: Ledger) -> None:
     log.close()
 
 
-def play_truncation(files: MemoryFiles, ledger: Ledger) -> None:
+def play_truncation(files: SimulatedDisk, ledger: Ledger) -> None:
     log = open_log(files)
     for letter in b"abcdefg":
         append(log, ledger, bytes([letter]) * 40)
@@ -84,7 +86,7 @@ def play_truncation(files: MemoryFiles, ledger: Ledger) -> None:
     append(log, ledger, b"C" * 40, b"D" * 40)
 
 
-def play_reset(files: MemoryFiles, ledger: Ledger) -> None:
+def play_reset(files: SimulatedDisk, ledger: Ledger) -> None:
     log = open_log(files)
     for letter in b"abcd":
         append(log, ledger, bytes([letter]) * 40)
@@ -97,7 +99,7 @@ def play_reset(files: MemoryFiles, ledger: Ledger) -> None:
 PLAYS = {play.__name__: play for play in (play_rolls, play_reopening, play_truncation, play_reset)}
 
 
-def check(found: MemoryFiles, ledger: Ledger, what: Any) -> None:
+def check(found: SimulatedDisk, ledger: Ledger, what: Any) -> None:
     try:
         log = open_log(found)
         payloads, at = [], log.start.index
@@ -122,8 +124,8 @@ def check(found: MemoryFiles, ledger: Ledger, what: Any) -> None:
     log.close()
 
 
-def steps_of(play: Callable[[MemoryFiles, Ledger], None]) -> int:
-    files = MemoryFiles()
+def steps_of(play: Callable[[SimulatedDisk, Ledger], None]) -> int:
+    files = empty_disk()
     play(files, Ledger())
     return files.steps
 
@@ -134,7 +136,7 @@ def steps_of(play: Callable[[MemoryFiles, Ledger], None]) -> int:
 @pytest.mark.parametrize("play", PLAYS)
 def test_a_crash_at_any_step_loses_nothing_acknowledged(play: str, crash: str, part: int) -> None:
     for step in range(part, steps_of(PLAYS[play]) + 1, 3):
-        files, ledger = MemoryFiles(), Ledger()
+        files, ledger = empty_disk(), Ledger()
         files.cut_power_after(step)
         with contextlib.suppress(PowerCutError):
             PLAYS[play](files, ledger)
@@ -146,7 +148,7 @@ def test_a_power_cut_at_any_step_of_the_opening_after_a_kill_loses_nothing(part:
     """Killed in the middle of a reset, opened again, and then the power goes while that is finished."""
     steps = steps_of(play_reset)
     for step in range(part, steps, 3):
-        files, ledger = MemoryFiles(), Ledger()
+        files, ledger = empty_disk(), Ledger()
         files.cut_power_after(step)
         with contextlib.suppress(PowerCutError):
             play_reset(files, ledger)

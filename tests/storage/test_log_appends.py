@@ -52,7 +52,7 @@ def test_a_commit_writes_all_that_was_gathered_with_one_write_and_one_sync(bench
     for _ in range(100):
         log.append_new(bench.data(), Term(1), 0)
     files.fail("sync", 5, nth=2)
-    files.fail("append", 5, nth=2)
+    files.fail("write", 5, nth=2)
     log.commit()
     assert log.end.index == 100
 

@@ -8,18 +8,18 @@ import errno
 import pytest
 
 from ourolog.storage.errors import StorageFailedError, StorageFullError
-from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.types import Index, Position, Term
+from tests.disks import empty_disk
 
 CONFIG = {"segment_bytes": 400, "checkpoint_interval_bytes": 300}
 
 
 @pytest.mark.parametrize("keep_unsynced", [True, False])
-@pytest.mark.parametrize("operation", ["append", "sync", "create", "rename", "sync_directory"])
+@pytest.mark.parametrize("operation", ["write", "sync", "create", "rename", "sync_directory"])
 def test_any_failing_operation_stops_the_log_for_good(bench, operation: str, keep_unsynced: bool) -> None:
     failures: list[str] = []
     for nth in range(1, 12):
-        files = MemoryFiles()
+        files = empty_disk()
         log = bench.open(files, **CONFIG)
         bench.fill(log, 2)
         files.fail(operation, errno.EIO, nth=nth, after_bytes=nth * 9)
@@ -55,7 +55,7 @@ def test_any_failing_operation_stops_the_log_for_good(bench, operation: str, kee
 def test_a_full_disk_is_told_apart(bench, files, error_number: int) -> None:
     log = bench.open(files)
     log.append_new(bench.data(), Term(1), 0)
-    files.fail("append", error_number, after_bytes=50)
+    files.fail("write", error_number, after_bytes=50)
     with pytest.raises(StorageFullError, match="Make room"):
         log.commit()
     with pytest.raises(StorageFullError, match="takes nothing more"):
@@ -66,7 +66,7 @@ def test_a_full_disk_is_told_apart(bench, files, error_number: int) -> None:
 @pytest.mark.parametrize("operation", ["truncate", "remove", "rename", "sync", "sync_directory"])
 def test_a_failing_truncation_leaves_a_log_that_opens(bench, operation: str) -> None:
     for nth in range(1, 8):
-        files = MemoryFiles()
+        files = empty_disk()
         log = bench.open(files, **CONFIG)
         bench.fill(log, 9)
         files.fail(operation, errno.EIO, nth=nth)
@@ -83,9 +83,9 @@ def test_a_failing_truncation_leaves_a_log_that_opens(bench, operation: str) -> 
 
 def test_a_failing_reset_leaves_the_old_log_or_the_new_one(bench) -> None:
     start = Position(Index(50), bench.index(50))
-    for operation in ("remove", "rename", "sync_directory", "create", "append"):
+    for operation in ("remove", "rename", "sync_directory", "create", "write"):
         for nth in range(1, 8):
-            files = MemoryFiles()
+            files = empty_disk()
             log = bench.open(files, **CONFIG)
             bench.fill(log, 9)
             files.fail(operation, errno.EIO, nth=nth)

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ourolog.storage.batch import Batch, Codec, Kind, NewBatch, decode_batch, encode_batch, scan
 from ourolog.storage.errors import DiscontinuousBatchError, OutOfRangeError
 from ourolog.storage.log import Log, LogConfig
-from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.terms import TermHistory, place_of
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
+from tests.disks import empty_disk
 
 DIRECTORY = "/data/log"
 N1, N2, EPOCH = NodeId("n1"), NodeId("n2"), 7
@@ -50,7 +50,7 @@ class Model:
 class LogMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
-        self.files = MemoryFiles()
+        self.files = empty_disk()
         self.files.make_directory(DIRECTORY)
         self.model = Model()
         self.now_ms = 0

@@ -3,16 +3,13 @@ from __future__ import annotations
 import google_crc32c
 import pytest
 
+from ourolog.simulation.disks.disk import SimulatedDisk, SimulatedFile
 from ourolog.storage.batch import encode_batch, scan
 from ourolog.storage.errors import DamagedLogError
-from ourolog.storage.memory import MemoryFile, MemoryFiles
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from tests.disks import empty_disk, killed
 
 ROLLING = {"segment_bytes": 700, "index_interval_bytes": 250, "checkpoint_interval_bytes": 500}
-
-
-def killed(files: MemoryFiles) -> MemoryFiles:
-    return files.after_crash(keep_unsynced=True)
 
 
 # ---------------------------------------------------------------- what survives
@@ -21,7 +18,7 @@ def killed(files: MemoryFiles) -> MemoryFiles:
 @pytest.mark.parametrize("lost", ["nothing", "checkpoint", "states", "indexes", "all of them"])
 @pytest.mark.parametrize("is_clean", [True, False])
 def test_all_that_was_derived_is_derived_again(bench, files, is_clean: bool, lost: str) -> None:
-    source = bench.open(MemoryFiles(), node="n2", epoch=5)
+    source = bench.open(empty_disk(), node="n2", epoch=5)
     bench.fill(source, 12)
     log = bench.open(files, **ROLLING)
     for batch in bench.everything(source):
@@ -67,8 +64,8 @@ def test_opening_reads_no_more_than_what_came_after_the_checkpoint(bench, files,
     bench.fill(log, 1000)
     files = killed(files)
     sizes = []
-    read = MemoryFile.read
-    monkeypatch.setattr(MemoryFile, "read", lambda self, at, size: sizes.append(size) or read(self, at, size))
+    read = SimulatedFile.read
+    monkeypatch.setattr(SimulatedFile, "read", lambda self, at, size: sizes.append(size) or read(self, at, size))
     assert bench.open(files, segment_bytes=20_000).end.index == 1000
     assert log.size_bytes > 100_000
     assert sum(sizes) <= 5200
@@ -112,9 +109,9 @@ def test_what_a_killed_process_wrote_is_on_disk_once_the_log_is_open_again(bench
 # ---------------------------------------------------------------- torn tails
 
 
-def two_groups(bench) -> tuple[MemoryFiles, bytes, bytes]:
+def two_groups(bench) -> tuple[SimulatedDisk, bytes, bytes]:
     """A killed log whose last group, of two batches, may not have been synced; the bytes of both groups."""
-    files = MemoryFiles()
+    files = empty_disk()
     log = bench.open(files)
     bench.fill(log, 2)
     first = bytes(files.content(bench.paths(files, ".log")[0]))
@@ -285,7 +282,7 @@ def test_a_scan_of_every_segment_notices_one_that_is_missing(bench, files) -> No
 @pytest.mark.parametrize("is_clean", [True, False])
 @pytest.mark.parametrize("suffix", [".log", ".idx", ".state", "checkpoint"])
 def test_a_flipped_bit_anywhere_is_noticed_or_harmless(bench, suffix: str, is_clean: bool) -> None:
-    files = MemoryFiles()
+    files = empty_disk()
     config = {"segment_bytes": 400, "index_interval_bytes": 150, "checkpoint_interval_bytes": 250}
     log = bench.open(files, **config)
     bench.fill(log, 7, size=10)

@@ -4,9 +4,11 @@ from random import Random
 
 import pytest
 
+from ourolog.simulation.disks.disk import SimulatedDisk
+from ourolog.simulation.runtime import PowerCutError
 from ourolog.storage.errors import OutOfRangeError
-from ourolog.storage.memory import MemoryFiles, PowerCutError
 from ourolog.storage.types import Index, NodeId, Offset, Term
+from tests.disks import empty_disk
 
 
 def test_old_segments_go_by_size_and_as_much_as_asked_for_is_left(bench, files) -> None:
@@ -95,7 +97,7 @@ def test_a_checkpoint_at_the_very_end_of_a_segment_does_not_outlive_it(bench, fi
 
 
 def test_a_crash_at_any_step_of_retention_leaves_no_hole(bench) -> None:
-    def play(files: MemoryFiles) -> None:
+    def play(files: SimulatedDisk) -> None:
         log = bench.open(files, segment_bytes=300, retention_bytes=300)
         bench.fill(log, 8)
         marks.append(files.steps)
@@ -103,11 +105,11 @@ def test_a_crash_at_any_step_of_retention_leaves_no_hole(bench) -> None:
         bench.fill(log, 1, first=8)
 
     marks: list[int] = []
-    whole = MemoryFiles()
+    whole = empty_disk()
     play(whole)
     for step in range(marks[0], whole.steps):
         for seed in range(4):
-            files = MemoryFiles()
+            files = empty_disk()
             files.cut_power_after(step)
             with pytest.raises(PowerCutError):
                 play(files)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ourolog.storage.errors import OutOfRangeError
-from ourolog.storage.memory import MemoryFiles
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from tests.disks import empty_disk
 
 SEGMENTS = {"segment_bytes": 500, "index_interval_bytes": 200, "checkpoint_interval_bytes": 700}
 
@@ -12,7 +12,7 @@ SEGMENTS = {"segment_bytes": 500, "index_interval_bytes": 200, "checkpoint_inter
 @pytest.mark.parametrize("reopens", [False, True])
 def test_every_index_can_be_truncated_to_and_appended_from(bench, reopens: bool) -> None:
     for index in range(24):
-        files = MemoryFiles()
+        files = empty_disk()
         log = bench.open(files, **SEGMENTS)
         for at in range(22):
             batch = bench.control() if at % 5 == 0 else bench.data(b"%05d" % at, count=2)

@@ -1,4 +1,4 @@
-"""A file's bytes as processes see them and as the disk has them; for the file systems that tests run on.
+"""A file's bytes as processes see them and as the disk has them.
 
 Three things can be true of a byte: it is on disk; it is *dirty*, and the next sync puts it there;
 or it is *lost*: its write-back has failed. Linux marks the page of a lost byte clean, so reads may
@@ -27,15 +27,21 @@ Range = tuple[int, int]
 
 
 class Inode:
-    """content: what reads see. durable: what is on disk for certain.
+    """One file, whatever names it has.
 
+    content: what reads see.
+    durable: what is on disk for certain.
     settled_bytes: the durable size one sync ago, below which later writes say it was synced.
-    drops_lost: lost bytes vanish from `content` when the process ends, see `end_process`.
+    dirty: the ranges that the next sync writes.
+    lost: the ranges whose write-back has failed.
+    cut_to: the size of an unsynced truncation; None without one.
+    drops_lost: whether lost bytes vanish from `content` when the process ends, see `end_process`.
+    locked: whether a process holds a lock on it.
     """
 
     __slots__ = ("content", "cut_to", "dirty", "drops_lost", "durable", "locked", "lost", "settled_bytes")
 
-    def __init__(self, content: bytes = b"", settled_bytes: int | None = None) -> None:
+    def __init__(self, content: bytes | bytearray = b"", settled_bytes: int | None = None) -> None:
         self.content = bytearray(content)
         self.durable = bytearray(content)
         self.settled_bytes = len(content) if settled_bytes is None else min(settled_bytes, len(content))
@@ -91,11 +97,11 @@ class Inode:
         self._write_back(self.dirty)
         self.dirty = []
 
-    def fail_sync(self, rng: Random | None, *, drops: bool) -> None:
+    def fail_sync(self, rng: Random | None, *, drops: bool, sector_bytes: int = SECTOR_BYTES) -> None:
         """Some of what is dirty gets to the disk (without `rng` nothing does), the rest is lost."""
         dirty, self.dirty = self.dirty, []
         if rng is not None and rng.random() < 0.5:
-            parts = [part for part in _sectors(dirty) if rng.random() < 0.3]
+            parts = [part for part in _sectors(dirty, sector_bytes) if rng.random() < 0.3]
             self._write_back(parts)
             for part in parts:
                 dirty = _without(dirty, part)
@@ -178,7 +184,7 @@ def _without(ranges: list[Range], gone: Range) -> list[Range]:
     return left
 
 
-def _sectors(ranges: list[Range], sector_bytes: int = SECTOR_BYTES) -> list[Range]:
+def _sectors(ranges: list[Range], sector_bytes: int) -> list[Range]:
     """The same bytes, cut where sectors end."""
     return [
         (max(start, at), min(end, at + sector_bytes))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Self
 
-from ourolog.simulation.disks import SimulatedDisk
+from ourolog.simulation.disks.disk import SimulatedDisk
 
 
 @dataclass(frozen=True, slots=True)

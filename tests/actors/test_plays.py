@@ -1,4 +1,7 @@
-"""Every play under plays/ still prints what it says. OUROLOG_REWRITE_PLAYS=1 rewrites them: read the difference."""
+"""Every play of tests/simulation/plays still prints what it says.
+
+OUROLOG_REWRITE_PLAYS=1 rewrites them: read the difference.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 
 from ourolog.simulation.plays import run_play
 
-PLAYS = sorted((Path(__file__).parent / "plays").glob("*.play"))
+PLAYS = sorted((Path(__file__).parents[1] / "simulation" / "plays").glob("*.play"))
 
 
 @pytest.mark.parametrize("play", PLAYS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""The names in directories as processes see them and as the disk has them; goes with `ourolog.storage.inodes`.
+"""The names in directories as processes see them and as the disk has them.
 
 A new, renamed or removed name is certain only after its directory was synced. When that sync fails
 the change is lost: it may still show, and no later sync puts it on disk, unless the name is made,
@@ -13,12 +13,19 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Self
 
-from ourolog.storage.inodes import Inode
+from ourolog.simulation.disks.inodes import Inode
 
 
 @dataclass(slots=True)
 class _Change:
-    """Not synced yet. inode None: the name was removed. renamed_from: vanishes with it."""
+    """A change of a directory that is not synced yet.
+
+    path: the name that is made or removed.
+    inode: what the name stands for from now on; None if it was removed.
+    renamed_from: the name that vanishes with it.
+    is_lost: whether its sync has failed.
+    is_undone: whether it does not show any more once the process has ended.
+    """
 
     path: str
     inode: Inode | None
@@ -40,8 +47,12 @@ class _Change:
 
 
 @dataclass(slots=True)
-class Names:
-    """visible: what processes see. durable: what is on disk for certain. Both by path."""
+class DirectoryEntries:
+    """All names of a disk.
+
+    visible: the files that processes see, by path.
+    durable: the files that are on disk under a name for certain, by path.
+    """
 
     visible: dict[str, Inode] = field(default_factory=dict)
     durable: dict[str, Inode] = field(default_factory=dict)
