@@ -30,8 +30,10 @@ IN_FLIGHT_COPIES: Final = 3
 class Shares:
     """A number of things and their bytes, in all and by client. `take` and `give_back` in pairs."""
 
-    def __init__(self, max_count: int, max_bytes: int) -> None:
+    def __init__(self, max_count: int, max_bytes: int, max_count_each: int | None = None) -> None:
+        """max_count_each: how many things one client may hold, however many are free."""
         self.max_count = max_count
+        self.max_count_each = max_count if max_count_each is None else max_count_each
         self.max_bytes = max_bytes
         self.count = 0
         self.size_bytes = 0
@@ -53,7 +55,7 @@ class Shares:
         count, held_bytes = self.of(client)
         free_count = self.max_count - self.count - 1
         free_bytes = self.max_bytes - self.size_bytes - size_bytes
-        if free_count < 0 or free_bytes < 0:
+        if free_count < 0 or free_bytes < 0 or count >= self.max_count_each:
             return False
         fair_count = count + 1 <= TIMES_WHAT_IS_FREE * free_count
         return fair_count and held_bytes + size_bytes <= TIMES_WHAT_IS_FREE * free_bytes

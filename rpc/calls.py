@@ -76,11 +76,14 @@ Stream = Callable[[Call[Req]], Awaitable[None]]
 
 
 class Calls:
-    """All open calls of a node's Log service."""
+    """All open calls of one service of a node, or of some of its methods."""
 
-    def __init__(self, arrivals: ArrivalLimiter, max_open: int = MAX_OPEN_CALLS) -> None:
+    def __init__(
+        self, arrivals: ArrivalLimiter, max_open: int = MAX_OPEN_CALLS, max_open_each: int | None = None
+    ) -> None:
+        """max_open: in all. max_open_each: of one client; None for no more than a fair share of all."""
         self._arrivals = arrivals
-        self._shares = Shares(max_open, 0)
+        self._shares = Shares(max_open, 0, max_open_each)
         self._open: dict[Call[Any], asyncio.Task[Any]] = {}
         self._refusal: ServiceError | None = None
         self._ended: ServiceError | None = None

@@ -25,9 +25,11 @@ from ourolog.actors.messages.peer_calls import (
     CallRefused,
     FetchRequest,
     FetchResponse,
+    PeerRequest,
 )
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.calls import Call, Calls
+from ourolog.rpc.election_room import ElectionRoom
 from ourolog.rpc.errors import ServiceError, invalid
 from ourolog.rpc.fetch_limits import MEMBERS, STRANGERS, VOTERS, FetchRoom, Place, RoomLimits, replaced_error
 from ourolog.rpc.mailbox import PendingRequests
@@ -35,6 +37,7 @@ from ourolog.rpc.peer_codec import (
     CODECS,
     PeerCodec,
     PeerCodecError,
+    clipped,
     decode_fetch_request,
     encode_fetch_response,
     other_protocol,
@@ -45,7 +48,11 @@ from ourolog.storage.types import NodeId
 
 PEER_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Peer"].full_name
 ARRIVING: Final = 8
-MAX_ELECTION_CALLS: Final = 64
+# An election call is a few hundred bytes, which come with its headers.
+ELECTION_CALL_ARRIVES_WITHIN_S: Final = 1.0
+# Those that have not said yet who they are among them.
+MAX_ELECTION_CALLS: Final = 1024
+MAX_ELECTION_CALLS_EACH: Final = 16
 
 
 class PeerService:
@@ -75,7 +82,10 @@ class PeerService:
         self._strangers_room = FetchRoom(strangers_room)
         # Places of their own for what arrives: clients cannot take those of peers, nor fetches those of elections.
         self._fetches = Calls(ArrivalLimiter(ARRIVING))
-        self._election_calls = Calls(ArrivalLimiter(ARRIVING), MAX_ELECTION_CALLS)
+        self._election_calls = Calls(
+            ArrivalLimiter(ARRIVING, ELECTION_CALL_ARRIVES_WITHIN_S), MAX_ELECTION_CALLS, MAX_ELECTION_CALLS_EACH
+        )
+        self._election_room = ElectionRoom()
         self._requests = PendingRequests(asyncio.get_running_loop())
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -89,12 +99,16 @@ class PeerService:
                 )
         server.add_registered_method_handlers(PEER_SERVICE, handlers)
 
+    def set_voters(self, voters: Iterable[NodeId]) -> None:
+        """From now on these are the voters."""
+        self._voters = frozenset(voters)
+
     def introduce(self, node_id: NodeId) -> None:
         """Gossip knows a node of that name."""
         self._members.add(node_id)
 
     def dismiss(self, node_id: NodeId) -> None:
-        """Gossip says that it failed or left. Who fetches all the same is no worse off than a newcomer."""
+        """Gossip says that it failed or left. Whoever calls all the same is no worse off than a newcomer."""
         self._members.discard(node_id)
 
     def end(self, error: ServiceError) -> None:
@@ -158,12 +172,18 @@ class PeerService:
             decoded = codec.decode_request(request)
         except PeerCodecError as error:
             raise invalid("request", "means nothing", str(error)) from error
+        is_known = decoded.node_id in self._voters or decoded.node_id in self._members
+        with self._election_room.place(decoded.node_id if is_known else "", call.client):
+            return codec.encode_response(await self._ask_election(decoded))
+
+    async def _ask_election(self, request: PeerRequest[Any]) -> Any:
+        """What the election answers. Raises ServiceError when it does not, or refuses to."""
         election = self._answerers[Answerer.ELECTION]
         request_id, future = self._requests.open()
-        election.tell(CallReceived(request_id, decoded, self._requests))
+        election.tell(CallReceived(request_id, request, self._requests))
         try:
-            async with asyncio.timeout(CALL_KINDS[type(decoded)].timeout_s(decoded)):
-                return codec.encode_response(_response(await future))
+            async with asyncio.timeout(CALL_KINDS[type(request)].timeout_s(request)):
+                return _response(await future)
         except TimeoutError:
             late = f"the election of {self._node_id} did not answer in time"
             raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "TIMED_OUT", late) from None
@@ -176,6 +196,7 @@ def _response(answer: CallAnswer[Any]) -> Any:
     """Raises ServiceError when the actor refuses to answer."""
     match answer.response:
         case CallRefused(detail):
-            raise ServiceError(grpc.StatusCode.FAILED_PRECONDITION, "REFUSED", detail)
+            # What does not fit into gRPC's headers would end the call with an error of gRPC's own.
+            raise ServiceError(grpc.StatusCode.FAILED_PRECONDITION, "REFUSED", clipped(detail))
         case response:
             return response

@@ -16,7 +16,7 @@ import grpc
 from ourolog.actors.addresses import is_wildcard, join_address, split_address
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.election import HandOver
-from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
+from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated, VotersChanged
 from ourolog.actors.messages.membership import LeaveCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady, NodeWarned
 from ourolog.actors.messages.peer_calls import Answerer
@@ -270,6 +270,8 @@ class NodeServer:
             case MemberLeft(member):
                 self._peers.dismiss(member.node_id)
                 self._datagrams.dismiss(member.gossip_addr)
+            case VotersChanged(voters):
+                self._peers.set_voters(voters)
             case _:
                 pass
         if isinstance(event, NodeReady | NodeNotReady) and not self._stopping:

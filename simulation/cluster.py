@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from ourolog.actors.actor import Envelope, NodeActor
 from ourolog.actors.config import Cycle, NodeConfig
+from ourolog.actors.message_names import message_name
 from ourolog.actors.messages.election import HandedOver, HandOver
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
@@ -476,7 +477,7 @@ class Cluster:
     def _on_bug(self, actor: NodeActor, message: object, error: Exception) -> None:
         *_, last = traceback.extract_tb(error.__traceback__)
         where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno} in {last.name}"
-        detail = f"{actor.me.name} raised {type(error).__name__}: {error} ({where}) at a {type(message).__name__}"
+        detail = f"{actor.me.name} raised {type(error).__name__}: {error} ({where}) at a {message_name(message)}"
         violation = Violation("no_actor_raises", detail, self.now_s)
         violation.__cause__ = error
         self.violated(violation)

@@ -39,7 +39,8 @@ from enum import IntEnum
 from typing import Any
 
 from ourolog.actors.config import Cycle
-from ourolog.actors.messages.peer_calls import CallReceived, CallReturned
+from ourolog.actors.message_names import message_name
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, CallReturned
 from ourolog.actors.messages.values import Member
 from ourolog.simulation.client import OutcomeUnknownError, RefusedError
 from ourolog.simulation.cluster import Cluster
@@ -131,10 +132,12 @@ class Stage:
             case CallReceived(request=carried) | CallReturned(response=carried):
                 kinds.append(type(carried).__name__)
                 told_fields = carried
+            case CallAnswer(response=carried):
+                told_fields = carried  # whoever asks for responses sees them where they arrive
             case _:
                 pass
         if not self._shown.isdisjoint(kinds):
-            text = f"{' '.join(kinds)}{message_fields(told_fields)}"
+            text = f"{message_name(told.message)}{message_fields(told_fields)}"
             self.print(f"{told.sender or 'outside':>14} -> {told.receiver:<14} {text}")
 
     # ------------------------------------------------------------ commands

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Final
 
 from pykka.messages import _ActorStop
 
+from ourolog.actors.message_names import message_name
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.observer import NodeFailed
-from ourolog.actors.messages.peer_calls import CALL_KINDS, CallAnswer, CallCancelled, CallReceived, FetchRequest
+from ourolog.actors.messages.peer_calls import CallAnswer, CallCancelled, CallReceived, FetchRequest
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
@@ -131,9 +132,9 @@ class AnsweredOnce(EventChecker):
 
     # ------------------------------------------------------------ asked and answered
 
-    def _ask(self, told: MessageTold, key: Hashable, within_s: float, what: str = "") -> None:
+    def _ask(self, told: MessageTold, key: Hashable, within_s: float) -> None:
         node_id, actor = self.model.place(told.receiver)
-        asked = _Asked(node_id, actor, what or type(told.message).__name__, told.time_s, within_s)
+        asked = _Asked(node_id, actor, message_name(told.message), told.time_s, within_s)
         asked.is_owed = told.receiver not in self._ended
         self._open.setdefault(node_id, {}).setdefault(key, []).append(asked)
         if asked.is_owed and within_s < inf:
@@ -145,7 +146,7 @@ class AnsweredOnce(EventChecker):
         assert isinstance(received, CallReceived)
         request = received.request
         within_s = min(request.max_wait_s, MAX_FETCH_WAIT_S) if isinstance(request, FetchRequest) else 0.0
-        self._ask(told, ("call", received.request_id), within_s, CALL_KINDS[type(request)].name)
+        self._ask(told, ("call", received.request_id), within_s)
 
     def _allowed_s(self, asked: _Asked) -> float:
         return asked.within_s * CLOCKS_DIFFER + MARGIN_S
@@ -159,7 +160,7 @@ class AnsweredOnce(EventChecker):
             key = key_of(told)
             of_node = self._open.get(node_id, {})
             waiting = of_node.get(key)
-            what = type(told.message).__name__
+            what = message_name(told.message)
             if not waiting:
                 raise self.violated(
                     f"{told.sender} told {told.receiver} {what}, which answers nothing that is open: {_brief(key)}"

@@ -6,6 +6,7 @@ from collections import deque
 from heapq import merge
 from typing import Final, TypeVar, assert_never
 
+from ourolog.actors.message_names import message_name
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.observer import CycleSeen, NodeFailed, NodeReady, NodeWarned, PullStarted, PullStopped
 from ourolog.simulation.events import (
@@ -138,7 +139,7 @@ class Recorder:
     # ------------------------------------------------------------ one event each
 
     def _told(self, event: MessageTold) -> None:
-        name = type(event.message).__name__
+        name = message_name(event.message)
         if name in GOSSIP_MESSAGES:
             kind = RowKind.GOSSIP
         elif not event.sender and (name.endswith(("Due", "Expired", "TimedOut"))):

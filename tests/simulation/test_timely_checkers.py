@@ -135,7 +135,7 @@ def test_a_fetch_is_answered_within_its_long_poll() -> None:
     scene.wait(0.6)
     scene.tell("n1.replicator", "n2", CallAnswer(1, response()))
     scene.tell("", "n1.replicator", fetch("n2", 2, 0))
-    with pytest.raises(Violation, match="was told fetch 2"):
+    with pytest.raises(Violation, match=r"was told CallReceived\(FetchRequest\) 2"):
         scene.wait(2.0)
 
 

@@ -1,0 +1,57 @@
+"""How many election calls are under way at once, so that whoever calls for no reason keeps no voter waiting.
+
+An election call is small, and answered by one look at the disk; but each costs that look, and who calls is a name
+that anybody can write. So there are a few places for each name: for every voter (of this node's configuration, and
+what the election announces since), for every member that gossip knows, and as many for all strangers together.
+Whoever takes the name of a voter takes places from that voter and from nobody else; the places of one name are
+divided among the connections that use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from ourolog.rpc.admission import Shares
+from ourolog.rpc.errors import overloaded
+
+PLACES: Final = 16
+"""For each name: a node has one call of each kind under way, or two where it began anew."""
+
+_RETRY_AFTER_S: Final = 0.1
+
+
+class ElectionRoom:
+    """The places of all names. Lives on one asyncio loop."""
+
+    def __init__(self, places: int = PLACES) -> None:
+        """places: for each name."""
+        self._places = places
+        self._taken: dict[str, Shares] = {}
+
+    def __len__(self) -> int:
+        """How many calls have a place."""
+        return sum(shares.count for shares in self._taken.values())
+
+    @contextlib.contextmanager
+    def place(self, name: str, connection: str) -> Iterator[None]:
+        """A place for one call, for as long as it lasts. Raises ServiceError (RESOURCE_EXHAUSTED) if there is none.
+
+        name: of a voter or a member, "" for a stranger.
+        """
+        shares = self._taken.setdefault(name, Shares(self._places, 0))
+        if not shares.has_room(connection, 0):
+            who = f"the name {name}" if name else "strangers"
+            raise overloaded(
+                f"{shares.count} election calls under {who} are open, {self._places} places are shared among those "
+                "who make them; try again shortly",
+                _RETRY_AFTER_S,
+            )
+        shares.take(connection, 0)
+        try:
+            yield
+        finally:
+            shares.give_back(connection, 0)
+            if not shares.count:
+                del self._taken[name]
