@@ -27,6 +27,7 @@ from ourolog.actors.messages.peer_calls import (
     LogEndResponse,
 )
 from ourolog.actors.messages.values import Peer
+from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.election_room import PLACES
 from ourolog.rpc.errors import ServiceError
 from ourolog.rpc.peer_codec import (
@@ -201,7 +202,10 @@ async def test_an_election_that_never_answers_is_not_waited_for_by_a_caller_with
 async def test_when_the_node_ends_each_open_call_ends_once_and_so_does_each_later_one() -> None:
     election, answers = Actor(), Answers()
     service = service_of(election)
-    async with serving(service) as addr, network() as net:
+    async with serving(service) as addr, network() as net, connection(addr) as channel:
+        silent = channel.stream_unary(LOG_END)()  # it has not sent its message yet
+        while len(service._election_calls) != 1:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
         for request_id in range(5):
             net.call(Peer(N2, addr), request_id, ASKED, answers)
             await election.next(CallReceived)
@@ -212,6 +216,7 @@ async def test_when_the_node_ends_each_open_call_ends_once_and_so_does_each_late
         assert all(isinstance(failed, CallFailed) and "n2 is stopping" in failed.reason for failed in ended)
         assert answers.queue.empty()
         assert election.received == []  # nobody is there any more to be told of it
+        assert await silent.code() == grpc.StatusCode.UNAVAILABLE
 
 
 # ---------------------------------------------------------------- what is no call
@@ -356,6 +361,25 @@ async def test_a_flood_of_one_caller_has_a_few_calls_at_the_election_and_keeps_n
         assert len(service._election_room) == 0
 
 
+async def test_one_connection_has_so_many_election_calls_open_and_no_more_whoever_it_says_it_is() -> None:
+    election = Actor()
+    service = service_of(election, *(NodeId(f"v{at}") for at in range(50)))
+    async with serving(service) as addr, connection(addr) as channel:
+        asking = [
+            asyncio.ensure_future(ask(channel, dataclasses.replace(ASKED, node_id=NodeId(f"v{at}"))))
+            for at in range(50)
+        ]
+        for _ in range(MAX_ELECTION_CALLS_EACH):
+            await election.next(CallReceived)
+        while len(asking) > MAX_ELECTION_CALLS_EACH:
+            done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            assert {call.result() for call in done} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            asking = [call for call in asking if call not in done]
+        assert election.received == []
+        service.end(ServiceError(grpc.StatusCode.UNAVAILABLE, "END", "over"))
+        assert set(await asyncio.gather(*asking)) == {grpc.StatusCode.UNAVAILABLE}
+
+
 async def test_a_flood_of_many_strangers_silent_ones_too_shares_the_places_of_strangers_and_no_others() -> None:
     election = Actor()
     service = service_of(election, N1)
@@ -408,15 +432,17 @@ async def test_who_takes_the_name_of_a_voter_takes_places_from_that_voter_alone(
         assert set(await asyncio.gather(*theft)) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-async def test_no_call_to_an_election_waits_behind_fetches_of_the_same_two_nodes() -> None:
+async def test_no_call_to_an_election_waits_behind_fetches_of_the_same_two_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def patient(places: int, arrive_within_s: float = 30.0) -> ArrivalLimiter:
+        return ArrivalLimiter(places, arrive_within_s, patience_s=3600.0, long_patience_s=3600.0)
+
+    monkeypatch.setattr("ourolog.rpc.peer_service.ArrivalLimiter", patient)
     election, replicator, answers, fetches = Actor(), Replicator(), Answers(), Answers()
     election.answers = True
     service = service_of(election, replicator=replicator)
     async with serving(service) as addr, network() as net, contextlib.AsyncExitStack() as stack:
-        for _ in range(20):  # more fetches that never arrive than there are places for
-            channel = await stack.enter_async_context(connection(addr))
-            silent = channel.stream_unary("/ourolog.peer.v1.Peer/Fetch")()
-            stack.callback(silent.cancel)
         untaken = await stack.enter_async_context(connection(addr))
         unread = untaken.unary_stream("/ourolog.peer.v1.Peer/Fetch")(encode_fetch_request(REQUEST).SerializeToString())
         stack.callback(unread.cancel)
@@ -424,6 +450,12 @@ async def test_no_call_to_an_election_waits_behind_fetches_of_the_same_two_nodes
         received.reply_to.tell(CallAnswer(received.request_id, response(bytes(5 * MIB))))
         net.call(Peer(N2, addr), 1, dataclasses.replace(REQUEST, max_wait_s=30.0), fetches)  # parked at the replicator
         await replicator.next(CallReceived)
+        for _ in range(20):  # more fetches that never arrive than there are places for
+            channel = await stack.enter_async_context(connection(addr))
+            silent = channel.stream_unary("/ourolog.peer.v1.Peer/Fetch")()
+            stack.callback(silent.cancel)
+        while len(service._fetches) != 22:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
         net.call(Peer(N2, addr), 2, ASKED, answers)
         assert await answers.queue.get() == CallReturned(N2, 2, TOLD)
         assert fetches.queue.empty()
