@@ -1,8 +1,11 @@
 """The stepping runtime: the same actors on one thread, message by message, in virtual time.
 
-Nothing happens unless somebody steps. With a seed, which of several waiting actors goes next is
-drawn from it; without one the oldest message goes first. Either way a run is a function of its
-inputs.
+Nothing happens unless somebody steps. With a seed, which of several waiting actors goes next is drawn from it;
+without one the oldest message goes first. Either way a run is a function of its inputs.
+
+This one is for tests of single actors, where a test says what happens and in which order: it answers an `ask`, and
+an error in an actor comes out of the step. Whole nodes need more: they stand still, are slow, wait for disks and lose
+power. `ourolog.simulation.runtime` adds that to this runtime.
 """
 
 from __future__ import annotations

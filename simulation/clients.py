@@ -7,7 +7,6 @@ it goes on with the next. A consumer reads one offset after the other, and never
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
@@ -25,16 +24,6 @@ VALUE_BYTES = (1, 400)
 class Pace(Protocol):
     def pause_s(self) -> float | None:
         """How long to wait before the next operation; None to end."""
-
-
-class _Wakeup:
-    """A mailbox for timers whose message is what to do."""
-
-    def tell(self, message: Callable[[], None]) -> None:
-        message()
-
-
-WAKEUP = _Wakeup()
 
 
 class Producer:
@@ -62,7 +51,7 @@ class Producer:
     def _rest(self) -> None:
         pause_s = self._pace.pause_s()
         if pause_s is not None:
-            self._runtime.after(pause_s, WAKEUP, self._begin)
+            self._runtime.call_later(pause_s, self._begin)
 
     def _begin(self) -> None:
         self._number += 1
@@ -82,7 +71,7 @@ class Producer:
                 self.produced += 1
             if result.outcome is Outcome.REFUSED and attempts > 1:
                 wait_s = 0.01 if leader_id is not None else BACKOFF_S * (0.5 + self._rng.random())
-                self._runtime.after(wait_s, WAKEUP, lambda: self._try(operation, attempts - 1))
+                self._runtime.call_later(wait_s, lambda: self._try(operation, attempts - 1))
             else:
                 self._rest()
 
@@ -117,7 +106,7 @@ class Consumer:
     def _rest(self) -> None:
         pause_s = self._pace.pause_s()
         if pause_s is not None:
-            self._runtime.after(pause_s, WAKEUP, self._read)
+            self._runtime.call_later(pause_s, self._read)
 
     def _read(self) -> None:
         if self._node_id not in self.node_ids:

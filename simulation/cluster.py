@@ -32,7 +32,6 @@ from ourolog.simulation.calls import ClientCalls
 from ourolog.simulation.checker import Checker, Violation
 from ourolog.simulation.checkers import default_checkers
 from ourolog.simulation.client import Client, Record
-from ourolog.simulation.clients import WAKEUP
 from ourolog.simulation.clocks import NodeClock
 from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.simulation.events import (
@@ -430,7 +429,7 @@ class Cluster:
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something later, for instance break something while an application is being run."""
-        self.runtime.after(delay_s, WAKEUP, action)
+        self.runtime.call_later(delay_s, action)
 
     def finish(self) -> None:
         """Let every checker have a last look. Raises Violation."""

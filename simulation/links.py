@@ -19,7 +19,14 @@ Link = tuple[str, str]
 
 @dataclass(slots=True)
 class Chances:
-    """How likely each fault is, for one packet."""
+    """How likely each fault is for one packet, from 0 to 1.
+
+    loss: it is lost.
+    duplicate: it comes twice, if it may.
+    replay: it comes again after a while, if it may.
+    reply_lost: it is an answer and is lost.
+    stream_cut: it is a request, and the connection of its call breaks soon.
+    """
 
     loss: float = 0.0
     duplicate: float = 0.0
@@ -30,7 +37,11 @@ class Chances:
 
 @dataclass(slots=True)
 class Fate:
-    """What becomes of one packet. delays_s: one delivery each; the first is its own. fault: which one fired."""
+    """What becomes of one packet.
+
+    delays_s: how long each delivery takes, in seconds; none if it is lost, the first is its own.
+    fault: the fault that befell it; "" for none.
+    """
 
     delays_s: list[float] = field(default_factory=list)
     fault: str = ""

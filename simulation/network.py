@@ -109,7 +109,7 @@ class Network:
                 self._close(call)
                 if call.has_arrived:
                     wait_s = UNNOTICED_S if silently else self._delay_s(call.source, call.target)
-                    self.runtime.after(wait_s, _Do(), _cancelling(self, call))
+                    self.runtime.call_later(wait_s, _cancelling(self, call))
             elif call.has_arrived and not silently:
                 self._break(call, f"{node_id} closed the connection")
 
@@ -207,9 +207,7 @@ class Network:
         call.may_repeat = may_repeat
         call.reply_to = _Wire(self, call)
         self._open[call.call_id] = call
-        call.timer = self.runtime.after(
-            timeout_s, _Do(), lambda: self._give_up(call, f"{target} did not answer in time")
-        )
+        call.timer = self.runtime.call_later(timeout_s, lambda: self._give_up(call, f"{target} did not answer in time"))
         self.transmit(
             source,
             target,
@@ -219,7 +217,7 @@ class Network:
             on_lost=lambda reason: self._request_lost(call, reason),
         )
         if self.links.chances.stream_cut and self._rng.random() < self.links.chances.stream_cut:
-            self.runtime.after(self._rng.random() * 0.05, _Do(), lambda: self._cut(call))
+            self.runtime.call_later(self._rng.random() * 0.05, lambda: self._cut(call))
         return call
 
     def cancel(self, call: Call) -> None:
@@ -273,9 +271,8 @@ class Network:
 
     def _request_lost(self, call: Call, reason: str) -> None:
         if reason == "down":
-            self.runtime.after(
+            self.runtime.call_later(
                 self._delay_s(call.target, call.source),
-                _Do(),
                 lambda: self._fail(call, f"nobody listens at {call.target}", certain=True),
             )
         elif reason == "loss":
@@ -285,9 +282,8 @@ class Network:
     def _break(self, call: Call, reason: str) -> None:
         """The connection is gone: half the time the caller is told, else it has to find out."""
         if call.is_open and self._rng.random() < 0.5 and not self.links.is_blocked(call.target, call.source):
-            self.runtime.after(
+            self.runtime.call_later(
                 self._delay_s(call.target, call.source),
-                _Do(),
                 lambda: self._fail(call, reason, certain=not call.has_arrived),
             )
 
@@ -330,15 +326,6 @@ def _ignore(*_: object) -> None:
 
 def _cancelling(network: Network, call: Call) -> Callable[[], None]:
     return lambda: network.cancelled(call)
-
-
-class _Do:
-    """A mailbox for timers whose message is what to do."""
-
-    __slots__ = ()
-
-    def tell(self, message: Callable[[], None]) -> None:
-        message()
 
 
 class _Wire:

@@ -1,8 +1,9 @@
 """The simulated runtime: one thread, virtual time, one message at a time, in an order drawn from the seed.
 
-Beyond the stepping runtime it knows nodes: one can stand still while its mail piles up, one can
-be slow, and an actor that waits for its disk is busy meanwhile, as its thread would be. What such
-an actor tells while handling a message leaves it only when the disk has answered.
+It is the stepping runtime of `ourolog.actors.stepping`, which knows single actors and nothing else, and adds what
+only whole nodes have. A node can stand still while its mail piles up, and it can be slow. An actor that waits for
+its disk is busy meanwhile, as its thread would be, and what it tells while handling a message leaves it only when
+the disk has answered. A node's machine may go off in the middle of a message, and an actor that raises ends the run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ class PowerCutError(Exception):
 
 
 class SimulatedInbox(SteppingInbox):
-    """blocks: for how many reasons its actor gets nothing now. aside: turns it missed meanwhile."""
+    """The inbox of an actor of a simulated node.
+
+    blocks: for how many reasons its actor gets nothing now.
+    aside: how many turns it has missed meanwhile.
+    """
 
     def __init__(self, runtime: SimulatedRuntime) -> None:
         super().__init__(runtime)
@@ -66,21 +71,26 @@ class _Unblock:
         self._runtime.unblock(inbox)
 
 
-class _Then:
-    """What is to be done when something has been done."""
+class _Caller:
+    """A mailbox for timers whose message is a function, which it calls."""
 
     __slots__ = ()
 
-    def tell(self, then: Callable[[], None]) -> None:
-        then()
+    def tell(self, action: Callable[[], None]) -> None:
+        action()
+
+
+_CALLER = _Caller()
 
 
 class SimulatedRuntime(SteppingRuntime):
-    """See the module.
+    """Runtime, timers and true time of a simulated cluster; see the module.
 
-    on_handled(receiver, message): after each message. on_power_cut(node): the machine went off while
-    one of its actors was at it. on_bug(actor, message, error): an actor raised. halted: set by anybody
-    to end the run after the present message; it is raised from there.
+    on_handled: called with receiver and message after each message.
+    on_power_cut: called with a node whose machine went off while one of its actors was at work.
+    on_bug: called with actor, message and error when an actor has raised.
+    halted: set by anybody to end the run after the present message; it is raised from there.
+    spent_s: how long the actor at work has waited for its disk, in seconds.
     """
 
     def __init__(
@@ -171,6 +181,10 @@ class SimulatedRuntime(SteppingRuntime):
         heapq.heappush(self._due, (self.now_s + self.spent_s + delay_s, next(self._order), timer))
         return timer
 
+    def call_later(self, delay_s: float, action: Callable[[], None]) -> VirtualTimer:
+        """Call `action` after so many seconds."""
+        return self.after(delay_s, _CALLER, action)
+
     # ------------------------------------------------------------ stepping
 
     def _fire_next(self, end_s: float) -> bool:
@@ -213,7 +227,7 @@ class SimulatedRuntime(SteppingRuntime):
                 actor.on_stop()
                 then = self._then.pop(actor.actor_urn, None)
                 if then is not None:
-                    self.after(0.0, _Then(), then)
+                    self.call_later(0.0, then)
             else:
                 actor.on_receive(message)
                 if self._slowness:
