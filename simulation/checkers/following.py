@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Final
 
+from ourolog.actors.message_names import message_name
 from ourolog.actors.messages.events import (
     CommitAdvanced,
     LeaderChanged,
@@ -17,7 +18,14 @@ from ourolog.actors.messages.events import (
     NobodyElected,
 )
 from ourolog.actors.messages.membership import ProbeDue
-from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, FetchOutcome, FetchResponse
+from ourolog.actors.messages.peer_calls import (
+    CALL_KINDS,
+    Answerer,
+    CallFailed,
+    CallReturned,
+    FetchOutcome,
+    FetchResponse,
+)
 from ourolog.actors.messages.store import PulledAppended, TruncateLog
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
@@ -34,42 +42,47 @@ SPREADS_WITHIN_S: Final = 0.25
 Pair = tuple[NodeId, NodeId]
 
 
+_ASKED_BY: Final = {kind.name: str(kind.answered_by) for kind in CALL_KINDS.values()}
+"""The actor of the calling node by the name of the call: the one that answers such calls also makes them."""
+
+
 class OneFetchAtATime(EventChecker):
-    """Counts the fetches that leave a node, and what becomes of them."""
+    """Counts the calls that leave each actor of a node, and what becomes of them."""
 
     name: ClassVar[str] = "one_fetch_at_a_time"
     statement: ClassVar[str] = (
-        "A node has at most one fetch under way to each peer, and each comes to one end: an answer or a failure."
+        "A node has at most one fetch under way to each peer, and no call to a peer comes to more than one end: an "
+        "answer or a failure."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
         self.on = {PacketSent: self._on_sent, NodeStarted: self._on_started}
         self.on_told = {CallReturned: self._on_end, CallFailed: self._on_end}
-        self._open: dict[Pair, int] = {}
+        self._open: dict[tuple[NodeId, str, NodeId], int] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
-        for pair in self._open:
-            if pair[0] == event.node_id:
-                self._open[pair] = 0
+        for key in self._open:
+            if key[0] == event.node_id:
+                self._open[key] = 0
 
     def _on_sent(self, event: PacketSent) -> None:
-        if event.what == "fetch":
-            pair = event.source, event.target
-            self._open[pair] = self._open.get(pair, 0) + 1
-            if self._open[pair] > 1:
-                raise self.violated(f"{event.source} has {self._open[pair]} fetches to {event.target} under way")
+        actor = _ASKED_BY.get(event.what)
+        if actor is not None:
+            key = event.source, actor, event.target
+            self._open[key] = self._open.get(key, 0) + 1
+            if actor == Answerer.REPLICATOR and self._open[key] > 1:
+                raise self.violated(f"{event.source} has {self._open[key]} fetches to {event.target} under way")
 
     def _on_end(self, told: MessageTold) -> None:
         ended = told.message
         assert isinstance(ended, CallReturned | CallFailed)
         node_id, actor = self.model.place(told.receiver)
-        if actor != "replicator":
-            return
-        pair = node_id, ended.peer_id
-        self._open[pair] = self._open.get(pair, 0) - 1
-        if self._open[pair] < 0:
-            raise self.violated(f"{pair[0]} was told {type(ended).__name__} of {pair[1]}, and no fetch was open")
+        key = node_id, actor, ended.peer_id
+        self._open[key] = self._open.get(key, 0) - 1
+        if self._open[key] < 0:
+            what = message_name(ended)
+            raise self.violated(f"{told.receiver} was told {what} of {ended.peer_id}, and no call was open")
 
 
 @dataclass(slots=True)

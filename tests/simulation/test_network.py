@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 
+from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.messages.peer_calls import (
+    CallAnswer,
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallRefused,
+    CallReturned,
+    LogEndRequest,
+    LogEndResponse,
+)
+from ourolog.actors.messages.values import Peer
+from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.cluster import Cluster
-from ourolog.simulation.events import Event, FaultInjected, PacketDelivered, PacketLost, PacketSent
+from ourolog.simulation.events import Event, FaultInjected, MessageTold, PacketDelivered, PacketLost, PacketSent
 from ourolog.simulation.links import Chances, Links, links_between, ring
-from ourolog.storage.types import NodeId
+from ourolog.simulation.network import NodeNetwork
+from ourolog.storage.types import START, NodeId, Term
 
 
 @pytest.fixture
@@ -152,3 +168,91 @@ def test_pulls_go_on_after_their_connections_were_cut(cluster: Cluster) -> None:
     cluster.run_for(10.0)
     assert len(cluster.records("n3")) == 20
     assert cluster.stream.faults["stream_cut"] > 3
+
+
+# ---------------------------------------------------------------- calls between nodes
+
+N1, N2 = NodeId("n1"), NodeId("n2")
+ASKED = LogEndRequest("ourolog", N1, 1, "none", Term(0))
+TOLD = LogEndResponse(N2, 7, Term(0), None, START, None, START)
+
+
+Response = LogEndResponse | CallRefused
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, responses: Iterable[Response | None]) -> list[CallReceived[Any]]:
+    """Elections that answer call by call as they are told to, None for not at all; the calls that come are kept."""
+    left, received = iter(responses), []
+
+    def on_call(_: ElectionActor, call: CallReceived[Any]) -> None:
+        received.append(call)
+        response = next(left)
+        if response is not None:
+            call.reply_to.tell(CallAnswer(call.request_id, response))
+
+    monkeypatch.setattr(ElectionActor, "_refuse_call", on_call)
+    return received
+
+
+def ask(cluster: Cluster, request_id: int, answers: Probe) -> None:
+    NodeNetwork(cluster.network, N1, "n1:8401").call(Peer(N2, "n2:8400"), request_id, ASKED, answers)
+
+
+def test_a_call_goes_to_the_actor_that_answers_it_and_is_seen_by_its_kind(cluster: Cluster) -> None:
+    seen, answers = watch(cluster), Probe()
+    ask(cluster, 4, answers)
+    cluster.run_for(1.0)
+    assert answers.received == [CallFailed(N2, 4, "n2 runs with --election none and answers no log end")]
+    sent = [event for event in seen if isinstance(event, PacketSent) and event.what == "log end"]
+    assert [(event.source, event.target) for event in sent] == [(N1, N2)]
+    told = [event.message for event in seen if isinstance(event, MessageTold) and event.receiver == "n2.election"]
+    assert [message.request for message in told if isinstance(message, CallReceived)] == [ASKED]
+
+
+def test_an_answer_comes_back_and_a_refusal_fails_the_call_with_its_sentence(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, (TOLD, CallRefused("no")))
+    answers = Probe()
+    for request_id in (1, 2):
+        ask(cluster, request_id, answers)
+        cluster.run_for(1.0)
+    assert answers.received == [CallReturned(N2, 1, TOLD), CallFailed(N2, 2, "no")]
+
+
+def test_a_caller_that_stops_pulling_goes_on_asking_and_one_that_has_waited_is_told_and_cancels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    received, answers = answering(monkeypatch, (None,)), Probe()
+    with Cluster(seed=5, nodes=2, checkers=()) as cluster:  # an election that does not answer violates a claim
+        seen = watch(cluster)
+        ask(cluster, 1, answers)
+        cluster.run_for(0.5)
+        NodeNetwork(cluster.network, N1, "n1:8401").forget(N2)
+        cluster.run_for(0.5)
+        assert answers.received == []
+        cluster.run_for(2.0)
+        assert answers.received == [CallFailed(N2, 1, "n2 did not answer in time")]
+        told = [event.message for event in seen if isinstance(event, MessageTold) and event.receiver == "n2.election"]
+        assert CallCancelled(received[0].request_id) in told
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_call_has_one_end_whatever_becomes_of_packets_and_of_both_nodes(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, itertools.cycle((TOLD, None, CallRefused("no"))))
+    with Cluster(seed=seed, nodes=2, checkers=()) as cluster:
+        cluster.network.links.chances = Chances(loss=0.2, duplicate=0.2, replay=0.2, reply_lost=0.2, stream_cut=0.2)
+        answers = Probe()
+        for request_id in range(60):
+            ask(cluster, request_id, answers)
+            cluster.run_for(0.05)
+            if request_id == 20:
+                cluster.crash("n2")
+            if request_id == 40:
+                cluster.restart("n2")
+        cluster.network.links.heal()
+        cluster.run_for(5.0)
+        assert sorted(ended.request_id for ended in answers.received) == list(range(60))
+        assert {type(ended) for ended in answers.received} == {CallReturned, CallFailed}

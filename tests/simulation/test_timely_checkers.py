@@ -25,10 +25,13 @@ from ourolog.actors.messages.peer_calls import (
     CallCancelled,
     CallFailed,
     CallReceived,
+    CallRefused,
     CallReturned,
     FetchOutcome,
     FetchRequest,
     FetchResponse,
+    LogEndRequest,
+    LogEndResponse,
 )
 from ourolog.actors.messages.server import (
     CancelRequest,
@@ -95,6 +98,14 @@ def fetch(
     return CallReceived(request_id, request, Probe())
 
 
+def log_end() -> LogEndResponse:
+    return LogEndResponse(N2, EPOCH, Term(1), None, START, None, START)
+
+
+def ask_log_end(request_id: int) -> CallReceived[LogEndRequest]:
+    return CallReceived(request_id, LogEndRequest("ourolog", N2, EPOCH, "static:n1", Term(1)), Probe())
+
+
 def response(outcome: FetchOutcome = FetchOutcome.BATCHES, **more: Any) -> FetchResponse:
     fields: dict[str, Any] = {"term": Term(1), "log_epoch": EPOCH, "start": START, "end": START, "committed": START}
     return FetchResponse(outcome, **(fields | more))
@@ -136,6 +147,23 @@ def test_a_fetch_is_answered_within_its_long_poll() -> None:
     scene.tell("n1.replicator", "n2", CallAnswer(1, response()))
     scene.tell("", "n1.replicator", fetch("n2", 2, 0))
     with pytest.raises(Violation, match=r"was told CallReceived\(FetchRequest\) 2"):
+        scene.wait(2.0)
+
+
+@pytest.mark.parametrize("answer", [log_end(), CallRefused("n1 runs with another --election")])
+def test_a_call_to_an_election_is_answered_at_once_and_once_if_only_with_a_refusal(answer: Any) -> None:
+    scene = Scene("answered_once")
+    scene.start("n1", STATIC)
+    scene.tell("", "n1.election", ask_log_end(1))
+    scene.wait(0.9)
+    scene.tell("n1.election", "n2", CallAnswer(1, answer))
+    with pytest.raises(Violation, match="answers nothing that is open"):
+        scene.tell("n1.election", "n2", CallAnswer(1, answer))
+    scene.tell("", "n1.election", ask_log_end(2))
+    scene.tell("", "n1.election", CallCancelled(2))
+    scene.wait(2.0)
+    scene.tell("", "n1.election", ask_log_end(3))
+    with pytest.raises(Violation, match=r"n1's election was told CallReceived\(LogEndRequest\) 3"):
         scene.wait(2.0)
 
 
@@ -318,8 +346,19 @@ def test_a_second_fetch_beside_one_under_way_is_seen_and_so_is_an_end_without_a_
     with pytest.raises(Violation, match="2 fetches to n2"):
         scene.see(PacketSent(scene.tick(), 4, N1, N2, "fetch"))
     scene.tell("", "n1.replicator", CallReturned(N3, 3, response()))
-    with pytest.raises(Violation, match="no fetch was open"):
+    with pytest.raises(Violation, match="no call was open"):
         scene.tell("", "n1.replicator", CallReturned(N3, 3, response()))
+
+
+def test_an_election_has_several_calls_to_a_peer_under_way_and_each_has_one_end() -> None:
+    scene = Scene("one_fetch_at_a_time")
+    scene.start("n1")
+    for packet_id, kind in enumerate(("log end", "log end", "fetch")):
+        scene.see(PacketSent(scene.tick(), packet_id, N1, N2, kind))
+    scene.tell("", "n1.election", CallFailed(N2, 1, "lost"))
+    scene.tell("", "n1.election", CallReturned(N2, 2, log_end()))
+    with pytest.raises(Violation, match=r"n1\.election was told CallFailed of n2, and no call was open"):
+        scene.tell("", "n1.election", CallFailed(N2, 2, "lost"))
 
 
 def test_a_follower_that_does_not_pull_although_nothing_is_in_the_way_is_seen() -> None:
