@@ -199,6 +199,16 @@ SCENARIOS: Final = (
         bounds=_RESTARTS,
     ),
     Scenario(
+        "election_calls",
+        "500 election calls at once at each node, by strangers and under the names of voters",
+        remote("election_calls"),
+        nodes=3,
+        flags=STATIC,
+        must={"election calls": 1_000},
+        never=("election calls, INTERNAL", "election calls, UNKNOWN"),
+        bounds=_LIGHT,
+    ),
+    Scenario(
         "lying_peer",
         "a member that all pull from, and that answers each fetch with another lie",
         remote("lying_peer"),

@@ -130,6 +130,7 @@ async def cancel_storm(target: Target) -> None:
                     stub.GetStatus(pb.GetStatusRequest()),
                     stub.GetServers(pb.GetServersRequest()),
                     raw_call(channel, "/ourolog.peer.v1.Peer/Fetch", b""),
+                    raw_call(channel, "/ourolog.peer.v1.Peer/LogEnd", b""),
                 ]
                 await asyncio.sleep(rng.choice((0.0, 0.0, 0.002, 0.02)))
                 for call in calls:

@@ -1,11 +1,11 @@
-"""Villains that speak the protocol of nodes: fetches that are too many, too large, unread or absurd."""
+"""Villains that speak the protocol of nodes: calls that are too many, too large, unread or absurd."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
@@ -18,6 +18,7 @@ from torture.villains.http2 import LARGEST_WINDOW, Connection, grpc_headers
 from torture.villains.target import Target, villain
 
 FETCH: Final = b"/ourolog.peer.v1.Peer/Fetch"
+LOG_END: Final = "/ourolog.peer.v1.Peer/LogEnd"
 _MIB: Final = 1024 * 1024
 
 
@@ -159,3 +160,39 @@ async def _absurd(target: Target, term: int, names: tuple[str, ...]) -> None:
                 target.count("absurd fetches")
 
     await target.until_over(*(ask(node.rpc_addr) for node in target.nodes for _ in range(3)))
+
+
+@villain
+async def election_calls(target: Target) -> None:
+    """500 election calls under way at each node, by strangers and under the names of voters, followed by others."""
+    names = [node.node_id for node in target.nodes]
+    rng = random.Random(5)
+
+    async def ask(addr: str) -> None:
+        async with open_channel(addr) as channel:
+            stub = pb_grpc.PeerStub(channel)
+
+            async def one() -> None:
+                while not target.is_over:
+                    name = rng.choice((*names, f"villain{rng.randrange(1000)}"))
+                    request = pb.LogEndRequest(
+                        protocol=PROTOCOL if rng.random() < 0.95 else 7,
+                        cluster=target.cluster if rng.random() < 0.9 else "c" * 3000,
+                        node_id=name,
+                        log_epoch=rng.choice((0, 1, 2**64 - 1)),
+                        election=f"static:{','.join(names)}" if rng.random() < 0.9 else "e" * 3000,
+                        term=rng.choice((0, 1, 2**62, 2**64 - 1)),
+                    )
+                    target.count("election calls")
+                    try:
+                        await stub.LogEnd(request, timeout=rng.choice((0.01, 10)))
+                    except grpc.aio.AioRpcError as error:
+                        target.count(f"election calls, {error.code().name}")
+                        await asyncio.sleep(0.05)
+
+            silent: list[Any] = [channel.stream_unary(LOG_END)() for _ in range(8)]
+            await asyncio.gather(*(one() for _ in range(50)))
+            for call in silent:
+                call.cancel()
+
+    await target.until_over(*(ask(node.rpc_addr) for node in target.nodes for _ in range(10)))
