@@ -19,8 +19,17 @@ from ourolog.actors.config import ElectionChoice, NodeConfig
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import HandedOver, HandOver, HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
+from ourolog.actors.messages.peer_calls import (
+    CallAnswer,
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallReturned,
+    LogEndRequest,
+    LogEndResponse,
+)
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
-from ourolog.actors.messages.store import BallotSaved, SaveBallot
+from ourolog.actors.messages.store import BallotSaved, DescribeLog, LogDescribed, SaveBallot
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, stepping_ports
 from ourolog.storage.ballot import Ballot
@@ -38,6 +47,7 @@ class Slot:
         self.on_disk = ballot
         self.disk_answers = True
         self._answered = 0
+        self._described = 0
         self.ref: NodeRef = self.runtime.spawn(
             occupant,
             config=config,
@@ -51,13 +61,20 @@ class Slot:
         self.settle()
 
     def settle(self, seconds: float = 0.0) -> None:
-        """Let everything happen that can, for that much virtual time; the disk saves what it is asked to."""
+        """Let everything happen that can, for that much virtual time; the disk saves what it is asked to, and says
+        what is on it, which is an empty log."""
         self.runtime.run_for(seconds)
         while self.disk_answers and self._answered < len(self.store.all(SaveBallot)):
             asked = self.store.all(SaveBallot)[self._answered]
             self._answered += 1
             self.on_disk = asked.ballot
             asked.reply_to.tell(BallotSaved(asked.request_id, asked.ballot, True, START, None, None))
+            self.runtime.run_until_idle()
+
+        while self.disk_answers and self._described < len(self.store.all(DescribeLog)):
+            question = self.store.all(DescribeLog)[self._described]
+            self._described += 1
+            question.reply_to.tell(LogDescribed(question.request_id, self.on_disk, START, START, None, START, None))
             self.runtime.run_until_idle()
 
     def leaders(self) -> list[LeaderChanged]:
@@ -193,3 +210,39 @@ class ElectionConformance:
             slot.ref.tell(HandOver(7, probe))
             slot.settle(seconds=30)
             assert probe.received == [HandedOver(7)]
+
+    def test_it_answers_every_call_once_if_only_with_a_refusal(self) -> None:
+        for opens_later in (False, True):
+            slot, caller = self.slot(), Probe()
+            calls = [
+                LogEndRequest(cluster, NodeId(name), 1, election, Term(0))
+                for cluster in ("ourolog", "another cluster")
+                for name in ("n2", "a stranger")
+                for election in (str(self.election), "another")
+            ]
+            if not opens_later:
+                slot.open_log()
+                self.until_announced(slot)
+            for request_id, request in enumerate(calls):
+                slot.ref.tell(CallReceived(request_id, request, caller))
+                slot.settle()
+            if opens_later:
+                slot.open_log()
+                self.until_announced(slot)
+            answers = caller.all(CallAnswer)
+            assert sorted(answer.request_id for answer in answers) == list(range(len(calls)))
+
+    def test_what_is_over_with_its_calls_harms_nobody(self) -> None:
+        slot, caller = self.slot(), Probe()
+        slot.open_log()
+        self.until_announced(slot)
+        slot.ref.tell(CallReceived(1, LogEndRequest("ourolog", NodeId("n2"), 1, str(self.election), Term(0)), caller))
+        for request_id in (1, 2):
+            slot.ref.tell(CallCancelled(request_id))
+        slot.settle(seconds=5)
+        assert len(caller.all(CallAnswer)) <= 1
+        end = LogEndResponse(NodeId("n2"), 1, Term(0), None, START, None, START)
+        slot.ref.tell(CallReturned(NodeId("n2"), 2**40, end))
+        slot.ref.tell(CallFailed(NodeId("n2"), 2**40, "the connection broke"))
+        slot.settle(seconds=5)
+        assert len(caller.all(CallAnswer)) <= 1
