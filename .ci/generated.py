@@ -19,7 +19,7 @@ def generate(into: Path) -> None:
     # protoc finds the mypy plugins on PATH, beside this interpreter.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     subprocess.run(  # noqa: S603  # our own command line, no shell
-        [sys.executable, "-m", "grpc_tools.protoc", f"-I{PACKAGE}=proto", *outputs, *sources],
+        [sys.executable, "-P", "-m", "grpc_tools.protoc", f"-I{PACKAGE}=proto", *outputs, *sources],
         cwd=ROOT,
         env={**os.environ, "PATH": path},
         check=True,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ import grpc
 
 from bench.nodes import Nodes
 from bench.rounds import Done, Span
+from ourolog.child_processes import child_environment, python_command
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -51,9 +51,8 @@ class EmptyLog(pb_grpc.LogServicer):
 async def empty_server() -> AsyncIterator[Nodes]:
     """EmptyLog in a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.baseline",
+        *python_command("-m", "bench.baseline"),
+        env=child_environment(),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,

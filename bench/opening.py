@@ -24,6 +24,7 @@ from bench.payloads import values_of
 from bench.processes import resident_mib
 from bench.report import Report, number
 from bench.rounds import Settings
+from ourolog.child_processes import child_environment, python_command
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.disk import DiskFiles
 from ourolog.storage.identity import DataDirectory
@@ -95,8 +96,10 @@ async def built_log(within: str, size_bytes: int, records: int = 1_000) -> Async
 
 async def _child(*arguments: str) -> bytes:
     """What this module prints when it is run with these arguments in a process of its own."""
-    words = [sys.executable, "-m", "bench.opening", *arguments]
-    process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE, start_new_session=True)
+    words = python_command("-m", "bench.opening", *arguments)
+    process = await asyncio.create_subprocess_exec(
+        *words, env=child_environment(), stdout=subprocess.PIPE, start_new_session=True
+    )
     try:
         out, _ = await process.communicate()
     except asyncio.CancelledError:

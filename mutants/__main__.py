@@ -23,6 +23,7 @@ from typing import Any
 from mutants.catalog import MUTANTS
 from mutants.child import MINUTES
 from mutants.mutant import Mutant
+from ourolog.child_processes import child_environment, python_command
 
 MOST_SEEDS = 200
 STARTS = 3
@@ -72,8 +73,8 @@ def hunt(mutant: Mutant, start: int, most_seeds: int) -> tuple[int | None, str]:
     """In a process of its own; the modes take turns from start to start."""
     mode = mutant.modes[start % len(mutant.modes)]
     first_seed = start * SEEDS_APART
-    command = [sys.executable, "-m", "mutants.child", mutant.name, mode, str(first_seed), str(most_seeds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = python_command("-m", "mutants.child", mutant.name, mode, str(first_seed), str(most_seeds))
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

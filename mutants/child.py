@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import Any
 
 from mutants.catalog import MUTANTS
+from ourolog.child_processes import child_environment, python_command
 from ourolog.simulation import Options, simulate
 
 MINUTES = 0.5
@@ -45,8 +45,8 @@ def hunt(name: str, mode: str, first_seed: int, most_seeds: int) -> dict[str, An
 
 def _hash_elsewhere(name: str, mode: str, seed: int, hash_seed: str) -> str:
     """The trace hash of that seed in a process whose sets have another order."""
-    command = [sys.executable, "-m", "mutants.child", "hash", name, mode, str(seed)]
-    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    command = python_command("-m", "mutants.child", "hash", name, mode, str(seed))
+    environment = {**child_environment(), "PYTHONHASHSEED": hash_seed}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 

@@ -1,23 +1,64 @@
-"""ourolog, a replicated commit log: the public face.
+"""ourolog, a replicated commit log: the public face, all that a program needs in order to produce and consume.
 
-`from ourolog import LogClient` is all that a program needs in order to produce and consume. The
-client is loaded when it is asked for, so that `import ourolog` stays cheap.
+    from ourolog import LogClient            # or BlockingLogClient, without asyncio
+    from ourolog import Acks, LogError       # what is asked for, and what every call may raise
+
+Names are loaded when they are first asked for: `import ourolog`, and with it `ourolog.storage` and
+`ourolog.simulation`, costs no gRPC. Simulated clusters, for tests, are in `ourolog.simulation`; the
+parts of an election of your own are in `ourolog.actors`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ourolog.rpc.client import LogClient as LogClient
-
 __version__ = "0.1.0"
-__all__ = ["LogClient", "__version__"]
+__all__ = [
+    "Acks",
+    "BlockingLogClient",
+    "LogBatch",
+    "LogClient",
+    "LogError",
+    "LogRecord",
+    "Provenance",
+    "ServerInfo",
+    "__version__",
+    "cluster_status",
+    "encode_records",
+]
 
+if TYPE_CHECKING:
+    from ourolog.actors.messages.values import Acks
+    from ourolog.rpc.blocking_client import BlockingLogClient
+    from ourolog.rpc.client import LogClient
+    from ourolog.rpc.client_errors import LogError
+    from ourolog.rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo
+    from ourolog.rpc.cluster_status import cluster_status
+    from ourolog.rpc.records import encode_records
+else:
+    # Hidden from type checkers, for which any name would be right otherwise.
 
-def __getattr__(name: str) -> object:
-    if name == "LogClient":
-        from ourolog.rpc.client import LogClient
+    _HOMES = {
+        "Acks": "ourolog.actors.messages.values",
+        "BlockingLogClient": "ourolog.rpc.blocking_client",
+        "LogBatch": "ourolog.rpc.client_types",
+        "LogClient": "ourolog.rpc.client",
+        "LogError": "ourolog.rpc.client_errors",
+        "LogRecord": "ourolog.rpc.client_types",
+        "Provenance": "ourolog.rpc.client_types",
+        "ServerInfo": "ourolog.rpc.client_types",
+        "cluster_status": "ourolog.rpc.cluster_status",
+        "encode_records": "ourolog.rpc.records",
+    }
 
-        return LogClient
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        found = globals()[name] = getattr(import_module(home), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -11,6 +12,9 @@ from ourolog.cli import cli
 
 def main() -> None:
     """Run the command and exit: 0 well, 1 an error while running, 2 a wrong use of it."""
+    # For the Python processes that it starts, those of a sweep too: a user's own logging.py in the directory that
+    # the command is called in is none of theirs.
+    os.environ["PYTHONSAFEPATH"] = "1"
     sys.exit(_run())
 
 

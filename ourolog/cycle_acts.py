@@ -12,7 +12,10 @@ from typing import Any, Final, TypeVar
 
 from ourolog.cycle_narration import Narration
 from ourolog.local_cluster import ClusterError, LocalCluster
-from ourolog.rpc.client import LogClient, LogError, LogRecord, cluster_status
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError
+from ourolog.rpc.client_types import LogRecord
+from ourolog.rpc.cluster_status import cluster_status
 
 T = TypeVar("T")
 

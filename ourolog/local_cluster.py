@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -23,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
+
+from ourolog.child_processes import child_environment, python_command
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 20.0
@@ -92,13 +92,17 @@ class NodeProcess:
         self._reader: threading.Thread | None = None
         self._ended = False
 
-    def command(self, join: Sequence[str] = ()) -> list[str]:
-        """The command line of this node, as a person could type it too."""
-        words = [sys.executable, "-m", "ourolog", "node", "--node-id", self.node_id, "--data-dir", self.data_dir]
+    def arguments(self, join: Sequence[str] = ()) -> list[str]:
+        """What follows `ourolog` on the command line of this node, as a person could type it too."""
+        words = ["node", "--node-id", self.node_id, "--data-dir", self.data_dir]
         words += ["--rpc-addr", self.rpc_addr, "--gossip-addr", self.gossip_addr]
         for address in join:
             words += ["--join", address]
         return [*words, *self.flags]
+
+    def command(self, join: Sequence[str] = ()) -> list[str]:
+        """The command line of the process that start() makes, but for what concerns its parent alone."""
+        return python_command("-m", "ourolog", *self.arguments(join))
 
     def start(self, join: Sequence[str] = ()) -> None:
         """Start the process; returns before it is ready. `join`: gossip addresses of others."""
@@ -110,7 +114,7 @@ class NodeProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env=child_environment(),
             start_new_session=True,
         )
         self._reader = threading.Thread(
@@ -318,13 +322,3 @@ def check_ports_free(cluster: LocalCluster) -> None:
                     raise PortInUseError(
                         f"port {port}, for {use} of {node.node_id}, cannot be used: {reason}"
                     ) from None
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment without OUROLOG_*: those are for it, not for every node alike."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("OUROLOG_")}
-    environment.pop("NOTIFY_SOCKET", None)
-    root = Path(__file__).resolve().parent.parent
-    if root.name not in {"site-packages", "dist-packages"}:  # a checkout runs without being installed
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), environment.get("PYTHONPATH", ""))))
-    return environment

@@ -21,14 +21,12 @@ from ourolog.actors.messages.values import Acks
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.client_errors import LogError, client_closed, no_records, not_understood, to_log_error
 from ourolog.rpc.client_requests import CountedRequests
-from ourolog.rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo, provenance_from
-from ourolog.rpc.cluster_status import cluster_status, node_status
+from ourolog.rpc.client_types import LogBatch, LogRecord, ServerInfo, provenance_from
+from ourolog.rpc.cluster_status import node_status
 from ourolog.rpc.errors import OUTCOME_UNKNOWN
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.storage.record_set import encode_records
-
-__all__ = ["Acks", "LogBatch", "LogClient", "LogError", "LogRecord", "Provenance", "ServerInfo", "cluster_status"]
 
 _FIRST_BACKOFF_S: Final = 0.05
 _MAX_BACKOFF_S: Final = 1.0

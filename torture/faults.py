@@ -7,15 +7,14 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import grpc
 
+from ourolog.child_processes import child_environment, python_command
 from ourolog.local_cluster import ClusterError, NodeProcess
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -27,7 +26,6 @@ from torture.villains.target import NodeAddress, Target
 FROZEN_S: Final = 8.0
 CUT_S: Final = 10.0
 _LATE_S: Final = 30.0
-_ROOT: Final = Path(__file__).resolve().parent.parent
 _BALLAST_BYTES: Final = 16 * 1024 * 1024
 _RECORD_BYTES: Final = 512 * 1024
 
@@ -38,13 +36,9 @@ def remote(name: str) -> Attack:
     async def attack(stage: Stage, length: Length) -> Mapping[str, int]:
         nodes = tuple(NodeAddress(node.node_id, node.rpc_addr, node.gossip_addr) for node in stage)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "torture.villains",
-            name,
-            str(Target(nodes, length.seconds, length.enough)),
+            *python_command("-m", "torture.villains", name, str(Target(nodes, length.seconds, length.enough))),
+            env=child_environment(),
             stdout=asyncio.subprocess.PIPE,
-            cwd=_ROOT,
         )
         try:
             output, _ = await asyncio.wait_for(process.communicate(), length.seconds + _LATE_S)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from ourolog.rpc.client import Acks, LogClient, LogError
+from ourolog.actors.messages.values import Acks
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError
 
 PREFIX: Final = b"honest "
 _PRODUCE_TIMEOUT_S: Final = 60.0

@@ -18,7 +18,7 @@ import grpc
 
 from ourolog.local_cluster import ClusterError, LogLine
 from ourolog.rpc.channels import open_channel
-from ourolog.rpc.client import LogError
+from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from torture.audit import audit

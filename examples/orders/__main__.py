@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from examples.orders.orders import Order, Record, Totals, TryAgainError, take
-from ourolog import LogClient
-from ourolog.rpc.client import LogError
+from ourolog import LogClient, LogError
 
 
 class RealLog:

@@ -14,7 +14,9 @@ from ourolog.output import FORMATS, FORMATTERS, Origin
 from ourolog.progress import Progress
 
 if TYPE_CHECKING:
-    from ourolog.rpc.client import LogClient, LogError, Provenance
+    from ourolog.rpc.client import LogClient
+    from ourolog.rpc.client_errors import LogError
+    from ourolog.rpc.client_types import Provenance
 
 EPILOG = """
 \b
@@ -71,7 +73,8 @@ def consume(
 async def _consume(
     addr: str, timeout_s: float, start: int | str, follow: bool, count: int | None, output: str, provenance: bool
 ) -> None:
-    from ourolog.rpc.client import LogClient, LogError
+    from ourolog.rpc.client import LogClient
+    from ourolog.rpc.client_errors import LogError
 
     write = _Writer(output, provenance)
     left = count
@@ -98,7 +101,7 @@ async def _consume(
 
 async def _range(client: LogClient, start: int | str) -> tuple[int, int]:
     """Where to begin, as an offset, and the end of what can be read now."""
-    from ourolog.rpc.client import LogError
+    from ourolog.rpc.client_errors import LogError
 
     if start == "end":
         # Not the status: a leader that has just begun answers this only when it knows where the end is.

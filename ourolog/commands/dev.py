@@ -156,7 +156,7 @@ class _Dev:
             if not any(other.is_running for other in self._cluster):
                 self._view.print("No node is left.")
                 return 1
-            again = _as_typed(node.command(self._cluster.seeds_of(node)))
+            again = _as_typed(node.arguments(self._cluster.seeds_of(node)))
             self._view.print(f"       start it again, from another terminal: {again}")
 
     def _show(self, line: LogLine) -> None:
@@ -211,5 +211,5 @@ def own_command() -> str:
 
 
 def _as_typed(words: list[str]) -> str:
-    """A node's command line, as one would type it here."""
-    return shlex.join(["ourolog", *words[3:]]).replace("ourolog", own_command(), 1)
+    """The command with these arguments, as one would type it here."""
+    return f"{own_command()} {shlex.join(words)}"

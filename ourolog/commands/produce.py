@@ -59,7 +59,8 @@ def produce(*, values: tuple[str, ...], addr: str, timeout_s: float, batch: int,
 
 
 async def _produce(values: Sequence[str], addr: str, timeout_s: float, batch: int, acks: Acks) -> None:
-    from ourolog.rpc.client import LogClient, LogError
+    from ourolog.rpc.client import LogClient
+    from ourolog.rpc.client_errors import LogError
 
     source = _arguments(values) if values else stdin_lines()
     total = len(values) if values else None

@@ -37,7 +37,8 @@ def status(*, addr: str, timeout_s: float, output: str) -> None:
 
     Members, roles, offsets, and who pulls from whom with what lag.
     """
-    from ourolog.rpc.client import LogError, cluster_status
+    from ourolog.rpc.client_errors import LogError
+    from ourolog.rpc.cluster_status import cluster_status
 
     try:
         found = asyncio.run(cluster_status(addr, timeout_s=timeout_s))

@@ -9,11 +9,11 @@ import asyncio
 import dataclasses
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from ourolog.child_processes import child_environment, python_command
 from torture.bounds import Bounds
 from torture.report import lines_of
 from torture.scenario import Scenario, run
@@ -67,10 +67,10 @@ def test_the_page_s_commands_work() -> None:
     for command in commands:
         # What would take minutes is only parsed: --list ends before anything is played.
         done = subprocess.run(
-            [sys.executable, *command.split(), "--list"],
+            python_command(*command.split(), "--list"),
+            env=child_environment(),
             capture_output=True,
             text=True,
-            cwd=ROOT,
             check=False,
             timeout=60,
         )
@@ -79,8 +79,8 @@ def test_the_page_s_commands_work() -> None:
 
 
 def test_an_unknown_scenario_is_refused_and_those_that_exist_are_named() -> None:
-    words = [sys.executable, "-m", "torture", "--only", "nothing"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    words = python_command("-m", "torture", "--only", "nothing")
+    done = subprocess.run(words, env=child_environment(), capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "there is no nothing" in done.stderr
     assert "lying_peer" in done.stderr
@@ -91,6 +91,6 @@ def test_nothing_that_is_shipped_knows_of_the_torture() -> None:
         "import sys, ourolog.simulation, ourolog.rpc.server\nprint([name for name in sys.modules if 'torture' in name])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", shipped], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+        python_command("-c", shipped), env=child_environment(), capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from mutants.__main__ import LIVES, Score, page, rows_of
 from mutants.catalog import MUTANTS
 from mutants.mutant import STATIC, Mutant
+from ourolog.child_processes import child_environment, python_command
 from ourolog.simulation.checkers import ALL
 
 PAGE = Path("docs/mutants.md")
@@ -27,7 +27,9 @@ UNIT_TESTS_ONLY = {
 
 
 def run_python(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(
+        python_command(*arguments), env=child_environment(), capture_output=True, text=True, check=False, timeout=110
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -29,7 +29,7 @@ def run(environment: dict[str, str]) -> Run:
 
     def run(*words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "ourolog", *words],
+            [sys.executable, "-P", "-m", "ourolog", *words],
             input=given,
             capture_output=True,
             text=True,
@@ -55,7 +55,12 @@ def run_python(environment: dict[str, str]) -> Callable[[str], str]:
 
     def run_python(program: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, env=environment
+            [sys.executable, "-P", "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            env=environment,
         )
         return done.stdout
 

@@ -79,7 +79,7 @@ def test_a_record_that_is_too_large_exits_1_and_the_limit_is_named(run: Run, add
 def test_follow_shows_a_record_that_comes_later_and_ctrl_c_is_quiet(
     run: Run, addr: str, environment: dict[str, str]
 ) -> None:
-    words = [sys.executable, "-m", "ourolog", "consume", "--follow", "--addr", addr]
+    words = [sys.executable, "-P", "-m", "ourolog", "consume", "--follow", "--addr", addr]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as follower:
         assert follower.stdout is not None
         assert follower.stderr is not None
@@ -93,7 +93,7 @@ def test_follow_shows_a_record_that_comes_later_and_ctrl_c_is_quiet(
 
 def test_a_reader_that_goes_away_is_no_error_to_speak_of(run: Run, addr: str, environment: dict[str, str]) -> None:
     run("produce", "--addr", addr, given="some record\n" * 50_000)
-    words = [sys.executable, "-m", "ourolog", "consume", "--addr", addr]
+    words = [sys.executable, "-P", "-m", "ourolog", "consume", "--addr", addr]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as consumer:
         assert consumer.stdout is not None
         assert consumer.stderr is not None
@@ -144,7 +144,11 @@ class Terminal:
         ours, theirs = os.openpty()
         with open(stdin, "rb") as given:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ourolog", *words], stdin=given, stdout=theirs, stderr=theirs, env=environment
+                [sys.executable, "-P", "-m", "ourolog", *words],
+                stdin=given,
+                stdout=theirs,
+                stderr=theirs,
+                env=environment,
             )
         os.close(theirs)
         self.shown = b"".join(self._read(ours))

@@ -25,7 +25,7 @@ class Dev:
 
     def __init__(self, words: list[str], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ourolog", "dev", "--rpc-port", "0", *words],
+            [sys.executable, "-P", "-m", "ourolog", "dev", "--rpc-port", "0", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

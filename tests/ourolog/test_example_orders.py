@@ -18,7 +18,7 @@ def test_the_orders_program_adds_up_what_it_took_once(
 
     def orders(*words: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "examples.orders", addr, *words],
+            [sys.executable, "-P", "-m", "examples.orders", addr, *words],
             cwd=ROOT,
             env=environment,
             capture_output=True,

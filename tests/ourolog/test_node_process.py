@@ -18,6 +18,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ourolog.child_processes import python_command
 from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess
 
 Run = Callable[..., Any]
@@ -89,6 +90,7 @@ def test_a_node_ends_when_its_parent_is_killed(tmp_path: Path, environment: dict
     parent = subprocess.Popen(
         [
             sys.executable,
+            "-P",
             "-c",
             START_A_NODE,
             str(tmp_path),
@@ -114,7 +116,7 @@ def test_a_second_signal_forces_with_status_1(tmp_path: Path, run: Run, environm
     with LocalCluster(str(tmp_path), 1, flags=("--election", "static:n1,n2,n3", "--drain-timeout", "60s")) as cluster:
         cluster.start()
         node = cluster["n1"]
-        words = [sys.executable, "-m", "ourolog", "produce", "x", "--addr", node.rpc_addr, "--timeout", "60s"]
+        words = [sys.executable, "-P", "-m", "ourolog", "produce", "x", "--addr", node.rpc_addr, "--timeout", "60s"]
         with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as producer:
             while (
                 json.loads(run("status", "--addr", node.rpc_addr, "--output", "json").stdout)["nodes"][0]["end_offset"]
@@ -175,7 +177,7 @@ def test_readiness_is_told_both_ways_in_the_log_to_the_service_manager_and_by_he
 def test_a_disk_that_hangs_at_the_stop_exits_1_with_a_sentence(tmp_path: Path) -> None:
     class Hanging(NodeProcess):
         def command(self, join: Sequence[str] = ()) -> list[str]:
-            return [sys.executable, "-c", HANGING_STORE, *super().command(join)[3:]]
+            return python_command("-c", HANGING_STORE, *self.arguments(join))
 
     node = Hanging("n1", str(tmp_path))
     node.start()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from ourolog.child_processes import child_environment, python_command
 
 ROOT = Path(__file__).resolve().parents[2]
 READ_ALL = """
@@ -32,5 +33,7 @@ asyncio.run(main())
     ids=["nothing", "lines", "no last end", "empty lines", "any bytes", "longer than a chunk"],
 )
 def test_lines_come_whole_and_in_order_without_their_ends(given: bytes, lines: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-c", READ_ALL], input=given, capture_output=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        python_command("-c", READ_ALL), input=given, capture_output=True, env=child_environment(), check=True
+    )
     assert json.loads(done.stdout) == lines

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ourolog.rpc.blocking_client import BlockingLogClient
-from ourolog.rpc.client import LogError
+from ourolog.rpc.client_errors import LogError
 
 
 def test_a_program_without_asyncio_produces_and_consumes(edge: Any) -> None:

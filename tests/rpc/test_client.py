@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from ourolog.actors.messages.server import Produce, Refusal, RequestRefused
-from ourolog.rpc.client import LogClient, LogError
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.storage.batch import NewBatch

@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ourolog.rpc.blocking_client import BlockingLogClient
-from ourolog.rpc.client import LogClient, LogError
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.errors import ServiceError
 from ourolog.rpc.v1 import log_pb2 as pb
 

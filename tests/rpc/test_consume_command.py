@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any
 
 from ourolog.actors.messages.server import Refusal, RequestRefused
+from ourolog.child_processes import child_environment, python_command
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.record_set import encode_records
 
@@ -17,7 +17,7 @@ def not_known(request_id: int) -> RequestRefused:
 
 async def consume(address: str, *more: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ourolog", "consume", "--addr", address, *more,
+        *python_command("-m", "ourolog", "consume", "--addr", address, *more), env=child_environment(),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 

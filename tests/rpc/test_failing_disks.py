@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ourolog.rpc.client import LogClient, LogError
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError
 from ourolog.storage.disk import DiskFile, DiskFiles
 
 CLIENTS = 16

@@ -25,8 +25,9 @@ from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.store import StoreActor
 from ourolog.rpc.calls import Calls
 from ourolog.rpc.channels import open_channel
-from ourolog.rpc.client import LogClient, LogError, cluster_status
-from ourolog.rpc.client_errors import to_log_error
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError, to_log_error
+from ourolog.rpc.cluster_status import cluster_status
 from ourolog.rpc.datagrams import UdpDatagrams
 from ourolog.rpc.server import NodeFailedError, NodeServer
 from ourolog.rpc.v1 import log_pb2 as pb

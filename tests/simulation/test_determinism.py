@@ -27,7 +27,7 @@ for election, cycle in (("none", "break"), ("static", "break"), ("oracle", "brea
 def run_in_a_process(hash_seed: str) -> str:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", RUN],
+        [sys.executable, "-P", "-c", RUN],
         env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,

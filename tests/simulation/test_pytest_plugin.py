@@ -49,7 +49,8 @@ def run_pytest(tmp_path: Path) -> Pytest:
         (tmp_path / "test_app.py").write_text(text)
         return subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", "-p", "ourolog.simulation.pytest_plugin", "-p", "no:cacheprovider"),
+                *(sys.executable, "-P", "-m", "pytest"),
+                *("-p", "ourolog.simulation.pytest_plugin", "-p", "no:cacheprovider"),
                 *("--rootdir", str(tmp_path), "--strict-markers", *words),
             ],
             cwd=tmp_path,

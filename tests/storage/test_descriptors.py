@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ourolog.child_processes import child_environment, python_command
 from ourolog.simulation.disks.disk import SimulatedDisk, SimulatedFile
 from ourolog.storage.descriptors import DescriptorReserve, insist
 from ourolog.storage.disk import DiskFile, DiskFiles
@@ -69,8 +69,8 @@ log.close()
 
 def test_a_log_without_a_descriptor_to_be_had_is_written_on_and_read_again_when_there_are_some(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(tmp_path)],
-        cwd=Path(__file__).parents[2],
+        python_command("-c", CHILD, str(tmp_path)),
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,

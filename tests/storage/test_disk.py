@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from ourolog.child_processes import child_environment, python_command
 from ourolog.storage.disk import DiskFiles
 from ourolog.storage.errors import DirectoryLockedError
 
@@ -104,10 +104,10 @@ def test_a_killed_process_leaves_no_lock_behind(disk: DiskFiles, tmp_path: Path)
         "print('locked', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, f"{tmp_path}/lock"],
+        python_command("-c", code, f"{tmp_path}/lock"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
+        env=child_environment(),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"locked\n"
