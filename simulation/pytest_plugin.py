@@ -6,7 +6,7 @@
     @pytest.mark.cluster(nodes=5, election="static")
     def test_with_a_leader(cluster): ...
 
-`cluster` is a started `simulation.Cluster`, whose checkers have a last look when the test has
+`cluster` is a started `ourolog.simulation.Cluster`, whose checkers have a last look when the test has
 passed. With `seeds(n)` the test runs for the seeds 0 to n-1, and a failing one is printed as a
 command that runs it alone. `--simulation-seeds` runs more of them, `--simulation-seed` one, and
 `--simulation-report DIRECTORY` writes a page for every test that fails.

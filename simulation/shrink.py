@@ -27,7 +27,7 @@ _LEAST_MINUTES: Final = 0.01
 
 
 class Outcome(Protocol):
-    """What a run must tell; `simulation.Result` does."""
+    """What a run must tell; `ourolog.simulation.Result` does."""
 
     @property
     def violations(self) -> tuple[Violation, ...]: ...
