@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ourolog.rpc.client_errors import LogError
     from ourolog.rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo
     from ourolog.rpc.cluster_status import cluster_status
-    from ourolog.rpc.records import encode_records
+    from ourolog.storage.record_set import encode_records
 else:
     # Hidden from type checkers, for which any name would be right otherwise.
 
@@ -48,7 +48,7 @@ else:
         "Provenance": "ourolog.rpc.client_types",
         "ServerInfo": "ourolog.rpc.client_types",
         "cluster_status": "ourolog.rpc.cluster_status",
-        "encode_records": "ourolog.rpc.records",
+        "encode_records": "ourolog.storage.record_set",
     }
 
     def __getattr__(name: str) -> object:
