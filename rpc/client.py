@@ -127,7 +127,7 @@ class LogClient:
         timeout_s: float | None = None,
         repeat_unknown: bool = False,
     ) -> int:
-        """The same with an encoded `log.v1.RecordSet`, see `ourolog.storage.record_set.encode_records`."""
+        """The same with an encoded `log.v1.RecordSet`, see `ourolog.encode_records`."""
         request = pb.ProduceBatchRequest(records=payload, record_count=record_count, acks=_acks(acks))
         response = await self._call(
             lambda stub, left_s: stub.ProduceBatch(request, timeout=left_s),

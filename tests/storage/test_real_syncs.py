@@ -1,4 +1,4 @@
-"""The calls that `ourolog.storage.disk` makes of the operating system, and their order; every other test has a fake below.
+"""The calls that `ourolog.storage.disk` makes of the operating system, and their order; other tests have a fake below.
 
 Without them a fsync that does nothing would pass every test.
 """
