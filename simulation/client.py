@@ -63,7 +63,14 @@ class Home(Protocol):
 
 
 class Client:
-    """See the module. nodes: whom it asks, in turn when one does not answer; all by default."""
+    """A client of a simulated cluster; see the module.
+
+    name: who it is in events and on the network.
+    home: the cluster.
+    timeout_s: how long it waits for one answer, in seconds.
+    nodes: whom it asks, in turn when one does not answer; all by default.
+    attempts: how often it asks before it gives up.
+    """
 
     def __init__(
         self, name: str, home: Home, timeout_s: float, nodes: tuple[NodeId, ...] = (), attempts: int = ATTEMPTS

@@ -77,10 +77,15 @@ class _Observer:
 
 
 class Cluster:
-    """See the module. Nodes are named n1 to n<nodes>; `settings` are fields of their NodeConfig.
+    """Simulated nodes, named n1 to n<nodes>, their disks, and the network between them; see the module.
 
-    checkers: None for all there are. observers: called with every event. A `with` block starts all
-    nodes and, at its end, lets every checker have a last look.
+    A `with` block starts all nodes and, at its end, lets every checker have a last look.
+
+    seed, nodes, election, cycle, max_hops: as in Options.
+    checkers: the claims that are watched; None for all there are.
+    observers: called with every event.
+    options: instead of seed, nodes, election, cycle and max_hops.
+    settings: fields of every node's NodeConfig.
     """
 
     def __init__(
@@ -96,7 +101,6 @@ class Cluster:
         options: Options | None = None,
         **settings: Any,
     ) -> None:
-        """options: instead of seed, nodes, election, cycle and max_hops."""
         self.options = options or Options(seed, nodes, election, cycle, max_hops, faults=())
         self.states = RareStates()
         self.stream = EventStream(self, default_checkers(self.options) if checkers is None else checkers, self.states)

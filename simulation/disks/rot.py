@@ -11,6 +11,14 @@ from ourolog.simulation.disks.disk import SimulatedDisk
 
 @dataclass(frozen=True, slots=True)
 class Rot:
+    """One flipped bit, or one that is to be flipped.
+
+    path: the file that it is in.
+    position: in which byte of it.
+    bit: which bit of that byte, 0 for the lowest.
+    good: the byte as it was.
+    """
+
     path: str
     position: int
     bit: int
