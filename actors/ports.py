@@ -1,4 +1,4 @@
-"""What an actor is given instead of a clock, chance, a network and files.
+"""The ports of a node: what its actors are given instead of a clock, chance, a network and files.
 
 Production implements these on threads, sockets and disks; the stepping runtime and the
 simulation implement them on virtual time. An actor cannot tell which.
@@ -63,15 +63,24 @@ class PeerNetwork(Protocol):
 
 
 class Datagrams(Protocol):
-    """Unreliable, unordered, possibly duplicated messages, received as DatagramReceived."""
+    """Messages to other nodes that may be lost, overtaken or doubled; they arrive as DatagramReceived."""
 
     def send(self, addr: str, payload: bytes) -> None:
-        """Send and forget. Errors are as good as loss. addr: HOST:PORT."""
+        """Send, and hear no more of it: an error counts as a loss. addr: HOST:PORT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All the world a node gets. `rng` is for this node's actors only; chance is handed in."""
+    """All that a node has of the world.
+
+    timers: messages that are told later.
+    clock: what time it is.
+    rng: chance, for the actors of this node alone.
+    network: calls to other nodes.
+    datagrams: messages to other nodes that may be lost.
+    files: the disk.
+    observer: hears all that happens to the node.
+    """
 
     timers: Timers
     clock: Clock

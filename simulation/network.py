@@ -1,7 +1,7 @@
 """The simulated network: datagrams, and calls with an answer, as packets over links that fail.
 
-A call is over a connection. What happens to one is what happens to calls over TCP: it is answered
-once, or its connection breaks (then the caller learns it, sooner or later, and never whether the
+A call goes over a connection. What happens to it is what happens to calls over TCP: it is answered
+once, or its connection breaks (the caller learns of that sooner or later, and never whether the
 work was done), or nobody listens, or its time is up.
 """
 
@@ -44,7 +44,7 @@ UNNOTICED_S = 15.0
 
 
 class Callee(Protocol):
-    """The serving side of one kind of call."""
+    """The serving side of some kinds of call."""
 
     def receive(self, node: Node, call: Call, reply_to: Mailbox[Any]) -> None:
         """The request has arrived."""
@@ -55,7 +55,21 @@ class Callee(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call under way. on_failed(reason, nothing happened for certain)."""
+    """One call under way, of a client or of a node.
+
+    call_id: unique in the run; what the serving side knows it by.
+    kind: what its packets are called in events.
+    source, target: who calls whom.
+    callee: the serving side of such calls.
+    request: what is asked.
+    on_answer: called with the answer.
+    on_failed: called with the reason, and with whether the target has certainly done nothing.
+    reply_to: where the serving side tells its answer.
+    may_repeat: whether the network may deliver the request twice.
+    is_open: whether the caller still waits.
+    has_arrived: whether the request has reached the target.
+    timer: ends it when its time is up.
+    """
 
     call_id: int
     kind: str
@@ -74,6 +88,8 @@ class Call:
 
 @dataclass(slots=True)
 class _Packet:
+    """One packet on its way, see `Network.transmit`."""
+
     packet_id: int
     source: NodeId
     target: NodeId
@@ -84,7 +100,10 @@ class _Packet:
 
 
 class Network:
-    """All machines' network. `emit` gets the events. Nodes attach while their process runs."""
+    """The network of all machines. Nodes are attached to it while their process runs.
+
+    links: what becomes of packets between any two machines. emit: called with each event.
+    """
 
     def __init__(self, runtime: SimulatedRuntime, rng: Random, emit: Callable[[Event], None]) -> None:
         self.runtime = runtime
