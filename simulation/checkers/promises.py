@@ -188,13 +188,15 @@ class FetchesHonest(EventChecker):
 
     name: ClassVar[str] = "fetches_honest"
     statement: ClassVar[str] = (
-        "A follower's fetch claims no more than was on its disk; after a restart a pull goes on behind the last copy "
-        "on disk, neither pulling again what is there nor skipping what is not."
+        "A follower's fetch claims no more than was on its disk, and every fetch names the epoch of a log that the "
+        "fetcher has or had; after a restart a pull goes on behind the last copy on disk, neither pulling again what "
+        "is there nor skipping what is not."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
         self.on_told = {CallReceived: self._on_call, LogOpened: self._on_opened}
+        self._epochs: dict[NodeId, set[int]] = {}
 
     def _on_call(self, told: MessageTold) -> None:
         received = told.message
@@ -203,6 +205,10 @@ class FetchesHonest(EventChecker):
         if not isinstance(request, FetchRequest):
             return
         fetcher = self.model.nodes.get(request.node_id)
+        if fetcher is not None and request.log_epoch not in self._epochs.get(request.node_id, ()):
+            raise self.violated(
+                f"{request.node_id} names {request.log_epoch} in a fetch as its log's epoch, and has never had such"
+            )
         if fetcher is None or not request.elected or fetcher.spoiled:
             return
         on_disk = fetcher.log.highest_durable_index
@@ -216,6 +222,8 @@ class FetchesHonest(EventChecker):
         opened = told.message
         assert isinstance(opened, LogOpened)
         node = self.model.receiver_of(told)
+        if node is not None:
+            self._epochs.setdefault(node.node_id, set()).add(opened.log_epoch)
         if node is None or node.is_elected or not self.model.is_reopened or node.spoiled:
             return
         copied: dict[NodeId, tuple[int, int]] = {}

@@ -203,8 +203,10 @@ def test_a_ballot_forgotten_by_a_restart_is_seen() -> None:
         scene.start("n1", "static:n1")
 
 
-def fetch(node: str, next_index: int) -> CallReceived[FetchRequest]:
-    request = FetchRequest("ourolog", NodeId(node), 7, True, Term(1), Index(next_index), None, 0, Index(0), 1, 1.0)
+def fetch(node: str, next_index: int, log_epoch: int = EPOCH) -> CallReceived[FetchRequest]:
+    request = FetchRequest(
+        "ourolog", NodeId(node), log_epoch, True, Term(1), Index(next_index), None, 0, Index(0), 1, 1.0
+    )
     return CallReceived(1, request, Probe())
 
 
@@ -216,6 +218,18 @@ def test_a_fetch_that_claims_more_than_is_on_the_disk_is_seen() -> None:
     scene.append("n2", batch(1, "b"), sync=False)
     with pytest.raises(Violation, match="never had more there"):
         scene.tell("", "n1.replicator", fetch("n2", 2))
+
+
+def test_a_fetch_in_the_name_of_another_disk_is_seen_and_one_of_a_disk_that_was_wiped_meanwhile_is_not() -> None:
+    scene = Scene("fetches_honest")
+    scene.start("n2", "static:n1,n2")
+    scene.tell("", "n1.replicator", fetch("n2", 0))
+    scene.crash("n2")
+    scene.start("n2", "static:n1,n2", log_epoch=EPOCH + 1)
+    scene.tell("", "n1.replicator", fetch("n2", 0))  # it was under way for long
+    scene.tell("", "n1.replicator", fetch("n2", 0, EPOCH + 1))
+    with pytest.raises(Violation, match="names 5 in a fetch as its log's epoch"):
+        scene.tell("", "n1.replicator", fetch("n2", 0, 5))
 
 
 def test_a_pull_position_behind_or_ahead_of_the_copies_on_disk_is_seen() -> None:
