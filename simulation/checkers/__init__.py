@@ -23,6 +23,7 @@ from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from ourolog.simulation.checkers.linearizable import Linearizable
+from ourolog.simulation.checkers.log_ends import LogEndsTrue
 from ourolog.simulation.checkers.model import ClusterModel
 from ourolog.simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
 from ourolog.simulation.checkers.places import SamePlaceSameBytes
@@ -74,6 +75,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     SamePlaceSameBytes,
     StaysBounded,
     RangesTrue,
+    LogEndsTrue,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -94,6 +96,7 @@ _ONLY_ELECTED: Final = (
     SamePlaceSameBytes,
     KnownCommittedKept,
     DisputesAcknowledgeNothing,
+    LogEndsTrue,
 )
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)

@@ -21,6 +21,7 @@ UNIT_TESTS_ONLY = {
     "cycle_growth": "Whatever makes a cycle grow too fast is seen sooner, by copies_faithful, where the copy is made.",
     "acknowledged_kept_as_decreed": "It is acknowledged_kept as far as that holds while people decree leaders.",
     "retention_waits_for_commit": "In half a minute retention hardly ever comes to what is not committed.",
+    "log_ends_true": "No election asks where a log ends yet; tests/simulation/test_log_ends.py has one do it.",
     "same_place_same_bytes": "While each term has one leader, log_matching sees an entry that differs first.",
 }
 """Checkers that no mutant needs, and why. Each has unit tests that it can fail."""
