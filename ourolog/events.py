@@ -33,7 +33,7 @@ from ourolog.actors.messages.observer import (
     SuspicionRefuted,
 )
 from ourolog.actors.messages.values import Member
-from ourolog.rpc.server import why_failed
+from ourolog.rpc.node_server import why_failed
 
 
 class LogEvent(NamedTuple):

@@ -19,7 +19,7 @@ from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.observer import CycleSeen, NameContested, NodeEvent, NodeNotReady, NodeReady, NodeWarned
 from ourolog.cycle_log import CycleLog
 from ourolog.events import LogEvent, log_event_of
-from ourolog.rpc.server import NodeServer
+from ourolog.rpc.node_server import NodeServer
 from ourolog.storage.errors import StorageError
 from ourolog.systemd import notify
 from ourolog.warning_log import WarningLog

@@ -1,4 +1,11 @@
-"""The edges of a node: the gRPC services, the calls between nodes, gossip over UDP, the client, and the stubs in `v1`.
+"""The network edge: a node's gRPC services, calls between nodes, gossip over UDP, the client, the stubs in `v1`.
 
-gRPC and generated code are imported here only.
+Only this package imports gRPC and generated code.
+
+- A node: node_server (all of it), listener (the gRPC port), datagrams (the gossip port), open_files.
+- Its services: log_service with produce_handler and consume_handler, peer_service, health, reflection. server_calls
+  is how every call of theirs begins and ends; errors is what it may end with.
+- Bounds on what others may cost a node: admission, arrival_limiter, fetch_limits, datagram_rate_limit.
+- Between asyncio and the actors: loop_mailboxes.
+- The client: client, blocking_client and what they are made of.
 """

@@ -1,9 +1,9 @@
-"""How much of what clients send and read may be in memory at once, and how it is shared among them.
+"""Admission control: how much of what clients send and read is in memory at once, shared fairly among them.
 
-Every bound here is divided by one rule, the dynamic threshold of shared buffers (Choudhury and
-Hahne, 1998): a client may take more as long as it then holds at most twice of what is still
-free. One greedy client gets two thirds, and each further one leaves a part of what is left, so
-that whoever comes last and asks for little finds room. A client is a connection.
+Every limit here is divided by one rule, the dynamic threshold of shared buffers (Choudhury and
+Hahne, 1998): a client may take more as long as it then holds at most twice as much as is still
+free. One greedy client gets two thirds. Each further one leaves part of what is left, so that a
+client that comes last and asks for little finds room. A client is a connection.
 
 Everything here lives on one asyncio loop.
 """
@@ -20,15 +20,19 @@ MAX_PRODUCES: Final = 4096
 MAX_PRODUCE_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_BYTES: Final = 96 * 1024 * 1024
 STALLED_AFTER_S: Final = 1.0
-TIMES_WHAT_IS_FREE: Final = 2
-# What is read is in memory as it came from the store, cut out of that, decoded, in its message, encoded, and in gRPC.
+MAX_SHARE_OF_FREE: Final = 2
+# Copies of what is read that are in memory at once: as it came from the store, cut out of that, decoded, in its
+# message, encoded, and in gRPC.
 READ_COPIES: Final = 6
-# What of that is left of a message that is on its way when all else is dropped.
+# How many of them remain for a message that is being written, when all else is dropped.
 IN_FLIGHT_COPIES: Final = 3
 
 
-class Shares:
-    """A number of things and their bytes, in all and by client. `take` and `give_back` in pairs."""
+class FairLimit:
+    """A limit on a number of things and on their bytes, shared fairly among clients.
+
+    Every `take` is followed by one `release` of the same size.
+    """
 
     def __init__(self, max_count: int, max_bytes: int, max_count_each: int | None = None) -> None:
         """max_count_each: how many things one client may hold, however many are free."""
@@ -44,29 +48,30 @@ class Shares:
         """How many clients hold something."""
         return len(self._by_client)
 
-    def of(self, client: str) -> tuple[int, int]:
+    def held_by(self, client: str) -> tuple[int, int]:
         """How many things this client holds, and their bytes."""
         return self._by_client.get(client, (0, 0))
 
     def has_room(self, client: str, size_bytes: int) -> bool:
-        # Into an empty room anything may go, or what is larger than the bound would wait for ever.
+        """Whether this client may take one more thing of that size now."""
+        # When nothing is held anything may come in, or what is larger than the limit would wait for ever.
         if not self.count:
             return True
-        count, held_bytes = self.of(client)
+        count, held_bytes = self.held_by(client)
         free_count = self.max_count - self.count - 1
         free_bytes = self.max_bytes - self.size_bytes - size_bytes
         if free_count < 0 or free_bytes < 0 or count >= self.max_count_each:
             return False
-        fair_count = count + 1 <= TIMES_WHAT_IS_FREE * free_count
-        return fair_count and held_bytes + size_bytes <= TIMES_WHAT_IS_FREE * free_bytes
+        fair_count = count + 1 <= MAX_SHARE_OF_FREE * free_count
+        return fair_count and held_bytes + size_bytes <= MAX_SHARE_OF_FREE * free_bytes
 
     def take(self, client: str, size_bytes: int) -> None:
-        count, held_bytes = self.of(client)
+        count, held_bytes = self.held_by(client)
         self._by_client[client] = (count + 1, held_bytes + size_bytes)
         self.count += 1
         self.size_bytes += size_bytes
 
-    def give_back(self, client: str, size_bytes: int) -> None:
+    def release(self, client: str, size_bytes: int) -> None:
         count, held_bytes = self._by_client[client]
         assert count >= 1
         assert held_bytes >= size_bytes
@@ -80,31 +85,31 @@ class Shares:
 
 
 class ProduceLimiter:
-    """Counts produces between their arrival and their answer, and their bytes.
+    """Limits the produces that are between their arrival and their answer.
 
-    Beyond the bounds a single call is refused at once with RESOURCE_EXHAUSTED, and a stream is
+    Beyond the limit a single call is refused at once with RESOURCE_EXHAUSTED, and a stream is
     not read any further, so that HTTP/2 flow control slows its client down.
     """
 
     def __init__(self, max_requests: int = MAX_PRODUCES, max_bytes: int = MAX_PRODUCE_BYTES) -> None:
-        self.shares = Shares(max_requests, max_bytes)
+        self.limit = FairLimit(max_requests, max_bytes)
         self._waiting: dict[asyncio.Future[None], tuple[str, int]] = {}
 
-    def enter_or_refuse(self, client: str, size_bytes: int) -> None:
-        """Raises ServiceError (RESOURCE_EXHAUSTED, with when to retry) when there is no room."""
-        if not self.shares.has_room(client, size_bytes):
-            shares = self.shares
-            mine, _ = shares.of(client)
+    def admit_or_refuse(self, client: str, size_bytes: int) -> None:
+        """Take room now. Raises ServiceError (RESOURCE_EXHAUSTED, with when to retry) when there is none."""
+        if not self.limit.has_room(client, size_bytes):
+            limit = self.limit
+            mine, _ = limit.held_by(client)
             raise overloaded(
-                f"this node has {shares.count} produces of {shares.size_bytes} bytes under way, {mine} of them by this "
-                f"client; it takes {shares.max_count} and {shares.max_bytes} bytes at once, shared among its clients. "
+                f"this node has {limit.count} produces of {limit.size_bytes} bytes under way, {mine} of them by this "
+                f"client; it takes {limit.max_count} and {limit.max_bytes} bytes at once, shared among its clients. "
                 "Nothing was appended; retry shortly"
             )
-        self.shares.take(client, size_bytes)
+        self.limit.take(client, size_bytes)
 
-    async def room(self, client: str, size_bytes: int) -> None:
-        """Returns when there is room for so much, which is not taken."""
-        while not self.shares.has_room(client, size_bytes):
+    async def wait_for_room(self, client: str, size_bytes: int) -> None:
+        """Return once there is room for this many bytes. Nothing is taken."""
+        while not self.limit.has_room(client, size_bytes):
             free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting[free] = (client, size_bytes)
             try:
@@ -112,27 +117,32 @@ class ProduceLimiter:
             finally:
                 del self._waiting[free]
 
-    async def enter(self, client: str, size_bytes: int, within_s: float) -> None:
+    async def admit(self, client: str, size_bytes: int, within_s: float) -> None:
         """Take room as soon as there is some. Raises ServiceError (RESOURCE_EXHAUSTED) when there is none in time."""
         try:
             async with asyncio.timeout(within_s):
-                await self.room(client, size_bytes)
+                await self.wait_for_room(client, size_bytes)
         except TimeoutError:
             pass
-        self.enter_or_refuse(client, size_bytes)
+        self.admit_or_refuse(client, size_bytes)
 
-    def leave(self, client: str, size_bytes: int) -> None:
-        """Once for each admission."""
-        self.shares.give_back(client, size_bytes)
+    def release(self, client: str, size_bytes: int) -> None:
+        """Give the room of one admitted produce back, and let in those who wait for it."""
+        self.limit.release(client, size_bytes)
         for free, (waiting, size) in self._waiting.items():
-            if not free.done() and self.shares.has_room(waiting, size):
+            if not free.done() and self.limit.has_room(waiting, size):
                 free.set_result(None)
 
 
-class Share:
-    """What one consuming stream holds in memory. `drop` lets go of it, when the budget says so.
+class ReadReservation:
+    """What one consume holds of the read budget.
 
+    client: the connection that it counts for.
+    drop: called by the budget when this consume must let go of what it holds.
+    size_bytes: how much it holds, copies counted.
     in_flight_bytes: the part of it that is being written to the client, which cannot be dropped.
+    progress: how many messages its client has taken; raised by the consume.
+    progress_seen: what `progress` was when the budget looked last.
     """
 
     def __init__(self, client: str, drop: Callable[[], None]) -> None:
@@ -145,116 +155,119 @@ class Share:
 
 
 class ReadBudget:
-    """How many bytes all that is read holds which clients have not taken yet, copies counted.
+    """A limit on what has been read for clients and not been taken by them yet, in bytes, copies counted.
 
-    A client that does not read would hold its share for ever. When others wait for room, shares
-    whose clients took nothing for a while are dropped; such a stream reads again from where its
-    client is, once that goes on reading. What stays, and stays counted, is the one message that
-    is stuck in its connection: gRPC has no way for a server in Python to take that back, or to
-    end such a call. So that those who do not read do not keep others from reading, as much again
-    is set aside for clients that hold nothing yet.
+    A client that does not read would hold its part for ever. When others wait for room, the
+    reservations of clients that took nothing for a while are dropped; such a stream reads again
+    from where its client is, once the client goes on reading. What remains, and remains counted,
+    is the one message that is stuck in its connection: gRPC offers a server in Python no way to
+    take that back, or to end such a call. So that clients that do not read do not keep others
+    from reading, the same amount again is set aside for clients that hold nothing yet.
     """
 
     def __init__(self, max_bytes: int = MAX_HELD_BYTES, stalled_after_s: float = STALLED_AFTER_S) -> None:
         self.stalled_after_s = stalled_after_s
-        self.shares = Shares(2**31, max_bytes)
-        self._holding: dict[Share, None] = {}
-        self._waiting: dict[asyncio.Future[None], tuple[Share, int]] = {}
-        self._sweep: asyncio.TimerHandle | None = None
+        self.limit = FairLimit(2**31, max_bytes)
+        self._reservations: dict[ReadReservation, None] = {}
+        self._waiting: dict[asyncio.Future[None], tuple[ReadReservation, int]] = {}
+        self._stall_check: asyncio.TimerHandle | None = None
 
     @property
     def max_bytes(self) -> int:
-        return self.shares.max_bytes
+        return self.limit.max_bytes
 
     @property
     def held_bytes(self) -> int:
-        return self.shares.size_bytes
+        return self.limit.size_bytes
 
-    async def room(self, share: Share, size_bytes: int) -> None:
-        """Returns when so much is set aside for what this stream is about to read; at most a quarter of all."""
-        assert not share.size_bytes, "one chunk at a time"
-        size_bytes = self._reasonable(size_bytes)
-        if not self._waiting and self._has_room(share.client, size_bytes):
-            self._take(share, size_bytes)
+    async def reserve(self, reservation: ReadReservation, size_bytes: int) -> None:
+        """Return once this many bytes are reserved for what is about to be read; at most a quarter of all."""
+        assert not reservation.size_bytes, "one chunk at a time"
+        size_bytes = self._capped(size_bytes)
+        if not self._waiting and self._has_room(reservation.client, size_bytes):
+            self._take(reservation, size_bytes)
             return
         loop = asyncio.get_running_loop()
-        if self._sweep is None:
-            self._sweep = loop.call_later(self.stalled_after_s, self._drop_stalled)
-        room: asyncio.Future[None] = loop.create_future()
-        self._waiting[room] = (share, size_bytes)
-        self._let_in()
+        if self._stall_check is None:
+            self._stall_check = loop.call_later(self.stalled_after_s, self._drop_stalled)
+        admitted: asyncio.Future[None] = loop.create_future()
+        self._waiting[admitted] = (reservation, size_bytes)
+        self._admit_waiting()
         try:
-            await room
+            await admitted
         except asyncio.CancelledError:
-            if not self._waiting.pop(room, None):
-                self.give_back(share)
+            if not self._waiting.pop(admitted, None):
+                self.release(reservation)
             raise
 
-    def hold(self, share: Share, size_bytes: int) -> bool:
-        """Count what was read for this stream, instead of what was set aside; False, and nothing, if there is no room.
+    def resize(self, reservation: ReadReservation, size_bytes: int) -> bool:
+        """Count what was actually read instead of what was reserved. False, and nothing is held, if there is no room.
 
-        It may be more than there is room for, by one read: batches come whole.
+        It may exceed the budget by one read, since batches come whole.
         """
-        if share.size_bytes >= size_bytes:
-            self._shrink(share, size_bytes)
+        if reservation.size_bytes >= size_bytes:
+            self._shrink(reservation, size_bytes)
             return True
-        had_its_turn = share.size_bytes >= self._reasonable(size_bytes)
-        if share.size_bytes:
-            self.shares.give_back(share.client, share.size_bytes)
-            share.size_bytes = 0
-        if had_its_turn or self._has_room(share.client, self._reasonable(size_bytes)):
-            self._take(share, size_bytes)
+        had_reserved_it = reservation.size_bytes >= self._capped(size_bytes)
+        if reservation.size_bytes:
+            self.limit.release(reservation.client, reservation.size_bytes)
+            reservation.size_bytes = 0
+        if had_reserved_it or self._has_room(reservation.client, self._capped(size_bytes)):
+            self._take(reservation, size_bytes)
             return True
-        self.give_back(share)
+        self.release(reservation)
         return False
 
-    def give_back(self, share: Share) -> None:
-        """The stream holds nothing any more. May be called when it does not."""
-        share.in_flight_bytes = 0
-        self._shrink(share, 0)
+    def release(self, reservation: ReadReservation) -> None:
+        """The consume holds nothing any more. May be called when it holds nothing already."""
+        reservation.in_flight_bytes = 0
+        self._shrink(reservation, 0)
 
-    def _reasonable(self, size_bytes: int) -> int:
+    def _capped(self, size_bytes: int) -> int:
         return min(size_bytes, self.max_bytes // 4)
 
     def free_bytes(self) -> int:
-        """How much of what is shared by all is not held."""
+        """How many bytes of the budget are not held."""
         return max(0, self.max_bytes - self.held_bytes)
 
     def _has_room(self, client: str, size_bytes: int) -> bool:
-        if self.shares.of(client) == (0, 0):
+        if self.limit.held_by(client) == (0, 0):
             return not self.held_bytes or self.held_bytes + size_bytes <= 2 * self.max_bytes
-        return self.shares.has_room(client, size_bytes)
+        return self.limit.has_room(client, size_bytes)
 
-    def _shrink(self, share: Share, size_bytes: int) -> None:
-        if share.size_bytes > size_bytes:
-            self.shares.give_back(share.client, share.size_bytes)
+    def _shrink(self, reservation: ReadReservation, size_bytes: int) -> None:
+        if reservation.size_bytes > size_bytes:
+            self.limit.release(reservation.client, reservation.size_bytes)
             if size_bytes:
-                self.shares.take(share.client, size_bytes)
-            share.size_bytes = size_bytes
-        if not share.size_bytes:
-            self._holding.pop(share, None)
-        self._let_in()
+                self.limit.take(reservation.client, size_bytes)
+            reservation.size_bytes = size_bytes
+        if not reservation.size_bytes:
+            self._reservations.pop(reservation, None)
+        self._admit_waiting()
 
-    def _take(self, share: Share, size_bytes: int) -> None:
-        self.shares.take(share.client, size_bytes)
-        share.size_bytes = size_bytes
-        self._holding[share] = None
+    def _take(self, reservation: ReadReservation, size_bytes: int) -> None:
+        self.limit.take(reservation.client, size_bytes)
+        reservation.size_bytes = size_bytes
+        self._reservations[reservation] = None
 
-    def _let_in(self) -> None:
-        """In their order, as far as there is room for each; what it gets is set aside at once."""
-        for room, (share, wanted) in list(self._waiting.items()):
-            if self._has_room(share.client, wanted):
-                del self._waiting[room]
-                if not room.done():
-                    self._take(share, wanted)
-                    room.set_result(None)
+    def _admit_waiting(self) -> None:
+        """Reserve for those who wait, in their order, as far as there is room for each."""
+        for admitted, (reservation, wanted) in list(self._waiting.items()):
+            if self._has_room(reservation.client, wanted):
+                del self._waiting[admitted]
+                if not admitted.done():
+                    self._take(reservation, wanted)
+                    admitted.set_result(None)
 
     def _drop_stalled(self) -> None:
-        self._sweep = None
-        for share in list(self._holding):
-            if share.progress == share.progress_seen and share.size_bytes > share.in_flight_bytes:
-                share.drop()
-                self._shrink(share, share.in_flight_bytes)
-            share.progress_seen = share.progress
+        self._stall_check = None
+        for reservation in list(self._reservations):
+            if (
+                reservation.progress == reservation.progress_seen
+                and reservation.size_bytes > reservation.in_flight_bytes
+            ):
+                reservation.drop()
+                self._shrink(reservation, reservation.in_flight_bytes)
+            reservation.progress_seen = reservation.progress
         if self._waiting:
-            self._sweep = asyncio.get_running_loop().call_later(self.stalled_after_s, self._drop_stalled)
+            self._stall_check = asyncio.get_running_loop().call_later(self.stalled_after_s, self._drop_stalled)

@@ -1,4 +1,4 @@
-"""How many messages may be arriving at once, and who must make room when somebody is slow.
+"""A limit on the messages that are arriving at once: who gets a place, and who must give one up when it is slow.
 
 gRPC reads the message of a unary call before it calls the handler, so a burst of large messages
 would all be in memory before anybody counted the first. On the wire a unary call is a client
@@ -6,8 +6,8 @@ stream of one message. Served as that, a call gets its handler first, which asks
 when it is its turn; until then HTTP/2 flow control keeps all but 64 KiB of it with the client.
 
 gRPC in Python does not say how much of a message has arrived, and a message that was asked for
-cannot be un-asked. So each that is asked for counts as the largest that a client may send, and
-what tells the honest from the silent is time: a small message is there at once.
+cannot be refused any more. So each that is asked for counts as the largest that a client may send,
+and only time tells who sends from who does not: a small message is there at once.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from ourolog.rpc.errors import ServiceError, overloaded
 MAX_ARRIVING: Final = 20  # times the largest message of 9 MiB: 180 MiB
 # Long enough for the largest message over a slow line, while nobody else waits.
 ARRIVE_WITHIN_S: Final = 30.0
-# While others wait: half of the places are for messages that are there within this …
+# While others wait, half of the places are for messages that arrive within this time,
 PATIENCE_S: Final = 0.1
-# … and the other half for those that take as long as this.
+# and the other half for messages that take up to this long.
 LONG_PATIENCE_S: Final = 2.0
-# A client that had to make room comes after all others for so long.
+# For this long a client that had to give up its place is served after all others,
 LATE_FOR_S: Final = 10.0
-# But so that it comes at all, it gets every so many-th place.
+# except that every eighth place goes to one of those, so that they are served at all.
 LATE_TURN: Final = 8
 
 T = TypeVar("T")
 
 
 class _Arrival:
-    """One message that was asked for."""
+    """A message that was asked for and has not arrived yet."""
 
     __slots__ = ("client", "displaced", "since_s", "timeout")
 
@@ -52,10 +52,10 @@ class ArrivalLimiter:
     """Places for messages that are arriving. Lives on one asyncio loop.
 
     While there are places, everybody gets one, for `arrive_within_s`. When somebody has to wait,
-    clients (connections) take turns, those that were late before after all others; and reads
-    that take long are ended, the shares of the largest holder first, with RESOURCE_EXHAUSTED and
-    when to retry. Half of the places turn over within `patience_s` then, so whoever sends what it
-    promised waits for a fraction of a second, however many are silent.
+    clients (connections) take turns, those that were late before after all others. Then reads that
+    take long are ended with RESOURCE_EXHAUSTED and when to retry, those of the client with the most
+    places first. Half of the places change hands within `patience_s`, so a client that sends its
+    message at once waits for a fraction of a second, however many others send nothing.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ArrivalLimiter:
         self._long_patience_s = long_patience_s
         self._arriving: dict[_Arrival, None] = {}
         self._by_client: Counter[str] = Counter()
-        # Who waits, client by client in the order of their turns: first those that come in time.
+        # Who waits, client by client in the order of their turns: those that were in time so far, and the late ones.
         self._in_time: OrderedDict[str, deque[asyncio.Future[_Arrival]]] = OrderedDict()
         self._late: OrderedDict[str, deque[asyncio.Future[_Arrival]]] = OrderedDict()
         self._late_until_s: OrderedDict[str, float] = OrderedDict()
@@ -80,7 +80,7 @@ class ArrivalLimiter:
 
     @property
     def arriving(self) -> int:
-        """How many messages were asked for and are not there."""
+        """How many messages were asked for and have not arrived."""
         return len(self._arriving)
 
     @property
@@ -89,7 +89,7 @@ class ArrivalLimiter:
         return sum(len(calls) for queue in (self._in_time, self._late) for calls in queue.values())
 
     async def arrive(self, client: str, read: Callable[[], Awaitable[T]]) -> T:
-        """What `read` returns, once there is a place for it. Raises ServiceError when it takes too long."""
+        """Call `read` once there is a place for its message. Raises ServiceError when it takes too long."""
         place = await self._place(client)
         try:
             async with asyncio.timeout(self._arrive_within_s) as place.timeout:
@@ -107,7 +107,7 @@ class ArrivalLimiter:
         turn: asyncio.Future[_Arrival] = asyncio.get_running_loop().create_future()
         queue = self._late if self._is_late(client) else self._in_time
         queue.setdefault(client, deque()).append(turn)
-        self._let_in()
+        self._admit_waiting()
         self._arm()
         try:
             return await turn
@@ -137,9 +137,9 @@ class ArrivalLimiter:
         self._by_client[place.client] -= 1
         if not self._by_client[place.client]:
             del self._by_client[place.client]
-        self._let_in()
+        self._admit_waiting()
 
-    def _let_in(self) -> None:
+    def _admit_waiting(self) -> None:
         while len(self._arriving) < self._max_arriving:
             self._turns += 1
             late_turn = self._turns % LATE_TURN == 0
@@ -160,14 +160,14 @@ class ArrivalLimiter:
             self._timer = asyncio.get_running_loop().call_later(self._patience_s / 2, self._make_room)
 
     def _make_room(self) -> None:
-        """Somebody waits: end the slowest reads, as many as are wanted."""
+        """Somebody waits: end the slowest reads, as many as there are waiting."""
         self._timer = None
         now_s = asyncio.get_running_loop().time()
         slow = [place for place in self._arriving if now_s - place.since_s >= self._patience_s]
         slow.sort(key=lambda place: (-self._by_client[place.client], not self._is_late(place.client), -place.since_s))
-        too_many = max(0, len(slow) - self._max_arriving // 2)
-        overdue = [place for place in slow[too_many:] if now_s - place.since_s >= self._long_patience_s]
-        for place in [*slow[:too_many], *overdue][: self.waiting]:
+        surplus = max(0, len(slow) - self._max_arriving // 2)
+        overdue = [place for place in slow[surplus:] if now_s - place.since_s >= self._long_patience_s]
+        for place in [*slow[:surplus], *overdue][: self.waiting]:
             self._displace(place, now_s)
         self._arm()
 

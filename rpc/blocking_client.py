@@ -1,4 +1,4 @@
-"""The client for programs without asyncio: the same calls, each of which blocks until it is done."""
+"""The client for programs without asyncio: the same calls as LogClient's, each blocks until it is done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class BlockingLogClient:
-    """A LogClient on a loop of its own; use it as a context manager, from one thread, outside of any loop.
+    """A client of one cluster that blocks. Use it as a context manager, from one thread, outside of any loop.
 
     Arguments, results and errors are those of LogClient.
     """

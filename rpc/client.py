@@ -1,10 +1,10 @@
 """The Python client of a log cluster, on asyncio.
 
-It may be given any node's address. Where a produce is answered "not the leader", it goes to the
-leader that the answer names; where a node is not there, it tries again, and the other nodes it
-was given, until its time is up. A produce whose outcome is unknown is not repeated unless asked
-for, since it might be stored twice; and it is unknown unless the server itself says that nothing
-was appended, or the call never left this machine.
+It may be given any node's address. When a node answers a produce with "not the leader", the client
+goes to the leader that the answer names. When a node cannot be reached, it tries again, and the
+other nodes that it was given, until its time is up. A produce whose outcome is unknown is not
+repeated unless asked for, since it might be stored twice. The outcome is unknown unless the server
+itself says that nothing was appended, or the call never left this machine.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from ourolog.storage.record_set import encode_records
 
 _FIRST_BACKOFF_S: Final = 0.05
 _MAX_BACKOFF_S: Final = 1.0
-_HINTS_AT_ONCE: Final = 3
-# A stream that was open for so long had not failed to begin.
-_WELL_AFTER_S: Final = 2.0
+_MAX_HINTS_IN_A_ROW: Final = 3
+# A stream that was open for this long counts as one that worked.
+_WORKED_AFTER_S: Final = 2.0
 
 T = TypeVar("T")
 Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
@@ -43,9 +43,9 @@ Call = Callable[["pb_grpc.LogAsyncStub", float], Awaitable[T]]  # quoted: only t
 class LogClient:
     """A client of one cluster; use it as an async context manager.
 
-    addresses: HOST:PORT of any node, or several to fall back on. timeout_s: how long one call
-    may take, all its attempts together; streams are not bounded by it. on_retry: told what an
-    attempt failed with, each time before another one is made.
+    addresses: HOST:PORT of any node, or several to fall back on.
+    timeout_s: how long one call may take, all its attempts together; streams are not bounded by it.
+    on_retry: called with what an attempt failed with, each time before another one is made.
 
     Every method raises LogError.
     """
@@ -127,7 +127,7 @@ class LogClient:
         timeout_s: float | None = None,
         repeat_unknown: bool = False,
     ) -> int:
-        """The same with an encoded `log.v1.RecordSet`, see `ourolog.encode_records`."""
+        """As produce_batch, with an encoded `log.v1.RecordSet`, see `ourolog.encode_records`."""
         request = pb.ProduceBatchRequest(records=payload, record_count=record_count, acks=_acks(acks))
         response = await self._call(
             lambda stub, left_s: stub.ProduceBatch(request, timeout=left_s),
@@ -140,10 +140,10 @@ class LogClient:
     async def produce_stream(
         self, values: AsyncIterable[bytes] | Iterable[bytes], *, acks: Acks = Acks.DEFAULT
     ) -> AsyncGenerator[int, None]:
-        """Append records as they come and give the offset of each, in order.
+        """Append records as they come and yield the offset of each, in order.
 
-        When it fails, what was not answered has an unknown outcome. The leader must be known
-        before, so this asks for it first.
+        When it fails, the outcome of what was not answered is unknown. The stream goes to one node,
+        so the leader is asked for first.
         """
         wanted = _acks(acks)
         addr = await self._find_leader()
@@ -155,7 +155,7 @@ class LogClient:
     async def produce_batch_stream(
         self, batches: AsyncIterable[Sequence[bytes]] | Iterable[Sequence[bytes]], *, acks: Acks = Acks.DEFAULT
     ) -> AsyncGenerator[int, None]:
-        """Append batches as they come, pipelined, and give the first offset of each, in order. See produce_stream."""
+        """Append batches as they come, pipelined, and yield the first offset of each, in order. See produce_stream."""
         wanted = _acks(acks)
         addr = await self._find_leader()
         requests = CountedRequests(
@@ -260,13 +260,13 @@ class LogClient:
             except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
                 failure = self._failure(error, addr)
             now_s = loop.time()
-            # A stream that had nothing to send for a while was well until now.
-            if failing_since_s is None or (now_s - began_s > _WELL_AFTER_S and not failure.never_sent):
+            # A stream that was open for a while has worked, whether or not there was anything to send.
+            if failing_since_s is None or (now_s - began_s > _WORKED_AFTER_S and not failure.never_sent):
                 failing_since_s = now_s
             if not failure.may_pass or now_s + backoff_s >= failing_since_s + self._timeout_s:
                 raise failure
             self._on_retry(failure)
-            if not failure.is_end_unknown:  # another node may know less of the end, and take it for the end
+            if not failure.is_end_unknown:  # another node may have less, and take that for the end
                 self._try_next_address()
             await asyncio.sleep(max(backoff_s, failure.retry_after_s or 0.0))
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
@@ -322,7 +322,7 @@ class LogClient:
             if failure.is_not_leader and failure.leader_addr and failure.leader_addr != addr:
                 self._leader_addr = failure.leader_addr
                 hints += 1
-                if hints % _HINTS_AT_ONCE and loop.time() < give_up_at_s:
+                if hints % _MAX_HINTS_IN_A_ROW and loop.time() < give_up_at_s:
                     continue
             elif failure.code in {"UNAVAILABLE", "ABORTED"} and not failure.is_end_unknown:
                 self._leader_addr = ""

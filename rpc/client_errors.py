@@ -1,4 +1,4 @@
-"""What a call of the client can fail with: the server's status, its details unpacked."""
+"""The error that the client's calls raise: the server's status, its details unpacked."""
 
 from __future__ import annotations
 
@@ -24,18 +24,23 @@ _NEVER_HANDLED: Final = (
     "Method not found!",
     "this node has no such method",
 )
-# What may be otherwise when asked again, whoever said it.
+# Codes that may pass when the call is made again, whoever answered.
 _PASSING: Final = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "INTERNAL", "UNKNOWN"}
 
 
 class LogError(Exception):
-    """A call that failed; the text is a sentence for a person.
+    """A call of the client that failed; its text is a sentence for a person.
 
-    code: the name of the gRPC status code. reason: the server's stable word for it, "" where the
-    error is not the server's own. outcome_unknown: a produce may have been stored all the same.
-    leader_id, leader_addr: who leads, where the server said so. first_offset, end_offset: what
-    can be read, `end_offset` exclusive, where the server said so. fields: what is wrong with the
-    request, by field. retry_after_s: when the server wants to be asked again.
+    message: the sentence.
+    code: the name of the gRPC status code.
+    addr: the node that was asked, HOST:PORT.
+    reason: the server's stable word for the error; "" where the error is not the server's own.
+    outcome_unknown: whether a produce may have been stored all the same.
+    never_sent: whether the call never left this machine.
+    leader_id, leader_addr: who leads; "" where the server did not say.
+    first_offset, end_offset: what can be read, `end_offset` exclusive; None where the server did not say.
+    fields: what is wrong with the request, by field.
+    retry_after_s: how long the server wants the client to wait before it tries again, if it said so.
     """
 
     def __init__(self, message: str, code: str = "UNKNOWN", *, addr: str = "", outcome_unknown: bool = False) -> None:
@@ -55,6 +60,7 @@ class LogError(Exception):
 
     @property
     def is_not_leader(self) -> bool:
+        """The node that was asked to append is not the leader."""
         return self.reason == "NOT_LEADER"
 
     @property
@@ -64,6 +70,7 @@ class LogError(Exception):
 
     @property
     def is_out_of_range(self) -> bool:
+        """There is no record at that offset, or none yet."""
         return self.code == "OUT_OF_RANGE"
 
     @property
@@ -77,23 +84,23 @@ class LogError(Exception):
 
     @property
     def may_pass(self) -> bool:
-        """Whether asking again may help with what changes nothing."""
+        """Whether asking again may help, for calls that append nothing."""
         return self.may_retry or self.code in _PASSING
 
 
 def client_closed(addr: str) -> LogError:
-    """A call that was open when its client was closed."""
+    """The error of a call that was open when its client was closed."""
     return LogError("the client was closed", "CANCELLED", addr=addr, outcome_unknown=True)
 
 
 def not_understood(addr: str) -> LogError:
-    """An answer whose bytes are not what they should be."""
+    """The error for an answer that is not of this contract."""
     message = f"what {addr} answered is not of this contract: is it an ourolog node?"
     return LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
 
 
 def no_records(addr: str, offset: int) -> LogError:
-    """A batch that an old log may hold: servers pass on the bytes of a batch as they are. Another try gets the same."""
+    """The error for a batch that holds no records, as an old log may. Servers pass a batch's bytes on as they are."""
     message = (
         f"the batch at offset {offset} that {addr} sent holds something else than the records that it claims: "
         "whoever produced or replicated it has a fault"
@@ -102,7 +109,7 @@ def no_records(addr: str, offset: int) -> LogError:
 
 
 def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
-    """`addr`: the node that was asked."""
+    """The LogError for a gRPC error. addr: the node that was asked."""
     code = error.code().name
     text = error.details() or code
     if code == "CANCELLED":
@@ -146,7 +153,7 @@ def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
 
 
 def _sentence(code: str, text: str, addr: str, *, never_sent: bool) -> str:
-    """What gRPC means by its own texts."""
+    """What gRPC's own texts mean, as a sentence for a person."""
     if code == "RESOURCE_EXHAUSTED" and "essage larger than max" in text:
         return f"the message is larger than what can be sent to {addr}; split it ({text})"
     if never_sent:

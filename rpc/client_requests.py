@@ -1,4 +1,4 @@
-"""What a produce stream sends: the caller's items as messages."""
+"""The messages of a produce stream, made from the caller's items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
 
 
 class CountedRequests(Generic[T, Req]):
-    """The messages of a produce stream, counted. error: what their source failed with."""
+    """The messages of a produce stream, counted.
+
+    count: how many there were so far.
+    error: what the caller's own iterator failed with, if it did.
+    """
 
     def __init__(self, items: AsyncIterable[T] | Iterable[T], make: Callable[[T], Req]) -> None:
         self._items = items
@@ -21,6 +25,7 @@ class CountedRequests(Generic[T, Req]):
         self.error: Exception | None = None
 
     async def messages(self) -> AsyncIterator[Req]:
+        """One message for each item. Raises whatever the items raise."""
         try:
             if isinstance(self._items, AsyncIterable):
                 async for item in self._items:

@@ -1,4 +1,4 @@
-"""What the client hands out."""
+"""The values that the client returns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from ourolog.rpc.v1 import log_pb2 as pb
 class Provenance:
     """Where a record came from.
 
-    path: the nodes it passed, its origin first. origin_epoch: which log of the origin, drawn at
-    random for each new disk; origin_sequence: its batch's number there. timestamp_ms: when it was
-    first appended, ms since 1970. index: its batch's place among all log entries of the node asked.
+    origin: the node that it was produced to.
+    path: the nodes that it passed, its origin first.
+    origin_epoch: identifies the origin's log: drawn at random for each new disk.
+    origin_sequence: the number of its batch in the origin's log.
+    timestamp_ms: when it was first appended, ms since 1970.
+    index: the place of its batch among all log entries of the node that was asked.
+    term: in which that entry was made.
     """
 
     origin: str
@@ -27,7 +31,12 @@ class Provenance:
 
 
 class LogRecord(NamedTuple):
-    """One record; `provenance` only if asked for."""
+    """One record.
+
+    offset: its place in the log.
+    value: its bytes.
+    provenance: where it came from, if that was asked for.
+    """
 
     offset: int
     value: bytes
@@ -35,9 +44,11 @@ class LogRecord(NamedTuple):
 
 
 class LogBatch(NamedTuple):
-    """Consecutive records as they were stored together; the first has `base_offset`.
+    """Consecutive records that were stored together.
 
-    `base_offset` may lie below the offset asked for, since batches come whole.
+    base_offset: the offset of the first; it may be below the offset asked for, since batches come whole.
+    values: the records' bytes, in order.
+    provenance: where they came from, if that was asked for.
     """
 
     base_offset: int
@@ -52,7 +63,12 @@ class LogBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A server of the cluster."""
+    """A server of the cluster.
+
+    node_id: its name.
+    rpc_addr: where its gRPC services are, HOST:PORT.
+    is_leader: whether produces go to it.
+    """
 
     node_id: str
     rpc_addr: str
@@ -60,6 +76,7 @@ class ServerInfo:
 
 
 def provenance_from(provenance: pb.Provenance) -> Provenance:
+    """The value for the message of the contract."""
     return Provenance(
         provenance.origin,
         tuple(provenance.path),

@@ -18,10 +18,10 @@ from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 
 
 async def cluster_status(addr: str, *, timeout_s: float = 5.0) -> dict[str, Any]:
-    """`election`, `leader` (None where there is none) and `nodes`, sorted by id.
+    """The status of all members: `election`, `leader` (None where there is none) and `nodes`, sorted by id.
 
     A member that does not answer has its addresses, the state that gossip gives it, and None
-    for all that only itself knows. Raises LogError when the node at `addr` does not answer.
+    for everything that only the member itself knows. Raises LogError when the node at `addr` does not answer.
     """
     asked = await _ask(addr, timeout_s)
     if isinstance(asked, grpc.aio.AioRpcError):
@@ -31,7 +31,7 @@ async def cluster_status(addr: str, *, timeout_s: float = 5.0) -> dict[str, Any]
     answers = await asyncio.gather(*(_ask(member.rpc_addr, timeout_s) for member in others))
     own: dict[str, pb.GetStatusResponse] = {asked.node_id: asked}
     for member, answer in zip(others, answers, strict=True):
-        # At the address of one that is gone, another may have been started since.
+        # Another node may have been started since at the address of one that is gone.
         if isinstance(answer, pb.GetStatusResponse) and answer.node_id == member.id:
             own[member.id] = answer
     return {

@@ -1,7 +1,7 @@
 """Gossip over UDP: the Datagrams port on an asyncio loop.
 
-Sending is allowed from any thread. Host names are resolved here, off the actor's thread, and
-kept for a while; an address may so come to mean another machine, as container names do.
+Any thread may send. Host names are resolved here, off the actor's thread, and kept for a while
+only, since a name may come to mean another machine, as container names do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 from ourolog.actors.addresses import join_address, split_address
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import DatagramReceived
-from ourolog.rpc.flood import FloodGuard
+from ourolog.rpc.datagram_rate_limit import DatagramRateLimiter
 
 SocketAddr: TypeAlias = tuple[Any, ...]
 
@@ -28,15 +28,21 @@ _RETRY_UNRESOLVED_S: Final = 1.0
 _MAX_NAMES: Final = 1024
 _MAX_RESOLVING: Final = 4
 _MAX_WAITING_FOR_NAME: Final = 16
-# How many are read before the loop does something else.
-_READ_AT_ONCE: Final = 16
-_LARGEST_BYTES: Final = 65_535
+# How many datagrams are read before the loop runs other tasks.
+_MAX_READS_A_TURN: Final = 16
+_MAX_DATAGRAM_BYTES: Final = 65_535
 _RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 
 
 @dataclass(slots=True)
-class _Name:
-    """A host name: what it resolved to (None: not yet, or it failed), until when, and who waits."""
+class _ResolvedName:
+    """A host name and what it resolved to.
+
+    socket_addr: None while it has not been resolved, or could not be.
+    until_s: when to resolve it again, by the loop's clock.
+    resolving: whether that is under way.
+    waiting: datagrams to be sent there once it is resolved.
+    """
 
     socket_addr: SocketAddr | None = None
     until_s: float = 0.0
@@ -45,13 +51,16 @@ class _Name:
 
 
 class UdpDatagrams:
-    """Made by `bind`, on the loop that then serves it. What arrives before `deliver_to` is dropped.
+    """A UDP socket that delivers datagrams to an actor and sends them for it.
 
-    The socket is read here and not by a transport of asyncio's, which takes a turn of the loop for
-    each datagram: a flood would fill the kernel's buffer, and members' datagrams were lost in it.
+    Made by `bind`, on the loop that then serves it. What arrives before `deliver_to` is dropped.
 
-    dropped: datagrams received and not delivered since too many came or waited; unsent: datagrams
-    not sent since too many waited or the name did not resolve. Both are as good as loss.
+    The socket is read here and not by an asyncio transport, which takes one turn of the loop for
+    each datagram: a flood would fill the kernel's buffer, and members' datagrams would be lost.
+
+    bound_addr: HOST:PORT, the port resolved.
+    dropped: how many datagrams were received and not delivered, since too many came or waited.
+    unsent: how many were not sent, since too many waited or the name did not resolve.
     """
 
     def __init__(self, sock: socket.socket, max_waiting: int) -> None:
@@ -64,13 +73,13 @@ class UdpDatagrams:
         self._loop_thread = threading.get_ident()
         self._socket: socket.socket | None = sock
         self._family = sock.family
-        self._guard = FloodGuard(self._loop.time)
+        self._rate_limiter = DatagramRateLimiter(self._loop.time)
         self._members: set[str] = set()
         self._mailbox: Mailbox[DatagramReceived] | None = None
         self._waiting: Callable[[], int] = lambda: 0
-        self._names: dict[str, _Name] = {}
+        self._names: dict[str, _ResolvedName] = {}
         self._resolvers: set[asyncio.Task[None]] = set()
-        self._handed_over = 0
+        self._from_threads = 0
         self._lock = threading.Lock()
 
     @classmethod
@@ -82,7 +91,7 @@ class UdpDatagrams:
         loop = asyncio.get_running_loop()
         host, port = split_address(addr)
         try:
-            # A name means its IPv4 address where it has one, so that all nodes choose alike.
+            # IPv4 where a name has both kinds of address, so that all nodes choose alike.
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
             family, _, _, _, socket_addr = min(found, key=lambda info: info[0] != socket.AF_INET)
             # No SO_REUSEPORT: a second node on the port must fail, not share the datagrams.
@@ -112,19 +121,19 @@ class UdpDatagrams:
         self._mailbox = mailbox
 
     def introduce(self, addr: str) -> None:
-        """A member gossips from there: it is heard whatever strangers send. On the loop's thread."""
+        """A member gossips from there: accept its datagrams whatever strangers send. On the loop's thread."""
         self._members.add(addr)
         name = self._names.get(addr)
         host, port = split_address(addr)
         if _ip_family(host) == self._family and "%" not in host:
-            self._guard.introduce((host, port))
+            self._rate_limiter.introduce((host, port))
         elif name is not None and name.socket_addr is not None:
-            self._guard.introduce(name.socket_addr[:2])
+            self._rate_limiter.introduce(name.socket_addr[:2])
 
     def dismiss(self, addr: str) -> None:
         """Nobody gossips from there any more."""
         self._members.discard(addr)
-        self._guard.dismiss(split_address(addr))
+        self._rate_limiter.dismiss(split_address(addr))
 
     def send(self, addr: str, payload: bytes) -> None:
         """Send and forget, from any thread."""
@@ -132,12 +141,12 @@ class UdpDatagrams:
             self._send(addr, payload)
             return
         with self._lock:
-            if self._handed_over >= self._max_waiting:
+            if self._from_threads >= self._max_waiting:
                 self.unsent += 1
                 return
-            self._handed_over += 1
+            self._from_threads += 1
         try:
-            self._loop.call_soon_threadsafe(self._send_handed_over, addr, payload)
+            self._loop.call_soon_threadsafe(self._send_from_thread, addr, payload)
         except RuntimeError:
             # The loop is closed: the node is stopping, and a lost datagram is no error.
             self.unsent += 1
@@ -154,32 +163,32 @@ class UdpDatagrams:
     # ---------------------------------------------------------------- on the loop's thread
 
     def _readable(self) -> None:
-        for _ in range(_READ_AT_ONCE):
+        for _ in range(_MAX_READS_A_TURN):
             if self._socket is None:
                 return
             try:
-                payload, socket_addr = self._socket.recvfrom(_LARGEST_BYTES)
+                payload, socket_addr = self._socket.recvfrom(_MAX_DATAGRAM_BYTES)
             except BlockingIOError:
                 return
             except OSError:
-                continue  # a datagram of ours did not get there, as datagrams do
+                continue  # ICMP says that an earlier datagram of this node did not arrive
             self.datagram_received(payload, socket_addr)
 
     def datagram_received(self, data: bytes, addr: SocketAddr) -> None:
         mailbox, source = self._mailbox, addr[:2]
-        if mailbox is None or not self._guard.admits(source):
+        if mailbox is None or not self._rate_limiter.admits(source):
             self.dropped += 1
             return
         # Half of what may wait is for members.
-        room = self._max_waiting if self._guard.is_member(source) else self._max_waiting // 2
+        room = self._max_waiting if self._rate_limiter.is_member(source) else self._max_waiting // 2
         if self._waiting() >= room:
             self.dropped += 1
             return
         mailbox.tell(DatagramReceived(join_address(addr[0], addr[1]), data))
 
-    def _send_handed_over(self, addr: str, payload: bytes) -> None:
+    def _send_from_thread(self, addr: str, payload: bytes) -> None:
         with self._lock:
-            self._handed_over -= 1
+            self._from_threads -= 1
         self._send(addr, payload)
 
     def _send(self, addr: str, payload: bytes) -> None:
@@ -187,7 +196,7 @@ class UdpDatagrams:
         name = self._names.get(addr)
         if name is None:
             try:
-                name = self._know(addr)
+                name = self._remember_name(addr)
             except ValueError:
                 self.unsent += 1
                 return
@@ -204,30 +213,30 @@ class UdpDatagrams:
             self.unsent += 1
 
     def _may_resolve(self, addr: str) -> bool:
-        """A resolver holds a thread of the process for as long as it takes: strangers' names get a few."""
+        """Each lookup occupies a thread for as long as it takes, so strangers' names get only half of them."""
         return len(self._resolvers) < (_MAX_RESOLVING if addr in self._members else _MAX_RESOLVING // 2)
 
-    def _know(self, addr: str) -> _Name:
-        """Begin to remember an address. An IP address of our family needs no resolver, ever."""
+    def _remember_name(self, addr: str) -> _ResolvedName:
+        """Remember an address. An IP address of the socket's own family needs no resolver."""
         host, port = split_address(addr)
         if len(self._names) >= _MAX_NAMES:
             strangers = (known for known in self._names if known not in self._members)
             del self._names[next(strangers, next(iter(self._names)))]
-        ours = _ip_family(host) == self._family and "%" not in host
-        name = _Name((host, port), float("inf")) if ours else _Name()
+        needs_none = _ip_family(host) == self._family and "%" not in host
+        name = _ResolvedName((host, port), float("inf")) if needs_none else _ResolvedName()
         self._names[addr] = name
         return name
 
-    async def _resolve(self, addr: str, name: _Name) -> None:
+    async def _resolve(self, addr: str, name: _ResolvedName) -> None:
         host, port = split_address(addr)
         try:
             found = await self._loop.getaddrinfo(host, port, family=self._family, type=socket.SOCK_DGRAM)
             name.socket_addr = found[0][4]
             if addr in self._members:
-                self._guard.introduce(name.socket_addr[:2])
+                self._rate_limiter.introduce(name.socket_addr[:2])
             name.until_s = self._loop.time() + _RESOLVED_FOR_S
         except (OSError, UnicodeError):
-            # What it meant before is a better guess than nothing.
+            # The address that it had before is better than none.
             name.until_s = self._loop.time() + _RETRY_UNRESOLVED_S
         name.resolving = False
         waiting, name.waiting = name.waiting, []
@@ -246,7 +255,7 @@ class UdpDatagrams:
         except BlockingIOError:
             self.unsent += 1  # the kernel has no room
         except OSError:
-            return  # no way there: a datagram was lost, as datagrams are
+            return  # no route: as good as a lost datagram
 
 
 def _ip_family(host: str) -> socket.AddressFamily | None:

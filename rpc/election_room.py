@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-from ourolog.rpc.admission import Shares
+from ourolog.rpc.admission import FairLimit
 from ourolog.rpc.errors import overloaded
 
 PLACES: Final = 16
@@ -28,11 +28,11 @@ class ElectionRoom:
     def __init__(self, places: int = PLACES) -> None:
         """places: for each name."""
         self._places = places
-        self._taken: dict[str, Shares] = {}
+        self._taken: dict[str, FairLimit] = {}
 
     def __len__(self) -> int:
         """How many calls have a place."""
-        return sum(shares.count for shares in self._taken.values())
+        return sum(limit.count for limit in self._taken.values())
 
     @contextlib.contextmanager
     def place(self, name: str, connection: str) -> Iterator[None]:
@@ -40,18 +40,18 @@ class ElectionRoom:
 
         name: of a voter or a member, "" for a stranger.
         """
-        shares = self._taken.setdefault(name, Shares(self._places, 0))
-        if not shares.has_room(connection, 0):
+        limit = self._taken.setdefault(name, FairLimit(self._places, 0))
+        if not limit.has_room(connection, 0):
             who = f"the name {name}" if name else "strangers"
             raise overloaded(
-                f"{shares.count} election calls under {who} are open, {self._places} places are shared among those "
+                f"{limit.count} election calls under {who} are open, {self._places} places are shared among those "
                 "who make them; try again shortly",
                 _RETRY_AFTER_S,
             )
-        shares.take(connection, 0)
+        limit.take(connection, 0)
         try:
             yield
         finally:
-            shares.give_back(connection, 0)
-            if not shares.count:
+            limit.release(connection, 0)
+            if not limit.count:
                 del self._taken[name]

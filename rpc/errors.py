@@ -1,7 +1,7 @@
-"""What a client is told when something cannot be done: a status code, a sentence, and details.
+"""The errors that end a call: a status code, a sentence for a person, and details for a program.
 
-The details are those of google.rpc.Status (the "richer error model" of gRPC), so that a program
-need not read the sentence: who leads, what can be read, which field is wrong, when to retry.
+The details are those of google.rpc.Status (gRPC's "richer error model"): who leads, what can be
+read, which field is wrong, when to retry. So a program need not read the sentence.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ OUTCOME_UNKNOWN: Final = (
 
 
 class ServiceError(Exception):
-    """Ends a call with a status code, a sentence for a person, and details for a program.
+    """An error that ends a call with a status code, a sentence for a person, and details for a program.
 
+    code: the gRPC status code.
     reason: an UPPER_CASE word that stays the same across versions (google.rpc.ErrorInfo).
-    outcome_unknown: something that this call wanted to append may be in the log, or get there.
+    message: the sentence.
+    details: further messages for google.rpc.Status.
+    outcome_unknown: something that this call wanted to append may be in the log, or may still get there.
     """
 
     def __init__(
@@ -45,19 +48,20 @@ class ServiceError(Exception):
         self.details = details
         self.outcome_unknown = outcome_unknown
 
-    def anew(self) -> ServiceError:
-        """The same, raised by nobody yet."""
+    def copy(self) -> ServiceError:
+        """The same error without a traceback."""
         new = ServiceError(self.code, self.reason, self.message, *self.details)
         new.outcome_unknown = self.outcome_unknown
         return new
 
     def with_unknown_outcome(self) -> ServiceError:
-        """The same end of a call that may have appended something."""
+        """The same error for a call that may have appended something."""
         if self.outcome_unknown:
             return self
         return ServiceError(self.code, self.reason, self.message, *self.details, outcome_unknown=True)
 
     def to_status(self) -> status_pb2.Status:
+        """The google.rpc.Status that travels in the trailing metadata."""
         metadata = {"outcome": "unknown"} if self.outcome_unknown else {}
         packed = []
         for detail in (details_pb.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata), *self.details):
@@ -68,14 +72,18 @@ class ServiceError(Exception):
         return status_pb2.Status(code=number, message=self.message, details=packed)
 
     async def abort(self, context: grpc.aio.ServicerContext[Any, Any]) -> Never:
-        """End the call of this context. Never returns: gRPC raises AbortError."""
+        """End the call of this context. Never returns, since gRPC raises AbortError."""
         metadata = ((STATUS_METADATA_KEY, self.to_status().SerializeToString()),)
         await context.abort(self.code, self.message, metadata)
         raise AssertionError("abort raises")
 
 
 def invalid(field: str, problem: str, message: str) -> ServiceError:
-    """INVALID_ARGUMENT naming the field. `problem` is about the field alone, `message` says what to do."""
+    """INVALID_ARGUMENT that names the field.
+
+    problem: what is wrong with the field, for google.rpc.BadRequest.
+    message: the sentence for a person, with what to do about it.
+    """
     violation = details_pb.BadRequest.FieldViolation(field=field, description=problem)
     return ServiceError(
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -86,7 +94,7 @@ def invalid(field: str, problem: str, message: str) -> ServiceError:
 
 
 def overloaded(message: str, retry_after_s: float = RETRY_AFTER_S) -> ServiceError:
-    """RESOURCE_EXHAUSTED with when to come again. Nothing was appended."""
+    """RESOURCE_EXHAUSTED with when to retry. Nothing was appended."""
     return ServiceError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", message, _retry_info(retry_after_s))
 
 
@@ -97,11 +105,12 @@ def _retry_info(after_s: float) -> details_pb.RetryInfo:
 
 
 def unavailable(reason: str, message: str) -> ServiceError:
+    """UNAVAILABLE: another node, or this one later, may do it."""
     return ServiceError(grpc.StatusCode.UNAVAILABLE, reason, message)
 
 
 def undecodable(name: str) -> ServiceError:
-    """INVALID_ARGUMENT for bytes that are no message. `name`: of the message that was expected."""
+    """INVALID_ARGUMENT for bytes that are no message. name: that of the message that was expected."""
     return invalid(
         "request",
         f"is not a {name}",
@@ -111,7 +120,11 @@ def undecodable(name: str) -> ServiceError:
 
 
 class OutOfRangeError(ServiceError):
-    """OUT_OF_RANGE with what can be read, `end` exclusive."""
+    """OUT_OF_RANGE with the offsets that can be read.
+
+    first: the first of them.
+    end: the offset after the last.
+    """
 
     def __init__(self, message: str, first: int, end: int) -> None:
         readable = pb.ReadableRange(first_offset=first, end_offset=end)
@@ -121,6 +134,7 @@ class OutOfRangeError(ServiceError):
 
 
 def damaged(message: str) -> ServiceError:
+    """DATA_LOSS: what the log holds cannot be read."""
     return ServiceError(grpc.StatusCode.DATA_LOSS, "DAMAGED", message)
 
 
@@ -167,7 +181,7 @@ def from_read_refused(refused: ReadRefused) -> ServiceError:
 
 
 def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
-    """The rich status that came with an error, or None where there is none (or a broken one)."""
+    """The google.rpc.Status that came with an error, or None where there is none or it cannot be read."""
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_METADATA_KEY and isinstance(value, bytes):
             try:

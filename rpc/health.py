@@ -13,8 +13,8 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2 as pb  # type: ignore[import-untyped]
 
-from ourolog.rpc.calls import Call, Calls
 from ourolog.rpc.errors import ServiceError
+from ourolog.rpc.server_calls import OpenCalls, ServerCall
 
 HEALTH_SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Health"].full_name
 SERVING: Final[int] = pb.HealthCheckResponse.SERVING
@@ -23,12 +23,13 @@ _SERVICE_UNKNOWN: Final[int] = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class HealthService:
-    """NOT_SERVING at first. All names have one status: a node serves, or it does not.
+    """The health service of one node: NOT_SERVING at first, and the same status under all names.
 
-    names: the services that are asked about; "" is the node itself.
+    calls: where its open calls are kept.
+    names: the services that may be asked about; "" is the node itself.
     """
 
-    def __init__(self, calls: Calls, *names: str) -> None:
+    def __init__(self, calls: OpenCalls, *names: str) -> None:
         self._calls = calls
         self._names = frozenset(names)
         self._status = NOT_SERVING
@@ -37,22 +38,24 @@ class HealthService:
 
     @property
     def is_serving(self) -> bool:
+        """Whether the status is SERVING."""
         return self._status == SERVING
 
     def set_serving(self, serving: bool) -> None:
+        """Change the status; nothing happens after `end`."""
         status = SERVING if serving else NOT_SERVING
         if self._final or status == self._status:
             return
         self._status = status
-        self._tell_watchers()
+        self._notify_watchers()
 
     def end(self) -> None:
-        """NOT_SERVING from now on, whatever is set. Watchers are told, and then their streams end."""
+        """NOT_SERVING from now on, whatever is set. Watchers are sent that, and then their streams end."""
         self._status = NOT_SERVING
         self._final = True
-        self._tell_watchers()
+        self._notify_watchers()
 
-    def _tell_watchers(self) -> None:
+    def _notify_watchers(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -64,23 +67,23 @@ class HealthService:
         }
         server.add_registered_method_handlers(HEALTH_SERVICE, handlers)
 
-    async def _check(self, call: Call[Any]) -> Any:
+    async def _check(self, call: ServerCall[Any]) -> Any:
         request = await call.request()
         if request.service not in self._names:
             what = f"this node has no service {request.service!r}"
             raise ServiceError(grpc.StatusCode.NOT_FOUND, "NO_SUCH_SERVICE", what)
         return pb.HealthCheckResponse(status=self._status)
 
-    async def _watch(self, call: Call[Any]) -> None:
+    async def _watch(self, call: ServerCall[Any]) -> None:
         request = await call.request()
-        told = None
+        sent_status = None
         while True:
-            # What changes while this is written sets that very event.
+            # A change while this is being written sets this very event.
             changed, is_last = self._changed, self._final
             status = self._status if request.service in self._names else _SERVICE_UNKNOWN
-            if status != told:
+            if status != sent_status:
                 await call.write(pb.HealthCheckResponse(status=status))
-                told = status
+                sent_status = status
             if is_last:
                 return
             await changed.wait()

@@ -1,11 +1,11 @@
-"""The gRPC port of a node: it serves, and goes on serving when grpcio's server loop ends.
+"""The gRPC port of a node, which goes on serving when grpcio's server loop ends.
 
 grpcio (1.85) decodes the path of every call to a method that was not registered inside the loop
 that accepts calls. One path that is not UTF-8 ends that loop: the port is closed, open calls go
 on, and nobody is told. So there are two defences. All methods of a node are registered, and what
 comes for any other is answered UNIMPLEMENTED here, before the loop sees it. Should the loop end
 all the same, whatever the reason, a second server takes over the port at once, open calls go on
-on the first, and the owner hears of it. When the port cannot be had again the owner must stop.
+on the first, and the owner hears of it. When the port cannot be bound again the owner must stop.
 
 Both need names that are private to grpcio; tests/rpc/test_listener.py notices when they change.
 """
@@ -25,17 +25,21 @@ from ourolog.rpc.listen_addresses import check_listenable
 
 Options: TypeAlias = list[tuple[str, int]]
 
-# Enough for an accident or ten; whoever makes more of them finds the port closed for a while in between.
+# Enough for accidents; whoever makes the loop end more often finds the port closed for a while in between.
 RESTARTS_AT_ONCE: Final = 10
 RESTARTS_PER_S: Final = 5.0
 BIND_WITHIN_S: Final = 5.0
 _BIND_AGAIN_S: Final = 0.02
-# Those whose loop has ended, with calls that are still open. The calls of the oldest end for a newer one.
+# Servers whose loop has ended, with calls that are still open. For one more the calls of the oldest are ended.
 MAX_RETIRED: Final = 4
 
 
 class _WatchedServer(cygrpc.AioServer):  # type: ignore[misc]
-    """grpcio's server, with word of the end of its loop."""
+    """grpcio's server, which also reports the end of its loop.
+
+    on_end: called with the reason.
+    refusals: tasks that refuse calls to methods that are not registered.
+    """
 
     on_end: Callable[[str], None] | None = None
 
@@ -98,12 +102,11 @@ async def _abort(state: Any, code: grpc.StatusCode, message: str) -> None:
 
 
 class RpcListener:
-    """One port. `bind`, `start`, `stop`, once each, on the same running loop.
+    """One gRPC port. `bind`, `start`, `stop`, once each, on the same running loop.
 
-    register: adds the services to a server, which must register every method
-    (`add_registered_method_handlers`). It is called again for every server that takes over.
-    on_restart: told why the last server ended, when the next one serves.
-    on_lost: told why, when the port cannot be had again.
+    options: gRPC's options for its servers.
+    on_restart: called with the reason why the last server ended, when the next one serves.
+    on_lost: called with the reason, when the port cannot be bound again.
     """
 
     def __init__(self, options: Options, on_restart: Callable[[str], None], on_lost: Callable[[str], None]) -> None:
@@ -120,7 +123,7 @@ class RpcListener:
         self._stopping = False
 
     def bind(self, address: str) -> str:
-        """Take the port; HOST:PORT, the port resolved. Raises OSError."""
+        """Bind the port; returns HOST:PORT, the port resolved. Raises OSError."""
         host, port = split_address(address)
         server = _make_server(self._options)
         try:
@@ -133,6 +136,11 @@ class RpcListener:
         return self._address
 
     async def start(self, register: Callable[[grpc.aio.Server], None]) -> None:
+        """Serve.
+
+        register: adds the services to a server, all methods by `add_registered_method_handlers`.
+            Called again for every server that takes over.
+        """
         assert self._server is not None, "bound before it is started"
         self._register = register
         self._tokens_at_s = asyncio.get_running_loop().time()
@@ -183,7 +191,7 @@ class RpcListener:
             except OSError as error:
                 if loop.time() > until_s:
                     self._on_lost(
-                        f"grpcio's server loop ended ({reason}), and its port cannot be had again "
+                        f"grpcio's server loop ended ({reason}), and its port cannot be bound again "
                         f"within {BIND_WITHIN_S:g} s: {error}"
                     )
                     return
@@ -202,7 +210,7 @@ class RpcListener:
 
 
 class _Retired:
-    """A server whose loop has ended: no new calls, those that are open go on until they end by themselves."""
+    """A server whose loop has ended: it takes no new calls, and its open ones go on until they end by themselves."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
@@ -225,7 +233,7 @@ _LONG_S: Final = 365 * 86_400.0
 
 
 def _make_server(options: Options) -> grpc.aio.Server:
-    """A server that says when its loop ends. grpcio has no other place to hand one in."""
+    """A server that reports the end of its loop. grpcio offers no other way to pass in a class of one's own."""
     plain = cygrpc.AioServer
     cygrpc.AioServer = _WatchedServer
     try:

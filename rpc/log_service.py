@@ -1,7 +1,7 @@
-"""The `log.v1.Log` service: what clients call, over the actors of one node.
+"""The `log.v1.Log` service: the calls that clients make, answered by the actors of one node.
 
-Every method is a coroutine on the node's loop. It checks what came, tells an actor, and awaits
-one future; nothing here blocks, and nobody holds a thread. How calls begin and end is in `ourolog.rpc.calls`.
+Every method is a coroutine on the node's loop. It checks the request, tells an actor, and awaits
+one future; nothing here blocks or occupies a thread. How calls begin and end is in `ourolog.rpc.server_calls`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,31 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.server import ListServers, ServerMessage, ServersListed
 from ourolog.rpc.admission import ProduceLimiter, ReadBudget
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.calls import MAX_OPEN_CALLS, Call, Calls
-from ourolog.rpc.consuming import MAX_STREAMS, Reads, Streams
+from ourolog.rpc.consume_handler import MAX_STREAMS, ConsumeHandler, LogReader
 from ourolog.rpc.errors import ServiceError, unavailable
-from ourolog.rpc.mailbox import BurstMailbox, PendingRequests
-from ourolog.rpc.producing import MAX_PRODUCE_STREAMS, Producer, Wanted, wanted_acks
+from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
+from ourolog.rpc.node_status import StatusSources, gather_status
+from ourolog.rpc.produce_handler import MAX_PRODUCE_STREAMS, CheckedProduce, ProduceHandler, checked_acks
 from ourolog.rpc.record_checks import RecordLimits, checked_batch, checked_record
-from ourolog.rpc.status import StatusSources, gather_status
+from ourolog.rpc.server_calls import MAX_OPEN_CALLS, OpenCalls, ServerCall
 from ourolog.rpc.v1 import log_pb2 as pb
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
-_LAST_WORDS_S: Final = 1.0
+_LATE_CALLS_WAIT_S: Final = 1.0
 _QUIET_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
-    """The bounds of one node's clients: what arrives, what is under way, what is read, and how much is open."""
+class ClientLimits:
+    """The limits on what all clients of one node may do at once.
+
+    produces: between arrival and answer.
+    reads: bytes read and not yet taken by clients.
+    arrivals: messages that are arriving.
+    max_streams: open consume streams.
+    max_produce_streams: open produce streams.
+    max_calls: open calls of any kind.
+    """
 
     produces: ProduceLimiter = field(default_factory=ProduceLimiter)
     reads: ReadBudget = field(default_factory=ReadBudget)
@@ -44,24 +52,30 @@ class Admission:
 
 
 class LogService:
-    """See the module. `end` frees everybody who waits, once the node is to stop."""
+    """The Log service of one node.
+
+    It stops in this order: `drain`, `stop`, then `refuse_late_calls` once the port is closed. `end` alone is for
+    a node that has failed.
+    """
 
     def __init__(
         self,
         server: Mailbox[ServerMessage],
         status: StatusSources,
         limits: RecordLimits,
-        admission: Admission,
+        client_limits: ClientLimits,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._requests = PendingRequests(loop)
         self._server: BurstMailbox[ServerMessage] = BurstMailbox(loop, server, lambda: len(self._requests))
-        self._calls = Calls(admission.arrivals, admission.max_calls)
+        self._calls = OpenCalls(client_limits.arrivals, client_limits.max_calls)
         self._status = status
         self._limits = limits
-        self._producer = Producer(self._requests, self._server, admission.produces, admission.max_produce_streams)
-        self._reads = Reads(self._requests, self._server)
-        self._streams = Streams(self._reads, admission.reads, admission.max_streams)
+        self._produces = ProduceHandler(
+            self._requests, self._server, client_limits.produces, client_limits.max_produce_streams
+        )
+        self._reader = LogReader(self._requests, self._server)
+        self._consumes = ConsumeHandler(self._reader, client_limits.reads, client_limits.max_streams)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register all methods, before the server is started."""
@@ -83,19 +97,19 @@ class LogService:
         }
 
     @property
-    def waiting(self) -> int:
+    def pending_requests(self) -> int:
         """How many requests await an actor's answer."""
         return len(self._requests)
 
     @property
     def open_streams(self) -> int:
         """How many consume streams are open."""
-        return self._streams.open_count
+        return self._consumes.open_count
 
     @property
     def open_produce_streams(self) -> int:
         """How many produce streams are open."""
-        return self._producer.open_streams
+        return self._produces.open_streams
 
     @property
     def open_calls(self) -> int:
@@ -104,76 +118,76 @@ class LogService:
 
     @property
     def late_calls(self) -> int:
-        """How many calls that came after the end wait for `release`."""
-        return self._calls.late
+        """How many calls that came after the end wait for `refuse_late_calls`."""
+        return self._calls.late_count
 
     def drain(self) -> None:
-        """New calls, and streams that wait for what is to come, are told to go elsewhere; all else goes on."""
-        self._calls.refuse(unavailable("STOPPING", "this node is stopping; try another one"))
-        self._reads.end(unavailable("STOPPING", "this node is stopping; read on from another one"))
-        self._producer.drain()
+        """Send new calls, and streams that wait at the end of the log, to other nodes; everything else goes on."""
+        self._calls.refuse_new(unavailable("STOPPING", "this node is stopping; try another one"))
+        self._reader.end(unavailable("STOPPING", "this node is stopping; read on from another one"))
+        self._produces.drain()
 
     def end(self, error: ServiceError) -> None:
-        """Everything that is open ends with `error`, and so does everything that comes: the actors are gone."""
+        """End everything that is open, and everything that comes, with `error`: the actors are gone."""
         self._calls.end(error)
-        self._reads.end(error)
+        self._reader.end(error)
         self._requests.close(error)
 
     async def stop(self, within_s: float) -> None:
-        """After `drain`: let open calls end, for so long, then end them. None is left without a status of ours.
+        """After `drain`: give open calls `within_s` seconds to end, then end them, each with a status of this node's.
 
-        Calls that come afterwards are answered by `release`, which is for when the port is closed.
+        Calls that come afterwards are left unanswered until `refuse_late_calls`.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._calls.idle()
+                await self._calls.wait_idle()
         self.end(unavailable("STOPPING", "this node stopped before this was done; try another one"))
-        self._calls.hold()
-        # What is not read by its client does not get there, and there may be ever new clients: not for ever, then.
+        self._calls.hold_late()
+        # Bounded, since a client that reads nothing never takes its status, and new clients may keep coming.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await self._calls.quiet(_QUIET_S)
+            async with asyncio.timeout(_LATE_CALLS_WAIT_S):
+                await self._calls.wait_quiet(_QUIET_S)
 
-    def release(self) -> None:
-        """The port is closed: who came after the end is told so, and goes elsewhere."""
-        self._calls.release()
+    def refuse_late_calls(self) -> None:
+        """The port is closed: refuse the calls that came after the end, so that they go to other nodes."""
+        self._calls.refuse_late()
 
-    async def _produce(self, call: Call[pb.ProduceRequest]) -> pb.ProduceResponse:
-        produced, _ = await self._producer.produce(self._one(await call.request()), call)
+    async def _produce(self, call: ServerCall[pb.ProduceRequest]) -> pb.ProduceResponse:
+        produced, _ = await self._produces.produce(self._check_one(await call.request()), call)
         return pb.ProduceResponse(offset=produced.base_offset)
 
-    async def _produce_batch(self, call: Call[pb.ProduceBatchRequest]) -> pb.ProduceBatchResponse:
-        produced, count = await self._producer.produce(self._many(await call.request()), call)
+    async def _produce_batch(self, call: ServerCall[pb.ProduceBatchRequest]) -> pb.ProduceBatchResponse:
+        produced, count = await self._produces.produce(self._check_many(await call.request()), call)
         return pb.ProduceBatchResponse(base_offset=produced.base_offset, record_count=count)
 
-    async def _produce_stream(self, call: Call[pb.ProduceRequest]) -> None:
-        await self._producer.pipeline(
-            call, self._one, lambda produced, _: pb.ProduceResponse(offset=produced.base_offset)
+    async def _produce_stream(self, call: ServerCall[pb.ProduceRequest]) -> None:
+        await self._produces.pipeline(
+            call, self._check_one, lambda produced, _: pb.ProduceResponse(offset=produced.base_offset)
         )
 
-    async def _produce_batch_stream(self, call: Call[pb.ProduceBatchRequest]) -> None:
-        await self._producer.pipeline(
+    async def _produce_batch_stream(self, call: ServerCall[pb.ProduceBatchRequest]) -> None:
+        await self._produces.pipeline(
             call,
-            self._many,
+            self._check_many,
             lambda produced, count: pb.ProduceBatchResponse(base_offset=produced.base_offset, record_count=count),
         )
 
-    def _one(self, request: pb.ProduceRequest) -> Wanted:
-        return Wanted(checked_record(request, self._limits), wanted_acks(request.acks))
+    def _check_one(self, request: pb.ProduceRequest) -> CheckedProduce:
+        return CheckedProduce(checked_record(request, self._limits), checked_acks(request.acks))
 
-    def _many(self, request: pb.ProduceBatchRequest) -> Wanted:
-        return Wanted(checked_batch(request, self._limits), wanted_acks(request.acks))
+    def _check_many(self, request: pb.ProduceBatchRequest) -> CheckedProduce:
+        return CheckedProduce(checked_batch(request, self._limits), checked_acks(request.acks))
 
-    async def _consume(self, call: Call[pb.ConsumeRequest]) -> None:
-        await self._streams.record(await call.request(), call)
+    async def _consume(self, call: ServerCall[pb.ConsumeRequest]) -> None:
+        await self._consumes.consume_record(await call.request(), call)
 
-    async def _consume_stream(self, call: Call[pb.ConsumeRequest]) -> None:
-        await self._streams.records(await call.request(), call)
+    async def _consume_stream(self, call: ServerCall[pb.ConsumeRequest]) -> None:
+        await self._consumes.stream_records(await call.request(), call)
 
-    async def _consume_batch_stream(self, call: Call[pb.ConsumeBatchRequest]) -> None:
-        await self._streams.batches(await call.request(), call)
+    async def _consume_batch_stream(self, call: ServerCall[pb.ConsumeBatchRequest]) -> None:
+        await self._consumes.stream_batches(await call.request(), call)
 
-    async def _get_servers(self, call: Call[pb.GetServersRequest]) -> pb.GetServersResponse:
+    async def _get_servers(self, call: ServerCall[pb.GetServersRequest]) -> pb.GetServersResponse:
         await call.request()
         request_id, future = self._requests.open()
         self._server.tell(ListServers(request_id, self._requests))
@@ -188,6 +202,6 @@ class LogService:
             ]
         )
 
-    async def _get_status(self, call: Call[pb.GetStatusRequest]) -> pb.GetStatusResponse:
+    async def _get_status(self, call: ServerCall[pb.GetStatusRequest]) -> pb.GetStatusResponse:
         await call.request()
         return await gather_status(self._requests, self._status, call.context.time_remaining())

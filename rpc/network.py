@@ -20,9 +20,9 @@ from ourolog.actors.messages.peer_calls import (
     PeerRequest,
 )
 from ourolog.actors.messages.values import Peer
-from ourolog.rpc.descriptors import max_peers
-from ourolog.rpc.fetched_records import readable_part
-from ourolog.rpc.mailbox import LoopMailbox
+from ourolog.rpc.fetched_batches import readable_prefix
+from ourolog.rpc.loop_mailboxes import LoopMailbox
+from ourolog.rpc.open_files import max_peers
 from ourolog.rpc.peer_codec import CODECS, MAX_MESSAGE_BYTES, PeerCodec, PeerCodecError, clipped
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.types import NodeId
@@ -207,7 +207,7 @@ async def _close(connection: _Connection) -> None:
 
 
 async def _readable(response: FetchResponse, peer_id: NodeId, request: FetchRequest) -> FetchResponse:
-    batches, unreadable = await readable_part(response.batches, peer_id, request.next_index)
+    batches, unreadable = await readable_prefix(response.batches, peer_id, request.next_index)
     return replace(response, batches=batches, unreadable=unreadable)
 
 

@@ -28,11 +28,10 @@ from ourolog.actors.messages.peer_calls import (
     PeerRequest,
 )
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.calls import Call, Calls
 from ourolog.rpc.election_room import ElectionRoom
 from ourolog.rpc.errors import ServiceError, invalid
 from ourolog.rpc.fetch_limits import MEMBERS, STRANGERS, VOTERS, FetchRoom, Place, RoomLimits, replaced_error
-from ourolog.rpc.mailbox import PendingRequests
+from ourolog.rpc.loop_mailboxes import PendingRequests
 from ourolog.rpc.peer_codec import (
     CODECS,
     PeerCodec,
@@ -43,6 +42,7 @@ from ourolog.rpc.peer_codec import (
     other_protocol,
     refusal,
 )
+from ourolog.rpc.server_calls import OpenCalls, ServerCall
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.types import NodeId
 
@@ -81,8 +81,8 @@ class PeerService:
         self._members_room = FetchRoom(members_room)
         self._strangers_room = FetchRoom(strangers_room)
         # Places of their own for what arrives: clients cannot take those of peers, nor fetches those of elections.
-        self._fetches = Calls(ArrivalLimiter(ARRIVING))
-        self._election_calls = Calls(
+        self._fetches = OpenCalls(ArrivalLimiter(ARRIVING))
+        self._election_calls = OpenCalls(
             ArrivalLimiter(ARRIVING, ELECTION_CALL_ARRIVES_WITHIN_S), MAX_ELECTION_CALLS, MAX_ELECTION_CALLS_EACH
         )
         self._election_room = ElectionRoom()
@@ -119,7 +119,7 @@ class PeerService:
 
     # ------------------------------------------------------------ fetches
 
-    async def _fetch(self, call: Call[pb.FetchRequest]) -> None:
+    async def _fetch(self, call: ServerCall[pb.FetchRequest]) -> None:
         request = await call.request()
         if problem := other_protocol(self._node_id, request):
             # As an answer and not as a status: whoever pulls complains of a refusal once, for a person to read.
@@ -164,7 +164,7 @@ class PeerService:
 
     # ------------------------------------------------------------ calls to the election
 
-    async def _answer(self, codec: PeerCodec, call: Call[Any]) -> Message:
+    async def _answer(self, codec: PeerCodec, call: ServerCall[Any]) -> Message:
         request = await call.request()
         if problem := other_protocol(self._node_id, request):
             raise ServiceError(grpc.StatusCode.FAILED_PRECONDITION, "OTHER_PROTOCOL", problem)

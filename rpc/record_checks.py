@@ -36,7 +36,7 @@ _FORMAT_LIMITS: Final = RecordLimits(MAX_BODY_BYTES, MAX_BODY_BYTES)
 
 
 def checked_record(request: pb.ProduceRequest, limits: RecordLimits) -> NewBatch:
-    """The batch of one record that a ProduceRequest asks for. Raises ServiceError."""
+    """The batch of one record in a ProduceRequest. Raises ServiceError where it is not valid."""
     if not request.HasField("record"):
         raise invalid("record", "is required", "the request carries no record; set record.value")
     value = request.record.value
@@ -53,7 +53,7 @@ def checked_record(request: pb.ProduceRequest, limits: RecordLimits) -> NewBatch
 
 
 def checked_batch(request: pb.ProduceBatchRequest, limits: RecordLimits) -> NewBatch:
-    """The batch that a ProduceBatchRequest asks for, every claim in it checked. Raises ServiceError."""
+    """The batch in a ProduceBatchRequest. Raises ServiceError where anything that it claims of itself is not so."""
     sent = request.records
     count = request.record_count
     if not sent or not count:

@@ -1,6 +1,7 @@
-"""Server reflection (grpc.reflection.v1alpha), for grpcurl and its like: grpcio's own answers behind our calls.
+"""The server reflection service of gRPC (grpc.reflection.v1alpha), which grpcurl and similar tools use.
 
-So what is no message of it is refused with a sentence, and what arrives is bounded.
+grpcio answers; the calls are `server_calls`, so that bytes that are no message are refused with a
+sentence and what arrives is bounded.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ import grpc
 from grpc_reflection.v1alpha import reflection_pb2 as pb  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha.reflection import aio  # type: ignore[import-untyped]
 
-from ourolog.rpc.calls import Call, Calls
+from ourolog.rpc.server_calls import OpenCalls, ServerCall
 
 REFLECTION_SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 
 
 class ReflectionService:
-    """names: the services that are listed."""
+    """The reflection service of one node.
 
-    def __init__(self, calls: Calls, names: Iterable[str]) -> None:
+    calls: where its open calls are kept.
+    names: the services that it lists.
+    """
+
+    def __init__(self, calls: OpenCalls, names: Iterable[str]) -> None:
         self._calls = calls
         self._answers = aio.ReflectionServicer((*names, REFLECTION_SERVICE))
 
@@ -29,7 +34,7 @@ class ReflectionService:
         handler = self._calls.stream(self._info, pb.ServerReflectionRequest, pb.ServerReflectionResponse)
         server.add_registered_method_handlers(REFLECTION_SERVICE, {"ServerReflectionInfo": handler})
 
-    async def _info(self, call: Call[Any]) -> None:
+    async def _info(self, call: ServerCall[Any]) -> None:
         async def requests() -> AsyncIterator[Any]:
             while (request := await call.receive()) is not None:
                 yield request

@@ -1,4 +1,4 @@
-"""What tests of the edge share: a Server actor that follows a script, a loop in virtual time, calls without gRPC."""
+"""What tests of the network edge share: a scripted Server actor, a loop in virtual time, calls without gRPC."""
 
 from __future__ import annotations
 
@@ -28,18 +28,22 @@ from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 
 class _Selector(selectors.DefaultSelector):
-    """Nothing ever comes in from outside: instead of waiting for it, time jumps."""
+    """A selector for a loop without sockets: instead of waiting for input, it moves the virtual time forward."""
 
     loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        assert timeout is not None, "everybody waits for something that never happens"
+        assert timeout is not None, "every task waits for something that never happens"
         self.loop.now_s += max(0.0, timeout)
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock moves only when everybody waits for it."""
+    """An asyncio loop in virtual time, which moves only when every task waits for it.
+
+    now_s: the virtual time.
+    problems: what the loop's exception handler was given.
+    """
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -53,14 +57,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now_s
 
     def pass_s(self, seconds: float) -> None:
-        """Run everything that happens within so much time."""
+        """Run everything that happens within this many virtual seconds."""
         self.run_until_complete(asyncio.sleep(seconds))
 
 
 class FakeContext:
-    """A ServicerContext whose client is the test.
+    """A gRPC ServicerContext whose client is the test.
 
-    sent: what the server wrote; a write returns once `take` makes room for it, if `reads` is False.
+    client: the connection's name.
+    reads: whether the client reads; while it does not, writes wait for `take`.
+    sent: what the server wrote.
+    code, trailing: how the call was aborted, if it was.
     """
 
     def __init__(self, client: str, remaining_s: float | None = None, *, reads: bool = True) -> None:
@@ -110,9 +117,14 @@ class FakeContext:
 
 
 class ScriptedServer:
-    """A Server actor without actors: a log in memory, and refusals on demand.
+    """A stand-in for the Server actor: a log in memory, and refusals on demand.
 
-    hold: produces are kept unanswered. refuse: every produce and consume is refused so.
+    received: every message it was told, in order.
+    hold: whether produces stay unanswered.
+    refuse: given a request id, the refusal that every produce and consume gets.
+    batches, end: the log.
+    tailing: the consumes that wait at its end.
+    changed: set after every message.
     """
 
     def __init__(self) -> None:
@@ -165,7 +177,7 @@ class ScriptedServer:
         return base
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Returns once `holds`, which is looked at after every message."""
+        """Return once `holds()`, which is evaluated after every message."""
         while not holds():
             self.changed.clear()
             await self.changed.wait()
@@ -195,7 +207,7 @@ class ScriptedServer:
         consume.reply_to.tell(BatchesRead(consume.request_id, b"".join(parts), end))
 
 
-class Silent:
+class SilentActor:
     """An actor that never answers."""
 
     def tell(self, message: Any) -> None:

@@ -19,7 +19,7 @@ from ourolog.actors.occupants import parse_election
 from ourolog.live_view import LiveView
 from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess, PortInUseError, check_ports_free
 from ourolog.options import DEFAULT_ADDR, RunningError, config_option, option
-from ourolog.rpc.descriptors import raise_limit
+from ourolog.rpc.open_files import raise_open_files_limit
 from ourolog.storage.types import NodeId
 
 EPILOG = """
@@ -94,7 +94,7 @@ def dev(
     if strangers:
         raise click.UsageError(f"--election names {', '.join(strangers)}, but the nodes are {names[0]} to {names[-1]}.")
     flags = ["--election", str(chosen), "--cycle", cycle, "--max-hops", str(max_hops), "--acks", acks, "--fsync", fsync]
-    raise_limit()  # nodes inherit it, and `dev` itself reads from all of them
+    raise_open_files_limit()  # nodes inherit it, and `dev` itself reads from all of them
     directory = data_dir or tempfile.mkdtemp(prefix="ourolog-dev-")
     try:
         return _Dev(directory, nodes, rpc_port, flags, is_temporary=data_dir is None).run()

@@ -100,9 +100,9 @@ def node(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ourolog.logs import configure_logs
     from ourolog.node_runner import NodeRunner
-    from ourolog.rpc.descriptors import raise_limit
+    from ourolog.rpc.open_files import raise_open_files_limit
 
-    raise_limit()
+    raise_open_files_limit()
     configure_logs(log_level, log_format)
     service = NodeRunner(
         config,

@@ -88,7 +88,8 @@ def test_an_unknown_scenario_is_refused_and_those_that_exist_are_named() -> None
 
 def test_nothing_that_is_shipped_knows_of_the_torture() -> None:
     shipped = (
-        "import sys, ourolog.simulation, ourolog.rpc.server\nprint([name for name in sys.modules if 'torture' in name])"
+        "import sys, ourolog.simulation, ourolog.rpc.node_server\n"
+        "print([name for name in sys.modules if 'torture' in name])"
     )
     done = subprocess.run(
         python_command("-c", shipped), env=child_environment(), capture_output=True, text=True, check=True, timeout=60

@@ -49,7 +49,8 @@ def test_a_mutant_is_killed_in_a_process_of_its_own_by_the_checker_that_is_for_i
 
 def test_nothing_that_is_shipped_knows_of_the_mutants() -> None:
     shipped = (
-        "import sys, ourolog.simulation, ourolog.rpc.server\nprint([name for name in sys.modules if 'mutant' in name])"
+        "import sys, ourolog.simulation, ourolog.rpc.node_server\n"
+        "print([name for name in sys.modules if 'mutant' in name])"
     )
     assert run_python("-c", shipped).strip() == "[]"
 

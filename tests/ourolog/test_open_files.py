@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from ourolog.local_cluster import NodeProcess
-from ourolog.rpc import descriptors
+from ourolog.rpc import open_files
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from tests.raw_http2 import preface
@@ -108,5 +108,5 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(tmp_path: Path) 
 def test_connections_get_half_and_peers_a_quarter_of_the_open_files(
     monkeypatch: pytest.MonkeyPatch, limit: int, connections: int, peers: int
 ) -> None:
-    monkeypatch.setattr(descriptors, "open_files_limit", lambda: limit)
-    assert (descriptors.max_connections(), descriptors.max_peers()) == (connections, peers)
+    monkeypatch.setattr(open_files, "open_files_limit", lambda: limit)
+    assert (open_files.max_connections(), open_files.max_peers()) == (connections, peers)

@@ -18,11 +18,11 @@ from ourolog.rpc.admission import ProduceLimiter, ReadBudget
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.errors import status_of
-from ourolog.rpc.log_service import Admission, LogService
+from ourolog.rpc.log_service import ClientLimits, LogService
+from ourolog.rpc.node_server import AdvertisedAddresses, NodeServer
+from ourolog.rpc.node_status import StatusSources
 from ourolog.rpc.record_checks import RecordLimits
-from ourolog.rpc.server import Addresses, NodeServer
-from ourolog.rpc.status import StatusSources
-from ourolog.rpc.testing import ScriptedServer, Silent
+from ourolog.rpc.testing import ScriptedServer, SilentActor
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.storage.types import NodeId
 
@@ -42,7 +42,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 class Edge:
     """A LogService on a real port over a scripted Server actor, and a client's stub."""
 
-    def __init__(self, server: ScriptedServer, service: LogService, admission: Admission, address: str) -> None:
+    def __init__(self, server: ScriptedServer, service: LogService, admission: ClientLimits, address: str) -> None:
         self.server = server
         self.service = service
         self.admission = admission
@@ -66,11 +66,11 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
         **bounds: int,
     ) -> AsyncIterator[Edge]:
         scripted = ScriptedServer()
-        admission = Admission(
+        admission = ClientLimits(
             produces or ProduceLimiter(), reads or ReadBudget(), arrivals or ArrivalLimiter(), **bounds
         )
         config = NodeConfig(NodeId("n1"), "", "", "")
-        silent = Silent()
+        silent = SilentActor()
         sources = StatusSources(config, "1", silent, silent, silent, silent)
         service = LogService(scripted, sources, RecordLimits(max_record_bytes, max_batch_bytes), admission)
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -130,7 +130,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 class RunningNode:
     """A whole node on this test's loop: what it is, where it is, and what it said."""
 
-    def __init__(self, server: NodeServer, addresses: Addresses, events: list[Any], said: asyncio.Event) -> None:
+    def __init__(
+        self, server: NodeServer, addresses: AdvertisedAddresses, events: list[Any], said: asyncio.Event
+    ) -> None:
         self.server = server
         self.rpc_addr = addresses.rpc_addr
         self.gossip_addr = addresses.gossip_addr

@@ -206,7 +206,7 @@ async def test_a_client_that_stops_consuming_frees_its_stream(edge: Any) -> None
         await e.server.until(lambda: bool(e.server.tailing))
         await records.aclose()
         await e.server.until(lambda: not e.server.tailing)
-        assert e.service.waiting == 0
+        assert e.service.pending_requests == 0
 
 
 def pass_time(seconds: float) -> None:

@@ -19,8 +19,8 @@ from ourolog.actors.messages.events import MemberJoined, MemberLeft
 from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, LeftCluster
 from ourolog.actors.ports import Ports
 from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
+from ourolog.rpc.datagram_rate_limit import DatagramRateLimiter
 from ourolog.rpc.datagrams import UdpDatagrams
-from ourolog.rpc.flood import FloodGuard
 from ourolog.storage.types import NodeId
 
 
@@ -128,7 +128,7 @@ def test_a_flood_of_strangers_datagrams_is_shed_and_members_are_heard() -> None:
 
 def test_each_member_has_its_own_bound_and_all_strangers_share_one() -> None:
     now_s = 0.0
-    guard = FloodGuard(lambda: now_s, strangers_per_s=2, each_member_per_s=3)
+    guard = DatagramRateLimiter(lambda: now_s, strangers_per_s=2, each_member_per_s=3)
     guard.introduce(("a", 1))
     guard.introduce(("b", 1))
     assert [guard.admits(("a", 1)) for _ in range(4)] == [True, True, True, False]
@@ -188,7 +188,7 @@ def test_a_member_that_is_known_by_a_host_name_is_known_once_the_name_is_resolve
         one.introduce(f"localhost:{port}")
         one.send(f"localhost:{port}", b"x")
         await inbox.next()
-        assert one._guard.is_member(("127.0.0.1", int(port)))
+        assert one._rate_limiter.is_member(("127.0.0.1", int(port)))
         one.close()
         other.close()
 

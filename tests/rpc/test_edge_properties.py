@@ -20,11 +20,11 @@ from ourolog.actors.messages.server import Produce, Produced, Refusal, RequestRe
 from ourolog.rpc.admission import ProduceLimiter, ReadBudget
 from ourolog.rpc.arrival_limiter import ARRIVE_WITHIN_S, ArrivalLimiter
 from ourolog.rpc.errors import STATUS_METADATA_KEY, unavailable
-from ourolog.rpc.log_service import Admission, LogService
-from ourolog.rpc.producing import GIVEN_UP_COUNTS_S
+from ourolog.rpc.log_service import ClientLimits, LogService
+from ourolog.rpc.node_status import StatusSources
+from ourolog.rpc.produce_handler import ABANDONED_COUNTS_S
 from ourolog.rpc.record_checks import RecordLimits
-from ourolog.rpc.status import StatusSources
-from ourolog.rpc.testing import FakeContext, ScriptedServer, Silent, VirtualLoop
+from ourolog.rpc.testing import FakeContext, ScriptedServer, SilentActor, VirtualLoop
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.record_set import encode_record
@@ -69,7 +69,7 @@ class EdgeMachine(RuleBasedStateMachine):
     async def _start(self) -> None:
         self.server = ScriptedServer()
         self.server.hold = True
-        self.admission = Admission(
+        self.admission = ClientLimits(
             ProduceLimiter(12, MAX_BYTES),
             ReadBudget(20_000),
             ArrivalLimiter(PLACES),
@@ -77,7 +77,7 @@ class EdgeMachine(RuleBasedStateMachine):
             max_produce_streams=MAX_STREAMS,
             max_calls=MAX_CALLS,
         )
-        silent = Silent()
+        silent = SilentActor()
         sources = StatusSources(NodeConfig(NodeId("n1"), "", "", ""), "1", silent, silent, silent, silent)
         self.service = LogService(self.server, sources, RecordLimits(1000, 10_000), self.admission)
         self.handlers = self.service.handlers()
@@ -276,7 +276,7 @@ class EdgeMachine(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_within_its_bounds(self) -> None:
-        arrivals, produces, reads = self.admission.arrivals, self.admission.produces.shares, self.admission.reads.shares
+        arrivals, produces, reads = self.admission.arrivals, self.admission.produces.limit, self.admission.reads.limit
         assert 0 <= arrivals.arriving <= PLACES
         assert 0 <= produces.count <= 12
         assert 0 <= produces.size_bytes <= MAX_BYTES
@@ -317,7 +317,7 @@ class EdgeMachine(RuleBasedStateMachine):
             call.context.take()
         self.service.drain()
         self.loop.run_until_complete(self.service.stop(1.0))
-        self.loop.pass_s(GIVEN_UP_COUNTS_S + 1.0)
+        self.loop.pass_s(ABANDONED_COUNTS_S + 1.0)
         for call in self.calls:
             assert call.task is not None
             assert call.task.done(), f"{call.method} never ended"
@@ -326,10 +326,10 @@ class EdgeMachine(RuleBasedStateMachine):
         self.everything_is_within_its_bounds()
         self.what_is_said_of_an_outcome_is_so()
         self.nothing_is_raised_where_nobody_listens()
-        assert self.service.open_calls == self.service.open_streams == self.service.waiting == 0
+        assert self.service.open_calls == self.service.open_streams == self.service.pending_requests == 0
         assert self.service.open_produce_streams == 0
         assert self.admission.arrivals.arriving == self.admission.arrivals.waiting == 0
-        for shares in (self.admission.produces.shares, self.admission.reads.shares):
+        for shares in (self.admission.produces.limit, self.admission.reads.limit):
             assert (shares.count, shares.size_bytes) == (0, 0)
             assert shares.clients == 0
         self.loop.close()

@@ -94,7 +94,7 @@ async def test_when_a_disk_fails_under_open_produces_none_is_stored_twice_and_no
     unsure: set[bytes] = set()
     codes: set[str] = set()
     fuse = Fuse()
-    monkeypatch.setattr("ourolog.rpc.server.DiskFiles", lambda: FailingDisk(fuse))
+    monkeypatch.setattr("ourolog.rpc.node_server.DiskFiles", lambda: FailingDisk(fuse))
     async with node() as n:
         address = n.rpc_addr
         clients = [asyncio.create_task(produce_all(address, k, acknowledged, unsure, codes)) for k in range(CLIENTS)]

@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc as pb_grpc
 
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.calls import Calls
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.health import HealthService
+from ourolog.rpc.server_calls import OpenCalls
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
 
 SERVING, NOT_SERVING = pb.HealthCheckResponse.SERVING, pb.HealthCheckResponse.NOT_SERVING
@@ -39,7 +39,7 @@ def watch(channel: grpc.aio.Channel, service: str = "") -> Any:
 
 
 async def test_a_check_answers_for_known_names_and_not_found_for_others() -> None:
-    health = HealthService(Calls(ArrivalLimiter()), "", "s")
+    health = HealthService(OpenCalls(ArrivalLimiter()), "", "s")
     async with serving(health) as addr, open_channel(addr) as channel:
         stub = pb_grpc.HealthStub(channel)
         assert (await stub.Check(pb.HealthCheckRequest(service="s"))).status == NOT_SERVING
@@ -51,7 +51,7 @@ async def test_a_check_answers_for_known_names_and_not_found_for_others() -> Non
 
 
 async def test_a_watcher_hears_every_change_and_the_end() -> None:
-    health = HealthService(Calls(ArrivalLimiter()), "")
+    health = HealthService(OpenCalls(ArrivalLimiter()), "")
     async with serving(health) as addr, open_channel(addr) as channel:
         call, stranger = watch(channel), watch(channel, "t")
         assert (await stranger.read()).status == UNKNOWN
@@ -66,7 +66,7 @@ async def test_a_watcher_hears_every_change_and_the_end() -> None:
 
 
 async def test_there_are_as_many_watchers_as_there_is_room_for() -> None:
-    health = HealthService(Calls(ArrivalLimiter(), 1), "")
+    health = HealthService(OpenCalls(ArrivalLimiter(), 1), "")
     async with serving(health) as addr, open_channel(addr) as channel:
         first = watch(channel)
         await first.read()
@@ -83,7 +83,7 @@ async def test_a_watcher_that_does_not_read_keeps_a_node_from_nothing(node: Any)
         # It lets the server send no byte of any message.
         writer.write(call(b"/grpc.health.v1.Health/Watch", b"", (INITIAL_WINDOW_SIZE, 0)))
         await writer.drain()
-        while not len(n.server._side_calls):  # noqa: ASYNC110  # it has no event for that
+        while not len(n.server._auxiliary_calls):  # noqa: ASYNC110  # it has no event for that
             await asyncio.sleep(0)
         honest = watch(channel)
         assert (await honest.read()).status == SERVING

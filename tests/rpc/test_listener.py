@@ -185,7 +185,7 @@ async def test_a_port_that_cannot_be_had_again_fails_the_node_loudly(
                 await asyncio.sleep(0)
             is_taken.set()
             failed = await n.until(lambda event: isinstance(event, NodeFailed))
-        assert "cannot be had again" in failed.reason
+        assert "cannot be bound again" in failed.reason
         assert n.server.failed.done()
         writer.close()
 

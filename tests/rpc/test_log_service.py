@@ -69,7 +69,7 @@ async def test_a_bad_record_is_an_invalid_argument_naming_its_field(
         bad = details_of(raised.value, details_pb.BadRequest)
         assert [violation.field for violation in bad.field_violations] == [field]
         assert not e.server.received
-        assert e.admission.produces.shares.count == 0
+        assert e.admission.produces.limit.count == 0
 
 
 @pytest.mark.parametrize("refusal", list(Refusal))
@@ -145,7 +145,7 @@ async def test_a_deadline_is_answered_with_the_outcome_unknown_and_frees_the_wai
         assert 0 < produce.timeout_s < 2.0
         assert produce.acks is Acks.ALL
         await e.server.until(lambda: bool(e.server.all(CancelRequest)))
-        assert e.service.waiting == 0
+        assert e.service.pending_requests == 0
 
 
 async def test_a_client_that_goes_away_frees_its_produce(edge: Any) -> None:
@@ -157,7 +157,7 @@ async def test_a_client_that_goes_away_frees_its_produce(edge: Any) -> None:
         call.cancel()
         await waiting
         await e.server.until(lambda: bool(e.server.all(CancelRequest)))
-        assert e.service.waiting == 0
+        assert e.service.pending_requests == 0
 
 
 async def _outcome(call: Any) -> None:

@@ -28,7 +28,7 @@ from ourolog.actors.messages.peer_calls import (
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc.errors import ServiceError
 from ourolog.rpc.fetch_limits import COPIES, MIB, STRANGERS
-from ourolog.rpc.mailbox import LoopMailbox
+from ourolog.rpc.loop_mailboxes import LoopMailbox
 from ourolog.rpc.network import GrpcPeerNetwork
 from ourolog.rpc.peer_codec import (
     CODECS,

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2 as details_pb
 
 from ourolog.actors.messages.server import CancelRequest, Consume, Produce, Refusal, RequestRefused
 from ourolog.rpc.admission import IN_FLIGHT_COPIES, READ_COPIES, ProduceLimiter, ReadBudget
-from ourolog.rpc.consuming import LEAST_CHUNK_BYTES
+from ourolog.rpc.consume_handler import MIN_CHUNK_BYTES
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.record_set import encode_records
@@ -125,7 +125,7 @@ async def test_a_full_door_stops_reading_a_stream_instead_of_failing_it(edge: An
         responses, error = await read_all(call)
         assert error is None
         assert [response.offset for response in responses] == list(range(5))
-        assert e.admission.produces.shares.count == 0
+        assert e.admission.produces.limit.count == 0
 
 
 async def test_a_cancelled_produce_stream_frees_everything_it_had_open(edge: Any) -> None:
@@ -137,7 +137,7 @@ async def test_a_cancelled_produce_stream_frees_everything_it_had_open(edge: Any
         await e.server.until(lambda: len(e.server.all(Produce)) == 10)
         call.cancel()
         await e.server.until(lambda: len(e.server.all(CancelRequest)) == 10)
-        assert e.service.waiting == 0
+        assert e.service.pending_requests == 0
 
 
 async def test_a_consume_stream_reads_on_and_then_waits_at_the_tail(edge: Any) -> None:
@@ -182,7 +182,7 @@ async def test_streams_at_the_tail_share_one_request_and_the_last_to_leave_cance
         for stream in streams[1:]:
             stream.cancel()
         await e.server.until(lambda: not e.server.tailing)
-        assert e.service.waiting == 0
+        assert e.service.pending_requests == 0
 
 
 async def test_a_stream_below_the_log_is_out_of_range(edge: Any) -> None:
@@ -255,7 +255,7 @@ async def test_hostile_bytes_in_a_stream_end_that_stream_only(edge: Any) -> None
         await call.write(b"\xff\xff\xff garbage")
         _, error = await read_all(call)
         assert error is not None
-        assert e.service.waiting == 0
+        assert e.service.pending_requests == 0
         assert (await e.stub.Produce(record(b"still serves"))).offset == 1
 
 
@@ -327,6 +327,6 @@ async def test_single_consumes_that_nobody_reads_are_bounded_in_bytes_and_keep_n
         # One that reads is not behind those that do not, though all came before it.
         assert len((await e.stub.Consume(pb.ConsumeRequest(offset=0))).record.value) == 1_000_000
         # What was read for them, whether it is held or was dropped again for want of room: a part of the 200.
-        assert len(e.server.all(Consume)) <= budget.max_bytes // (READ_COPIES * LEAST_CHUNK_BYTES)
+        assert len(e.server.all(Consume)) <= budget.max_bytes // (READ_COPIES * MIN_CHUNK_BYTES)
         assert IN_FLIGHT_COPIES * 1_000_000 <= budget.held_bytes <= budget.max_bytes
         writer.close()

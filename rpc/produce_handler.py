@@ -1,8 +1,8 @@
-"""Produces: admitted by the limiter, handed to the Server actor, and awaited.
+"""The produce calls of the Log service: admitted by the limiter, passed to the Server actor, and awaited.
 
-What a produce's end means is decided by `Call.unsettled` alone: from when the Server actor is
-told of it until it is refused for certain or its client has the offset, its outcome is unknown
-(see docs/api.md).
+`ServerCall.unsettled` alone decides what the end of a produce means. From the moment the Server
+actor is told of it until it is refused for certain or its client has the offset, its outcome is
+unknown (see docs/api.md).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar, assert_never
 
 from ourolog.actors.messages.server import CancelRequest, Produce, Produced, Refusal, RequestRefused, ServerMessage
 from ourolog.actors.messages.values import Acks
-from ourolog.rpc.admission import ProduceLimiter, Shares
-from ourolog.rpc.calls import Call
+from ourolog.rpc.admission import FairLimit, ProduceLimiter
 from ourolog.rpc.errors import ServiceError, from_refusal, invalid, overloaded, unavailable
-from ourolog.rpc.mailbox import BurstMailbox, PendingRequests
+from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
+from ourolog.rpc.server_calls import ServerCall
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import NewBatch
 
@@ -25,43 +25,47 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_TIMEOUT_S: Final = 300.0
 STREAM_REQUESTS: Final = 1024
 MAX_PRODUCE_STREAMS: Final = 192
-# A stream whose messages have been no larger than this is read without a place of its own.
+# A stream whose messages have been no larger than this is read without taking a place for arriving messages.
 SMALL_BYTES: Final = 1024 * 1024
-# A stream's message that has arrived waits so long for room, then it is refused like a call's.
+# How long a stream's message that has arrived waits for room before it is refused as a single call's is.
 ROOM_WITHIN_S: Final = 1.0
 # A client is answered somewhat before its own deadline, so that it hears what became of its record.
-_MARGIN_PART: Final = 0.1
+_MARGIN_FRACTION: Final = 0.1
 _MAX_MARGIN_S: Final = 0.5
-# A produce that was given up may still be on its way to the disk, and no answer tells when it has
-# got there; its bytes are counted for that much longer.
-GIVEN_UP_COUNTS_S: Final = 1.0
+# An abandoned produce may still be on its way to the disk, and no answer tells when it has got
+# there; its bytes are counted for this much longer.
+ABANDONED_COUNTS_S: Final = 1.0
 
 Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
 Res = TypeVar("Res", pb.ProduceResponse, pb.ProduceBatchResponse)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A produce that was checked."""
+class CheckedProduce:
+    """A produce whose request was found valid.
+
+    batch: what to append.
+    acks: what the client wants to have happened before it is answered.
+    """
 
     batch: NewBatch
     acks: Acks
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
-    """A produce that the Server actor has been told."""
+class _PendingProduce:
+    """A produce that the Server actor has been told of."""
 
     request_id: int
     answer: asyncio.Future[Produced | RequestRefused]
     record_count: int
 
 
-_Pipe = asyncio.Queue[_Sent | Exception | None]
+_PendingQueue = asyncio.Queue[_PendingProduce | Exception | None]
 
 
-class Producer:
-    """The produces of one node, of all clients. Lives on one asyncio loop."""
+class ProduceHandler:
+    """Carries out the produces of all clients of one node. Lives on one asyncio loop."""
 
     def __init__(
         self,
@@ -69,25 +73,26 @@ class Producer:
         server: BurstMailbox[ServerMessage],
         limiter: ProduceLimiter,
         max_streams: int = MAX_PRODUCE_STREAMS,
-        given_up_counts_s: float = GIVEN_UP_COUNTS_S,
+        abandoned_counts_s: float = ABANDONED_COUNTS_S,
     ) -> None:
         self._requests = requests
         self._server = server
         self._limiter = limiter
-        self._streams = Shares(max_streams, 0)
+        self._streams = FairLimit(max_streams, 0)
         self._readers: set[asyncio.Task[None]] = set()
         self._drained = False
-        self._given_up_counts_s = given_up_counts_s
+        self._abandoned_counts_s = abandoned_counts_s
 
     @property
     def open_streams(self) -> int:
+        """How many produce streams are open."""
         return self._streams.count
 
-    async def produce(self, wanted: Wanted, call: Call[Any]) -> tuple[Produced, int]:
-        """One call's produce, and its number of records; refused at once when there is no room. Raises ServiceError."""
-        self._limiter.enter_or_refuse(call.client, len(wanted.batch.payload))
-        sent = self._send(wanted, call)
-        del wanted  # the caller's reference is the actor's now, which lets go of it once it is written
+    async def produce(self, checked: CheckedProduce, call: ServerCall[Any]) -> tuple[Produced, int]:
+        """Carry out a single produce; the answer and the number of records. Raises ServiceError."""
+        self._limiter.admit_or_refuse(call.client, len(checked.batch.payload))
+        sent = self._send(checked, call)
+        del checked  # only the actor holds it from here on, until it is written
         try:
             return _produced(await sent.answer), sent.record_count
         except asyncio.CancelledError:
@@ -95,9 +100,12 @@ class Producer:
             raise
 
     async def pipeline(
-        self, call: Call[Req], check: Callable[[Req], Wanted], respond: Callable[[Produced, int], Res]
+        self, call: ServerCall[Req], check: Callable[[Req], CheckedProduce], respond: Callable[[Produced, int], Res]
     ) -> None:
         """Answer a stream of produces in order, reading ahead as far as the limiter allows.
+
+        check: turns a request into a produce, or raises ServiceError.
+        respond: makes the response of an acknowledged produce, given its number of records.
 
         The first that is refused ends the stream with its status, after those before it were
         answered. The outcome of a stream is unknown when any of those that were not answered
@@ -109,11 +117,11 @@ class Producer:
             open_streams = self._streams.count
             raise overloaded(f"{open_streams} produce streams are open on this node, as many as it serves", 1.0)
         self._streams.take(call.client, 0)
-        sent: _Pipe = asyncio.Queue()
+        sent: _PendingQueue = asyncio.Queue()
         slots = asyncio.Semaphore(STREAM_REQUESTS)
         reader = asyncio.create_task(self._read(call, check, sent, slots))
         self._readers.add(reader)
-        current: _Sent | Exception | None = None
+        current: _PendingProduce | Exception | None = None
         try:
             while (current := await sent.get()) is not None:
                 if isinstance(current, Exception):
@@ -123,12 +131,12 @@ class Producer:
                 call.unsettled -= 1
                 slots.release()
         finally:
-            self._streams.give_back(call.client, 0)
+            self._streams.release(call.client, 0)
             self._readers.discard(reader)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             while True:
-                if isinstance(current, _Sent):
+                if isinstance(current, _PendingProduce):
                     self._cancel(current)
                 if sent.empty():
                     break
@@ -136,33 +144,37 @@ class Producer:
             del current  # an error holds this frame by its traceback, which would hold the error
 
     def drain(self) -> None:
-        """Streams are not read any more: each ends once what it has sent is answered."""
+        """Read nothing more from any stream: each ends once what it has sent is answered."""
         self._drained = True
         for reader in list(self._readers):
             reader.cancel()
 
     async def _read(
-        self, call: Call[Req], check: Callable[[Req], Wanted], sent: _Pipe, slots: asyncio.Semaphore
+        self,
+        call: ServerCall[Req],
+        check: Callable[[Req], CheckedProduce],
+        sent: _PendingQueue,
+        slots: asyncio.Semaphore,
     ) -> None:
         largest = 0
         first = True
         try:
             while True:
                 await slots.acquire()
-                await self._limiter.room(call.client, largest)
-                # Of a stream that has sent nothing yet, nothing is known.
+                await self._limiter.wait_for_room(call.client, largest)
+                # How large the messages of a stream are is not known before its first.
                 request = await call.receive(small=not first and largest <= SMALL_BYTES)
                 if request is None:
                     sent.put_nowait(None)
                     return
-                wanted = check(request)
+                checked = check(request)
                 del request
                 first = False
-                size = len(wanted.batch.payload)
+                size = len(checked.batch.payload)
                 largest = max(largest, size)
-                await self._limiter.enter(call.client, size, ROOM_WITHIN_S)
-                produce = self._send(wanted, call)
-                del wanted
+                await self._limiter.admit(call.client, size, ROOM_WITHIN_S)
+                produce = self._send(checked, call)
+                del checked
                 sent.put_nowait(produce)
         except asyncio.CancelledError:
             sent.put_nowait(_stopping())  # if anybody is still to hear it, then because of `drain`
@@ -170,40 +182,40 @@ class Producer:
         except Exception as error:  # raised again by whoever takes it from the queue
             sent.put_nowait(error)
 
-    def _send(self, wanted: Wanted, call: Call[Any]) -> _Sent:
-        """Tell the Server actor. The room is given back when the answer is there."""
-        client, size = call.client, len(wanted.batch.payload)
+    def _send(self, checked: CheckedProduce, call: ServerCall[Any]) -> _PendingProduce:
+        """Tell the Server actor. The room is released once it has answered."""
+        client, size = call.client, len(checked.batch.payload)
         try:
             request_id, answer = self._requests.open()
         except BaseException:
-            self._limiter.leave(client, size)
+            self._limiter.release(client, size)
             raise
         timeout_s = DEFAULT_TIMEOUT_S
         remaining_s = call.context.time_remaining()
         if remaining_s is not None:
-            margin_s = min(remaining_s * _MARGIN_PART, _MAX_MARGIN_S)
+            margin_s = min(remaining_s * _MARGIN_FRACTION, _MAX_MARGIN_S)
             timeout_s = max(0.0, min(remaining_s - margin_s, MAX_TIMEOUT_S))
             # The Server looks for expired produces four times a second; a deadline is kept here to the millisecond.
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(timeout_s, self._expire, request_id, answer, wanted.acks, timeout_s)
+            timer = loop.call_later(timeout_s, self._expire, request_id, answer, checked.acks, timeout_s)
             answer.add_done_callback(lambda _: timer.cancel())
         call.unsettled += 1
         answer.add_done_callback(lambda future: self._answered(future, call, size))
-        self._server.tell(Produce(request_id, wanted.batch, wanted.acks, timeout_s, self._requests))
-        return _Sent(request_id, answer, wanted.batch.record_count)
+        self._server.tell(Produce(request_id, checked.batch, checked.acks, timeout_s, self._requests))
+        return _PendingProduce(request_id, answer, checked.batch.record_count)
 
-    def _answered(self, answer: asyncio.Future[Any], call: Call[Any], size: int) -> None:
+    def _answered(self, answer: asyncio.Future[Any], call: ServerCall[Any], size: int) -> None:
         written = not answer.cancelled() and answer.exception() is None
         if written and isinstance(refused := answer.result(), RequestRefused):
             written = not refused.outcome_unknown
             # One that was appended stays unsettled until its client was told: the node may fail in between.
             call.unsettled -= written
         if written:
-            self._limiter.leave(call.client, size)
+            self._limiter.release(call.client, size)
         else:
-            asyncio.get_running_loop().call_later(self._given_up_counts_s, self._limiter.leave, call.client, size)
+            asyncio.get_running_loop().call_later(self._abandoned_counts_s, self._limiter.release, call.client, size)
 
-    def _cancel(self, sent: _Sent) -> None:
+    def _cancel(self, sent: _PendingProduce) -> None:
         """Nobody waits for the answer any more."""
         sent.answer.cancel()
         if self._requests.forget(sent.request_id):
@@ -218,8 +230,8 @@ class Producer:
         answer.set_result(RequestRefused(request_id, Refusal.TIMED_OUT, detail, outcome_unknown=True))
 
 
-def wanted_acks(wanted: int) -> Acks:
-    """Raises ServiceError."""
+def checked_acks(wanted: int) -> Acks:
+    """The acks that a request asks for. Raises ServiceError for a number that means nothing."""
     try:
         return Acks(wanted)
     except ValueError as error:

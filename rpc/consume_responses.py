@@ -1,4 +1,4 @@
-"""From the store's batches to what a consumer gets."""
+"""The responses that consumers get, made from the store's batches."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ourolog.storage.batch import MAX_BODY_BYTES, BatchHead, Codec, Kind, path_o
 from ourolog.storage.compression import DecompressionError, decompress
 from ourolog.storage.record_set import encode_records
 
-# Tag and length of a record in its RecordSet, at most.
-_RECORD_OVERHEAD: Final = 6
+# The most that a record's tag and length take in its RecordSet.
+_RECORD_OVERHEAD_BYTES: Final = 6
 _CODECS: Final = {Codec.NONE: pb.CODEC_NONE, Codec.ZSTD: pb.CODEC_ZSTD}
 
 
@@ -46,12 +46,12 @@ def record_at(batches: bytes, offset: int, *, provenance: bool) -> pb.ConsumeRes
 def record_batches(
     batches: bytes, head: BatchHead, offset: int, max_bytes: int, *, provenance: bool, accept_zstd: bool
 ) -> Iterator[pb.RecordBatch]:
-    """The batch as a consumer gets it: whole, or where it is larger than `max_bytes` in parts of about that much.
+    """The batch as a consumer gets it: whole, or where it is larger than `max_bytes`, in parts of about that size.
 
-    Parts are plain, and those below `offset` are left out. Raises ServiceError (DATA_LOSS).
+    Parts are not compressed, and records below `offset` are left out. Raises ServiceError (DATA_LOSS).
     """
     codec = head.codec if accept_zstd else Codec.NONE
-    payload = payload_of(batches, head) if codec is head.codec else _plain(batches, head)
+    payload = payload_of(batches, head) if codec is head.codec else _decompressed(batches, head)
     origin = provenance_of(batches, head) if provenance else None
     if len(payload) <= max_bytes or head.record_count == 1:
         yield pb.RecordBatch(
@@ -66,7 +66,7 @@ def record_batches(
     part: list[pb.Record] = []
     size = 0
     for record in _values(batches, head):
-        record_bytes = record.ByteSize() + _RECORD_OVERHEAD
+        record_bytes = record.ByteSize() + _RECORD_OVERHEAD_BYTES
         if part and size + record_bytes > max_bytes:
             yield _part(at, part, origin)
             at += len(part)
@@ -86,9 +86,9 @@ def _part(base_offset: int, records: list[pb.Record], origin: pb.Provenance | No
 
 
 def data_heads(batches: bytes, offset: int) -> Iterator[BatchHead]:
-    """The heads of the batches that hold records from `offset` on; control batches are skipped.
+    """The heads of the data batches that hold records from `offset` on.
 
-    The store has just checked them, so their checksums are not computed again.
+    The store has just checked the checksums, so they are not computed again.
     """
     start = 0
     while (head := read_head(batches, start)) is not None:
@@ -98,6 +98,7 @@ def data_heads(batches: bytes, offset: int) -> Iterator[BatchHead]:
 
 
 def provenance_of(batches: bytes, head: BatchHead) -> pb.Provenance:
+    """Where the batch was produced, when, and which nodes it passed."""
     path = path_of(batches, head)
     return pb.Provenance(
         origin=path[0],
@@ -110,7 +111,7 @@ def provenance_of(batches: bytes, head: BatchHead) -> pb.Provenance:
     )
 
 
-def _plain(batches: bytes, head: BatchHead) -> bytes:
+def _decompressed(batches: bytes, head: BatchHead) -> bytes:
     payload = payload_of(batches, head)
     if head.codec is Codec.NONE:
         return payload
@@ -122,7 +123,7 @@ def _plain(batches: bytes, head: BatchHead) -> bytes:
 
 def _values(batches: bytes, head: BatchHead) -> list[pb.Record]:
     try:
-        decoded = pb.RecordSet.FromString(_plain(batches, head)).records
+        decoded = pb.RecordSet.FromString(_decompressed(batches, head)).records
     except DecodeError as error:
         raise damaged(
             f"the batch at offset {head.base_offset} (index {head.index}) holds something else than records, "

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ourolog.actors.messages.server import Produced
-from ourolog.rpc.mailbox import GATHER_AT_MOST, BurstMailbox, LoopMailbox, PendingRequests
+from ourolog.rpc.loop_mailboxes import MAX_GATHERED, BurstMailbox, LoopMailbox, PendingRequests
 from ourolog.storage.types import Offset, Term
 
 
@@ -125,7 +125,7 @@ async def test_an_outbox_that_is_always_fed_does_not_gather_for_ever() -> None:
         sent += 1
         outbox.tell(sent)
         await target.next_turn()
-    assert len(target.bursts[0]) <= GATHER_AT_MOST
+    assert len(target.bursts[0]) <= MAX_GATHERED
 
 
 async def test_answers_find_their_requests_and_late_ones_are_dropped() -> None:

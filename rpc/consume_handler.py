@@ -1,7 +1,7 @@
-"""Consume streams: they read ahead in chunks, wait at the tail, and are slowed by their clients.
+"""The consume calls of the Log service: they read in chunks, wait at the end of the log, at their clients' pace.
 
-A stream is one coroutine; waiting at the tail it is one future and no thread. Streams that wait
-at the same offset share one request and its answer, so a thousand followers of the tail cost
+A stream is one coroutine; while it waits at the end of the log it is one future and no thread.
+Streams that wait at the same offset share one request and its answer, so a thousand of them cost
 the actors as much as one.
 """
 
@@ -15,9 +15,8 @@ from google.protobuf.message import Message
 
 from ourolog.actors.messages.server import CancelRequest, Consume, Refusal, RequestRefused, ServerMessage
 from ourolog.actors.messages.store import BatchesRead, ReadRefused
-from ourolog.rpc import consumed_records as reading
-from ourolog.rpc.admission import IN_FLIGHT_COPIES, READ_COPIES, ReadBudget, Share, Shares
-from ourolog.rpc.calls import Call
+from ourolog.rpc import consume_responses
+from ourolog.rpc.admission import IN_FLIGHT_COPIES, READ_COPIES, FairLimit, ReadBudget, ReadReservation
 from ourolog.rpc.errors import (
     RETRY_AFTER_S,
     OutOfRangeError,
@@ -27,23 +26,24 @@ from ourolog.rpc.errors import (
     overloaded,
     unavailable,
 )
-from ourolog.rpc.mailbox import BurstMailbox, PendingRequests
+from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
+from ourolog.rpc.server_calls import ServerCall
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import MAX_BODY_BYTES, BatchHead, Codec
 from ourolog.storage.types import Offset
 
 CHUNK_BYTES: Final = 1024 * 1024
-LEAST_CHUNK_BYTES: Final = 64 * 1024
+MIN_CHUNK_BYTES: Final = 64 * 1024
 # Each may have one message stuck in its connection, which no budget can free.
 MAX_STREAMS: Final = 1024
-READS_AT_ONCE: Final = 16
-SHARED_BY: Final = 32
-_EMPTY_READS: Final = 100
+MAX_CONCURRENT_READS: Final = 16
+MAX_STREAMS_SHARING: Final = 32
+_MAX_EMPTY_READS: Final = 100
 
 R = TypeVar("R", bound=Message)
 
 
-class _Tail:
+class _TailRead:
     """One request that waits at the end of the log, and how many streams wait for its answer."""
 
     __slots__ = ("future", "request_id", "waiters")
@@ -54,20 +54,20 @@ class _Tail:
         self.waiters = 0
 
 
-class Reads:
-    """Reads of the log on behalf of all consumers."""
+class LogReader:
+    """Reads the log on behalf of all consumers of one node."""
 
     def __init__(self, requests: PendingRequests, server: BurstMailbox[ServerMessage]) -> None:
         self._requests = requests
         self._server = server
-        self._tails: dict[int, _Tail] = {}
-        # Bounds the answers that arrive at once, before a budget can count them.
-        self._at_once = asyncio.Semaphore(READS_AT_ONCE)
+        self._tails: dict[int, _TailRead] = {}
+        # Bounds the answers that arrive together, before a budget can count them.
+        self._concurrent = asyncio.Semaphore(MAX_CONCURRENT_READS)
         self._ended: ServiceError | None = None
 
     async def read(self, offset: int, max_bytes: int) -> BatchesRead:
         """The batch that holds `offset`, and more up to max_bytes. Raises ServiceError."""
-        async with self._at_once:
+        async with self._concurrent:
             request_id, future = self._requests.open()
             self._server.tell(Consume(request_id, Offset(offset), max_bytes, wait=False, reply_to=self._requests))
             try:
@@ -76,17 +76,17 @@ class Reads:
                 if self._requests.forget(request_id):
                     self._server.tell(CancelRequest(request_id, self._requests))
 
-    async def wait(self, offset: int, max_bytes: int) -> BatchesRead:
-        """The same, but at the end of the log it waits for more. Raises ServiceError."""
+    async def read_or_wait(self, offset: int, max_bytes: int) -> BatchesRead:
+        """As `read`, but at the end of the log it waits for more. Raises ServiceError."""
         if self._ended is not None:
             raise self._ended
         tail = self._tails.get(offset)
         if tail is None:
-            tail = self._tails[offset] = _Tail(*self._requests.open())
+            tail = self._tails[offset] = _TailRead(*self._requests.open())
             self._server.tell(Consume(tail.request_id, Offset(offset), max_bytes, wait=True, reply_to=self._requests))
         tail.waiters += 1
         try:
-            # Shielded, since the others' answer must not go with the one of us whose client went.
+            # Shielded: when one client goes, the others still want the answer.
             return _batches(await asyncio.shield(tail.future))
         finally:
             tail.waiters -= 1
@@ -96,13 +96,13 @@ class Reads:
                     self._server.tell(CancelRequest(tail.request_id, self._requests))
 
     async def pause(self) -> None:
-        """Until it is worth while to ask again whether the end of the log is known. Raises ServiceError."""
+        """Wait before asking again whether the end of the log is known. Raises ServiceError."""
         if self._ended is not None:
             raise self._ended
         await asyncio.sleep(RETRY_AFTER_S)
 
     def end(self, error: ServiceError) -> None:
-        """Nobody waits at the tail any more: the node stops. Whoever waits gets `error`."""
+        """End all waits, and all later ones, with `error`: the node stops."""
         self._ended = error
         for tail in list(self._tails.values()):
             if not tail.future.done():
@@ -110,7 +110,7 @@ class Reads:
 
 
 class _Chunk(Generic[R]):
-    """Messages yet to be written, which can be dropped while a write is stuck."""
+    """Messages that are still to be written, and can be dropped while a write is stuck."""
 
     def __init__(self, messages: Iterator[tuple[R, int]]) -> None:
         self._messages = messages
@@ -127,69 +127,70 @@ class _Chunk(Generic[R]):
         self.dropped = True
 
 
-class Streams:
-    """The consumes of one node, streams and single ones."""
+class ConsumeHandler:
+    """Carries out the consumes of all clients of one node, single ones and streams. Lives on one asyncio loop."""
 
-    def __init__(self, reads: Reads, budget: ReadBudget, max_streams: int = MAX_STREAMS) -> None:
-        self._reads = reads
+    def __init__(self, reader: LogReader, budget: ReadBudget, max_streams: int = MAX_STREAMS) -> None:
+        self._reader = reader
         self._budget = budget
-        self._open = Shares(max_streams, 0)
+        self._open = FairLimit(max_streams, 0)
         self._last_record_bytes = 0
 
     @property
     def open_count(self) -> int:
+        """How many consume streams are open."""
         return self._open.count
 
-    async def record(self, request: pb.ConsumeRequest, call: Call[Any]) -> None:
+    async def consume_record(self, request: pb.ConsumeRequest, call: ServerCall[Any]) -> None:
         """Consume: one record. Raises ServiceError."""
-        share = Share(call.client, lambda: None)
-        # How large it is is known when it has been read; most are like the last one.
-        wanted_bytes = max(READ_COPIES * LEAST_CHUNK_BYTES, self._last_record_bytes)
+        reservation = ReadReservation(call.client, lambda: None)
+        # Its size is known only once it has been read; most records are like the last one.
+        wanted_bytes = max(READ_COPIES * MIN_CHUNK_BYTES, self._last_record_bytes)
         try:
-            # Room first: whoever does not read what it asked for waits here, with nothing in memory and out of
-            # the way of those that read.
+            # Room first: a client that does not read what it asked for waits here, with nothing in memory and out
+            # of the way of those that do.
             while True:
-                await self._budget.room(share, wanted_bytes)
-                # One byte: just the batch that holds the record, since at least one comes.
-                read = await self._reads.read(request.offset, max_bytes=1)
-                response = reading.record_at(read.batches, request.offset, provenance=request.provenance)
+                await self._budget.reserve(reservation, wanted_bytes)
+                # One byte: at least one batch always comes, so this is just the one that holds the record.
+                read = await self._reader.read(request.offset, max_bytes=1)
+                response = consume_responses.record_at(read.batches, request.offset, provenance=request.provenance)
                 del read
                 if response is None:
                     stalled = f"the log holds no readable record at offset {request.offset}; try again"
                     raise unavailable("READ_STALLED", stalled)
                 wanted_bytes = self._last_record_bytes = IN_FLIGHT_COPIES * response.ByteSize()
-                if self._budget.hold(share, wanted_bytes):
-                    share.in_flight_bytes = wanted_bytes
+                if self._budget.resize(reservation, wanted_bytes):
+                    reservation.in_flight_bytes = wanted_bytes
                     await call.write(response)
                     return
                 del response
         finally:
-            self._budget.give_back(share)
+            self._budget.release(reservation)
 
-    async def records(self, request: pb.ConsumeRequest, call: Call[Any]) -> None:
+    async def stream_records(self, request: pb.ConsumeRequest, call: ServerCall[Any]) -> None:
         """ConsumeStream. Ends by cancellation, or with ServiceError."""
 
         def messages(
             batches: bytes, heads: list[BatchHead], offset: int, _: int
         ) -> Iterator[tuple[pb.ConsumeResponse, int]]:
-            for message in reading.records(batches, heads, offset, provenance=request.provenance):
+            for message in consume_responses.records(batches, heads, offset, provenance=request.provenance):
                 yield message, message.record.offset + 1
 
         await self._stream(request.offset, CHUNK_BYTES, messages, call, stop_at_end=False)
 
-    async def batches(self, request: pb.ConsumeBatchRequest, call: Call[Any]) -> None:
+    async def stream_batches(self, request: pb.ConsumeBatchRequest, call: ServerCall[Any]) -> None:
         """ConsumeBatchStream. Ends at the end of the log if asked to, by cancellation, or with ServiceError."""
         max_bytes = min(request.max_bytes or CHUNK_BYTES, CHUNK_BYTES)
 
         def messages(
             batches: bytes, heads: list[BatchHead], offset: int, chunk_bytes: int
         ) -> Iterator[tuple[pb.ConsumeBatchResponse, int]]:
-            # What the client asked for bounds a message of several batches; one batch comes whole up to the server's.
-            part_bytes = max(chunk_bytes, self._chunk_bytes())
+            # The client's bound is on a message of several batches; one batch comes whole up to the server's bound.
+            part_bytes = max(chunk_bytes, self._fair_chunk_bytes())
             gathered: list[pb.RecordBatch] = []
             size = 0
             for head in heads:
-                for batch in reading.record_batches(
+                for batch in consume_responses.record_batches(
                     batches, head, offset, part_bytes, provenance=request.provenance, accept_zstd=request.accept_zstd
                 ):
                     if gathered and size + len(batch.records) > max_bytes:
@@ -207,7 +208,7 @@ class Streams:
         offset: int,
         max_bytes: int,
         messages: Callable[[bytes, list[BatchHead], int, int], Iterator[tuple[R, int]]],
-        call: Call[Any],
+        call: ServerCall[Any],
         *,
         stop_at_end: bool,
     ) -> None:
@@ -215,25 +216,25 @@ class Streams:
         if not self._open.has_room(call.client, 0):
             raise overloaded(f"{self.open_count} consume streams are open on this node, as many as it serves", 1.0)
         chunk: _Chunk[R] = _Chunk(iter(()))
-        share = Share(call.client, lambda: chunk.drop())  # noqa: PLW0108  # `chunk` is another one later
+        reservation = ReadReservation(call.client, lambda: chunk.drop())  # noqa: PLW0108  # `chunk` is another one later
         self._open.take(call.client, 0)
         tail: int | None = None
         wanted_bytes = 0
         empty_reads = 0
         try:
             while True:
-                chunk_bytes = min(max_bytes, self._chunk_bytes())
-                self._budget.give_back(share)
+                chunk_bytes = min(max_bytes, self._fair_chunk_bytes())
+                self._budget.release(reservation)
                 try:
-                    # Only the last resort waits: at the tail nothing is held, however long it takes.
+                    # At the end of the log nothing is reserved, however long the wait.
                     if tail is None:
-                        await self._budget.room(share, max(wanted_bytes, READ_COPIES * chunk_bytes))
-                        read = await self._reads.read(offset, chunk_bytes)
+                        await self._budget.reserve(reservation, max(wanted_bytes, READ_COPIES * chunk_bytes))
+                        read = await self._reader.read(offset, chunk_bytes)
                     else:
-                        read = await self._reads.wait(tail, chunk_bytes)
+                        read = await self._reader.read_or_wait(tail, chunk_bytes)
                 except OutOfRangeError as error:
                     if tail is not None and tail < offset:
-                        tail = None  # the log has moved on from where this one waited
+                        tail = None  # the log has grown past the offset that was waited for
                         continue
                     if offset < error.end or offset < error.first or tail is not None:
                         raise
@@ -241,14 +242,14 @@ class Streams:
                         if offset > error.end:
                             raise
                         return
-                    # Whoever waits for an offset that is still to come waits for the next one with the others.
+                    # A stream that asked for a later offset waits for the next one together with the others.
                     tail = error.end
                     continue
                 except ServiceError as error:
-                    # Whoever follows waits anyhow; who wants to stop at the end must hear that none is known.
+                    # A stream that follows the log waits anyway; one that stops there must hear that none is known.
                     if error.reason != Refusal.COMMIT_UNKNOWN.name or stop_at_end:
                         raise
-                    await self._reads.pause()
+                    await self._reader.pause()
                     continue
                 if read.next.offset <= offset and tail is not None:
                     tail = read.next.offset
@@ -256,45 +257,45 @@ class Streams:
                     continue
                 batches = read.batches
                 del read
-                heads = list(reading.data_heads(batches, offset))
-                # One batch at a time is unfolded, and how much it comes to is known only then.
-                unfolded = MAX_BODY_BYTES if any(head.codec is not Codec.NONE for head in heads) else 0
-                wanted_bytes = READ_COPIES * max(len(batches), unfolded)
-                held = self._budget.hold(share, wanted_bytes)
+                heads = list(consume_responses.data_heads(batches, offset))
+                # One batch at a time is decompressed, and its size is known only then.
+                decompressed = MAX_BODY_BYTES if any(head.codec is not Codec.NONE for head in heads) else 0
+                wanted_bytes = READ_COPIES * max(len(batches), decompressed)
+                held = self._budget.resize(reservation, wanted_bytes)
                 if held:
                     wanted_bytes = 0
-                    # Less than was asked for: there was probably no more.
+                    # Less came than was asked for: there is probably no more.
                     at_end = len(batches) < chunk_bytes and not stop_at_end
                     chunk = _Chunk(messages(batches, heads, offset, chunk_bytes))
                 tail = None
-                # Whatever this frame holds, it holds for as long as the client reads nothing.
+                # This frame would hold them for as long as the client reads nothing.
                 del batches, heads
                 if not held:
                     continue
                 before = offset
-                offset = await _write_all(chunk, share, call, offset)
+                offset = await _write_all(chunk, reservation, call, offset)
                 if at_end and not chunk.dropped:
                     tail = offset
                 empty_reads = empty_reads + 1 if offset == before else 0
-                if empty_reads > _EMPTY_READS:
+                if empty_reads > _MAX_EMPTY_READS:
                     raise unavailable("READ_STALLED", f"the log holds no readable record at offset {offset}; try again")
         finally:
-            self._open.give_back(call.client, 0)
-            self._budget.give_back(share)
+            self._open.release(call.client, 0)
+            self._budget.release(reservation)
 
-    def _chunk_bytes(self) -> int:
-        """A stream's part of what is free, within reason: the fuller it is, the less at a time."""
-        part = self._budget.free_bytes() // (READ_COPIES * min(SHARED_BY, max(1, self.open_count)))
-        return max(LEAST_CHUNK_BYTES, min(CHUNK_BYTES, part))
+    def _fair_chunk_bytes(self) -> int:
+        """How much a stream reads at a time: a part of what is free, within bounds."""
+        part = self._budget.free_bytes() // (READ_COPIES * min(MAX_STREAMS_SHARING, max(1, self.open_count)))
+        return max(MIN_CHUNK_BYTES, min(CHUNK_BYTES, part))
 
 
-async def _write_all(chunk: _Chunk[R], share: Share, call: Call[Any], offset: int) -> int:
-    """Write what a chunk holds, unless it is dropped meanwhile; the offset after what was written."""
+async def _write_all(chunk: _Chunk[R], reservation: ReadReservation, call: ServerCall[Any], offset: int) -> int:
+    """Write the messages of a chunk until it is dropped; the offset after what was written."""
     for message, next_offset in chunk:
-        share.in_flight_bytes = IN_FLIGHT_COPIES * message.ByteSize()
+        reservation.in_flight_bytes = IN_FLIGHT_COPIES * message.ByteSize()
         await call.write(message)
         offset = next_offset
-        share.progress += 1
+        reservation.progress += 1
     return offset
 
 

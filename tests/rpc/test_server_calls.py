@@ -69,7 +69,7 @@ async def test_junk_in_the_middle_of_a_stream_ends_it_after_those_before_it_were
         assert pb.ProduceResponse.FromString(await call.read()).offset == 0
         ended = await end_of(call)
         assert (ended.code, ended.outcome_unknown) == ("INVALID_ARGUMENT", False)
-        await until(lambda: e.service.open_calls == e.service.waiting == 0)
+        await until(lambda: e.service.open_calls == e.service.pending_requests == 0)
         assert (await e.stub.Produce(record(b"still serves"))).offset == 1
 
 
@@ -152,12 +152,12 @@ async def test_a_bug_is_answered_without_the_names_of_our_classes_and_logged(
     edge: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with edge() as e:
-        monkeypatch.setattr("ourolog.rpc.producing.from_refusal", lambda _: 1 / 0)
+        monkeypatch.setattr("ourolog.rpc.produce_handler.from_refusal", lambda _: 1 / 0)
         e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.DEPOSED, "?", outcome_unknown=True)
         ended = await end_of(e.stub.Produce(record(b"v")))
         assert (ended.code, ended.reason, ended.outcome_unknown) == ("INTERNAL", "BUG", True)
         assert "ZeroDivision" not in ended.message
-    assert [entry.levelname for entry in caplog.records if entry.name == "ourolog.rpc.calls"] == ["ERROR"]
+    assert [entry.levelname for entry in caplog.records if entry.name == "ourolog.rpc.server_calls"] == ["ERROR"]
 
 
 async def test_clients_that_go_away_in_the_middle_of_anything_are_no_news(
@@ -178,7 +178,7 @@ async def test_clients_that_go_away_in_the_middle_of_anything_are_no_news(
                     call.cancel()
             # The channel is closed under what is left.
         await until(lambda: e.service.open_calls == 0)
-        assert e.service.waiting == 0
+        assert e.service.pending_requests == 0
         assert e.admission.arrivals.arriving == 0
     assert logged() == []
 
@@ -221,7 +221,7 @@ async def test_whatever_the_deadline_a_produce_has_one_answer(edge: Any, timeout
 async def test_waiting_for_an_offset_that_is_still_to_come_costs_as_much_as_waiting_for_the_next(edge: Any) -> None:
     async with edge() as e:
         streams = [e.stub.ConsumeStream(pb.ConsumeRequest(offset=offset)) for offset in range(20)]
-        await until(lambda: e.service.open_calls == 20 and e.service.waiting == 1)
+        await until(lambda: e.service.open_calls == 20 and e.service.pending_requests == 1)
         assert len(e.server.tailing) == 1
         for n in range(20):
             e.server.append(_batch(b"%d" % n))
@@ -267,7 +267,7 @@ async def test_calls_that_come_after_the_end_are_answered_once_the_port_is_close
         await until(lambda: e.service.late_calls == 2)
         assert not late.done()
         assert not stream.done()
-        e.service.release()
+        e.service.refuse_late_calls()
         for ended in (await late, await stream):
             assert (ended.code, ended.reason, ended.outcome_unknown) == ("UNAVAILABLE", "STOPPING", False)
         assert not e.server.received

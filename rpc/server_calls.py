@@ -1,11 +1,11 @@
-"""The calls of the Log service, each from its arrival to its end.
+"""gRPC calls to this node's services, each from its arrival to its end.
 
-Every method is served as a client stream of raw bytes, also those that are unary: on the wire
-that is the same. So nothing of a call is in memory before it is its turn (ourolog.rpc.arrival_limiter), bytes
+Every method is served as a client stream of raw bytes, unary ones too: on the wire that is the
+same. So no message of a call is in memory before its turn (ourolog.rpc.arrival_limiter), bytes
 that are no message are refused with a sentence, and one place decides how a call ends.
 
-A call ends with a status of ours, whatever happens to the node: when the node stops or fails
-while it is open, it ends with that, and whether it may have appended something is part of it.
+A call always ends with a status of this module's, whatever happens to the node. When the node
+stops or fails while a call is open, the status says so, and whether something may have been appended.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from typing import Any, Final, Generic, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from ourolog.rpc.admission import Shares
+from ourolog.rpc.admission import FairLimit
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.errors import ServiceError, overloaded, unavailable, undecodable
 
 MAX_OPEN_CALLS: Final = 4096
-# What a call that waits for its turn may have in memory: HTTP/2's window, which a client fills unasked.
-UNASKED_BYTES: Final = 64 * 1024
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -33,11 +31,13 @@ Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
 
 
-class Call(Generic[Req]):
+class ServerCall(Generic[Req]):
     """One open call.
 
-    client: who asks, as gRPC names the connection. unsettled: how many of its produces were
-    handed to the actors, and neither refused for certain nor acknowledged to the client.
+    context: gRPC's context of it.
+    client: the connection it came by, as gRPC names it.
+    unsettled: how many of its produces were given to the actors and have neither been refused for
+        certain nor acknowledged to the client.
     """
 
     def __init__(self, context: Context, request_class: type[Req], arrivals: ArrivalLimiter) -> None:
@@ -50,7 +50,7 @@ class Call(Generic[Req]):
     async def receive(self, *, small: bool = False) -> Req | None:
         """The next message; None when the client has ended its half. Raises ServiceError.
 
-        small: no large message is expected, so that waiting for it need not take anybody's place.
+        small: no large message is expected, so waiting for it takes none of the places for arriving messages.
         """
         read = self.context.read
         raw: Any = await (read() if small else self._arrivals.arrive(self.client, read))
@@ -71,24 +71,24 @@ class Call(Generic[Req]):
         await self.context.write(message)
 
 
-Unary = Callable[[Call[Req]], Awaitable[Res]]
-Stream = Callable[[Call[Req]], Awaitable[None]]
+Unary = Callable[[ServerCall[Req]], Awaitable[Res]]
+Stream = Callable[[ServerCall[Req]], Awaitable[None]]
 
 
-class Calls:
-    """All open calls of one service of a node, or of some of its methods."""
+class OpenCalls:
+    """The open calls of a service, or of some of its methods: makes their handlers, ends them when the node stops."""
 
     def __init__(
         self, arrivals: ArrivalLimiter, max_open: int = MAX_OPEN_CALLS, max_open_each: int | None = None
     ) -> None:
         """max_open: in all. max_open_each: of one client; None for no more than a fair share of all."""
         self._arrivals = arrivals
-        self._shares = Shares(max_open, 0, max_open_each)
-        self._open: dict[Call[Any], asyncio.Task[Any]] = {}
+        self._limit = FairLimit(max_open, 0, max_open_each)
+        self._open: dict[ServerCall[Any], asyncio.Task[Any]] = {}
         self._refusal: ServiceError | None = None
         self._ended: ServiceError | None = None
-        self._released = asyncio.Event()
-        self._released.set()
+        self._may_refuse_late = asyncio.Event()
+        self._may_refuse_late.set()
         self._late = 0
         self._max_open = max_open
         self._seen = 0
@@ -104,7 +104,7 @@ class Calls:
         """The handler of a method that answers with one small message."""
 
         async def handle(_: Any, context: Context) -> Res:
-            response: Res = await self._serve(method, Call(context, request_class, self._arrivals))
+            response: Res = await self._serve(method, ServerCall(context, request_class, self._arrivals))
             return response
 
         return grpc.stream_unary_rpc_method_handler(handle, response_serializer=response_class.SerializeToString)
@@ -115,11 +115,11 @@ class Calls:
         """The handler of a method that writes its answers itself."""
 
         async def handle(_: Any, context: Context) -> None:
-            await self._serve(method, Call(context, request_class, self._arrivals))
+            await self._serve(method, ServerCall(context, request_class, self._arrivals))
 
         return grpc.stream_stream_rpc_method_handler(handle, response_serializer=response_class.SerializeToString)
 
-    def refuse(self, error: ServiceError) -> None:
+    def refuse_new(self, error: ServiceError) -> None:
         """Every later call ends with `error`; those that are open go on."""
         self._refusal = self._ended or error
 
@@ -131,72 +131,72 @@ class Calls:
             task.cancel()
 
     @property
-    def late(self) -> int:
-        """How many calls that came after the end wait for `release`."""
+    def late_count(self) -> int:
+        """How many calls that came after the end wait for `refuse_late`."""
         return self._late
 
-    def hold(self) -> None:
-        """Calls that come from here on are not refused before `release`.
+    def hold_late(self) -> None:
+        """From here on, leave calls that come after the end unanswered until `refuse_late`.
 
         A client that calls again as soon as it is refused would always have a call on its way, and
-        the port can be closed for nobody then: gRPC ends what is on its way as CANCELLED. Whoever
+        the port could never be closed without gRPC ending that call as CANCELLED. A client that
         waits for an answer sends nothing.
         """
-        self._released.clear()
+        self._may_refuse_late.clear()
 
-    def release(self) -> None:
-        """All that were held are refused now."""
-        self._released.set()
+    def refuse_late(self) -> None:
+        """Refuse all calls that were held, and every later one at once."""
+        self._may_refuse_late.set()
 
-    async def idle(self) -> None:
-        """Returns once no call is open."""
+    async def wait_idle(self) -> None:
+        """Return once no call is open."""
         await self._idle.wait()
 
-    async def quiet(self, for_s: float) -> None:
-        """Returns once no call is open, and none has come for so long."""
+    async def wait_quiet(self, for_s: float) -> None:
+        """Return once no call is open and none has come for `for_s` seconds."""
         seen = -1
         while seen != self._seen:
             seen = self._seen
             await self._idle.wait()
             await asyncio.sleep(for_s)
 
-    async def _serve(self, method: Callable[[Call[Req]], Awaitable[Any]], call: Call[Req]) -> Any:
+    async def _serve(self, method: Callable[[ServerCall[Req]], Awaitable[Any]], call: ServerCall[Req]) -> Any:
         self._seen += 1
         if self._refusal is not None:
             if self._late < self._max_open:
                 self._late += 1
                 try:
-                    await self._released.wait()
+                    await self._may_refuse_late.wait()
                 finally:
                     self._late -= 1
             await self._refusal.abort(call.context)
-        if not self._shares.has_room(call.client, 0):
+        if not self._limit.has_room(call.client, 0):
             full = f"this node has {len(self._open)} calls open, as many as it serves. Nothing was done; retry shortly"
             await overloaded(full).abort(call.context)
         task = asyncio.current_task()
         assert task is not None, "gRPC runs handlers as tasks"
-        self._shares.take(call.client, 0)
+        self._limit.take(call.client, 0)
         self._open[call] = task
         self._idle.clear()
         try:
             return await self._answer(method, call)
         finally:
             del self._open[call]
-            self._shares.give_back(call.client, 0)
+            self._limit.release(call.client, 0)
             if not self._open:
                 self._idle.set()
 
-    async def _answer(self, method: Callable[[Call[Req]], Awaitable[Any]], call: Call[Req]) -> Any:
+    async def _answer(self, method: Callable[[ServerCall[Req]], Awaitable[Any]], call: ServerCall[Req]) -> Any:
         try:
             return await method(call)
         except ServiceError as error:
-            # Not the error itself: its traceback holds the frames it passed, and they what the client sent.
-            failure = error.anew()
+            # Not the error itself: its traceback holds the frames it passed, and those hold what the client sent.
+            failure = error.copy()
         except asyncio.CancelledError:
             # The client is gone, or `end` was called, or whoever runs this loop ends it.
             failure = self._ended or unavailable("STOPPING", "this node is stopping; try another one")
         except grpc.aio.BaseError:
-            raise asyncio.CancelledError from None  # the connection broke: there is nobody to tell
+            raise asyncio.CancelledError from None  # the connection broke: nobody is there to be answered
         except Exception:
             _LOG.exception("a call failed in a way that was not foreseen; this is a bug")
             failure = ServiceError(

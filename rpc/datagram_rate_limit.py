@@ -1,4 +1,4 @@
-"""A bound on how often somebody is heard, so that a flood of datagrams is shed for the price of its receipt."""
+"""A rate limit on received datagrams, so that a flood of them costs no more than receiving it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ MAX_MEMBERS: Final = 4096
 
 
 class TokenBucket:
-    """So many a second, and as many at once as come in one second."""
+    """A token bucket that fills at a rate per second and holds one second's worth.
+
+    per_s: the rate.
+    now_s: the present time, by the clock that `take` is told.
+    """
 
     __slots__ = ("_at_s", "_per_s", "_tokens")
 
@@ -22,6 +26,7 @@ class TokenBucket:
         self._at_s = now_s
 
     def take(self, now_s: float) -> bool:
+        """Take a token, if there is one."""
         self._tokens = min(self._per_s, self._tokens + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
         if self._tokens < 1.0:
@@ -30,10 +35,10 @@ class TokenBucket:
         return True
 
 
-class FloodGuard:
-    """Each member is heard so often, by the address that its datagrams come from; all others together so often.
+class DatagramRateLimiter:
+    """A rate for each member, told by the address its datagrams come from, and one rate for all others together.
 
-    A member that is behind a translated address counts among the others.
+    A member behind a translated address counts among the others.
     """
 
     def __init__(
@@ -48,18 +53,20 @@ class FloodGuard:
         self._members: OrderedDict[tuple[Any, ...], TokenBucket] = OrderedDict()
 
     def introduce(self, socket_addr: tuple[Any, ...]) -> None:
-        """This is a member's address. The one that was introduced longest ago goes when there are too many."""
+        """This is a member's address. When there are too many, the one introduced longest ago is forgotten."""
         if socket_addr not in self._members:
             if len(self._members) >= MAX_MEMBERS:
                 self._members.popitem(last=False)
             self._members[socket_addr] = TokenBucket(self._each_member_per_s, self._now_s())
 
     def dismiss(self, socket_addr: tuple[Any, ...]) -> None:
+        """This is no member's address any more."""
         self._members.pop(socket_addr, None)
 
     def is_member(self, socket_addr: tuple[Any, ...]) -> bool:
+        """Whether a member sends from this address."""
         return socket_addr in self._members
 
     def admits(self, socket_addr: tuple[Any, ...]) -> bool:
-        """Whether one more datagram from there is heard now."""
+        """Whether one more datagram from this address is accepted now."""
         return self._members.get(socket_addr, self._strangers).take(self._now_s())

@@ -1,8 +1,8 @@
-"""The bridge between the actors' threads and the asyncio loop.
+"""Mailboxes between the actors' threads and the asyncio loop, in both directions.
 
 Waking a loop from another thread costs a system call and a switch of the interpreter lock, so
-both directions are gathered: a burst of answers wakes the loop once, and what the handlers of
-one loop iteration tell an actor reaches it as one burst, which it can merge into one batch.
+messages are gathered: a burst of answers wakes the loop once, and what the handlers of one loop
+iteration tell an actor reaches it as one burst, which it can merge into one batch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ourolog.actors.messages.mailbox import Mailbox
 
 M = TypeVar("M")
 
-GATHER_AT_MOST: Final = 256
-GATHER_AT_MOST_S: Final = 0.005
+MAX_GATHERED: Final = 256
+MAX_GATHERING_S: Final = 0.005
 IDLE_TURNS: Final = 16
 
 
@@ -58,14 +58,16 @@ class LoopMailbox(Generic[M]):
 
 
 class BurstMailbox(Generic[M]):
-    """Envelope on the loop; hands what was gathered to `target` in one go, in order.
+    """A mailbox for the loop's thread that gathers messages and passes them to an actor as one burst, in order.
 
-    A request that is alone goes out at the end of its turn of the loop. Where others are under
-    way it waits until a few turns have brought nothing more, a few milliseconds at most, so that
-    those that come together reach the actor as one burst, which it merges into one batch.
+    A single request is passed on at the end of its turn of the loop. When others are under way it
+    waits until a few turns have brought nothing more, a few milliseconds at most, so that requests
+    that come together reach the actor as one burst, which it merges into one batch.
     Measured with 64 produces in flight: groups of 8 instead of 2, and a third less processor
     time for each; more turns than this brought nothing more.
 
+    loop: the loop whose thread tells it.
+    target: the actor's mailbox.
     under_way: how many requests are open, those gathered here among them.
     """
 
@@ -76,24 +78,24 @@ class BurstMailbox(Generic[M]):
         self._target = target
         self._under_way = under_way
         self._waiting: list[M] = []
-        self._seen = 0
+        self._last_count = 0
         self._idle_turns = 0
         self._until_s = 0.0
 
     def tell(self, message: M) -> None:
         if not self._waiting:
-            self._seen = self._idle_turns = 0
-            self._until_s = self._loop.time() + GATHER_AT_MOST_S
+            self._last_count = self._idle_turns = 0
+            self._until_s = self._loop.time() + MAX_GATHERING_S
             self._loop.call_soon(self._turn)
         self._waiting.append(message)
 
     def _turn(self) -> None:
         count = len(self._waiting)
-        self._idle_turns = self._idle_turns + 1 if count == self._seen else 0
+        self._idle_turns = self._idle_turns + 1 if count == self._last_count else 0
         alone = max(count, self._under_way()) <= 1
         patient = not alone and self._idle_turns < IDLE_TURNS
-        if patient and count < GATHER_AT_MOST and self._loop.time() < self._until_s:
-            self._seen = count
+        if patient and count < MAX_GATHERED and self._loop.time() < self._until_s:
+            self._last_count = count
             self._loop.call_soon(self._turn)
             return
         waiting, self._waiting = self._waiting, []
@@ -103,9 +105,9 @@ class BurstMailbox(Generic[M]):
 
 
 class PendingRequests(LoopMailbox[Any]):
-    """PendingRequests that await an actor's answer, by id; itself the `reply_to` of those requests.
+    """The requests that await an actor's answer, by id. It is itself the `reply_to` of those requests.
 
-    Every answer has a `request_id`. One that nobody waits for any more is dropped.
+    Every answer has a `request_id`. An answer that nobody waits for any more is dropped.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -127,11 +129,11 @@ class PendingRequests(LoopMailbox[Any]):
         return self._last_id, future
 
     def forget(self, request_id: int) -> bool:
-        """Nobody waits for this answer any more. Whether it was still awaited."""
+        """Stop waiting for this answer. Whether it was still awaited."""
         return self._open.pop(request_id, None) is not None
 
     def close(self, error: BaseException) -> None:
-        """Every open request fails with `error`, and so does every later one: the actors are gone."""
+        """Fail every open request, and every later one, with `error`: the actors are gone."""
         self._closed = error
         waiting, self._open = self._open, {}
         for future in waiting.values():

@@ -1,8 +1,8 @@
-"""Open files: how many a process may have, and how many of them connections may take.
+"""The limit of open files, and how it is divided.
 
-Half of what there is goes to those who connect, clients and peers; what is beyond that is closed as
-soon as it is accepted. A quarter goes to this node's own calls to peers. The last quarter is for
-the log, and for the few things that a process needs.
+Half goes to connections from clients and peers; a connection beyond that is closed as soon as it
+is accepted. A quarter goes to this node's own calls to peers. The last quarter is for the log and
+the few other files that a process needs.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ MAX_CONNECTIONS: Final = 4096
 MAX_PEERS: Final = 1024
 
 
-def raise_limit() -> int:
-    """Raise the soft limit of open files to the hard one; the limit then in force."""
+def raise_open_files_limit() -> int:
+    """Raise this process's soft limit of open files to the hard one; returns the limit then in force."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Where "unlimited" is more than the kernel lets anybody have, the soft limit stays.
+    # A hard limit of "unlimited" may be more than the kernel grants; the soft limit stays then.
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return open_files_limit()
 
 
 def open_files_limit() -> int:
+    """How many files this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 2**31 - 1
 

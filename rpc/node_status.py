@@ -1,4 +1,4 @@
-"""A node's status: each actor's own part of it, put together."""
+"""The status of one node, put together from what each actor reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ourolog.actors.messages.status import (
     StoreStatus,
 )
 from ourolog.rpc.errors import unavailable
-from ourolog.rpc.mailbox import PendingRequests
+from ourolog.rpc.loop_mailboxes import PendingRequests
 from ourolog.rpc.v1 import log_pb2 as pb
 
 TIMEOUT_S: Final = 5.0
@@ -25,7 +25,12 @@ TIMEOUT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class StatusSources:
-    """Who is asked. The names are those a person reads when one of them does not answer."""
+    """The actors that are asked for their part, and what is known without asking.
+
+    config: the node's configuration.
+    version: of this software.
+    store, membership, replicator, election: the actors' mailboxes.
+    """
 
     config: NodeConfig
     version: str
@@ -38,7 +43,12 @@ class StatusSources:
 async def gather_status(
     requests: PendingRequests, sources: StatusSources, remaining_s: float | None = None
 ) -> pb.GetStatusResponse:
-    """Raises ServiceError (UNAVAILABLE) naming the actors that did not answer in time."""
+    """Ask all actors and put their answers together.
+
+    remaining_s: how long the caller waits at the most, if that is known.
+
+    Raises ServiceError (UNAVAILABLE) that names the actors that did not answer in time.
+    """
     actors = {
         "store": sources.store,
         "membership": sources.membership,

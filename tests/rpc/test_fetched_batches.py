@@ -10,8 +10,8 @@ import pytest
 
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, CallReturned
 from ourolog.actors.messages.values import Peer
-from ourolog.rpc import fetched_records
-from ourolog.rpc.fetched_records import readable_part
+from ourolog.rpc import fetched_batches
+from ourolog.rpc.fetched_batches import readable_prefix
 from ourolog.storage.batch import MAX_BODY_BYTES, Batch, Codec, Kind, encode_batch
 from ourolog.storage.compression import compress
 from ourolog.storage.record_set import encode_records
@@ -76,7 +76,7 @@ async def test_what_no_consumer_could_read_is_not_handed_on_and_the_entry_is_nam
     ],
 )
 async def test_what_can_be_read_passes_as_it_is(good: bytes) -> None:
-    assert await readable_part(good, N2, Index(4)) == (good, "")
+    assert await readable_prefix(good, N2, Index(4)) == (good, "")
 
 
 async def test_from_a_leader_bytes_pass_unread() -> None:
@@ -102,7 +102,7 @@ async def test_from_a_leader_bytes_pass_unread() -> None:
 )
 async def test_what_the_store_refuses_anyway_is_left_to_it(run: bytes) -> None:
     """A run that is damaged, cut off or out of order is refused there as a whole."""
-    assert await readable_part(run, N2, Index(4)) == (run, "")
+    assert await readable_prefix(run, N2, Index(4)) == (run, "")
 
 
 async def test_one_fetch_unfolds_so_much_and_no_more_and_others_get_their_turn(
@@ -119,9 +119,9 @@ async def test_one_fetch_unfolds_so_much_and_no_more_and_others_get_their_turn(
             turns += 1
 
     counting = asyncio.create_task(count_turns())
-    part, unreadable = await readable_part(run, N2, Index(4))
+    part, unreadable = await readable_prefix(run, N2, Index(4))
     counting.cancel()
     assert turns > 10
     assert (part, unreadable) == (run[: 17 * len(batch(4, **bomb))], "")  # 17 * 2,000,000 are the first above 32 MiB
-    monkeypatch.setattr(fetched_records, "MAX_UNFOLDED_BYTES", 1)
-    assert await readable_part(run, N2, Index(4)) == (batch(4, **bomb), "")  # one always comes through
+    monkeypatch.setattr(fetched_batches, "MAX_DECOMPRESSED_BYTES", 1)
+    assert await readable_prefix(run, N2, Index(4)) == (batch(4, **bomb), "")  # one always comes through

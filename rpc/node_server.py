@@ -1,4 +1,4 @@
-"""A whole node on one asyncio loop: its actors, its sockets, and its orderly end."""
+"""A whole node on one asyncio loop: its actors, its ports, its services, and its orderly stop."""
 
 from __future__ import annotations
 
@@ -24,40 +24,44 @@ from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.calls import Calls
 from ourolog.rpc.datagrams import UdpDatagrams
-from ourolog.rpc.descriptors import max_connections
 from ourolog.rpc.errors import unavailable
 from ourolog.rpc.health import HEALTH_SERVICE, HealthService
 from ourolog.rpc.listen_addresses import check_listenable, own_host
 from ourolog.rpc.listener import RpcListener
-from ourolog.rpc.log_service import Admission, LogService
-from ourolog.rpc.mailbox import LoopMailbox, PendingRequests
+from ourolog.rpc.log_service import ClientLimits, LogService
+from ourolog.rpc.loop_mailboxes import LoopMailbox, PendingRequests
 from ourolog.rpc.network import GrpcPeerNetwork
+from ourolog.rpc.node_status import StatusSources
+from ourolog.rpc.open_files import max_connections
 from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES
 from ourolog.rpc.peer_service import PeerService
 from ourolog.rpc.record_checks import RecordLimits
 from ourolog.rpc.reflection import ReflectionService
-from ourolog.rpc.status import StatusSources
+from ourolog.rpc.server_calls import OpenCalls
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.disk import DiskFiles
 
 LOG_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LEAVE_WITHIN_S: Final = 2.0
-_CUT_OFF_AFTER_S: Final = 2.0
-_GOODBYE_S: Final = 0.05
+_CLOSE_WITHIN_S: Final = 2.0
+_GOAWAY_WITHIN_S: Final = 0.05
 _MESSAGE_MARGIN_BYTES: Final = 1024 * 1024
 _MAX_PENDING_CALLS: Final = 8192
-# Of the health and reflection services: watchers for the most part.
-_CALLS_BESIDE: Final = 1024
-_ARRIVING_BESIDE: Final = 8
+# Open calls of the health and reflection services, for the most part watchers; and messages of theirs that arrive.
+_MAX_AUXILIARY_CALLS: Final = 1024
+_MAX_AUXILIARY_ARRIVING: Final = 8
 _HANDSHAKE_WITHIN_MS: Final = 10_000
-_IDLE_AT_MOST_MS: Final = 10_000
+_MAX_IDLE_MS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a node is to be reached, HOST:PORT, ports resolved: what it advertises."""
+class AdvertisedAddresses:
+    """The addresses at which others reach a node, HOST:PORT, ports resolved.
+
+    rpc_addr: of its gRPC services.
+    gossip_addr: of its gossip, over UDP.
+    """
 
     rpc_addr: str
     gossip_addr: str
@@ -66,12 +70,13 @@ class Addresses:
 class NodeServer:
     """One node. `start`, then `stop`, once each, on the same running loop.
 
-    config: rpc_addr and gossip_addr are where to listen; port 0 means any. `advertise_*` is what
-    others shall use instead, for a node behind a wildcard address or a translated one; port 0
-    there means the port that was bound. `on_event` is called on the loop.
-
-    failed: done when the node must not go on; its result says why. The owner then stops the
-    node and the process.
+    config: its rpc_addr and gossip_addr are where to listen; port 0 means any free one.
+    on_event: called on the loop with everything that the node reports.
+    advertise_rpc_addr, advertise_gossip_addr: what others shall use instead, for a node behind a
+        wildcard address or a translated one; port 0 means the port that was bound.
+    client_limits: the limits on clients; None for the defaults.
+    failed: a future that is done when the node must not go on; its result says why. The owner
+        then stops the node and the process.
     """
 
     failed: asyncio.Future[NodeFailed | NameClashed]
@@ -83,19 +88,19 @@ class NodeServer:
         *,
         advertise_rpc_addr: str | None = None,
         advertise_gossip_addr: str | None = None,
-        admission: Admission | None = None,
+        client_limits: ClientLimits | None = None,
     ) -> None:
         self.config = config
         self._on_event = on_event
         self._advertise_rpc_addr = advertise_rpc_addr
         self._advertise_gossip_addr = advertise_gossip_addr
-        self._admission = admission or Admission()
-        self._undo = contextlib.AsyncExitStack()
+        self._client_limits = client_limits or ClientLimits()
+        self._cleanup = contextlib.AsyncExitStack()
         self._node: Node | None = None
         self._ready = asyncio.Event()
         self._stopping = False
 
-    async def start(self) -> Addresses:
+    async def start(self) -> AdvertisedAddresses:
         """Bind, start the actors, and serve. NodeReady or NodeNotReady follows as an event.
 
         Raises OSError when an address is in use or not this machine's, ValueError when one is
@@ -104,11 +109,11 @@ class NodeServer:
         try:
             return await self._start()
         except BaseException:
-            await self._undo.aclose()
+            await self._cleanup.aclose()
             raise
 
     async def wait_ready(self) -> None:
-        """Returns once clients are served. Raises NodeFailedError when the node fails instead."""
+        """Return once clients are served. Raises NodeFailedError when the node fails instead."""
         ready = asyncio.ensure_future(self._ready.wait())
         try:
             await asyncio.wait((ready, self.failed), return_when=asyncio.FIRST_COMPLETED)
@@ -118,14 +123,16 @@ class NodeServer:
             raise NodeFailedError(self.failed.result())
 
     async def serve_until_failed(self) -> None:
-        """Raises NodeFailedError when the node must stop; returns never otherwise."""
+        """Wait until the node must stop, then raise NodeFailedError. Never returns."""
         raise NodeFailedError(await asyncio.shield(self.failed))
 
     async def stop(self, grace_s: float = 5.0) -> None:
-        """Drain and stop: not healthy, the lead handed over, goodbye to the cluster, open calls finished, log closed.
+        """Drain and stop: report not healthy, hand over the lead, leave the cluster, finish open calls, close the log.
 
-        Calls that are open get `grace_s` seconds to end. Safe to call once more, or after a failed start.
-        Raises ActorStuckError when an actor does not end; all else is closed then, the log too if it can be.
+        grace_s: how many seconds open calls get to end.
+
+        Safe to call again, and after a failed start. Raises ActorStuckError when an actor does not
+        end; everything else is closed then, the log too if it can be.
         """
         if self._stopping:
             return
@@ -134,7 +141,7 @@ class NodeServer:
             if self._node is not None:
                 await self._drain(self._node, grace_s)
         finally:
-            await self._undo.aclose()
+            await self._cleanup.aclose()
 
     async def _drain(self, node: Node, grace_s: float) -> None:
         self._health.end()
@@ -147,41 +154,41 @@ class NodeServer:
         # Produces are done, so nobody needs the followers' fetches any more.
         error = unavailable("STOPPING", f"{self.config.node_id} is stopping")
         self._peers.end(error)
-        self._side_calls.end(error)
-        closing = asyncio.create_task(self._listener.stop(_CUT_OFF_AFTER_S))
-        # By then gRPC has said on every connection that no call is taken there any more (GOAWAY). Who is refused
-        # after that does not come again by it, to be ended as CANCELLED.
-        await asyncio.wait((closing,), timeout=_GOODBYE_S)
-        self._service.release()
+        self._auxiliary_calls.end(error)
+        closing = asyncio.create_task(self._listener.stop(_CLOSE_WITHIN_S))
+        # By then gRPC has sent GOAWAY on every connection. A client that is refused after that does not call again
+        # by the same connection, only to be ended as CANCELLED.
+        await asyncio.wait((closing,), timeout=_GOAWAY_WITHIN_S)
+        self._service.refuse_late_calls()
         await closing
 
-    async def _start(self) -> Addresses:
+    async def _start(self) -> AdvertisedAddresses:
         loop = asyncio.get_running_loop()
         self.failed = loop.create_future()
         await check_listenable(self.config.rpc_addr)
         # Before the gRPC port: a gRPC server that never started gives its port back only when it is collected.
         datagrams = await UdpDatagrams.bind(self.config.gossip_addr)
-        self._undo.callback(datagrams.close)
+        self._cleanup.callback(datagrams.close)
         self._datagrams = datagrams
         self._listener = RpcListener(self._server_options(), self._listener_restarted, self._listener_lost)
         rpc_addr = self._listener.bind(self.config.rpc_addr)
-        self._undo.push_async_callback(self._listener.stop, None)
+        self._cleanup.push_async_callback(self._listener.stop, None)
         observer: LoopMailbox[NodeEvent] = LoopMailbox(loop, self._observe)
-        addresses = Addresses(
+        addresses = AdvertisedAddresses(
             _advertised(rpc_addr, self._advertise_rpc_addr),
             _advertised(datagrams.bound_addr, self._advertise_gossip_addr),
         )
         self._warn_of_wildcards(observer, addresses, rpc_addr, datagrams.bound_addr)
         timers = ThreadTimers()
-        self._undo.push_async_callback(asyncio.to_thread, timers.close)
+        self._cleanup.push_async_callback(asyncio.to_thread, timers.close)
         network = GrpcPeerNetwork(loop)
-        self._undo.push_async_callback(network.close)
+        self._cleanup.push_async_callback(network.close)
         self.config = dataclasses.replace(self.config, rpc_addr=addresses.rpc_addr, gossip_addr=addresses.gossip_addr)
         ports = Ports(timers, SystemClock(), SystemRandom(), network, datagrams, DiskFiles(), observer)
         node = Node(self.config, ThreadedRuntime(), ports)
         node.start()
         # On a thread: the actors' last answers need the loop, and closing the log may take a while.
-        self._undo.push_async_callback(asyncio.to_thread, node.stop)
+        self._cleanup.push_async_callback(asyncio.to_thread, node.stop)
         # Nothing is awaited until here, so no event comes before there is somebody to hear it.
         self._make_services(node)
         self._node = node
@@ -214,15 +221,15 @@ class NodeServer:
             ("grpc.max_allowed_incoming_connections", max_connections()),
             # Those that never say HTTP/2, or have no call for so long, make room for others.
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_WITHIN_MS),
-            ("grpc.max_connection_idle_ms", _IDLE_AT_MOST_MS),
+            ("grpc.max_connection_idle_ms", _MAX_IDLE_MS),
         ]
 
     def _make_services(self, node: Node) -> None:
         sources = StatusSources(self.config, _version(), node.store, node.membership, node.replicator, node.election)
         limits = RecordLimits(self.config.max_record_bytes, self.config.max_batch_bytes)
-        self._service = LogService(node.server, sources, limits, self._admission)
-        self._side_calls = Calls(ArrivalLimiter(_ARRIVING_BESIDE), _CALLS_BESIDE)
-        self._health = HealthService(self._side_calls, "", LOG_SERVICE)
+        self._service = LogService(node.server, sources, limits, self._client_limits)
+        self._auxiliary_calls = OpenCalls(ArrivalLimiter(_MAX_AUXILIARY_ARRIVING), _MAX_AUXILIARY_CALLS)
+        self._health = HealthService(self._auxiliary_calls, "", LOG_SERVICE)
         answerers = {Answerer.REPLICATOR: node.replicator, Answerer.ELECTION: node.election}
         self._peers = PeerService(self.config.node_id, answerers, self.config.election.voters)
 
@@ -230,7 +237,7 @@ class NodeServer:
         self._service.add_to(server)
         self._peers.add_to(server)
         self._health.add_to(server)
-        ReflectionService(self._side_calls, (LOG_SERVICE, HEALTH_SERVICE)).add_to(server)
+        ReflectionService(self._auxiliary_calls, (LOG_SERVICE, HEALTH_SERVICE)).add_to(server)
 
     def _listener_restarted(self, why: str) -> None:
         reason = f"the gRPC server ended by itself ({why}) and serves again; open calls went on"
@@ -246,7 +253,7 @@ class NodeServer:
         )
 
     async def _leave_cluster(self, node: Node) -> None:
-        """Say goodbye, and do not wait for long: who misses it finds out by itself."""
+        """Announce that this node leaves. Do not wait for long: members that miss it find out by themselves."""
         await self._ask(
             lambda request_id, reply_to: node.membership.tell(LeaveCluster(request_id, reply_to)), _LEAVE_WITHIN_S
         )
@@ -286,7 +293,7 @@ class NodeServer:
         self._on_event(event)
 
     def _warn_of_wildcards(
-        self, observer: LoopMailbox[NodeEvent], addresses: Addresses, rpc_addr: str, gossip_addr: str
+        self, observer: LoopMailbox[NodeEvent], addresses: AdvertisedAddresses, rpc_addr: str, gossip_addr: str
     ) -> None:
         for what, bound, advertised, given in (
             ("gRPC", rpc_addr, addresses.rpc_addr, self._advertise_rpc_addr),
@@ -309,7 +316,7 @@ class NodeFailedError(Exception):
 
 
 def why_failed(event: NodeFailed | NameClashed) -> str:
-    """A sentence for whoever runs the node."""
+    """Why the node had to stop, as a sentence for whoever runs it."""
     match event:
         case NodeFailed():
             return event.reason

@@ -23,13 +23,13 @@ from ourolog.actors.messages.observer import NameClashed, NodeFailed, NodeReady,
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.store import StoreActor
-from ourolog.rpc.calls import Calls
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError, to_log_error
 from ourolog.rpc.cluster_status import cluster_status
 from ourolog.rpc.datagrams import UdpDatagrams
-from ourolog.rpc.server import NodeFailedError, NodeServer
+from ourolog.rpc.node_server import NodeFailedError, NodeServer
+from ourolog.rpc.server_calls import OpenCalls
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.storage.types import NodeId
@@ -304,7 +304,7 @@ async def test_a_node_that_hears_nothing_from_the_moment_it_is_counted_says_good
 async def test_a_node_that_stops_hands_over_before_it_leaves_and_waits_no_longer_than_it_must(
     node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ourolog.rpc.server.HANDS_OVER_WITHIN_S", 0.2)
+    monkeypatch.setattr("ourolog.rpc.node_server.HANDS_OVER_WITHIN_S", 0.2)
     told: list[str] = []
     receive, begin = ElectionActor.on_receive, Leaving.begin
 
@@ -420,12 +420,12 @@ async def test_who_calls_again_at_every_refusal_of_a_node_that_stops_is_never_ca
 ) -> None:
     callers = 20
 
-    async def all_are_late(self: Calls, _: float) -> None:
-        while self.late < callers:  # noqa: ASYNC110  # it has no event for that
+    async def all_are_late(self: OpenCalls, _: float) -> None:
+        while self.late_count < callers:  # noqa: ASYNC110  # it has no event for that
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(Calls, "quiet", all_are_late)
-    monkeypatch.setattr("ourolog.rpc.log_service._LAST_WORDS_S", 60.0)
+    monkeypatch.setattr(OpenCalls, "wait_quiet", all_are_late)
+    monkeypatch.setattr("ourolog.rpc.log_service._LATE_CALLS_WAIT_S", 60.0)
 
     async def call_until_it_is_gone(addr: str) -> grpc.StatusCode:
         async with open_channel(addr) as channel:
@@ -460,7 +460,7 @@ async def test_a_port_that_is_taken_at_the_last_moment_is_an_error_as_well(
         pass
 
     async with node() as n:
-        monkeypatch.setattr("ourolog.rpc.server.check_listenable", in_time)
+        monkeypatch.setattr("ourolog.rpc.node_server.check_listenable", in_time)
         config = NodeConfig(NodeId("n2"), str(tmp_path / "n2"), n.rpc_addr, "127.0.0.1:0")
         with pytest.raises(OSError, match="cannot listen for gRPC"):
             await NodeServer(config).start()
