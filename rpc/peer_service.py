@@ -47,19 +47,21 @@ from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.types import NodeId
 
 PEER_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Peer"].full_name
+# Requests of fetches that may be on their way in at once, and as many of election calls.
 ARRIVING: Final = 8
 # An election call is a few hundred bytes, which come with its headers.
 ELECTION_CALL_ARRIVES_WITHIN_S: Final = 1.0
-# Those that have not said yet who they are among them.
+# Election calls that are open, those among them that have not yet said who asks: in all, and for each connection.
 MAX_ELECTION_CALLS: Final = 1024
 MAX_ELECTION_CALLS_EACH: Final = 16
 
 
 class PeerService:
-    """One call is one future at the actor that answers; a caller that goes away frees its place there.
+    """The Peer service of one node, on the loop of its gRPC server.
 
-    Fetches are served as a stream, which on the wire is the same, since only that tells when gRPC has
-    room for an answer: until then its bytes count as under way.
+    A call is one future, and one CallReceived for the actor that answers it. A caller that goes away frees its
+    place, and the actor is told. Fetches are served as a stream, which on the wire is the same, since only that
+    tells when gRPC has room for an answer: until then its bytes count as under way.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class PeerService:
         members_room: RoomLimits = MEMBERS,
         strangers_room: RoomLimits = STRANGERS,
     ) -> None:
-        """answerers: the mailboxes of this node's actors that answer calls."""
+        """answerers: the mailboxes of this node's actors that answer calls. voters: known from its configuration."""
         self._node_id = node_id
         self._answerers = answerers
         self._voters = frozenset(voters)

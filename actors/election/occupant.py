@@ -165,7 +165,8 @@ class ElectionActor(NodeActor):
 
     def _refuse_call(self, received: CallReceived[Any]) -> None:
         kind = CALL_KINDS[type(received.request)]
-        refused = CallRefused(f"{self.node_id} runs with --election {self.config.election} and answers no {kind.name}")
+        own = f"{self.node_id} runs with --election {self.config.election}"
+        refused = CallRefused(f'{own}, which does not answer the call "{kind.name}"')
         received.reply_to.tell(CallAnswer(received.request_id, refused))
 
     def _judge_claims(self) -> None:

@@ -134,7 +134,7 @@ async def test_a_call_reaches_the_election_whole_and_so_does_its_answer() -> Non
 async def test_a_refusal_fails_the_call_with_its_own_sentence_and_a_book_is_clipped() -> None:
     election, answers = Actor(), Answers()
     async with serving(service_of(election)) as addr, network() as net:
-        for sentence in ("n2 runs with --election none and answers no log end", "x" * 5000):
+        for sentence in ('n2 runs with --election none, which does not answer the call "log end"', "x" * 5000):
             net.call(Peer(N2, addr), 7, ASKED, answers)
             election.answer(await election.next(CallReceived), CallRefused(sentence))
             failed = await answers.queue.get()
@@ -482,7 +482,9 @@ async def test_a_node_without_elections_refuses_the_call_with_a_sentence(node: A
     answers = Answers()
     async with node("n2") as n, network() as net:
         net.call(Peer(N2, n.rpc_addr), 1, ASKED, answers)
-        assert await answers.queue.get() == CallFailed(N2, 1, "n2 runs with --election none and answers no log end")
+        assert await answers.queue.get() == CallFailed(
+            N2, 1, 'n2 runs with --election none, which does not answer the call "log end"'
+        )
 
 
 async def test_a_node_that_stops_ends_each_open_call_to_its_election_once(node: Any, held: Any) -> None:

@@ -202,7 +202,9 @@ def test_a_call_goes_to_the_actor_that_answers_it_and_is_seen_by_its_kind(cluste
     seen, answers = watch(cluster), Probe()
     ask(cluster, 4, answers)
     cluster.run_for(1.0)
-    assert answers.received == [CallFailed(N2, 4, "n2 runs with --election none and answers no log end")]
+    assert answers.received == [
+        CallFailed(N2, 4, 'n2 runs with --election none, which does not answer the call "log end"')
+    ]
     sent = [event for event in seen if isinstance(event, PacketSent) and event.what == "log end"]
     assert [(event.source, event.target) for event in sent] == [(N1, N2)]
     told = [event.message for event in seen if isinstance(event, MessageTold) and event.receiver == "n2.election"]
