@@ -149,7 +149,7 @@ class ReplicationStates:
             PulledAppended: ("to", self._on_append_ended),
             PullRejected: ("to", self._on_append_ended),
             CallReceived: ("to replicator", self._on_fetch),
-            CallAnswer: ("from replicator", self._on_fetch_answer),
+            CallAnswer: ("from", self._on_call_answer),
             Consume: ("to", self._on_consume),
             ReadBatches: ("from server", self._on_read),
             Produce: ("to", self._on_produce),
@@ -330,10 +330,12 @@ class ReplicationStates:
             if node.leads_in:
                 self._check_old_term(node)
 
-    def _on_fetch_answer(self, node: _Node, answer: CallAnswer[FetchResponse]) -> None:
+    def _on_call_answer(self, node: _Node, answer: CallAnswer[Any]) -> None:
+        """Of a fetch: by the replicator, or by the store that has read the batches."""
         response = answer.response
+        if not isinstance(response, FetchResponse):
+            return
         node.open_fetches.pop(answer.request_id, None)
-        assert isinstance(response, FetchResponse), "a replicator refuses no call"
         state = _OUTCOMES.get(response.outcome)
         if state is not None:
             self._note(state)

@@ -7,12 +7,15 @@ from collections import Counter
 
 import pytest
 
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.peer_calls import CallAnswer, FetchOutcome, FetchResponse
 from ourolog.cli import cli
 from ourolog.simulation import Cluster, Options, simulate
-from ourolog.simulation.events import Operation, OperationKind
+from ourolog.simulation.events import MessageTold, Operation, OperationKind
 from ourolog.simulation.rare_states import STATES
 from ourolog.simulation.reach import MUST_REACH, missed_states, mode_of, never_reached
-from ourolog.storage.types import NodeId, Offset
+from ourolog.simulation.replication_states import ReplicationStates
+from ourolog.storage.types import START, NodeId, Offset, Term
 
 
 def test_every_state_that_must_be_reached_is_one_and_says_what_it_is() -> None:
@@ -110,3 +113,15 @@ def test_a_sweep_that_misses_a_state_has_failed_if_it_must_reach_it(
         assert set(found["missed"]) <= set(found["never"])
     else:
         assert "\n  never   " in shown.out
+
+
+def test_batches_that_a_leader_serves_in_another_s_term_are_seen_though_its_store_answers_the_fetch() -> None:
+    reached: list[str] = []
+    states = ReplicationStates(reached.append)
+    for term, name in enumerate(("n1", "n2"), start=1):
+        states.see(MessageTold(0.0, f"{name}.election", f"{name}.replicator", LeaderChanged(Term(term), NodeId(name))))
+    response = FetchResponse(FetchOutcome.BATCHES, Term(1), 5, START, START, START, batches=b"some")
+    states.see(MessageTold(1.0, "n2.store", "n3", CallAnswer(1, response)))
+    assert "two_leaders_serve" not in reached
+    states.see(MessageTold(2.0, "n1.store", "n3", CallAnswer(2, response)))
+    assert reached[-1] == "two_leaders_serve"
