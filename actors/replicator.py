@@ -39,7 +39,7 @@ from ourolog.actors.messages.replicator import (
 )
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
-    AppendBatch,
+    AppendControl,
     AppendRefused,
     BatchAppended,
     FetchedAppended,
@@ -55,12 +55,10 @@ from ourolog.actors.replication.commit import Boundaries, LeaderCommit, everywhe
 from ourolog.actors.replication.fetch_server import FetchServer
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.state import ReplicationState, Role
-from ourolog.storage.batch import Kind, NewBatch
+from ourolog.storage.control import LeaderStarted, VoterKey
 from ourolog.storage.types import Index, NodeId, Position
 
 NOTES_INTERVAL_S = 1.0
-LEADER_BATCH = NewBatch(payload=b"", record_count=1, kind=Kind.CONTROL)
-"""What a leader starts its term with, so that entries of earlier terms commit (Raft section 8)."""
 
 
 class ReplicatorActor(NodeActor):
@@ -121,6 +119,7 @@ class ReplicatorActor(NodeActor):
                 self._on_log_truncated(message)
             case LogStartMoved():
                 self.state.start = message.start
+                self.state.voters_before_start = message.voters_before_start
             case MemberJoined() | MemberUpdated():
                 self.state.members[message.member.node_id] = message.member
                 self.state.gone.discard(message.member.node_id)
@@ -210,7 +209,8 @@ class ReplicatorActor(NodeActor):
             self._commit = LeaderCommit(state.term, self._voters, state.committed)
             self._commit.on_disk[state.node_id] = state.end.index
             self._everywhere = Index(0)
-            state.store.tell(AppendBatch(0, LEADER_BATCH, state.term, state.me))
+            started = LeaderStarted(VoterKey(state.node_id, state.log_epoch), self._voters)
+            state.store.tell(AppendControl(0, started, state.term, state.me))
         elif role is Role.PEER:
             self._set_committed(state.end)
         self.fetch_server.refuse_all()
@@ -223,6 +223,7 @@ class ReplicatorActor(NodeActor):
         state.opened = True
         state.start, state.end, state.terms = opened.start, opened.end, opened.terms
         state.log_epoch = opened.log_epoch
+        state.voters_before_start = opened.voters_before_start
         state.committed = opened.committed
         self._noted = opened.committed
         self._boundaries.extend((opened.end,))
@@ -245,9 +246,10 @@ class ReplicatorActor(NodeActor):
         state = self.state
         if truncated.start != state.start:
             # The log was begun anew there, and all that the leader has removed below was committed.
-            self.server.tell(LogStartMoved(truncated.start))
+            self.server.tell(LogStartMoved(truncated.start, truncated.voters_before_start))
             self._set_committed(truncated.start)
         state.start, state.end, state.terms = truncated.start, truncated.end, truncated.terms
+        state.voters_before_start = truncated.voters_before_start
         self._boundaries.cut(state.end.index)
         self.pulls.resume()
 

@@ -19,6 +19,7 @@ from ourolog.actors.messages.observer import NodeFailed, NodeWarned
 from ourolog.actors.messages.status import ReportStatus, StatusReported, StoreStatus
 from ourolog.actors.messages.store import (
     AppendBatch,
+    AppendControl,
     AppendFetched,
     AppendPulled,
     AppendRefused,
@@ -48,8 +49,9 @@ from ourolog.actors.messages.store import (
 from ourolog.actors.messages.values import PullPosition
 from ourolog.actors.ports import Ports
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.batch import Batch, Kind
+from ourolog.storage.batch import Batch, Kind, NewBatch
 from ourolog.storage.batch_limits import LIMIT
+from ourolog.storage.control import encode_control
 from ourolog.storage.errors import (
     CorruptBatchError,
     DamagedLogError,
@@ -110,6 +112,8 @@ class StoreActor(NodeActor):
         match message:
             case AppendBatch():
                 self._append_batch(message)
+            case AppendControl():
+                self._append_control(message)
             case ReadBatches():
                 self._read(message)
             case FlushAppends():
@@ -128,7 +132,7 @@ class StoreActor(NodeActor):
             case ResetLog():
                 self._settle()
                 if message.term == self._ballot.term:
-                    self.log.reset(message.start, message.before)
+                    self.log.reset(message.start, message.before, message.voters)
                     self._answer_truncated(message.reply_to)
             case SaveBallot():
                 self._save_ballot(message)
@@ -205,6 +209,8 @@ class StoreActor(NodeActor):
                 (node, PullPosition(epoch, index)) for node, (epoch, index) in sorted(log.pull_positions.items())
             ),
             committed=log.committed,
+            voters=log.voters,
+            voters_before_start=log.voters_before_start,
         )
         self.replicator.tell(opened)
         self.server.tell(opened)
@@ -253,7 +259,7 @@ class StoreActor(NodeActor):
     def _announce_appended(self) -> None:
         if self._unannounced:
             ends, self._unannounced = tuple(self._unannounced), []
-            appended = LogAppended(ends, self.log.terms)
+            appended = LogAppended(ends, self.log.terms, self.log.voters)
             self.replicator.tell(appended)
             self.election.tell(appended)
 
@@ -266,6 +272,10 @@ class StoreActor(NodeActor):
         placed = self.log.append_new(message.batch, message.term, self.ports.clock.wall_ms())
         answer = BatchAppended(message.request_id, placed.base_offset, placed.index, placed.term, placed.end)
         self._gather((placed.end,), lambda: message.reply_to.tell(answer))
+
+    def _append_control(self, message: AppendControl) -> None:
+        batch = NewBatch(encode_control(message.entry), record_count=0, kind=Kind.CONTROL)
+        self._append_batch(AppendBatch(message.request_id, batch, message.term, message.reply_to))
 
     def _append_fetched(self, message: AppendFetched) -> None:
         if message.term != self._ballot.term:
@@ -329,8 +339,8 @@ class StoreActor(NodeActor):
 
     def _answer_truncated(self, reply_to: Mailbox[LogTruncated]) -> None:
         log = self.log
-        reply_to.tell(LogTruncated(log.start, log.end, log.terms))
-        self.election.tell(LogCut(log.start, log.end, log.terms))
+        reply_to.tell(LogTruncated(log.start, log.end, log.terms, log.voters_before_start))
+        self.election.tell(LogCut(log.start, log.end, log.terms, log.voters))
 
     # ------------------------------------------------------------ the ballot
 
@@ -356,7 +366,7 @@ class StoreActor(NodeActor):
             assert self._directory is not None
             self._directory.save_ballot(ballot)
             self._ballot = ballot
-        message.reply_to.tell(BallotSaved(message.request_id, ballot, granted, log.end, last, None))
+        message.reply_to.tell(BallotSaved(message.request_id, ballot, granted, log.end, last, log.voters))
 
     def _may_vote(self, asked: Ballot, candidates: LastEntry, own: LastEntry) -> bool:
         """Whether the candidate gets this node's vote (Raft sections 5.2 and 5.4.1).
@@ -375,7 +385,7 @@ class StoreActor(NodeActor):
         self._settle()
         log = self.log
         described = LogDescribed(
-            message.request_id, self._ballot, log.start, log.end, log.terms.last_place, log.committed, None
+            message.request_id, self._ballot, log.start, log.end, log.terms.last_place, log.committed, log.voters
         )
         message.reply_to.tell(described)
 
@@ -417,7 +427,7 @@ class StoreActor(NodeActor):
         except StorageBusyError:
             has_removed = False  # next time
         if has_removed:
-            moved = LogStartMoved(log.start)
+            moved = LogStartMoved(log.start, log.voters_before_start)
             self.replicator.tell(moved)
             self.server.tell(moved)
         if log.held_back_bytes and not was_held_back:

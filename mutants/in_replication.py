@@ -12,11 +12,11 @@ from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.static import StaticElection
 from ourolog.actors.messages.events import ClaimsDisputed, ReplicasAdvanced
 from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest
-from ourolog.actors.messages.store import AppendBatch
+from ourolog.actors.messages.store import AppendControl
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit
 from ourolog.actors.replication.fetch_server import FetchServer
 from ourolog.actors.replication.pulls import Pulls
-from ourolog.actors.replicator import LEADER_BATCH, ReplicatorActor
+from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.server import ServerActor
 from ourolog.actors.stepping import VirtualTimer
 from ourolog.actors.store import StoreActor
@@ -152,7 +152,7 @@ def no_control_batch() -> None:
             self._store = store
 
         def tell(self, message: Any) -> None:
-            if not (isinstance(message, AppendBatch) and message.batch is LEADER_BATCH):
+            if not isinstance(message, AppendControl):
                 self._store.tell(message)
 
     def make(original: Any) -> Any:

@@ -25,6 +25,7 @@ from ourolog.actors.messages.peer_calls import (
     PeerRequest,
 )
 from ourolog.rpc.v1 import peer_pb2 as pb
+from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import Place
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
@@ -122,6 +123,7 @@ def decode_fetch_request(request: pb.FetchRequest) -> FetchRequest:
 
 def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
     """`unreadable` is the fetcher's own and stays here."""
+    begins_anew = response.outcome in (FetchOutcome.OUT_OF_RANGE, FetchOutcome.DIVERGED)
     return pb.FetchResponse(
         protocol=PROTOCOL,
         outcome=pb.FetchOutcome.ValueType(int(response.outcome)),
@@ -135,6 +137,7 @@ def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
         before_start=_encode_place(response.before_start),
         diverged=_encode_place(response.diverged),
         diverged_at=response.diverged_at,
+        voters_before_start=_encode_voters(response.voters_before_start) if begins_anew else None,
         detail=response.detail,
     )
 
@@ -149,6 +152,7 @@ def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
         leader_id = check_node_id(response.leader_id) if response.leader_id else None
         before_start = _decode_place(response.before_start) if response.HasField("before_start") else None
         diverged = _decode_place(response.diverged) if response.HasField("diverged") else None
+        voters = _decode_voters(response) if response.HasField("voters_before_start") else None
     except ValueError as error:
         raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
     return FetchResponse(
@@ -161,6 +165,7 @@ def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
         leader_id=leader_id,
         batches=response.batches,
         before_start=before_start,
+        voters_before_start=voters,
         diverged=diverged,
         diverged_at=Index(response.diverged_at),
         detail=clipped(response.detail),
@@ -254,6 +259,33 @@ def _encode_place(place: Place | None) -> pb.Place | None:
 def _decode_place(place: pb.Place) -> Place:
     """Raises ValueError."""
     return Place(Term(place.term), (check_node_id(place.writer), place.writer_epoch))
+
+
+def _encode_voters(voters: VoterSet | None) -> pb.VoterSet | None:
+    if voters is None:
+        return None
+    return pb.VoterSet(
+        index=voters.index,
+        term=voters.term,
+        voters=[
+            pb.Voter(
+                node_id=voter.node_id,
+                log_epoch=voter.log_epoch,
+                rpc_addr=voter.rpc_addr,
+                gossip_addr=voter.gossip_addr,
+            )
+            for voter in voters.voters
+        ],
+    )
+
+
+def _decode_voters(response: pb.FetchResponse) -> VoterSet:
+    """Raises ValueError."""
+    encoded = response.voters_before_start
+    if encoded.index >= response.start.index:
+        raise ValueError(f"entry {encoded.index} does not stand below the start, {response.start.index}")
+    voters = [[voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr] for voter in encoded.voters]
+    return VoterSet.decode({"index": encoded.index, "term": encoded.term, "voters": voters})
 
 
 def _encode_position(position: Position) -> pb.Position:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ourolog.storage.batch_limits import LIMIT
 from ourolog.storage.checksummed_json import seal, unseal
 from ourolog.storage.errors import DamagedFileError
 from ourolog.storage.files import Files
@@ -20,7 +19,7 @@ from ourolog.storage.types import Index, NodeId, Offset, Position
 
 CHECKPOINT_NAME: Final = "checkpoint"
 _KIND: Final = "log-checkpoint"
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,6 @@ def load_checkpoint(files: Files, path: str, node_id: NodeId) -> Checkpoint | No
     try:
         value = unseal(_KIND, _VERSION, files.read_all(path), path)
         state = LogState.decode(node_id, value["state"])
-        if state.sequence_floor >= LIMIT:
-            state.sequence_floor = 0  # it came from a batch that an older version should have refused
         return Checkpoint(
             position=_position(value["position"]),
             segment=str(value["segment"]),

@@ -22,6 +22,9 @@ from ourolog.storage.batch import (
     FRAME_BYTES,
     HEADER_BYTES,
     Batch,
+    BatchHead,
+    Codec,
+    Kind,
     NewBatch,
     decode_batch,
     encode_frame,
@@ -31,6 +34,7 @@ from ourolog.storage.batch import (
 )
 from ourolog.storage.batch_limits import GAP, impossible, too_long
 from ourolog.storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
+from ourolog.storage.control import VoterSet, decode_control
 from ourolog.storage.errors import (
     CorruptBatchError,
     DiscontinuousBatchError,
@@ -43,13 +47,14 @@ from ourolog.storage.files import Files
 from ourolog.storage.reader import LogReader, Read
 from ourolog.storage.recovery import Progress, Recovered, finish_reset, recover
 from ourolog.storage.retention import committed_part, expired_segments
-from ourolog.storage.scan import continues, observe
+from ourolog.storage.scan import continues, control_in, observe
 from ourolog.storage.segment import Segment, stem_of
 from ourolog.storage.segment_cache import SegmentCache
 from ourolog.storage.state import LogState
 from ourolog.storage.terms import Place, TermHistory, place_of, why_not_behind
 from ourolog.storage.truncation import cut_segments, find_cut
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.voter_history import VoterHistory
 from ourolog.storage.writer import SegmentWriter
 
 _MIB: Final = 1024 * 1024
@@ -175,6 +180,16 @@ class Log:
         return self._state.terms
 
     @property
+    def voters(self) -> VoterSet | None:
+        """The voter set that was appended last, retained or not; None if the log names none."""
+        return self._state.voters.latest
+
+    @property
+    def voters_before_start(self) -> VoterSet | None:
+        """The voter set in force where the log starts; None if nothing below it named one."""
+        return self._state.voters.in_force_before(self.start.index)
+
+    @property
     def committed(self) -> Position:
         """What was noted last, within what there is."""
         return min(max(self._committed, self.start), self._end)
@@ -289,6 +304,8 @@ class Log:
                 problem = f"entry {head.index} is of term {head.term}, and the leader of term {term} sent it"
             if problem is None and self._is_own(path[0], head.origin_epoch) and head.origin_sequence >= next_own + GAP:
                 problem = f"entry {head.index} claims to be batch {head.origin_sequence} of {self.node_id}"
+            if problem is None:
+                problem = _unreadable_control(blob, head)
             if problem is not None:
                 raise ImpossibleBatchError(problem)
             checked.append((head, path, position))
@@ -299,7 +316,7 @@ class Log:
             body = blob[head.start + FRAME_BYTES : head.end]
             parts = (encode_frame(len(body), self._writer.synced_bytes), body)
             self._writer.gather(parts, head.size_bytes, self._appended_end, head.timestamp_ms)
-            observe(self._state, head, path)
+            observe(self._state, blob, head, path)
             self._appended_end = end
         return tuple(end for _, _, end in checked)
 
@@ -320,6 +337,7 @@ class Log:
             batch.origin_sequence,
             batch.source_epoch,
             batch.source_index,
+            decode_control(batch.payload) if batch.kind is Kind.CONTROL else None,
         )
         self._appended_end = end = Position(Index(batch.index + 1), batch.end_offset)
         return Placed(batch.index, batch.term, batch.base_offset, end)
@@ -420,10 +438,11 @@ class Log:
             cut_segments(self._files, self._segments, cut, self.config.index_interval_bytes)
             self._adopt(Recovered(self._segments, cut.state, cut.position, committed, lowered))
 
-    def reset(self, start: Position, before: Place | None = None) -> None:
+    def reset(self, start: Position, before: Place | None = None, voters: VoterSet | None = None) -> None:
         """Drop everything and begin again at `start`, on disk before this returns.
 
         before: the place of the entry that stands before `start` in the log that is to be copied.
+        voters: the voter set in force there.
         All below `start` counts as committed. A crash on the way leaves the old log or the new one:
         the checkpoint decides. Identities are forgotten with the entries that carried them; own
         sequences go on.
@@ -433,6 +452,7 @@ class Log:
             self.node_id,
             TermHistory.before(start.index, before),
             sequence_floor=self._state.next_own_sequence(self.log_epoch),
+            voters=VoterHistory.before(voters),
         )
         intent = Checkpoint(start, stem_of(start), 0, state, start, resetting=True)
         with self._failing("cannot reset the log"):
@@ -446,7 +466,7 @@ class Log:
 
         until: no segment goes that holds an entry at or above; what was not committed may have to be
         dropped for a leader's, and where a log starts everything below counts as committed. None where
-        all that is on disk is committed. `terms` and identities keep what the removed segments taught.
+        all that is on disk is committed. `terms`, voters and identities keep what the removed segments taught.
         """
         self._check_usable()
         config = self.config
@@ -468,6 +488,7 @@ class Log:
                 segment.remove(self._files)
                 del self._segments[0]
                 self._size_bytes -= segment.size_bytes
+        self._state.voters = self._state.voters.since(self.start.index)
         return True
 
     # ------------------------------------------------------------ notes and the end
@@ -512,3 +533,16 @@ class Log:
         except OSError as error:
             self._failure = as_storage_error(error, f"{what} in {self._directory}")
             raise self._failure from error
+
+
+def _unreadable_control(blob: bytes, head: BatchHead) -> str | None:
+    """Why no node writes such a control batch; None if one may."""
+    if head.kind is not Kind.CONTROL:
+        return None
+    if head.codec is not Codec.NONE:
+        return f"entry {head.index} is a control batch and compressed"
+    try:
+        control_in(blob, head)
+    except ValueError as error:
+        return f"entry {head.index} is a control batch that no node writes: {error}"
+    return None

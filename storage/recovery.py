@@ -131,10 +131,10 @@ def replay(files: Files, segments: Sequence[Segment], start: Checkpoint, until: 
     state = start.state
     for segment in segments[_at(segments, start) :]:
         with _scanning(files, segment, start, state) as scan:
-            for _, head, path in scan:
+            for buffer, head, path in scan:
                 if head.index >= until:
                     break
-                observe(state, head, path)
+                observe(state, buffer, head, path)
         if scan.fault is not None:
             raise _damaged(segment, scan, str(scan.fault))
     assert scan.position.index == until, f"entry {until} is not in the last segment"
@@ -199,8 +199,8 @@ def _replay_to_end(
         progress(f"no usable checkpoint: checking {len(segments) - at} segments from {segments[at].log_path} on")
     for following, segment in zip(segments[at + 1 :], segments[at:-1], strict=True):
         with _scanning(files, segment, start, start.state) as scan:
-            for _, head, path in scan:
-                observe(start.state, head, path)
+            for buffer, head, path in scan:
+                observe(start.state, buffer, head, path)
         if scan.fault is not None:
             raise _damaged(segment, scan, str(scan.fault))
         if scan.position != following.base:
@@ -213,7 +213,7 @@ def _replay_to_end(
     with _scanning(files, active, start, start.state) as scan:
         tail.prove(scan.byte_position)
         for buffer, head, path in scan:
-            observe(start.state, head, path)
+            observe(start.state, buffer, head, path)
             _note(index, scan, head)
             tail.add(scan.byte_position, buffer[head.start : head.end], head.synced)
     return Replayed(active, scan.byte_position, scan.position, start.state), scan.fault

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ourolog.storage.batch import FRAME_BYTES, MAGIC, VERSION, BatchHead, path_of, read_frame, read_head, verify
+from ourolog.storage.batch import (
+    FRAME_BYTES,
+    MAGIC,
+    VERSION,
+    BatchHead,
+    Kind,
+    path_of,
+    payload_of,
+    read_frame,
+    read_head,
+    verify,
+)
+from ourolog.storage.control import ControlEntry, decode_control
 from ourolog.storage.errors import CorruptBatchError, DiscontinuousBatchError
 from ourolog.storage.files import File
 from ourolog.storage.state import LogState
@@ -76,7 +88,16 @@ class SegmentScan:
         return window
 
 
-def observe(state: LogState, head: BatchHead, path: tuple[NodeId, ...]) -> None:
+def control_in(buffer: bytes, head: BatchHead) -> ControlEntry | None:
+    """What the batch at `head` says of the cluster; None if it is no control batch, or of a newer software.
+
+    Raises ValueError for a control batch that no node writes.
+    """
+    return decode_control(payload_of(buffer, head)) if head.kind is Kind.CONTROL else None
+
+
+def observe(state: LogState, buffer: bytes, head: BatchHead, path: tuple[NodeId, ...]) -> None:
+    """The batch at `head` of the buffer now stands in the log; move its state on."""
     state.observe(
         head.index,
         head.term,
@@ -85,6 +106,7 @@ def observe(state: LogState, head: BatchHead, path: tuple[NodeId, ...]) -> None:
         head.origin_sequence,
         head.source_epoch,
         head.source_index,
+        control_in(buffer, head),
     )
 
 

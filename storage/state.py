@@ -1,26 +1,32 @@
-"""What a log knows about itself beyond its bytes: terms and their writers, identities, pull positions.
+"""What a log knows about itself beyond its bytes: terms and their writers, voters, identities, pull positions.
 
-All of it is derived from the headers of the batches below one position, so it can always be had
-again by a scan; checkpoints only save that scan.
+It is derived from the batches below one position, so a scan gives it again; checkpoints save that
+scan, and keep what the batches said that retention has removed.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from ourolog.storage.control import ControlEntry, VoterSet, VotersSet
 from ourolog.storage.origins import IdentityRanges, PullPositions
 from ourolog.storage.terms import Run, TermHistory, place_of
 from ourolog.storage.types import Index, NodeId, Term
+from ourolog.storage.voter_history import VoterHistory
 
 
 class LogState:
-    """Moves forward batch by batch; going back means starting from an older checkpoint.
+    """The state of a log at one position. It moves forward batch by batch; to go back is to start from an older one.
 
+    terms: which term wrote which part, and who in it.
+    voters: the voter sets that the log names.
+    identities: which batches were ever appended.
+    pulls: how far this node has pulled from others.
     sequence_floor: no own sequence below it is given out again, even if truncation took the batch
     that had it: somebody else may still hold that batch under the same identity.
     """
 
-    __slots__ = ("identities", "node_id", "pulls", "sequence_floor", "terms")
+    __slots__ = ("identities", "node_id", "pulls", "sequence_floor", "terms", "voters")
 
     def __init__(
         self,
@@ -29,12 +35,14 @@ class LogState:
         identities: IdentityRanges | None = None,
         pulls: PullPositions | None = None,
         sequence_floor: int = 0,
+        voters: VoterHistory = VoterHistory(),  # noqa: B008  # frozen
     ) -> None:
         self.node_id = node_id
         self.terms = terms or TermHistory()
         self.identities = identities or IdentityRanges()
         self.pulls = pulls or PullPositions()
         self.sequence_floor = sequence_floor
+        self.voters = voters
 
     def observe(
         self,
@@ -45,9 +53,15 @@ class LogState:
         origin_sequence: int,
         source_epoch: int,
         source_index: int,
+        control: ControlEntry | None = None,
     ) -> None:
-        """The batch with these headers now stands in the log. Raises ValueError if its place cannot be."""
+        """The batch with these headers now stands in the log. Raises ValueError if its place cannot be.
+
+        control: what it says, if it is a control batch that this software understands.
+        """
         self.terms = self.terms.with_entry(place_of(term, path, origin_epoch), index)
+        if isinstance(control, VotersSet):
+            self.voters = self.voters.with_set(VoterSet(index, term, control.voters))
         self.identities.add(path[0], origin_epoch, origin_sequence)
         # A leader's log may hold what the leader pulled; only own pulls move own positions.
         if len(path) > 1 and path[-1] == self.node_id:
@@ -62,23 +76,22 @@ class LogState:
             "pulls": self.pulls.encode(),
             "sequence_floor": self.sequence_floor,
             "terms": [[run.term, *run.writer, run.first] for run in self.terms.runs],
+            "voters": self.voters.encode(),
         }
 
     @classmethod
     def decode(cls, node_id: NodeId, encoded: dict[str, Any]) -> LogState:
-        """Raises ValueError or the like for what is no such state, or one without the writers of its terms."""
+        """Raises ValueError or the like for what is no such state."""
         return cls(
             node_id,
-            TermHistory(tuple(_decode_run(node_id, run) for run in encoded["terms"])),
+            TermHistory(tuple(_decode_run(run) for run in encoded["terms"])),
             IdentityRanges.decode(encoded["identities"]),
             PullPositions.decode(encoded["pulls"]),
             int(encoded["sequence_floor"]),
+            VoterHistory.decode(encoded["voters"]),
         )
 
 
-def _decode_run(node_id: NodeId, encoded: list[Any]) -> Run:
-    if len(encoded) == 2 and encoded[0] == 0:
-        # Written before terms had writers, by a node without a leader: then the log was its own.
-        return Run(Term(0), (node_id, 0), Index(encoded[1]))
+def _decode_run(encoded: list[Any]) -> Run:
     term, writer, log_epoch, first = encoded
     return Run(Term(term), (NodeId(writer), int(log_epoch)), Index(first))

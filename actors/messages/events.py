@@ -54,6 +54,7 @@ class LogOpened:
     pull_positions: how far this node has pulled from others, sorted by node.
     committed: a lower bound from before the restart.
     voters: the voter set that stands last in the log, None if there is none.
+    voters_before_start: the voter set in force where the log begins, None if there is none.
     """
 
     start: Position
@@ -64,6 +65,7 @@ class LogOpened:
     pull_positions: tuple[tuple[NodeId, PullPosition], ...]
     committed: Position
     voters: VoterSet | None = None
+    voters_before_start: VoterSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,14 @@ class LogCut:
 
 @dataclass(frozen=True, slots=True)
 class LogStartMoved:
-    """Store -> Replicator, Server: retention removed what lay below `start`."""
+    """Store -> Replicator, Server: retention removed what lay below `start`.
+
+    start: where the log begins now.
+    voters_before_start: the voter set in force there, None if there is none.
+    """
 
     start: Position
+    voters_before_start: VoterSet | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Position, Term
 
@@ -125,6 +126,8 @@ class FetchResponse:
     leader_id: who leads in `term` as far as the peer knows.
     batches: encoded batches from next_index on.
     before_start: the place of the entry before `start`, None if there is none or it is not known.
+    voters_before_start: the voter set in force at `start`, None if there is none. On the wire with OUT_OF_RANGE and
+        DIVERGED only: whoever begins anew at `start` needs it.
     diverged, diverged_at: with DIVERGED, what the logs can share at most, see `TermHistory.parting`.
     detail: with REFUSED and some others, a sentence that says why.
     unreadable: never on the wire. With nobody elected the fetcher's network looks at what a fetch brings, hands
@@ -141,6 +144,7 @@ class FetchResponse:
     leader_id: NodeId | None = None
     batches: bytes = b""
     before_start: Place | None = None
+    voters_before_start: VoterSet | None = None
     diverged: Place | None = None
     diverged_at: Index = Index(0)
     detail: str = ""

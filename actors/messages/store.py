@@ -9,7 +9,7 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch
-from ourolog.storage.control import VoterSet
+from ourolog.storage.control import ControlEntry, VoterSet
 from ourolog.storage.terms import LastEntry, Place, TermHistory
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
@@ -21,7 +21,7 @@ class OpenLog:
 
 @dataclass(frozen=True, slots=True)
 class AppendBatch:
-    """Server or Replicator (the leader's control batch) -> Store: append what was produced here.
+    """Server -> Store: append what was produced here.
 
     Answered by BatchAppended once it is on disk, or AppendRefused. `term` is the sender's;
     the store refuses one that is not its ballot's, so a deposed leader cannot append.
@@ -29,6 +29,24 @@ class AppendBatch:
 
     request_id: int
     batch: NewBatch
+    term: Term
+    reply_to: Mailbox[BatchAppended | AppendRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendControl:
+    """Election, or Replicator for the first entry of its term -> Store: append what the log is to say of its cluster.
+
+    Answered like AppendBatch, once it is on disk. That it is committed, CommitAdvanced tells; that it was cut, LogCut.
+
+    request_id: comes back in the answer.
+    entry: what the control batch says.
+    term: the sender's; another one than the ballot's is refused.
+    reply_to: where the answer goes.
+    """
+
+    request_id: int
+    entry: ControlEntry
     term: Term
     reply_to: Mailbox[BatchAppended | AppendRefused]
 
@@ -141,22 +159,34 @@ class TruncateLog:
 class ResetLog:
     """Replicator -> Store: nothing here can be kept; start again at `start`, where the leader's log begins.
 
+    start: where the leader's log begins.
     before: the place of the entry that stands before it there, None if the leader does not know.
+    voters: the voter set in force there, None if there is none.
+    term: the leader's.
+    reply_to: where the answer goes.
     """
 
     start: Position
     before: Place | None
+    voters: VoterSet | None
     term: Term
     reply_to: Mailbox[LogTruncated]
 
 
 @dataclass(frozen=True, slots=True)
 class LogTruncated:
-    """Store -> Replicator: the log now is this, and that is on disk."""
+    """Store -> Replicator: the log was cut or begun anew, and that is on disk.
+
+    start: where it begins now.
+    end: where it ends now.
+    terms: the terms of the whole log.
+    voters_before_start: the voter set in force where it begins, None if there is none.
+    """
 
     start: Position
     end: Position
     terms: TermHistory
+    voters_before_start: VoterSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +344,7 @@ class RetentionDue:
 StoreMessage = (
     OpenLog
     | AppendBatch
+    | AppendControl
     | AppendPulled
     | AppendFetched
     | TruncateLog

@@ -46,6 +46,7 @@ class _ReadAnswer:
             head.leader_id,
             batches,
             before_start=head.before_start,
+            voters_before_start=head.voters_before_start,
             detail=detail,
         )
         self.answer_to.tell(CallAnswer(self.request_id, response))
@@ -184,6 +185,7 @@ class FetchServer:
             state.committed,
             leader_id,
             before_start=state.extent.before,
+            voters_before_start=state.voters_before_start,
             diverged=diverged,
             diverged_at=diverged_at,
             detail=detail,

@@ -323,7 +323,9 @@ class Pulls:
                     self._warn_of_loss(pull, state.start.index)
                 else:
                     state.warn(self._why_begin_anew(pull, response))
-                state.store.tell(ResetLog(response.start, response.before_start, state.term, state.me))
+                state.store.tell(
+                    ResetLog(response.start, response.before_start, response.voters_before_start, state.term, state.me)
+                )
             case unknown:
                 assert_never(unknown)
 

@@ -14,6 +14,7 @@ from ourolog.actors.messages.values import Member
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.divergence import LogExtent
 from ourolog.storage.batch_limits import LIMIT
+from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, NodeId, Position, Term
 
@@ -63,6 +64,7 @@ class ReplicationState:
     start: Position = START
     end: Position = START
     terms: TermHistory = field(default_factory=TermHistory)
+    voters_before_start: VoterSet | None = None
     log_epoch: int = 0
     opened: bool = False
     committed: Position = START

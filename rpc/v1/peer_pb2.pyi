@@ -5,8 +5,10 @@ What nodes say to each other. Not for clients; it may change with any minor vers
 carries a protocol number so that two versions notice.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -166,6 +168,7 @@ class FetchResponse(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     BEFORE_START_FIELD_NUMBER: _builtins.int
     DIVERGED_FIELD_NUMBER: _builtins.int
+    VOTERS_BEFORE_START_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     outcome: Global___FetchOutcome.ValueType
     term: _builtins.int
@@ -188,6 +191,10 @@ class FetchResponse(_message.Message):
     def diverged(self) -> Global___Place:
         """With DIVERGED, beside diverged_at; absent where nothing is shared."""
 
+    @_builtins.property
+    def voters_before_start(self) -> Global___VoterSet:
+        """With OUT_OF_RANGE and DIVERGED: who votes by the entries below `start`; absent where they name nobody."""
+
     def __init__(
         self,
         *,
@@ -204,14 +211,72 @@ class FetchResponse(_message.Message):
         detail: _builtins.str = ...,
         before_start: Global___Place | None = ...,
         diverged: Global___Place | None = ...,
+        voters_before_start: Global___VoterSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["before_start", b"before_start", "committed", b"committed", "diverged", b"diverged", "end", b"end", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before_start", b"before_start", "committed", b"committed", "diverged", b"diverged", "end", b"end", "start", b"start", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "start", b"start", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchResponse: _TypeAlias = FetchResponse  # noqa: Y015
+
+@_typing.final
+class VoterSet(_message.Message):
+    """The voters that a log names, and the entry that named them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    VOTERS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    term: _builtins.int
+    @_builtins.property
+    def voters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Voter]: ...
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        term: _builtins.int = ...,
+        voters: _abc.Iterable[Global___Voter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "term", b"term", "voters", b"voters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoterSet: _TypeAlias = VoterSet  # noqa: Y015
+
+@_typing.final
+class Voter(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    RPC_ADDR_FIELD_NUMBER: _builtins.int
+    GOSSIP_ADDR_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    """Of the voter's log: the identity of its disk."""
+    rpc_addr: _builtins.str
+    gossip_addr: _builtins.str
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        rpc_addr: _builtins.str = ...,
+        gossip_addr: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "rpc_addr", b"rpc_addr"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Voter: _TypeAlias = Voter  # noqa: Y015
 
 @_typing.final
 class LogEndRequest(_message.Message):

@@ -27,6 +27,7 @@ from ourolog.actors.messages.server import (
 from ourolog.actors.messages.status import ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
     AppendBatch,
+    AppendControl,
     AppendFetched,
     AppendPulled,
     AppendRefused,
@@ -94,6 +95,7 @@ class AnsweredOnce(EventChecker):
             ListServers: lambda told: self._ask(told, _client_key(told.message), 0.0),
             CallReceived: self._on_call,
             AppendBatch: lambda told: self._ask(told, ("append", told.sender, told.message.request_id), 0.0),
+            AppendControl: lambda told: self._ask(told, ("append", told.sender, told.message.request_id), 0.0),
             AppendFetched: lambda told: self._ask(told, ("fetched", told.message.leader_id), 0.0),
             AppendPulled: lambda told: self._ask(told, ("pulled", told.message.source_id), 0.0),
             SaveBallot: lambda told: self._ask(told, ("ballot", told.sender, told.message.request_id), 0.0),

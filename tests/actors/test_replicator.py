@@ -29,7 +29,7 @@ from ourolog.actors.messages.observer import CycleSeen, NodeWarned, PullStarted,
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
-    AppendBatch,
+    AppendControl,
     AppendFetched,
     AppendPulled,
     BatchesRead,
@@ -50,7 +50,7 @@ from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.batch import Kind
+from ourolog.storage.control import LeaderStarted, VoterKey
 from ourolog.storage.terms import Place, Run, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
@@ -769,8 +769,8 @@ def test_a_leader_pulls_from_nobody_and_starts_its_term_with_a_control_batch() -
     stage.tell(MemberJoined(member(N2)))
     stage.lead()
     assert stage.network.open == []
-    append = stage.store.last(AppendBatch)
-    assert (append.batch.kind, append.term) == (Kind.CONTROL, 1)
+    append = stage.store.last(AppendControl)
+    assert (append.entry, append.term) == (LeaderStarted(VoterKey(N1, 77), (N1, N2, N3)), 1)
 
 
 def test_an_entry_commits_when_a_majority_of_voters_has_it_on_disk() -> None:

@@ -218,7 +218,7 @@ def test_after_a_vote_the_store_takes_nothing_of_another_term() -> None:
     vote(stage, 5, N2, 3, 2)
     stage.append(b"late", term=3)
     assert stage.client.last(AppendRefused).term == 5
-    stage.tell(TruncateLog(Index(0), Term(3), stage.client), ResetLog(at(9), None, Term(3), stage.client))
+    stage.tell(TruncateLog(Index(0), Term(3), stage.client), ResetLog(at(9), None, None, Term(3), stage.client))
     assert stage.client.all(LogTruncated) == []
     assert stage.payloads() == [b"a", b"b"]
 
@@ -393,7 +393,7 @@ def test_a_truncated_entry_does_not_come_back_after_a_crash() -> None:
 def test_a_reset_log_starts_where_it_was_told_to() -> None:
     leader, _ = leader_and_follower()
     leader.append(b"a", term=1)
-    leader.tell(ResetLog(at(40, 400), None, Term(1), leader.client))
+    leader.tell(ResetLog(at(40, 400), None, None, Term(1), leader.client))
     assert leader.client.last(LogTruncated).start == at(40, 400)
     leader.append(b"z", term=1)
     assert leader.client.last(BatchAppended).base_offset == 400

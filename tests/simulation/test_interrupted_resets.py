@@ -24,7 +24,7 @@ def test_a_reset_that_a_power_cut_interrupts_is_no_loss(step: int) -> None:
             cluster.produce("n1", value)
         term = cluster.status("n1").election.term
         cluster.disks[N1].faults.power_cut_in = step
-        cluster.running[N1].store.tell(ResetLog(Position(Index(2), Offset(2)), None, term, Probe()))
+        cluster.running[N1].store.tell(ResetLog(Position(Index(2), Offset(2)), None, None, term, Probe()))
         cluster.run_for(0.1)
         cluster.crash("n1", power=True)
         cluster.start("n1", wait=False)

@@ -43,7 +43,8 @@ class Bench:
         return NewBatch(payload, count)
 
     def control(self, payload: bytes = b"c") -> NewBatch:
-        return NewBatch(payload, 1, kind=Kind.CONTROL)
+        """Of a type that only a newer software knows, with that payload inside."""
+        return NewBatch(b'{"text":"%s","type":"newer","version":1}' % payload, 1, kind=Kind.CONTROL)
 
     def fill(self, log: Log, count: int, term: int = 1, size: int = 20, first: int = 0) -> None:
         """So many batches of one record, each committed; the payload says which it is."""

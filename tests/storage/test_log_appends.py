@@ -189,8 +189,8 @@ def test_segments_are_named_by_both_coordinates_of_their_first_batch(bench, file
     log = bench.open(files, segment_bytes=300)
     log.append_new(bench.data(count=10), Term(1), 0)
     log.append_new(bench.data(count=10), Term(1), 0)
-    log.append_new(bench.control(b"c" * 100), Term(1), 0)
-    log.append_new(bench.control(b"c" * 100), Term(1), 0)
+    log.append_new(bench.control(b"c" * 60), Term(1), 0)
+    log.append_new(bench.control(b"c" * 60), Term(1), 0)
     log.commit()
     names = [path.rsplit("/", 1)[1] for path in bench.paths(files, ".log")]
     assert names == [

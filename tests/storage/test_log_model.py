@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ourolog.storage.batch import Batch, Codec, Kind, NewBatch, decode_batch, encode_batch, scan
+from ourolog.storage.control import Voter, VoterSet, VotersSet, decode_control, encode_control
 from ourolog.storage.errors import DiscontinuousBatchError, OutOfRangeError
 from ourolog.storage.log import Log, LogConfig
 from ourolog.storage.terms import TermHistory, place_of
@@ -33,9 +34,13 @@ SIZES = st.sampled_from([0, 5, 30, 200, 700])
 
 @dataclass
 class Model:
-    """entries: all from start on, of which `written` and `synced` ones count from start."""
+    """entries: all from start on, of which `written` and `synced` ones count from start.
+
+    voters_before_start: the set that the entries below start left in force.
+    """
 
     start: Position = START
+    voters_before_start: VoterSet | None = None
     entries: tuple[Batch, ...] = ()
     written: int = 0
     synced: int = 0
@@ -75,7 +80,7 @@ class LogMachine(RuleBasedStateMachine):
     def place(self, kind: Kind, count: int, size: int, term: Term, **fields: object) -> Batch:
         end = self.appended_end
         self.now_ms += 1
-        payload = b"%d " % self.now_ms
+        payload = b"%d " % self.now_ms + b"." * size if kind is Kind.DATA else self.control(size)
         batch = Batch(
             index=end.index,
             term=term,
@@ -87,9 +92,15 @@ class LogMachine(RuleBasedStateMachine):
             path=(N1,),
             origin_epoch=EPOCH,
             origin_sequence=0,
-            payload=payload + b"." * size,
+            payload=payload,
         )
         return replace(batch, **fields)  # type: ignore[arg-type]
+
+    def control(self, size: int) -> bytes:
+        """Voters as often as not, and what only a newer software knows."""
+        if size in (0, 30):
+            return encode_control(VotersSet((Voter(N2, self.now_ms, "h:1", "h:2"),)))
+        return b'{"text":"%s","type":"newer","version":1}' % (b"." * size)
 
     @rule(kind=KINDS, count=COUNTS, size=SIZES, grows=st.booleans())
     def append_new(self, kind: Kind, count: int, size: int, grows: bool) -> None:
@@ -169,8 +180,9 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 30), offset=st.integers(0, 30))
     def reset(self, index: int, offset: int) -> None:
-        self.log.reset(Position(Index(index), Offset(offset)))
-        self.model = Model(Position(Index(index), Offset(offset)))
+        voters = VoterSet(Index(index - 1), Term(0), (Voter(N1, 9, "h:1", "h:2"),)) if index else None
+        self.log.reset(Position(Index(index), Offset(offset)), voters=voters)
+        self.model = Model(Position(Index(index), Offset(offset)), voters)
 
     @rule()
     def retain(self) -> None:
@@ -179,6 +191,7 @@ class LogMachine(RuleBasedStateMachine):
         assert has_removed == (self.log.start != start)
         assert self.log.start.index <= self.model.end(self.model.written).index
         gone = self.log.start.index - start.index
+        self.model.voters_before_start = self.voters_after(self.model.entries[:gone])
         self.model.entries = self.model.entries[gone:]
         self.model.start = self.log.start
         self.model.written -= gone
@@ -273,6 +286,14 @@ class LogMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ always
 
+    def voters_after(self, entries: tuple[Batch, ...]) -> VoterSet | None:
+        """The set in force behind these entries, which follow the model's start."""
+        for batch in reversed(entries):
+            said = decode_control(batch.payload) if batch.kind is Kind.CONTROL else None
+            if isinstance(said, VotersSet):
+                return VoterSet(batch.index, batch.term, said.voters)
+        return self.model.voters_before_start
+
     @invariant()
     def coordinates_agree(self) -> None:
         if not hasattr(self, "log"):
@@ -284,6 +305,7 @@ class LogMachine(RuleBasedStateMachine):
             self.appended_end,
         )
         assert model.end(model.synced) <= log.synced <= log.end
+        assert (log.voters_before_start, log.voters) == (model.voters_before_start, self.voters_after(model.entries))
         assert log.size_bytes == sum(
             len(self.files.content(f"{DIRECTORY}/{name}"))
             for name in self.files.list(DIRECTORY)

@@ -207,7 +207,7 @@ def test_rolls_truncations_resets_and_restarts_put_everything_on_disk_before_the
         return TruncateLog(Index(2), Term(1), client)
 
     def reset(client: Probe) -> object:
-        return ResetLog(Position(Index(90), Offset(90)), None, Term(1), client)
+        return ResetLog(Position(Index(90), Offset(90)), None, None, Term(1), client)
 
     run_store(tmp_path, kernel, save_ballot, *many, truncate, *many)
     run_store(tmp_path, kernel, *many, reset, *many)

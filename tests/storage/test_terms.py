@@ -40,11 +40,6 @@ def test_what_a_state_knows_of_terms_survives_its_encoding() -> None:
     assert LogState.decode(NodeId("n1"), state.encode()).terms == state.terms
 
 
-def test_a_state_written_before_terms_had_writers_is_read_where_nobody_was_elected() -> None:
-    old = LogState(NodeId("n1")).encode() | {"terms": [[0, 3]], "writer": ["n1", 7]}
-    assert LogState.decode(NodeId("n1"), old).terms == history((0, (NodeId("n1"), 0), 3))
-
-
 # ---------------------------------------------------------------- any two logs
 
 
