@@ -92,6 +92,8 @@ def finish_reset(files: Files, directory: str, checkpoint: Checkpoint, interval_
     first = Segment(directory, checkpoint.position, index=SparseIndex(checkpoint.position, interval_bytes))
     first.create(files)
     done = Checkpoint(checkpoint.position, first.stem, 0, checkpoint.state, checkpoint.committed)
+    # What the entries below said is in no file any more; a truncation down to here needs it again.
+    files.replace(first.state_path, done.encode())
     files.replace(f"{directory}/{CHECKPOINT_NAME}", done.encode())
     return Recovered([first], checkpoint.state, checkpoint.position, checkpoint.committed, done)
 

@@ -119,6 +119,8 @@ def good(**fields: Any) -> Batch:
     return replace(batch, **fields)
 
 
+NEWER = b'{"type":"newer","version":1}'
+
 HOSTILE: dict[str, dict[str, Any]] = {
     "a sequence at the end of its field": {"origin_sequence": TOP},
     "a sequence that no node reaches": {"origin_sequence": LIMIT},
@@ -227,11 +229,30 @@ def test_an_entry_that_was_left_out_before_it_got_here_is_passed_over_for_good()
 )
 def test_what_cannot_be_is_refused_from_a_leader(claim: str) -> None:
     victim = Victim(election=STATIC)
-    victim.produce(3)
+    victim.fetch(good(term=Term(2)))
     before = victim.content()
-    fields = {"index": Index(1), "base_offset": Offset(1), "term": Term(3)} | HOSTILE[claim]
-    assert isinstance(victim.fetch(replace(good(), **fields)), FetchedRejected)
+    fields = {"index": Index(1), "base_offset": Offset(1), "term": Term(2)}
+    assert isinstance(victim.fetch(replace(good(), **fields | HOSTILE[claim])), FetchedRejected)
     assert victim.content() == before
+    assert isinstance(victim.fetch(replace(good(), **fields)), FetchedAppended)
+    victim.goes_on()
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xff", b"{}", b'{"type":"voters-set","version":1,"voters":[["n1",0,"h:1","h:2"]]}']
+)
+def test_a_control_batch_that_no_node_writes_is_refused_from_a_leader(payload: bytes) -> None:
+    victim = Victim(election=STATIC)
+    victim.fetch(good(term=Term(2)))
+    before = victim.content()
+    fields: dict[str, Any] = {"index": Index(1), "base_offset": Offset(1), "term": Term(2), "kind": Kind.CONTROL}
+    refused = victim.fetch(replace(good(), **fields, payload=payload))
+    assert isinstance(refused, FetchedRejected)
+    assert "control batch" in refused.reason
+    packed = victim.fetch(replace(good(), **fields, payload=NEWER, codec=Codec.ZSTD))
+    assert isinstance(packed, FetchedRejected)
+    assert victim.content() == before
+    assert isinstance(victim.fetch(replace(good(), **fields, payload=NEWER)), FetchedAppended)
     victim.goes_on()
 
 

@@ -12,6 +12,7 @@ from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogSt
 from ourolog.actors.messages.observer import NodeFailed, NodeWarned
 from ourolog.actors.messages.store import (
     AppendBatch,
+    AppendControl,
     AppendFetched,
     AppendPulled,
     AppendRefused,
@@ -42,6 +43,7 @@ from ourolog.actors.testing.testkit import Probe, stepping_ports
 from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch, decode_batch, scan
+from ourolog.storage.control import ControlEntry, Voter, VoterSet, VotersSet
 from ourolog.storage.terms import LastEntry, Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.disks import empty_disk
@@ -348,8 +350,8 @@ def test_a_pulled_batch_with_a_flipped_bit_is_rejected() -> None:
 STATIC = {"election": parse_election("static:n1")}
 
 
-def leader_and_follower() -> tuple[Stage, Stage]:
-    leader, follower = Stage(**STATIC), Stage(node_id=N2, **STATIC)
+def leader_and_follower(**config: Any) -> tuple[Stage, Stage]:
+    leader, follower = Stage(**STATIC, **config), Stage(node_id=N2, **STATIC, **config)
     for stage in (leader, follower):
         stage.tell(SaveBallot(1, Ballot(Term(1), N1, N1), Probe()))
     return leader, follower
@@ -398,6 +400,69 @@ def test_a_reset_log_starts_where_it_was_told_to() -> None:
     leader.append(b"z", term=1)
     assert leader.client.last(BatchAppended).base_offset == 400
     assert Stage(leader.crash(), **STATIC).replicator.last(LogOpened).end == at(41, 401)
+
+
+VOTERS = VotersSet((Voter(N1, 5, "h:1", "h:2"), Voter(N2, 6, "h:3", "h:4")))
+FEWER = VotersSet(VOTERS.voters[:1])
+
+
+def says(stage: Stage, entry: ControlEntry, term: int = 1) -> Index:
+    """The entry that says so, once it is on disk."""
+    stage.tell(AppendControl(7, entry, Term(term), stage.client))
+    return stage.client.last(BatchAppended).index
+
+
+def test_voters_that_the_log_names_are_in_force_from_their_append_on() -> None:
+    leader, _ = leader_and_follower()
+    index = says(leader, VOTERS)
+    expected = VoterSet(index, Term(1), VOTERS.voters)
+    assert leader.replicator.last(LogAppended).voters == leader.election.last(LogAppended).voters == expected
+    leader.tell(DescribeLog(1, leader.client))
+    assert leader.client.last(LogDescribed).voters == expected
+    leader.tell(SaveBallot(2, Ballot(Term(9), N1), leader.client))
+    assert leader.client.last(BallotSaved).voters == expected
+    assert Stage(leader.crash(), **STATIC).election.last(LogOpened).voters == expected
+
+
+def test_voters_that_are_cut_are_in_force_no_longer_after_a_crash_either() -> None:
+    leader, _ = leader_and_follower()
+    first = says(leader, VOTERS)
+    second = says(leader, FEWER)
+    leader.tell(TruncateLog(second, Term(1), leader.client))
+    expected = VoterSet(first, Term(1), VOTERS.voters)
+    assert leader.election.last(LogCut).voters == expected
+    assert Stage(leader.crash(), **STATIC).election.last(LogOpened).voters == expected
+
+
+def test_a_reset_log_goes_on_with_the_voters_that_it_was_given() -> None:
+    leader, _ = leader_and_follower()
+    says(leader, FEWER)
+    given = VoterSet(Index(30), Term(1), VOTERS.voters)
+    leader.tell(ResetLog(at(40), None, given, Term(1), leader.client))
+    assert leader.client.last(LogTruncated).voters_before_start == leader.election.last(LogCut).voters == given
+    opened = Stage(leader.crash(), **STATIC).replicator.last(LogOpened)
+    assert (opened.voters, opened.voters_before_start) == (given, given)
+
+
+def test_retention_loses_no_voters() -> None:
+    leader, _ = leader_and_follower(segment_bytes=400, retention_bytes=400, retention_check_s=1.0)
+    expected = VoterSet(says(leader, VOTERS), Term(1), VOTERS.voters)
+    for _ in range(8):
+        leader.append(b"x" * 200, term=1)
+    leader.tell(NoteCommitted(at(8)), RetentionDue())
+    moved = leader.replicator.last(LogStartMoved)
+    assert moved.start.index > expected.index
+    assert moved.voters_before_start == expected
+    leader.append(b"y", term=1)
+    assert leader.replicator.last(LogAppended).voters == expected
+    opened = Stage(leader.crash(), **STATIC).replicator.last(LogOpened)
+    assert (opened.voters, opened.voters_before_start) == (expected, expected)
+
+
+def test_what_a_leader_says_of_its_cluster_is_refused_in_another_term() -> None:
+    leader, _ = leader_and_follower()
+    leader.tell(AppendControl(7, VOTERS, Term(9), leader.client))
+    assert leader.client.last(AppendRefused).term == 1
 
 
 def test_a_read_out_of_range_says_what_there_is() -> None:

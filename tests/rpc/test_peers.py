@@ -45,6 +45,7 @@ from ourolog.rpc.peer_codec import (
 from ourolog.rpc.peer_service import PeerService
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
+from ourolog.storage.control import Voter, VoterSet
 from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
@@ -449,6 +450,39 @@ def test_a_request_survives_the_wire(request: FetchRequest) -> None:
 )
 def test_a_response_survives_the_wire(sent: FetchResponse) -> None:
     assert decode_fetch_response(pb.FetchResponse.FromString(encode_fetch_response(sent).SerializeToString())) == sent
+
+
+VOTERS = VoterSet(Index(3), Term(2), (Voter(NodeId("n1"), 5, "h:1", "h:2"), Voter(NodeId("n2"), 6, "h:3", "h:4")))
+
+
+@pytest.mark.parametrize("outcome", FetchOutcome)
+def test_voters_cross_the_wire_where_somebody_may_begin_anew(outcome: FetchOutcome) -> None:
+    at = Position(Index(4), Offset(4))
+    sent = dataclasses.replace(response(), outcome=outcome, start=at, end=at, voters_before_start=VOTERS)
+    got = decode_fetch_response(pb.FetchResponse.FromString(encode_fetch_response(sent).SerializeToString()))
+    may_begin = outcome in (FetchOutcome.OUT_OF_RANGE, FetchOutcome.DIVERGED)
+    assert got.voters_before_start == (VOTERS if may_begin else None)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda voters: voters.ClearField("voters"),
+        lambda voters: setattr(voters, "index", 4),
+        lambda voters: setattr(voters.voters[0], "node_id", "n2"),
+        lambda voters: setattr(voters.voters[0], "log_epoch", 0),
+        lambda voters: setattr(voters.voters[0], "rpc_addr", ""),
+    ],
+)
+def test_voters_that_cannot_be_make_the_answer_mean_nothing(spoil: Callable[[pb.VoterSet], None]) -> None:
+    at = Position(Index(4), Offset(4))
+    sent = dataclasses.replace(
+        response(), outcome=FetchOutcome.OUT_OF_RANGE, start=at, end=at, voters_before_start=VOTERS
+    )
+    encoded = encode_fetch_response(sent)
+    spoil(encoded.voters_before_start)
+    with pytest.raises(PeerCodecError, match="means nothing"):
+        decode_fetch_response(encoded)
 
 
 def test_what_a_peer_says_beside_its_answer_is_clipped() -> None:
