@@ -10,6 +10,7 @@ from typing import Any
 from mutants.catalog import MUTANTS
 from ourolog.child_processes import child_environment, python_command
 from ourolog.simulation import Options, simulate
+from ourolog.simulation.run_claims import SAME_SEED_SAME_TRACE
 
 MINUTES = 0.5
 
@@ -32,7 +33,7 @@ def hunt(name: str, mode: str, first_seed: int, most_seeds: int) -> dict[str, An
         options = options_of(mode, first_seed + tried - 1)
         if mutant.is_disorder:
             hashes = {_hash_elsewhere(name, mode, options.seed, hash_seed) for hash_seed in ("1", "2", "3")}
-            claim = "same_seed_same_trace" if len(hashes) > 1 else ""
+            claim = SAME_SEED_SAME_TRACE.name if len(hashes) > 1 else ""
         else:
             violations = simulate(options).violations
             claim = violations[0].claim if violations else ""

@@ -167,15 +167,9 @@ def _note(options: Options, outcome: Outcome) -> str:
 def _statements(options: Options) -> dict[str, str]:
     """Each claim that is checked, as a sentence."""
     from ourolog.simulation.checkers import default_checkers
+    from ourolog.simulation.run_claims import STATEMENTS
 
-    return {checker.name: checker.statement for checker in _single(default_checkers(options))}
-
-
-def _single(checkers: Any) -> Iterator[Any]:
-    """Panels of checkers, taken apart."""
-    for checker in checkers:
-        yield checker
-        yield from _single(getattr(checker, "checkers", ()))
+    return {checker.name: checker.statement for checker in default_checkers(options)} | STATEMENTS
 
 
 def _write(path: str, page: str) -> None:

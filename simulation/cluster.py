@@ -54,6 +54,7 @@ from ourolog.simulation.options import Options
 from ourolog.simulation.oracle import Oracle
 from ourolog.simulation.oracle_election import SIMULATED_OCCUPANTS
 from ourolog.simulation.rare_states import RareStates
+from ourolog.simulation.run_claims import NO_ACTOR_RAISES
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.simulation.status import WATCH_INTERVAL_S, NodeStatus, StatusRequests
 from ourolog.simulation.stream import EventStream
@@ -481,7 +482,7 @@ class Cluster:
         *_, last = traceback.extract_tb(error.__traceback__)
         where = f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno} in {last.name}"
         detail = f"{actor.me.name} raised {type(error).__name__}: {error} ({where}) at a {message_name(message)}"
-        violation = Violation("no_actor_raises", detail, self.now_s)
+        violation = NO_ACTOR_RAISES.violated(detail, self.now_s)
         violation.__cause__ = error
         self.violated(violation)
 

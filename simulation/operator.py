@@ -10,11 +10,11 @@ from random import Random
 from typing import Final
 
 from ourolog.simulation.budget import FaultBudget
-from ourolog.simulation.checker import Violation
 from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import DiskRestored
 from ourolog.simulation.links import REPLAY_WITHIN_S, links_between
+from ourolog.simulation.run_claims import NO_NODE_FAILS_WITHOUT_A_CAUSE
 from ourolog.storage.types import NodeId
 
 DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0
@@ -117,7 +117,7 @@ class Operator:
             return
         if self._blamed.pop(node_id, None) is None and node_id not in self.budget.spoiled:
             detail = f"{node_id} gave up though nothing was wrong with its disk: {reason}"
-            cluster.violated(Violation("no_node_fails_without_a_cause", detail, cluster.now_s))
+            cluster.violated(NO_NODE_FAILS_WITHOUT_A_CAUSE.violated(detail, cluster.now_s))
             return
         self.end_lies(node_id)
         cluster.disks[node_id].repair()

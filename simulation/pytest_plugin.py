@@ -120,16 +120,21 @@ def replay(nodeid: str, seed: int) -> str:
 
 
 def _write_report(directory: Path, item: pytest.Item, error: BaseException) -> Path:
+    from ourolog.simulation.checkers import ALL
     from ourolog.simulation.report import Header, render_report
+    from ourolog.simulation.run_claims import STATEMENTS, THE_TEST_PASSES
 
     recorder = item.stash[_RECORDER]
     seed = item.stash[_SEED]
     if isinstance(error, Violation):
         violation = error
     else:
-        violation = Violation("the test", f"{type(error).__name__}: {error}", recorder.now_s)
+        violation = THE_TEST_PASSES.violated(f"{type(error).__name__}: {error}", recorder.now_s)
     header = Header(
-        title=f"{item.name}", replay=replay(item.nodeid, seed), facts={"seed": str(seed), "test": item.nodeid}
+        title=f"{item.name}",
+        replay=replay(item.nodeid, seed),
+        facts={"seed": str(seed), "test": item.nodeid},
+        statements={checker.name: checker.statement for checker in ALL.values()} | STATEMENTS,
     )
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / (re.sub(r"[^\w.-]+", "-", item.nodeid).strip("-") + ".html")

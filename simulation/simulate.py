@@ -18,6 +18,12 @@ from ourolog.simulation.events import Event, Phase, PhaseBegan
 from ourolog.simulation.nemesis import Nemesis
 from ourolog.simulation.options import Options
 from ourolog.simulation.plan import Plan, draw_plan
+from ourolog.simulation.run_claims import (
+    A_HEALTHY_CORE_MAKES_PROGRESS,
+    CLAIMS_ARE_WATCHED,
+    NODES_CONVERGE_AFTER_HEALING,
+    RunClaim,
+)
 from ourolog.simulation.swarm import Swarm
 from ourolog.storage.types import NodeId
 
@@ -75,7 +81,7 @@ def simulate(
         cluster.close()
     if checkers is None and not cluster.stream.claims:
         detail = f"none of {len(cluster.checkers)} claims was shown an event, so that the run proves nothing"
-        cluster.violated(Violation("claims_are_watched", detail, cluster.now_s))
+        cluster.violated(CLAIMS_ARE_WATCHED.violated(detail, cluster.now_s))
     return Result(
         seed=options.seed,
         options=options,
@@ -143,7 +149,7 @@ class _Run:
                 f"{', '.join(core)} are healthy and connected, and acknowledged {self.swarm.probed} records within "
                 f"{PROGRESS_WITHIN_S:g} s"
             )
-            self._violated("a_healthy_core_makes_progress", detail)
+            self._violated(A_HEALTHY_CORE_MAKES_PROGRESS, detail)
 
     def _draw_core(self) -> tuple[NodeId, ...]:
         """A majority of what can lead and vote, with the leader if no other can be had; now and then everybody."""
@@ -174,7 +180,7 @@ class _Run:
         while problem:
             if cluster.now_s >= deadline_s:
                 self._violated(
-                    "nodes_converge_after_healing",
+                    NODES_CONVERGE_AFTER_HEALING,
                     f"{problem}, {SETTLES_WITHIN_S:g} s after the last fault and the last client",
                 )
             cluster.run_for(CHECK_EVERY_S)
@@ -213,7 +219,7 @@ class _Run:
                 return f"{node_id} has entries that are not committed"
         return ""
 
-    def _violated(self, claim: str, detail: str) -> None:
-        violation = Violation(claim, detail, self.cluster.now_s)
+    def _violated(self, claim: RunClaim, detail: str) -> None:
+        violation = claim.violated(detail, self.cluster.now_s)
         self.cluster.violated(violation)
         raise violation

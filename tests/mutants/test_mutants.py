@@ -13,6 +13,7 @@ from mutants.catalog import MUTANTS
 from mutants.mutant import STATIC, Mutant
 from ourolog.child_processes import child_environment, python_command
 from ourolog.simulation.checkers import ALL
+from ourolog.simulation.run_claims import RUN_CLAIMS
 
 PAGE = Path("docs/mutants.md")
 
@@ -23,8 +24,12 @@ UNIT_TESTS_ONLY = {
     "retention_waits_for_commit": "In half a minute retention hardly ever comes to what is not committed.",
     "log_ends_true": "No election asks where a log ends yet; tests/simulation/test_log_ends.py has one do it.",
     "same_place_same_bytes": "While each term has one leader, log_matching sees an entry that differs first.",
+    "no_actor_raises": "An actor that raises is a bug of any kind: tests/simulation/test_cluster.py breaks one.",
+    "no_node_fails_without_a_cause": "Checkers see it first, as fails_for_cause; here a run without any is watched.",
+    "claims_are_watched": "It is about the simulation and not the nodes: tests/ourolog/test_simulate.py breaks it.",
+    "the_test_passes": "It is about somebody's own test: tests/simulation/test_pytest_plugin.py has one that fails.",
 }
-"""Checkers that no mutant needs, and why. Each has unit tests that it can fail."""
+"""Claims that no mutant needs, and why. Each has unit tests that it can fail."""
 
 
 def run_python(*arguments: str) -> str:
@@ -58,8 +63,10 @@ def test_nothing_that_is_shipped_knows_of_the_mutants() -> None:
 def test_every_checker_has_killed_a_mutant_or_a_reason_why_it_never_is_the_first() -> None:
     """Where this fails for a new checker: run its mutants with `python -m mutants --merge --only ...`."""
     killers = {claim for score in rows_of(PAGE.read_text(encoding="utf-8")).values() for claim in score.claims}
-    assert set(ALL) - killers - set(UNIT_TESTS_ONLY) == set()
-    assert set(UNIT_TESTS_ONLY) <= set(ALL)
+    registered = {*ALL, *RUN_CLAIMS}
+    assert registered - killers - set(UNIT_TESTS_ONLY) == set()
+    assert set(UNIT_TESTS_ONLY) <= registered
+    assert killers <= registered
 
 
 def test_a_page_is_read_again_as_it_was_written() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from ourolog.actors.messages.server import Consume, Produce, Produced
 from ourolog.actors.messages.store import BatchAppended, BatchesRead
 from ourolog.actors.messages.values import Acks, PullPosition
 from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation import linearizability
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.checkers import ALL, default_checkers
 from ourolog.simulation.checkers.cycle import count_walks
@@ -20,12 +23,15 @@ from ourolog.simulation.checkers.log_model import records_of
 from ourolog.simulation.checkers.numbers import Numbers
 from ourolog.simulation.events import FaultInjected, FileRemoved, FileReplaced, NodeSaid, Phase, PhaseBegan
 from ourolog.simulation.options import Options
+from ourolog.simulation.run_claims import RUN_CLAIMS
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, NewBatch, encode_batch
 from ourolog.storage.checksummed_json import seal
 from ourolog.storage.record_set import encode_record
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, ballot_saved, batch, sized
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # ---------------------------------------------------------------- the logs on disk
 
@@ -684,6 +690,25 @@ def test_every_checker_says_what_it_claims_in_a_sentence() -> None:
         assert checker.name == name
         assert checker.statement.endswith(".")
         assert checker.__doc__
+
+
+def test_every_claim_of_a_run_has_a_name_of_its_own_and_a_sentence() -> None:
+    for name, claim in RUN_CLAIMS.items():
+        assert claim.name == name
+        assert claim.statement.endswith(".")
+        assert name not in ALL
+
+
+def test_nobody_makes_up_a_claim_that_is_not_registered() -> None:
+    """Only those who know a claim by its registered name make a Violation."""
+    makers = {
+        str(path.relative_to(ROOT))
+        for folder in ("simulation", "ourolog/commands", "mutants")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"\bViolation\(", path.read_text(encoding="utf-8").replace("class Violation(", ""))
+    }
+    assert makers == {"simulation/checkers/base.py", "simulation/linearizability.py", "simulation/run_claims.py"}
+    assert linearizability.CLAIM in ALL
 
 
 def test_the_checkers_of_a_run_fit_its_mode_and_share_one_model() -> None:

@@ -92,7 +92,8 @@ def test_a_failing_test_leaves_a_page_where_it_was_asked_for(run_pytest: Pytest,
     done = run_pytest(FAILS_FOR_SEED_2, "test_app.py", "--simulation-report", "pages")
     (page,) = (tmp_path / "pages").iterdir()
     assert f"what happened: {page.relative_to(tmp_path)}" in done.stdout
-    assert "Violated: the test" in page.read_text()
+    assert "Violated: the_test_passes" in page.read_text()
+    assert "The test that drives the cluster ends without an exception." in page.read_text()
 
 
 def test_a_wrong_number_of_seeds_is_told_in_a_sentence(run_pytest: Pytest) -> None:
