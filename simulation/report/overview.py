@@ -32,25 +32,42 @@ def pulls_of(window: Window) -> list[tuple[NodeId, NodeId]]:
 
 def returned(window: Window) -> set[tuple[NodeId, NodeId]]:
     """The arrows along which copies travelled to nodes that had the record already."""
+    if not window.multiplies:
+        return set()
     return {(copy.path[-2], copy.path[-1]) for copy in window.copies if copy.came_back}
 
 
-def headline(window: Window) -> tuple[str, str]:
-    """("bad", "neutral" or "good", one sentence): what happened to the records."""
+def headline(window: Window, *, has_failed: bool = False) -> tuple[str, str]:
+    """("bad", "neutral" or "good", one sentence): what happened to the records.
+
+    has_failed: a claim was violated. Then only what was written is told, not what nodes hold: that is in question.
+    """
     produced, stored, nodes = window.produced, window.stored, len(window.nodes)
     back = sum(copy.count for copy in window.copies if copy.came_back)
     if not produced:
         return "neutral", "No record was produced."
     records = "1 record was" if produced == 1 else f"{produced} records were"
+    if has_failed:
+        return "neutral", f"{records} produced, and {_copies(stored)} written to disk in all."
+    if back and not window.multiplies:
+        return "neutral", (
+            f"{records} produced; {back} came back to a node that had lost them, and {_copies(stored)} written in all."
+        )
     if back:
         return "bad", (
             f"{records} produced, and {stored} are stored. {back} of them came back to a node that had them: "
             "every copy was copied again."
         )
     if stored == produced * nodes:
-        where = f"each of the {nodes} nodes holds {'it' if produced == 1 else 'them'} once"
+        who = window.nodes[0] if nodes == 1 else f"each of the {nodes} nodes"
+        where = f"{who} holds {'it' if produced == 1 else 'them'} once"
         return "good", f"{records} produced, and {where}: {stored} in all."
-    return "neutral", f"{records} produced; {nodes} nodes stored {stored} copies in all, none of them twice."
+    many = "1 node" if nodes == 1 else f"{nodes} nodes"
+    return "neutral", f"{records} produced; {_copies(stored)} written to the disks of {many} in all."
+
+
+def _copies(count: int) -> str:
+    return "1 copy was" if count == 1 else f"{count} copies were"
 
 
 # ---------------------------------------------------------------- the pull graph

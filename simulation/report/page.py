@@ -32,7 +32,7 @@ class Header:
 
 def render_report(window: Window, header: Header, violations: Sequence[Violation] = ()) -> str:
     """The whole page. It is a function of its arguments: the same run makes the same bytes."""
-    kind, sentence = headline(window)
+    kind, sentence = headline(window, has_failed=bool(violations))
     journeyed = most_copied(window, violations)
     return Template(_part("page.html")).substitute(
         title=escape(header.title),
@@ -44,7 +44,7 @@ def render_report(window: Window, header: Header, violations: Sequence[Violation
         verdict_detail=escape(header.note or header.title),
         facts="".join(f"<div><dt>{escape(n)}</dt><dd>{escape(v)}</dd></div>" for n, v in header.facts.items()),
         violations="".join(_violation(violation, header) for violation in violations) or _replay_card(header),
-        headline_kind="neutral" if violations and kind == "good" else kind,
+        headline_kind=kind,
         headline=escape(sentence),
         journey=journey(window, journeyed),
         journey_of=escape(f"the record {journeyed[0].value}") if journeyed else "a record",
@@ -113,7 +113,7 @@ def _data(window: Window, violations: Sequence[Violation]) -> dict[str, Any]:
             [nodes[node] for node in copy.way if node in nodes],
             copy.value,
             copy.via,
-            int(copy.came_back),
+            int(copy.came_back and window.multiplies),
         ]
         for copy in window.copies
         if copy.node_id in nodes

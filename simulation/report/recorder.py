@@ -65,6 +65,7 @@ class Recorder:
         self.now_s = 0.0
         self.produced = 0
         self.stored = 0
+        self._multiplies = False
         self._steps = 0
         self._ids = 0
         self._kept = 0
@@ -99,6 +100,8 @@ class Recorder:
             case NodeStarted() | NodeStopped() | NodeCrashed() | NodePaused() | NodeResumed():
                 self._node(event)
             case NodeSaid():
+                if isinstance(event.event, CycleSeen) and not event.event.broken:
+                    self._multiplies = True
                 if isinstance(event.event, _NOTES):
                     name = type(event.event).__name__
                     self._by(event.node_id, self._add(RowKind.NOTE, event.node_id, name, describe(event.event)))
@@ -134,6 +137,7 @@ class Recorder:
             end_s=self.now_s,
             produced=self.produced,
             stored=self.stored,
+            multiplies=self._multiplies,
         )
 
     # ------------------------------------------------------------ one event each

@@ -77,7 +77,7 @@ class Copy:
 
     @property
     def came_back(self) -> bool:
-        """This node had held the same record before, and holds it twice now."""
+        """This node had held the same record before; whether it holds it twice now, `Window.multiplies` says."""
         return self.node_id in self.path[:-1]
 
     @property
@@ -88,7 +88,12 @@ class Copy:
 
 @dataclass(slots=True)
 class Window:
-    """Everything a page shows. rows: by id. dropped: how many rows were let go to keep memory bounded."""
+    """Everything a page shows.
+
+    rows: by id.
+    dropped: how many rows were let go to keep memory bounded.
+    multiplies: some node appended what had come back to it, as it does where the cycle is allowed.
+    """
 
     rows: list[Row]
     copies: list[Copy]
@@ -98,3 +103,4 @@ class Window:
     end_s: float
     produced: int
     stored: int
+    multiplies: bool = False

@@ -136,6 +136,35 @@ def test_the_headline_says_what_became_of_the_record(
     assert sentence in text
 
 
+def test_the_headline_of_a_failed_run_does_not_say_what_nodes_hold(recorded: Callable[..., Recorder]) -> None:
+    for settings in ({"nodes": 1}, {"cycle": "break"}, {"nodes": 2, "cycle": "allow", "max_hops": 3}):
+        kind, text = headline(recorded(**settings).window(), has_failed=True)
+        assert kind == "neutral"
+        assert "holds" not in text
+        assert "copied again" not in text
+
+
+def test_one_node_that_holds_its_record_is_told_by_its_name(recorded: Callable[..., Recorder]) -> None:
+    assert headline(recorded(nodes=1).window())[1] == "1 record was produced, and n1 holds it once: 1 in all."
+
+
+def test_what_comes_back_to_a_new_disk_is_not_told_as_a_copy_of_a_copy() -> None:
+    recorder = Recorder()
+    with Cluster(seed=1, nodes=2, cycle="break", observers=(recorder,)) as cluster:
+        cluster.run_for(1.0)
+        cluster.produce("n1", "foo")
+        cluster.run_for(2.0)
+        cluster.crash("n1")
+        cluster.wipe("n1")
+        cluster.restart("n1")
+        cluster.run_for(5.0)
+    window = recorder.window()
+    assert any(copy.came_back for copy in window.copies)
+    kind, text = headline(window)
+    assert kind == "neutral"
+    assert "1 came back to a node that had lost them" in text
+
+
 def test_the_pull_graph_is_a_cycle_without_a_leader_and_a_star_with_one(recorded: Callable[..., Recorder]) -> None:
     assert pulls_of(recorded(nodes=2).window()) == [("n1", "n2"), ("n2", "n1")]
     assert pulls_of(recorded(election="static").window()) == [("n1", "n2"), ("n1", "n3")]
