@@ -1,15 +1,14 @@
 """The Membership actor: who is out there, by gossip (SWIM, Das, Gupta, Motivala 2002).
 
-The pieces it is made of: `gossip` (what is known, how news is judged), `gossip_codec` (the wire),
-`gossip_gate` and `gossip_cookies` (whom to listen to), `gossip_voice` (speaking), `gossip_joining`,
-`gossip_hearsay` (those only heard of), `gossip_probes` and `gossip_suspicions` (failure detection),
-`gossip_names` (names that clash), `gossip_goodbye`. This file decides: what a message changes, and
-what is said about it.
+Its parts are in `actors/gossip`: `table` (who is known, how news is judged), `codec` (the wire),
+`datagram_filter` and `cookies` (which datagrams count), `sender`, `joining`, `hearsay` (nodes that
+only others have spoken of), `probes` and `suspicions` (failure detection), `names` (two nodes of
+one name), `leaving`. This file decides what a message changes, and who is told of it.
 
 Gossip says who is alive. It never says who votes. Four rules keep what it hears in bounds:
 
-- A datagram that does not prove where it comes from changes nothing (gossip_cookies).
-- Who is there, and where, is believed from itself only, never from others (gossip_hearsay).
+- A datagram that does not prove where it comes from changes nothing (gossip/cookies.py).
+- Who is there, and where, is believed from itself only, never from others (gossip/hearsay.py).
 - That a member is gone is believed from others only after it was asked and stayed silent.
 - Everything that is remembered is bounded by a number that its module names.
 """

@@ -68,7 +68,9 @@ class Ack:
 class Challenge:
     """I am here, but whether you are where you say I cannot tell yet: say it again, with my cookie.
 
-    answers: the sequence of what was said. All that a stranger is ever answered, see gossip_cookies.
+    The only answer that a stranger ever gets, see cookies.py.
+
+    answers: the sequence of the datagram that is answered.
     """
 
     answers: int
@@ -116,11 +118,16 @@ _KINDS: Final[tuple[type[Body], ...]] = (Ping, Ack, PingRequest, Rumours, Join, 
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """sequence: the sender's count of its datagrams, modulo 2**32; answers refer to it.
+    """One datagram of gossip.
 
-    offers: the cookie that the receiver shall show from now on. shows: the one that the receiver
-    offered to the sender's address, 0 if none is known; see gossip_cookies. claim: what the sender
-    holds for true of who leads; strangers are not told.
+    cluster: the name of the sender's cluster.
+    sender: what the sender says of itself.
+    sequence: the sender's count of its datagrams, modulo 2**32; answers refer to it.
+    body: what the datagram is about.
+    updates: news of other members.
+    shows: the cookie that the receiver has offered to the sender's address, 0 if none is known; see cookies.py.
+    offers: the cookie that the receiver shall show from now on.
+    claim: what the sender holds for true of who leads; None to strangers.
     """
 
     cluster: str

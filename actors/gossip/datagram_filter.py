@@ -19,7 +19,10 @@ _NEWS_AHEAD_MS: Final = 69 * _YEAR_MS
 
 
 class DatagramFilter:
-    """dropped: how many datagrams were not let in."""
+    """Decodes received datagrams and drops those that are not meant for this node.
+
+    dropped: how many datagrams were dropped.
+    """
 
     def __init__(self, config: NodeConfig, ports: Ports, actor_name: str) -> None:
         self.dropped = 0

@@ -34,7 +34,11 @@ class _Call:
 
 
 class Joining:
-    """is_established: somebody counts this node as a member. is_answered: a seed's table has come."""
+    """How this node gets into the cluster, and meets again the members that it has lost.
+
+    is_established: whether another node counts this one as a member.
+    is_answered: whether a seed's table has arrived.
+    """
 
     def __init__(
         self, config: NodeConfig, sender: GossipSender, rng: Random, after: Callable[[float, JoinRetryDue], Timer]

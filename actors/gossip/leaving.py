@@ -51,7 +51,10 @@ class LeaveAnnouncement:
 
 
 class Leaving:
-    """From the order to leave to silence. is_silent: nothing is heard or said any more."""
+    """The time from the order to leave until this node is silent.
+
+    is_silent: whether it neither hears nor sends anything any more.
+    """
 
     def __init__(
         self,

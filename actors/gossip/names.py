@@ -31,9 +31,11 @@ ATTEMPTS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Somebody who says that the name is theirs: this node, or one that has proven to be where it says.
+    """A node that claims a name: this one, or one that has proven to be where it says.
 
-    sequence: of what it said. joining: it asked to be let in, so nobody knows it under that name yet.
+    member: the claimant.
+    sequence: of the datagram that it claimed the name with.
+    joining: whether it asked to be let in, so that nobody knows it under that name yet.
     """
 
     member: Member
@@ -43,9 +45,12 @@ class Claim:
 
 @dataclass(slots=True)
 class NameCheck:
-    """held: who has the name so far, or is said to, and is being asked. claim: who else wants it.
+    """An open check of who holds a name.
 
-    asked: whom each question went to, by its sequence: only they can answer it.
+    held: who has the name so far, or is said to, and is being asked.
+    claim: who else wants it.
+    attempts: how often was asked.
+    asked: whom each question went to, by its sequence; only they can answer it.
     """
 
     held: Member
@@ -204,7 +209,7 @@ class NameGuard:
             if table.judge(claim.member) in (Judgement.ADOPT, Judgement.CONTESTED):
                 self._believe(claim.member)
         elif held.gossip_addr == check.held.gossip_addr:
-            # The claimant's clock is behind its former run's. Envelope that this one failed, it outbids it.
+            # The claimant's clock is behind that of its former run. Told that this one failed, it outranks it.
             self._believe(replace(held, state=MemberState.FAILED))
         addr = claim.member.gossip_addr
         if claim.joining:

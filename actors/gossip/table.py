@@ -6,7 +6,7 @@ incarnation, so it can always refute. The order is total, hence every node that 
 same things, in whatever order, believes the same.
 
 Two things SWIM does not know. Who is there, and where, is believed from itself only; what others
-say of it is a hint whom to ask (see gossip_hearsay). And a live member's gossip address is not given
+say of it is a hint whom to ask (see hearsay.py). And a live member's gossip address is not given
 up because somebody speaks under its name elsewhere: that is CONTESTED, and whoever asked has to find
 out first whether the old address still answers.
 """

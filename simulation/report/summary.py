@@ -48,7 +48,7 @@ def _fields(message: Any) -> list[str]:
     parts = []
     for name in names:
         value = getattr(message, name)
-        # Envelope apart by kind first: it is half of all the time that recording takes.
+        # Told apart by kind first: this takes half of all the time of a recording.
         if isinstance(value, int) and not isinstance(value, Enum):
             parts.append(f"{name} {value}")
         elif value is not None and value not in ("", b"", ()):
