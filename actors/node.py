@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ourolog.actors.actor import ActorStuckError, Forward, NodeRef, Runtime
 from ourolog.actors.config import NodeConfig
+from ourolog.actors.election.news import NewsFilter
 from ourolog.actors.membership import MembershipActor
 from ourolog.actors.messages.store import OpenLog
 from ourolog.actors.occupants import OCCUPANTS, Occupants, find_occupant
@@ -52,15 +53,16 @@ class Node:
         self.store = spawn(StoreActor, **shared, replicator=to_replicator, server=to_server, election=to_election)
         self.server = spawn(ServerActor, **shared, store=self.store)
         self.replicator = spawn(ReplicatorActor, **shared, store=self.store, server=self.server, election=to_election)
+        occupant = find_occupant(self.config.election.name, self.occupants)
         self.election = spawn(
-            find_occupant(self.config.election.name, self.occupants),
+            occupant,
             **shared,
             store=self.store,
             listeners=(self.replicator, self.server, to_membership),
         )
         to_replicator.bind(self.replicator)
         to_server.bind(self.server)
-        to_election.bind(self.election)
+        to_election.bind(NewsFilter(self.election, occupant.hears))
         self.membership = spawn(
             MembershipActor,
             **shared,

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import NodeConfig
-from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, LeaderHinted, VoterFetched
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
@@ -33,6 +33,7 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import CallCancelled, CallFailed, CallReceived, CallReturned, FetchRequest
 from ourolog.actors.messages.replicator import (
     FetchWaitExpired,
+    LeaderSearchDue,
     NotesDue,
     PullRetryDue,
     ReplicatorMessage,
@@ -53,6 +54,7 @@ from ourolog.actors.messages.store import (
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit, everywhere_index, why_commit_unknown
 from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.leader_search import LeaderSearch
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.state import ReplicationState, Role
 from ourolog.storage.control import LeaderStarted, VoterKey
@@ -73,13 +75,14 @@ class ReplicatorActor(NodeActor):
         ports: Ports,
         store: Mailbox[StoreMessage],
         server: Mailbox[LogStartMoved | CommitAdvanced | CommitKnown | ReplicasAdvanced],
-        election: Mailbox[HigherTermSeen],
+        election: Mailbox[HigherTermSeen | LeaderHinted | LeaderAnswered | VoterFetched | CommitAdvanced],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
         self.server = server
         self.election = election
         self.state = ReplicationState(config, ports, store, self.me)
         self.pulls = Pulls(self.state, election, self._on_leader_committed)
+        self.leader_search = LeaderSearch(self.state, election)
         self.fetch_server = FetchServer(self.state)
         self._voters: tuple[NodeId, ...] = ()
         self._boundaries = Boundaries()
@@ -95,6 +98,7 @@ class ReplicatorActor(NodeActor):
                 self._on_fetch(message)
             case CallReturned():
                 self.pulls.on_returned(message)
+                self.leader_search.on_returned(message)
             case LogAppended():
                 self._on_log_appended(message)
             case FetchedAppended():
@@ -103,10 +107,13 @@ class ReplicatorActor(NodeActor):
                 self.pulls.on_pulled(message)
             case CallFailed():
                 self.pulls.on_failed(message)
+                self.leader_search.on_failed(message)
                 if message.peer_id in self.state.gone:
                     self._reconcile(f"{message.peer_id} is gone and does not answer")
             case PullRetryDue():
                 self.pulls.on_retry(message)
+            case LeaderSearchDue():
+                self.leader_search.on_due(message)
             case FetchWaitExpired():
                 self.fetch_server.expire(message.request_id)
             case CallCancelled():
@@ -136,6 +143,7 @@ class ReplicatorActor(NodeActor):
                 self._on_leader_changed(message)
             case VotersChanged():
                 self._voters = message.voters
+                self.leader_search.look_again()
                 if self._commit is not None:
                     self._commit.voters = message.voters
                     self._advance_commit()
@@ -176,7 +184,13 @@ class ReplicatorActor(NodeActor):
             case _:
                 assert_never(state.role)
         sources.pop(state.node_id, None)
+        searches = state.role is Role.FOLLOWER and state.leader_id is None
+        if not searches:
+            self.leader_search.stop()
         self.pulls.reconcile(sources, reason)
+        if searches:
+            self.leader_search.start(self._addresses_of_voters)
+            self.leader_search.look_again()
         # Whoever may lead is remembered, others only while they are there: names are cheap to invent.
         for node_id in [node_id for node_id in state.gone if node_id not in sources]:
             if node_id not in self._voters and node_id != state.leader_id:
@@ -185,16 +199,25 @@ class ReplicatorActor(NodeActor):
 
     def _on_member_gone(self, node_id: NodeId, how: str) -> None:
         state = self.state
-        if how == "left" and node_id != state.leader_id:
-            # It said so itself. Who leads may still be asked: it may be back before gossip is.
+        if how == "left" and node_id != state.leader_id and node_id not in self._voters:
+            # It said so itself. Who leads or votes may still be asked: it may be back before gossip is.
             state.members.pop(node_id, None)
             state.gone.discard(node_id)
         elif node_id in state.members:
             state.gone.add(node_id)
         self._reconcile(f"{node_id} {how}")
 
+    def _addresses_of_voters(self) -> dict[NodeId, str]:
+        """Where the other voters are, those that gossip holds for gone included: it may be wrong, or late."""
+        members = self.state.members
+        return {
+            voter: members[voter].rpc_addr for voter in self._voters if voter in members and voter != self.state.node_id
+        }
+
     def _on_leader_changed(self, changed: LeaderChanged) -> None:
         assert changed.term >= self.state.term, "terms never fall"
+        if (changed.term, changed.leader_id) == (self.state.term, self.state.leader_id) and self.state.elected:
+            return  # only why nobody leads is told anew
         self.state.term = changed.term
         self.state.leader_id = changed.leader_id
         self._change_role(Role.LEADER if changed.leader_id == self.state.node_id else Role.FOLLOWER)
@@ -262,8 +285,11 @@ class ReplicatorActor(NodeActor):
             self.fetch_server.answer(received, refusal)
             return
         # Only voters are kept: whoever else fetches may come under ever new names.
-        if self._commit is not None and received.request.node_id in self._commit.voters:
-            self._commit.on_disk[received.request.node_id] = received.request.next_index
+        request = received.request
+        if self._commit is not None and request.node_id in self._commit.voters:
+            if self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
+                at_s = self.state.ports.clock.monotonic_s()
+                self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
             self._advance_commit()
         self.fetch_server.serve(received)
 
@@ -293,7 +319,9 @@ class ReplicatorActor(NodeActor):
     def _set_committed(self, position: Position) -> None:
         if position > self.state.committed:
             self.state.committed = position
-            self.server.tell(CommitAdvanced(position))
+            advanced = CommitAdvanced(position)
+            self.server.tell(advanced)
+            self.election.tell(advanced)
 
     def on_stop(self) -> None:
         self._note()

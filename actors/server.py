@@ -108,6 +108,8 @@ class ServerActor(NodeActor):
         self._elected: bool | None = None
         self._term = Term(0)
         self._leader_id: NodeId | None = None
+        self._why_nobody = ""
+        self._needs_person = False
         self._start = START
         self._committed = START
         self._on_all_replicas = ReplicasAdvanced(Term(0), Index(0))
@@ -209,11 +211,15 @@ class ServerActor(NodeActor):
         reason = self._dispute
         if not reason and not self._knows_end:
             reason = why_commit_unknown(self.node_id, self._term)
+        if not reason and self._elected:
+            reason = self._why_nobody
         kind = "dispute" if self._dispute else reason
         if kind != self._not_ready:  # a dispute that more members enter is the same one
             self._not_ready = kind
             self.observer.tell(
-                NodeNotReady(self.node_id, reason, bool(self._dispute)) if reason else NodeReady(self.node_id)
+                NodeNotReady(self.node_id, reason, bool(self._dispute) or self._needs_person)
+                if reason
+                else NodeReady(self.node_id)
             )
 
     def on_stop(self) -> None:
@@ -257,7 +263,9 @@ class ServerActor(NodeActor):
         if self._dispute:
             return RequestRefused(request_id, Refusal.NOT_READY, self._dispute)
         if self._elected and self._leader_id is None:
-            return RequestRefused(request_id, Refusal.LEADER_UNKNOWN, "no leader is known; try again shortly")
+            return RequestRefused(
+                request_id, Refusal.LEADER_UNKNOWN, self._why_nobody or "no leader is known; try again shortly"
+            )
         if self._elected and self._leader_id != self.node_id:
             assert self._leader_id is not None
             leader = self._members.get(self._leader_id) or self._gone_leader
@@ -418,6 +426,7 @@ class ServerActor(NodeActor):
         self._elected = True
         self._term = changed.term
         self._leader_id = changed.leader_id
+        self._why_nobody, self._needs_person = changed.why_nobody, changed.needs_person
         if self._on_all_replicas.term < changed.term:
             self._on_all_replicas = ReplicasAdvanced(changed.term, Index(0))
         if led and changed.leader_id != self.node_id:

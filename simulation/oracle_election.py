@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen
+from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, LeaderHinted
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, VotersChanged
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.store import BallotSaved, SaveBallot
@@ -103,6 +103,9 @@ class OracleElection(ElectionActor):
                     self._on_leader_told(message)
             case HigherTermSeen():
                 if message.term > self._newest.term:
+                    self._on_hearsay(message.term, message.leader_id)
+            case LeaderHinted():
+                if message.term == self._newest.term and self._newest.leader_id is None and self._is_trusted:
                     self._on_hearsay(message.term, message.leader_id)
             case BallotSaved():
                 ballot, then = self._saving.popleft()

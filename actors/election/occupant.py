@@ -23,15 +23,25 @@ What it must hold to, and `tests.actors.election_conformance` checks:
 from __future__ import annotations
 
 import itertools
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import ElectionChoice, NodeConfig, voters_named
 from ourolog.actors.election.claims import Claims, claimed_election
-from ourolog.actors.messages.election import ClaimHeard, ElectionMessage, HandedOver, HandOver, HigherTermSeen
+from ourolog.actors.messages.election import (
+    ClaimHeard,
+    ElectionMessage,
+    HandedOver,
+    HandOver,
+    HigherTermSeen,
+    LeaderAnswered,
+    LeaderHinted,
+    VoterFetched,
+)
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
+    CommitAdvanced,
     ElectionAnnouncement,
     LeaderChanged,
     LogAppended,
@@ -56,7 +66,7 @@ from ourolog.actors.messages.peer_calls import (
     CallReturned,
 )
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
-from ourolog.actors.messages.store import BallotSaved, LogDescribed, StoreMessage
+from ourolog.actors.messages.store import AppendRefused, BallotSaved, BatchAppended, LogDescribed, StoreMessage
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.state import is_ahead
@@ -69,6 +79,7 @@ class ElectionActor(NodeActor):
     term, leader_id, voters: as announced last."""
 
     actor_name = "election"
+    hears: ClassVar[frozenset[type]] = frozenset()
 
     def __init__(
         self,
@@ -125,11 +136,13 @@ class ElectionActor(NodeActor):
                 message.reply_to.tell(HandedOver(message.request_id))
             case CallReceived():
                 self._refuse_call(message)
-            case LogOpened() | LogAppended() | LogCut() | BallotSaved() | LogDescribed():
+            case LogOpened() | BallotSaved() | LogDescribed() | BatchAppended() | AppendRefused():
                 pass
             case CallCancelled() | CallReturned() | CallFailed():
                 pass
-            case MemberJoined() | MemberUpdated() | HigherTermSeen():
+            case MemberJoined() | MemberUpdated() | HigherTermSeen() | LeaderHinted():
+                pass
+            case LogAppended() | LogCut() | CommitAdvanced() | LeaderAnswered() | VoterFetched():
                 pass
             case _:
                 assert_never(message)

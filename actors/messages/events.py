@@ -118,13 +118,21 @@ class NobodyElected:
 
 @dataclass(frozen=True, slots=True)
 class LeaderChanged:
-    """Election -> Replicator, Server: in `term` leads `leader_id`, or nobody that is known yet.
+    """Election -> Replicator, Server, Membership: in `term` leads `leader_id`, or nobody that is known yet.
 
-    Announced once for each change, after the ballot with that term is on disk.
+    Announced once for each change, after the ballot with that term is on disk; and always after a ballot with a
+    higher term is: the store refuses everything of other terms from then on, and replication would wait for ever.
+
+    term: the present one.
+    leader_id: who leads in it, None if nobody does or is known to.
+    why_nobody: for a person, why nobody can lead at present; "" if that is known to pass, or somebody does.
+    needs_person: whether it stays so until a person does something.
     """
 
     term: Term
     leader_id: NodeId | None
+    why_nobody: str = ""
+    needs_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,7 @@ ClaimsVerdict = ClaimsDisputed | ClaimsSettled
 
 @dataclass(frozen=True, slots=True)
 class CommitAdvanced:
-    """Replicator -> Server: everything below `committed` may be consumed."""
+    """Replicator -> Server, Election: everything below `committed` may be consumed."""
 
     committed: Position
 

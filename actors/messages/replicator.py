@@ -42,6 +42,16 @@ class PullRetryDue:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaderSearchDue:
+    """Timer -> Replicator: ask the next voter who leads.
+
+    serial: the search's count of waits, so that an old timer is told from the present one.
+    """
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
 class FetchWaitExpired:
     """Timer -> Replicator: a long poll has waited long enough; answer it empty."""
 
@@ -73,6 +83,7 @@ ReplicatorMessage = (
     | CallFailed
     | PullRetryDue
     | FetchWaitExpired
+    | LeaderSearchDue
     | NotesDue
     | ReportStatus
 )

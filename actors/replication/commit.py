@@ -13,6 +13,10 @@ MAX_BOUNDARIES = 32_768
 """How many positions a node remembers between its commit position and its end, some 4 MiB."""
 
 
+MAX_REPLACED_DISKS = 16
+"""So many of a voter's earlier disks a leader remembers in one term."""
+
+
 class Boundaries:
     """The positions between batches that are not committed yet, to turn an index into an offset.
 
@@ -74,6 +78,24 @@ class LeaderCommit:
         self.voters = voters
         self.committed = committed
         self.on_disk: dict[NodeId, Index] = {}
+        self._epochs: dict[NodeId, int] = {}
+        self._replaced: dict[NodeId, deque[int]] = {}
+
+    def fetched(self, voter: NodeId, log_epoch: int, index: Index) -> bool:
+        """A voter's fetch says that all below `index` is on its disk. Whether that counts.
+
+        log_epoch: which disk. Of one that another has taken the place of in this term, late fetches do not count:
+        what they speak of is gone.
+        """
+        replaced = self._replaced.setdefault(voter, deque(maxlen=MAX_REPLACED_DISKS))
+        if log_epoch in replaced:
+            return False
+        present = self._epochs.setdefault(voter, log_epoch)
+        if log_epoch != present:
+            replaced.append(present)
+            self._epochs[voter] = log_epoch
+        self.on_disk[voter] = index
+        return True
 
     def advance(self, terms: TermHistory, boundaries: Boundaries) -> bool:
         """Move `committed` up to what a majority has. True if it moved.

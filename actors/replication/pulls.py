@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from ourolog.actors.config import Cycle
-from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, LeaderHinted
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import CycleSeen, PullStarted, PullStopped
 from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, FetchOutcome, FetchRequest, FetchResponse
@@ -34,6 +34,9 @@ from ourolog.actors.ports import Timer
 from ourolog.actors.replication.divergence import Diverged, OutOfRange, Refuse, Restart, Truncate, reconcile
 from ourolog.actors.replication.state import ReplicationState, Role
 from ourolog.storage.types import START, Index, NodeId, Offset, Position
+
+_OF_A_LEADER: Final = frozenset({FetchOutcome.BATCHES, FetchOutcome.DIVERGED, FetchOutcome.OUT_OF_RANGE})
+"""What only a node answers that leads in the fetcher's term."""
 
 
 @dataclass(slots=True)
@@ -65,7 +68,7 @@ class Pulls:
     def __init__(
         self,
         state: ReplicationState,
-        election: Mailbox[HigherTermSeen],
+        election: Mailbox[HigherTermSeen | LeaderHinted | LeaderAnswered],
         on_committed: Callable[[Position], None],
     ) -> None:
         self._state = state
@@ -154,8 +157,8 @@ class Pulls:
         pull.request_id = None
         response = returned.response
         pull.source_end = response.end
-        if self._state.elected and self._state.is_ahead(response.term):
-            self._election.tell(HigherTermSeen(response.term, response.leader_id, pull.source_id))
+        if self._state.elected:
+            self._tell_election(pull.source_id, response)
         match response.outcome:
             case FetchOutcome.BATCHES if response.unreadable and not response.batches:
                 self._leave_out(pull, response, response.unreadable)
@@ -177,6 +180,18 @@ class Pulls:
                 self._wait(pull, response.detail)
             case _:
                 assert_never(response.outcome)
+
+    def _tell_election(self, source_id: NodeId, response: FetchResponse) -> None:
+        """What an answer says of who leads: a later term, another leader, or that this one goes on leading."""
+        state = self._state
+        if state.is_ahead(response.term):
+            self._election.tell(HigherTermSeen(response.term, response.leader_id, source_id))
+        elif response.term == state.term:
+            if response.outcome in _OF_A_LEADER:
+                self._election.tell(LeaderAnswered(state.term, source_id, state.ports.clock.monotonic_s()))
+            elif response.leader_id not in (None, source_id, state.node_id):
+                assert response.leader_id is not None
+                self._election.tell(LeaderHinted(state.term, response.leader_id, source_id))
 
     def on_failed(self, failed: CallFailed) -> None:
         pull = self._pulls.get(failed.peer_id)

@@ -1,0 +1,124 @@
+"""Finding the leader of the present term, where somebody leads and this node does not know who.
+
+Nothing is pulled then, so no pull tells. The voters are asked in turn, one at a time, by a fetch that wants
+nothing: whoever leads, or knows who does, says so in its answer (KIP-595, section Fetch). What is learnt goes to
+the election, which decides what to make of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from ourolog.actors.messages.election import HigherTermSeen, LeaderHinted
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, FetchRequest, FetchResponse
+from ourolog.actors.messages.replicator import LeaderSearchDue
+from ourolog.actors.messages.values import Peer
+from ourolog.actors.ports import Timer
+from ourolog.actors.replication.state import ReplicationState
+from ourolog.storage.types import NodeId
+
+
+class LeaderSearch:
+    """The questions to the voters, while there are any."""
+
+    def __init__(self, state: ReplicationState, election: Mailbox[HigherTermSeen | LeaderHinted]) -> None:
+        self._state = state
+        self._election = election
+        # Pulls count upwards from 1, and are shown the same answers.
+        self._request_ids = itertools.count(-1, -1)
+        self._asked: tuple[NodeId, int] | None = None
+        self._last_asked = NodeId("")
+        self._questions = 0
+        self._timer: Timer | None = None
+        self._serial = 0
+        self._candidates: Callable[[], dict[NodeId, str]] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is looking for a leader."""
+        return self._candidates is not None
+
+    def start(self, candidates: Callable[[], dict[NodeId, str]]) -> None:
+        """Ask, until `stop`. candidates: who may know, each with its gRPC address, as of when it is called."""
+        if self._candidates is None:
+            self._candidates = candidates
+            self._questions = 0
+            self._ask()
+
+    def stop(self) -> None:
+        """Ask nobody any more: there is a leader to pull from, or this node is none that follows."""
+        self._candidates = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._asked is not None:
+            self._state.ports.network.forget(self._asked[0])
+            self._asked = None
+
+    def look_again(self) -> None:
+        """Somebody became known who may know; do not wait for the next time if nobody could be asked before."""
+        if self.is_on and self._asked is None and not self._last_asked:
+            self._ask()
+
+    def on_due(self, due: LeaderSearchDue) -> None:
+        if self.is_on and due.serial == self._serial and self._asked is None:
+            self._ask()
+
+    def on_returned(self, returned: CallReturned[FetchResponse]) -> None:
+        """An answer to a fetch; nothing happens if it is one of a pull."""
+        if self._asked != (returned.peer_id, returned.request_id):
+            return
+        self._asked = None
+        state, response = self._state, returned.response
+        if state.is_ahead(response.term):
+            self._election.tell(HigherTermSeen(response.term, response.leader_id, returned.peer_id))
+        elif response.term == state.term and response.leader_id not in (None, state.node_id):
+            assert response.leader_id is not None
+            self._election.tell(LeaderHinted(response.term, response.leader_id, returned.peer_id))
+        self._wait()
+
+    def on_failed(self, failed: CallFailed) -> None:
+        """A fetch that failed; nothing happens if it is one of a pull."""
+        if self._asked == (failed.peer_id, failed.request_id):
+            self._asked = None
+            self._wait()
+
+    def _ask(self) -> None:
+        assert self._candidates is not None, "only a search that is on asks"
+        state = self._state
+        addrs = self._candidates()
+        names = sorted(addrs)
+        if not names:
+            self._last_asked = NodeId("")
+            self._wait()
+            return
+        node_id = next((name for name in names if name > self._last_asked), names[0])
+        self._last_asked = node_id
+        request_id = next(self._request_ids)
+        self._asked = (node_id, request_id)
+        request = FetchRequest(
+            cluster=state.config.cluster,
+            node_id=state.node_id,
+            log_epoch=state.log_epoch,
+            elected=True,
+            term=state.term,
+            next_index=state.end.index,
+            last=state.extent.last,
+            source_epoch=0,
+            committed=state.committed.index,
+            max_bytes=0,
+            max_wait_s=0.0,
+        )
+        state.ports.network.call(Peer(node_id, addrs[node_id]), request_id, request, state.me)
+
+    def _wait(self) -> None:
+        """Backoff with jitter, once all have been asked, so that a cluster without a leader keeps quiet."""
+        config, ports = self._state.config, self._state.ports
+        self._questions += 1
+        ceiling_s = min(config.pull_backoff_max_s, config.pull_backoff_min_s * 2 ** min(self._questions // 2, 16))
+        self._serial += 1
+        self._timer = ports.timers.after(
+            ceiling_s * ports.rng.uniform(0.5, 1.0), self._state.me, LeaderSearchDue(self._serial)
+        )
