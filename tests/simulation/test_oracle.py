@@ -156,7 +156,7 @@ def test_leaders_change_often_each_in_a_term_of_its_own_and_of_a_majority() -> N
 
 
 def test_without_faults_no_term_is_found_a_leader_for_twice() -> None:
-    terms = [change.term for change in decided(3, faults=(), minutes=1.0)]
+    terms = [change.term for change in decided(3, faults=(), minutes=2.0)]
     assert len(terms) == len(set(terms)) > 5
 
 
