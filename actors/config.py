@@ -112,6 +112,7 @@ class NodeConfig:
     max_waiting_requests: so many produces may be open, and so many readers wait for more, before others are refused.
     max_uncommitted_entries, max_uncommitted_bytes: so much of its own a leader has, in one run of the process,
     that no majority has yet, before it refuses more.
+    force_lead: where a person decreed that this node leads, it leads without asking the other voters first.
     rpc_addr and gossip_addr are what other nodes and clients shall use, ports resolved.
     """
 
@@ -121,6 +122,7 @@ class NodeConfig:
     gossip_addr: str
     cluster: str = "ourolog"
     join: tuple[str, ...] = ()
+    force_lead: bool = False
     election: ElectionChoice = NOBODY_ELECTED
     cycle: Cycle = Cycle.BREAK
     max_hops: int = 16

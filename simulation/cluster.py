@@ -12,6 +12,7 @@ as Violation by whatever lets time pass next.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
 from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
+from ourolog.actors.stepping import StepLimitError
 from ourolog.simulation.calls import ClientCalls
 from ourolog.simulation.checker import Checker, Violation
 from ourolog.simulation.checkers import default_checkers
@@ -62,6 +64,7 @@ from ourolog.storage.types import NodeId
 
 SEGMENT_BYTES = 16 * 1024
 READY_WITHIN_S = 30.0
+LEADS_WITHIN_S = 2.0
 
 
 class _Observer:
@@ -71,9 +74,12 @@ class _Observer:
         self._cluster = cluster
         self._node_id = node_id
         self.is_ready = False
+        self.serves = False
 
     def tell(self, event: NodeEvent) -> None:
-        self.is_ready = self.is_ready or isinstance(event, NodeReady | NodeNotReady)
+        if isinstance(event, NodeReady | NodeNotReady):
+            self.is_ready = True
+            self.serves = isinstance(event, NodeReady)
         self._cluster.node_said(self._node_id, self, event)
 
 
@@ -221,6 +227,13 @@ class Cluster:
             self.launch(node_id, **settings)
         if wait:
             self.run_until(lambda: all(self.is_ready(node_id) for node_id in wanted), READY_WITHIN_S)
+            self._wait_for_decreed_leader(wanted)
+
+    def _wait_for_decreed_leader(self, started: list[NodeId]) -> None:
+        """One that finds a majority of the voters leads at once; one that does not is not waited for."""
+        asking = [node_id for node_id in started if self.configs[node_id].election.is_decreed]
+        with contextlib.suppress(StepLimitError):
+            self.run_until(lambda: all(self._observers[node_id].serves for node_id in asking), LEADS_WITHIN_S)
 
     restart = start
 

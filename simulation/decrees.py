@@ -2,7 +2,8 @@
 
 They are not wise. The new leader may lack what was acknowledged, two may be decreed at once for a
 while, a supervisor starts the old leader once more with the flags that it had, and one node is
-forgotten. In the end somebody takes care: all nodes get one decree, whose leader has the best log,
+forgotten. Now and then the leader is not even to ask the voters first (`--force-lead`). In the end somebody
+takes care: all nodes get one decree, whose leader has the best log and need not ask,
 and a node that says that it does not follow gets an empty disk, as its own warning advises.
 """
 
@@ -21,6 +22,9 @@ from ourolog.simulation.operator import Operator
 from ourolog.storage.types import Index, NodeId, Term
 
 LOOKS_EVERY_S: Final = 1.0
+FORCED: Final = 0.4
+"""How often people say that a leader is not to ask first."""
+
 REFUSES: Final = "does not follow"
 """What the warning of a node says that keeps its copy."""
 
@@ -34,6 +38,7 @@ class Decrees:
         self._rng = rng
         self._is_on = False
         self._serial = 0
+        self._forces = False
         self._refusing: dict[NodeId, None] = {}
         self._heeded: tuple[NodeId, ...] = ()
         cluster.subscribe(self._see)
@@ -57,7 +62,7 @@ class Decrees:
         leader_id = max((voter for voter in voters if voter in core), key=self._end_of)
         self._cluster.decree = self._led_by(leader_id)
         for node_id in self._cluster.configs:
-            self._cluster.configure(node_id, election=self._cluster.decree)
+            self._cluster.configure(node_id, election=self._cluster.decree, force_lead=True)
         for node_id in core:
             self._cluster.crash(node_id)
         self.heed(core)
@@ -81,6 +86,7 @@ class Decrees:
         self._serial += 1
         old = cluster.decree
         new = cluster.decree = self._led_by(rng.choice(old.voters[1:] or old.voters))
+        self._forces = rng.random() < FORCED
         names = list(cluster.configs)
         rng.shuffle(names)
         match rng.choice(("at once", "one by one", "forgets one")):
@@ -116,7 +122,7 @@ class Decrees:
 
     def _give(self, node_id: NodeId, decree: ElectionChoice) -> None:
         """The node runs by that decree from its next start on, which is soon."""
-        self._cluster.configure(node_id, election=decree)
+        self._cluster.configure(node_id, election=decree, force_lead=self._forces)
         if node_id in self._cluster.running:
             self._operator.bring_down(node_id, power=False)
 

@@ -38,10 +38,10 @@ class DecreedCluster(Cluster):
         if isinstance(event, NodeSaid):
             self.said[event.node_id].append(event.event)
 
-    def start_under(self, decree: str, *names: str) -> None:
-        """Start nodes that do not run, by that decree from now on."""
+    def start_under(self, decree: str, *names: str, force_lead: bool = False) -> None:
+        """Start nodes that do not run, by that decree from now on. force_lead: with that flag, which a person set."""
         for name in names:
-            self.start(name, election=decree)
+            self.start(name, election=decree, force_lead=force_lead)
 
     def restart_under(self, decree: str, *names: str) -> None:
         """Stop nodes in good order and start them by that decree, one by one."""

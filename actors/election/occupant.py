@@ -36,6 +36,7 @@ from ourolog.actors.messages.election import (
     HigherTermSeen,
     LeaderAnswered,
     LeaderHinted,
+    SurveyDue,
     VoterFetched,
 )
 from ourolog.actors.messages.events import (
@@ -140,7 +141,7 @@ class ElectionActor(NodeActor):
                 pass
             case CallCancelled() | CallReturned() | CallFailed():
                 pass
-            case MemberJoined() | MemberUpdated() | HigherTermSeen() | LeaderHinted():
+            case MemberJoined() | MemberUpdated() | HigherTermSeen() | LeaderHinted() | SurveyDue():
                 pass
             case LogAppended() | LogCut() | CommitAdvanced() | LeaderAnswered() | VoterFetched():
                 pass

@@ -5,20 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from ourolog.actors.config import ElectionChoice, voters_named
+from ourolog.actors.election.claims import claimed_election
+from ourolog.actors.election.log_end_survey import Findings, LogEndSurvey
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen
-from ourolog.actors.messages.events import LeaderChanged, LogOpened, VotersChanged
-from ourolog.actors.messages.store import BallotSaved, SaveBallot
+from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, SurveyDue
+from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined, MemberUpdated, VotersChanged
+from ourolog.actors.messages.observer import NodeWarned
+from ourolog.actors.messages.peer_calls import (
+    CallAnswer,
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallRefused,
+    CallReturned,
+    LogEndRequest,
+    LogEndResponse,
+)
+from ourolog.actors.messages.store import BallotSaved, DescribeLog, LogDescribed, SaveBallot
 from ourolog.actors.replication.state import is_ahead, step_towards
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import Index, NodeId, Term
 
 
 class StaticElection(ElectionActor):
-    """`--election static:<leader>[,<voter>…]`: a term that somebody decreed.
+    """The occupant for a leader that a person decreed: a term, and no votes.
 
-    The leader takes a new term whenever it starts, as an elected one would: what it appends
-    after a restart can then never be taken for what it may have lost before.
+    The leader takes a new term whenever it starts, as an elected one would: what it appends after a restart can
+    then never be taken for what it may have lost before. Before it leads it asks the voters where their logs end.
+    A majority has to answer, and none of them may be ahead of it: else what they have acknowledged would be
+    dropped for a leader that lacks it. `--force-lead` passes that over.
     """
 
     @classmethod
@@ -31,7 +46,26 @@ class StaticElection(ElectionActor):
     def __init__(self, **collaborators: Any) -> None:
         super().__init__(**collaborators)
         self.decreed = self.config.election.voters[0]
+        self._log_epoch: int | None = None
+        self._newest = Term(0)
         self._saving: Ballot | None = None
+        self._why_nobody = ""
+        # Who asks for the end of this log, by the id with which the store is asked.
+        self._asking: dict[int, CallReceived[LogEndRequest]] = {}
+        self._survey = LogEndSurvey(
+            self.node_id,
+            self.config.election.voters,
+            self.ports,
+            self.store,
+            self.me,
+            lambda: next(self.request_ids),
+            self._question,
+            self._on_findings,
+        )
+
+    @property
+    def _leads(self) -> bool:
+        return self.decreed == self.node_id
 
     def on_receive(self, message: ElectionMessage) -> None:
         match message:
@@ -41,12 +75,28 @@ class StaticElection(ElectionActor):
                 self._on_ballot_saved(message)
             case HigherTermSeen():
                 self._on_higher_term(message)
+            case MemberJoined() | MemberUpdated():
+                self._survey.met(message.member.node_id, message.member.rpc_addr)
+            case CallReceived():
+                self._on_asked(message)
+            case CallCancelled():
+                self._forget(message)
+            case LogDescribed():
+                self._on_described(message)
+            case CallReturned():
+                self._survey.on_returned(message)
+            case CallFailed():
+                self._survey.on_failed(message)
+            case SurveyDue():
+                self._survey.on_due(message)
             case _:
                 super().on_receive(message)
 
+    # ------------------------------------------------------------ the term
+
     def _on_log_opened(self, opened: LogOpened) -> None:
-        leads = self.decreed == self.node_id
-        if opened.ballot.term == 0 and opened.end.index > Index(0) and not leads:
+        self._log_epoch = opened.log_epoch
+        if opened.ballot.term == 0 and opened.end.index > Index(0) and not self._leads:
             # Without terms nothing tells its entries from the leader's at the same index.
             self.refuse_to_run(
                 f"this data directory holds {opened.end.offset} records from a time without a leader, and "
@@ -54,35 +104,149 @@ class StaticElection(ElectionActor):
                 "(keep the old directory: it may hold records that no other node has)"
             )
             return
-        known = Term(max(opened.ballot.term, opened.terms.last_term))
+        self._newest = known = Term(max(opened.ballot.term, opened.terms.last_term))
         if not is_ahead(Term(known + 1), known):
             self.refuse_to_run(
                 f"this data directory is in term {known}, beyond which there is none; start {self.node_id} on an empty "
                 "--data-dir, and all nodes if all are"
             )
             return
-        same_decree = opened.ballot.leader_id == self.decreed and opened.ballot.term == known
         self.announce(VotersChanged(self.config.election.voters))
-        if same_decree and not leads:
-            self._enter(known)
-        else:
+        if not self._leads:
+            if opened.ballot.leader_id == self.decreed and opened.ballot.term == known:
+                self._enter(known)
+            else:
+                self._save(Term(known + 1))
+        elif self._may_lead_unasked:
             self._save(Term(known + 1))
+        elif opened.ballot.term == known:
+            self._ask_first(known)
+        else:
+            self._saving = Ballot(known)
+            self.store.tell(SaveBallot(next(self.request_ids), self._saving, self.me))
+
+    @property
+    def _may_lead_unasked(self) -> bool:
+        return self.config.force_lead or len(self.config.election.voters) == 1
+
+    def _ask_first(self, term: Term) -> None:
+        """Nobody leads in this term, whose ballot is on disk, before the voters have been asked."""
+        self.announce(LeaderChanged(term, None, f"{self.node_id} asks the voters where their logs end before it leads"))
+        self._survey.start()
 
     def _on_higher_term(self, seen: HigherTermSeen) -> None:
-        newest = Term(max(self.term, self._saving.term if self._saving else 0))
-        if is_ahead(seen.term, newest):
-            term = step_towards(seen.term, newest)
-            # A leader goes past the term it hears of, since that one may have had a leader.
-            self._save(Term(term + 1) if self.decreed == self.node_id else term)
+        if not is_ahead(seen.term, self._newest):
+            return
+        self._newest = step_towards(seen.term, self._newest)
+        if not self._leads:
+            self._save(self._newest)
+        elif self._may_lead_unasked:
+            self._save(Term(self._newest + 1))
+        else:
+            # Somebody else may have led since, and been acknowledged what this node lacks.
+            self._survey.start()
 
     def _save(self, term: Term) -> None:
+        self._newest = term
         self._saving = Ballot(term, self.decreed, self.decreed)
         self.store.tell(SaveBallot(next(self.request_ids), self._saving, self.me))
 
     def _on_ballot_saved(self, saved: BallotSaved) -> None:
         if saved.ballot == self._saving:
             self._saving = None
-            self._enter(saved.ballot.term)
+            if saved.ballot.leader_id is None:
+                self._ask_first(saved.ballot.term)
+            else:
+                self._enter(saved.ballot.term)
 
     def _enter(self, term: Term) -> None:
+        if self._leads and self.config.force_lead:
+            self.observer.tell(
+                NodeWarned(
+                    self.node_id,
+                    self.actor_name,
+                    f"{self.node_id} leads term {term} without having asked the other voters, as --force-lead says: "
+                    "what they have and it lacks is dropped. Start it without that flag next time",
+                )
+            )
+        self._why_nobody = ""
         self.announce(LeaderChanged(term, self.decreed))
+
+    # ------------------------------------------------------------ may this node lead?
+
+    def _question(self) -> LogEndRequest:
+        config = self.config
+        assert self._log_epoch is not None, "the log is open"
+        election = claimed_election(config.election)
+        return LogEndRequest(config.cluster, self.node_id, self._log_epoch, election, self._newest)
+
+    def _on_findings(self, findings: Findings) -> None:
+        if is_ahead(findings.highest_term, self._newest):
+            self._newest = step_towards(findings.highest_term, self._newest)
+        if findings.ahead:
+            self._withhold(
+                f"{self.node_id} does not lead, though --election {self.config.election} says so: "
+                f"{'; '.join(findings.ahead.values())}. Let {next(iter(findings.ahead))} lead, or start {self.node_id} "
+                "with --force-lead to drop what it lacks",
+                needs_person=True,
+            )
+        elif findings.suffices:
+            self._survey.stop()
+            self._save(Term(self._newest + 1))
+        elif findings.rounds > 1:
+            self._withhold(
+                f"{self.node_id} does not lead yet: a majority of the voters has to say where its log ends, and "
+                f"{', '.join(findings.missing)} did not",
+                needs_person=False,
+            )
+
+    def _withhold(self, why: str, *, needs_person: bool) -> None:
+        """Say why this node does not lead, each reason once. One that leads goes on, unless somebody is ahead."""
+        if why == self._why_nobody or (self.leader_id is not None and not needs_person):
+            return
+        self._why_nobody = why
+        self.announce(LeaderChanged(self.term, None, why, needs_person))
+        if needs_person:
+            self.observer.tell(NodeWarned(self.node_id, self.actor_name, why))
+
+    # ------------------------------------------------------------ where this log ends
+
+    def _on_asked(self, asked: CallReceived[LogEndRequest]) -> None:
+        """Answer what the disk says when the store gets to it: an end that is remembered may be an old one."""
+        refusal = self._why_not_answer(asked.request)
+        if refusal:
+            asked.reply_to.tell(CallAnswer(asked.request_id, CallRefused(refusal)))
+            return
+        describe_id = next(self.request_ids)
+        self._asking[describe_id] = asked
+        self.store.tell(DescribeLog(describe_id, self.me))
+
+    def _forget(self, cancelled: CallCancelled) -> None:
+        for describe_id in [at for at, asked in self._asking.items() if asked.request_id == cancelled.request_id]:
+            del self._asking[describe_id]
+
+    def _why_not_answer(self, request: LogEndRequest) -> str:
+        config = self.config
+        if request.cluster != config.cluster:
+            return f"{self.node_id} is of cluster {config.cluster!r}, {request.node_id} of {request.cluster!r}"
+        if request.election != claimed_election(config.election):
+            return f"{self.node_id} runs with --election {config.election}, {request.node_id} with {request.election}"
+        return "" if self._log_epoch is not None else f"{self.node_id} is starting"
+
+    def _on_described(self, described: LogDescribed) -> None:
+        asked = self._asking.pop(described.request_id, None)
+        if asked is None:
+            self._survey.on_described(described)
+            return
+        assert self._log_epoch is not None, "who is starting does not ask its store"
+        ballot = described.ballot
+        answer = LogEndResponse(
+            self.node_id,
+            self._log_epoch,
+            ballot.term,
+            ballot.leader_id,
+            described.end,
+            described.last,
+            described.committed,
+        )
+        asked.reply_to.tell(CallAnswer(asked.request_id, answer))

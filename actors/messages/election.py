@@ -89,6 +89,16 @@ class VoterFetched:
 
 
 @dataclass(frozen=True, slots=True)
+class SurveyDue:
+    """Timer -> Election: ask the voters again where their logs end.
+
+    serial: the survey's count of waits, so that an old timer is told from the present one.
+    """
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
 class HandOver:
     """Node -> Election: the node is about to stop; see to it that another one can lead, if this one does.
 
@@ -124,6 +134,7 @@ ElectionMessage = (
     | LogDescribed
     | HigherTermSeen
     | LeaderHinted
+    | SurveyDue
     | HandOver
     | CallReceived[LogEndRequest]
     | CallCancelled

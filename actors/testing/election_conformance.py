@@ -18,7 +18,7 @@ from ourolog.actors.actor import NodeRef
 from ourolog.actors.config import ElectionChoice, NodeConfig
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import HandedOver, HandOver, HigherTermSeen
-from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
+from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined, NobodyElected, VotersChanged
 from ourolog.actors.messages.peer_calls import (
     CallAnswer,
     CallCancelled,
@@ -30,15 +30,20 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import BallotSaved, DescribeLog, LogDescribed, SaveBallot
+from ourolog.actors.messages.values import Member
 from ourolog.actors.stepping import SteppingRuntime
-from ourolog.actors.testing.testkit import Probe, stepping_ports
+from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, NodeId, Term
 
 
 class Slot:
-    """An occupant in its slot: its store, its listener, and the ballot that is on disk."""
+    """An occupant in its slot: its store, its listener, and the ballot that is on disk.
+
+    disk_answers: whether its store answers.
+    peers: the other voters, by where they say that their logs end; those that are not in it do not answer.
+    """
 
     def __init__(self, occupant: type[ElectionActor], config: NodeConfig, ballot: Ballot = Ballot()) -> None:  # noqa: B008
         self.runtime = SteppingRuntime()
@@ -46,24 +51,41 @@ class Slot:
         self.listener = Probe()
         self.on_disk = ballot
         self.disk_answers = True
+        self.peers: dict[NodeId, LogEndResponse] = {
+            voter: LogEndResponse(voter, 2, Term(0), None, START, None, START) for voter in config.election.voters
+        }
         self._answered = 0
         self._described = 0
+        self.config = config
+        self.network = ScriptedNetwork()
         self.ref: NodeRef = self.runtime.spawn(
             occupant,
             config=config,
-            ports=stepping_ports(self.runtime),
+            ports=stepping_ports(self.runtime, network=self.network),
             store=self.store,
             listeners=(self.listener,),
         )
 
     def open_log(self) -> None:
         self.ref.tell(LogOpened(START, START, TermHistory(), 1, self.on_disk, (), START))
+        for voter in self.config.election.voters:
+            if voter != self.config.node_id:
+                self.ref.tell(MemberJoined(Member(voter, f"{voter}:1", f"{voter}:2")))
         self.settle()
 
     def settle(self, seconds: float = 0.0) -> None:
-        """Let everything happen that can, for that much virtual time; the disk saves what it is asked to, and says
-        what is on it, which is an empty log."""
+        """Let everything happen that can, for that much virtual time.
+
+        The disk saves what it is asked to, and says what is on it, which is an empty log. Peers answer where
+        their logs end.
+        """
         self.runtime.run_for(seconds)
+        while self._store_answers() or self._peers_answer():
+            self.runtime.run_until_idle()
+
+    def _store_answers(self) -> bool:
+        """Whether there was anything to answer."""
+        before = self._answered + self._described
         while self.disk_answers and self._answered < len(self.store.all(SaveBallot)):
             asked = self.store.all(SaveBallot)[self._answered]
             self._answered += 1
@@ -76,6 +98,17 @@ class Slot:
             self._described += 1
             question.reply_to.tell(LogDescribed(question.request_id, self.on_disk, START, START, None, START, None))
             self.runtime.run_until_idle()
+        return self._answered + self._described > before
+
+    def _peers_answer(self) -> bool:
+        answered = False
+        for call in list(self.network.open):
+            peer = self.peers.get(call.peer.node_id)
+            if isinstance(call.request, LogEndRequest) and peer is not None:
+                self.network.open.remove(call)
+                call.answer(peer)
+                answered = True
+        return answered
 
     def leaders(self) -> list[LeaderChanged]:
         return self.listener.all(LeaderChanged)

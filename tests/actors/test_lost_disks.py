@@ -15,7 +15,7 @@ def test_a_leader_that_lost_its_disk_is_not_followed_however_long_its_new_log_gr
         cluster.run_for(1)
         cluster.lose_disk("n1")
         cluster.run_for(1)
-        cluster.start("n1")
+        cluster.start("n1", force_lead=True)
         for number in range(10):
             assert cluster.acknowledges("n1", b"new %d" % number, "leader")
         for _ in range(restarts):
@@ -66,7 +66,7 @@ def test_a_new_leader_that_lacks_what_was_acknowledged_does_not_take_it_from_tho
         # The commit position is told to the follower with its next fetch, and noted once a second.
         cluster.run_for(1.5 if crash else 0.1)
         cluster.lose_power("n1", "n3") if crash else cluster.stop("n1", "n3")
-        cluster.start_under("static:n2,n3", *NAMES)
+        cluster.start_under("static:n2,n3", *NAMES, force_lead=True)
         cluster.run_for(10)
         for name in ("n1", "n3"):
             assert "keeps its copy" in cluster.warnings(name)

@@ -21,7 +21,7 @@ def leader_alone_after_a_crash(cluster: Cluster) -> None:
         cluster.produce("n1", b"%d" % number, acks="quorum")
     cluster.crash("n1")
     cluster.stop("n2", "n3")
-    cluster.start("n1")
+    cluster.start("n1", force_lead=True)
 
 
 def test_a_leader_alone_after_a_crash_claims_no_end_and_serves_all_once_it_has_a_quorum() -> None:
@@ -75,6 +75,6 @@ def test_a_follower_that_restarts_where_gossip_does_not_pass_is_back_when_it_doe
         cluster.run_for(20)
         cluster.crash("n1")
         cluster.run_for(5)
-        cluster.start("n1")
+        cluster.start("n1", force_lead=True)  # who cannot be found cannot be asked
         cluster.produce("n1", b"to followers that never forgot where the leader was", acks="all")
         cluster.heal()

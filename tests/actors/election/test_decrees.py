@@ -43,7 +43,7 @@ def test_an_old_leader_that_comes_back_with_its_old_flags_is_noticed_and_its_ent
         cluster.start_under(NEW, "n2", "n3")
         cluster.run_for(3)
         assert cluster.acknowledges("n2", b"acknowledged by quorum", "quorum")
-        cluster.start_under(OLD, "n1")
+        cluster.start_under(OLD, "n1", force_lead=True)
         assert not cluster.acknowledges("n1", b"times out", "quorum")
         cluster.run_for(3)
         for name in NAMES:
@@ -71,7 +71,7 @@ def test_the_entries_of_two_leaders_of_one_term_are_told_apart_though_nobody_eve
         cluster.run_for(3)
         assert cluster.acknowledges("n2", b"acknowledged by quorum", "quorum")
         cluster.stop("n2", "n3")
-        cluster.start_under(OLD, "n1")
+        cluster.start_under(OLD, "n1", force_lead=True)
         assert not cluster.acknowledges("n1", b"times out", "quorum")
         cluster.stop("n1")
         cluster.start_under(NEW, *NAMES)
@@ -96,6 +96,11 @@ def test_an_old_leader_that_a_supervisor_starts_again_while_flags_change_acknowl
         cluster.restart_under(NEW, "n3")
         cluster.restart_under(NEW, "n1")
         cluster.run_for(10)
+        # n1 has written what it could not acknowledge, and n3 has copied it: a person decides that it goes.
+        assert "n1 is ahead" in cluster.disputes("n2")[-1].reason
+        cluster.stop(*NAMES)
+        cluster.start_under(NEW, *NAMES, force_lead=True)
+        cluster.run_for(5)
         assert cluster.acknowledges("n2", b"after", "all")
         cluster.run_for(1)
         for name in NAMES:
@@ -104,13 +109,63 @@ def test_an_old_leader_that_a_supervisor_starts_again_while_flags_change_acknowl
 
 
 @pytest.mark.parametrize("crash", [False, True])
-def test_what_was_acknowledged_before_a_change_one_by_one_is_kept_or_the_change_is_refused_loudly(crash: bool) -> None:
+def test_a_decreed_leader_that_lacks_what_was_acknowledged_says_who_is_ahead_and_does_not_lead(crash: bool) -> None:
     with DecreedCluster() as cluster:
         cluster.lose_power("n2")
         for number in range(10):
             assert cluster.acknowledges("n1", b"n%d" % number, "quorum")
         cluster.run_for(1.5)
-        cluster.start_under(NEW, "n2")
+        cluster.lose_power("n1", "n3") if crash else cluster.stop("n1", "n3")
+        cluster.start_under(NEW, *NAMES)
+        cluster.run_for(10)
+        withheld = cluster.disputes("n2")[-1].reason
+        assert "n2 does not lead, though --election static:n2,n1,n3 says so: n1 is ahead" in withheld
+        assert "--force-lead" in withheld
+        assert not cluster.acknowledges("n2", b"lonely", "leader")
+        for name in ("n1", "n3"):
+            assert cluster.values(name) == [b"n%d" % number for number in range(10)]
+        cluster.stop(*NAMES)
+        cluster.start_under(OLD, *NAMES)
+        cluster.run_for(5)
+        assert cluster.acknowledges("n1", b"after", "all")
+        cluster.run_for(1)
+        for name in NAMES:
+            assert cluster.values(name) == [*(b"n%d" % number for number in range(10)), b"after"]
+
+
+def test_a_decreed_leader_waits_for_a_majority_of_the_voters_and_leads_once_it_is_there() -> None:
+    with DecreedCluster() as cluster:
+        assert cluster.acknowledges("n1", b"first", "all")
+        cluster.stop(*NAMES)
+        cluster.start_under(OLD, "n1")
+        cluster.run_for(5)
+        assert not cluster.says_ready("n1")
+        assert "n2, n3 did not" in cluster.warnings("n1")
+        assert cluster.disputes("n1") == []
+        assert cluster.values("n1") == [b"first"]
+        cluster.start_under(OLD, "n3")
+        cluster.run_for(3)
+        assert cluster.acknowledges("n1", b"two of three", "quorum")
+        assert cluster.says_ready("n1")
+
+
+def test_a_forced_leader_leads_at_once_and_warns_of_it() -> None:
+    with DecreedCluster() as cluster:
+        assert cluster.acknowledges("n1", b"first", "all")
+        cluster.stop(*NAMES)
+        cluster.start_under(OLD, "n1", force_lead=True)
+        assert cluster.acknowledges("n1", b"alone", "leader")
+        assert "--force-lead" in cluster.warnings("n1")
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_was_acknowledged_before_a_forced_change_is_kept_by_those_who_have_it(crash: bool) -> None:
+    with DecreedCluster() as cluster:
+        cluster.lose_power("n2")
+        for number in range(10):
+            assert cluster.acknowledges("n1", b"n%d" % number, "quorum")
+        cluster.run_for(1.5)
+        cluster.start_under(NEW, "n2", force_lead=True)
         for name in ("n3", "n1"):
             if crash:
                 cluster.lose_power(name)
@@ -134,7 +189,7 @@ def test_a_leader_that_lost_its_disk_gives_up_what_it_wrote_since_when_another_i
         cluster.run_for(1.5)
         cluster.lose_disk("n1")
         cluster.run_for(1)
-        cluster.start_under(OLD, "n1")
+        cluster.start_under(OLD, "n1", force_lead=True)
         for number in range(20):
             assert not cluster.acknowledges("n1", b"other %d" % number, "quorum")
         assert_nothing_differs(cluster)
@@ -218,7 +273,7 @@ def test_no_term_that_anybody_asks_with_ends_the_cluster(liar: str) -> None:
         cluster.run_for(3)
         assert cluster.acknowledges("n1", b"after", "all")
         for event in cluster.said["n1"]:
-            assert getattr(event, "term", 1) == 1, "no term was burnt"
+            assert getattr(event, "term", 2) <= 2, "no term was burnt"
         cluster.lose_power(*NAMES)
         cluster.start_under(OLD, *NAMES)
         cluster.run_for(5)
@@ -271,7 +326,7 @@ def test_a_leader_goes_past_the_terms_that_its_followers_have_reached_without_it
             cluster.start_under(decree, "n2", "n3")
             cluster.run_for(3)
         cluster.stop("n2", "n3")
-        cluster.start_under("static:n1,n2,n3", *NAMES)
+        cluster.start_under("static:n1,n2,n3", *NAMES, force_lead=True)
         cluster.run_for(5)
         # n1 lacks the control batches of the terms that it missed, all of them committed by the others.
         assert "keeps its copy" in cluster.warnings("n2")
