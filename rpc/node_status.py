@@ -109,7 +109,7 @@ def _to_proto(
         duplicates_dropped=replicator.duplicates_dropped,
         expired_dropped=replicator.expired_dropped,
         voters=election.voters,
-        not_ready=election.dispute or replicator.commit_unknown,
+        not_ready=election.dispute or election.why_nobody or replicator.commit_unknown,
         claims=[
             pb.ElectionClaim(id=node_id, election=claim.election, term=claim.term, leader=claim.leader_id or "")
             for node_id, claim in election.claims

@@ -59,6 +59,7 @@ STATES: Final[dict[str, str]] = {
     "disk_replaced": "A node was started again on an empty disk.",
     "leader_lost_disk": "The disk of a node was lost that had led until then.",
     "pull_restarted": "A pull was started again after it had been stopped.",
+    "lead_withheld": "A decreed leader did not lead, since a voter was ahead of it, and said so.",
     "claims_disputed": "A node heard of a claim that contradicts its own.",
     "claims_settled": "A node heard that all agree again.",
     "kept_its_copy": "A node did not follow its leader, which lacked what was committed, and said so.",
@@ -214,6 +215,8 @@ class RareStates:
     def _on_leader_changed(self, told: MessageTold) -> None:
         changed = told.message
         assert isinstance(changed, LeaderChanged)
+        if changed.needs_person:
+            self._note_at_server(told, "lead_withheld")
         if changed.leader_id is not None and told.receiver == f"{changed.leader_id}.replicator":
             self._led[changed.leader_id] = None
 

@@ -62,6 +62,7 @@ _LEAD_PASSED_ON: Final = (
 )
 _DECREED_ANEW: Final = (
     "claims_disputed",
+    "lead_withheld",
     "claims_settled",
     "kept_its_copy",
     "two_leaders_at_once",

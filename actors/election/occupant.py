@@ -101,6 +101,7 @@ class ElectionActor(NodeActor):
         self.listeners = listeners
         self.term = Term(0)
         self.leader_id: NodeId | None = None
+        self.why_nobody = ""
         self.voters: tuple[NodeId, ...] = ()
         self.request_ids = itertools.count(1)
         self._claims = Claims(config.node_id, config.election.voters, ElectionClaim(claimed_election(config.election)))
@@ -153,6 +154,7 @@ class ElectionActor(NodeActor):
         match announcement:
             case LeaderChanged():
                 self.term, self.leader_id = announcement.term, announcement.leader_id
+                self.why_nobody = announcement.why_nobody
             case VotersChanged():
                 self.voters = announcement.voters
             case NobodyElected():
@@ -207,6 +209,7 @@ class ElectionActor(NodeActor):
             self.voters,
             self._claims.all(),
             self._dispute,
+            self.why_nobody,
         )
         request.reply_to.tell(StatusReported(request.request_id, status))
 

@@ -74,6 +74,7 @@ class ElectionStatus:
     """election: the flag's value, e.g. `static:n1,n2`. role: leader, follower or peer.
 
     claims: what other members hold for true, sorted by member. dispute: why that cannot be, else "".
+    why_nobody: why nobody can lead at present, else "".
     """
 
     election: str = "none"
@@ -83,6 +84,7 @@ class ElectionStatus:
     voters: tuple[NodeId, ...] = ()
     claims: tuple[tuple[NodeId, ElectionClaim], ...] = ()
     dispute: str = ""
+    why_nobody: str = ""
 
 
 Status = StoreStatus | MembershipStatus | ReplicatorStatus | ElectionStatus

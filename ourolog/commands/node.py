@@ -48,6 +48,12 @@ _MAX_BATCH_BYTES = 32 * 1024 * 1024
     help="Who leads. none: everyone pulls from everyone. static: the first named leads, all named vote.",
 )
 @option(
+    "--force-lead",
+    is_flag=True,
+    help="With static, on its leader: lead without asking the other voters where their logs end. What they have and "
+    "it lacks is dropped. For one start, by a person who knows better.",
+)
+@option(
     "--cycle",
     type=click.Choice([kind.value for kind in Cycle]),
     default=Cycle.BREAK.value,

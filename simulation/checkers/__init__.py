@@ -18,6 +18,7 @@ from ourolog.simulation.checkers.bounds import StaysBounded
 from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
 from ourolog.simulation.checkers.convergence import Convergence, Progress
 from ourolog.simulation.checkers.cycle import CopiesFaithful, CycleGrowth
+from ourolog.simulation.checkers.decreed_lead import DecreedLeaderNotBehind
 from ourolog.simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
@@ -76,6 +77,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     StaysBounded,
     RangesTrue,
     LogEndsTrue,
+    DecreedLeaderNotBehind,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -97,6 +99,7 @@ _ONLY_ELECTED: Final = (
     KnownCommittedKept,
     DisputesAcknowledgeNothing,
     LogEndsTrue,
+    DecreedLeaderNotBehind,
 )
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)

@@ -22,7 +22,6 @@ UNIT_TESTS_ONLY = {
     "cycle_growth": "Whatever makes a cycle grow too fast is seen sooner, by copies_faithful, where the copy is made.",
     "acknowledged_kept_as_decreed": "It is acknowledged_kept as far as that holds while people decree leaders.",
     "retention_waits_for_commit": "In half a minute retention hardly ever comes to what is not committed.",
-    "log_ends_true": "No election asks where a log ends yet; tests/simulation/test_log_ends.py has one do it.",
     "same_place_same_bytes": "While each term has one leader, log_matching sees an entry that differs first.",
     "no_actor_raises": "An actor that raises is a bug of any kind: tests/simulation/test_cluster.py breaks one.",
     "no_node_fails_without_a_cause": "Checkers see it first, as fails_for_cause; here a run without any is watched.",
