@@ -26,6 +26,7 @@ from ourolog.child_processes import child_environment, python_command
 
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 20.0
+LEADS_WITHIN_S: Final = 5.0
 _KEPT_LINES: Final = 10_000
 _PORTS_PER_NODE: Final = 10
 
@@ -136,24 +137,28 @@ class NodeProcess:
 
         Raises ClusterError with the node's last lines if it ends, or time does, before that.
         """
+        return self.wait_until(
+            lambda line: line.event == event and all(line.fields.get(key) == value for key, value in fields.items()),
+            event,
+            timeout_s,
+        )
 
-        def found() -> LogLine | None:
-            for line in self.lines:
-                if line.event == event and all(line.fields.get(key) == value for key, value in fields.items()):
-                    return line
-            return None
+    def wait_until(self, is_it: Callable[[LogLine], bool], what: str, timeout_s: float = START_TIMEOUT_S) -> LogLine:
+        """The first line since the start that is the one, now or when it comes. what: it, for the error.
 
+        Raises ClusterError like `wait_for`.
+        """
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
             while True:
-                line = found()
+                line = next(filter(is_it, self.lines), None)
                 if line is not None:
                     return line
                 if self._ended:
-                    raise ClusterError(f"{self.node_id} ended before {event}: {self.last_words()}")
+                    raise ClusterError(f"{self.node_id} ended before {what}: {self.last_words()}")
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
-                    raise ClusterError(f"{self.node_id}: no {event} within {timeout_s:g} s; {self.last_words()}")
+                    raise ClusterError(f"{self.node_id}: no {what} within {timeout_s:g} s; {self.last_words()}")
                 self._changed.wait(left_s)
 
     def last_words(self) -> str:
@@ -268,6 +273,14 @@ class LocalCluster:
                 node.wait_for("listening", deadline_s - time.monotonic())
         for node in self:
             node.wait_for("ready", deadline_s - time.monotonic())
+        self._wait_until_led()
+
+    def _wait_until_led(self) -> None:
+        """A leader that finds a majority of its voters leads soon; one that does not is not waited for."""
+        deadline_s = time.monotonic() + LEADS_WITHIN_S
+        with contextlib.suppress(ClusterError):
+            for node in self:
+                node.wait_until(_says_who_leads, "leader", deadline_s - time.monotonic())
 
     def wait_until_joined(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return when every running node has discovered every other one."""
@@ -302,6 +315,11 @@ class LocalCluster:
             for node in running:
                 if node.is_running:
                     node.kill()
+
+
+def _says_who_leads(line: LogLine) -> bool:
+    """Whether it says who leads, or that nobody ever does."""
+    return line.event == "nobody_elected" or (line.event == "leader_changed" and bool(line.fields["leader"]))
 
 
 def check_ports_free(cluster: LocalCluster) -> None:
