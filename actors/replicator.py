@@ -2,7 +2,7 @@
 
 It knows nothing of how a leader came to be. The election slot announces, and from that follows
 the pull set: nobody elected, everyone pulls from everyone; somebody elected, everyone pulls from
-the leader (DESIGN, the pull graph).
+the leader (docs/architecture.md, the pull graph).
 """
 
 from __future__ import annotations
