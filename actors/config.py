@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from ourolog.actors.addresses import split_address
 from ourolog.actors.messages.values import Acks
 from ourolog.storage.types import NODE_ID, NodeId
+
+MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
+"""No batch may be larger, however a node is configured."""
+
+_MAX_UDP_PAYLOAD_BYTES: Final = 65_507
 
 
 class Cycle(StrEnum):
@@ -93,7 +100,17 @@ def check_node_id(node_id: str) -> NodeId:
 
 @dataclass(frozen=True, slots=True)
 class GossipConfig:
-    """SWIM's clocks (Das et al. 2002, section 5), in seconds."""
+    """The clocks of gossip (SWIM: Das et al. 2002, section 5). Raises ValueError for what they cannot be.
+
+    probe_interval_s: seconds from one probe of a member to the next.
+    probe_timeout_s: how long an answer may take before others are asked to probe too.
+    indirect_probes: how many others are asked.
+    suspicion_s: how long a member is suspected, in a small cluster, before it has failed.
+    full_exchange_interval_s: seconds, more or less, from one exchange of whole tables to the next.
+    join_retry_s: how soon a node that knows nobody asks its seeds again.
+    forget_after_s: how long a member that failed or left is remembered.
+    max_datagram_bytes: the largest datagram that is sent.
+    """
 
     probe_interval_s: float = 0.5
     probe_timeout_s: float = 0.25
@@ -104,16 +121,44 @@ class GossipConfig:
     forget_after_s: float = 600.0
     max_datagram_bytes: int = 1200
 
+    def __post_init__(self) -> None:
+        for name in (
+            "probe_interval_s",
+            "probe_timeout_s",
+            "suspicion_s",
+            "full_exchange_interval_s",
+            "join_retry_s",
+            "forget_after_s",
+        ):
+            _check_positive(name, getattr(self, name))
+        _check_range("indirect_probes", self.indirect_probes, 0)
+        _check_range("max_datagram_bytes", self.max_datagram_bytes, 1, _MAX_UDP_PAYLOAD_BYTES)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """Everything one node is told. Sizes in bytes, times in seconds; addresses are HOST:PORT.
+    """Everything that one node is told. Raises ValueError, with a sentence that names the field, for what cannot be.
 
+    node_id: its name, unique in its cluster.
+    data_dir: the directory of its log.
+    rpc_addr, gossip_addr: HOST:PORT, as other nodes and clients shall use them; port 0 only until it has started.
+    cluster: the name that all nodes of a cluster share.
+    join: gossip addresses, HOST:PORT, of other nodes to begin with.
+    election: what fills the election slot.
+    cycle, max_hops: with nobody elected, what becomes of copies, and through how many nodes one may have come.
+    acks: whose disks a record must be on before it is acknowledged, where the client asks for nothing else.
+    fsync, fsync_interval_s: when what clients append is put on disk, and how often with `interval`, in seconds.
+    segment_bytes: a new segment file is begun after this size.
+    retention_bytes, retention_s: older segments are removed above this size, or beyond this age; None keeps all.
+    retention_check_s: seconds from one look for such segments to the next.
+    max_record_bytes, max_batch_bytes: the largest value of a record, and the largest batch, that a client may send.
     max_waiting_requests: so many produces may be open, and so many readers wait for more, before others are refused.
     max_uncommitted_entries, max_uncommitted_bytes: so much of its own a leader has, in one run of the process,
     that no majority has yet, before it refuses more.
     force_lead: where a person decreed that this node leads, it leads without asking the other voters first.
-    rpc_addr and gossip_addr are what other nodes and clients shall use, ports resolved.
+    fetch_max_bytes, fetch_wait_s: how much one fetch from a peer brings, and how long it may wait for something new.
+    pull_backoff_min_s, pull_backoff_max_s: how long a pull rests after its first failure, and at most.
+    gossip: the clocks of gossip.
     """
 
     node_id: NodeId
@@ -143,3 +188,66 @@ class NodeConfig:
     pull_backoff_min_s: float = 0.05
     pull_backoff_max_s: float = 2.0
     gossip: GossipConfig = field(default_factory=GossipConfig)
+
+    def __post_init__(self) -> None:
+        check_node_id(self.node_id)
+        if not self.data_dir:
+            raise ValueError("data_dir must name a directory")
+        if not self.cluster:
+            raise ValueError("cluster must be a name")
+        _check_address("rpc_addr", self.rpc_addr)
+        _check_address("gossip_addr", self.gossip_addr)
+        for address in self.join:
+            _check_address("join", address, lowest_port=1)
+        if self.acks is Acks.DEFAULT:
+            raise ValueError("acks must say whose disks count: a node's own default cannot be DEFAULT")
+        _check_range("max_hops", self.max_hops, 1, 255)
+        _check_range("segment_bytes", self.segment_bytes, 1)
+        if self.retention_bytes is not None:
+            _check_range("retention_bytes", self.retention_bytes, 1)
+        if self.retention_s is not None:
+            _check_not_negative("retention_s", self.retention_s)
+        _check_range("max_record_bytes", self.max_record_bytes, 1, MAX_BATCH_BYTES)
+        _check_range("max_batch_bytes", self.max_batch_bytes, 1, MAX_BATCH_BYTES)
+        if self.max_record_bytes > self.max_batch_bytes:
+            raise ValueError(
+                f"max_record_bytes is {self.max_record_bytes} and max_batch_bytes only {self.max_batch_bytes}: "
+                "such a record would fit no batch"
+            )
+        _check_range("fetch_max_bytes", self.fetch_max_bytes, 1, MAX_BATCH_BYTES)
+        for name in ("max_waiting_requests", "max_uncommitted_entries", "max_uncommitted_bytes"):
+            _check_range(name, getattr(self, name), 1)
+        for name in ("fsync_interval_s", "fetch_wait_s"):
+            _check_not_negative(name, getattr(self, name))
+        for name in ("retention_check_s", "pull_backoff_min_s", "pull_backoff_max_s"):
+            _check_positive(name, getattr(self, name))
+        if self.pull_backoff_min_s > self.pull_backoff_max_s:
+            raise ValueError(
+                f"pull_backoff_min_s is {self.pull_backoff_min_s:g} and pull_backoff_max_s only "
+                f"{self.pull_backoff_max_s:g}"
+            )
+
+
+def _check_address(name: str, address: str, lowest_port: int = 0) -> None:
+    try:
+        _, port = split_address(address)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if port < lowest_port:
+        raise ValueError(f"{name}: nobody can be reached at port 0, as in {address!r}")
+
+
+def _check_range(name: str, value: int, lowest: int, highest: int | None = None) -> None:
+    if value < lowest or (highest is not None and value > highest):
+        limits = f"at least {lowest}" if highest is None else f"{lowest} to {highest}"
+        raise ValueError(f"{name} must be {limits}, not {value}")
+
+
+def _check_positive(name: str, seconds: float) -> None:
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} must be more than nothing and less than for ever, not {seconds:g}")
+
+
+def _check_not_negative(name: str, seconds: float) -> None:
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{name} must be 0 or more and less than for ever, not {seconds:g}")

@@ -126,7 +126,7 @@ class GossipCluster:
         probe = Probe()
         config = NodeConfig(
             node_id=NodeId(name.partition("@")[0]),
-            data_dir="",
+            data_dir="/data",
             rpc_addr=f"{place}:8400",
             gossip_addr=f"{place}:8401",
             join=tuple(f"{seed}:8401" for seed in join),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ourolog.actors.config import Cycle, ElectionChoice, Fsync, GossipConfig, NodeConfig
+from ourolog.actors.config import MAX_BATCH_BYTES, Cycle, Fsync, GossipConfig, NodeConfig
 from ourolog.actors.messages.values import Acks
 from ourolog.logs import FORMATS, LEVELS
 from ourolog.options import config_option, option
@@ -26,8 +26,6 @@ Examples:
 SIGTERM and SIGINT drain and exit 0; a second one ends the process at once with
 status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
 """
-
-_MAX_BATCH_BYTES = 32 * 1024 * 1024
 
 
 @click.command(epilog=EPILOG)
@@ -77,9 +75,9 @@ _MAX_BATCH_BYTES = 32 * 1024 * 1024
 @option("--segment-bytes", type=SizeType(4096, 2**40), default="64MiB", help="Begin a new segment file after this.")
 @option("--retention-bytes", type=SizeType(), help="Remove old segments above this size. [default: keep all]")
 @option("--retention-age", "retention_s", type=DURATION, help="Remove segments older, e.g. 7d. [default: keep all]")
-@option("--max-record-bytes", type=SizeType(1, _MAX_BATCH_BYTES), default="1MiB", help="Refuse larger records.")
-@option("--max-batch-bytes", type=SizeType(1, _MAX_BATCH_BYTES), default="8MiB", help="Refuse larger batches.")
-@option("--fetch-max-bytes", type=SizeType(1, _MAX_BATCH_BYTES), default="4MiB", help="How much one pull brings.")
+@option("--max-record-bytes", type=SizeType(1, MAX_BATCH_BYTES), default="1MiB", help="Refuse larger records.")
+@option("--max-batch-bytes", type=SizeType(1, MAX_BATCH_BYTES), default="8MiB", help="Refuse larger batches.")
+@option("--fetch-max-bytes", type=SizeType(1, MAX_BATCH_BYTES), default="4MiB", help="How much one pull brings.")
 @option("--probe-interval", "probe_interval_s", type=DURATION, default="500ms", help="Gossip: one probe this often.")
 @option("--suspicion", "suspicion_s", type=DURATION, default="2.5s", help="Gossip: suspected this long, then failed.")
 @option("--log-level", type=click.Choice(LEVELS), default="info", help="The least that is logged.")
@@ -122,34 +120,18 @@ def node(
 
 
 def node_config(
-    *,
-    acks: str,
-    cycle: str,
-    election: ElectionChoice,
-    fsync: str,
-    max_batch_bytes: int,
-    max_record_bytes: int,
-    probe_interval_s: float,
-    suspicion_s: float,
-    **settings: Any,
+    *, acks: str, cycle: str, fsync: str, probe_interval_s: float, suspicion_s: float, **settings: Any
 ) -> NodeConfig:
-    """The flags as a NodeConfig. Raises click.UsageError for values that do not go together."""
-    if max_record_bytes > max_batch_bytes:
-        raise click.UsageError(
-            f"--max-record-bytes {max_record_bytes} is more than --max-batch-bytes {max_batch_bytes}: "
-            "such a record would fit no batch."
+    """The flags as a NodeConfig. Raises click.UsageError for what no node can be."""
+    try:
+        return NodeConfig(
+            acks=Acks[acks.upper()],
+            cycle=Cycle(cycle),
+            fsync=Fsync(fsync),
+            gossip=GossipConfig(
+                probe_interval_s=probe_interval_s, probe_timeout_s=probe_interval_s / 2, suspicion_s=suspicion_s
+            ),
+            **settings,
         )
-    if probe_interval_s <= 0:
-        raise click.UsageError("--probe-interval must be more than nothing.")
-    return NodeConfig(
-        acks=Acks[acks.upper()],
-        cycle=Cycle(cycle),
-        election=election,
-        fsync=Fsync(fsync),
-        gossip=GossipConfig(
-            probe_interval_s=probe_interval_s, probe_timeout_s=probe_interval_s / 2, suspicion_s=suspicion_s
-        ),
-        max_batch_bytes=max_batch_bytes,
-        max_record_bytes=max_record_bytes,
-        **settings,
-    )
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error

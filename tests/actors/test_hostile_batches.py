@@ -51,7 +51,7 @@ class Victim:
         self.config = config
         self.ref = self.runtime.spawn(
             StoreActor,
-            config=NodeConfig(N1, "/n1", "r", "g", **config),
+            config=NodeConfig(N1, "/n1", "127.0.0.1:1", "127.0.0.1:2", **config),
             ports=stepping_ports(self.runtime, self.files, observer=self.observer),
             replicator=self.replicator,
             server=Probe(),

@@ -90,7 +90,9 @@ class Stage:
         self.edge = Probe()
         self.ref = self.runtime.spawn(
             ReplicatorActor,
-            config=NodeConfig(node_id, "/data", ADDR[node_id], "g", election=election or NOBODY_ELECTED, **config),
+            config=NodeConfig(
+                node_id, "/data", ADDR[node_id], "127.0.0.1:2", election=election or NOBODY_ELECTED, **config
+            ),
             ports=stepping_ports(self.runtime, object(), network=self.network, observer=self.observer),  # type: ignore[arg-type]
             store=self.store,
             server=self.server,

@@ -58,7 +58,7 @@ class Stage:
         self.runtime = SteppingRuntime()
         self.store, self.client, self.observer = Probe(), Probe(), Probe()
         election = parse_election("static:n1,n2,n3")
-        config = NodeConfig(N1, "/data", "127.0.0.1:1", "g", election=election, **settings)
+        config = NodeConfig(N1, "/data", "127.0.0.1:1", "127.0.0.1:2", election=election, **settings)
         self.ref = self.runtime.spawn(
             ServerActor,
             config=config,

@@ -65,7 +65,7 @@ class Stage:
         self.client = Probe()
         self.ref = self.runtime.spawn(
             StoreActor,
-            config=NodeConfig(node_id, f"/{node_id}", "r", "g", **config),
+            config=NodeConfig(node_id, f"/{node_id}", "127.0.0.1:1", "127.0.0.1:2", **config),
             ports=stepping_ports(self.runtime, self.files, observer=self.observer),
             replicator=self.replicator,
             server=self.server,
@@ -561,7 +561,7 @@ def test_a_directory_of_another_node_is_refused_with_both_names() -> None:
     runtime, observer = SteppingRuntime(), Probe()
     ref = runtime.spawn(
         StoreActor,
-        config=NodeConfig(N2, "/n1", "r", "g"),
+        config=NodeConfig(N2, "/n1", "127.0.0.1:1", "127.0.0.1:2"),
         ports=stepping_ports(runtime, stage.files, observer=observer),
         replicator=Probe(),
         server=Probe(),
@@ -579,7 +579,7 @@ def test_a_directory_in_use_is_refused() -> None:
     runtime, observer = SteppingRuntime(), Probe()
     ref = runtime.spawn(
         StoreActor,
-        config=NodeConfig(N1, "/n1", "r", "g"),
+        config=NodeConfig(N1, "/n1", "127.0.0.1:1", "127.0.0.1:2"),
         ports=stepping_ports(runtime, stage.files, observer=observer),
         replicator=Probe(),
         server=Probe(),

@@ -69,7 +69,7 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
         admission = ClientLimits(
             produces or ProduceLimiter(), reads or ReadBudget(), arrivals or ArrivalLimiter(), **bounds
         )
-        config = NodeConfig(NodeId("n1"), "", "", "")
+        config = NodeConfig(NodeId("n1"), "/data", "127.0.0.1:1", "127.0.0.1:2")
         silent = SilentActor()
         sources = StatusSources(config, "1", silent, silent, silent, silent)
         service = LogService(scripted, sources, RecordLimits(max_record_bytes, max_batch_bytes), admission)

@@ -280,7 +280,7 @@ def test_two_nodes_on_threads_find_each_other_over_real_sockets_and_part() -> No
         for number, (socket_, observer) in enumerate(zip(sockets, events, strict=True)):
             config = NodeConfig(
                 node_id=NodeId(f"n{number}"),
-                data_dir="",
+                data_dir="/data",
                 rpc_addr=f"127.0.0.1:{9000 + number}",
                 gossip_addr=socket_.bound_addr,
                 join=(sockets[0].bound_addr.replace("127.0.0.1", "localhost"),),

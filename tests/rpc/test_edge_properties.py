@@ -78,7 +78,9 @@ class EdgeMachine(RuleBasedStateMachine):
             max_calls=MAX_CALLS,
         )
         silent = SilentActor()
-        sources = StatusSources(NodeConfig(NodeId("n1"), "", "", ""), "1", silent, silent, silent, silent)
+        sources = StatusSources(
+            NodeConfig(NodeId("n1"), "/data", "127.0.0.1:1", "127.0.0.1:2"), "1", silent, silent, silent, silent
+        )
         self.service = LogService(self.server, sources, RecordLimits(1000, 10_000), self.admission)
         self.handlers = self.service.handlers()
 

@@ -169,9 +169,9 @@ async def test_a_gossip_port_in_use_is_an_error_and_frees_the_grpc_port(node: An
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:99999", "::1:80"])
 async def test_a_malformed_address_is_refused_with_a_sentence(tmp_path: Any, address: str) -> None:
-    config = NodeConfig(NodeId("n1"), str(tmp_path), address, "127.0.0.1:0")
+    config = NodeConfig(NodeId("n1"), str(tmp_path), "127.0.0.1:0", "127.0.0.1:0")
     with pytest.raises(ValueError, match=r"HOST:PORT|port must|brackets"):
-        await NodeServer(config).start()
+        await NodeServer(config, advertise_rpc_addr=address).start()
 
 
 async def test_a_locked_data_directory_fails_the_node_with_the_reason(node: Any, tmp_path: Any) -> None:

@@ -142,7 +142,12 @@ def run_store(directory: Path, kernel: Kernel, *messages: Callable[[Probe], obje
     ref = runtime.spawn(
         StoreActor,
         config=NodeConfig(
-            N1, f"{directory}/new/data", "r", "g", election=parse_election("static:n1"), segment_bytes=600
+            N1,
+            f"{directory}/new/data",
+            "127.0.0.1:1",
+            "127.0.0.1:2",
+            election=parse_election("static:n1"),
+            segment_bytes=600,
         ),
         ports=stepping_ports(runtime, DiskFiles(), observer=observer),
         replicator=listener,

@@ -1,0 +1,86 @@
+"""What a node can be told: what cannot be is refused with a sentence that names it, before anything starts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from ourolog.actors.config import MAX_BATCH_BYTES, GossipConfig, NodeConfig
+from ourolog.actors.messages.values import Acks
+from ourolog.storage.types import NodeId
+
+
+def node(**changed: Any) -> NodeConfig:
+    fields: dict[str, Any] = {
+        "node_id": NodeId("n1"),
+        "data_dir": "/data",
+        "rpc_addr": "127.0.0.1:8400",
+        "gossip_addr": "[::1]:8401",
+        **changed,
+    }
+    return NodeConfig(**fields)
+
+
+def test_the_defaults_are_fit_for_a_node() -> None:
+    assert node().acks is Acks.QUORUM
+    assert node(
+        rpc_addr="h:0",
+        join=("h:1",),
+        retention_s=0.0,
+        max_record_bytes=MAX_BATCH_BYTES,
+        max_batch_bytes=MAX_BATCH_BYTES,
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("node_id", "n 1", "node id"),
+        ("data_dir", "", "data_dir must name"),
+        ("cluster", "", "cluster must be"),
+        ("rpc_addr", "h", "rpc_addr: 'h' is not HOST:PORT"),
+        ("gossip_addr", "h:99999", "gossip_addr: .*port must be"),
+        ("join", ("h:1", "h:0"), "join: nobody can be reached at port 0"),
+        ("acks", Acks.DEFAULT, "acks must say"),
+        ("max_hops", 0, "max_hops must be 1 to 255, not 0"),
+        ("segment_bytes", 0, "segment_bytes must be at least 1"),
+        ("retention_bytes", 0, "retention_bytes must be at least 1"),
+        ("retention_s", -1.0, "retention_s must be 0 or more"),
+        ("max_record_bytes", 0, "max_record_bytes must be 1 to"),
+        ("max_record_bytes", MAX_BATCH_BYTES, "fit no batch"),
+        ("max_batch_bytes", MAX_BATCH_BYTES + 1, "max_batch_bytes must be 1 to"),
+        ("fetch_max_bytes", 0, "fetch_max_bytes must be 1 to"),
+        ("max_waiting_requests", 0, "max_waiting_requests must be at least 1"),
+        ("max_uncommitted_entries", 0, "max_uncommitted_entries must be at least 1"),
+        ("max_uncommitted_bytes", -1, "max_uncommitted_bytes must be at least 1"),
+        ("fsync_interval_s", math.nan, "fsync_interval_s must be 0 or more"),
+        ("fetch_wait_s", math.inf, "fetch_wait_s must be 0 or more"),
+        ("retention_check_s", 0.0, "retention_check_s must be more than nothing"),
+        ("pull_backoff_min_s", 0.0, "pull_backoff_min_s must be more than nothing"),
+        ("pull_backoff_min_s", 3.0, "pull_backoff_min_s is 3 and pull_backoff_max_s only 2"),
+        ("pull_backoff_max_s", math.nan, "pull_backoff_max_s must be more than nothing"),
+    ],
+)
+def test_what_no_node_can_be_is_refused_with_a_sentence_that_names_it(field: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        node(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("probe_interval_s", 0.0),
+        ("probe_timeout_s", -1.0),
+        ("suspicion_s", math.nan),
+        ("full_exchange_interval_s", math.inf),
+        ("join_retry_s", 0.0),
+        ("forget_after_s", 0.0),
+        ("indirect_probes", -1),
+        ("max_datagram_bytes", 70_000),
+    ],
+)
+def test_clocks_of_gossip_that_cannot_be_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        GossipConfig(**{field: value})
