@@ -209,6 +209,16 @@ class ElectionConformance:
         assert len(slot.leaders()) > before
         assert all(change.term >= 41 for change in slot.leaders()[before:])
 
+    def test_a_ballot_of_a_higher_term_is_followed_by_its_announcement(self) -> None:
+        slot = self.slot()
+        slot.open_log()
+        self.until_announced(slot)
+        for term in (3, 17, 40):
+            slot.ref.tell(HigherTermSeen(Term(term), None, NodeId("n2")))
+            self.until_announced(slot)
+            announced = max((change.term for change in slot.leaders()), default=Term(0))
+            assert announced >= slot.on_disk.term, "the store refuses every other term, and nobody was told of this one"
+
     def test_every_change_is_announced_once(self) -> None:
         slot = self.slot()
         slot.open_log()
