@@ -1,43 +1,99 @@
-"""docs/election.md is true: its example is taken from the page and held to the conformance suite."""
+"""docs/election.md, followed to the letter from an empty folder outside of the repository."""
 
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import venv
 from pathlib import Path
-from typing import Any
 
-from ourolog.actors.config import NodeConfig
-from ourolog.actors.messages.events import LeaderChanged, MemberFailed
-from ourolog.actors.messages.values import Member
-from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
-from ourolog.storage.types import NodeId, Term
+import pytest
 
-PAGE = Path(__file__).parents[3] / "docs" / "election.md"
+from tests.installed import Installed, pip
+
+PAGE = (Path(__file__).parents[3] / "docs" / "election.md").read_text(encoding="utf-8")
 
 
-def run_the_page() -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        exec(compile(block, str(PAGE), "exec"), names)
-    return names
+def block(language: str, number: int = 0) -> str:
+    """The page's block of that language with that number."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[number]
 
 
-NAMES = run_the_page()
+@pytest.fixture(scope="module")
+def follower(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Installed, Path]:
+    """Somebody who has Ourolog, and an empty folder in which they have made the page's files and installed them."""
+    theirs = tmp_path_factory.mktemp("rotating")
+    environment = Installed(theirs / "venv")
+    venv.create(environment.directory, with_pip=False, symlinks=True)
+    (site,) = environment.directory.glob("lib/python*/site-packages")
+    (ours,) = installed.directory.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text((ours / "dependencies.pth").read_text())
+    pip("--python", environment.python, "install", "--no-deps", "--no-index", str(installed.wheel))
+    folder = theirs / "rotating-election"
+    folder.mkdir()
+    for name, text in (
+        ("rotating.py", block("python")),
+        ("pyproject.toml", block("toml")),
+        ("test_rotating.py", block("python", 1)),
+    ):
+        (folder / name).write_text(text)
+    wheels = theirs / "wheels"
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(folder))
+    (wheel,) = wheels.iterdir()
+    pip("--python", environment.python, "install", "--no-deps", "--no-index", str(wheel))
+    return environment, folder
 
 
-class TestTheExampleConforms(ElectionConformance):
-    occupant = NAMES["RotatingElection"]
-    election = NAMES["choice"]
+def commands(number: int) -> list[list[str]]:
+    return [line.split() for line in block("sh", number).splitlines()]
 
 
-def test_the_examples_leadership_rotates_when_the_leader_fails() -> None:
-    n2 = NodeId("n2")
-    slot = Slot(
-        NAMES["RotatingElection"],
-        NodeConfig(NodeId("n1"), "/data", "127.0.0.1:1", "127.0.0.1:2", election=NAMES["choice"]),
-    )
-    slot.open_log()
-    assert slot.leaders() == [LeaderChanged(Term(1), n2)]
-    slot.ref.tell(MemberFailed(Member(n2, "127.0.0.1:3", "127.0.0.1:4")))
-    slot.settle()
-    assert slot.leaders()[-1] == LeaderChanged(Term(2), NodeId("n3"))
+def test_the_commands_are_these() -> None:
+    assert [words[0] for words in commands(0)] == ["pip", "python", "ourolog", "ourolog", "ourolog"]
+
+
+def test_the_conformance_suite_and_the_cluster_pass(follower: tuple[Installed, Path]) -> None:
+    environment, folder = follower
+    done = environment.run(*commands(0)[1], cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d+ passed", done.stdout)
+
+
+def test_the_simulation_runs_it_and_finds_what_is_wrong_with_it(follower: tuple[Installed, Path]) -> None:
+    environment, folder = follower
+    done = environment.run(environment.command, *commands(0)[2][1:], cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    many = environment.run(environment.command, *commands(1)[0][1:], cwd=folder)
+    assert many.returncode == 1
+    shown = PAGE[PAGE.index("```\nviolated: ") :].split("```")[1].strip()
+    assert shown in many.stderr
+
+
+def test_a_node_and_a_cluster_of_real_ones_run_by_it(follower: tuple[Installed, Path]) -> None:
+    environment, folder = follower
+    ports = ["--rpc-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0"]
+    for words, said in (
+        ([*commands(0)[3][1:], *ports, "--log-format", "json"], '"leader": "n2"'),
+        ([*commands(0)[4][1:], "--rpc-port", "0"], "n2 leads term 1"),
+    ):
+        with subprocess.Popen(
+            [environment.command, *words],
+            cwd=folder,
+            env=environment.variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if said in line:
+                    break
+            else:
+                pytest.fail("".join(lines))
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
+            assert process.wait(60) == 0
