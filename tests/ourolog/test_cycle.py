@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.documents import assert_shown, block
 from tests.installed import Installed
 
 
@@ -14,6 +15,7 @@ def test_the_whole_story_is_seen_on_real_nodes(installed: Installed, crowded_dir
     assert "n1 -> n2 -> n1 -> n2" in done.stdout, "a copy with its path"
     assert "1 on n1 and 1 on n2 and 1 on n3" in done.stdout, "one record stays one"
     assert done.stdout.count("Consume(1) answers OUT_OF_RANGE") == 3
+    assert_shown(block("README.md: 1. Nobody leads, every copy counts as new").text, done.stdout)
     assert "16 of 16 claims seen" in done.stdout
     assert "\x1b" not in done.stdout
     assert list(temporary.iterdir()) == []

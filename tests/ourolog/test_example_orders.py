@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import examples.orders.orders
 from ourolog.local_cluster import LocalCluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,10 @@ def test_the_orders_program_adds_up_what_it_took_once(
         )
         return done.stdout
 
+    # As the page of the program says it is called.
+    shown = [line.split() for line in (examples.orders.orders.__doc__ or "").splitlines() if "python -m" in line]
+    called = ["python", "-m", "examples.orders", "127.0.0.1:8400"]
+    assert shown == [[*called, "add", "shoes", "4900"], [*called, "total", "totals.json"]]
     assert orders("add", "shoes", "4900") == "shoes is at offset 0\n"
     assert orders("add", "hat", "1900") == "hat is at offset 1\n"
     assert orders("add", "shoes", "4900") == "shoes is at offset 2\n"
