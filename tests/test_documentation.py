@@ -180,7 +180,9 @@ def test_two_terminals(installed: Installed, tmp_path: Path) -> None:
         return done.stdout
 
     (make,) = block(next(name for name in RUN_HERE if "make run" in name)).lines
-    dry = subprocess.check_output(["make", "--dry-run", "--always-make", *make.split()[1:2]], cwd=ROOT, text=True)
+    dry = subprocess.check_output(
+        ["make", "--no-print-directory", "--dry-run", "--always-make", *make.split()[1:2]], cwd=ROOT, text=True
+    )
     assert dry.rstrip().endswith(".venv/bin/ourolog dev"), "beside installing, it starts what is started here"
 
     with dev(installed, tmp_path) as cluster:
