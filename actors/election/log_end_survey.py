@@ -45,13 +45,14 @@ class Findings:
 class _Round:
     """One time of asking everybody.
 
-    own: this node's log, as it was when the round began; None before the store has said.
+    describe_id: of the question to this node's store that is under way, None if there is none.
+    own: this node's log, as it was after the last answer came; None before the store has said.
     asked: who has been asked and has not answered, by the id of the call.
     answers: of those who have.
     failures: of the others, why they have not.
     """
 
-    describe_id: int
+    describe_id: int | None
     own: LogDescribed | None = None
     asked: dict[int, NodeId] = field(default_factory=dict)
     answers: dict[NodeId, LogEndResponse] = field(default_factory=dict)
@@ -61,8 +62,10 @@ class _Round:
 class LogEndSurvey:
     """Rounds of questions to the other voters, one behind the other, until `stop`.
 
-    Each answer and each failure brings new `Findings`. What is learnt in one round does not count in the next: a
-    voter may have come back with another disk.
+    This node's own log is looked at again after each answer. If it leads meanwhile its log grows, and a voter has
+    entries from it that it did not have itself when the round began: those put no voter ahead. Each answer and
+    each failure brings new `Findings`. What is learnt in one round does not count in the next: a voter may have
+    come back with another disk.
     """
 
     def __init__(
@@ -122,10 +125,12 @@ class LogEndSurvey:
         survey = self._round
         if survey is None or survey.describe_id != described.request_id:
             return
+        survey.describe_id = None
+        if survey.own is None:
+            for voter in self._voters:
+                if voter in self._addresses:
+                    self._ask(survey, voter)
         survey.own = described
-        for voter in self._voters:
-            if voter in self._addresses:
-                self._ask(survey, voter)
         self._tell(survey)
 
     def on_returned(self, returned: CallReturned[LogEndResponse]) -> None:
@@ -136,9 +141,10 @@ class LogEndSurvey:
         if response.node_id == returned.peer_id:
             survey.answers[returned.peer_id] = response
             survey.failures.pop(returned.peer_id, None)
+            survey.describe_id = self._describe()
         else:
             survey.failures[returned.peer_id] = f"{response.node_id} answers at its address"
-        self._tell(survey)
+            self._tell(survey)
 
     def on_failed(self, failed: CallFailed) -> None:
         survey = self._round
@@ -147,13 +153,18 @@ class LogEndSurvey:
             self._tell(survey)
 
     def on_due(self, due: SurveyDue) -> None:
-        if due.serial == self._serial and self._round is not None and not self._round.asked:
+        survey = self._round
+        if due.serial == self._serial and survey is not None and not survey.asked and survey.describe_id is None:
             self._begin()
 
     def _begin(self) -> None:
         self._rounds += 1
-        self._round = _Round(self._next_id())
-        self._store.tell(DescribeLog(self._round.describe_id, self._me))
+        self._round = _Round(self._describe())
+
+    def _describe(self) -> int:
+        describe_id = self._next_id()
+        self._store.tell(DescribeLog(describe_id, self._me))
+        return describe_id
 
     def _ask(self, survey: _Round, voter: NodeId) -> None:
         request_id = self._next_id()
@@ -161,6 +172,9 @@ class LogEndSurvey:
         self._ports.network.call(Peer(voter, self._addresses[voter]), request_id, self._request(), self._me)
 
     def _tell(self, survey: _Round) -> None:
+        """Say what is known, unless this node's own log is still to be looked at; then that is said afterwards."""
+        if survey.describe_id is not None:
+            return
         findings = self._findings(survey)
         if not survey.asked:
             self._serial += 1

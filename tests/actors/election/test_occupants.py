@@ -10,12 +10,13 @@ from ourolog.actors.election.static import StaticElection
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
 from ourolog.actors.messages.observer import NodeFailed
-from ourolog.actors.messages.store import SaveBallot
+from ourolog.actors.messages.peer_calls import LogEndResponse
+from ourolog.actors.messages.store import DescribeLog, LogDescribed, SaveBallot
 from ourolog.actors.occupants import find_occupant, parse_election
 from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.terms import Run, TermHistory
+from ourolog.storage.terms import Place, Run, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -136,3 +137,27 @@ def test_entries_with_terms_are_not_opened_without_a_leader_even_if_the_ballot_i
 def test_a_wrong_election_is_refused_with_a_sentence(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_election(text)
+
+
+def test_a_leader_whose_log_grows_while_it_asks_is_not_behind_who_copied_that_from_it() -> None:
+    slot = slot_of(N1, STATIC, Ballot())
+    slot.open_log()
+    slot.settle(seconds=1)
+    assert slot.leaders()[-1] == LeaderChanged(Term(1), N1)
+    slot.disk_answers, slot.peers = False, {}
+    own = Place(Term(1), (N1, 1))
+
+    def store_says(entries: int) -> None:
+        slot.runtime.run_until_idle()
+        asked = slot.store.last(DescribeLog)
+        end = Position(Index(entries), Offset(entries))
+        asked.reply_to.tell(LogDescribed(asked.request_id, slot.on_disk, START, end, own, START, None))
+        slot.runtime.run_until_idle()
+
+    # Somebody is in a later term, so that the leader asks once more, and goes on appending.
+    slot.ref.tell(HigherTermSeen(Term(7), None, N3))
+    store_says(10)
+    slot.network.take(N2).answer(LogEndResponse(N2, 2, Term(1), N1, Position(Index(12), Offset(12)), own, START))
+    store_says(12)
+    assert slot.leaders()[-1] == LeaderChanged(Term(1), N1)
+    assert slot.store.last(SaveBallot).ballot == Ballot(Term(8), N1, N1)
