@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ourolog.actors.config import Cycle, Fsync
+from ourolog.actors.messages.values import Acks
 from ourolog.configuration import load_file
 from ourolog.parameters import ADDRESS, DURATION
 
@@ -53,6 +55,41 @@ def config_option(command: F) -> F:
         help="TOML file with values for these flags. Flags and variables beat it.",
     )
     return decorate(command)
+
+
+def election_option(**attributes: Any) -> Callable[[F], F]:
+    """`--election`, for every command that has it. What follows the colon is the occupant's to read."""
+    return option("--election", metavar="none|static:LEADER[,VOTER…]|NAME[:ARGUMENT]", **attributes)
+
+
+def replication_options(command: F) -> F:
+    """What becomes of copies, and when a record is safe: the flags that `node` and `dev` share."""
+    for decorate in (
+        option(
+            "--fsync",
+            type=click.Choice([when.value for when in Fsync]),
+            default=Fsync.ALWAYS.value,
+            help="always: acknowledge after fsync. interval: what rests on one node alone is acknowledged when "
+            "written, and a power cut may cost the interval; a quorum still means disks, and waits for the next sync.",
+        ),
+        option(
+            "--acks",
+            type=click.Choice([acks.name.lower() for acks in Acks if acks is not Acks.DEFAULT]),
+            default=Acks.QUORUM.name.lower(),
+            help="Whose disks a record must be on before it is acknowledged; a client may ask for another.",
+        ),
+        option(
+            "--max-hops", type=click.IntRange(1, 255), default=16, help="With --cycle allow: how far a copy travels."
+        ),
+        option(
+            "--cycle",
+            type=click.Choice([cycle.value for cycle in Cycle]),
+            default=Cycle.BREAK.value,
+            help="With nobody elected: append each record once (break), or every copy that comes round (allow).",
+        ),
+    ):
+        command = decorate(command)
+    return command
 
 
 def client_options(command: F) -> F:

@@ -14,11 +14,10 @@ from types import FrameType
 import click
 from rich.console import Console
 
-from ourolog.actors.config import Cycle, Fsync
 from ourolog.actors.occupants import parse_election
 from ourolog.live_view import LiveView
 from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess, PortInUseError, check_ports_free
-from ourolog.options import DEFAULT_ADDR, RunningError, config_option, option
+from ourolog.options import DEFAULT_ADDR, RunningError, config_option, election_option, option, replication_options
 from ourolog.rpc.open_files import raise_open_files_limit
 from ourolog.storage.types import NodeId
 
@@ -43,30 +42,10 @@ class _Stop(BaseException):
 @click.command(epilog=EPILOG)
 @config_option
 @option("--nodes", type=click.IntRange(1, 50), default=3, help="How many.")
-@option(
-    "--election",
-    metavar="none|static:LEADER[,VOTER…]",
+@election_option(
     help="Who leads. [default: static:n1,n2,n3, all nodes voting]",
 )
-@option(
-    "--cycle",
-    type=click.Choice([kind.value for kind in Cycle]),
-    default=Cycle.BREAK.value,
-    help="With --election none: append each record once (break), or every copy (allow).",
-)
-@option("--max-hops", type=click.IntRange(1, 255), default=16, help="With --cycle allow: how far a copy travels.")
-@option(
-    "--acks",
-    type=click.Choice(["leader", "quorum", "all"]),
-    default="quorum",
-    help="Whose disks a record must be on before it is acknowledged.",
-)
-@option(
-    "--fsync",
-    type=click.Choice([kind.value for kind in Fsync]),
-    default=Fsync.ALWAYS.value,
-    help="When nodes sync to disk.",
-)
+@replication_options
 @option(
     "--data-dir",
     type=click.Path(file_okay=False),

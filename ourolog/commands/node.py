@@ -11,7 +11,7 @@ import click
 from ourolog.actors.config import MAX_BATCH_BYTES, Cycle, Fsync, GossipConfig, NodeConfig
 from ourolog.actors.messages.values import Acks
 from ourolog.logs import FORMATS, LEVELS
-from ourolog.options import config_option, option
+from ourolog.options import config_option, election_option, option, replication_options
 from ourolog.parameters import ADDRESS, BINDABLE, DURATION, ELECTION, NODE_ID, SizeType
 
 EPILOG = """
@@ -38,12 +38,11 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
 @option("--advertise-gossip-addr", type=BINDABLE, help="Gossip address to tell others, likewise.")
 @option("--join", type=ADDRESS, multiple=True, help="Gossip address of any other node; repeatable.")
 @option("--cluster", default="ourolog", help="Name of the cluster; nodes of another one are refused.")
-@option(
-    "--election",
+@election_option(
     type=ELECTION,
     default="none",
-    metavar="none|static:LEADER[,VOTER…]",
-    help="Who leads. none: everyone pulls from everyone. static: the first named leads, all named vote.",
+    help="Who leads. none: everyone pulls from everyone. static: the first named leads, all named vote. Others can be "
+    "installed.",
 )
 @option(
     "--force-lead",
@@ -51,26 +50,7 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
     help="With static, on its leader: lead without asking the other voters where their logs end. What they have and "
     "it lacks is dropped. For one start, by a person who knows better.",
 )
-@option(
-    "--cycle",
-    type=click.Choice([kind.value for kind in Cycle]),
-    default=Cycle.BREAK.value,
-    help="With nobody elected: append each record once (break), or every copy that comes round (allow).",
-)
-@option("--max-hops", type=click.IntRange(1, 255), default=16, help="With --cycle allow: how far a copy travels.")
-@option(
-    "--acks",
-    type=click.Choice(["leader", "quorum", "all"]),
-    default="quorum",
-    help="Whose disks a record must be on before it is acknowledged; a client may ask for another.",
-)
-@option(
-    "--fsync",
-    type=click.Choice([kind.value for kind in Fsync]),
-    default=Fsync.ALWAYS.value,
-    help="always: acknowledge after fsync. interval: what rests on one node alone is acknowledged when written, and a "
-    "power cut may cost the interval; a quorum still means disks, and waits for the next sync.",
-)
+@replication_options
 @option("--fsync-interval", "fsync_interval_s", type=DURATION, default="100ms", help="For --fsync interval.")
 @option("--segment-bytes", type=SizeType(4096, 2**40), default="64MiB", help="Begin a new segment file after this.")
 @option("--retention-bytes", type=SizeType(), help="Remove old segments above this size. [default: keep all]")

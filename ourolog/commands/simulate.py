@@ -67,8 +67,8 @@ class SeedType(click.ParamType[int]):
 @option(
     "--election",
     default="none",
-    metavar="none|static[:LEADER,…]|decrees[:LEADER,…]|oracle[:VOTER,…]",
-    help="What fills the election slot.",
+    metavar="none|static[:LEADER,…]|decrees[:LEADER,…]|oracle[:VOTER,…]|NAME[:ARGUMENT]",
+    help="What fills the election slot; others than those named can be installed.",
 )
 @option(
     "--cycle", default="break", metavar="break|allow", help="With nobody elected: append copies once, or ever again."

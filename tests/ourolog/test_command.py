@@ -67,6 +67,22 @@ def test_a_wrong_use_exits_2_and_says_what_is_wrong_without_a_traceback(words: l
     assert "Traceback" not in done.stderr
 
 
+def test_what_no_node_can_be_exits_2_with_the_sentence_that_names_it(run: Run) -> None:
+    asked = ["node", "--node-id", "n1", "--data-dir", "d", "--max-record-bytes", "2MiB", "--max-batch-bytes", "1MiB"]
+    refused = run(*asked)
+    assert refused.returncode == 2
+    assert "max_record_bytes is 2097152 and max_batch_bytes only 1048576: such a record would fit no batch." in (
+        " ".join(refused.stderr.split())
+    )
+
+
+def test_node_and_dev_take_the_same_flags_where_they_mean_the_same() -> None:
+    node, dev = (
+        {option.name: option.to_info_dict() for option in cli.commands[name].params} for name in ("node", "dev")
+    )
+    assert {name for name in node if node[name] == dev.get(name)} >= {"cycle", "max_hops", "acks", "fsync"}
+
+
 @pytest.mark.parametrize("command", ["produce", "consume", "status"])
 def test_a_client_that_reaches_nobody_exits_1_with_one_line(command: str, run: Run, unused_addr: str) -> None:
     words = [command, "x"] if command == "produce" else [command]
