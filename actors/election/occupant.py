@@ -1,23 +1,53 @@
 """The election slot: the contract of the one actor that decides who leads, and what all its occupants share.
 
-What an occupant is told (`ElectionMessage`): LogOpened first, with the ballot and the terms of
-the log; then membership events, LogAppended and LogCut, BallotSaved for each ballot it asked to be saved,
-LogDescribed for each DescribeLog, HigherTermSeen, ClaimHeard, ReportStatus, and HandOver before the node stops;
-and calls between nodes (see `ourolog.actors.messages.peer_calls`): CallReceived and CallCancelled from those that
-ask it, CallReturned and CallFailed for what it asks others. What it tells: SaveBallot and DescribeLog to the
-store; NobodyElected, LeaderChanged and VotersChanged to the replicator, the server, membership and the observer;
-one CallAnswer for each CallReceived.
+What an occupant is told (`ElectionMessage`):
+- LogOpened, first and once: where the log begins and ends, its terms, the voters that it names, and the ballot
+  that is on disk.
+- MemberJoined, MemberUpdated, MemberFailed, MemberLeft, as gossip learns of them: who can be reached and where,
+  never who votes.
+- One answer of the store to each question: BallotSaved to SaveBallot, LogDescribed to DescribeLog, BatchAppended or
+  AppendRefused to AppendControl, each with the question's request_id.
+- HigherTermSeen and LeaderHinted: what other nodes know of a later term, or of who leads in this one.
+- Calls between nodes (`ourolog.actors.messages.peer_calls`): CallReceived and CallCancelled from those that ask this
+  node; CallReturned or CallFailed, exactly one of the two, for each call that the occupant made.
+- ClaimHeard, ReportStatus, and HandOver before the node stops. The base class has an answer to each.
+- The `News`, LogAppended, LogCut, CommitAdvanced, LeaderAnswered and VoterFetched, only if its class names them in
+  `hears`: they come with every append or fetch.
 
 An occupant handles in `on_receive` what its decisions depend on, and hands everything else to
 `super().on_receive`, which has an answer for each message that there is: so an occupant need not change when
 there are more of them.
 
-What it must hold to, and `tests.actors.election_conformance` checks:
-- it announces nothing before LogOpened, and VotersChanged before the first LeaderChanged;
-- terms never fall, restarts included, and at most one leader is announced for a term;
-- a term is announced only after BallotSaved with that term: persist, then promise;
-- every change is announced once;
-- every call that it does not hand to `super().on_receive` it answers once.
+What it tells: SaveBallot, DescribeLog and AppendControl to the store; VotersChanged, LeaderChanged and
+NobodyElected to everybody, by `announce`; one CallAnswer for each CallReceived; HandedOver for HandOver.
+
+The ballot. `SaveBallot` is the only way to change the term or to vote, and one step of the store, which alone knows
+the ballot and the end of the log at once:
+- A vote for another node is asked for with `candidate`, the last entry of that node's log as it says itself. The
+  store syncs, compares it with its own last entry as that is now, and grants the vote or refuses it. An occupant
+  never compares with an end that it remembers.
+- A vote is promised to nobody before BallotSaved says `granted`. Where it does not, `ballot` is what is on disk
+  all the same: it may be of a later term than before, without a vote.
+- What an occupant saves of its own accord, without `candidate`, is never of a term below one that it has asked for.
+- Once a ballot of a later term is on disk, granted or not, LeaderChanged in that term or a later one follows, with
+  leader_id None while nobody is known to lead. The store refuses appends, cuts and resets of every other term
+  from the ballot on; a replicator that is not told would wait for ever.
+- After a restart LogOpened has the ballot. What an occupant did not save it has not promised.
+
+What it must hold to:
+- It announces nothing before LogOpened, and VotersChanged before the first LeaderChanged.
+- Terms never fall, restarts included, and at most one node leads in a term, over the whole cluster.
+- A term is announced only after BallotSaved with that term: persist, then promise.
+- A node that somebody votes into the lead announces that it leads once the ballots of a majority of the voters, its
+  own among them, name it on disk. Nobody votes for a node whose log is older than the voter's.
+- Every change is announced once. Where nobody leads and that is not known to pass, LeaderChanged says in
+  `why_nobody` why, for a person, and in `needs_person` whether it stays so until a person does something.
+- Every call that it does not hand to `super().on_receive` it answers once, with CallRefused if need be.
+- HandOver is answered by HandedOver once, at the latest when nothing more can be done.
+- It takes time, chance and the network from `self.ports` alone.
+
+`ourolog.actors.testing.election_conformance` checks what one occupant alone can show of this. docs/election.md
+has a whole occupant.
 """
 
 from __future__ import annotations
@@ -77,7 +107,15 @@ from ourolog.storage.types import NodeId, Term
 class ElectionActor(NodeActor):
     """Base of every occupant: its collaborators, announcing, its status, and what it does with other messages.
 
-    term, leader_id, voters: as announced last."""
+    hears: the classes of `News` that are told to this occupant; the wiring keeps the others from it.
+    config: the node's; `config.election` is what `choose` made of the flag.
+    ports: time, chance and the network.
+    store: the mailbox of the node's store.
+    listeners: the mailboxes that are told each announcement; the observer is told besides.
+    request_ids: a new one for each question to the store and each call, never the same twice.
+    term, leader_id, voters: as announced last; term 0, None and () before that.
+    why_nobody: why nobody can lead at present, as announced last, for a person; "" if that is known to pass.
+    """
 
     actor_name = "election"
     hears: ClassVar[frozenset[type]] = frozenset()
@@ -90,10 +128,6 @@ class ElectionActor(NodeActor):
         store: Mailbox[StoreMessage],
         listeners: tuple[Mailbox[Any], ...],
     ) -> None:
-        """listeners: the mailboxes that get each ElectionAnnouncement, the observer besides.
-
-        request_ids: for what this occupant asks of the store, a new one each.
-        """
         super().__init__(config.node_id, ports.observer)
         self.config = config
         self.ports = ports

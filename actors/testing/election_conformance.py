@@ -12,6 +12,7 @@ and pytest runs every claim below against it. An occupant that depends on its pe
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import ClassVar
 
 from ourolog.actors.actor import NodeRef
@@ -34,13 +35,15 @@ from ourolog.actors.messages.values import Member
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.terms import TermHistory
-from ourolog.storage.types import START, NodeId, Term
+from ourolog.storage.terms import LastEntry, Place, TermHistory
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 
 class Slot:
-    """An occupant in its slot: its store, its listener, and the ballot that is on disk.
+    """An occupant in its slot: its store, its listener, and what is on disk.
 
+    on_disk: the ballot.
+    end, last: where the log ends, and the place of its last entry; empty at first.
     disk_answers: whether its store answers.
     peers: the other voters, by where they say that their logs end; those that are not in it do not answer.
     """
@@ -50,6 +53,8 @@ class Slot:
         self.store = Probe()
         self.listener = Probe()
         self.on_disk = ballot
+        self.end = START
+        self.last: Place | None = None
         self.disk_answers = True
         self.peers: dict[NodeId, LogEndResponse] = {
             voter: LogEndResponse(voter, 2, Term(0), None, START, None, START) for voter in config.election.voters
@@ -76,8 +81,7 @@ class Slot:
     def settle(self, seconds: float = 0.0) -> None:
         """Let everything happen that can, for that much virtual time.
 
-        The disk saves what it is asked to, and says what is on it, which is an empty log. Peers answer where
-        their logs end.
+        The store judges ballots and saves them, and says what is on disk. Peers answer where their logs end.
         """
         self.runtime.run_for(seconds)
         while self._store_answers() or self._peers_answer():
@@ -89,16 +93,35 @@ class Slot:
         while self.disk_answers and self._answered < len(self.store.all(SaveBallot)):
             asked = self.store.all(SaveBallot)[self._answered]
             self._answered += 1
-            self.on_disk = asked.ballot
-            asked.reply_to.tell(BallotSaved(asked.request_id, asked.ballot, True, START, None, None))
+            granted = self._judge(asked)
+            saved = BallotSaved(asked.request_id, self.on_disk, granted, self.end, self.last, None)
+            asked.reply_to.tell(saved)
             self.runtime.run_until_idle()
 
         while self.disk_answers and self._described < len(self.store.all(DescribeLog)):
             question = self.store.all(DescribeLog)[self._described]
             self._described += 1
-            question.reply_to.tell(LogDescribed(question.request_id, self.on_disk, START, START, None, START, None))
+            described = LogDescribed(question.request_id, self.on_disk, START, self.end, self.last, START, None)
+            question.reply_to.tell(described)
             self.runtime.run_until_idle()
         return self._answered + self._described > before
+
+    def _judge(self, message: SaveBallot) -> bool:
+        """Save a ballot as the store does, or refuse it. Whether it was granted."""
+        present, asked = self.on_disk, message.ballot
+        is_newer = asked.term > present.term
+        granted = is_newer or (asked.term == present.term and present.voted_for in (None, asked.voted_for))
+        if message.candidate is None:
+            assert asked.term >= present.term, "terms never fall"
+        else:
+            is_led = not is_newer and present.leader_id not in (None, asked.voted_for)
+            granted = granted and not is_led and message.candidate >= LastEntry.of(self.last, self.end.index)
+        if granted:
+            is_known = not is_newer and asked.leader_id is None
+            self.on_disk = replace(asked, leader_id=present.leader_id) if is_known else asked
+        elif is_newer:
+            self.on_disk = Ballot(asked.term)
+        return granted
 
     def _peers_answer(self) -> bool:
         answered = False
@@ -183,7 +206,17 @@ class ElectionConformance:
             second.open_log()
             self.until_announced(second)
             for change in second.leaders():
-                assert change.term >= first.on_disk.term
+                assert change.term >= survived.term
+
+    def test_who_has_voted_for_another_does_not_lead_in_that_term(self) -> None:
+        for voter in self.election.voters:
+            for term in range(1, len(self.election.voters) + 1):
+                for leader_id in (None, voter):
+                    slot = self.slot(Ballot(Term(term), voter, leader_id))
+                    slot.open_log()
+                    self.until_announced(slot)
+                    if voter != self.node_id:
+                        assert LeaderChanged(Term(term), self.node_id) not in slot.leaders()
 
     def test_at_most_one_leader_is_announced_for_a_term(self) -> None:
         slot = self.slot()
@@ -274,6 +307,32 @@ class ElectionConformance:
                 self.until_announced(slot)
             answers = caller.all(CallAnswer)
             assert sorted(answer.request_id for answer in answers) == list(range(len(calls)))
+
+    def test_where_its_log_ends_it_says_as_the_disk_is_when_it_is_asked(self) -> None:
+        slot, caller = self.slot(), Probe()
+        slot.open_log()
+        self.until_announced(slot)
+        for entries in (3, 2):
+            slot.end, slot.last = Position(Index(entries), Offset(entries)), Place(Term(1), (NodeId("n1"), 1))
+            request = LogEndRequest("ourolog", NodeId("n2"), 1, str(self.election), Term(0))
+            slot.ref.tell(CallReceived(entries, request, caller))
+            slot.settle(seconds=1)
+            response = caller.last(CallAnswer).response
+            if isinstance(response, LogEndResponse):
+                assert (response.term, response.end, response.last) == (slot.on_disk.term, slot.end, slot.last)
+
+    def test_no_two_of_its_questions_have_one_id(self) -> None:
+        slot, caller = self.slot(), Probe()
+        slot.open_log()
+        self.until_announced(slot)
+        for term in (3, 17):
+            slot.ref.tell(HigherTermSeen(Term(term), None, NodeId("n2")))
+            request = LogEndRequest("ourolog", NodeId("n2"), 1, str(self.election), Term(0))
+            slot.ref.tell(CallReceived(term, request, caller))
+            slot.settle(seconds=5)
+        for questions in (slot.store.received, slot.network.open):
+            ids = [question.request_id for question in questions if hasattr(question, "request_id")]
+            assert len(set(ids)) == len(ids)
 
     def test_what_is_over_with_its_calls_harms_nobody(self) -> None:
         slot, caller = self.slot(), Probe()
