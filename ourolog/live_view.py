@@ -87,7 +87,7 @@ def readable(line: LogLine) -> tuple[str, str] | None:
             return "voters", ", ".join(fields["voters"])
         case "node_failed" | "name_clashed":
             return "failed", reason
-        case "node_warned" | "ready_file_failed" | "forced":
+        case "node_warned" | "ready_file_failed" | "shutdown_forced":
             return "warning", reason
         case "":
             return "said", str(fields.get("text", ""))

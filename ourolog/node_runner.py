@@ -17,14 +17,14 @@ import structlog
 from ourolog.actors.actor import ActorStuckError
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.observer import CycleSeen, NameContested, NodeEvent, NodeNotReady, NodeReady, NodeWarned
-from ourolog.cycle_log import CycleLog
-from ourolog.events import LogEvent, log_event_of
+from ourolog.cycle_log_throttle import CycleLogThrottle
+from ourolog.log_events import LogEvent, log_event_of
 from ourolog.rpc.node_server import NodeServer
 from ourolog.storage.errors import StorageError
 from ourolog.systemd import notify
-from ourolog.warning_log import WarningLog
+from ourolog.warning_log_throttle import WarningLogThrottle
 
-_FORCED: Final = 1
+_EXIT_FORCED: Final = 1
 _ORPHAN_MARGIN_S: Final = 5.0
 
 
@@ -56,10 +56,10 @@ class NodeRunner:
         """0 after a signal and a clean stop, 1 if the node could not start or had to stop."""
         loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._cycles = CycleLog(self._write, loop)
-        self._warnings = WarningLog(self._write, loop)
+        self._cycle_log = CycleLogThrottle(self._write, loop)
+        self._warning_log = WarningLogThrottle(self._write, loop)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop_asked, signal.Signals(number).name)
+            loop.add_signal_handler(number, self._request_shutdown, signal.Signals(number).name)
         if self._exit_with_parent:
             threading.Thread(target=self._watch_parent, args=(loop,), name="parent", daemon=True).start()
         self._remove_ready_file()
@@ -72,10 +72,10 @@ class NodeRunner:
         try:
             return await self._serve(server)
         except OSError as error:
-            self._fail(error.strerror or str(error))
+            self._log_failure(error.strerror or str(error))
             return 1
         except (StorageError, ValueError) as error:
-            self._fail(str(error))
+            self._log_failure(str(error))
             return 1
         finally:
             self._remove_ready_file()
@@ -86,33 +86,33 @@ class NodeRunner:
         self._log.info("listening", **self._addresses, data_dir=self._config.data_dir, pid=os.getpid())
         if self._readiness is not None:
             self._announce(self._readiness)
-        stop_asked = asyncio.ensure_future(self._stopping.wait())
-        either: set[asyncio.Future[Any]] = {stop_asked, server.failed}
+        shutdown_requested = asyncio.ensure_future(self._stopping.wait())
+        either: set[asyncio.Future[Any]] = {shutdown_requested, server.failed}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         failed = server.failed.done()
         notify("STOPPING=1")
         self._log.info("stopping", drain_s=self._drain_s)
-        stop_asked.cancel()
+        shutdown_requested.cancel()
         try:
             await server.stop(self._drain_s)
         except ActorStuckError as error:
-            self._fail(f"{error}; what it hangs in may be the disk. What was acknowledged is on it all the same")
+            self._log_failure(f"{error}; what it hangs in may be the disk. What was acknowledged is on it all the same")
             failed = True
-        self._cycles.close()
-        self._warnings.close()
+        self._cycle_log.close()
+        self._warning_log.close()
         self._log.info("stopped")
         return 1 if failed else 0
 
     def _on_event(self, event: NodeEvent) -> None:
         if isinstance(event, CycleSeen):
-            self._cycles.saw(event)
+            self._cycle_log.saw(event)
             return
         # What the store says before the node is ready is how far it is, and new each time.
         if isinstance(event, NodeWarned) and (self._readiness is not None or event.actor != "store"):
-            self._warnings.warned(event)
+            self._warning_log.warned(event)
             return
         if isinstance(event, NameContested):
-            self._warnings.warned(event)
+            self._warning_log.warned(event)
             return
         if isinstance(event, NodeReady | NodeNotReady):
             self._readiness = event
@@ -145,7 +145,7 @@ class NodeRunner:
     def _write(self, event: LogEvent) -> None:
         self._log.log(_LEVELS[event.level], event.name, **event.fields)
 
-    def _fail(self, reason: str) -> None:
+    def _log_failure(self, reason: str) -> None:
         self._log.error("node_failed", actor="process", reason=reason, is_bug=False)
 
     def _write_ready_file(self, path: str) -> None:
@@ -171,12 +171,12 @@ class NodeRunner:
             with contextlib.suppress(OSError):
                 os.unlink(self._ready_file)
 
-    def _stop_asked(self, why: str) -> None:
+    def _request_shutdown(self, why: str) -> None:
         if self._stopping.is_set():
-            self._log.warning("forced", reason=f"{why} while stopping: ending at once")
+            self._log.warning("shutdown_forced", reason=f"{why} while stopping: ending at once")
             sys.stderr.flush()
-            os._exit(_FORCED)
-        self._log.info("stop_asked", why=why)
+            os._exit(_EXIT_FORCED)
+        self._log.info("shutdown_requested", why=why)
         self._stopping.set()
 
     def _watch_parent(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -185,13 +185,13 @@ class NodeRunner:
             while os.read(0, 4096):
                 pass
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
-            loop.call_soon_threadsafe(self._parent_gone)
+            loop.call_soon_threadsafe(self._on_parent_exit)
         time.sleep(self._drain_s + _ORPHAN_MARGIN_S)
-        os._exit(_FORCED)
+        os._exit(_EXIT_FORCED)
 
-    def _parent_gone(self) -> None:
+    def _on_parent_exit(self) -> None:
         if not self._stopping.is_set():
-            self._stop_asked("the parent process ended")
+            self._request_shutdown("the parent process ended")
 
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}

@@ -16,7 +16,7 @@ from ourolog.simulation.checker import Violation
 from ourolog.simulation.options import VERSION, Options, replay_command
 from ourolog.simulation.reach import missed_states, never_reached
 from ourolog.simulation.simulate import simulate
-from ourolog.sweep import Outcome, Totals, Violated, outcome_of, run_seed
+from ourolog.sweep import ClaimViolation, Outcome, Totals, outcome_of, run_seed
 from ourolog.sweep_progress import counts_of
 
 _SHRINK_RUNS: Final = 150
@@ -71,7 +71,7 @@ class SimulationRuns:
         else:
             outcome, page = run_seed(options.to_text()), ""
         self._totals.add(outcome)
-        click.echo(json.dumps(as_json(outcome), ensure_ascii=False) if self.is_json else _told(outcome))
+        click.echo(json.dumps(as_json(outcome), ensure_ascii=False) if self.is_json else _outcome_text(outcome))
         if outcome.failed:
             self._explain(options, outcome.violations[0], page)
             return 1
@@ -80,19 +80,19 @@ class SimulationRuns:
             click.echo(f"report: {self.report}", err=True)
         return 0
 
-    def _explain(self, options: Options, violated: Violated, page: str = "") -> None:
+    def _explain(self, options: Options, violation: ClaimViolation, page: str = "") -> None:
         """On standard error: the claim, the seed, the command; then a smaller run that fails the same way."""
-        statement = _statements(options).get(violated.claim, "")
-        click.echo(f"\nviolated: {violated.claim}", err=True)
+        statement = _statements(options).get(violation.claim, "")
+        click.echo(f"\nviolated: {violation.claim}", err=True)
         if statement:
             click.echo(f"  claim:  {statement}", err=True)
-        click.echo(f"  seen:   {violated.detail} (at {violated.at_seconds:.6f} virtual seconds)", err=True)
+        click.echo(f"  seen:   {violation.detail} (at {violation.at_seconds:.6f} virtual seconds)", err=True)
         click.echo(f"  replay: {replay(options)}", err=True)
         smallest = options
         if self.is_shrunk:
-            smallest = self._shrink(options, violated)
+            smallest = self._shrink(options, violation)
         if self.save_seed is not None:
-            write_seed(self.save_seed, smallest, f"{violated.claim}: {violated.detail}")
+            write_seed(self.save_seed, smallest, f"{violation.claim}: {violation.detail}")
             click.echo(f"  kept:   {self.save_seed}", err=True)
         if self.report is not None:
             if smallest == options and page:
@@ -101,14 +101,14 @@ class SimulationRuns:
                 self._write_report(smallest)
             click.echo(f"  report: {self.report}", err=True)
 
-    def _shrink(self, options: Options, violated: Violated) -> Options:
+    def _shrink(self, options: Options, violation: ClaimViolation) -> Options:
         """The smallest run found that violates the same claim; the one given where that is not to be had."""
         from ourolog.simulation.shrink import shrink
 
         click.echo("  looking for a smaller run that fails the same way …", err=True)
-        violation = Violation(violated.claim, violated.detail, violated.at_seconds)
+        wanted = Violation(violation.claim, violation.detail, violation.at_seconds)
         try:
-            failure = shrink(options, violation, budget=_SHRINK_RUNS)
+            failure = shrink(options, wanted, budget=_SHRINK_RUNS)
         except ValueError as error:
             raise RunningError(str(error)) from error
         if failure.options == options:
@@ -188,7 +188,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     return {
         "seed": outcome.seed,
         "trace_hash": outcome.trace_hash,
-        "violations": [_violation(outcome, violated) for violated in outcome.violations],
+        "violations": [_violation_as_json(outcome, violation) for violation in outcome.violations],
         "virtual_seconds": outcome.virtual_seconds,
         "wall_seconds": outcome.wall_seconds,
         "events": outcome.events,
@@ -204,9 +204,9 @@ def as_sums(totals: Totals) -> dict[str, Any]:
         "seeds": totals.seeds,
         "failing_seeds": [outcome.seed for outcome in totals.failing],
         "violations": [
-            {"seed": outcome.seed} | _violation(outcome, violated)
+            {"seed": outcome.seed} | _violation_as_json(outcome, violation)
             for outcome in totals.failing
-            for violated in outcome.violations
+            for violation in outcome.violations
         ],
         "virtual_seconds": totals.virtual_seconds,
         "wall_seconds": totals.wall_seconds,
@@ -217,16 +217,16 @@ def as_sums(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _violation(outcome: Outcome, violated: Violated) -> dict[str, Any]:
+def _violation_as_json(outcome: Outcome, violation: ClaimViolation) -> dict[str, Any]:
     return {
-        "claim": violated.claim,
-        "detail": violated.detail,
-        "at_seconds": violated.at_seconds,
+        "claim": violation.claim,
+        "detail": violation.detail,
+        "at_seconds": violation.at_seconds,
         "replay": replay(Options.parse(outcome.options)),
     }
 
 
-def _told(outcome: Outcome) -> str:
+def _outcome_text(outcome: Outcome) -> str:
     held = "no violation" if not outcome.failed else f"{len(outcome.violations)} violated"
     took = f"{outcome.virtual_seconds:.1f} virtual seconds in {outcome.wall_seconds:.2f} s"
     rate = outcome.virtual_seconds / max(outcome.wall_seconds, 1e-9)

@@ -20,7 +20,7 @@ _POLL_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Violated:
+class ClaimViolation:
     """A claim that did not hold. at_seconds: virtual."""
 
     claim: str
@@ -35,7 +35,7 @@ class Outcome:
     seed: int
     options: str
     trace_hash: str
-    violations: tuple[Violated, ...]
+    violations: tuple[ClaimViolation, ...]
     virtual_seconds: float
     wall_seconds: float
     events: int
@@ -62,7 +62,7 @@ def outcome_of(result: Any) -> Outcome:
         seed=result.seed,
         options=result.options.to_text(),
         trace_hash=result.trace_hash,
-        violations=tuple(Violated(one.claim, one.detail, one.time_s) for one in result.violations),
+        violations=tuple(ClaimViolation(one.claim, one.detail, one.time_s) for one in result.violations),
         virtual_seconds=result.virtual_seconds,
         wall_seconds=result.wall_seconds,
         events=result.events,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ourolog.options import RunningError, client_options, config_option, option
-from ourolog.output import FORMATS, FORMATTERS, Origin
 from ourolog.progress import Progress
+from ourolog.record_formats import FORMATS, FORMATTERS, Origin
 
 if TYPE_CHECKING:
     from ourolog.rpc.client import LogClient

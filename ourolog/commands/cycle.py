@@ -12,7 +12,7 @@ from ourolog.options import config_option
 
 EPILOG = """
 \b
-Three short acts, each on fresh node processes on free ports:
+Three short parts, each on fresh node processes on free ports:
   1. two nodes copy each other with the cycle allowed: one record multiplies
   2. three nodes with the cycle broken: one record stays one on every node
   3. a static leader: followers pull from n1 alone, and the log simply ends
@@ -29,12 +29,12 @@ def cycle() -> int:
 
 
 async def _run() -> int:
-    from ourolog.cycle_acts import tell_all
+    from ourolog.cycle_demo import run_demo
 
-    told = asyncio.current_task()
-    assert told is not None
+    demo = asyncio.current_task()
+    assert demo is not None
     # As Ctrl-C does: the nodes are taken down and their data removed on the way out.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.cancel)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, demo.cancel)
     with contextlib.suppress(asyncio.CancelledError):
-        return 0 if await tell_all() else 1
+        return 0 if await run_demo() else 1
     return 130

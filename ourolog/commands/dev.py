@@ -104,7 +104,7 @@ class _Dev:
         """0 after Ctrl-C or SIGTERM; 1 if the cluster could not start or all its nodes ended by themselves."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and means it
-                signal.signal(number, self._stop_asked)
+                signal.signal(number, self._request_stop)
         try:
             check_ports_free(self._cluster)
             Path(self._directory).mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ class _Dev:
         except BrokenPipeError:  # nobody reads any more: `ourolog dev | head`
             self._ended.put(None)
 
-    def _stop_asked(self, number: int, frame: FrameType | None) -> None:
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         if not self._is_stopping:
             self._is_stopping = True

@@ -50,7 +50,7 @@ def test_a_signal_drains_and_exits_0(one_node: LocalCluster, number: signal.Sign
     node.send_signal(number)
     assert node.wait() == 0
     events = [line.event for line in node.lines]
-    assert events[-3:] == ["stop_asked", "stopping", "stopped"]
+    assert events[-3:] == ["shutdown_requested", "stopping", "stopped"]
     assert "" not in events, "every line of the log is JSON"
 
 
@@ -128,7 +128,7 @@ def test_a_second_signal_forces_with_status_1(tmp_path: Path, run: Run, environm
             node.wait_for("stopping")
             node.terminate()
             assert node.wait() == 1
-            assert node.lines[-1].event == "forced"
+            assert node.lines[-1].event == "shutdown_forced"
             producer.kill()
 
 

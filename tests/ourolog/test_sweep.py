@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ourolog.executors import GROUP, UnknownExecutorError, find_factory, opened, processes
 from ourolog.simulation import Options
-from ourolog.sweep import Outcome, Totals, Violated, sweep, with_seeds
+from ourolog.sweep import ClaimViolation, Outcome, Totals, sweep, with_seeds
 from ourolog.sweep_progress import SweepProgress
 
 RUNS = Options(seed=0, minutes=0.1)
@@ -22,7 +22,7 @@ RUNS = Options(seed=0, minutes=0.1)
 
 def outcome(options_text: str, *, fails: bool = False) -> Outcome:
     options = Options.parse(options_text)
-    violations = (Violated("claim", "not so", 1.0),) if fails else ()
+    violations = (ClaimViolation("claim", "not so", 1.0),) if fails else ()
     return Outcome(options.seed, options_text, "hash", violations, 2.0, 0.5, 10, ("claim",), {"kill": 1}, {})
 
 

@@ -1,4 +1,4 @@
-"""The three acts of `ourolog cycle`. Nothing sleeps for show: each waits for what it claims."""
+"""The demonstration of `ourolog cycle`, in three parts. Nothing sleeps for show: each waits for what it claims."""
 
 from __future__ import annotations
 
@@ -25,84 +25,85 @@ _POLL_S: Final = 0.02
 _VALUE: Final = b"foo"
 
 
-async def tell_all(story: Narration | None = None) -> bool:
-    """Tell all acts; True if all their claims were seen."""
-    story = story or Narration()
-    story.tell("One record, real nodes, real sockets: what becomes of it? Arrows show where records flow.")
-    for act in (allowed, broken, led):
+async def run_demo(narration: Narration | None = None) -> bool:
+    """Run all parts; True if all their claims were seen."""
+    narration = narration or Narration()
+    narration.tell("One record, real nodes, real sockets: what becomes of it? Arrows show where records flow.")
+    for part in (allowed, broken, led):
         try:
-            await act(story)
+            await part(narration)
         except (ClusterError, LogError, OSError, TimeoutError) as error:
-            story.check("the act could be told to its end", False, str(error))
-    return story.end()
+            narration.check("this part could be shown to its end", False, str(error))
+    return narration.end()
 
 
-async def allowed(story: Narration) -> None:
+async def allowed(narration: Narration) -> None:
     """The cycle as in the book: two servers that discover each other copy each other's copies."""
-    story.chapter(1, "Nobody leads, every copy counts as new", f"--election none --cycle allow --max-hops {MAX_HOPS}")
-    async with _cluster(2, "--election", "none", "--cycle", "allow", "--max-hops", str(MAX_HOPS)) as cluster:
-        await _show_graph(story, cluster, "the two discovered each other, and each pulls from the other")
+    flags = ("--election", "none", "--cycle", "allow", "--max-hops", str(MAX_HOPS))
+    narration.chapter(1, "Nobody leads, every copy counts as new", " ".join(flags))
+    async with _cluster(2, *flags) as cluster:
+        await _show_graph(narration, cluster, "the two discovered each other, and each pulls from the other")
         offset = await _produce(cluster, "n1")
-        story.tell(f'"foo" is produced once, to n1: offset {offset}.')
+        narration.tell(f'"foo" is produced once, to n1: offset {offset}.')
         copies = await _until(lambda: _copies(cluster), lambda found: len(found) > MAX_HOPS)
         for node_id, record in copies:
-            story.tell(f"      {node_id} offset {record.offset:<3} came by {' -> '.join(_path(record))}")
-        story.check(
+            narration.tell(f"      {node_id} offset {record.offset:<3} came by {' -> '.join(_path(record))}")
+        narration.check(
             "one record in, many out, until the hop limit ends it",
             len(copies) == MAX_HOPS + 1,  # the record itself, and a copy a hop
             f"{len(copies)} records, {' and '.join(_counts(cluster, copies))}",
         )
         lengths = [len(_path(record)) for _, record in copies]
-        story.check(
+        narration.check(
             "each copy went one node further than the one before",
             lengths == list(range(1, len(copies) + 1)),
             f"paths of {lengths[0]} to {lengths[-1]} nodes",
         )
         seen = await asyncio.to_thread(cluster["n1"].wait_for, "cycle_seen", _WAIT_S)
-        story.check(
+        narration.check(
             "n1 noticed that it copies what it already had",
             not seen.fields["broken"],
             f"cycle seen, {' -> '.join(seen.fields['path'])}",
         )
 
 
-async def broken(story: Narration) -> None:
+async def broken(narration: Narration) -> None:
     """The cycle broken: each identity is appended once a node."""
-    story.chapter(2, "Nobody leads, what comes back is dropped", "--election none --cycle break")
+    narration.chapter(2, "Nobody leads, what comes back is dropped", "--election none --cycle break")
     async with _cluster(3, "--election", "none", "--cycle", "break") as cluster:
-        await _show_graph(story, cluster, "everyone pulls from everyone: the same cycles, and more of them")
+        await _show_graph(narration, cluster, "everyone pulls from everyone: the same cycles, and more of them")
         offset = await _produce(cluster, "n1")
-        story.tell(f'"foo" is produced once, to n1: offset {offset}.')
+        narration.tell(f'"foo" is produced once, to n1: offset {offset}.')
         status = await _until(lambda: _status(cluster), _has_settled)
-        story.check(
+        narration.check(
             "its copies came back to n1, and were dropped",
             bool(status["nodes"][0]["cycles_seen"]),
             f"{status['nodes'][0]['cycles_seen']} cycles seen by n1",
         )
-        story.check(
+        narration.check(
             "nothing is left to pull, so nothing more will come",
             _has_settled(status),
             f"{sum(len(node['pulls']) for node in status['nodes'])} pulls, each with lag 0",
         )
         copies = await _copies(cluster)
         for node_id, record in copies:
-            story.tell(f"      {node_id} offset {record.offset:<3} came by {' -> '.join(_path(record))}")
-        story.check(
+            narration.tell(f"      {node_id} offset {record.offset:<3} came by {' -> '.join(_path(record))}")
+        narration.check(
             "one record stays one, on every node",
             [node_id for node_id, _ in copies] == ["n1", "n2", "n3"],
             " and ".join(_counts(cluster, copies)),
         )
 
 
-async def led(story: Narration) -> None:
+async def led(narration: Narration) -> None:
     """A leader: the pull graph is a star, which has no cycle to break."""
-    story.chapter(3, "n1 leads, everyone else pulls from it", "--election static:n1,n2,n3")
+    narration.chapter(3, "n1 leads, everyone else pulls from it", "--election static:n1,n2,n3")
     async with _cluster(3, "--election", "static:n1,n2,n3") as cluster:
-        await _show_graph(story, cluster, "the pulls form a star: no cycle is possible", leader="n1")
+        await _show_graph(narration, cluster, "the pulls form a star: no cycle is possible", leader="n1")
         offset = await _produce(cluster, "n1")
-        story.tell(f'"foo" is produced once, to n1: offset {offset}.')
+        narration.tell(f'"foo" is produced once, to n1: offset {offset}.')
         leaders = [await _leader_by(node.rpc_addr) for node in cluster]
-        story.check(
+        narration.check(
             "everyone knows who takes produces",
             leaders == ["n1"] * len(leaders),
             ", ".join(f"{node.node_id} names {leader}" for node, leader in zip(cluster, leaders, strict=True)),
@@ -110,9 +111,9 @@ async def led(story: Narration) -> None:
         wanted = f'"{_VALUE.decode()}"'
         for node in cluster:
             answer = await _until(partial(_answer_to_consume, node.rpc_addr, offset), wanted.__eq__)
-            story.check(f"{node.node_id} has it", answer == wanted, f"Consume({offset}) answers {answer}")
+            narration.check(f"{node.node_id} has it", answer == wanted, f"Consume({offset}) answers {answer}")
             answer = await _answer_to_consume(node.rpc_addr, offset + 1)
-            story.check(
+            narration.check(
                 f"{node.node_id} has nothing after it",
                 answer == "OUT_OF_RANGE",
                 f"Consume({offset + 1}) answers {answer}",
@@ -130,7 +131,7 @@ async def _cluster(nodes: int, *flags: str) -> AsyncIterator[LocalCluster]:
             cluster.stop()
 
 
-async def _show_graph(story: Narration, cluster: LocalCluster, claim: str, *, leader: str | None = None) -> None:
+async def _show_graph(narration: Narration, cluster: LocalCluster, claim: str, *, leader: str | None = None) -> None:
     """Wait for the pulls that there must be with that leader, or with none, and draw those that there are."""
     names = [node.node_id for node in cluster]
     expected = {
@@ -140,8 +141,8 @@ async def _show_graph(story: Narration, cluster: LocalCluster, claim: str, *, le
     }
     expected = {name: expected.get(name, []) for name in names}
     found = await _until(lambda: _pulls(cluster), lambda graph: graph == expected)
-    story.draw(found)
-    story.check(
+    narration.draw(found)
+    narration.check(
         claim, found == expected, ", ".join(f"{name} <- {' and '.join(found[name]) or 'nobody'}" for name in names)
     )
 

@@ -1,4 +1,4 @@
-"""Cycle events for the log: each path at once when it is first seen, then at most once a second.
+"""Throttles the log lines of cycle events: each path at once when it is first seen, then at most once a second.
 
 With nobody elected every record comes back to where it was, so there are as many cycles as
 records; a log line for each would be a second log of all records.
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 from ourolog.actors.messages.observer import CycleSeen
-from ourolog.events import LogEvent, log_event_of
+from ourolog.log_events import LogEvent, log_event_of
 from ourolog.storage.types import NodeId
 
 _EVERY_S: Final = 1.0
 _MAX_PATHS: Final = 64
 
 
-class CycleLog:
+class CycleLogThrottle:
     """Hands CycleSeen on to `write`, repeated ones gathered into one with the sum of their counts."""
 
     def __init__(self, write: Callable[[LogEvent], None], loop: asyncio.AbstractEventLoop) -> None:

@@ -29,7 +29,7 @@ from ourolog.actors.messages.observer import (
     SuspicionRefuted,
 )
 from ourolog.actors.messages.values import Member
-from ourolog.events import log_event_of
+from ourolog.log_events import log_event_of
 from ourolog.storage.types import NodeId, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")

@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from ourolog.actors.messages.observer import CycleSeen
-from ourolog.cycle_log import CycleLog
-from ourolog.events import LogEvent
+from ourolog.cycle_log_throttle import CycleLogThrottle
+from ourolog.log_events import LogEvent
 from ourolog.storage.types import NodeId
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -30,14 +30,14 @@ class VirtualLoop:
             callback()
 
 
-def make() -> tuple[CycleLog, VirtualLoop, list[tuple[object, object]]]:
+def make() -> tuple[CycleLogThrottle, VirtualLoop, list[tuple[object, object]]]:
     loop = VirtualLoop()
     written: list[tuple[object, object]] = []
 
     def write(event: LogEvent) -> None:
         written.append((event.fields["path"], event.fields["count"]))
 
-    return CycleLog(write, loop), loop, written  # type: ignore[arg-type]  # it is as much of a loop as is used
+    return CycleLogThrottle(write, loop), loop, written  # type: ignore[arg-type]  # it is as much of a loop as is used
 
 
 def test_each_path_is_written_at_once_when_it_is_first_seen() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ourolog.commands.produce import batches
-from ourolog.output import Origin, as_json, as_raw, as_text
+from ourolog.record_formats import Origin, as_json, as_raw, as_text
 
 ORIGIN = Origin("n1", ("n1", "n2"), 1_700_000_000_000)
 

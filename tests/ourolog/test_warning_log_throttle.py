@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 from ourolog.actors.messages.observer import NameContested, NodeWarned
-from ourolog.events import LogEvent
+from ourolog.log_events import LogEvent
 from ourolog.storage.types import NodeId
-from ourolog.warning_log import MAX_DIFFERENT, SAY_AGAIN_AFTER_S, WarningLog
+from ourolog.warning_log_throttle import MAX_DIFFERENT, REPEAT_INTERVAL_S, WarningLogThrottle
 
 
 class VirtualLoop:
@@ -33,7 +33,7 @@ class VirtualLoop:
             callback()
 
 
-def make() -> tuple[WarningLog, VirtualLoop, list[tuple[object, object]]]:
+def make() -> tuple[WarningLogThrottle, VirtualLoop, list[tuple[object, object]]]:
     loop = VirtualLoop()
     written: list[tuple[object, object]] = []
 
@@ -41,7 +41,7 @@ def make() -> tuple[WarningLog, VirtualLoop, list[tuple[object, object]]]:
         assert (event.level, event.name) == ("warning", "node_warned")
         written.append((event.fields["reason"], event.fields.get("repeated")))
 
-    return WarningLog(write, loop), loop, written  # type: ignore[arg-type]  # it is as much of a loop as is used
+    return WarningLogThrottle(write, loop), loop, written  # type: ignore[arg-type]  # it is as much of a loop as is used
 
 
 def warned(reason: str, actor: str = "replicator") -> NodeWarned:
@@ -54,7 +54,7 @@ def test_a_warning_is_written_at_once_and_its_repetitions_are_counted_and_writte
         log.warned(warned("n2 does not answer"))
         loop.pass_time(1.0)
     assert written == [("n2 does not answer", None), ("n2 does not answer", 299)]
-    loop.pass_time(SAY_AGAIN_AFTER_S)
+    loop.pass_time(REPEAT_INTERVAL_S)
     assert written[2:] == [("n2 does not answer", 108)]
 
 
@@ -70,7 +70,7 @@ def test_another_reason_or_actor_is_written_at_once_and_other_numbers_are_not_an
 def test_a_warning_that_has_ended_is_new_when_it_comes_back() -> None:
     log, loop, written = make()
     log.warned(warned("a"))
-    loop.pass_time(SAY_AGAIN_AFTER_S)
+    loop.pass_time(REPEAT_INTERVAL_S)
     log.warned(warned("a"))
     assert written == [("a", None), ("a", None)]
 
@@ -80,10 +80,10 @@ def test_a_flood_of_different_warnings_is_bounded_and_none_goes_uncounted() -> N
     for number in range(1000):
         log.warned(warned("stranger " + "x" * number))
     assert len(written) == MAX_DIFFERENT
-    loop.pass_time(SAY_AGAIN_AFTER_S)
+    loop.pass_time(REPEAT_INTERVAL_S)
     assert len(written) == MAX_DIFFERENT + 1
     assert written[-1][1] == 1000 - MAX_DIFFERENT
-    loop.pass_time(SAY_AGAIN_AFTER_S)
+    loop.pass_time(REPEAT_INTERVAL_S)
     assert len(written) == MAX_DIFFERENT + 1
 
 
@@ -98,7 +98,7 @@ def test_what_was_held_back_is_written_when_the_log_closes() -> None:
 def test_a_name_that_is_contested_again_and_again_is_logged_once() -> None:
     loop = VirtualLoop()
     written: list[LogEvent] = []
-    log = WarningLog(written.append, loop)  # type: ignore[arg-type]
+    log = WarningLogThrottle(written.append, loop)  # type: ignore[arg-type]
     for port in range(475):
         log.warned(NameContested(NodeId("n1"), NodeId("n2"), "10.0.0.2:8401", f"10.0.0.9:{port}"))
     log.close()
