@@ -68,7 +68,11 @@ class NewBatch:
     """What a producer hands in, before a log has given it a place.
 
     payload: an encoded `RecordSet` of `record_count` records, compressed by `codec`.
-    producer_id: 0 for none.
+    record_count: how many records are in the payload.
+    kind: whether it holds users' records or a control entry.
+    codec: how the payload is compressed.
+    producer_id: who produced it; 0 for none.
+    producer_sequence: the producer's count of its batches.
     """
 
     payload: bytes
@@ -83,13 +87,22 @@ class NewBatch:
 class Batch:
     """A batch with its place in a log.
 
+    index: the place of the batch among all entries of the log.
+    term: the term in which the entry was made.
+    base_offset: the offset of its first record.
+    record_count: how many records it holds.
+    timestamp_ms: when it was first appended, ms since 1970.
+    kind: whether it holds users' records or a control entry.
+    codec: how the payload is compressed.
     path: the nodes it passed, origin first, the holder last (in elected modes just the origin,
         since replicas are identical).
     origin_epoch, origin_sequence: with `path[0]` the batch's identity across the cluster; the
         epoch says which log of the origin it was, drawn at random, so that a node that
         lost its disk does not reuse identities.
+    payload: the encoded records.
     source_epoch, source_index: where a pulled copy stood in the log it was pulled from; 0 for
         batches produced here or replicated from a leader.
+    producer_id, producer_sequence: as in NewBatch.
     """
 
     index: Index
@@ -163,7 +176,7 @@ def encode_batch(batch: Batch, synced: int = 0) -> bytes:
 
 
 def encode_parts(batch: Batch, synced: int = 0) -> tuple[bytes, bytes]:
-    """The same in two parts, header with path and payload, so that a payload is not copied to be written.
+    """The batch as bytes in two parts, header with path and payload, so that a payload is not copied to be written.
 
     Raises ValueError when the body is larger than MAX_BODY_BYTES, which no reader would take.
     """

@@ -24,11 +24,15 @@ _VERSION: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`state` is that of everything below `position`, all of which was on disk.
+    """The state of the log at one position, and where in which segment that position lies.
 
-    segment: stem of the segment file that holds `position`, at `byte_position`.
-    clean: the log was closed right there; nothing was written since.
-    resetting: the log is to be emptied and to begin at `position`; whoever opens it finishes that.
+    position: the position; everything below it was on disk.
+    segment: stem of the segment file that holds `position`.
+    byte_position: where `position` lies in that file.
+    state: the state of everything below `position`.
+    committed: a lower bound of the commit position.
+    clean: whether the log was closed right there; nothing was written since.
+    resetting: whether the log is to be emptied and to begin at `position`; whoever opens it finishes that.
     """
 
     position: Position

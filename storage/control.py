@@ -81,7 +81,7 @@ class LeaderStarted:
 
 @dataclass(frozen=True, slots=True)
 class VotersSet:
-    """From this entry on these are the voters: the whole set, not what changed.
+    """The voters from this entry on: the whole set, and not only what changed.
 
     voters: at least one, no node twice.
     """

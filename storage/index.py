@@ -32,7 +32,13 @@ _ENTRY: Final = Struct("<QQqI")
 
 
 class IndexEntry(NamedTuple):
-    """Where a batch begins. timestamp_ms: the largest of the segment up to and with this batch."""
+    """Where a batch begins.
+
+    position_bytes: in the segment file.
+    index: in the log's entries.
+    offset: in the log's records.
+    timestamp_ms: the largest timestamp of the segment up to and with this batch, in ms since 1970.
+    """
 
     position_bytes: int
     index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
@@ -41,10 +47,10 @@ class IndexEntry(NamedTuple):
 
 
 class SparseIndex:
-    """In memory 28 bytes an entry: 4,096 entries for a segment of 64 MiB at 16 KiB apart.
+    """The index of one segment in memory: 28 bytes an entry, 4,096 entries for a segment of 64 MiB at 16 KiB apart.
 
     covered_to: the part of the segment that is indexed here, in bytes.
-    saved_entries, file_bytes: what of it stands in the file already.
+    saved_entries, file_bytes: how many of the entries, and of their bytes, stand in the file already.
     """
 
     def __init__(self, base: Position, interval_bytes: int) -> None:

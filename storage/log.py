@@ -64,11 +64,14 @@ _MAX_SEGMENT_BYTES: Final = 2048 * _MIB
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """Sizes in bytes, times in milliseconds.
+    """The sizes and ages at which a log rolls, indexes and removes. Raises ValueError for an impossible segment size.
 
-    segment_bytes: a segment that would grow beyond this is sealed first. segment_roll_ms: one whose
-    first batch is this much older than the next is, too. retention_bytes: old segments go while
-    this much is left without them. retention_ms: segments go whose batches all are older.
+    segment_bytes: a segment that would grow beyond this is sealed first.
+    index_interval_bytes: how far apart the batches are that the sparse index holds.
+    checkpoint_interval_bytes: how many bytes are written between two checkpoints.
+    segment_roll_ms: a segment whose first batch is this much older than the next one is sealed; None for never.
+    retention_bytes: old segments go while this much is left without them; None keeps all.
+    retention_ms: segments go whose batches all are older than this; None keeps all.
     """
 
     segment_bytes: int = 64 * _MIB
@@ -84,7 +87,13 @@ class LogConfig:
 
 
 class Placed(NamedTuple):
-    """Where an appended batch stands. end: the position after it."""
+    """Where an appended batch stands.
+
+    index: the place of its entry.
+    term: the term in which the entry was made.
+    base_offset: the offset of its first record.
+    end: the position after it.
+    """
 
     index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     term: Term
@@ -93,9 +102,9 @@ class Placed(NamedTuple):
 
 
 class Log:
-    """See the module. Made by `Log.open`.
+    """The log of one node: append, commit, read, truncate. Made by `Log.open`; not for several threads.
 
-    held_back_bytes: what the last `retain` kept only since it was not committed.
+    held_back_bytes: what the last `retain` kept only because it was not committed.
     """
 
     def __init__(
@@ -410,7 +419,7 @@ class Log:
         return self._reader.read_from_index(index, max_bytes, until, self._end)
 
     def read_from_offset(self, offset: Offset, max_bytes: int, until: Index) -> Read:
-        """The same from the batch that holds `offset`, which may begin below it."""
+        """Whole batches from the one that holds `offset`, which may begin below it; else as `read_from_index`."""
         return self._reader.read_from_offset(offset, max_bytes, until, self._end)
 
     # ------------------------------------------------------------ removing

@@ -49,7 +49,10 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A batch boundary and where it lies. was_read: a read ended there; otherwise an index says so."""
+    """A batch boundary and where it lies.
+
+    was_read: whether a read ended there; otherwise an index names it.
+    """
 
     segment: Segment
     byte_position: int
@@ -76,7 +79,10 @@ class LogReader:
         self._handles.forget()
 
     def read_from_index(self, index: Index, max_bytes: int, until: Index, end: Position) -> Read:
-        """See Log.read_from_index; `end` is the end of what is written."""
+        """Read as `Log.read_from_index` does.
+
+        end: the end of what is written.
+        """
         first = self._segments[0].base.index
         limit = min(until, end.index)
         if not first <= index < limit:
@@ -86,7 +92,10 @@ class LogReader:
         return read
 
     def read_from_offset(self, offset: Offset, max_bytes: int, until: Index, end: Position) -> Read:
-        """See Log.read_from_offset; `end` is the end of what is written."""
+        """Read as `Log.read_from_offset` does.
+
+        end: the end of what is written.
+        """
         first = self._segments[0].base.offset
         limit = min(until, end.index)
         if first <= offset < end.offset:

@@ -36,8 +36,12 @@ Progress = Callable[[str], None]
 class Recovered:
     """A log ready to go on. The last segment is active: its file and index are open.
 
-    checkpoint: what the checkpoint file holds, None if nothing usable. needs_checkpoint: that file
-    may not be on disk, and a new one must be before the log is relied on.
+    segments: all of them, in order.
+    state: the state of the log at its end.
+    end: where the log ends, all of it on disk.
+    committed: a lower bound of the commit position.
+    checkpoint: what the checkpoint file holds, None if nothing usable.
+    needs_checkpoint: whether that file may not be on disk, so that a new one must be before the log is relied on.
     """
 
     segments: list[Segment]

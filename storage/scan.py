@@ -47,7 +47,10 @@ class SegmentScan:
     def __init__(
         self, file: File, size_bytes: int, byte_position: int, position: Position, last: Place | None = None
     ) -> None:
-        """last: the place of the entry before `position`, None if it does not matter."""
+        """Prepare to walk the batches that begin at `byte_position`.
+
+        last: the place of the entry before `position`, None if it does not matter.
+        """
         self.byte_position = byte_position
         self.position = position
         self.fault: CorruptBatchError | None = None

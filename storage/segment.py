@@ -34,9 +34,13 @@ def parse_stem(stem: str) -> Position | None:
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """size_bytes: what is written. synced_bytes: what of it is known to be on disk.
+    """A segment of a log: its files, and how much of it is written and on disk.
 
-    file and index are there for the active segment; `ourolog.storage.segment_cache` lends those of sealed ones.
+    directory: the directory of the log.
+    base: where the segment begins.
+    size_bytes: how much is written.
+    synced_bytes: how much of that is known to be on disk.
+    file, index: open for the active segment, else None; `ourolog.storage.segment_cache` lends those of sealed ones.
     """
 
     directory: str

@@ -38,12 +38,21 @@ class LastEntry(NamedTuple):
 
     @classmethod
     def of(cls, last: Place | None, end: Index) -> LastEntry:
-        """last: the place of the last entry, None for a log that knows of none. end: the index after it."""
+        """The last entry of a log.
+
+        last: its place, None for a log that knows of none.
+        end: the index after it.
+        """
         return cls(last.term if last is not None else Term(0), end)
 
 
 class Run(NamedTuple):
-    """Entries of one place, back to back. first: the index of the first of them that is known of."""
+    """Entries of one place, back to back.
+
+    term: their term.
+    writer: the node that made them, and the epoch of its log.
+    first: the index of the first of them that is known of.
+    """
 
     term: Term
     writer: Writer

@@ -18,7 +18,10 @@ from ourolog.storage.types import Position
 
 @dataclass(slots=True)
 class _Run:
-    """Parts that go to one segment. opening_state: what its .state will hold, for a new segment."""
+    """Parts that go to one segment.
+
+    opening_state: what its .state file will hold, for a new segment.
+    """
 
     segment: Segment
     parts: list[bytes] = field(default_factory=list)
