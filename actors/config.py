@@ -18,9 +18,10 @@ _MAX_UDP_PAYLOAD_BYTES: Final = 65_507
 
 
 class Cycle(StrEnum):
-    """What a node without a leader does with a copy of what it already has.
+    """What a node without a leader does with a copy of a batch that it already has.
 
-    BREAK: append each identity once. ALLOW: append it again, as the book's service does.
+    BREAK: drop it: each identity is appended once.
+    ALLOW: append it again, as the book's service does.
     """
 
     BREAK = "break"
@@ -28,11 +29,12 @@ class Cycle(StrEnum):
 
 
 class Fsync(StrEnum):
-    """When what clients append is put on disk. ALWAYS: before it is acknowledged. INTERVAL: every so often.
+    """When what clients append is put on disk.
 
-    INTERVAL acknowledges what rests on one node alone (acks=leader, and all with nobody elected) as soon
-    as it is written: a power cut there may cost the interval. Quorums are of disks all the same, and
-    wait for the next sync; peers and consumers see nothing before it.
+    ALWAYS: before it is acknowledged.
+    INTERVAL: at intervals. What rests on one node alone (acks=leader, and all acks with nobody elected) is acknowledged
+        as soon as it is written, so a power cut may lose up to one interval of it. Quorums still count disks only and
+        wait for the next sync; peers and consumers see nothing before it.
     """
 
     ALWAYS = "always"
@@ -137,7 +139,7 @@ class GossipConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """Everything that one node is told. Raises ValueError, with a sentence that names the field, for what cannot be.
+    """Everything that one node is told. Raises ValueError, with a sentence that names the field, for impossible values.
 
     node_id: its name, unique in its cluster.
     data_dir: the directory of its log.
@@ -150,11 +152,11 @@ class NodeConfig:
     fsync, fsync_interval_s: when what clients append is put on disk, and how often with `interval`, in seconds.
     segment_bytes: a new segment file is begun after this size.
     retention_bytes, retention_s: older segments are removed above this size, or beyond this age; None keeps all.
-    retention_check_s: seconds from one look for such segments to the next.
+    retention_check_s: seconds between two checks for such segments.
     max_record_bytes, max_batch_bytes: the largest value of a record, and the largest batch, that a client may send.
-    max_waiting_requests: so many produces may be open, and so many readers wait for more, before others are refused.
-    max_uncommitted_entries, max_uncommitted_bytes: so much of its own a leader has, in one run of the process,
-    that no majority has yet, before it refuses more.
+    max_waiting_requests: how many produces may be open, and how many readers may wait for more; others are refused.
+    max_uncommitted_entries, max_uncommitted_bytes: how much a leader may have appended, in one run of the process,
+        that no majority has yet; beyond that it refuses produces.
     force_lead: where a person decreed that this node leads, it leads without asking the other voters first.
     fetch_max_bytes, fetch_wait_s: how much one fetch from a peer brings, and how long it may wait for something new.
     pull_backoff_min_s, pull_backoff_max_s: how long a pull rests after its first failure, and at most.

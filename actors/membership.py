@@ -97,7 +97,10 @@ class MembershipActor(NodeActor):
         listeners: tuple[Mailbox[MembershipEvent], ...] = (),
         election: Mailbox[ClaimHeard] | None = None,
     ) -> None:
-        """election: is told what members claim, and tells what this node does; None for nobody."""
+        """Prepare the parts; gossip begins when the actor starts.
+
+        election: the election slot's mailbox, which is told what members claim; None for nobody.
+        """
         super().__init__(config.node_id, ports.observer)
         self._config = config
         self._clocks = config.gossip

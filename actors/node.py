@@ -36,7 +36,10 @@ class Node:
     server: NodeRef
 
     def __init__(self, config: NodeConfig, runtime: Runtime, ports: Ports, occupants: Occupants = OCCUPANTS) -> None:
-        """occupants: what can fill the election slot without being installed."""
+        """Prepare the node; `start` makes its actors.
+
+        occupants: what can fill the election slot without being installed.
+        """
         self.config = config
         self.occupants = occupants
         self.runtime = runtime

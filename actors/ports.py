@@ -66,7 +66,10 @@ class Datagrams(Protocol):
     """Messages to other nodes that may be lost, overtaken or doubled; they arrive as DatagramReceived."""
 
     def send(self, addr: str, payload: bytes) -> None:
-        """Send, and hear no more of it: an error counts as a loss. addr: HOST:PORT."""
+        """Send, and hear no more of it: an error counts as a loss.
+
+        addr: HOST:PORT.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,10 @@ NOTES_INTERVAL_S = 1.0
 
 
 class ReplicatorActor(NodeActor):
-    """See the module; `Pulls` is its pulling side, `FetchServer` its serving side."""
+    """The replicator: pulls batches from other nodes, serves their fetches, and tells how far the log is committed.
+
+    `Pulls` is its pulling side, `FetchServer` its serving side.
+    """
 
     actor_name = "replicator"
 

@@ -62,11 +62,12 @@ EXPIRY_CHECK_S = 0.25
 class _Waiting:
     """A produce on its way: gathered, then in the store, then waiting for other disks.
 
-    The batch is held only until the store has written it: what waits for other disks, for as
+    The batch is held only until the store has written it: a produce that waits for other disks, for as
     long as its client does, must not keep its payload in memory.
 
     may_be_stored: the store was told to append it, and has not said that it did not.
-    base_offset and index are None until it is on this node's disk. term: of the entry that it became.
+    base_offset, index: None until it is on this node's disk.
+    term: of the entry that it became.
     """
 
     request_id: int
@@ -93,7 +94,7 @@ class _Waiting:
 
 
 class ServerActor(NodeActor):
-    """See the module. Answers each Produce and Consume exactly once, cancelled ones not at all."""
+    """The server: answers each Produce and Consume exactly once, cancelled ones not at all."""
 
     actor_name = "server"
 

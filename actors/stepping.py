@@ -31,6 +31,8 @@ class StepLimitError(AssertionError):
 
 
 class VirtualTimer:
+    """A message that the stepping runtime tells when virtual time has come to it, unless it is cancelled."""
+
     __slots__ = ("mailbox", "message")
 
     def __init__(self, mailbox: Mailbox[Any], message: object) -> None:

@@ -69,7 +69,10 @@ MAX_REPORTED_CYCLES = 64
 
 
 class StoreActor(NodeActor):
-    """See the module. After a failed write or fsync it handles nothing more: the node stops."""
+    """The store: appends to the log, cuts it, reads it, and keeps the ballot.
+
+    After a failed write or fsync it handles nothing more: the node stops.
+    """
 
     actor_name = "store"
 

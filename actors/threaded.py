@@ -47,7 +47,7 @@ class ThreadedRuntime:
         return ref
 
     def stop(self, ref: NodeRef, within_s: float = 30.0) -> None:
-        """See Runtime. Its thread is a daemon: it holds up nothing but what it hangs in."""
+        """End the actor as `Runtime.stop` says. Its thread is a daemon: if it hangs, the process can still end."""
         if not ref.is_alive():
             return
         try:

@@ -79,8 +79,9 @@ class LogEndSurvey:
         request: Callable[[], LogEndRequest],
         on_findings: Callable[[Findings], None],
     ) -> None:
-        """next_id: a fresh request id of the asking actor.
+        """Prepare a survey that has asked nobody yet.
 
+        next_id: a fresh request id of the asking actor.
         request: the question as it is to be asked now.
         on_findings: called with what is known, each time that it is more.
         """

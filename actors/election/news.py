@@ -14,7 +14,10 @@ class NewsFilter(Mailbox[ElectionMessage]):
     """
 
     def __init__(self, election: Mailbox[ElectionMessage], hears: frozenset[type]) -> None:
-        """hears: classes of News. Raises ValueError for others: those come anyhow."""
+        """Pass on the `News` of the classes in `hears`, and no other.
+
+        Raises ValueError for classes that are not `News`: those always pass.
+        """
         if hears - NEWS:
             names = ", ".join(sorted(kind.__name__ for kind in hears - NEWS))
             raise ValueError(f"{names} is no news that an election can ask for")

@@ -28,12 +28,12 @@ from ourolog.storage.types import Index, NodeId, Term
 
 
 class StaticElection(ElectionActor):
-    """The occupant for a leader that a person decreed: a term, and no votes.
+    """The occupant for a leader that a person decreed. There are terms, but no votes.
 
     The leader takes a new term whenever it starts, as an elected one would: what it appends after a restart can
     then never be taken for what it may have lost before. Before it leads it asks the voters where their logs end.
     A majority has to answer, and none of them may be ahead of it: else what they have acknowledged would be
-    dropped for a leader that lacks it. `--force-lead` passes that over.
+    dropped for a leader that lacks it. `--force-lead` skips that question.
     """
 
     @classmethod

@@ -59,7 +59,10 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Yes. answers: the sequence of the Ping, or of the PingRequest when a relay passes it on."""
+    """The answer to a ping: I am here.
+
+    answers: the sequence of the Ping, or of the PingRequest when a relay passes it on.
+    """
 
     answers: int
 
@@ -98,7 +101,8 @@ class Join:
 class Exchange:
     """A part of the sender's whole table, in place of news.
 
-    asks_back: send me yours. answers: the sequence of the Join or Exchange that asked, else 0.
+    asks_back: whether the receiver is to send its table, too.
+    answers: the sequence of the Join or Exchange that asked, else 0.
     """
 
     asks_back: bool

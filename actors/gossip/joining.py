@@ -27,7 +27,10 @@ _RETRY_MAX_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """repeats: how often it may still be said again when challenged."""
+    """A call to an address that has not been answered yet.
+
+    repeats: how often it may still be said again when challenged.
+    """
 
     addr: str
     repeats: int

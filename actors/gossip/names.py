@@ -137,10 +137,11 @@ class NameChecks:
 
 
 class NameGuard:
-    """Has contested names checked, and acts on what comes out.
+    """Has contested names checked, and acts on the result.
 
-    believe: adopt a member. refute: raise this node's own incarnation above that. clash: this node
-    gives way to whoever is at that address.
+    believe: adopts a member.
+    refute: raises this node's own incarnation above that one.
+    clash: makes this node give way to the one at that address.
     """
 
     def __init__(

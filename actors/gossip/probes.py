@@ -39,7 +39,10 @@ def ask_others(sender: GossipSender, rng: Random, table: MemberTable, target: Me
 
 @dataclass(slots=True)
 class _Probe:
-    """asked: whom each of its datagrams went to, by sequence: only they can answer it."""
+    """An open probe of one member.
+
+    asked: which member each of its datagrams went to, by sequence: only they can answer it.
+    """
 
     target_id: NodeId
     asked: dict[int, NodeId] = field(default_factory=dict)

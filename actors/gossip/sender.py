@@ -45,11 +45,13 @@ class GossipSender:
         self._sequence = ports.rng.randrange(_SEQUENCES)
 
     def send(self, addr: str, body: Body, first: Member | None = None) -> int:
-        """Send one datagram with news; its sequence. first: news that this receiver must get.
+        """Send one datagram with news, and return its sequence.
 
         A suspect is told of the suspicion with whatever it is sent, so that it can refute at
-        once (Lifeguard, Dadgar et al. 2017, section IV-C, the buddy system). Who has shown no
-        cookie yet gets no news: it could not believe them.
+        once (Lifeguard, Dadgar et al. 2017, section IV-C, the buddy system). A receiver that has shown
+        no cookie yet gets no news: it could not believe them.
+
+        first: news that this receiver must get.
         """
         bare = self._datagram(addr, body)
         updates = []

@@ -66,9 +66,11 @@ def suspicion_s(base_s: float, member_count: int) -> float:
 class Judgement(Enum):
     """What to do about what a node says of itself.
 
-    STALE: nothing, it is known or older. ADOPT: believe it. CONTESTED: see the module's
-    docstring. OCCUPIED: a present member has that address; when it has failed, a node there may
-    have another name. FULL: the table holds as many members as it may.
+    STALE: nothing, it is known or older.
+    ADOPT: believe it.
+    CONTESTED: find out first whether the old address still answers; see the module's docstring.
+    OCCUPIED: nothing yet: a present member has that address; once that has failed, a node there may have another name.
+    FULL: nothing: the table holds as many members as it may.
     """
 
     STALE = "stale"
@@ -219,7 +221,10 @@ class ProbeOrder:
         self._known: set[NodeId] = set()
 
     def next(self, present: Iterable[Member]) -> NodeId | None:
-        """present: sorted by id. None when nobody is there."""
+        """The member to ping next; None when nobody is there.
+
+        present: sorted by id.
+        """
         ids = [member.node_id for member in present]
         there = set(ids)
         self._round = [node_id for node_id in self._round if node_id in there]

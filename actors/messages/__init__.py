@@ -6,7 +6,7 @@ mailbox can be told. Events that several mailboxes hear stand in `events`, value
 
 Commands are imperative, events past tense. Each message says who sends it and why. All are frozen to
 the bottom. Seconds, milliseconds and bytes are in the names. `request_id` is chosen by whoever asks and
-comes back in the answer; it is unique among that asker's open requests.
+comes back in the answer; it is unique among that asker's open requests. `reply_to` is where the answer goes.
 
 Nothing is re-exported here, and nothing here does anything.
 """

@@ -146,7 +146,9 @@ class VotersChanged:
 class ClaimsDisputed:
     """Election -> Replicator, Server: another member claims what cannot be true together with what this node holds.
 
-    Nothing may be acknowledged until a person has decided who is right. reason: for that person.
+    Nothing may be acknowledged until a person has decided who is right.
+
+    reason: why the claims contradict each other, a sentence for that person.
     """
 
     reason: str

@@ -60,9 +60,12 @@ class ProbeConcluded:
 
 @dataclass(frozen=True, slots=True)
 class SuspicionExpired:
-    """Timer -> Membership: the suspected member had its time to refute.
+    """Timer -> Membership: the suspected member did not refute in the time that it had.
 
-    verdict: FAILED or LEFT, as which it is gone now.
+    node_id: the suspected member.
+    incarnation: the one that is under suspicion.
+    due_s: when its time was up, in seconds of the monotonic clock.
+    verdict: FAILED or LEFT, as which it now counts as gone.
     """
 
     node_id: NodeId

@@ -74,9 +74,12 @@ class PullStopped:
 
 @dataclass(frozen=True, slots=True)
 class CycleSeen:
-    """Replicator -> observer: batches came back to where they had been; `count` of them.
+    """Replicator -> observer: batches came back to where they had been.
 
-    path: one of them, this node first and last somewhere in it. broken: dropped, not appended.
+    node_id: the node that they came back to.
+    path: the nodes that one of them passed, this node first and last somewhere in it.
+    count: how many batches came back.
+    broken: whether they were dropped instead of appended.
     """
 
     node_id: NodeId
@@ -94,9 +97,11 @@ class NodeReady:
 
 @dataclass(frozen=True, slots=True)
 class NodeNotReady:
-    """Server -> observer: the node runs, and should not be sent clients, for this reason. NodeReady ends it.
+    """Server -> observer: the node runs, but should not be sent clients. NodeReady ends it.
 
-    needs_person: it will not pass by itself.
+    node_id: the node.
+    reason: why, a sentence for a person.
+    needs_person: whether it lasts until a person does something.
     """
 
     node_id: NodeId

@@ -186,10 +186,13 @@ class FetchRequest(PeerRequest[FetchResponse]):
 class FetchOutcome(IntEnum):
     """How a fetch was answered.
 
-    BATCHES: see `batches`, possibly empty. DIVERGED: the logs part, see `diverged`. NOT_LEADER: see
-    `leader_id`. STALE_TERM: the fetcher's term is older than `term`. OUT_OF_RANGE: next_index is
-    below `start`, retention took it. NEW_LOG (nobody elected): the log is not the one source_epoch
-    speaks of. REFUSED: see `detail`; asking again will not help.
+    BATCHES: with `batches`, possibly empty.
+    DIVERGED: the logs differ, see `diverged`.
+    NOT_LEADER: this node does not lead, see `leader_id`.
+    STALE_TERM: the fetcher's term is older than `term`.
+    OUT_OF_RANGE: next_index is below `start`; retention removed it.
+    NEW_LOG: with nobody elected, the log is not the one that source_epoch names.
+    REFUSED: see `detail`; asking again will not help.
     """
 
     BATCHES = 0
@@ -252,8 +255,9 @@ class LogEndRequest(PeerRequest[LogEndResponse]):
 class Answerer(StrEnum):
     """The actor of the called node that answers.
 
-    REPLICATOR: its answers are large, and may wait long. ELECTION: its answers are small and urgent; they have
-    connections and places of their own, so that they never queue behind batches.
+    REPLICATOR: its answers are large, and may wait long.
+    ELECTION: its answers are small and urgent; they have connections and places of their own, so that they never
+        queue behind batches.
     """
 
     REPLICATOR = "replicator"

@@ -26,6 +26,8 @@ from ourolog.storage.types import NodeId, Offset, Term
 class Produce:
     """gRPC edge -> Server: append these records. The edge has checked payload and count.
 
+    batch: the records.
+    acks: how much must have happened before it is acknowledged.
     timeout_s: how long the client will wait for the acknowledgement.
     """
 
@@ -47,10 +49,13 @@ class Produced:
 
 @dataclass(frozen=True, slots=True)
 class Consume:
-    """gRPC edge -> Server: the batch that holds `offset`, and more up to max_bytes.
+    """gRPC edge -> Server: read the batch that holds `offset`, and more up to max_bytes.
 
-    wait: at the end of the log, answer when there is something, instead of OUT_OF_RANGE.
     Answered by the store's BatchesRead or by RequestRefused.
+
+    offset: the first record that is wanted.
+    max_bytes: how many bytes of batches may come; one batch comes in any case.
+    wait: whether to answer, at the end of the log, once there is something, instead of with OUT_OF_RANGE.
     """
 
     request_id: int
@@ -84,9 +89,13 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RequestRefused:
-    """Server -> gRPC edge. `leader` for NOT_LEADER, first and end for OUT_OF_RANGE.
+    """Server -> gRPC edge: the request was not carried out, or its outcome is not known.
 
-    outcome_unknown: the record may have been appended and may yet be committed.
+    refusal: why, for a program.
+    detail: why, as a sentence for a person.
+    leader_id, leader_addr: with NOT_LEADER, who leads and its gRPC address; None and "" if not known.
+    first, end: with OUT_OF_RANGE, the readable range of offsets, `end` exclusive.
+    outcome_unknown: whether the record may have been appended and may yet be committed.
     """
 
     request_id: int

@@ -19,6 +19,15 @@ class ReportStatus:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
+    """The store's part: where its log begins and ends, and how large it is.
+
+    start: where the log begins.
+    end: where it ends.
+    size_bytes: the size of all its segments.
+    segments: how many segments there are.
+    log_epoch: the epoch of the log: the identity of its disk.
+    """
+
     start: Position = START
     end: Position = START
     size_bytes: int = 0
@@ -28,9 +37,10 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class MembershipStatus:
-    """members: sorted by id, this node among them, those that failed or left for a while too.
+    """The membership actor's part: the members that it knows.
 
-    datagrams_dropped: damaged ones, and those of another cluster or gossip version.
+    members: sorted by id, this node among them, and for a while those that failed or left, too.
+    datagrams_dropped: how many datagrams were damaged, or of another cluster or gossip version.
     """
 
     members: tuple[Member, ...] = ()
@@ -39,8 +49,13 @@ class MembershipStatus:
 
 @dataclass(frozen=True, slots=True)
 class PullStatus:
-    """One arrow of the pull graph. lag: entries behind the source's end, -1 if not yet known.
+    """One arrow of the pull graph.
 
+    source_id: the node that this one pulls from.
+    next_index: the next entry to be pulled, in the source's log.
+    lag: how many entries the pull is behind the source's end; -1 if not yet known.
+    connected: whether a fetch was answered with batches, or with none since there are none, and no call failed since.
+    detail: what is wrong with the pull, "" if nothing is.
     next_offset: the same place as next_index in the source's offsets; None if not yet known.
     """
 
@@ -54,8 +69,15 @@ class PullStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReplicatorStatus:
-    """parked_fetches: other nodes' fetches that wait for more. boundaries: between batches not committed yet.
+    """The replicator's part: its pulls, the commit position, and what it counted since the node started.
 
+    committed: the commit position.
+    pulls: one for each node that this one pulls from.
+    cycles_seen: how many batches came back to this node.
+    duplicates_dropped: how many pulled batches were dropped since they were here already.
+    expired_dropped: how many pulled batches were dropped at the hop limit.
+    parked_fetches: how many fetches of other nodes wait for more.
+    boundaries: how many boundaries between batches that are not committed yet are kept.
     commit_unknown: why this leader does not know the end of what is committed, else "".
     """
 
@@ -71,9 +93,15 @@ class ReplicatorStatus:
 
 @dataclass(frozen=True, slots=True)
 class ElectionStatus:
-    """election: the flag's value, e.g. `static:n1,n2`. role: leader, follower or peer.
+    """The election slot's part: who leads, who votes, and what other members claim about it.
 
-    claims: what other members hold for true, sorted by member. dispute: why that cannot be, else "".
+    election: the flag's value, e.g. `static:n1,n2`.
+    role: leader, follower or peer.
+    term: the term announced last.
+    leader_id: who leads in it, None if nobody does or is known to.
+    voters: whose disks count for a quorum.
+    claims: what other members claim, sorted by member.
+    dispute: why the claims contradict each other, else "".
     why_nobody: why nobody can lead at present, else "".
     """
 
@@ -92,5 +120,10 @@ Status = StoreStatus | MembershipStatus | ReplicatorStatus | ElectionStatus
 
 @dataclass(frozen=True, slots=True)
 class StatusReported:
+    """Any actor -> gRPC edge: its part of the node's status.
+
+    status: the part.
+    """
+
     request_id: int
     status: Status

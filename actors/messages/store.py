@@ -75,8 +75,10 @@ class AppendRefused:
 class AppendPulled:
     """Replicator -> Store, nobody elected: append copies of another node's batches as own.
 
-    batches: encoded batches as they stand in the log of `source_id`, the first at first_index.
-    source_epoch: the epoch of that log.
+    source_id: the node that they were pulled from.
+    source_epoch: the epoch of its log.
+    first_index: the index of the first of them there.
+    batches: encoded batches as they stand in that log.
     """
 
     source_id: NodeId
@@ -90,10 +92,14 @@ class AppendPulled:
 class PulledAppended:
     """Store -> Replicator: the pulled batches are on disk, or were dropped for a reason.
 
+    source_id: the node that they were pulled from.
+    source_epoch: the epoch of its log.
     next_index, next_offset: where the pull goes on, in the source's log.
-    appended, duplicates, expired count batches: appended here, dropped because their identity
-    was already here, dropped at the hop limit. `cycles` has the path of each batch that had
-    been here before, this node last; at most 64 of them, `cycle_count` counts all.
+    appended: how many batches were appended here.
+    duplicates: how many were dropped because their identity was already here.
+    expired: how many were dropped at the hop limit.
+    cycles: the path of each batch that had been here before, this node last; at most 64 of them.
+    cycle_count: how many such batches there were.
     """
 
     source_id: NodeId
@@ -119,7 +125,9 @@ class PullRejected:
 class AppendFetched:
     """Replicator -> Store, a leader elected: append the leader's batches as they are.
 
+    leader_id: the node that they were fetched from.
     term: the leader's; refused when the ballot has moved on.
+    batches: encoded batches as they stand in the leader's log.
     """
 
     leader_id: NodeId
@@ -207,7 +215,7 @@ class ReadBatches:
 
 @dataclass(frozen=True, slots=True)
 class BatchesRead:
-    """Store -> `reply_to` of ReadBatches.
+    """Store -> `reply_to` of ReadBatches: what was read.
 
     batches: encoded batches, back to back.
     next: the position after the last of them.
@@ -219,7 +227,12 @@ class BatchesRead:
 
 
 class ReadProblem(StrEnum):
-    """BUSY: no descriptor or no memory was to be had; trying again helps."""
+    """Why a read was refused.
+
+    OUT_OF_RANGE: what was asked for lies outside of the readable range.
+    DAMAGED: the log is damaged there.
+    BUSY: no file descriptor or no memory was available; trying again helps.
+    """
 
     OUT_OF_RANGE = "out of range"
     DAMAGED = "damaged"
@@ -228,7 +241,12 @@ class ReadProblem(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReadRefused:
-    """Store -> `reply_to` of ReadBatches. first and end: the readable range of offsets."""
+    """Store -> `reply_to` of ReadBatches: nothing could be read.
+
+    problem: why, for a program.
+    detail: why, as a sentence for a person.
+    first, end: the readable range, `end` exclusive.
+    """
 
     request_id: int
     problem: ReadProblem
@@ -243,15 +261,15 @@ class SaveBallot:
 
     With a candidate the save is conditional, and one step: only the store knows ballot and end of the log
     at once. It puts all that was appended on disk, compares the candidate's last entry with its own as
-    it is then, and saves the vote or refuses it. Judging by an end that somebody remembers could elect
-    a leader that lacks what was acknowledged since (Raft section 5.4.1).
+    it is then, and saves the vote or refuses it. Judging by a remembered end could elect a leader that
+    lacks what was acknowledged since (Raft section 5.4.1).
 
     A vote is never taken back: no second one is granted in a term, whoever asks, and none for another
     than the leader that the ballot names. Afterwards the store refuses appends, cuts and resets of
     every other term.
 
     request_id: comes back in the answer.
-    ballot: what to save. For a candidate: the term it asks in and its name as `voted_for`.
+    ballot: what to save. With a candidate, it holds the term it asks in and its name as `voted_for`.
     candidate: the last entry of the candidate that asks for this vote; None for what this node saves
         of its own accord (a term that it heard of, who leads, its vote for itself). A term below the
         present one is then a bug; a candidate may ask in one, and is refused.

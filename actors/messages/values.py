@@ -11,9 +11,12 @@ from ourolog.storage.types import Index, NodeId, Term
 class Acks(IntEnum):
     """How much must have happened before a produce is acknowledged.
 
-    LEADER: on the leader's disk. QUORUM: on a majority of the voters' disks. ALL: on every
-    voter's disk, so that any two of three can be lost and no acknowledged record with them.
-    With nobody elected each of them means this node's disk.
+    With nobody elected, each of them means this node's disk.
+
+    DEFAULT: what the node's configuration says.
+    LEADER: it is on the leader's disk.
+    QUORUM: it is on a majority of the voters' disks.
+    ALL: it is on every voter's disk, so that any two of three can be lost and no acknowledged record with them.
     """
 
     DEFAULT = 0
@@ -23,6 +26,8 @@ class Acks(IntEnum):
 
 
 class MemberState(StrEnum):
+    """What gossip believes of a member (SWIM section 4.2), from the best state to the worst."""
+
     ALIVE = "alive"
     SUSPECT = "suspect"
     FAILED = "failed"
@@ -62,7 +67,12 @@ class PullPosition:
 
 @dataclass(frozen=True, slots=True)
 class ElectionClaim:
-    """What a node holds for true of who leads. election: the value of its flag, see `claimed_election`."""
+    """What a node claims about who leads.
+
+    election: the value of its flag, see `claimed_election`.
+    term: the present term, as it was announced last.
+    leader_id: who leads in it, None if nobody does or is known to.
+    """
 
     election: str
     term: Term = Term(0)

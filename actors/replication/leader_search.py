@@ -41,7 +41,10 @@ class LeaderSearch:
         return self._candidates is not None
 
     def start(self, candidates: Callable[[], dict[NodeId, str]]) -> None:
-        """Ask, until `stop`. candidates: who may know, each with its gRPC address, as of when it is called."""
+        """Ask, until `stop`.
+
+        candidates: gives the nodes that may know, each with its gRPC address, as of when it is called.
+        """
         if self._candidates is None:
             self._candidates = candidates
             self._questions = 0

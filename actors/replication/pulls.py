@@ -43,9 +43,15 @@ _OF_A_LEADER: Final = frozenset({FetchOutcome.BATCHES, FetchOutcome.DIVERGED, Fe
 class Pull:
     """One arrow of the pull graph.
 
-    request_id: of the fetch under way, None if there is none. waits: how often it has waited,
-    so that an old timer is told from the present one. source_end: the source's end as last heard.
+    source_id, rpc_addr: the node that this one pulls from, and its gRPC address.
+    request_id: of the fetch under way, None if there is none.
+    failures: how many fetches in a row have failed.
+    waits: how often it has waited, so that an old timer is told from the present one.
+    timer: of the present wait, None if it does not wait.
+    connected: whether a fetch was answered with batches, or with none since there are none, and no call failed since.
+    source_end: the source's end as last heard.
     next_offset: where the pull stands in the source's offsets, None if not yet known.
+    detail: what is wrong with the pull, "" if nothing is.
     left_out: about the last of its entries that nobody could read, "" if there was none.
     """
 

@@ -37,7 +37,13 @@ def step_towards(heard: Term, own: Term) -> Term:
 
 
 class Role(StrEnum):
-    """STARTING: the election slot has not spoken. PEER: nobody is elected; pulls from everyone."""
+    """What a node is in replication, by what the election slot announced.
+
+    STARTING: the election slot has announced nothing yet.
+    PEER: nobody is elected; it pulls from everyone.
+    LEADER: it leads in the present term.
+    FOLLOWER: another node leads, or nobody is known to.
+    """
 
     STARTING = "starting"
     PEER = "peer"
@@ -47,11 +53,22 @@ class Role(StrEnum):
 
 @dataclass(slots=True)
 class ReplicationState:
-    """Shared by the pulling and the serving side; only the replicator actor changes it.
+    """What the pulling and the serving side share; only the replicator actor changes it.
 
-    start, end: the log on disk. committed: never falls.
-    members: where others are, those that gossip holds for gone included while that may still matter.
-    gone: those that failed or left.
+    config: the node's configuration.
+    ports: the node's ports.
+    store: the store's mailbox.
+    me: the replicator's own mailbox.
+    role: what this node is in replication.
+    term, leader_id: as the election slot announced last.
+    start, end: where the log on disk begins and ends.
+    terms: the terms of the whole log.
+    voters_before_start: the voter set in force where the log begins, None if there is none.
+    log_epoch: the epoch of the log: the identity of its disk.
+    opened: whether the store has opened the log.
+    committed: the commit position; never falls.
+    members: all other nodes with their addresses, including those that gossip counts as gone while that may matter.
+    gone: those of the members that failed or left.
     """
 
     config: NodeConfig
