@@ -63,7 +63,11 @@ class LedWorld(World, Protocol):
 
 
 class FaultBudget:
-    """spoiled: nodes whose copy is not good now, and why."""
+    """Decides whether a fault may spoil another copy.
+
+    spoiled: the nodes whose copy is not good now, and why.
+    withheld: how often each kind of fault was forbidden.
+    """
 
     def __init__(self, world: LedWorld) -> None:
         self.spoiled: dict[NodeId, str] = {}

@@ -77,7 +77,10 @@ class ClientCalls:
     def consume(
         self, client: str, node_id: NodeId, operation: Operation, timeout_s: float, returned: Returned, *, wait: bool
     ) -> Call:
-        """Read the record at operation.offset. wait: at the end of the log, wait for more, up to timeout_s."""
+        """Read the record at operation.offset.
+
+        wait: whether to wait, at the end of the log, for more, up to timeout_s.
+        """
         return self._begin("consume", client, node_id, operation, timeout_s, self._consume_callee, wait, returned)
 
     def _begin(

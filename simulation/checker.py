@@ -11,7 +11,12 @@ from ourolog.storage.types import NodeId
 
 
 class Violation(AssertionError):
-    """A claim did not hold. claim: the checker's name; detail: what was seen instead."""
+    """A claim did not hold.
+
+    claim: the checker's name.
+    detail: what was seen instead.
+    time_s: when, in virtual seconds.
+    """
 
     def __init__(self, claim: str, detail: str, time_s: float) -> None:
         super().__init__(f"{claim}: {detail} (at {time_s:.6f} virtual seconds)")

@@ -93,9 +93,9 @@ class Client:
         return self._ask(operation, ask).offset
 
     def consume(self, offset: int, *, wait: bool = False) -> bytes:
-        """The record at `offset`. wait: until there is one, or the client's time is up.
+        """The record at `offset`. Raises OutOfRangeError, RefusedError.
 
-        Raises OutOfRangeError, RefusedError.
+        wait: whether to wait until there is one, or the client's time is up.
         """
         return self._consume(offset, wait=wait).value
 

@@ -22,6 +22,8 @@ VALUE_BYTES = (1, 400)
 
 
 class Pace(Protocol):
+    """How fast a client works."""
+
     def pause_s(self) -> float | None:
         """How long to wait before the next operation; None to end."""
 

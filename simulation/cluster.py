@@ -308,7 +308,10 @@ class Cluster:
         self.emit(NodeStopped(self.now_s, node_id))
 
     def crash(self, name: str, *, power: bool = False) -> None:
-        """End the node's process where it stands. power: and the machine with it, unsynced writes and all."""
+        """End the node's process where it stands.
+
+        power: whether the machine goes with it, and all writes that are not synced.
+        """
         (node_id,) = self._known((name,))
         node = self.running.get(node_id)
         if node is None:

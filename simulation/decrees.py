@@ -30,7 +30,10 @@ REFUSES: Final = "does not follow"
 
 
 class Decrees:
-    """cluster.decree: the last one. rng: for all that they do."""
+    """The people who decree another leader in mid-run; the last decree is `cluster.decree`.
+
+    rng: the source of all their choices.
+    """
 
     def __init__(self, cluster: Cluster, operator: Operator, rng: Random) -> None:
         self._cluster = cluster

@@ -1,7 +1,9 @@
 """Everything that happens in a simulated cluster, as one stream of events.
 
-Checkers, the trace hash and reports are functions of this stream. Events are frozen; `time_s` is
-virtual time since the simulation began. Paths are those of the node's own disk.
+Checkers, the trace hash and reports are functions of this stream. Events are frozen. `time_s` is the
+virtual time since the simulation began. `node_id` is the node that it happened to, and `path` a path on
+that node's own disk. `source` and `target` are the nodes or clients between which a packet travels, and
+`what` is what it carries.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ class MessageHandled:
 
 @dataclass(frozen=True, slots=True)
 class NodeStarted:
+    """A node's process was started, with this configuration."""
+
     time_s: float
     node_id: NodeId
     config: NodeConfig
@@ -55,7 +59,10 @@ class NodeStopped:
 
 @dataclass(frozen=True, slots=True)
 class NodeCrashed:
-    """The process ended where it stood. power_lost: what was not synced may be gone, too."""
+    """The process ended where it stood.
+
+    power_lost: whether the machine lost its power, so that what was not synced may be gone, too.
+    """
 
     time_s: float
     node_id: NodeId
@@ -64,12 +71,16 @@ class NodeCrashed:
 
 @dataclass(frozen=True, slots=True)
 class NodePaused:
+    """A node stands still from now on, as after SIGSTOP."""
+
     time_s: float
     node_id: NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class NodeResumed:
+    """A node that stood still goes on, as after SIGCONT."""
+
     time_s: float
     node_id: NodeId
 
@@ -88,7 +99,10 @@ class NodeSaid:
 
 @dataclass(frozen=True, slots=True)
 class PacketSent:
-    """packet_id: unique in a run; a duplicate or a late replay is delivered under the same one."""
+    """A packet began its way.
+
+    packet_id: unique in a run; a duplicate or a late replay is delivered under the same one.
+    """
 
     time_s: float
     packet_id: int
@@ -99,6 +113,8 @@ class PacketSent:
 
 @dataclass(frozen=True, slots=True)
 class PacketDelivered:
+    """A packet has arrived."""
+
     time_s: float
     packet_id: int
     source: NodeId
@@ -108,7 +124,11 @@ class PacketDelivered:
 
 @dataclass(frozen=True, slots=True)
 class PacketLost:
-    """reason: loss, partition, clogged, down, or reply lost."""
+    """A packet will never arrive.
+
+    packet_id: that of PacketSent.
+    reason: loss, partition, clogged, down, or reply lost.
+    """
 
     time_s: float
     packet_id: int
@@ -120,7 +140,11 @@ class PacketLost:
 
 @dataclass(frozen=True, slots=True)
 class PartitionMade:
-    """blocked: the directed links that carry nothing from now on. shape: halves, isolate, one-way, ring."""
+    """Some links carry nothing from now on.
+
+    shape: halves, isolate, one-way, ring.
+    blocked: the directed links that carry nothing.
+    """
 
     time_s: float
     shape: str
@@ -129,6 +153,8 @@ class PartitionMade:
 
 @dataclass(frozen=True, slots=True)
 class PartitionHealed:
+    """All links carry packets again."""
+
     time_s: float
 
 
@@ -159,9 +185,11 @@ class FileRewritten:
 
 @dataclass(frozen=True, slots=True)
 class FileSynced:
-    """size: all below it is durable, unless the disk lied (then the fault was injected before).
+    """A sync of a file has succeeded.
 
     That is not all of the file when an earlier sync has failed: what that one lost, no later one writes.
+
+    size: everything below it is durable, unless the disk lied (then the fault was injected before).
     """
 
     time_s: float
@@ -172,6 +200,8 @@ class FileSynced:
 
 @dataclass(frozen=True, slots=True)
 class FileTruncated:
+    """A file was cut to `size` bytes."""
+
     time_s: float
     node_id: NodeId
     path: str
@@ -180,6 +210,8 @@ class FileTruncated:
 
 @dataclass(frozen=True, slots=True)
 class FileReplaced:
+    """A file was replaced whole, by rename."""
+
     time_s: float
     node_id: NodeId
     path: str
@@ -188,6 +220,8 @@ class FileReplaced:
 
 @dataclass(frozen=True, slots=True)
 class FileRemoved:
+    """A file was removed."""
+
     time_s: float
     node_id: NodeId
     path: str
@@ -195,7 +229,13 @@ class FileRemoved:
 
 @dataclass(frozen=True, slots=True)
 class FaultInjected:
-    """A fault of `kind` (see ourolog.simulation.faults) has actually fired. where: a node, or "n1>n2" for a link."""
+    """A fault of `kind` (see ourolog.simulation.faults) has actually fired.
+
+    time_s: when, in virtual seconds.
+    kind: which fault.
+    where: a node, or "n1>n2" for a link.
+    detail: what it did, for a person.
+    """
 
     time_s: float
     kind: str
@@ -217,7 +257,13 @@ class DiskRestored:
 
 @dataclass(frozen=True, slots=True)
 class LeaderDecided:
-    """The oracle has found a leader for a term. voters: whose ballots of it are on disk."""
+    """The oracle has found a leader for a term.
+
+    time_s: when, in virtual seconds.
+    term: the term.
+    leader_id: the leader.
+    voters: those whose ballots of this term are on disk.
+    """
 
     time_s: float
     term: Term
@@ -229,13 +275,21 @@ class LeaderDecided:
 
 
 class OperationKind(StrEnum):
+    """What a client can ask a node for."""
+
     PRODUCE = "produce"
     CONSUME = "consume"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """value: what a produce appends, unique in the run. offset: what a consume asks for."""
+    """What a client asks a node for.
+
+    kind: produce or consume.
+    value: what a produce appends, unique in the run.
+    offset: what a consume asks for.
+    acks: what a produce wants to have happened before it is acknowledged.
+    """
 
     kind: OperationKind
     value: bytes = b""
@@ -244,7 +298,12 @@ class Operation:
 
 
 class Outcome(StrEnum):
-    """OK. REFUSED: certainly nothing happened. UNKNOWN: it may have happened, now or later."""
+    """Whether an operation was carried out, as far as its client can know.
+
+    OK: it was.
+    REFUSED: certainly nothing happened.
+    UNKNOWN: it may have happened, now or later.
+    """
 
     OK = "ok"
     REFUSED = "refused"
@@ -273,7 +332,13 @@ class OperationResult:
 
 @dataclass(frozen=True, slots=True)
 class ClientInvoked:
-    """operation_id: unique in the run. node_id: whom the client asked (each retry is an operation of its own)."""
+    """A client has begun an operation.
+
+    client: the client.
+    operation_id: unique in the run.
+    node_id: the node that the client asked; each retry is an operation of its own.
+    operation: what it asked for.
+    """
 
     time_s: float
     client: str
@@ -284,6 +349,8 @@ class ClientInvoked:
 
 @dataclass(frozen=True, slots=True)
 class ClientReturned:
+    """A client has learnt how its operation ended."""
+
     time_s: float
     client: str
     operation_id: int
@@ -296,7 +363,12 @@ class ClientReturned:
 
 
 class Phase(StrEnum):
-    """SAFETY: faults everywhere. LIVENESS: a healthy core must make progress. SETTLED: no faults, no clients."""
+    """The three parts of a run.
+
+    SAFETY: faults everywhere.
+    LIVENESS: a healthy core must make progress.
+    SETTLED: no faults, no clients.
+    """
 
     SAFETY = "safety"
     LIVENESS = "liveness"
@@ -305,7 +377,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PhaseBegan:
-    """core: the nodes that are healthy from now on."""
+    """The next part of a run has begun.
+
+    phase: which part.
+    core: the nodes that are healthy from now on.
+    """
 
     time_s: float
     phase: Phase

@@ -118,7 +118,11 @@ class Links:
         return delay_s
 
     def fate(self, source: str, target: str, now_s: float, *, may_repeat: bool, is_reply: bool) -> Fate:
-        """may_repeat: whether the packet may come twice. is_reply: whether work was done for it."""
+        """Draw what becomes of one packet.
+
+        may_repeat: whether the packet may come twice.
+        is_reply: whether it is an answer, for which work was done.
+        """
         fate = Fate()
         chances, draw = self.chances, self._rng.random
         if chances.loss and draw() < chances.loss:

@@ -102,7 +102,8 @@ class _Packet:
 class Network:
     """The network of all machines. Nodes are attached to it while their process runs.
 
-    links: what becomes of packets between any two machines. emit: called with each event.
+    links: what becomes of packets between any two machines.
+    emit: called with each event.
     """
 
     def __init__(self, runtime: SimulatedRuntime, rng: Random, emit: Callable[[Event], None]) -> None:
@@ -121,7 +122,10 @@ class Network:
         self._nodes[node_id] = node
 
     def detach(self, node_id: NodeId, *, silently: bool) -> None:
-        """The node's process ended. silently: with its machine, so that nobody is told."""
+        """The node's process has ended.
+
+        silently: whether its machine ended with it, so that nobody is told.
+        """
         self._nodes.pop(node_id, None)
         for call in [call for call in self._open.values() if node_id in (call.source, call.target)]:
             if call.source == node_id:
@@ -348,7 +352,7 @@ def _cancelling(network: Network, call: Call) -> Callable[[], None]:
 
 
 class _Wire:
-    """The reply mailbox of a call: what is told here crosses the network."""
+    """The reply mailbox of a call, which sends what it is told across the network."""
 
     __slots__ = ("_call", "_network")
 

@@ -22,7 +22,10 @@ DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0
 
 
 class Operator:
-    """rng: for how long it takes to come round. `blame` tells what was done to a node's disk."""
+    """The person who starts nodes again and repairs their disks; `blame` tells it what was done to a node's disk.
+
+    rng: draws how long it takes to come round.
+    """
 
     def __init__(self, cluster: Cluster, budget: FaultBudget, rng: Random) -> None:
         self.budget = budget
@@ -71,7 +74,7 @@ class Operator:
         self.restore(node_id)
 
     def may_touch(self, node_id: NodeId) -> bool:
-        """Whether the node is not left as it is on purpose."""
+        """Whether the operator may repair the node; some are left broken on purpose."""
         return node_id not in self._off_limits
 
     # ------------------------------------------------------------ processes

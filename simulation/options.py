@@ -27,13 +27,17 @@ class OtherVersionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of one run. Raises ValueError with a sentence for whoever typed them.
+    """The options of one run. Raises ValueError with a sentence for whoever typed them.
 
+    seed: what everything that is left to chance is drawn from.
+    nodes: how many nodes the cluster has.
     election: what `--election` says, for instance none, static:n2,n1 or an installed one. Besides, oracle (an
-    oracle changes who leads) and decrees (as static, and people decree other leaders in mid-run). Where no
-    voters are named, the first three nodes vote.
+        oracle changes who leads) and decrees (as static, and people decree other leaders in mid-run). Where no
+        voters are named, the first three nodes vote.
+    cycle, max_hops: what becomes of copies with nobody elected, as in NodeConfig.
     faults: names of `ourolog.simulation.faults.KINDS`; None lets the seed choose among all, () is none.
-    minutes: virtual minutes of the safety phase. clients: producers and consumers, all together.
+    minutes: virtual minutes of the safety phase.
+    clients: how many producers and consumers there are, all together.
     operations: how many operations the clients begin in a virtual minute, all together.
     """
 

@@ -51,7 +51,10 @@ class Stage(Protocol):
 
 @dataclass(slots=True)
 class _Change:
-    """One attempt. answers: who has saved the ballot, with the end of its log as it is from then on."""
+    """One attempt to change the leader.
+
+    answers: who has saved the ballot, with the end of its log as it is from then on.
+    """
 
     term: Term
     answers: dict[NodeId, tuple[Node, tuple[Term, Index]]] = field(default_factory=dict)
@@ -73,8 +76,10 @@ class _Answer:
 
 
 class Oracle:
-    """term: the last one that a leader was found for, `leader_id`. rng: for all that it does.
+    """Changes the leader of a cluster, at random times or at bad moments, and only as a vote of Raft would.
 
+    term, leader_id: the last term that a leader was found for, and that leader.
+    rng: the source of all its choices.
     trusts: whether a node's disk has all that the node promised, as far as the oracle may know.
     """
 

@@ -71,7 +71,7 @@ OracleMessage = DiskTrusted | VoteAsked | LeadGiven | LeaderTold | StepDownDue
 
 
 class OracleElection(ElectionActor):
-    """See the module. A node that led, and was started again, does not lead again in that term."""
+    """The occupant that believes the oracle. A node that led, and was started again, leads no more in that term."""
 
     def __init__(self, **collaborators: Any) -> None:
         super().__init__(**collaborators)
@@ -154,7 +154,10 @@ class OracleElection(ElectionActor):
         self._follow(term, leader_id if is_believed else None)
 
     def _follow(self, term: Term, leader_id: NodeId | None) -> None:
-        """leader_id: who leads in that term, this node too; None for somebody unknown."""
+        """Announce who leads in that term.
+
+        leader_id: the leader, which may be this node; None for one that is not known.
+        """
         voted_for = self._newest.voted_for if term == self._newest.term else None
         if leader_id == self.node_id:
             voted_for = self.node_id

@@ -27,9 +27,14 @@ TAKES_THE_UNSYNCED = frozenset({"power_loss", "blackout", "fsync_fails", "fsync_
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """kinds: what is on, in the order of KINDS. strengths: 0 to 1 for each. interval_s: how long it is
-    on average until the next of that kind. settings: fields of every NodeConfig.
-    acks: what producers ask for. change_interval_s: how long an oracle lets a leader lead, on average.
+    """What the seed draws before a run.
+
+    kinds: the kinds of fault that are on, in the order of KINDS.
+    strengths: how strong each is, from 0 to 1.
+    interval_s: the average time until the next fault of each kind, in virtual seconds.
+    settings: fields of every NodeConfig.
+    acks: what producers ask for.
+    change_interval_s: how long an oracle lets a leader lead, on average, in virtual seconds.
     """
 
     kinds: tuple[str, ...]

@@ -87,8 +87,9 @@ _REMEMBERED: Final = 64
 class _Node:
     """What is known of a node's present life; `promised` and `cut` are of its disk.
 
-    leads_in: the term it leads in, 0 if it does not; has_led: in this life or, until its log is open, in the
-    one before. fetched: the next index of each who fetched.
+    leads_in: the term it leads in, 0 if it does not.
+    has_led: whether it has led in this life or, until its log is open, in the one before.
+    fetched: the next index of each who fetched.
     """
 
     node_id: NodeId
@@ -111,7 +112,10 @@ class _Node:
 
 
 class ReplicationStates:
-    """note: called with the name of each state that is reached."""
+    """Watches the event stream for rare states of replication.
+
+    note: called with the name of each state that is reached.
+    """
 
     sees: ClassVar[tuple[type, ...]] = (
         MessageTold,

@@ -41,10 +41,15 @@ Simulate = Callable[[Options], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class ShrunkFailure:
-    """original: what failed first. options: the smallest run that violates the same claim.
+    """A run that fails, and the smallest one found that fails in the same way.
 
-    events: how many it has, runs: how many it took to find it. is_minimal: nothing smaller that was
-    tried fails, as opposed to the budget having run out. steps: what was taken away, in order.
+    original: the options of the run that failed first.
+    options: the options of the smallest run that violates the same claim.
+    violation: what that run showed.
+    events: how many events it has.
+    runs: how many runs it took to find it.
+    is_minimal: whether nothing smaller that was tried fails; otherwise the budget was used up.
+    steps: what was taken away, in order.
     """
 
     original: Options

@@ -39,9 +39,18 @@ CHECK_EVERY_S = 1.0
 class Result:
     """What came of a run.
 
+    seed: the run's seed.
+    options: the run's options.
+    trace_hash: a hash over all its events.
+    violations: the claims that did not hold.
+    virtual_seconds: how long it took in virtual time.
+    wall_seconds: how long it took by the caller's clock, 0.0 without one.
+    events: how many events there were.
     claims: the names of the checkers that saw anything of it.
-    faults: how often each fired. withheld: how often the budget forbade one, which `budget` is about.
-    states: rare states reached, see `rare_states`. wall_seconds: by the caller's clock, 0.0 without one.
+    faults: how often each fired.
+    states: how often each rare state was reached, see `rare_states`.
+    withheld: how often the budget forbade each kind of fault.
+    budget: what the budget kept good, as a sentence.
     """
 
     seed: int
@@ -64,10 +73,13 @@ def simulate(
     observers: Sequence[Callable[[Event], None]] = (),
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Result:
-    """Run it. checkers: None for all there are. clock: for wall_seconds, e.g. time.perf_counter.
+    """Run a cluster under faults with these options.
 
     A violation is in the result, not raised. A run that was to be watched by all claims and was
     watched by none is one.
+
+    checkers: None for all there are.
+    clock: for wall_seconds, e.g. time.perf_counter.
     """
     began_s = clock()
     plan = draw_plan(options)

@@ -25,8 +25,8 @@ class EventStream:
     """Hashes and counts every event, and shows it to checkers and observers, in that order.
 
     A Violation does not interrupt whoever emits (it may be in the middle of handling a message):
-    on_violation hears of it, and the run ends after that message. Nothing that happens until then is
-    shown to checkers: they would only say it again.
+    on_violation is told, and the run ends after that message. Nothing that happens until then is
+    shown to checkers, which would only report it again.
     """
 
     def __init__(self, world: World, checkers: Sequence[Checker], states: Watcher) -> None:

@@ -58,8 +58,10 @@ _ACTORS: Final = ("store", "server", "replicator", "election", "membership")
 
 @dataclass(slots=True)
 class _Asked:
-    """within_s: its own time, inf where it may wait for ever. cancelled_s: since when nobody wants the answer.
+    """A question to an actor that is not answered yet.
 
+    within_s: the time that it gave itself, inf where it may wait for ever.
+    cancelled_s: since when nobody wants the answer.
     is_owed: whether its actor will live to answer it.
     """
 

@@ -16,17 +16,22 @@ LogHandler = Callable[[NodeModel], None]
 class EventChecker:
     """A checker that names the events it wants when it is made.
 
-    on: handlers by class of event. on_told: handlers of MessageTold by class of message. on_log:
-    called with the node whose log has changed, when `model.fresh` and `model.gone` say how.
-    `time_s` is that of the event in hand, `world` what was last seen. drives: whether this checker
-    keeps the model up to date, as one must of those that share it: the first.
+    on: handlers by class of event.
+    on_told: handlers of MessageTold by class of message.
+    on_log: called with the node whose log has changed, when `model.fresh` and `model.gone` say how.
+    time_s: the time of the present event.
+    world: what was seen last beside the events.
+    drives: whether this checker keeps the model up to date, as the first of those that share it must.
     """
 
     name: ClassVar[str]
     statement: ClassVar[str]
 
     def __init__(self, model: ClusterModel | None = None) -> None:
-        """model: shared by the checkers of one run; one of its own if it is alone."""
+        """Prepare a checker without handlers.
+
+        model: shared by the checkers of one run; None for one of its own.
+        """
         self.model = model or ClusterModel()
         self.on: dict[type, Handler] = {}
         self.on_told: dict[type, Handler] = {}
@@ -68,7 +73,10 @@ class EventChecker:
             handler(event)
 
     def seer(self, kind: type, message_kind: type | None) -> Callable[[Event, World], None]:
-        """What `see` comes to for events of that kind; message_kind: of the message in MessageTold."""
+        """What `see` comes to for events of that kind.
+
+        message_kind: the class of the message in MessageTold; None for other events.
+        """
         is_told = kind is MessageTold
         handler = self.on_told.get(message_kind) if is_told and message_kind else self.on.get(kind)
         may_change = message_kind in MODELLED_MESSAGES if is_told else kind in CHANGING

@@ -30,10 +30,13 @@ UNTOLD_BOUNDARIES: Final = 2
 
 @dataclass(slots=True)
 class _Kept:
-    """Of one process. fetches: asked by peers, not answered, and when each was given up. appends: bytes of each
-    in the store. leads_in: the term in which it leads, as its server was told; uncommitted: what it has
-    appended in that one above the commit position, with the bytes of each. readers: those that wait at
-    the end of the log, and since when.
+    """What the actors of one process hold at present.
+
+    fetches: asked by peers and not answered, with the time at which each was given up.
+    appends: the bytes of each append that is in the store.
+    leads_in: the term in which it leads, as its server was told.
+    uncommitted: what it has appended in that term above the commit position, with the bytes of each.
+    readers: those that wait at the end of the log, and since when.
     """
 
     fetches: dict[int, float] = field(default_factory=dict)

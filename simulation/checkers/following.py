@@ -89,8 +89,10 @@ class OneFetchAtATime(EventChecker):
 class _Pull:
     """What is known of one arrow of the pull graph. Times are when it was last so, -inf for never.
 
-    answered_s: a fetch brought batches, or that there are none. broken_s: one failed or was turned down.
-    position: how far it has got in the source's log. mark: at `marked_s` the source's log ended there.
+    answered_s: a fetch brought batches, or the news that there are none.
+    broken_s: a fetch failed or was turned down.
+    position: how far the pull has got in the source's log.
+    mark: where the source's log ended at `marked_s`.
     """
 
     answered_s: float = -inf

@@ -40,10 +40,12 @@ Pair = tuple[NodeId, NodeId]
 
 @dataclass(slots=True)
 class Holding:
-    """One member as another node sees it. Times in virtual seconds.
+    """One member as another node sees it. Times are virtual seconds.
 
-    since_s: when it was announced. suspected_s: since when it is under suspicion. refuted_s: when a
-    suspicion last ended well, or began anew after a refutation. is_contested: two nodes seemed to have its name.
+    since_s: when it was announced.
+    suspected_s: since when it is under suspicion; None if it is not.
+    refuted_s: when a suspicion last ended well, or began anew after a refutation.
+    is_contested: whether two nodes seemed to have its name.
     """
 
     since_s: float
@@ -54,10 +56,17 @@ class Holding:
 
 @dataclass(slots=True)
 class NodeView:
-    """One node. well_from_s: it is well from then on, NEVER while nothing says when.
+    """One node, as the events show it. Times are virtual seconds.
 
-    left_s: when it was last told to say goodbye, in its present life or the last; left_well_s: since when it was
-    well at that moment; left_to: whom it held members then. joins_s: when it announced members, in this life.
+    config: its present configuration.
+    is_up: whether its process runs.
+    is_paused: whether it stands still.
+    well_from_s: from when on it is well; NEVER while nothing says when.
+    left_s: when it was last told to leave, in its present life or the one before; None if it was not.
+    left_well_s: since when it was well at that moment.
+    left_to: whom it held to be members at that moment.
+    holds: the members as it sees them.
+    joins_s: when it announced members, in this life.
     """
 
     config: NodeConfig

@@ -80,7 +80,7 @@ class Hindrances:
         return self.node_clear_s(node_id) > now_s - CATCHES_UP_WITHIN_S
 
     def pair_clear_s(self, one: NodeId, other: NodeId) -> float:
-        """The same of both nodes and of both ways between them."""
+        """Since when, or from when on, nothing is in the way of both nodes and of both links between them."""
         nodes, links = self._nodes, self._links
         if self._blocked and ((one, other) in self._blocked or (other, one) in self._blocked):
             return inf

@@ -34,9 +34,11 @@ _MAX_CALLS = 5_000
 
 @dataclass(slots=True)
 class _Log:
-    """length: how many records some client has proof of. calls: all of them, while they are few.
+    """What clients know of one log.
 
-    acknowledged: the same without those that only their leader's disk was to have.
+    length: how many records some client has proof of.
+    acknowledged: how many of these were to be on more disks than their leader's.
+    calls: all calls, while they are few.
     """
 
     length: int = 0
@@ -48,9 +50,14 @@ class _Log:
 
 @dataclass(slots=True)
 class _Open:
-    """An invocation. length: how many records were known then. readable: how many of them the node that
-    was asked had acknowledged itself, in its present life, on its so-manieth disk. leads: whether it was the
-    newest leader there was. acknowledged: how many records were known then to be on more disks than one.
+    """An invocation that has not returned.
+
+    length: how many records were known when it began.
+    readable: how many of them the node that was asked had acknowledged itself, in its present life and on its
+        present disk.
+    life, disks: how often that node had been started, and how many disks it had lost.
+    leads: whether that node was the newest leader there was.
+    acknowledged: how many records were known then to be on more disks than one.
     """
 
     at: int

@@ -24,9 +24,17 @@ NO_PAST: Final = b""
 
 
 class Entry(NamedTuple):
-    """One batch. end_byte: where it ends in its segment. values: its records.
+    """One batch in a log.
 
-    crc covers all of its body, and is the same on every replica; payload_crc only what users wrote.
+    index, term, base_offset, end_offset: its place in the log, and the term in which it was made.
+    kind: whether it holds users' records or a control entry.
+    path: the nodes that it passed, its origin first.
+    origin_epoch, origin_sequence: with the origin its identity.
+    source_epoch, source_index: where a pulled copy stood in the log it was pulled from.
+    crc: the checksum over all of its body; it is the same on every replica.
+    payload_crc: a checksum over what users wrote, and nothing else.
+    values: its records.
+    end_byte: where it ends in its segment.
     past: a hash over this entry and all before it, if those are known, otherwise empty.
     """
 
@@ -71,12 +79,18 @@ class Segment:
 
 @dataclass(slots=True)
 class LogModel:
-    """The log of one node. `damage` says which bytes are no batch, `gap` what does not follow on.
+    """The log of one node.
 
-    durable_index: every entry below is on disk, as far as the disk says; the highest one so far
-    stands beside it.
-    opened: whether it is known at all; nothing is kept up to date while a node opens its log.
+    node_id: the node.
     chains: whether entries get their `past`.
+    segments: the segment files, in order.
+    entries: the batches, in order.
+    start, end: where the log begins and ends.
+    durable_index: every entry below is on disk, as far as the disk says.
+    highest_durable_index: the highest that `durable_index` has been.
+    opened: whether the log is known at all; nothing is kept up to date while a node opens its log.
+    damage: which bytes are no batch; None if all are.
+    gap: which batch does not follow the one before it; None if all do.
     """
 
     node_id: NodeId
@@ -184,7 +198,8 @@ class LogModel:
         """Compare with the disk after a restart, when all that is there is durable.
 
         start: where the node says that its log begins; that counts only where a disk shows nothing
-        but empty files. trusts: what was durable before cannot have changed, and is not decoded again.
+            but empty files.
+        trusts: whether what was durable before cannot have changed, and is not decoded again.
         Returns the entries that are gone and those that are new.
         """
         before = {segment.path: segment for segment in self.segments}

@@ -50,20 +50,28 @@ ROT_IS_READ_WITHIN_S: Final = 5.0
 class NodeModel:
     """One node.
 
-    committed: as its replicator said last in this life; with nobody elected, what its store said is
-    on disk if that is more. life: how often it was started.
+    node_id: its name.
+    log: its log, as its disk shows it.
+    committed: the commit position that its replicator reported last in this life; with nobody elected, what its store
+        reported to be on disk if that is more.
+    life: how often it was started.
+    is_up: whether it was started and has not ended since.
+    is_resetting: whether its checkpoint says that the log is to be emptied.
+    must_reset: whether it said so when the node was started last.
+    config: its configuration in this life.
     opened: what its store said when it had opened the log, in this life.
-    spoiled: the faults that took back, or may yet take back, what was durable on its disk. Empty again
-    when the disk has written what it had only said to have written, and otherwise once the log is open
-    that was left: from there on it promises anew.
-    lost: where the log ended (term of its last entry, next index) before such a fault took from it; until
-    as much is there again, with somebody elected, others may count it for what it lacks.
-    was_spoiled: whether anything was ever taken. disks: how many were lost. is_rotten: whether bits of
-    its disk have flipped, which changes what can be read, not what was written. is_blind: such faults
-    have made it impossible to follow its log.
-    seen: the batches that are in its log or were until retention took them, see `key_of`.
-    is_up: it was started and has not ended since. is_resetting: its checkpoint says that the log is to
-    be emptied; must_reset: it did when the node was started last.
+    spoiled: the faults that took back, or may yet take back, what was durable on its disk. Empty again once the disk
+        has written what it only claimed to have written, and otherwise once the log that was left is open: from there
+        on it promises anew.
+    was_spoiled: whether anything was ever taken.
+    disks: how many disks it has lost.
+    is_rotten: whether bits of its disk have flipped, which changes what can be read, not what was written.
+    is_blind: whether such faults have made it impossible to follow its log.
+    spoiled_in_life: the life in which its disk was last spoiled.
+    lost: where the log ended (term of its last entry, next index) before such a fault took from it; until as much is
+        there again, with somebody elected, others may count it for what it lacks.
+    rot_over_s: when the flipped bit was restored, in virtual seconds; None if it was not.
+    seen: the batches that are in its log or were until retention removed them, see `key_of`.
     """
 
     node_id: NodeId

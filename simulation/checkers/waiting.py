@@ -145,7 +145,11 @@ class ReadersWoken(_Waiters):
 
 @dataclass(slots=True)
 class _OpenProduce:
-    """at: which message to its server it was, of those that matter here. index: where it is on disk, -1 before."""
+    """A produce that its server has been told of and has not answered.
+
+    at: the number of the message to its server, among those that matter here.
+    index: where it is on disk, -1 before.
+    """
 
     request_id: int
     acks: Acks
@@ -157,7 +161,10 @@ class _OpenProduce:
 
 @dataclass(slots=True)
 class _Produces:
-    """Of one node. flushed_at: all produces told before that are in the appends told since, or before."""
+    """The open produces of one node.
+
+    flushed_at: all produces told before that message are in the appends told since, or before.
+    """
 
     by_value: dict[bytes, _OpenProduce] = field(default_factory=dict)
     values: dict[int, bytes] = field(default_factory=dict)

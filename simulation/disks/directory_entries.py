@@ -120,7 +120,7 @@ class DirectoryEntries:
         self._changes.clear()
 
     def copy(self) -> Self:
-        """The same in another memory, with inodes of its own."""
+        """Equal entries with inodes of their own, as another disk has them."""
         copies: dict[int, Inode] = {}
 
         def copied(inode: Inode) -> Inode:

@@ -47,6 +47,7 @@ class OrderedFault:
     """A change to come that fails, and with what.
 
     change: which kind of operation.
+    error_number: the errno of its error.
     countdown: how many of that kind there are up to it, itself included.
     after_bytes: how much of a write is done before it fails.
     drops: whether what a failed sync has lost vanishes when the process has ended.
@@ -251,7 +252,7 @@ class SimulatedDisk:
     # ------------------------------------------------------------ every operation
 
     def step(self, operation: str, path: str) -> None:
-        """One operation: it may cost time, fail, or be the machine's last. Raises OSError, PowerCutError."""
+        """Do one operation, which may cost time, fail, or be the machine's last. Raises OSError, PowerCutError."""
         if self._is_off:
             raise PowerCutError
         faults = self.faults

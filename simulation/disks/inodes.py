@@ -152,7 +152,7 @@ class Inode:
             self.content[position] ^= 1 << bit
 
     def copy(self) -> Self:
-        """The same in another memory, unlocked."""
+        """An equal file in other memory, unlocked."""
         other = type(self)()
         other.content, other.durable = bytearray(self.content), bytearray(self.durable)
         other.dirty, other.lost, other.cut_to = list(self.dirty), list(self.lost), self.cut_to
@@ -185,7 +185,7 @@ def _without(ranges: list[Range], gone: Range) -> list[Range]:
 
 
 def _sectors(ranges: list[Range], sector_bytes: int) -> list[Range]:
-    """The same bytes, cut where sectors end."""
+    """The ranges cut where sectors end."""
     return [
         (max(start, at), min(end, at + sector_bytes))
         for start, end in ranges

@@ -18,8 +18,11 @@ _HARM: Final = frozenset({RowKind.FAULT, RowKind.NODE, RowKind.NETWORK})
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """chain: rows that led to the violation, in order. harm: faults and crashes of the same nodes in the
-    meantime, and the last few from before. anchor: the last row before it, where the violation is marked.
+    """The rows of a report that a person should read first to understand a violation.
+
+    chain: rows that led to the violation, in order.
+    harm: faults and crashes of the same nodes in the meantime, and the last few from before.
+    anchor: the last row before the violation, where it is marked.
     """
 
     chain: tuple[int, ...]

@@ -21,7 +21,14 @@ _KINDS: Final = tuple(RowKind)
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands above the pictures. facts: name to value, in order. statements: claim to its sentence."""
+    """What stands above the pictures.
+
+    title: the page's title.
+    replay: the command that runs the run again; "" if there is none.
+    facts: name to value, in order.
+    statements: claim to its sentence.
+    note: what stands below the headline; "" for the title.
+    """
 
     title: str
     replay: str = ""

@@ -32,8 +32,15 @@ LANDMARKS = frozenset({RowKind.FAULT, RowKind.NODE, RowKind.NETWORK, RowKind.PHA
 class Row:
     """Something that begins at one lane and may end at another, later.
 
-    step: its place in the order of all events. source, target: lanes, "n1.store", "n1", a client,
-    or "" for none. end_s is None while it is under way. cause: the row that led to it, 0 for none;
+    row_id: unique in a page.
+    kind: how it is drawn and filtered.
+    start_s, end_s: when it began and ended, in virtual seconds; `end_s` is None while it is under way.
+    step, end_step: the places of its beginning and end in the order of all events.
+    source, target: lanes, "n1.store", "n1", a client, or "" for none.
+    label: what it is, in a word or two.
+    detail, end_detail: what is to be seen of its beginning and end.
+    is_lost: whether it was a packet that never arrived.
+    cause: the row that led to it, 0 for none.
     end_cause: the row that led to its end, where that is another one.
     """
 
@@ -55,9 +62,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A batch that reached a node's disk: one appearance of an identity. path: the nodes it passed.
+    """A batch that reached a node's disk: one appearance of an identity.
 
-    count: its records. value: the first of them, for people. via: the row of the write.
+    time_s: when, in virtual seconds.
+    step: the write's place in the order of all events.
+    node_id: the node whose disk it reached.
+    offset: the offset of its first record there.
+    identity: its origin, origin epoch and origin sequence.
+    path: the nodes it passed.
+    value: its first record, for people.
+    via: the row of the write.
+    count: how many records it holds.
     """
 
     time_s: float
@@ -91,8 +106,14 @@ class Window:
     """Everything a page shows.
 
     rows: by id.
+    copies: the copies of records, in the order of their writes.
     dropped: how many rows were let go to keep memory bounded.
-    multiplies: some node appended what had come back to it, as it does where the cycle is allowed.
+    nodes: all nodes.
+    clients: all clients.
+    end_s: when the run ended, in virtual seconds.
+    produced: how many records were produced.
+    stored: how many records were written, copies counted.
+    multiplies: whether some node appended what had come back to it, as it does where the cycle is allowed.
     """
 
     rows: list[Row]

@@ -57,7 +57,7 @@ def _fields(message: Any) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """One value: bytes as text or as their count, positions as index/offset, paths as n1>n2."""
+    """A value as text: bytes as text or as their count, positions as index/offset, paths as n1>n2."""
     match value:
         case Enum():
             return value.name.lower()
