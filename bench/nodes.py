@@ -21,7 +21,11 @@ FLAGS: Final = ("--fsync", "always", "--max-batch-bytes", "16MiB")
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """addr, stub: of the first node, which leads where somebody does. pids: of all."""
+    """Real nodes that are measured.
+
+    addr, stub: of the first node, which leads where somebody does.
+    pids: the processes of all nodes.
+    """
 
     addr: str
     stub: pb_grpc.LogAsyncStub

@@ -122,7 +122,7 @@ async def _bulk_of(size_bytes: int, settings: Settings, report: Report) -> None:
 
 
 async def three_nodes(settings: Settings, report: Report) -> None:
-    """The same on three nodes with a decreed leader, acknowledged when on a majority of disks."""
+    """Batches on three nodes with a decreed leader, acknowledged when on a majority of disks."""
     group = "three nodes, acks quorum"
     flags = ("--election", "static:n1,n2,n3", "--acks", "quorum")
     async with fresh_nodes(settings.directory, 3, flags) as nodes, LogClient(nodes.addr) as client:

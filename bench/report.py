@@ -14,9 +14,16 @@ from rich.table import Table
 
 @dataclass(slots=True)
 class Series:
-    """One case over the rounds. values: one a round, in `unit`.
+    """One case over the rounds.
 
+    name: of the case.
+    unit: what is counted.
+    group: under which the case is printed.
+    note: a remark for the table, "" for none.
+    record_bytes: value bytes of each thing counted, 0 where that means nothing.
+    values: the rate of each round, in `unit` a second.
     node_cpu_us, client_cpu_us: processor time for each thing counted, in microseconds.
+    p50_ms, p99_ms: how long calls took, in milliseconds, where that was measured.
     """
 
     name: str
@@ -91,9 +98,9 @@ class Report:
         return found
 
     def cost_ratio(self, name: str, over: str, under: str) -> Ratio:
-        """The same of the processor time that one call takes of node and client together.
+        """The ratio of the processor time that one call takes of node and client together, in each round.
 
-        Where the processors are what limits, this is the ratio of the rates that an otherwise idle
+        Where the processors are the limit, this is the ratio of the rates that an otherwise idle
         machine would show, however busy this one is with other things.
         """
         pairs = zip(self.all[over].cpu_us, self.all[under].cpu_us, strict=True)

@@ -16,13 +16,16 @@ from bench.report import Report
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much is done.
+    """How much is measured.
 
-    directory: where data goes, on a real disk; the caller removes it. seconds, sample_bytes: one
-    sample of a case ends with whichever comes first. warm_up_s: the same, unmeasured, before the
-    first round. fill_bytes: values in a log that is consumed. small_log_bytes, large_log_bytes:
-    the two logs that are opened. tiny_log_bytes: a log of one-record batches. tail_s: how long a
-    tailing node is watched.
+    directory: where data goes, on a real disk; the caller removes it.
+    rounds: how often each case is measured.
+    seconds, sample_bytes: one sample of a case ends with whichever comes first.
+    warm_up_s: how long each case runs unmeasured before the first round.
+    fill_bytes: values in a log that is consumed.
+    small_log_bytes, large_log_bytes: the two logs that are opened.
+    tiny_log_bytes: a log of one-record batches.
+    tail_s: how long a tailing node is watched.
     """
 
     directory: str
@@ -66,7 +69,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What one sample did. latencies_s: of each call, where calls are measured one by one."""
+    """What one sample did.
+
+    count: how many things it counted.
+    latencies_s: of each call, where calls are measured one by one.
+    """
 
     count: int
     latencies_s: Sequence[float] = ()
@@ -78,8 +85,14 @@ Work = Callable[[Span], Awaitable[Done]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """unit: what is counted. record_bytes: value bytes in each, 0 where that means nothing.
+    """One thing to measure.
+
+    name: as in the table.
+    unit: what is counted.
+    work: does it for as long as a sample lasts.
     pids: the processes whose processor time is charged to the case.
+    record_bytes: value bytes in each thing counted, 0 where that means nothing.
+    note: a remark for the table, "" for none.
     """
 
     name: str

@@ -35,8 +35,10 @@ COLUMNS = ("mutant", "what it does wrong", "modes", "median seeds", "most seeds"
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """median and most: how many seeds it took from the starting seeds, None where it lived.
+    """How soon the simulation found a mutant.
 
+    mutant: the mutant.
+    median, most: how many seeds it took from the starting seeds; None where it lived.
     claims: which checkers saw it, the one that saw it most often first.
     """
 

@@ -16,7 +16,10 @@ MINUTES = 0.5
 
 
 def options_of(mode: str, seed: int) -> Options:
-    """mode: flags of `ourolog simulate`, e.g. `--election static --nodes 5`."""
+    """The options of a run with that seed.
+
+    mode: flags of `ourolog simulate`, e.g. `--election static --nodes 5`.
+    """
     words = mode.split()
     values: dict[str, Any] = {"minutes": MINUTES}
     for flag, value in zip(words[::2], words[1::2], strict=True):

@@ -34,11 +34,14 @@ DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One bug. bug: what the code does wrong, as a sentence. modes: those in which that can show.
+    """One bug.
 
-    apply: changes the code of this process for good. is_disorder: the run depends on the process
-    that it runs in, which shows as two trace hashes for one seed. equivalent: why no run within the
-    fault budget can tell it from the right code; empty for all that must be found.
+    name: as on the command line and in docs/mutants.md.
+    bug: what the code does wrong, as a sentence.
+    modes: the flags of the runs in which that can show.
+    apply: changes the code of this process for good.
+    is_disorder: whether the run depends on the process that it runs in, which shows as two trace hashes for one seed.
+    equivalent: why no run within the fault budget can tell it from the right code; empty for all that must be found.
     """
 
     name: str

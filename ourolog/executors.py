@@ -30,6 +30,8 @@ class Future(Protocol):
 
 
 class Executor(Protocol):
+    """What a factory gives: runs functions somewhere else."""
+
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future: ...
 
 

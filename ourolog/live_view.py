@@ -16,7 +16,7 @@ _NODE: Final = re.compile(r"\bn\d+\b")
 
 
 def colour_of(node_id: str) -> str:
-    """The same colour for the same node, everywhere."""
+    """A node's colour, which is the same on every screen."""
     digits = "".join(filter(str.isdigit, node_id))
     return COLOURS[(int(digits) - 1 if digits else len(node_id)) % len(COLOURS)]
 

@@ -144,8 +144,9 @@ class NodeProcess:
         )
 
     def wait_until(self, is_it: Callable[[LogLine], bool], what: str, timeout_s: float = START_TIMEOUT_S) -> LogLine:
-        """The first line since the start that is the one, now or when it comes. what: it, for the error.
+        """The first line since the start for which `is_it` holds, now or when it comes.
 
+        what: the line, in words, for the error.
         Raises ClusterError like `wait_for`.
         """
         deadline_s = time.monotonic() + timeout_s

@@ -42,7 +42,10 @@ class AddressType(click.ParamType[str]):
     name = "host:port"
 
     def __init__(self, *, any_port: bool = False) -> None:
-        """any_port: port 0 is fine, the system picks one."""
+        """Take addresses with a port from 1 on.
+
+        any_port: whether port 0 is allowed, too: the system picks one then.
+        """
         self._lowest_port = 0 if any_port else 1
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:

@@ -25,7 +25,7 @@ Sweep = Callable[[Iterator[Options], Totals, int], Iterator[Outcome]]
 
 
 class SimulationRuns:
-    """One use of the command.
+    """The runs of one use of the command.
 
     must_reach: whether a sweep fails that misses a rare state which its mode must reach.
     report, save_seed: paths, or None. The report shows the smallest run that fails, else the first run.

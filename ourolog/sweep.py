@@ -21,7 +21,12 @@ _POLL_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ClaimViolation:
-    """A claim that did not hold. at_seconds: virtual."""
+    """A claim that did not hold.
+
+    claim: the checker's name.
+    detail: what was seen instead.
+    at_seconds: when, in virtual seconds.
+    """
 
     claim: str
     detail: str
@@ -30,7 +35,18 @@ class ClaimViolation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one seed. options: as text, see `Options.to_text`. claims: those that watched."""
+    """What came of one seed.
+
+    seed: the seed.
+    options: as text, see `Options.to_text`.
+    trace_hash: a hash over all events of the run.
+    violations: the claims that did not hold.
+    virtual_seconds, wall_seconds: how long the run took, in virtual and in real time.
+    events: how many events there were.
+    claims: the names of the checkers that watched.
+    faults: how often each kind of fault fired.
+    states: how often each rare state was reached.
+    """
 
     seed: int
     options: str
@@ -114,9 +130,11 @@ def sweep(
     """Outcomes as they come, at most 1,000 runs ahead. Ends after the first violation unless `keep_going`.
 
     Runs that had begun by then are waited for if their seeds are lower: the violation that a sweep
-    reports first is that of the lowest failing seed, however many workers there are. on_wait: called
-    every 0.2 s. Raises whatever a worker raised. What is under way at the end is the executor's owner's to
-    cancel, by shutting it down: done from here, a process pool stumbles over its own cancelled runs.
+    reports first is that of the lowest failing seed, however many workers there are. Raises whatever a
+    worker raised. What is under way at the end must be cancelled by the executor's owner, by shutting
+    it down: done from here, a process pool stumbles over its own cancelled runs.
+
+    on_wait: called every 0.2 s.
     """
     waiting: dict[int, Future] = {}
     done: queue.SimpleQueue[int] = queue.SimpleQueue()

@@ -13,9 +13,10 @@ from ourolog.sweep import Totals
 
 
 class SweepProgress:
-    """Draws on standard error, so that what a program reads stays clean.
+    """The bar of one sweep. It draws on standard error, so that what a program reads stays clean.
 
-    total: how many seeds there are. console: where to draw instead.
+    total: how many seeds there are.
+    console: where to draw instead.
     """
 
     def __init__(self, total: int, console: Console | None = None) -> None:

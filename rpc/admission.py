@@ -35,7 +35,10 @@ class FairLimit:
     """
 
     def __init__(self, max_count: int, max_bytes: int, max_count_each: int | None = None) -> None:
-        """max_count_each: how many things one client may hold, however many are free."""
+        """Prepare a limit of which nothing is taken.
+
+        max_count_each: how many things one client may hold, however many are free.
+        """
         self.max_count = max_count
         self.max_count_each = max_count if max_count_each is None else max_count_each
         self.max_bytes = max_bytes

@@ -229,8 +229,9 @@ class LogClient:
 
         When the connection breaks, or a leader does not know yet where its log ends, it goes on
         where it was, for as long as timeout_s without a success. Where the log holds something else
-        than records it ends with a LogError of code DATA_LOSS. max_bytes: how much one message may
-        hold; 0 for the server's choice.
+        than records it ends with a LogError of code DATA_LOSS.
+
+        max_bytes: how much one message may hold; 0 for the server's choice.
         """
         loop = asyncio.get_running_loop()
         failing_since_s: float | None = None

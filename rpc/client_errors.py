@@ -38,7 +38,7 @@ class LogError(Exception):
     outcome_unknown: whether a produce may have been stored all the same.
     never_sent: whether the call never left this machine.
     leader_id, leader_addr: who leads; "" where the server did not say.
-    first_offset, end_offset: what can be read, `end_offset` exclusive; None where the server did not say.
+    first_offset, end_offset: the readable range, `end_offset` exclusive; None where the server did not say.
     fields: what is wrong with the request, by field.
     retry_after_s: how long the server wants the client to wait before it tries again, if it said so.
     """
@@ -109,7 +109,10 @@ def no_records(addr: str, offset: int) -> LogError:
 
 
 def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
-    """The LogError for a gRPC error. addr: the node that was asked."""
+    """The LogError for a gRPC error.
+
+    addr: the node that was asked.
+    """
     code = error.code().name
     text = error.details() or code
     if code == "CANCELLED":

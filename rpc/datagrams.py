@@ -84,8 +84,9 @@ class UdpDatagrams:
 
     @classmethod
     async def bind(cls, addr: str, *, max_waiting: int = 1024) -> UdpDatagrams:
-        """Open the port. addr: HOST:PORT, port 0 for any that is free.
+        """Open the port.
 
+        addr: HOST:PORT, port 0 for any that is free.
         Raises OSError, its text for a person, when the address is in use or not this machine's.
         """
         loop = asyncio.get_running_loop()

@@ -26,7 +26,10 @@ class ElectionRoom:
     """The places of all names. Lives on one asyncio loop."""
 
     def __init__(self, places: int = PLACES) -> None:
-        """places: for each name."""
+        """Prepare a room that knows no names.
+
+        places: how many calls of one name may be under way at once.
+        """
         self._places = places
         self._taken: dict[str, FairLimit] = {}
 

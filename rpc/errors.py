@@ -49,13 +49,13 @@ class ServiceError(Exception):
         self.outcome_unknown = outcome_unknown
 
     def copy(self) -> ServiceError:
-        """The same error without a traceback."""
+        """An equal error without a traceback."""
         new = ServiceError(self.code, self.reason, self.message, *self.details)
         new.outcome_unknown = self.outcome_unknown
         return new
 
     def with_unknown_outcome(self) -> ServiceError:
-        """The same error for a call that may have appended something."""
+        """This error, with an unknown outcome: for a call that may have appended something."""
         if self.outcome_unknown:
             return self
         return ServiceError(self.code, self.reason, self.message, *self.details, outcome_unknown=True)
@@ -110,7 +110,10 @@ def unavailable(reason: str, message: str) -> ServiceError:
 
 
 def undecodable(name: str) -> ServiceError:
-    """INVALID_ARGUMENT for bytes that are no message. name: that of the message that was expected."""
+    """INVALID_ARGUMENT for bytes that are no message.
+
+    name: that of the message that was expected.
+    """
     return invalid(
         "request",
         f"is not a {name}",

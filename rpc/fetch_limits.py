@@ -39,8 +39,10 @@ _RETRY_AFTER_S: Final = 0.5
 class RoomLimits:
     """The figures of one room.
 
-    max_fetchers: names on connections. max_bytes: of all grants and answers, copies counted; an
-    answer that is alone may be larger, since a batch comes whole. max_connections: for one name.
+    max_fetchers: how many fetchers, each a name on a connection, may be in it.
+    max_bytes: of all grants and answers, copies counted; a single answer may be larger, since a batch comes whole.
+    max_fetch_bytes: how much one fetch may be granted.
+    max_connections: for one name.
     """
 
     max_fetchers: int
@@ -58,8 +60,8 @@ STRANGERS: Final = RoomLimits(16, 32 * MIB, 256 * 1024, 16)
 class Place:
     """One fetch in a room. `leave` once, whatever becomes of it.
 
-    granted_bytes: how many bytes of batches it may ask for. replaced: done when a newer one has
-    taken this place; the fetch then ends with `replaced_error`.
+    granted_bytes: how many bytes of batches it may ask for.
+    replaced: done when a newer one has taken this place; the fetch then ends with `replaced_error`.
     """
 
     def __init__(self, room: FetchRoom, fetcher: _Fetcher) -> None:

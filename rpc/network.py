@@ -100,7 +100,11 @@ class GrpcPeerNetwork:
         timeout_s: Callable[[PeerRequest[Any]], float] = lambda request: CALL_KINDS[type(request)].timeout_s(request),
         most_connections: int | None = None,
     ) -> None:
-        """timeout_s: how long a call may take. most_connections: as many as there are open files for, by default."""
+        """Prepare a network without connections.
+
+        timeout_s: how long a call may take, in seconds.
+        most_connections: how many there may be at once; None for as many as there are open files for.
+        """
         self._timeout_s = timeout_s
         self._most_connections = most_connections or max_peers()
         self._connections: dict[Lane, _Connection] = {}
@@ -111,11 +115,11 @@ class GrpcPeerNetwork:
     def call(
         self, peer: Peer, request_id: int, request: PeerRequest[A], reply_to: Mailbox[CallReturned[A] | CallFailed]
     ) -> None:
-        """See PeerNetwork."""
+        """Ask a peer, as `PeerNetwork.call` says."""
         self._inbox.tell(_Call(peer, request_id, request, reply_to))
 
     def forget(self, peer_id: NodeId) -> None:
-        """See PeerNetwork."""
+        """Close the connection for pulls from that peer, as `PeerNetwork.forget` says."""
         self._inbox.tell(_Forget(peer_id))
 
     async def close(self) -> None:

@@ -74,7 +74,11 @@ class PeerService:
         members_room: RoomLimits = MEMBERS,
         strangers_room: RoomLimits = STRANGERS,
     ) -> None:
-        """answerers: the mailboxes of this node's actors that answer calls. voters: known from its configuration."""
+        """Prepare the service; `add_to` registers its methods.
+
+        answerers: the mailboxes of this node's actors that answer calls.
+        voters: those known from its configuration.
+        """
         self._node_id = node_id
         self._answerers = answerers
         self._voters = frozenset(voters)

@@ -81,7 +81,11 @@ class OpenCalls:
     def __init__(
         self, arrivals: ArrivalLimiter, max_open: int = MAX_OPEN_CALLS, max_open_each: int | None = None
     ) -> None:
-        """max_open: in all. max_open_each: of one client; None for no more than a fair share of all."""
+        """Prepare a service without open calls.
+
+        max_open: how many calls may be open in all.
+        max_open_each: how many of one client; None for no more than a fair share of all.
+        """
         self._arrivals = arrivals
         self._limit = FairLimit(max_open, 0, max_open_each)
         self._open: dict[ServerCall[Any], asyncio.Task[Any]] = {}

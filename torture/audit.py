@@ -24,7 +24,12 @@ _SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What one node lets its readers see. honest: offsets by value, honest records only; digest: of everything."""
+    """What one node lets its readers see.
+
+    end_offset: the offset after the last record.
+    digest: a digest of everything that can be read.
+    honest: the offsets by value, of honest records only.
+    """
 
     end_offset: int
     digest: str
@@ -32,10 +37,11 @@ class Contents:
 
 
 async def audit(addresses: Mapping[str, str], acknowledged: Mapping[int, bytes], *, alike: bool) -> list[str]:
-    """What is wrong, a sentence each. addresses: rpc_addr by node, that which acknowledged first.
+    """What is wrong, a sentence each.
 
+    addresses: rpc_addr by node, the node that acknowledged first.
     alike: whether all nodes must hold the same log, as they do with somebody elected; otherwise
-    they must come to hold the same honest records, each once.
+        they must come to hold the same honest records, each once.
     """
     wrong: list[str] = []
     first, *others = addresses

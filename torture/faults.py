@@ -54,7 +54,7 @@ def remote(name: str) -> Attack:
 
 
 def beside(name: str, frozen: str) -> Attack:
-    """The same, with one node stopped (SIGSTOP) meanwhile, so that nothing reaches every voter's disk."""
+    """The villain of that name, with one node stopped (SIGSTOP) meanwhile: nothing reaches every voter's disk."""
     inner = remote(name)
 
     async def attack(stage: Stage, length: Length) -> Mapping[str, int]:
@@ -68,7 +68,7 @@ def beside(name: str, frozen: str) -> Attack:
 
 
 def stopped_in(name: str, stop_s: float) -> Attack:
-    """The same, with the first node told to stop in the middle of it, and started again afterwards."""
+    """The villain of that name; in the middle of its attack the first node is told to stop, and later started again."""
     inner = remote(name)
 
     async def attack(stage: Stage, length: Length) -> Mapping[str, int]:
@@ -94,7 +94,7 @@ def stopped_in(name: str, stop_s: float) -> Attack:
 
 
 def and_restarts(inner: Attack) -> Attack:
-    """The same; afterwards every node is stopped and started again, one after the other, the leader last."""
+    """The attack `inner`, after which every node is stopped and started again, one after the other, the leader last."""
 
     async def attack(stage: Stage, length: Length) -> Mapping[str, int]:
         counts = await inner(stage, length)

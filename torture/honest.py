@@ -22,7 +22,12 @@ _STRANGER_TIMEOUT_S: Final = 30.0
 
 
 class Phase(StrEnum):
-    """CALM: nobody but honest clients. ATTACK: the villain acts. AFTER: it is gone."""
+    """The three parts of a scenario.
+
+    CALM: nobody but honest clients.
+    ATTACK: the villain acts.
+    AFTER: the villain is gone.
+    """
 
     CALM = "calm"
     ATTACK = "attack"
@@ -61,9 +66,10 @@ class Seen:
 class Honest:
     """Two producers, a consumer that follows the end, and strangers that come, do both, and go.
 
-    crowd: how many more producers there are, of one record at a time. addresses: of the nodes, that
-    to produce to first. acknowledged: value by offset. sent: how many values were made up, each
-    different.
+    crowd: how many more producers there are, of one record at a time.
+    addresses: of the nodes, the one to produce to first.
+    acknowledged: value by offset.
+    sent: how many values were made up, each different.
     """
 
     def __init__(self, addresses: Sequence[str], *, strangers: bool, crowd: int = 0) -> None:

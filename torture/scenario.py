@@ -54,12 +54,20 @@ Attack = Callable[[Stage, Length], Coroutine[Any, Any, Mapping[str, int]]]
 class Scenario:
     """A row of the table.
 
-    what: what the villain does, a sentence. attack: does it. nodes, flags, open_files: what is
-    attacked. disk_mib: the size of the first node's own disk, in memory, for which one must be root;
-    0 for none. is_relayed: whether gossip passes relays that can cut it. fill_mib: how much stands
-    in the log before. crowd: how many honest producers there are beside the usual ones. needs:
-    programs without which it is skipped. must: what the attack must have counted at least, or it
-    was none. never: beginnings of counts that must not occur.
+    name: as on the command line.
+    what: what the villain does, a sentence.
+    attack: does it.
+    nodes: how many nodes are attacked.
+    flags: their flags.
+    open_files: the limit of descriptors of each node; None for that of this process.
+    disk_mib: the size of the first node's own disk, in memory, for which one must be root; 0 for none.
+    is_relayed: whether gossip passes relays that can cut it.
+    fill_mib: how much stands in the log before.
+    crowd: how many honest producers there are beside the usual ones.
+    needs: programs without which it is skipped.
+    must: what the attack must have counted at least, or it was none.
+    never: beginnings of counts that must not occur.
+    bounds: what nodes and honest clients must hold to.
     """
 
     name: str
@@ -84,9 +92,13 @@ class Scenario:
 
 @dataclass(slots=True)
 class Verdict:
-    """failures: empty when all bounds were held. figures: what was measured, for the report.
+    """What came of one scenario.
 
+    scenario: its name.
     skipped: why it could not be played on this machine; "" when it was.
+    failures: a sentence for each bound that was not held; empty when all were.
+    figures: what was measured, for the report.
+    took_s: how long it took, in seconds.
     """
 
     scenario: str
@@ -106,7 +118,8 @@ class Verdict:
 async def run(scenario: Scenario, directory: str, seconds: float, *, brief: bool = False) -> Verdict:
     """Play it in `directory`, which is empty. Never raises for what a node does.
 
-    seconds: how long the attack lasts. brief: it ends as soon as it was one, by the scenario's `must`.
+    seconds: how long the attack lasts.
+    brief: whether it ends as soon as it was one, by the scenario's `must`.
     """
     length = Length(seconds, scenario.must if brief else {})
     verdict = Verdict(scenario.name)

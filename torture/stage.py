@@ -19,7 +19,11 @@ _KEPT_LINES: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process takes. resident_mib, peak_mib: VmRSS and VmHWM; files: open descriptors."""
+    """What a process takes.
+
+    resident_mib, peak_mib: resident memory now and at its highest (VmRSS and VmHWM).
+    files: open descriptors.
+    """
 
     resident_mib: float
     peak_mib: float

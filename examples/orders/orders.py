@@ -17,6 +17,8 @@ from typing import Protocol
 
 
 class Record(Protocol):
+    """A record of the log."""
+
     @property
     def offset(self) -> int: ...
 
@@ -40,6 +42,8 @@ class TryAgainError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
+    """An order: its id and its price in cents."""
+
     order_id: str
     cents: int
 

@@ -1,0 +1,1 @@
+"""The subcommands of `ourolog`, one module each."""

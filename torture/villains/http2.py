@@ -23,6 +23,8 @@ Header = tuple[bytes, bytes]
 
 
 class Frame(NamedTuple):
+    """An HTTP/2 frame (RFC 9113 section 4.1)."""
+
     kind: int
     flags: int
     stream: int
@@ -34,7 +36,10 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def settings(**values: int) -> bytes:
-    """window: INITIAL_WINDOW_SIZE, for streams."""
+    """A SETTINGS frame.
+
+    window: INITIAL_WINDOW_SIZE, for streams.
+    """
     names = {"window": 4}
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", names[name], value) for name, value in values.items()))
 

@@ -40,10 +40,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(slots=True)
 class Lies:
-    """Makes the answers to one node. victim_epoch: of that node's log.
+    """Makes the answers to one node.
 
     Every second answer is a good one, so that the node does not pause for longer and longer.
-    poisons: only lies that a log could hold, and no consumer could read.
+
+    victim: the node.
+    victim_epoch: the epoch of its log.
+    poisons: whether to tell only lies that a log could hold, and no consumer could read.
+    told: how many answers were made.
+    large: how many batches were sent in answers larger than what was asked for.
     """
 
     victim: NodeAddress

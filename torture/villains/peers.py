@@ -128,7 +128,7 @@ async def absurd_fetches(target: Target) -> None:
 
 @villain
 async def forged_voters(target: Target) -> None:
-    """The same under the names of voters, which nobody can tell from theirs."""
+    """Terms, indexes, epochs and places that nobody has, under the names of voters, so that nobody can tell."""
     await _absurd(target, await term_of(target), tuple(node.node_id for node in target.nodes))
 
 

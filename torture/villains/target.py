@@ -18,6 +18,8 @@ VILLAINS: dict[str, Villain] = {}
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
+    """A node under attack: its name, and HOST:PORT of its two ports."""
+
     node_id: str
     rpc_addr: str
     gossip_addr: str
@@ -25,9 +27,14 @@ class NodeAddress:
 
 @dataclass(slots=True)
 class Target:
-    """nodes: that which leads first. seconds: how long to go on. counts: what was done and seen.
+    """What a villain attacks, for how long, and what it has counted.
 
-    enough: when all of this has been counted, it is over at once; empty for going on all the time.
+    nodes: the one that leads first.
+    seconds: how long to go on.
+    enough: when all of this has been counted, the attack is over at once; empty for going on all the time.
+    cluster: the name of the nodes' cluster.
+    counts: what was done and seen.
+    began_s: when it began, by time.monotonic.
     """
 
     nodes: tuple[NodeAddress, ...]
