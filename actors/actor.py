@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 import pykka
 
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.observer import NodeEvent, NodeFailed
+from ourolog.actors.messages.observer import FailureKind, NodeEvent, NodeFailed
 from ourolog.storage.types import NodeId
 
 A = TypeVar("A", bound="NodeActor")
@@ -96,7 +96,9 @@ class NodeActor(pykka.Actor):
             where = f" at {traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
             traceback = traceback.tb_next
         name = exception_type.__name__ if exception_type else "unknown error"
-        self.observer.tell(NodeFailed(self.node_id, self.actor_name, f"{name}: {exception_value}{where}", is_bug=True))
+        self.observer.tell(
+            NodeFailed(self.node_id, self.actor_name, FailureKind.BUG, f"{name}: {exception_value}{where}")
+        )
 
 
 M = TypeVar("M")

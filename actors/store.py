@@ -15,7 +15,7 @@ from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import Cycle, Fsync, NodeConfig
 from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.observer import NodeFailed, NodeWarned
+from ourolog.actors.messages.observer import FailureKind, NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.status import ReportStatus, StatusReported, StoreStatus
 from ourolog.actors.messages.store import (
     AppendBatch,
@@ -54,14 +54,19 @@ from ourolog.storage.batch_limits import LIMIT
 from ourolog.storage.control import encode_control
 from ourolog.storage.errors import (
     CorruptBatchError,
+    DamagedFileError,
     DamagedLogError,
+    DirectoryLockedError,
     ImpossibleBatchError,
     OutOfRangeError,
     StorageBusyError,
     StorageError,
+    StorageFullError,
+    WrongIdentityError,
 )
 from ourolog.storage.identity import DataDirectory
 from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.recovery import RecoveryStep
 from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import NODE_ID, Index, NodeId, Position
 
@@ -179,7 +184,10 @@ class StoreActor(NodeActor):
         """What was not acknowledged yet never will be; peers and clients time out or reconnect."""
         self.failed = True
         self._gathered.clear()
-        self.observer.tell(NodeFailed(self.node_id, self.actor_name, str(error)))
+        self.observer.tell(NodeFailed(self.node_id, self.actor_name, _failure_kind(error), str(error)))
+
+    def _warn(self, kind: WarningKind, reason: str) -> None:
+        self.observer.tell(NodeWarned(self.node_id, self.actor_name, kind, reason))
 
     # ------------------------------------------------------------ opening
 
@@ -199,7 +207,7 @@ class StoreActor(NodeActor):
                 retention_bytes=config.retention_bytes,
                 retention_ms=int(config.retention_s * 1000) if config.retention_s is not None else None,
             ),
-            progress=lambda text: self.observer.tell(NodeWarned(self.node_id, self.actor_name, text)),
+            progress=self._on_progress,
         )
         log = self._log
         opened = LogOpened(
@@ -220,6 +228,10 @@ class StoreActor(NodeActor):
         self.election.tell(opened)
         if config.retention_bytes is not None or config.retention_s is not None:
             self._retain()
+
+    def _on_progress(self, step: RecoveryStep, text: str) -> None:
+        is_cut = step is RecoveryStep.TAIL_CUT
+        self._warn(WarningKind.TORN_TAIL_CUT if is_cut else WarningKind.RECOVERY_PROGRESS, text)
 
     # ------------------------------------------------------------ appending
 
@@ -405,7 +417,7 @@ class StoreActor(NodeActor):
         except OutOfRangeError as error:
             self._refuse_read(message, ReadProblem.OUT_OF_RANGE, error)
         except DamagedLogError as error:
-            self.observer.tell(NodeWarned(self.node_id, self.actor_name, str(error)))
+            self._warn(WarningKind.DAMAGED, str(error))
             self._refuse_read(message, ReadProblem.DAMAGED, error)
         except StorageBusyError as error:
             self._refuse_read(message, ReadProblem.BUSY, error)
@@ -438,8 +450,20 @@ class StoreActor(NodeActor):
                 f"retention keeps {log.held_back_bytes} bytes beyond its limits: they are not known to be committed "
                 f"(the commit position is {log.committed.index})"
             )
-            self.observer.tell(NodeWarned(self.node_id, self.actor_name, text))
+            self._warn(WarningKind.RETENTION_HELD_BACK, text)
         self.ports.timers.after(self.config.retention_check_s, self.me, RetentionDue())
+
+
+def _failure_kind(error: Exception) -> FailureKind:
+    match error:
+        case DamagedLogError() | DamagedFileError():
+            return FailureKind.DAMAGED
+        case DirectoryLockedError() | WrongIdentityError():
+            return FailureKind.WRONG_DIRECTORY
+        case StorageFullError():
+            return FailureKind.DISK_FULL
+        case _:
+            return FailureKind.STORAGE_FAILED
 
 
 def _check_run(batches: list[Batch], message: AppendPulled) -> None:

@@ -19,6 +19,7 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.observer import (
     CycleSeen,
+    FailureKind,
     MemberSuspected,
     MemberVouched,
     NameClashed,
@@ -71,9 +72,10 @@ def log_event_of(event: NodeEvent) -> LogEvent:
             return LogEvent("info", "ready", {})
         case NodeNotReady(_, reason, needs_person):
             return LogEvent("error" if needs_person else "info", "not_ready", {"reason": reason})
-        case NodeFailed(_, actor, reason, is_bug):
+        case NodeFailed(_, actor, kind, reason):
+            is_bug = kind is FailureKind.BUG
             return LogEvent("error", "node_failed", {"actor": actor, "reason": reason, "is_bug": is_bug})
-        case NodeWarned(_, actor, reason):
+        case NodeWarned(_, actor, _, reason):
             return LogEvent("warning", "node_warned", {"actor": actor, "reason": reason})
         case MemberSuspected(_, member):
             return LogEvent("info", "member_suspected", _of_member(member))

@@ -16,7 +16,15 @@ import structlog
 
 from ourolog.actors.actor import ActorStuckError
 from ourolog.actors.config import NodeConfig
-from ourolog.actors.messages.observer import CycleSeen, NameContested, NodeEvent, NodeNotReady, NodeReady, NodeWarned
+from ourolog.actors.messages.observer import (
+    CycleSeen,
+    NameContested,
+    NodeEvent,
+    NodeNotReady,
+    NodeReady,
+    NodeWarned,
+    WarningKind,
+)
 from ourolog.cycle_log_throttle import CycleLogThrottle
 from ourolog.log_events import LogEvent, log_event_of
 from ourolog.rpc.node_server import NodeServer
@@ -107,8 +115,8 @@ class NodeRunner:
         if isinstance(event, CycleSeen):
             self._cycle_log.saw(event)
             return
-        # What the store says before the node is ready is how far it is, and new each time.
-        if isinstance(event, NodeWarned) and (self._readiness is not None or event.actor != "store"):
+        # How far recovery has come is new each time, though the lines differ in numbers only.
+        if isinstance(event, NodeWarned) and event.kind is not WarningKind.RECOVERY_PROGRESS:
             self._warning_log.warned(event)
             return
         if isinstance(event, NameContested):

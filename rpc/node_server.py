@@ -18,7 +18,16 @@ from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.election import HandOver
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated, VotersChanged
 from ourolog.actors.messages.membership import LeaveCluster
-from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady, NodeWarned
+from ourolog.actors.messages.observer import (
+    FailureKind,
+    NameClashed,
+    NodeEvent,
+    NodeFailed,
+    NodeNotReady,
+    NodeReady,
+    NodeWarned,
+    WarningKind,
+)
 from ourolog.actors.messages.peer_calls import Answerer
 from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
@@ -241,10 +250,10 @@ class NodeServer:
 
     def _listener_restarted(self, why: str) -> None:
         reason = f"the gRPC server ended by itself ({why}) and serves again; open calls went on"
-        self._observe(NodeWarned(self.config.node_id, "rpc", reason))
+        self._observe(NodeWarned(self.config.node_id, "rpc", WarningKind.LISTENER_RESTARTED, reason))
 
     def _listener_lost(self, why: str) -> None:
-        self._observe(NodeFailed(self.config.node_id, "rpc", why))
+        self._observe(NodeFailed(self.config.node_id, "rpc", FailureKind.LISTENER_LOST, why))
 
     async def _hand_over(self, node: Node) -> None:
         """Let the election see to it that another node can lead, if this one does."""
@@ -304,7 +313,7 @@ class NodeServer:
                     f"{what} listens on every interface ({bound}); others are told {advertised}, "
                     "which is a guess: say which address to advertise if they cannot reach it"
                 )
-                observer.tell(NodeWarned(self.config.node_id, "node", reason))
+                observer.tell(NodeWarned(self.config.node_id, "node", WarningKind.ADDRESS_GUESSED, reason))
 
 
 class NodeFailedError(Exception):

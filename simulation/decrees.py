@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from ourolog.actors.config import ElectionChoice
-from ourolog.actors.messages.observer import NodeWarned
+from ourolog.actors.messages.observer import NodeWarned, WarningKind
 from ourolog.actors.occupants import parse_election
 from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.disks.image import heads_on
@@ -24,9 +24,6 @@ from ourolog.storage.types import Index, NodeId, Term
 LOOKS_EVERY_S: Final = 1.0
 FORCED: Final = 0.4
 """How often people say that a leader is not to ask first."""
-
-REFUSES: Final = "does not follow"
-"""What the warning of a node says that keeps its copy."""
 
 
 class Decrees:
@@ -139,7 +136,7 @@ class Decrees:
         match event:
             case NodeStarted():
                 self._refusing.pop(event.node_id, None)
-            case NodeSaid(event=NodeWarned(reason=reason)) if REFUSES in reason:
+            case NodeSaid(event=NodeWarned(kind=WarningKind.KEEPS_ITS_COPY)):
                 self._refusing[event.node_id] = None
             case _:
                 pass

@@ -17,6 +17,7 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.observer import (
     CycleSeen,
+    FailureKind,
     MemberVouched,
     NameClashed,
     NameContested,
@@ -24,6 +25,7 @@ from ourolog.actors.messages.observer import (
     NodeWarned,
     PullStarted,
     SuspicionRefuted,
+    WarningKind,
 )
 from ourolog.actors.messages.store import PulledAppended, PullRejected, ReadProblem, ReadRefused
 from ourolog.simulation.checker import World
@@ -80,6 +82,14 @@ STATES: Final[dict[str, str]] = {
     "damaged_read": "A read met damage.",
     "outcome_unknown": "A client does not know what became of its record.",
 }
+
+_WARNED: Final = {
+    WarningKind.TORN_TAIL_CUT: "torn_tail_cut",
+    WarningKind.RETENTION_HELD_BACK: "retention_held_back",
+    WarningKind.DAMAGED: "damage_found",
+    WarningKind.KEEPS_ITS_COPY: "kept_its_copy",
+}
+"""The rare state that a node tells of when it warns of this."""
 
 
 class RareStates:
@@ -174,18 +184,12 @@ class RareStates:
 
     def _on_said(self, event: NodeSaid) -> None:
         match event.event:
-            case NodeWarned(reason=reason):
-                if "unfinished write" in reason:
-                    self._note("torn_tail_cut")
-                elif reason.startswith("retention keeps"):
-                    self._note("retention_held_back")
-                elif "is damaged" in reason:
-                    self._note("damage_found")
-                elif "does not follow" in reason:
-                    self._note("kept_its_copy")
-            case NodeFailed(reason=reason):
+            case NodeWarned(kind=kind):
+                if kind in _WARNED:
+                    self._note(_WARNED[kind])
+            case NodeFailed(kind=kind):
                 self._note("node_failed")
-                if "is damaged" in reason:
+                if kind is FailureKind.DAMAGED:
                     self._note("damage_found")
             case PullStarted(node_id=node_id, source_id=source_id):
                 if (node_id, source_id) in self._pulled:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ourolog.storage.batch import BatchHead
 from ourolog.storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint
@@ -29,7 +30,22 @@ from ourolog.storage.state import LogState
 from ourolog.storage.types import Index, NodeId, Position
 from ourolog.storage.unproven import UnprovenTail
 
-Progress = Callable[[str], None]
+
+class RecoveryStep(StrEnum):
+    """What recovery tells of while it is under way.
+
+    CHECKING: many segments have to be checked, since there is no checkpoint.
+    CHECKED: one of them is good.
+    TAIL_CUT: an unfinished write was cut off the log's end.
+    """
+
+    CHECKING = "checking"
+    CHECKED = "checked"
+    TAIL_CUT = "tail_cut"
+
+
+Progress = Callable[[RecoveryStep, str], None]
+"""Called with each step, and with a sentence about it for a person."""
 
 
 @dataclass(slots=True)
@@ -202,7 +218,10 @@ def _replay_to_end(
     at = _at(segments, start)
     active = segments[-1]
     if progress is not None and checkpoint is None and at + 1 < len(segments):
-        progress(f"no usable checkpoint: checking {len(segments) - at} segments from {segments[at].log_path} on")
+        progress(
+            RecoveryStep.CHECKING,
+            f"no usable checkpoint: checking {len(segments) - at} segments from {segments[at].log_path} on",
+        )
     for following, segment in zip(segments[at + 1 :], segments[at:-1], strict=True):
         with _scanning(files, segment, start, start.state) as scan:
             for buffer, head, path in scan:
@@ -212,7 +231,7 @@ def _replay_to_end(
         if scan.position != following.base:
             raise _damaged(segment, scan, f"the next segment is {following.log_path}; entries are missing")
         if progress is not None and checkpoint is None:
-            progress(f"{segment.log_path} is good")
+            progress(RecoveryStep.CHECKED, f"{segment.log_path} is good")
 
     if active.stem == start.segment and index.covered_to < start.byte_position:
         _index_below(active, start.byte_position, index)
@@ -287,6 +306,9 @@ def _cut_torn_tail(
         active.file.truncate(at)
         active.size_bytes = at
         if progress is not None:
-            progress(f"{active.log_path}: cut {len(rest)} bytes of an unfinished write at byte {at}")
+            progress(
+                RecoveryStep.TAIL_CUT,
+                f"{active.log_path}: cut {len(rest)} bytes of an unfinished write at byte {at}",
+            )
         return
     raise DamagedLogError(active.log_path, at, position.index, position.offset, reason)

@@ -86,7 +86,7 @@ from ourolog.actors.messages.events import (
     VotersChanged,
 )
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.observer import FailureKind, NodeFailed
 from ourolog.actors.messages.peer_calls import (
     CALL_KINDS,
     CallAnswer,
@@ -249,4 +249,4 @@ class ElectionActor(NodeActor):
 
     def refuse_to_run(self, reason: str) -> None:
         """Stop the node; the reason is for whoever started it."""
-        self.observer.tell(NodeFailed(self.node_id, self.actor_name, reason))
+        self.observer.tell(NodeFailed(self.node_id, self.actor_name, FailureKind.REFUSED_TO_RUN, reason))

@@ -10,7 +10,7 @@ from ourolog.actors.election.log_end_survey import Findings, LogEndSurvey
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, SurveyDue
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined, MemberUpdated, VotersChanged
-from ourolog.actors.messages.observer import NodeWarned
+from ourolog.actors.messages.observer import NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import (
     CallAnswer,
     CallCancelled,
@@ -165,6 +165,7 @@ class StaticElection(ElectionActor):
                 NodeWarned(
                     self.node_id,
                     self.actor_name,
+                    WarningKind.LEAD_FORCED,
                     f"{self.node_id} leads term {term} without having asked the other voters, as --force-lead says: "
                     "what they have and it lacks is dropped. Start it without that flag next time",
                 )
@@ -207,7 +208,7 @@ class StaticElection(ElectionActor):
         self._why_nobody = why
         self.announce(LeaderChanged(self.term, None, why, needs_person))
         if needs_person:
-            self.observer.tell(NodeWarned(self.node_id, self.actor_name, why))
+            self.observer.tell(NodeWarned(self.node_id, self.actor_name, WarningKind.LEAD_WITHHELD, why))
 
     # ------------------------------------------------------------ where this log ends
 

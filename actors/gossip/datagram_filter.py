@@ -9,7 +9,7 @@ from ourolog.actors.config import NodeConfig
 from ourolog.actors.gossip.codec import VERSION, Datagram, GossipDecodeError, OtherVersion, decode
 from ourolog.actors.gossip.table import MemberTable
 from ourolog.actors.messages.membership import DatagramReceived
-from ourolog.actors.messages.observer import NodeWarned
+from ourolog.actors.messages.observer import NodeWarned, WarningKind
 from ourolog.actors.ports import Ports
 
 _MAX_WARNED: Final = 256
@@ -31,7 +31,7 @@ class DatagramFilter:
         self._clock = ports.clock
         self._observer = ports.observer
         self._actor_name = actor_name
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: set[tuple[WarningKind, str]] = set()
 
     def open(self, received: DatagramReceived, table: MemberTable) -> Datagram | None:
         """What is in a datagram, if it is meant for this node at all."""
@@ -39,17 +39,19 @@ class DatagramFilter:
         try:
             opened = decode(received.payload)
         except GossipDecodeError as error:
-            self._drop("damaged", source, f"{source} sent what is not gossip, or damaged: {error}")
+            self._drop(WarningKind.GOSSIP_DAMAGED, source, f"{source} sent what is not gossip, or damaged: {error}")
             return None
         if isinstance(opened, OtherVersion):
             name = next((m.node_id for m in table.everybody() if m.gossip_addr == source), "a node")
             self._drop(
-                "version", source, f"{name} at {source} speaks gossip version {opened.version}, this node {VERSION}"
+                WarningKind.GOSSIP_OF_OTHER_VERSION,
+                source,
+                f"{name} at {source} speaks gossip version {opened.version}, this node {VERSION}",
             )
             return None
         if opened.cluster != self._cluster:
             self._drop(
-                "cluster",
+                WarningKind.GOSSIP_OF_OTHER_CLUSTER,
                 source,
                 f"{opened.sender.node_id} at {source} belongs to cluster {opened.cluster!r}, this node to "
                 f"{self._cluster!r}: what it sends is dropped",
@@ -61,26 +63,34 @@ class DatagramFilter:
         # refutes the highest that it can be told is still believed where clocks are behind its own.
         now_ms = max(0, self._clock.wall_ms())
         if opened.sender.incarnation > now_ms + _SELF_AHEAD_MS:
-            self._drop("future", source, f"{source} sent gossip from the far future: it is dropped")
+            self._drop(
+                WarningKind.GOSSIP_FROM_THE_FUTURE, source, f"{source} sent gossip from the far future: it is dropped"
+            )
             return None
         news = tuple(member for member in opened.updates if member.incarnation <= now_ms + _NEWS_AHEAD_MS)
         if len(news) == len(opened.updates):
             return opened
-        self._drop("future", source, f"{source} sent news from the far future: they are dropped")
+        self._drop(
+            WarningKind.GOSSIP_FROM_THE_FUTURE, source, f"{source} sent news from the far future: they are dropped"
+        )
         return replace(opened, updates=news)
 
     def warn_of_full_table(self) -> None:
-        self._warn_once("full", "", "gossip speaks of more members than this node will remember; the rest is ignored")
+        self._warn_once(
+            WarningKind.TOO_MANY_MEMBERS,
+            "",
+            "gossip speaks of more members than this node will remember; the rest is ignored",
+        )
 
-    def _drop(self, why: str, source: str, text: str) -> None:
+    def _drop(self, kind: WarningKind, source: str, text: str) -> None:
         self.dropped += 1
-        self._warn_once(why, source, text)
+        self._warn_once(kind, source, text)
 
-    def _warn_once(self, why: str, source: str, text: str) -> None:
+    def _warn_once(self, kind: WarningKind, source: str, text: str) -> None:
         """Once per source, and of a bounded number: neither memory nor log is a stranger's to fill."""
-        if (why, source) in self._warned or len(self._warned) > _MAX_WARNED:
+        if (kind, source) in self._warned or len(self._warned) > _MAX_WARNED:
             return
-        self._warned.add((why, source))
+        self._warned.add((kind, source))
         if len(self._warned) > _MAX_WARNED:
             text += "; many others did the like, from here on it is only counted"
-        self._observer.tell(NodeWarned(self._node_id, self._actor_name, text))
+        self._observer.tell(NodeWarned(self._node_id, self._actor_name, kind, text))

@@ -1,8 +1,12 @@
-"""What a node tells its owner: everything that a log, a live view or a test may want to see."""
+"""What a node tells its owner: everything that a log, a live view or a test may want to see.
+
+`node_id` is the node that tells it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ourolog.actors.messages.events import ElectionAnnouncement, MembershipEvent
 from ourolog.actors.messages.values import Member
@@ -109,22 +113,103 @@ class NodeNotReady:
     needs_person: bool = False
 
 
+class FailureKind(StrEnum):
+    """What stops a node.
+
+    BUG: an exception that nobody handled.
+    DAMAGED: a file in its data directory is not what was written.
+    DISK_FULL: a write found no room.
+    STORAGE_FAILED: a write, a sync or a read of its data directory failed in any other way.
+    WRONG_DIRECTORY: its data directory is in use, or belongs to another node or cluster.
+    REFUSED_TO_RUN: the election cannot go on with what is in the data directory.
+    LISTENER_LOST: its gRPC server has ended and could not be started again.
+    """
+
+    BUG = "bug"
+    DAMAGED = "damaged"
+    DISK_FULL = "disk_full"
+    STORAGE_FAILED = "storage_failed"
+    WRONG_DIRECTORY = "wrong_directory"
+    REFUSED_TO_RUN = "refused_to_run"
+    LISTENER_LOST = "listener_lost"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeFailed:
-    """Any actor -> observer: this node must stop; `reason` is for a person to read."""
+    """Any actor -> observer: this node must stop.
+
+    actor: who tells it, by its name.
+    kind: what a program decides by.
+    reason: what a person reads; no program looks for words in it.
+    """
 
     node_id: NodeId
     actor: str
+    kind: FailureKind
     reason: str
-    is_bug: bool = False
+
+
+class WarningKind(StrEnum):
+    """What a node warns of.
+
+    RECOVERY_PROGRESS: how far the check of a long log has come.
+    TORN_TAIL_CUT: recovery cut an unfinished write off the log's end.
+    DAMAGED: a read met damage in the log.
+    RETENTION_HELD_BACK: old segments stay, since they are not known to be committed.
+    LEAD_WITHHELD: a decreed leader does not lead, since a voter is ahead of it.
+    LEAD_FORCED: a decreed leader leads without having asked the voters.
+    KEEPS_ITS_COPY: the leader lacks what is committed; this node does not follow it.
+    ENTRIES_DROPPED: the leader lacks entries of this node, which cuts them off.
+    LOG_BEGUN_ANEW: the leader's log starts where this node cannot go on; its log starts again there.
+    ENTRIES_SKIPPED: a source no longer holds what its pull would have asked for next.
+    SOURCE_LOG_REPLACED: a source has a new log, which is pulled from its start.
+    ENTRY_LEFT_OUT: an entry of a source cannot be read there, and is passed over.
+    PULL_REFUSED: a source refused the pull.
+    PULL_NOT_APPENDED: what a source sent was not appended.
+    GOSSIP_DAMAGED: a datagram is no gossip, or damaged.
+    GOSSIP_OF_OTHER_VERSION: a datagram of another version of the protocol.
+    GOSSIP_OF_OTHER_CLUSTER: a datagram of another cluster.
+    GOSSIP_FROM_THE_FUTURE: a datagram names start times that cannot be.
+    TOO_MANY_MEMBERS: gossip speaks of more members than are remembered.
+    LISTENER_RESTARTED: the gRPC server ended by itself and was started again.
+    ADDRESS_GUESSED: the address that others are told is a guess.
+    """
+
+    RECOVERY_PROGRESS = "recovery_progress"
+    TORN_TAIL_CUT = "torn_tail_cut"
+    DAMAGED = "damaged"
+    RETENTION_HELD_BACK = "retention_held_back"
+    LEAD_WITHHELD = "lead_withheld"
+    LEAD_FORCED = "lead_forced"
+    KEEPS_ITS_COPY = "keeps_its_copy"
+    ENTRIES_DROPPED = "entries_dropped"
+    LOG_BEGUN_ANEW = "log_begun_anew"
+    ENTRIES_SKIPPED = "entries_skipped"
+    SOURCE_LOG_REPLACED = "source_log_replaced"
+    ENTRY_LEFT_OUT = "entry_left_out"
+    PULL_REFUSED = "pull_refused"
+    PULL_NOT_APPENDED = "pull_not_appended"
+    GOSSIP_DAMAGED = "gossip_damaged"
+    GOSSIP_OF_OTHER_VERSION = "gossip_of_other_version"
+    GOSSIP_OF_OTHER_CLUSTER = "gossip_of_other_cluster"
+    GOSSIP_FROM_THE_FUTURE = "gossip_from_the_future"
+    TOO_MANY_MEMBERS = "too_many_members"
+    LISTENER_RESTARTED = "listener_restarted"
+    ADDRESS_GUESSED = "address_guessed"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeWarned:
-    """Any actor -> observer: something a person should know that did not stop the node."""
+    """Any actor -> observer: something a person should know that did not stop the node.
+
+    actor: who tells it, by its name.
+    kind: what a program decides by.
+    reason: what a person reads; no program looks for words in it.
+    """
 
     node_id: NodeId
     actor: str
+    kind: WarningKind
     reason: str
 
 

@@ -15,7 +15,7 @@ from typing import Final, assert_never
 from ourolog.actors.config import Cycle
 from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, LeaderHinted
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.observer import CycleSeen, PullStarted, PullStopped
+from ourolog.actors.messages.observer import CycleSeen, PullStarted, PullStopped, WarningKind
 from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, FetchOutcome, FetchRequest, FetchResponse
 from ourolog.actors.messages.replicator import PullRetryDue
 from ourolog.actors.messages.status import PullStatus
@@ -182,7 +182,7 @@ class Pulls:
             case FetchOutcome.STALE_TERM:
                 self._wait(pull, f"{pull.source_id} is in term {response.term} already")
             case FetchOutcome.REFUSED:
-                self._complain(pull, f"{pull.source_id} refused the pull: {response.detail}")
+                self._complain(pull, WarningKind.PULL_REFUSED, f"{pull.source_id} refused the pull: {response.detail}")
                 self._wait(pull, response.detail)
             case _:
                 assert_never(response.outcome)
@@ -224,10 +224,10 @@ class Pulls:
             ceiling_s * state.ports.rng.uniform(0.5, 1.0), state.me, PullRetryDue(pull.source_id, pull.waits)
         )
 
-    def _complain(self, pull: Pull, reason: str) -> None:
+    def _complain(self, pull: Pull, kind: WarningKind, reason: str) -> None:
         if pull.detail != reason:
             pull.detail = reason
-            self._state.warn(reason)
+            self._state.warn(kind, reason)
 
     # ------------------------------------------------------------ what a fetch brought
 
@@ -264,7 +264,7 @@ class Pulls:
         """
         state, source_id = self._state, pull.source_id
         pull.connected = True
-        self._complain(pull, reason)
+        self._complain(pull, WarningKind.ENTRY_LEFT_OUT, reason)
         pull.left_out = reason
         self._wait(pull, reason)
         position = self._positions.get(source_id, PullPosition(0, Index(0)))
@@ -307,7 +307,7 @@ class Pulls:
         self._appending.discard(source_id)
         pull = self._pulls.get(source_id)
         if pull is not None:
-            self._complain(pull, f"what {source_id} sent was not appended: {reason}")
+            self._complain(pull, WarningKind.PULL_NOT_APPENDED, f"what {source_id} sent was not appended: {reason}")
             if pull.request_id is None and pull.timer is None:
                 self._wait(pull, pull.detail)
 
@@ -334,7 +334,7 @@ class Pulls:
             return
         match reconcile(state.extent, state.committed.index, response.start.index, answer):
             case Refuse(index):
-                self._complain(pull, self._why_not_follow(pull, response, index))
+                self._complain(pull, WarningKind.KEEPS_ITS_COPY, self._why_not_follow(pull, response, index))
                 self._wait(pull, pull.detail)
             case Truncate(index):
                 self._warn_of_loss(pull, index)
@@ -343,7 +343,7 @@ class Pulls:
                 if isinstance(answer, Diverged):
                     self._warn_of_loss(pull, state.start.index)
                 else:
-                    state.warn(self._why_begin_anew(pull, response))
+                    state.warn(WarningKind.LOG_BEGUN_ANEW, self._why_begin_anew(pull, response))
                 state.store.tell(
                     ResetLog(response.start, response.before_start, response.voters_before_start, state.term, state.me)
                 )
@@ -382,8 +382,9 @@ class Pulls:
         state = self._state
         if index < state.end.index:
             state.warn(
+                WarningKind.ENTRIES_DROPPED,
                 f"{state.node_id} drops its entries [{index}, {state.end.index}): leader {pull.source_id} does not "
-                "have them, and nothing here says that they were committed"
+                "have them, and nothing here says that they were committed",
             )
 
     def _on_out_of_range(self, pull: Pull, response: FetchResponse) -> None:
@@ -397,8 +398,9 @@ class Pulls:
         position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
         nearest = min(max(position.next_index, response.start.index), response.end.index)
         state.warn(
+            WarningKind.ENTRIES_SKIPPED,
             f"the log of {pull.source_id} holds entries [{response.start.index}, {response.end.index}); the pull "
-            f"stood at {position.next_index} and goes on at {nearest}"
+            f"stood at {position.next_index} and goes on at {nearest}",
         )
         self._positions[pull.source_id] = PullPosition(response.log_epoch, Index(nearest))
         self._fetch(pull)
@@ -408,7 +410,10 @@ class Pulls:
         if state.elected:
             self._wait(pull, f"{pull.source_id} answers as if nobody were elected")
             return
-        state.warn(f"{pull.source_id} has a new log (its data directory was replaced); pulling it from the start")
+        state.warn(
+            WarningKind.SOURCE_LOG_REPLACED,
+            f"{pull.source_id} has a new log (its data directory was replaced); pulling it from the start",
+        )
         self._positions[pull.source_id] = PullPosition(response.log_epoch, response.start.index)
         self._fetch(pull)
 

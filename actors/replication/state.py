@@ -8,7 +8,7 @@ from enum import StrEnum
 from ourolog.actors.actor import NodeRef
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.observer import NodeEvent, NodeWarned
+from ourolog.actors.messages.observer import NodeEvent, NodeWarned, WarningKind
 from ourolog.actors.messages.store import StoreMessage
 from ourolog.actors.messages.values import Member
 from ourolog.actors.ports import Ports
@@ -107,5 +107,5 @@ class ReplicationState:
     def observe(self, event: NodeEvent) -> None:
         self.ports.observer.tell(event)
 
-    def warn(self, reason: str) -> None:
-        self.observe(NodeWarned(self.node_id, "replicator", reason))
+    def warn(self, kind: WarningKind, reason: str) -> None:
+        self.observe(NodeWarned(self.node_id, "replicator", kind, reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ourolog.actors.messages.observer import NameClashed, NodeFailed
+from ourolog.actors.messages.observer import FailureKind, NameClashed, NodeFailed
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import FaultInjected, NodeSaid, NodeStarted
@@ -64,7 +64,7 @@ class FailsForCause(EventChecker):
 
     def _on_said(self, event: NodeSaid) -> None:
         match event.event:
-            case NodeFailed(actor=actor, reason=reason, is_bug=True):
+            case NodeFailed(actor=actor, kind=FailureKind.BUG, reason=reason):
                 raise self.violated(f"a bug ended {event.node_id}'s {actor}: {reason}")
             case NodeFailed(actor=actor, reason=reason):
                 node = self.model.node(event.node_id)

@@ -13,7 +13,7 @@ from ourolog.actors.gossip.codec import Challenge, Datagram, Exchange, Ping, Rum
 from ourolog.actors.membership import MembershipActor
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
 from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, LeftCluster
-from ourolog.actors.messages.observer import NameClashed, NodeWarned
+from ourolog.actors.messages.observer import NameClashed, NodeWarned, WarningKind
 from ourolog.actors.messages.values import MemberState
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.types import NodeId
@@ -478,8 +478,11 @@ def test_a_node_of_another_cluster_is_not_a_member_and_is_warned_about_once() ->
     cluster.start("n02", join=("n01",), cluster="another")
     cluster.runtime.run_for(20)
     assert cluster.alive("n01") == ["n01"]
-    assert [w.reason for w in probe.all(NodeWarned)] == [
-        "n02 at n02:8401 belongs to cluster 'another', this node to 'ourolog': what it sends is dropped"
+    assert [(w.kind, w.reason) for w in probe.all(NodeWarned)] == [
+        (
+            WarningKind.GOSSIP_OF_OTHER_CLUSTER,
+            "n02 at n02:8401 belongs to cluster 'another', this node to 'ourolog': what it sends is dropped",
+        )
     ]
     assert cluster.status("n01").datagrams_dropped > 3
 
@@ -493,7 +496,9 @@ def test_another_gossip_version_is_dropped_and_warned_about_once() -> None:
         cluster.send("n77:8401", "n01:8401", forged(stranger(), version=9))
     cluster.runtime.run_for(1)
     assert cluster.alive("n01") == names
-    assert sorted(w.reason for w in cluster.probes["n01"].all(NodeWarned)) == [
+    warnings = cluster.probes["n01"].all(NodeWarned)
+    assert {warning.kind for warning in warnings} == {WarningKind.GOSSIP_OF_OTHER_VERSION}
+    assert sorted(warning.reason for warning in warnings) == [
         "a node at n77:8401 speaks gossip version 9, this node 2",
         "n02 at n02:8401 speaks gossip version 9, this node 2",
     ]
@@ -509,7 +514,9 @@ def test_a_flood_of_noise_is_counted_changes_nothing_and_fills_neither_memory_no
     cluster.runtime.run_for(5)
     assert cluster.alive("n01") == names
     assert cluster.status("n01").datagrams_dropped == 1000
-    warned = [warning.reason for warning in cluster.probes["n01"].all(NodeWarned)]
+    warnings = cluster.probes["n01"].all(NodeWarned)
+    assert {warning.kind for warning in warnings} == {WarningKind.GOSSIP_DAMAGED}
+    warned = [warning.reason for warning in warnings]
     assert len(warned) == len(set(warned)) == 257
     assert "only counted" in warned[-1]
 

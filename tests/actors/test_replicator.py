@@ -25,7 +25,7 @@ from ourolog.actors.messages.events import (
     ReplicasAdvanced,
     VotersChanged,
 )
-from ourolog.actors.messages.observer import CycleSeen, NodeWarned, PullStarted, PullStopped
+from ourolog.actors.messages.observer import CycleSeen, NodeWarned, PullStarted, PullStopped, WarningKind
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
@@ -331,7 +331,8 @@ def test_an_entry_that_nobody_could_read_is_left_out_and_said_and_the_pull_goes_
     stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 1, 0, 0, (), 0))
     stage.network.take(N2).answer(response(unreadable="entry 3 of n2 is no record"))
     stage.runtime.run_until_idle()
-    assert stage.observer.last(NodeWarned).reason == "entry 3 of n2 is no record"
+    warned = stage.observer.last(NodeWarned)
+    assert (warned.kind, warned.reason) == (WarningKind.ENTRY_LEFT_OUT, "entry 3 of n2 is no record")
     noted = stage.store.last(AppendPulled)
     assert (noted.source_epoch, noted.first_index, noted.batches) == (5, 4, b"")
     stage.tell(PulledAppended(N2, 5, Index(4), None, 0, 0, 0, (), 0))
@@ -411,7 +412,9 @@ def test_a_source_with_a_new_log_is_pulled_from_its_start() -> None:
     stage.runtime.run_until_idle()
     request = stage.network.take(N2).request
     assert (request.next_index, request.source_epoch) == (0, 5)
-    assert "new log" in stage.observer.last(NodeWarned).reason
+    warned = stage.observer.last(NodeWarned)
+    assert warned.kind is WarningKind.SOURCE_LOG_REPLACED
+    assert "new log" in warned.reason
 
 
 def test_a_source_whose_retention_overtook_the_pull_is_pulled_from_its_first_entry() -> None:
@@ -421,7 +424,9 @@ def test_a_source_whose_retention_overtook_the_pull_is_pulled_from_its_first_ent
     stage.network.take(N2).answer(response(FetchOutcome.OUT_OF_RANGE, start=at(6)))
     stage.runtime.run_until_idle()
     assert stage.network.take(N2).request.next_index == 6
-    assert "[6, 10)" in stage.observer.last(NodeWarned).reason
+    warned = stage.observer.last(NodeWarned)
+    assert warned.kind is WarningKind.ENTRIES_SKIPPED
+    assert "[6, 10)" in warned.reason
 
 
 def test_lag_is_what_the_source_has_and_the_pull_has_not() -> None:
@@ -577,7 +582,9 @@ def test_a_follower_never_drops_what_was_committed() -> None:
     stage.network.take(N2).answer(response(FetchOutcome.DIVERGED, term=Term(2), diverged=None, diverged_at=Index(1)))
     stage.runtime.run_until_idle()
     assert stage.store.all(TruncateLog) + stage.store.all(ResetLog) == []
-    assert "keeps its copy" in stage.observer.last(NodeWarned).reason
+    warned = stage.observer.last(NodeWarned)
+    assert warned.kind is WarningKind.KEEPS_ITS_COPY
+    assert "keeps its copy" in warned.reason
     assert "keeps its copy" in stage.status().pulls[0].detail
 
 
@@ -599,7 +606,9 @@ def test_a_rejected_append_is_said_and_fetched_again_after_a_pause() -> None:
     stage.network.take(N2).answer(response(term=Term(1), batches=b"rotten"))
     stage.runtime.run_until_idle()
     stage.tell(FetchedRejected(N2, Term(1), "the checksum does not hold"))
-    assert "checksum" in stage.observer.last(NodeWarned).reason
+    warned = stage.observer.last(NodeWarned)
+    assert warned.kind is WarningKind.PULL_NOT_APPENDED
+    assert "checksum" in warned.reason
     stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=5)
 
 
@@ -724,7 +733,9 @@ def test_who_stands_at_the_leaders_start_and_cannot_be_compared_is_told_why_it_b
     fetch.answer(answer)
     follower.runtime.run_until_idle()
     assert follower.store.last(ResetLog).start == at(40)
-    reason = follower.observer.last(NodeWarned).reason
+    warned = follower.observer.last(NodeWarned)
+    assert warned.kind is WarningKind.LOG_BEGUN_ANEW
+    reason = warned.reason
     assert "n1 no longer knows which entry stood before its first one" in reason
     assert "n2 drops its entries [0, 40)" in reason
 
@@ -760,7 +771,7 @@ def test_a_copy_that_begins_above_all_that_a_leader_has_is_kept() -> None:
     stage.network.take(N2).answer(diverged)
     stage.runtime.run_until_idle()
     assert stage.store.all(ResetLog) == []
-    assert "keeps its copy" in stage.observer.last(NodeWarned).reason
+    assert stage.observer.last(NodeWarned).kind is WarningKind.KEEPS_ITS_COPY
 
 
 # ---------------------------------------------------------------- a leader
@@ -936,7 +947,9 @@ def test_a_follower_that_shares_nothing_with_the_leader_begins_where_the_leader_
     )
     stage.runtime.run_until_idle()
     assert stage.store.last(ResetLog).start == at(3)
-    assert "drops its entries [4, 9)" in stage.observer.last(NodeWarned).reason
+    warned = stage.observer.last(NodeWarned)
+    assert warned.kind is WarningKind.ENTRIES_DROPPED
+    assert "drops its entries [4, 9)" in warned.reason
 
 
 def test_a_leader_remembers_the_progress_of_voters_only() -> None:

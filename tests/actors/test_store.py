@@ -9,7 +9,7 @@ import pytest
 
 from ourolog.actors.config import Cycle, Fsync, NodeConfig
 from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved
-from ourolog.actors.messages.observer import NodeFailed, NodeWarned
+from ourolog.actors.messages.observer import FailureKind, NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.store import (
     AppendBatch,
     AppendControl,
@@ -129,7 +129,8 @@ def test_nothing_is_acknowledged_when_the_sync_fails_and_the_node_must_stop() ->
     stage.append(b"a")
     assert stage.client.received == []
     assert stage.replicator.all(LogAppended) == []
-    assert stage.observer.last(NodeFailed).actor == "store"
+    failed = stage.observer.last(NodeFailed)
+    assert (failed.actor, failed.kind) == ("store", FailureKind.STORAGE_FAILED)
     stage.append(b"b")
     assert stage.client.received == []
 
@@ -140,7 +141,7 @@ def test_a_full_disk_stops_the_node_and_loses_nothing_acknowledged() -> None:
     stage.files.fail("write", errno.ENOSPC, after_bytes=10)
     stage.append(b"b")
     assert len(stage.client.all(BatchAppended)) == 1
-    assert "full" in stage.observer.last(NodeFailed).reason or "space" in stage.observer.last(NodeFailed).reason
+    assert stage.observer.last(NodeFailed).kind is FailureKind.DISK_FULL
     assert Stage(stage.crash()).payloads() == [b"a"]
 
 
@@ -538,6 +539,7 @@ def test_with_a_leader_retention_waits_until_what_is_old_is_committed_and_says_s
     leader.runtime.run_for(3.1)
     assert leader.replicator.all(LogStartMoved) == []
     (warned,) = leader.observer.all(NodeWarned)
+    assert warned.kind is WarningKind.RETENTION_HELD_BACK
     assert "not known to be committed" in warned.reason
     leader.tell(NoteCommitted(at(20)))
     leader.runtime.run_for(1.1)
@@ -569,9 +571,19 @@ def test_a_directory_of_another_node_is_refused_with_both_names() -> None:
     )
     ref.tell(OpenLog())
     runtime.run_until_idle()
-    reason = observer.last(NodeFailed).reason
-    assert "n1" in reason
-    assert "n2" in reason
+    failed = observer.last(NodeFailed)
+    assert failed.kind is FailureKind.WRONG_DIRECTORY
+    assert "n1" in failed.reason
+    assert "n2" in failed.reason
+
+
+def test_a_damaged_file_stops_the_node_as_damaged() -> None:
+    stage = Stage()
+    stage.tell(SaveBallot(1, Ballot(Term(4), N2, N3), stage.client))
+    stage.runtime.stop(stage.ref)
+    stage.files.content("/n1/ballot")[-2] ^= 1
+    failed = Stage(stage.files).observer.last(NodeFailed)
+    assert (failed.actor, failed.kind) == ("store", FailureKind.DAMAGED)
 
 
 def test_a_directory_in_use_is_refused() -> None:
@@ -587,4 +599,6 @@ def test_a_directory_in_use_is_refused() -> None:
     )
     ref.tell(OpenLog())
     runtime.run_until_idle()
-    assert "/n1" in observer.last(NodeFailed).reason
+    failed = observer.last(NodeFailed)
+    assert failed.kind is FailureKind.WRONG_DIRECTORY
+    assert "/n1" in failed.reason

@@ -15,6 +15,7 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.observer import (
     CycleSeen,
+    FailureKind,
     MemberSuspected,
     MemberVouched,
     NameClashed,
@@ -27,6 +28,7 @@ from ourolog.actors.messages.observer import (
     PullStarted,
     PullStopped,
     SuspicionRefuted,
+    WarningKind,
 )
 from ourolog.actors.messages.values import Member
 from ourolog.log_events import log_event_of
@@ -65,12 +67,23 @@ CASES: list[tuple[NodeEvent, str, str, dict[str, object]]] = [
     (NodeNotReady(N1, "no quorum yet"), "info", "not_ready", {"reason": "no quorum yet"}),
     (NodeNotReady(N1, "two claims", needs_person=True), "error", "not_ready", {"reason": "two claims"}),
     (
-        NodeFailed(N1, "store", "disk full"),
+        NodeFailed(N1, "store", FailureKind.DISK_FULL, "disk full"),
         "error",
         "node_failed",
         {"actor": "store", "reason": "disk full", "is_bug": False},
     ),
-    (NodeWarned(N1, "store", "slow"), "warning", "node_warned", {"actor": "store", "reason": "slow"}),
+    (
+        NodeFailed(N1, "store", FailureKind.BUG, "KeyError"),
+        "error",
+        "node_failed",
+        {"actor": "store", "reason": "KeyError", "is_bug": True},
+    ),
+    (
+        NodeWarned(N1, "store", WarningKind.RECOVERY_PROGRESS, "slow"),
+        "warning",
+        "node_warned",
+        {"actor": "store", "reason": "slow"},
+    ),
 ]
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ourolog.actors.messages.observer import NameContested, NodeWarned
+from ourolog.actors.messages.observer import NameContested, NodeWarned, WarningKind
 from ourolog.log_events import LogEvent
 from ourolog.storage.types import NodeId
 from ourolog.warning_log_throttle import MAX_DIFFERENT, REPEAT_INTERVAL_S, WarningLogThrottle
@@ -45,7 +45,7 @@ def make() -> tuple[WarningLogThrottle, VirtualLoop, list[tuple[object, object]]
 
 
 def warned(reason: str, actor: str = "replicator") -> NodeWarned:
-    return NodeWarned(NodeId("n1"), actor, reason)
+    return NodeWarned(NodeId("n1"), actor, WarningKind.PULL_REFUSED, reason)
 
 
 def test_a_warning_is_written_at_once_and_its_repetitions_are_counted_and_written_after_minutes() -> None:

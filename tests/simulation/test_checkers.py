@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ourolog.actors.messages.events import LeaderChanged
-from ourolog.actors.messages.observer import NodeFailed, PullStarted
+from ourolog.actors.messages.observer import FailureKind, NodeFailed, PullStarted
 from ourolog.actors.messages.peer_calls import CallReceived, FetchRequest
 from ourolog.actors.messages.server import Consume, Produce, Produced
 from ourolog.actors.messages.store import BatchAppended, BatchesRead
@@ -587,11 +587,11 @@ def test_a_node_that_gives_up_though_nothing_was_wrong_is_seen() -> None:
     scene = Scene("fails_for_cause")
     scene.start("n1")
     with pytest.raises(Violation, match="although nothing was wrong"):
-        scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", "cannot")))
+        scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", FailureKind.DISK_FULL, "cannot")))
     scene.see(FaultInjected(scene.tick(), "disk_full", "n1"))
-    scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", "cannot")))
+    scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", FailureKind.DISK_FULL, "cannot")))
     with pytest.raises(Violation, match="a bug ended n1's store"):
-        scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", "KeyError", is_bug=True)))
+        scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", FailureKind.BUG, "KeyError")))
 
 
 def test_nodes_that_hold_other_sets_in_the_end_are_seen() -> None:

@@ -8,14 +8,17 @@ from collections import Counter
 import pytest
 
 from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.observer import FailureKind, NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import CallAnswer, FetchOutcome, FetchResponse
 from ourolog.cli import cli
 from ourolog.simulation import Cluster, Options, simulate
-from ourolog.simulation.events import MessageTold, Operation, OperationKind
-from ourolog.simulation.rare_states import STATES
+from ourolog.simulation.events import MessageTold, NodeSaid, Operation, OperationKind
+from ourolog.simulation.rare_states import STATES, RareStates
 from ourolog.simulation.reach import MUST_REACH, missed_states, mode_of, never_reached
 from ourolog.simulation.replication_states import ReplicationStates
 from ourolog.storage.types import START, NodeId, Offset, Term
+
+N1 = NodeId("n1")
 
 
 def test_every_state_that_must_be_reached_is_one_and_says_what_it_is() -> None:
@@ -23,6 +26,27 @@ def test_every_state_that_must_be_reached_is_one_and_says_what_it_is() -> None:
         assert set(states) <= set(STATES)
         assert len(set(states)) == len(states)
     assert all(sentence.endswith(".") for sentence in STATES.values())
+
+
+@pytest.mark.parametrize(
+    ("said", "reached"),
+    [
+        (NodeWarned(N1, "store", WarningKind.TORN_TAIL_CUT, "cut"), {"torn_tail_cut": 1}),
+        (NodeWarned(N1, "store", WarningKind.RETENTION_HELD_BACK, "kept"), {"retention_held_back": 1}),
+        (NodeWarned(N1, "store", WarningKind.DAMAGED, "a file"), {"damage_found": 1}),
+        (NodeWarned(N1, "replicator", WarningKind.KEEPS_ITS_COPY, "no"), {"kept_its_copy": 1}),
+        (NodeWarned(N1, "replicator", WarningKind.PULL_REFUSED, "n2 refused the pull: its file is damaged"), {}),
+        (NodeFailed(N1, "store", FailureKind.DAMAGED, "a file"), {"node_failed": 1, "damage_found": 1}),
+        (NodeFailed(N1, "store", FailureKind.DISK_FULL, "the disk that is damaged is full"), {"node_failed": 1}),
+    ],
+)
+def test_what_a_node_warns_of_is_counted_by_its_kind_whatever_its_words(
+    said: NodeWarned | NodeFailed, reached: dict[str, int]
+) -> None:
+    with Cluster(seed=1, nodes=1) as cluster:
+        states = RareStates()
+        states.see(NodeSaid(1.0, N1, said), cluster)
+        assert states.counts == reached
 
 
 def test_a_mode_is_asked_for_what_it_can_reach() -> None:

@@ -19,7 +19,7 @@ from ourolog.actors.messages.events import (
     ReplicasAdvanced,
     VotersChanged,
 )
-from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.observer import FailureKind, NodeFailed
 from ourolog.actors.messages.peer_calls import (
     CallAnswer,
     CallCancelled,
@@ -194,7 +194,7 @@ def test_a_paused_or_slow_node_is_given_its_time_and_a_crashed_one_owes_nothing(
     scene.start("n1", STATIC)
     scene.wait(5.0)
     scene.tell("", "n1.server", consume(3, 0))
-    scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", "disk failed")))
+    scene.see(NodeSaid(scene.tick(), N1, NodeFailed(N1, "store", FailureKind.STORAGE_FAILED, "disk failed")))
     scene.wait(5.0)
 
 

@@ -6,6 +6,7 @@ import pytest
 from ourolog.simulation.disks.disk import SimulatedDisk, SimulatedFile
 from ourolog.storage.batch import encode_batch, scan
 from ourolog.storage.errors import DamagedLogError
+from ourolog.storage.recovery import RecoveryStep
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.disks import empty_disk, killed
 
@@ -91,10 +92,13 @@ def test_a_full_scan_and_a_cut_are_reported(bench, files) -> None:
     for path in [*bench.paths(files, ".state"), "/data/log/checkpoint"]:
         files.remove(path)
     files.content(bench.paths(files, ".log")[-1]).extend(b"torn")
-    said: list[str] = []
-    bench.open(files, progress=said.append, **ROLLING)
-    assert said[0].startswith("no usable checkpoint: checking")
-    assert "cut 4 bytes of an unfinished write" in said[-1]
+    said: list[tuple[RecoveryStep, str]] = []
+    bench.open(files, progress=lambda step, text: said.append((step, text)), **ROLLING)
+    steps, texts = zip(*said, strict=True)
+    assert (steps[0], steps[-1]) == (RecoveryStep.CHECKING, RecoveryStep.TAIL_CUT)
+    assert set(steps[1:-1]) == {RecoveryStep.CHECKED}
+    assert texts[0].startswith("no usable checkpoint: checking")
+    assert "cut 4 bytes of an unfinished write" in texts[-1]
 
 
 def test_what_a_killed_process_wrote_is_on_disk_once_the_log_is_open_again(bench, files) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import pytest
 
 from ourolog.actors.messages.election import ClaimHeard
-from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.observer import NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import CallReceived, FetchRequest
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.actors.testing.testkit import Probe
@@ -121,6 +121,7 @@ def test_a_decreed_leader_that_lacks_what_was_acknowledged_says_who_is_ahead_and
         withheld = cluster.disputes("n2")[-1].reason
         assert "n2 does not lead, though --election static:n2,n1,n3 says so: n1 is ahead" in withheld
         assert "--force-lead" in withheld
+        assert WarningKind.LEAD_WITHHELD in {warned.kind for warned in cluster.heard("n2", NodeWarned)}
         assert not cluster.acknowledges("n2", b"lonely", "leader")
         for name in ("n1", "n3"):
             assert cluster.values(name) == [b"n%d" % number for number in range(10)]
@@ -155,7 +156,9 @@ def test_a_forced_leader_leads_at_once_and_warns_of_it() -> None:
         cluster.stop(*NAMES)
         cluster.start_under(OLD, "n1", force_lead=True)
         assert cluster.acknowledges("n1", b"alone", "leader")
-        assert "--force-lead" in cluster.warnings("n1")
+        (warned,) = cluster.heard("n1", NodeWarned)
+        assert warned.kind is WarningKind.LEAD_FORCED
+        assert "--force-lead" in warned.reason
 
 
 @pytest.mark.parametrize("crash", [False, True])

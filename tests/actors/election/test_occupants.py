@@ -9,7 +9,7 @@ from ourolog.actors.election.none import NoElection
 from ourolog.actors.election.static import StaticElection
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
-from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.observer import FailureKind, NodeFailed
 from ourolog.actors.messages.peer_calls import LogEndResponse
 from ourolog.actors.messages.store import DescribeLog, LogDescribed, SaveBallot
 from ourolog.actors.occupants import find_occupant, parse_election
@@ -103,7 +103,9 @@ def test_a_follower_refuses_a_log_from_a_time_without_a_leader(node_id: NodeId) 
     end = Position(Index(3), Offset(3))
     slot.ref.tell(LogOpened(START, end, TermHistory((Run(Term(0), (N2, 0), Index(0)),)), 1, Ballot(), (), START))
     slot.settle()
-    assert "a time without a leader" in observed(slot).last(NodeFailed).reason
+    failed = observed(slot).last(NodeFailed)
+    assert failed.kind is FailureKind.REFUSED_TO_RUN
+    assert "a time without a leader" in failed.reason
     assert slot.listener.received == []
 
 
