@@ -1,4 +1,4 @@
-"""The ballot: what an election must never forget, whatever else is lost; and its file."""
+"""The ballot, which an election must never forget, and the file that holds it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Ballot:
 
 
 def save_ballot(files: Files, path: str, ballot: Ballot) -> None:
-    """Replace the file at `path`; the ballot is on disk, whole, when this returns.
+    """Replace the file at `path`; the whole ballot is on disk when this returns.
 
-    Raises OSError; the old ballot stands then.
+    Raises OSError; the old ballot is still there then.
     """
     value = {"leader_id": ballot.leader_id, "term": ballot.term, "voted_for": ballot.voted_for}
     files.replace(path, seal(KIND, VERSION, value))

@@ -96,8 +96,8 @@ class Batch:
     codec: how the payload is compressed.
     path: the nodes it passed, origin first, the holder last (in elected modes just the origin,
         since replicas are identical).
-    origin_epoch, origin_sequence: with `path[0]` the batch's identity across the cluster; the
-        epoch says which log of the origin it was, drawn at random, so that a node that
+    origin_epoch, origin_sequence: with `path[0]` the batch's identity across the cluster. The
+        epoch, drawn at random, says which log of the origin it was, so that a node that
         lost its disk does not reuse identities.
     payload: the encoded records.
     source_epoch, source_index: where a pulled copy stood in the log it was pulled from; 0 for
@@ -132,10 +132,10 @@ class Batch:
 
 
 class BatchHead(NamedTuple):
-    """Where a batch lies in a buffer and what its header says; the payload is not touched.
+    """Where a batch lies in a buffer and what its header says; the payload is not read.
 
     start and end are positions in the buffer that was scanned; `end` is exclusive.
-    A tuple, since one is made for every batch that a scan passes.
+    This is a tuple because one is made for every batch that a scan passes.
     """
 
     start: int
@@ -208,7 +208,7 @@ def encode_parts(batch: Batch, synced: int = 0) -> tuple[bytes, bytes]:
 
 
 def encode_frame(body_size: int, synced: int) -> bytes:
-    """The 16 local bytes before a body; a replica that stores a fetched body writes its own."""
+    """The 16 bytes before a body; they are local to one file, and a replica writes its own before a fetched body."""
     covered = _FRAME_COVERED.pack(MAGIC, VERSION, 0, body_size, synced)
     return covered + _U32.pack(_crc32c(covered))
 
@@ -316,7 +316,7 @@ def payload_of(buffer: bytes, head: BatchHead) -> bytes:
 
 
 def decode_batch(buffer: bytes, head: BatchHead) -> Batch:
-    """The whole batch, path and payload included. The head must have come from this buffer."""
+    """The whole batch, including path and payload. The head must have come from this buffer."""
     return Batch(
         index=head.index,
         term=head.term,

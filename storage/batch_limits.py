@@ -1,8 +1,8 @@
-"""What a batch from another node may claim: nothing that this log could not carry on from, nothing that cannot be.
+"""Limits on what a batch from another node may claim, so that this log can always continue after it.
 
 A checksum says that a batch is what its sender wrote, not that it is true. Whatever is appended
-stays: a number near the end of its field would end a log for good. So every batch is held against
-this before the first of its run is appended.
+stays, and a number near the end of its field would end a log for good. So every batch of a run is
+checked against these limits before the first one is appended.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from ourolog.storage.batch import FRAME_BYTES, MAX_BODY_BYTES, BatchHead, Codec,
 from ourolog.storage.types import NodeId
 
 LIMIT: Final = 1 << 62
-"""No index, offset, term, sequence or epoch of a real log gets here; fields are 64 bits wide."""
+"""No index, offset, term, sequence or epoch of a real log reaches this; fields are 64 bits wide."""
 
 LATEST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999: no clock is that wrong."""
+"""The end of the year 9999; no clock is that wrong."""
 
 GAP: Final = 1 << 32
-"""So many batches a node may have made, with a leader elected, that its own disk knows nothing of."""
+"""How many batches a node may have made, with a leader elected, that its own disk does not know of."""
 
 
 def impossible(head: BatchHead, path: tuple[NodeId, ...]) -> str | None:
-    """Why no log holds such a batch; None if one may."""
+    """Why no log can hold such a batch; None if one may."""
     numbers = {
         "index": head.index,
         "offset": head.base_offset,
@@ -39,7 +39,7 @@ def impossible(head: BatchHead, path: tuple[NodeId, ...]) -> str | None:
     if not 0 <= head.timestamp_ms <= LATEST_MS:
         return f"entry {head.index} of {path[0]} claims the time {head.timestamp_ms} ms, which no clock shows"
     payload_bytes = head.end - head.payload_start
-    # A record takes two bytes of a payload at least; what a compressed one unfolds to is not known here.
+    # A record takes at least two bytes of a payload; the decompressed size of a payload is not known here.
     most = MAX_BODY_BYTES if head.codec is not Codec.NONE else max(1, payload_bytes)
     if head.kind is Kind.DATA and not 1 <= head.record_count <= most:
         return (

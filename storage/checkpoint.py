@@ -1,9 +1,9 @@
-"""The state of the log at one position, kept so that opening does not depend on the log's size.
+"""The state of the log at one position, saved so that the time to open a log does not depend on its size.
 
 Two kinds of file hold one: `checkpoint` for some recent position, replaced every few megabytes,
 and beside each segment a `.state` for the position where the segment begins. Neither is ever
 needed: without them more of the log is scanned. But what they claim must be true, since recovery
-takes a log that is shorter than they say for a damaged one.
+treats a log that is shorter than they say as damaged.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Checkpoint:
 
 
 def load_checkpoint(files: Files, path: str, node_id: NodeId) -> Checkpoint | None:
-    """The checkpoint in that file; None where there is none, or none that can be used."""
+    """The checkpoint in that file; None if there is no file or it cannot be used."""
     try:
         value = unseal(_KIND, _VERSION, files.read_all(path), path)
         state = LogState.decode(node_id, value["state"])

@@ -1,6 +1,6 @@
-"""Small files that are replaced whole: one line that says what it is and its checksum, then JSON.
+"""Small files that are replaced whole: one line with the kind of file and its checksum, then JSON.
 
-A person can read them with `cat`; the checksum (CRC32C) tells a torn or edited one from a good one.
+A person can read them with `cat`; the checksum (CRC32C) reveals a torn or edited file.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _FIRST_LINE: Final = re.compile(rb"ourolog ([a-z-]+) format=(\d+) crc32c=([0-9a-
 
 
 def seal(kind: str, version: int, value: Any) -> bytes:
-    """`value` as canonical JSON behind its line."""
+    """`value` as canonical JSON below its line with kind and checksum."""
     body = json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     return b"ourolog %s format=%d crc32c=%08x\n" % (kind.encode(), version, google_crc32c.value(body)) + body
 
 
 def unseal(kind: str, version: int, content: bytes, path: str) -> Any:
-    """The value that was sealed. Raises DamagedFileError that names `path` and what is wrong."""
+    """The value that was sealed. Raises DamagedFileError, which names `path` and what is wrong."""
     first = _FIRST_LINE.match(content)
     if first is None or first[1] != kind.encode():
         raise DamagedFileError(f"{path} is not a {kind} file")

@@ -1,7 +1,7 @@
-"""Zstandard (RFC 8878) with a bound on what comes out, since what goes in is a stranger's.
+"""Zstandard (RFC 8878) with a bound on the size of the output, since the input may come from strangers.
 
-A few kilobytes can claim to unfold to terabytes; the bound is checked as the output grows, not
-believed from the header.
+A few kilobytes can decompress to terabytes; the bound is checked as the output grows, and the
+size in the header is not believed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ else:
 # larger outputs, and a window is memory that a frame of a few bytes can ask for.
 _LEAST_WINDOW_LOG: Final = 23
 _MOST_WINDOW_LOG: Final = 27
-# A batch is one frame, by some writers a few. A million empty ones fit in its bytes, and each
+# A batch is one frame; some writers make a few. A million empty frames fit into a batch, and each
 # costs a decompressor of its own and a copy of what is left.
 MAX_FRAMES: Final = 64
 
 
 class DecompressionError(ValueError):
-    """The bytes are not Zstandard, are cut off, or unfold to more than is allowed."""
+    """The bytes are not Zstandard, are cut off, or decompress to more than is allowed."""
 
 
 def compress(data: bytes) -> bytes:
@@ -34,7 +34,7 @@ def compress(data: bytes) -> bytes:
 
 
 def decompress(data: bytes, max_bytes: int) -> bytes:
-    """All frames in `data`, unfolded one behind the other.
+    """All frames in `data`, decompressed one after another.
 
     Raises DecompressionError as soon as more than `max_bytes` would come out, or after MAX_FRAMES.
     """
@@ -45,7 +45,7 @@ def decompress(data: bytes, max_bytes: int) -> bytes:
     for _ in range(MAX_FRAMES):
         decompressor = ZstdDecompressor(options={DecompressionParameter.window_log_max: window_log})
         try:
-            # One byte more than there is room for tells a full output from one that goes on.
+            # One byte more than there is room for distinguishes a full output from one that goes on.
             part = decompressor.decompress(rest, max_length=room + 1)
             if not decompressor.eof and len(part) <= room:
                 # Output that ends exactly at the bound leaves the frame's own end (its checksum) unread.

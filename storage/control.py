@@ -8,8 +8,8 @@ sorted, no spaces, ASCII) with at least two fields: `type`, a name, and `version
 | leader-started | leader: [node id, log epoch]; voters and granted_by: node ids |
 | voters-set | voters: [node id, log epoch, rpc address, gossip address] each |
 
-A type or version that this software does not know is stored and passed on as it is, and means
-nothing here: a newer node may have written it.
+A batch whose type or version this software does not know is stored and passed on unchanged, and is
+otherwise ignored: a newer node may have written it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ADDRESS: Final = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")
 
 
 class VoterKey(NamedTuple):
-    """Who votes: a node together with its disk (KIP-853's directory id). A wiped disk is another voter.
+    """A voter: a node together with its disk (KIP-853's directory id). A node whose disk was wiped is another voter.
 
     node_id: the node's name.
     log_epoch: the epoch of the log on its disk.
@@ -51,8 +51,8 @@ class Voter:
 
     node_id: the node's name.
     log_epoch: the epoch of the log on its disk, 1 to MAX_EPOCH.
-    rpc_addr: where it serves gRPC, HOST:PORT.
-    gossip_addr: where it hears gossip, HOST:PORT.
+    rpc_addr: its gRPC address, HOST:PORT.
+    gossip_addr: its gossip address, HOST:PORT.
     """
 
     node_id: NodeId
@@ -71,7 +71,7 @@ class LeaderStarted:
 
     leader: who leads, and with which log.
     voters: whose disks count for a quorum, as the leader knew when it wrote this.
-    granted_by: who voted for the leader; empty if somebody decreed it.
+    granted_by: who voted for the leader; empty if a person decreed it.
     """
 
     leader: VoterKey
@@ -106,12 +106,12 @@ class VoterSet:
     voters: tuple[Voter, ...]
 
     def encode(self) -> dict[str, Any]:
-        """As JSON can carry it."""
+        """The set as a value that JSON can carry."""
         return {"index": self.index, "term": self.term, "voters": _encode_voters(self.voters)}
 
     @classmethod
     def decode(cls, value: Any) -> VoterSet:
-        """Raises ValueError for what is no such set."""
+        """The set that was encoded. Raises ValueError for any other value."""
         match value:
             case {"index": int(index), "term": int(term), "voters": list(voters), **rest} if not rest:
                 return cls(Index(_number(index)), Term(_number(term)), _decode_voters(voters))
@@ -120,7 +120,7 @@ class VoterSet:
 
 
 def encode_control(entry: ControlEntry) -> bytes:
-    """The payload of a control batch. Raises ValueError for an entry that no other node would take."""
+    """The payload of a control batch. Raises ValueError for an entry that other nodes would refuse."""
     fields: dict[str, Any]
     match entry:
         case LeaderStarted():
@@ -140,7 +140,7 @@ def encode_control(entry: ControlEntry) -> bytes:
 def decode_control(payload: bytes) -> ControlEntry | None:
     """What a control batch says; None if it is of a type or version that this software does not know.
 
-    Raises ValueError with a sentence for a payload that no node writes.
+    Raises ValueError, with a sentence, for a payload that no node writes.
     """
     if len(payload) > MAX_CONTROL_BYTES:
         raise ValueError(f"{len(payload)} bytes are more than the {MAX_CONTROL_BYTES} of any control batch")

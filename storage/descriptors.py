@@ -1,4 +1,4 @@
-"""Descriptors and memory that run out for a moment: no fault of the disk, and no reason to stop a node.
+"""Temporary shortages of file descriptors and memory, which are no fault of the disk and no reason to stop a node.
 
 Sockets may take the last descriptor of the process. Reading can wait: it is refused, to be tried
 again. Writing cannot: a roll that has sealed one segment must open the next. So the writing side
@@ -16,14 +16,14 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
-"""Of an operation that has done nothing; all may be over a moment later."""
+"""Errors of an operation that had no effect; a moment later it may succeed."""
 
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _PAUSES_S: Final = (0.001, 0.01, 0.1)
 
 
 def insist(operation: Callable[[], T]) -> T:
-    """Try it again a few times, within about 0.1 s, while memory is short. Only for what does nothing when it fails."""
+    """Retry an operation a few times, for about 0.1 s, while memory is short. It must have no effect when it fails."""
     for pause_s in _PAUSES_S:
         try:
             return operation()
@@ -35,14 +35,14 @@ def insist(operation: Callable[[], T]) -> T:
 
 
 class DescriptorReserve:
-    """Opens files, with up to `count` descriptors of its own to give up; it takes them back when there is room."""
+    """Opens files, and keeps up to `count` descriptors that it can give up for that; it refills them when it can."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._kept: list[int] = []
 
     def open(self, path: str, flags: int, mode: int = 0o644) -> int:
-        """Like os.open. Raises OSError when there is no descriptor although all of the reserve was given up."""
+        """Open a file as os.open does. Raises OSError if no descriptor is free even with the whole reserve given up."""
         try:
             fd = insist(lambda: os.open(path, flags, mode))
         except OSError as error:

@@ -24,14 +24,14 @@ _IOV_MAX: Final = max(16, os.sysconf("SC_IOV_MAX")) if "SC_IOV_MAX" in os.syscon
 
 def _sync_file(fd: int) -> None:
     if sys.platform == "darwin":
-        # There fsync leaves the data in the drive's own cache.
+        # On macOS fsync leaves the data in the drive's own cache.
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
     else:
         os.fdatasync(fd)
 
 
 class DiskFile:
-    """One open file. Appends go to a position that it keeps itself, so a short write can be taken up again."""
+    """One open file. It tracks its own append position, so that a short write can be continued."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -86,12 +86,12 @@ class DiskFile:
             os.close(fd)
 
 
-# A replaced file and its directory, an index beside the segment that is sealed, and one to spare.
+# For a replaced file, its directory, and an index beside the segment that is sealed; and one to spare.
 _RESERVE: Final = 4
 
 
 class DiskFiles:
-    """The Files port on the machine's own disks. Whatever writes may use up a reserve of descriptors."""
+    """The Files port on the machine's own disks. Everything that writes may use a reserve of descriptors."""
 
     def __init__(self) -> None:
         self._reserve = DescriptorReserve(_RESERVE)
@@ -102,8 +102,8 @@ class DiskFiles:
         while not os.path.isdir(at):
             missing.append(at)
             at = os.path.dirname(at)
-        # One that is there may have been made by a process that was killed before it could sync the
-        # parent; one that somebody else made may stand where only he can look.
+        # An existing directory may have been made by a process that was killed before it could sync the
+        # parent. We may lack the permission to open a parent that belongs to another user.
         with contextlib.suppress(PermissionError):
             self.sync_directory(os.path.dirname(at))
         for directory in reversed(missing):
@@ -156,7 +156,7 @@ class DiskFiles:
             self._reserve.take_back()
 
     def lock(self, path: str) -> DiskFile:
-        """flock, so the kernel lets go of it however the process ends. The file says who holds it."""
+        """Lock with flock, which the kernel releases however the process ends. The file says who holds it."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

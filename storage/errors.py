@@ -1,4 +1,4 @@
-"""What can be wrong with a log, each with what to do about it in its text."""
+"""What can be wrong with a log; the text of each error says what to do about it."""
 
 from ourolog.storage.types import Index, Offset
 
@@ -61,7 +61,7 @@ class WrongIdentityError(StorageError):
 
 
 class StorageBusyError(StorageError):
-    """A read found no free descriptor or no memory. Nothing is wrong with the disk: try again."""
+    """A read found no free descriptor or no memory. The disk is fine: try again."""
 
 
 class StorageFailedError(StorageError):
@@ -77,8 +77,8 @@ class DiscontinuousBatchError(CorruptBatchError):
 
 
 class ImpossibleBatchError(CorruptBatchError):
-    """A whole batch, as it was sent, that claims what cannot be: see ourolog.storage.batch_limits."""
+    """An intact batch whose claims are impossible: see ourolog.storage.batch_limits."""
 
 
 class DamagedFileError(StorageError):
-    """A small file that must be right (identity, ballot) is not what was written."""
+    """A small file that must be right (identity, ballot) does not hold what was written."""

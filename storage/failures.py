@@ -15,7 +15,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def as_storage_error(error: OSError, what: str) -> StorageFailedError:
-    """`what` failed: a sentence's beginning, as in "cannot write /data/log/…"."""
+    """The error to raise for an OSError. `what` begins its sentence, as in "cannot write /data/log/…"."""
     if error.errno in _FULL:
         return StorageFullError(f"{what}: {error}. Make room, then start the node again")
     return StorageFailedError(f"{what}: {error}")
@@ -23,7 +23,7 @@ def as_storage_error(error: OSError, what: str) -> StorageFailedError:
 
 @contextmanager
 def busy_when_short() -> Iterator[None]:
-    """Around what only reads: raises StorageBusyError where descriptors or memory have run out."""
+    """A context for code that only reads: raises StorageBusyError when descriptors or memory have run out."""
     try:
         yield
     except OSError as error:

@@ -20,7 +20,7 @@ class File(Protocol):
         """
 
     def overwrite(self, position: int, parts: Sequence[bytes]) -> None:
-        """Write over what is at `position` and reaches as far; the end of the file stays where it is.
+        """Write over existing bytes at `position`; the end of the file stays where it is.
 
         This is how bytes whose write-back has failed get another chance: no sync writes them again.
         """
@@ -34,10 +34,10 @@ class File(Protocol):
         """Cut the file to `size`; later appends go there."""
 
     def sync(self) -> None:
-        """Data and size are on disk when this returns (fdatasync).
+        """Put data and size on disk (fdatasync).
 
-        An error is final: what was to be written counts as written from then on, here and in every
-        later process, and no sync tries again.
+        An error is final: what was to be written counts as written from then on, in this process and
+        every later one, and no sync tries again.
         """
 
     def close(self) -> None: ...
@@ -47,7 +47,7 @@ class Files(Protocol):
     """Directories and files by path. Errors are OSError with an errno."""
 
     def make_directory(self, path: str) -> None:
-        """With parents; existing is fine; what was made is synced into its parent."""
+        """Make a directory and its parents. An existing one is fine; each new one is synced into its parent."""
 
     def list(self, directory: str) -> list[str]:
         """Names in the directory, sorted."""
@@ -62,7 +62,7 @@ class Files(Protocol):
     def read_all(self, path: str) -> bytes: ...
 
     def replace(self, path: str, content: bytes) -> None:
-        """Atomically: a reader after any crash sees the old content or the new, whole.
+        """Replace a file atomically: a reader after any crash sees the old content or the new, whole.
 
         Write a new file, sync it, rename it over `path`, sync the directory.
         """
@@ -70,7 +70,7 @@ class Files(Protocol):
     def remove(self, path: str) -> None: ...
 
     def sync_directory(self, directory: str) -> None:
-        """New, renamed and removed names in it are on disk when this returns."""
+        """Put new, renamed and removed names of the directory on disk."""
 
     def lock(self, path: str) -> File:
         """Take an exclusive lock for as long as the returned file is open.

@@ -1,4 +1,4 @@
-"""The data directory: locked while in use, and of one node of one cluster for good.
+"""The data directory, which is locked while in use and belongs to one node of one cluster for good.
 
 lock            held by the process that uses the directory
 identity.json   who it belongs to and which disk it is, written once
@@ -29,12 +29,12 @@ _FORMAT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose data directory it is.
+    """Which node a data directory belongs to.
 
     cluster: the cluster that the node belongs to.
     node_id: the node.
     log_epoch: which disk it is, 1 to MAX_EPOCH. Drawn at random when the directory is first used, so
-        that a node that lost its disk is not taken for what it was (KIP-853 calls it the directory id).
+        that a node that lost its disk is not mistaken for what it was (KIP-853 calls it the directory id).
     """
 
     cluster: str
@@ -43,7 +43,7 @@ class Identity:
 
 
 class DataDirectory:
-    """An open data directory. Close it to let another process have it."""
+    """An open data directory. Close it before another process can use it."""
 
     def __init__(self, files: Files, path: str, lock: File, identity: Identity, ballot: Ballot) -> None:
         self.identity = identity
@@ -54,7 +54,7 @@ class DataDirectory:
 
     @classmethod
     def open(cls, files: Files, path: str, node_id: NodeId, cluster: str, rng: Random) -> DataDirectory:
-        """Take the directory, creating it and its identity on first use.
+        """Lock the directory, creating it and its identity on first use.
 
         rng: what the epoch of a new log is drawn from.
         Raises DirectoryLockedError, WrongIdentityError, DamagedFileError, or StorageFailedError
@@ -100,7 +100,7 @@ class DataDirectory:
 
 
 def _rename_again(files: Files, path: str) -> None:
-    """Make sure that what was just read, and is about to be relied on, is not taken back by a power cut.
+    """Make sure that a power cut does not take back what was just read and will be relied on.
 
     A rename may stand in the page cache only: where a killed process left it, or for good, where the
     sync of the directory has failed (see ourolog.simulation.disks.directory_entries).
@@ -111,7 +111,7 @@ def _rename_again(files: Files, path: str) -> None:
 
 
 def _identify(files: Files, path: str, claimed: Identity) -> Identity:
-    """Who the directory belongs to: the claimant, if it belongs to nobody yet."""
+    """The identity of the directory; the claimant's, if it has none yet."""
     identity_path = f"{path}/{IDENTITY_NAME}"
     if not files.exists(identity_path):
         if files.exists(f"{path}/{LOG_NAME}") and files.list(f"{path}/{LOG_NAME}"):

@@ -1,4 +1,4 @@
-"""The sparse index of one segment: every few kilobytes, which batch begins where.
+"""The sparse index of one segment: where batches begin, one every few kilobytes.
 
 File layout, little-endian, blocks back to back, each written once when more of the segment is on
 disk:
@@ -7,8 +7,8 @@ disk:
     count times: offset u64, index u64, timestamp_ms i64, position u32
 
 crc is CRC32C (RFC 3720) over the base of the segment (index u64, offset u64) and all of the block
-that follows it, so an index that strays to another segment is not believed. `covered_to` says that all of the
-segment below it was on disk when the block was written, so a valid block also proves that. The
+that follows it, so an index that ends up beside another segment is not believed. `covered_to` says that
+all of the segment below it was on disk when the block was written, so a valid block also proves that. The
 file can always be rebuilt, and ends where its first damaged block begins.
 """
 
@@ -70,7 +70,7 @@ class SparseIndex:
         return len(self._positions)
 
     def note(self, position_bytes: int, end_bytes: int, index: Index, offset: Offset, timestamp_ms: int) -> None:
-        """A batch lies at [position_bytes, end_bytes). Batches are noted in order; gaps are allowed."""
+        """Note a batch at [position_bytes, end_bytes). Batches are noted in order; gaps are allowed."""
         if timestamp_ms > self.max_timestamp_ms or not self._positions:
             self.max_timestamp_ms = timestamp_ms
         if position_bytes >= self._next_position:
@@ -107,7 +107,7 @@ class SparseIndex:
     # ------------------------------------------------------------ the file
 
     def encode_block(self, covered_to: int) -> bytes:
-        """The entries not saved yet below `covered_to`, which must be on disk in the segment."""
+        """Encode the entries below `covered_to` that are not saved yet; that part of the segment must be on disk."""
         first, last = self.saved_entries, len(self._positions)
         while last > first and self._positions[last - 1] >= covered_to:
             last -= 1
@@ -123,7 +123,7 @@ class SparseIndex:
 
     @classmethod
     def decode(cls, content: bytes, base: Position, interval_bytes: int) -> SparseIndex:
-        """What the blocks up to the first damaged one say; empty if none is whole."""
+        """The index that the blocks hold, up to the first damaged one; empty if none is intact."""
         decoded = cls(base, interval_bytes)
         seed = _seed(base)
         at = 0

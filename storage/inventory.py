@@ -1,4 +1,4 @@
-"""Which segments stand in a log's directory, and clearing away what crashes left beside them."""
+"""Lists the segments in a log's directory, and removes what crashes left beside them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ourolog.storage.types import START, Position
 def find_segments(files: Files, directory: str, checkpoint: Checkpoint | None) -> tuple[list[Segment], Position]:
     """Segments in order, with their sizes; and where the log begins if there are none.
 
-    An empty file goes, unless the checkpoint names it: it was being removed, or a roll got no further
-    than making it, and then its very name may not be on disk. Raises DamagedLogError when a
-    segment is gone that the checkpoint names: it would have been replaced first.
+    An empty file is removed, unless the checkpoint names it: it was being removed, or a roll stopped
+    right after making it, and then its very name may not be on disk. Raises DamagedLogError when a
+    segment is gone that the checkpoint names: a removal replaces the checkpoint first.
     """
     segments: list[Segment] = []
     begins_at = START
@@ -33,7 +33,7 @@ def find_segments(files: Files, directory: str, checkpoint: Checkpoint | None) -
 
 
 def list_segments(files: Files, directory: str) -> list[Segment]:
-    """All of them in order; temporary files, and companions of segments that are gone, are removed."""
+    """All segments in order; temporary files, and companions of segments that are gone, are removed."""
     names = files.list(directory)
     present = set(names)
     segments: list[Segment] = []

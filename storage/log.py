@@ -1,14 +1,14 @@
-"""The log: batches one behind the other, from `start` to `end`, on disk in segments.
+"""The log: consecutive batches from `start` to `end`, on disk in segments.
 
 Invariants:
 - Index and offset are contiguous over all segments; terms never fall.
-- Nothing below `synced` is ever cut without `truncate`, `reset` or `retain` having been asked to,
-  and each of these is on disk before it returns and leaves a log after a crash at any point.
+- Nothing below `synced` is ever cut unless `truncate`, `reset` or `retain` was called.
+  Each of these is on disk before it returns, and a crash at any point leaves a valid log.
 - What a checkpoint, an index block or a frame's `synced` claims to be on disk is on disk.
 - After a failed write or sync nothing more is written: what the page cache holds can no longer
   be trusted (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
 
-Not for several threads.
+It is not thread-safe.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Placed(NamedTuple):
 
 
 class Log:
-    """The log of one node: append, commit, read, truncate. Made by `Log.open`; not for several threads.
+    """The log of one node: append, commit, read, truncate. Made by `Log.open`; not thread-safe.
 
     held_back_bytes: what the last `retain` kept only because it was not committed.
     """
@@ -136,7 +136,7 @@ class Log:
     ) -> Log:
         """Open the log in that directory, recovering it if need be; an empty directory is an empty log.
 
-        progress is told in sentences what recovery cuts, and what takes long.
+        progress: is told, in sentences, what recovery cuts and what takes long.
         Raises DamagedLogError, StorageFailedError.
         """
         try:
@@ -170,27 +170,27 @@ class Log:
 
     @property
     def end(self) -> Position:
-        """After the last batch that is written, synced or not; reads go up to here."""
+        """The position after the last batch that is written, synced or not; reads go up to here."""
         return self._end
 
     @property
     def appended_end(self) -> Position:
-        """After the last batch that was appended, written or not."""
+        """The position after the last batch that was appended, written or not."""
         return self._appended_end
 
     @property
     def synced(self) -> Position:
-        """Everything below is on disk."""
+        """The position below which everything is on disk."""
         return self._synced
 
     @property
     def terms(self) -> TermHistory:
-        """Of everything appended, and of what retention removed."""
+        """The terms of everything appended, including what retention removed."""
         return self._state.terms
 
     @property
     def voters(self) -> VoterSet | None:
-        """The voter set that was appended last, retained or not; None if the log names none."""
+        """The voter set that was appended last, even if retention removed its entry; None if the log names none."""
         return self._state.voters.latest
 
     @property
@@ -200,12 +200,12 @@ class Log:
 
     @property
     def committed(self) -> Position:
-        """What was noted last, within what there is."""
+        """The commit position that was noted last, limited to what the log holds."""
         return min(max(self._committed, self.start), self._end)
 
     @property
     def pull_positions(self) -> dict[NodeId, tuple[int, Index]]:
-        """Per source, sorted: the epoch of its log and the next index to pull. Includes what is only appended."""
+        """For each source, sorted: the epoch of its log and the next index to pull. Includes what is only appended."""
         return self._state.pulls.as_dict()
 
     @property
@@ -217,13 +217,13 @@ class Log:
         return len(self._segments)
 
     def has_identity(self, origin: NodeId, epoch: int, sequence: int) -> bool:
-        """Whether a batch of that identity was ever appended, written or not, retained or not."""
+        """Whether a batch of that identity was ever appended, including those not yet written or no longer retained."""
         return self._state.identities.contains(origin, epoch, sequence)
 
     # ------------------------------------------------------------ appending
 
     def append_new(self, batch: NewBatch, term: Term, now_ms: int) -> Placed:
-        """What was produced here gets its place and its identity. Raises ValueError for a term that cannot be."""
+        """Append what was produced here; it gets a place and an identity. Raises ValueError for an impossible term."""
         end = self._appended_end
         return self._append(
             Batch(
@@ -246,7 +246,7 @@ class Log:
     def check_copies(self, blob: bytes, source_id: NodeId) -> list[Batch]:
         """The batches of a run from another log, nobody elected, each fit for `append_copy`.
 
-        The path of one that its source got as a leader's replica does not name the source yet.
+        The path of a batch that its source got as a leader's replica does not name the source yet.
         Raises CorruptBatchError, ImpossibleBatchError.
         """
         batches, end = [], 0
@@ -273,7 +273,7 @@ class Log:
         return origin == self.node_id and epoch == self.log_epoch
 
     def append_copy(self, batch: Batch, source_epoch: int) -> Placed:
-        """A batch of another log, nobody elected: it gets a place here, and its path one node more.
+        """Append a batch of another log, nobody elected: it gets a place here, and this node is added to its path.
 
         Identity and timestamp stay those of the original.
         """
@@ -291,7 +291,7 @@ class Log:
         )
 
     def append_raw(self, blob: bytes, term: Term | None = None) -> tuple[Position, ...]:
-        """A leader's batches, as they are. The positions after each.
+        """Append a leader's batches as they are, and return the position after each.
 
         term: that of the leader, above which it has none; None for any.
         Raises CorruptBatchError, DiscontinuousBatchError where they do not continue the log, and
@@ -376,7 +376,7 @@ class Log:
             self._bytes_since_checkpoint += written_bytes
             self._end = self._appended_end
             if self._segments[-1] is not active:
-                # The checkpoint follows every roll, so that a segment that goes missing is missed.
+                # A checkpoint follows every roll, so that the loss of a segment is noticed.
                 self._synced = self._segments[-1].base
                 self._bytes_since_checkpoint = self.config.checkpoint_interval_bytes
             if sync:
@@ -386,15 +386,15 @@ class Log:
                     self._save_checkpoint()
 
     def write(self) -> None:
-        """Everything appended can be read when this returns, and survives the process."""
+        """Write everything appended: it can then be read, and survives the end of the process."""
         self.commit(sync=False)
 
     def sync(self) -> None:
-        """Everything appended is on disk when this returns."""
+        """Put everything appended on disk."""
         self.commit(sync=True)
 
     def _checkpoint(self, *, clean: bool = False) -> Checkpoint:
-        """Of everything there is, which must be synced."""
+        """The checkpoint of everything there is, which must be synced."""
         active = self._segments[-1]
         return Checkpoint(self._end, active.stem, active.size_bytes, self._state, self.committed, clean=clean)
 
@@ -412,8 +412,8 @@ class Log:
     def read_from_index(self, index: Index, max_bytes: int, until: Index) -> Read:
         """Whole batches from the entry at `index` on, none at or above `until`.
 
-        At least one, however large; more while they fit into max_bytes. Fewer may come than would
-        fit: a read ends with its segment.
+        There is at least one, however large, and more while they fit into max_bytes. There may be fewer
+        than would fit: a read ends with its segment.
         Raises OutOfRangeError below `start` and from `until` or `end` on; DamagedLogError.
         """
         return self._reader.read_from_index(index, max_bytes, until, self._end)
@@ -450,11 +450,12 @@ class Log:
     def reset(self, start: Position, before: Place | None = None, voters: VoterSet | None = None) -> None:
         """Drop everything and begin again at `start`, on disk before this returns.
 
+        All below `start` counts as committed. A crash on the way leaves the old log or the new one; the
+        checkpoint decides which. Identities are forgotten with the entries that carried them; own
+        sequences go on.
+
         before: the place of the entry that stands before `start` in the log that is to be copied.
         voters: the voter set in force there.
-        All below `start` counts as committed. A crash on the way leaves the old log or the new one:
-        the checkpoint decides. Identities are forgotten with the entries that carried them; own
-        sequences go on.
         """
         self._check_usable()
         state = LogState(
@@ -471,11 +472,13 @@ class Log:
             self._adopt(finish_reset(self._files, self._directory, intent, self.config.index_interval_bytes))
 
     def retain(self, now_ms: int, until: Index | None = None) -> bool:
-        """Remove old segments as configured, never the active one. Whether any went.
+        """Remove old segments as configured, but never the active one. Returns whether any was removed.
 
-        until: no segment goes that holds an entry at or above; what was not committed may have to be
-        dropped for a leader's, and where a log starts everything below counts as committed. None where
-        all that is on disk is committed. `terms`, voters and identities keep what the removed segments taught.
+        `terms`, voters and identities keep what they learnt from the removed segments.
+
+        until: no segment is removed that holds an entry at or above this index; None where all that is on disk is
+            committed. An entry that was not committed may have to be dropped for a leader's, and where a log starts
+            everything below counts as committed.
         """
         self._check_usable()
         config = self.config
@@ -487,7 +490,7 @@ class Log:
         if not expired:
             return False
         with self._failing("cannot remove old segments"):
-            # Recovery takes a segment that the checkpoint names and that is gone for a lost one.
+            # Recovery reports a segment as lost when the checkpoint names it and it is gone.
             if self._checkpoint_segment in (None, *(segment.stem for segment in expired)):
                 self.commit(sync=True)
                 self._save_checkpoint()
@@ -503,24 +506,24 @@ class Log:
     # ------------------------------------------------------------ notes and the end
 
     def note_committed(self, position: Position) -> None:
-        """A lower bound of what is committed; kept with the next checkpoint, see `save_notes`."""
+        """Note a lower bound of what is committed; it is kept with the next checkpoint, see `save_notes`."""
         if position > self._committed:
             self._committed = position
             self._has_notes = True
 
     def note_pull_position(self, source: NodeId, epoch: int, next_index: Index) -> None:
-        """A pull moved on although nothing was appended; kept with the next checkpoint."""
+        """Note that a pull moved on although nothing was appended; it is kept with the next checkpoint."""
         self._state.pulls.note(source, epoch, next_index)
 
     def save_notes(self) -> None:
-        """Keep a commit position that was noted, with a checkpoint of its own; later if there is unsynced data."""
+        """Write a checkpoint for a commit position that was noted; this waits while there is unsynced data."""
         self._check_usable()
         if self._has_notes and self._writer.is_synced:
             with self._failing("cannot keep the commit position"):
                 self._save_checkpoint()
 
     def close(self) -> None:
-        """Put everything on disk and let go of the files. After a failure only the latter."""
+        """Put everything on disk and close the files. After a failure only close the files."""
         try:
             if self._failure is None:
                 self.commit(sync=True)
@@ -545,7 +548,7 @@ class Log:
 
 
 def _unreadable_control(blob: bytes, head: BatchHead) -> str | None:
-    """Why no node writes such a control batch; None if one may."""
+    """Why no node writes such a control batch; None if one may have."""
     if head.kind is not Kind.CONTROL:
         return None
     if head.codec is not Codec.NONE:

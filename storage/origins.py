@@ -1,6 +1,6 @@
 """Which batches this log has seen, by identity, and how far it has pulled from others.
 
-Both are derived from the headers of the log and only kept in checkpoints to save a scan.
+Both are derived from the headers of the log; checkpoints keep them to save a scan.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class IdentityRanges:
     def next_sequence(self, origin: NodeId, epoch: int) -> int:
         """The sequence after the highest seen; 0 when none was.
 
-        One that no node gives out does not count: older versions appended whatever a peer claimed.
+        A sequence that no node gives out does not count: older versions appended whatever a peer claimed.
         """
         ranges = self._ranges.get((origin, epoch), [])
         return next((last + 1 for _, last in reversed(ranges) if last < LIMIT), 0)
 
     def encode(self) -> list[Any]:
-        """As JSON can carry it, the same for equal sets."""
+        """The set as a value that JSON can carry; equal sets give equal values."""
         return [[origin, epoch, ranges] for (origin, epoch), ranges in sorted(self._ranges.items())]
 
     @classmethod
@@ -63,7 +63,7 @@ class IdentityRanges:
 
     @staticmethod
     def _insert(ranges: list[list[int]], sequence: int) -> None:
-        """Below the last range's start: into a range, beside one, or between two that it may join."""
+        """Insert below the last range's start: into a range, beside one, or between two that it may join."""
         at = bisect_right(ranges, sequence, key=_first)
         if at and sequence <= ranges[at - 1][1]:
             return
@@ -85,13 +85,13 @@ def _first(closed: list[int]) -> int:
 
 
 class PullPositions:
-    """Per source: the epoch of its log, and the next index to pull from it."""
+    """For each source, the epoch of its log and the next index to pull from it."""
 
     def __init__(self, positions: dict[NodeId, tuple[int, Index]] | None = None) -> None:
         self._positions = dict(positions or {})
 
     def appended(self, source: NodeId, epoch: int, index: int) -> None:
-        """A copy of the batch at `index` there stands in this log."""
+        """Note that a copy of the batch at `index` there stands in this log."""
         known = self._positions.get(source)
         # A noted position may be ahead of the copies: what lay between was dropped for a reason.
         if known is None or known[0] != epoch or known[1] <= index:

@@ -1,4 +1,4 @@
-"""Reading whole batches by index or by offset, each one checked on the way out."""
+"""Reads whole batches by index or by offset, and checks each one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Place:
 
 
 class LogReader:
-    """Reads go on where the last one ended without a look-up: tailing costs only the bytes it reads.
+    """Reads continue where the last one ended without a look-up: tailing costs only the bytes it reads.
 
     `segments` is the log's own list; the log calls `forget` when any of them is cut or removed.
     """
@@ -115,13 +115,13 @@ class LogReader:
         return head.base_offset
 
     def _read(self, wanted: _Wanted) -> Read | None:
-        """None if what is wanted begins at the limit or above."""
+        """The batches that are wanted; None if they begin at the limit or above."""
         with busy_when_short():
             place = self._remembered(wanted) or self._look_up(wanted)
             try:
                 return self._read_at(place, wanted)
             except DamagedLogError:
-                # An index that leads astray looks like damage; it is only an index.
+                # A wrong index looks like damage, but only the index is bad.
                 if place.was_read or not self._handles.rebuild_index(place.segment):
                     raise
                 return self._read_at(self._look_up(wanted), wanted)
@@ -138,7 +138,7 @@ class LogReader:
                 place = self._following(place)
 
     def _collect(self, place: _Place, wanted: _Wanted) -> tuple[bytes, _Place]:
-        """What of one segment is wanted, from `place` on, and the place after it."""
+        """The wanted batches of one segment, from `place` on, and the place after them."""
         segment = place.segment
         file = self._handles.file(segment)
         size_bytes = segment.size_bytes
@@ -177,7 +177,7 @@ class LogReader:
                 position = Position(Index(head.index + 1), head.end_offset)
                 at = head.end
         except CorruptBatchError as error:
-            # What stands before the damage is good and is answered; the next read meets the damage.
+            # What stands before the damage is good and is returned; the next read meets the damage.
             if not taken_bytes:
                 path = segment.log_path
                 raise DamagedLogError(path, window_at + at, position.index, position.offset, str(error)) from error

@@ -46,7 +46,7 @@ def encode_records(values: Iterable[bytes]) -> bytes:
 
 
 def encoded_size_bytes(sizes: Sequence[int]) -> int:
-    """How long the canonical RecordSet of values of these sizes is; there must be one at least."""
+    """The size of the canonical RecordSet of values of these sizes; there must be at least one."""
     least, most = bisect_right(_OVERHEAD_GROWS_AT, min(sizes)), bisect_right(_OVERHEAD_GROWS_AT, max(sizes))
     overhead = (_LEAST_OVERHEAD + least) * len(sizes)
     if most > least:
@@ -80,7 +80,7 @@ def _varint(number: int) -> bytes:
 
 
 def _delimited(payload: bytes, at: int) -> tuple[int, int]:
-    """Where the bytes begin and end that the tag and the length at `at` announce."""
+    """Where the bytes begin and end that the tag and length at `at` announce."""
     if at >= len(payload) or payload[at] != _TAG:
         raise ValueError(f"no record or value begins at byte {at}")
     at += 1

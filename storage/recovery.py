@@ -5,8 +5,8 @@ good batch. What was synced must be there: a bad batch below a point that was on
 and nothing is cut. Three things prove such a point: the checkpoint, a block of the sparse index,
 and the `synced` of a later batch (see ourolog.storage.batch). Sealed segments were synced whole.
 
-Nothing else is believed to be on disk because it can be read, or because a sync succeeds now: a sync
-that failed in an earlier process has left pages for clean that are not. What is not proven is
+Nothing else proves that data is on disk: not that it can be read, nor that a sync succeeds now. A sync
+that failed in an earlier process has left pages marked clean that are not. What is not proven is
 written again (`ourolog.storage.unproven`), and so is the checkpoint, since its own name may be lost the same
 way. Only a clean close leaves nothing to do.
 """
@@ -70,7 +70,7 @@ class Recovered:
 
 @dataclass(slots=True)
 class Replayed:
-    """Where a replay came to: the state below `position`, which lies at byte_position of `segment`."""
+    """Where a replay ended: the state below `position`, which lies at byte_position of `segment`."""
 
     segment: Segment
     byte_position: int
@@ -81,7 +81,7 @@ class Replayed:
 def recover(
     files: Files, directory: str, node_id: NodeId, interval_bytes: int, progress: Progress | None = None
 ) -> Recovered:
-    """Open whatever stands in `directory`. Raises DamagedLogError, having changed nothing that matters."""
+    """Open the log in `directory`. Raises DamagedLogError, having changed nothing that matters."""
     # A killed process may have left names in the page cache only; what follows relies on them.
     files.sync_directory(directory)
     checkpoint = load_checkpoint(files, f"{directory}/{CHECKPOINT_NAME}", node_id)
@@ -106,13 +106,13 @@ def recover(
 
 
 def finish_reset(files: Files, directory: str, checkpoint: Checkpoint, interval_bytes: int) -> Recovered:
-    """Empty the log, as the checkpoint says; it can be done over as often as a crash interrupts it."""
+    """Empty the log, as the checkpoint says; after a crash this can be repeated."""
     for segment in reversed(list_segments(files, directory)):
         segment.remove(files)
     first = Segment(directory, checkpoint.position, index=SparseIndex(checkpoint.position, interval_bytes))
     first.create(files)
     done = Checkpoint(checkpoint.position, first.stem, 0, checkpoint.state, checkpoint.committed)
-    # What the entries below said is in no file any more; a truncation down to here needs it again.
+    # No file holds any more what the entries below said; a truncation down to here needs it again.
     files.replace(first.state_path, done.encode())
     files.replace(f"{directory}/{CHECKPOINT_NAME}", done.encode())
     return Recovered([first], checkpoint.state, checkpoint.position, checkpoint.committed, done)
@@ -127,7 +127,7 @@ def best_checkpoint(
 ) -> Checkpoint:
     """The newest usable one at or below `until`; at worst the empty state where the log begins.
 
-    The state inside is the caller's to move on: every call gives a fresh one.
+    The caller may change the state inside: every call returns a fresh one.
     """
     for segment in reversed(segments):
         if until is not None and segment.base.index > until:
@@ -148,7 +148,7 @@ def best_checkpoint(
 def replay(files: Files, segments: Sequence[Segment], start: Checkpoint, until: Index) -> Replayed:
     """Move the state of `start` on to `until`, an entry of the last of `segments` or the place after it.
 
-    Raises DamagedLogError where the way there is damaged.
+    Raises DamagedLogError where the log is damaged in between.
     """
     state = start.state
     for segment in segments[_at(segments, start) :]:
@@ -200,7 +200,7 @@ def _recover_active(
     if tail:
         active.rewrite(tail.begins_at, tail.parts)
     if not is_clean:
-        # Also for a truncation: it may still wait for a sync since a process that failed or was killed made it.
+        # This also covers a truncation by a process that failed or was killed, which may still wait for a sync.
         active.sync()
     active.index = index
     return replayed
@@ -245,7 +245,7 @@ def _replay_to_end(
 
 
 def _index_below(active: Segment, until_bytes: int, index: SparseIndex) -> None:
-    """The saved index ends below the checkpoint: index the part between from the segment's beginning."""
+    """Index the segment from its beginning to the checkpoint, since the saved index ends below that."""
     assert active.file is not None
     scan = SegmentScan(active.file, min(until_bytes, active.size_bytes), 0, active.base)
     for _, head, _path in scan:
@@ -262,7 +262,7 @@ def _note(index: SparseIndex, scan: SegmentScan, head: BatchHead) -> None:
 
 @contextmanager
 def _scanning(files: Files, segment: Segment, start: Checkpoint, state: LogState) -> Iterator[SegmentScan]:
-    """Over the segment from `start` if that is in it, otherwise from where it begins."""
+    """A scan of the segment from `start` if that is in it, otherwise from where it begins."""
     is_start = segment.stem == start.segment
     byte_position, position = (start.byte_position, start.position) if is_start else (0, segment.base)
     if byte_position > segment.size_bytes:
@@ -293,7 +293,7 @@ def _cut_torn_tail(
     is_clean: bool,
     progress: Progress | None,
 ) -> None:
-    """Cut what a crash tore; raise DamagedLogError where it cannot have been a crash."""
+    """Cut what a crash tore; raise DamagedLogError if it cannot have been a crash."""
     active, at, position = replayed.segment, replayed.byte_position, replayed.position
     assert active.file is not None, "the last segment is open"
     reason = str(fault) if fault is not None else "the file ends early"

@@ -1,4 +1,4 @@
-"""Which old segments may go."""
+"""Decides which old segments may be removed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def expired_segments(
     retention_bytes: int | None,
     retention_ms: int | None,
 ) -> list[Segment]:
-    """The oldest ones, in order, that either limit lets go; never the last one, which is written to.
+    """The oldest segments, in order, that either limit expires; never the last one, which is written to.
 
-    A segment goes while at least retention_bytes are left without it, and when even its newest
+    A segment expires while at least retention_bytes are left without it, and when even its newest
     batch is older than retention_ms. None is no limit.
     """
     expired: list[Segment] = []

@@ -1,4 +1,4 @@
-"""Walking the batches of a segment file in order, each one checked."""
+"""Walks the batches of a segment file in order, and checks each one."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def continues(head: BatchHead, position: Position) -> str | None:
 
 
 class SegmentScan:
-    """Iterates over (buffer, head, path) of each good batch; then `fault` says why it ended, if early.
+    """Iterates over (buffer, head, path) of each good batch; afterwards `fault` says why it ended early, if it did.
 
-    byte_position and position are those of the batch in hand, and after the last good one those
-    where it ends.
+    byte_position and position are those of the present batch; after the last good one, those where it ends.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class SegmentScan:
             self.fault = fault
 
     def _window(self, buffer: bytes, at: int) -> bytes:
-        """The bytes from the batch in hand on, at least one whole batch if the file has it."""
+        """The bytes from the present batch on, at least one whole batch if the file has it."""
         frame = read_frame(buffer, at)
         wanted = max(_CHUNK_BYTES, FRAME_BYTES + frame[0] if frame else 0)
         window = self._file.read(self.byte_position, min(wanted, self._size_bytes - self.byte_position))
@@ -92,7 +91,7 @@ class SegmentScan:
 
 
 def control_in(buffer: bytes, head: BatchHead) -> ControlEntry | None:
-    """What the batch at `head` says of the cluster; None if it is no control batch, or of a newer software.
+    """What the batch at `head` says of the cluster; None if it is no control batch, or of newer software.
 
     Raises ValueError for a control batch that no node writes.
     """
@@ -100,7 +99,7 @@ def control_in(buffer: bytes, head: BatchHead) -> ControlEntry | None:
 
 
 def observe(state: LogState, buffer: bytes, head: BatchHead, path: tuple[NodeId, ...]) -> None:
-    """The batch at `head` of the buffer now stands in the log; move its state on."""
+    """Move the state on past the batch at `head` of the buffer, which now stands in the log."""
     state.observe(
         head.index,
         head.term,
@@ -116,8 +115,8 @@ def observe(state: LogState, buffer: bytes, head: BatchHead, path: tuple[NodeId,
 def was_synced_beyond(rest: bytes, position_bytes: int) -> bool:
     """Whether a frame in `rest`, the file from `position_bytes` on, says that this point was on disk.
 
-    The bad batch at the start of `rest` is then damage and no torn write. A frame counts by its own
-    checksum, its body may be cut off. The bodies of good frames are skipped: what looks like a
+    If so, the bad batch at the start of `rest` is damage and no torn write. A frame counts by its own
+    checksum; its body may be cut off. The bodies of good frames are skipped: what looks like a
     frame in there is a user's data. (Where the bad batch has lost its own frame, its payload is
     searched; a payload that is itself a piece of a log can then make a torn write look like
     damage, which is the safe way to be wrong.)

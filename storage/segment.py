@@ -70,13 +70,13 @@ class Segment:
         return f"{self.directory}/{self.stem}{suffix}"
 
     def create(self, files: Files) -> None:
-        """Make the file, its name on disk before anything is written to it. Raises OSError."""
+        """Make the file, with its name on disk before anything is written to it. Raises OSError."""
         assert self.index is not None, "a new segment is active"
         self.file = files.open(self.log_path, create=True)
         files.sync_directory(self.directory)
 
     def rewrite(self, position_bytes: int, parts: Sequence[bytes]) -> None:
-        """Write again what is there already, so that the next sync puts it on disk, whatever an earlier one did."""
+        """Write existing content again, so that the next sync puts it on disk even if an earlier sync failed."""
         assert self.file is not None, "only the active segment is written"
         self.file.overwrite(position_bytes, parts)
 
@@ -86,13 +86,13 @@ class Segment:
         self.synced_bytes = self.size_bytes
 
     def seal(self, files: Files) -> None:
-        """Nothing is written to it any more: everything is on disk when this returns."""
+        """Put everything on disk; nothing is written to the segment any more."""
         self.sync()
         self.save_index(files)
         self.close()
 
     def save_index(self, files: Files) -> None:
-        """Write the index of what is on disk; not synced, since it can be rebuilt."""
+        """Write the index of what is on disk; the file is not synced, since it can be rebuilt."""
         assert self.index is not None, "only the active segment notes entries"
         write_index(files, self.index_path, self.index, self.synced_bytes)
 
@@ -103,7 +103,7 @@ class Segment:
         self.index = None
 
     def remove(self, files: Files) -> None:
-        """The log file last: its companions must not outlive it and meet another of its name."""
+        """Remove the files, the log file last: its companions must not be left for another segment of its name."""
         self.close()
         for path in (self.state_path, self.index_path, self.log_path):
             if files.exists(path):
@@ -112,10 +112,10 @@ class Segment:
 
 
 def discard(files: Files, path: str) -> None:
-    """Empty the file, on disk, and remove its name, which is for the caller to sync.
+    """Empty the file, on disk, and remove its name; the caller syncs the directory.
 
-    A removal that is never synced may be taken back by a power cut, long after it was made. What
-    comes back then is empty, and is no segment that fell out of the middle of a log.
+    A removal that is never synced may be undone by a power cut, long after it was made. What
+    comes back then is empty, so it cannot pass for a segment from the middle of a log.
     """
     file = files.open(path)
     try:
@@ -128,7 +128,7 @@ def discard(files: Files, path: str) -> None:
 
 
 def write_index(files: Files, path: str, index: SparseIndex, covered_to: int) -> None:
-    """Add what the file does not have yet behind what is valid in it."""
+    """Add to the file what it does not have yet, after what is valid in it."""
     file = files.open(path, create=True)
     try:
         if file.size() != index.file_bytes:

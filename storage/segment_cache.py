@@ -17,7 +17,7 @@ _MAX_INDEXES: Final = 16
 
 
 class SegmentCache:
-    """Lends what reads need of any segment, the active one included. Not kept by the borrower."""
+    """Lends the files and indexes that reads need, of any segment. Borrowers must not keep them."""
 
     def __init__(self, files: Files, interval_bytes: int) -> None:
         self._files = files
@@ -56,7 +56,7 @@ class SegmentCache:
         return index
 
     def rebuild_index(self, segment: Segment) -> bool:
-        """Build the index anew, since it led to a place where it should not have. False if it had been already."""
+        """Rebuild an index that led to a wrong place. False if it had been rebuilt already."""
         known = self.index(segment)
         if known.file_bytes == 0:
             return False
@@ -93,7 +93,7 @@ class SegmentCache:
         return index if index.covered_to == segment.size_bytes else None
 
     def _rebuilt(self, segment: Segment, *, keep: bool = True) -> SparseIndex:
-        """From the segment itself. A damaged segment has one up to the damage, which is not saved."""
+        """An index built from the segment itself. That of a damaged segment ends at the damage, and is not saved."""
         index = SparseIndex(segment.base, self._interval_bytes)
         scan = SegmentScan(self.file(segment), segment.size_bytes, 0, segment.base)
         for _, head, _path in scan:

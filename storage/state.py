@@ -1,7 +1,7 @@
 """What a log knows about itself beyond its bytes: terms and their writers, voters, identities, pull positions.
 
-It is derived from the batches below one position, so a scan gives it again; checkpoints save that
-scan, and keep what the batches said that retention has removed.
+It is derived from the batches below one position, so a scan can rebuild it; checkpoints save that
+scan, and keep what the log learnt from batches that retention has removed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ourolog.storage.voter_history import VoterHistory
 
 
 class LogState:
-    """The state of a log at one position. It moves forward batch by batch; to go back is to start from an older one.
+    """The state of a log at one position. It moves forward batch by batch; to go back, start from an older one.
 
     terms: which term wrote which part, and who in it.
     voters: the voter sets that the log names.
     identities: which batches were ever appended.
     pulls: how far this node has pulled from others.
     sequence_floor: no own sequence below it is given out again, even if truncation took the batch
-    that had it: somebody else may still hold that batch under the same identity.
+        that had it: another node may still hold that batch under the same identity.
     """
 
     __slots__ = ("identities", "node_id", "pulls", "sequence_floor", "terms", "voters")
@@ -55,7 +55,7 @@ class LogState:
         source_index: int,
         control: ControlEntry | None = None,
     ) -> None:
-        """The batch with these headers now stands in the log. Raises ValueError if its place cannot be.
+        """Move on past the batch with these headers. Raises ValueError if it cannot stand there.
 
         control: what it says, if it is a control batch that this software understands.
         """
@@ -81,7 +81,7 @@ class LogState:
 
     @classmethod
     def decode(cls, node_id: NodeId, encoded: dict[str, Any]) -> LogState:
-        """Raises ValueError or the like for what is no such state."""
+        """The state that was encoded. Raises ValueError or the like for any other value."""
         return cls(
             node_id,
             TermHistory(tuple(_decode_run(run) for run in encoded["terms"])),

@@ -20,7 +20,7 @@ Writer = tuple[NodeId, int]
 
 
 class Place(NamedTuple):
-    """What an entry is beside its index. Equal or not; the writers of a term have no order."""
+    """What identifies an entry, besides its index. Places are equal or not; the writers of a term have no order."""
 
     term: Term
     writer: Writer
@@ -67,7 +67,7 @@ def place_of(term: Term, path: tuple[NodeId, ...], origin_epoch: int) -> Place:
     """The place of a batch with these headers.
 
     In term 0 nobody is elected, and entries come from everywhere: the writer is the node whose
-    log they stood in, of an epoch that they do not tell.
+    log they stood in; its epoch is not known.
     """
     return Place(term, (path[0], origin_epoch) if term > 0 else (path[-1], 0))
 
@@ -84,7 +84,7 @@ class TermHistory:
 
     @classmethod
     def before(cls, start: Index, place: Place | None) -> TermHistory:
-        """Of an empty log that begins at `start`, behind an entry of that place if it is known."""
+        """The history of an empty log that begins at `start`, behind an entry of that place if it is known."""
         return cls((Run(*place, Index(start - 1)),)) if place is not None and start > 0 else cls()
 
     @property
@@ -93,11 +93,11 @@ class TermHistory:
 
     @property
     def last_place(self) -> Place | None:
-        """Of the last entry, None for a log that knows of none."""
+        """The place of the last entry, None for a log that knows of none."""
         return self.runs[-1].place if self.runs else None
 
     def place_of(self, index: Index) -> Place | None:
-        """Of the entry at `index`; None below the first one known."""
+        """The place of the entry at `index`; None below the first one known."""
         at = bisect_right(self.runs, index, key=_first)
         return self.runs[at - 1].place if at else None
 
@@ -109,11 +109,11 @@ class TermHistory:
     # ------------------------------------------------------------ where two logs part
 
     def parting(self, last: Place, log_end: Index) -> tuple[Place | None, Index]:
-        """Leader: a bound of what a log whose last entry is of place `last` can share with this one.
+        """Leader: an upper bound of what a log whose last entry is of place `last` can share with this one.
 
-        The place of the largest term here that is at most the other's, and the index after its
+        It is the place of the largest term here that is at most the other's, and the index after its
         last entry (Raft section 5.3, the fast backtracking; KIP-101, OffsetForLeaderEpoch). Where
-        that is the same term by another writer, the whole of it is apart, and the term below it
+        that is the same term by another writer, none of that term is shared, and the term below it
         counts. (None, first index) when nothing here is old enough.
         """
         at = bisect_right(self.runs, last.term, key=_term)
@@ -124,10 +124,10 @@ class TermHistory:
         return self.runs[at - 1].place, self._end_of(at - 1, log_end)
 
     def cut(self, leaders: Place | None, leaders_end: Index, log_end: Index) -> Index:
-        """Follower: from which index on this log has to go, given the leader's `parting`.
+        """Follower: the index from which this log has to be cut, given the leader's `parting`.
 
         Always below `log_end`, which is above the first entry known, so that asking again comes to
-        an end; and never below what the logs share. For let the last entry they share be of term
+        an end; and never below what the logs share. Proof: let the last entry they share be of term
         s. The leader's answer is at least s, since s is at most the last term here. If this log
         has the answer's run, that run and the leader's both reach the end of what is shared. If
         not, the answer is above s, and this log's largest term below the answer is at least s.
@@ -140,7 +140,7 @@ class TermHistory:
         else:
             cut = self.runs[at].first if at < len(self.runs) else log_end
         if cut >= log_end:
-            # The leader has that run, and not where it is here: all of it goes.
+            # The leader has that run elsewhere than this log: all of it is cut.
             return self.runs[-1].first if self.runs else Index(0)
         return cut
 
@@ -150,7 +150,7 @@ class TermHistory:
     # ------------------------------------------------------------ how it changes
 
     def with_entry(self, place: Place, index: Index) -> TermHistory:
-        """With an entry appended. Raises ValueError where it cannot follow, see `why_not_behind`."""
+        """The history with one more entry. Raises ValueError where it cannot follow, see `why_not_behind`."""
         if self.runs:
             last = self.runs[-1]
             if last.term == place.term and last.writer == place.writer:
@@ -161,12 +161,12 @@ class TermHistory:
         return TermHistory((*self.runs, Run(*place, index)))
 
     def truncated(self, index: Index) -> TermHistory:
-        """Without the entries at `index` and above."""
+        """The history without the entries at `index` and above."""
         return TermHistory(tuple(run for run in self.runs if run.first < index))
 
 
 def why_not_behind(last: Place | None, place: Place) -> str | None:
-    """Why an entry cannot stand behind one of place `last`; None if it can."""
+    """Why an entry cannot follow one of place `last`; None if it can."""
     if last is None or place.term > last.term:
         return None
     if place.term < last.term:

@@ -1,8 +1,8 @@
 """Cutting entries off the end of a log.
 
-Order is everything: before any entry goes, nothing may claim any more that it is on disk. So the
-checkpoint is lowered first (by the log), then the index of the segment that is cut goes, then the
-segments above, the highest first and each on disk before the next, and the cut itself comes last.
+The order matters: before any entry is removed, nothing may claim any more that it is on disk. So the
+checkpoint is lowered first (by the log), then the index of the segment that is cut is removed, then
+the segments above, the highest first and each on disk before the next, and the cut itself comes last.
 A crash in between leaves the log longer than asked, never with a hole.
 """
 
@@ -23,14 +23,14 @@ from ourolog.storage.types import Index, NodeId
 def find_cut(
     files: Files, segments: Sequence[Segment], node_id: NodeId, checkpoint: Checkpoint | None, index: Index
 ) -> Replayed:
-    """Where `index` lies, and the state below it. Raises DamagedLogError if the way there is damaged."""
+    """Where `index` lies, and the state below it. Raises DamagedLogError if the log is damaged on the way there."""
     count = bisect_right(segments, index, key=lambda segment: segment.base.index)
     kept = segments[:count]
     return replay(files, kept, best_checkpoint(files, kept, node_id, checkpoint, until=index), index)
 
 
 def cut_segments(files: Files, segments: list[Segment], cut: Replayed, interval_bytes: int) -> None:
-    """Everything from `cut` on is gone, on disk too, when this returns; its segment is active. Raises OSError."""
+    """Remove everything from `cut` on, on disk too; the segment of the cut becomes active. Raises OSError."""
     active = cut.segment
     if files.exists(active.index_path):
         discard(files, active.index_path)

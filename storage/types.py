@@ -1,6 +1,6 @@
-"""The coordinates of the log, as types, so that one is never taken for another.
+"""The coordinates of the log, as types, so that one is never mistaken for another.
 
-`Index` counts log entries (batches), control ones included: replication reasons in it.
+`Index` counts log entries (batches), including control batches; replication works in it.
 `Offset` counts users' records only, is contiguous from 0, and is all that clients see.
 `Position` is the same point of the log in both coordinates.
 """
@@ -20,7 +20,7 @@ NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A point between two batches: everything below it lies before, all else after.
+    """A point between two batches: everything below it comes before, everything else after.
 
     As an end it is exclusive: `index` is the index the next batch gets, `offset` the
     offset its first record gets.

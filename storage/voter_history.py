@@ -1,7 +1,7 @@
-"""Who votes, by what a log itself says: every voter set in it, and the one that retention or a reset left behind.
+"""Who votes, according to the log itself: every voter set in it, and the last one before its start.
 
-The last set rules from the moment it is appended, and no longer once it is cut (Raft dissertation section 4.1).
-The set that is in force where a log starts goes with the log to whoever begins anew there.
+The last set is in force from the moment it is appended until it is cut (Raft dissertation section 4.1).
+The set that is in force where a log starts is sent to whoever begins a log anew there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class VoterHistory:
 
     @classmethod
     def before(cls, before: VoterSet | None) -> VoterHistory:
-        """Of a log that begins behind that set, None if there is none."""
+        """The history of a log that begins behind that set, None if there is none."""
         return cls((before,) if before is not None else ())
 
     @property
@@ -37,23 +37,23 @@ class VoterHistory:
         return next((voters for voters in reversed(self.sets) if voters.index < index), None)
 
     def with_set(self, voters: VoterSet) -> VoterHistory:
-        """The history with one more set at its end. Raises ValueError if it does not stand behind the others."""
+        """The history with one more set at its end. Raises ValueError if it does not follow the others."""
         if self.sets and voters.index <= self.sets[-1].index:
             raise ValueError(f"a set of voters at {voters.index} does not stand behind {self.sets[-1].index}")
         return VoterHistory((*self.sets, voters))
 
     def since(self, start: Index) -> VoterHistory:
-        """Without the sets that no log that starts there needs: all before the one in force at its start."""
+        """The history as a log that starts there needs it: without the sets before the one in force at its start."""
         kept = self.in_force_before(start)
         return VoterHistory(tuple(voters for voters in self.sets if voters is kept or voters.index >= start))
 
     def encode(self) -> list[dict[str, Any]]:
-        """As JSON can carry it."""
+        """The history as a value that JSON can carry."""
         return [voters.encode() for voters in self.sets]
 
     @classmethod
     def decode(cls, value: Any) -> VoterHistory:
-        """Raises ValueError for what is no such history."""
+        """The history that was encoded. Raises ValueError for any other value."""
         if not isinstance(value, list):
             raise ValueError("a history of voters is a list")  # noqa: TRY004  # it was read
         history = cls()

@@ -1,6 +1,6 @@
-"""The writing end of a log: what is gathered in memory, and the active segment it goes to.
+"""The writing end of a log: batches gathered in memory, and the active segment that they go to.
 
-Appends only gather. Writing hands all that was gathered to one writev per segment touched. A roll
+Appending only gathers. Writing hands all that was gathered to one writev for each segment. A roll
 syncs and seals the old segment before the new one exists, so a sealed segment is whole.
 """
 
@@ -29,7 +29,10 @@ class _Run:
 
 
 class SegmentWriter:
-    """`segments` is the log's own list, its last one active. Errors are OSError; after one it is of no more use."""
+    """Gathers batches and writes them. `segments` is the log's own list, its last one active.
+
+    Errors are OSError; after one the writer must not be used any more.
+    """
 
     def __init__(self, files: Files, segments: list[Segment], segment_bytes: int, interval_bytes: int) -> None:
         self._files = files
@@ -55,7 +58,7 @@ class SegmentWriter:
 
     @property
     def synced_bytes(self) -> int:
-        """For the frame of the next batch: below this position its segment is on disk."""
+        """The `synced` of the next batch's frame: below this position its segment is on disk."""
         return self._tail.synced_bytes
 
     @property
@@ -66,11 +69,11 @@ class SegmentWriter:
         return first.timestamp_ms if first is not None else None
 
     def must_roll(self, size_bytes: int) -> bool:
-        """Whether the tail has no room for so much more. An empty segment takes anything."""
+        """Whether the tail has no room for that many more bytes. An empty segment takes anything."""
         return self._tail_bytes > 0 and self._tail_bytes + size_bytes > self._segment_bytes
 
     def roll(self, base: Position, state: LogState, committed: Position) -> None:
-        """What is gathered from now on goes to a new segment that begins at `base`."""
+        """Begin a new segment at `base`, which takes what is gathered from now on."""
         segment = Segment(self._tail.directory, base, index=SparseIndex(base, self._interval_bytes))
         opening = Checkpoint(base, segment.stem, 0, state, committed)
         self._runs.append(_Run(segment, opening_state=opening.encode()))
@@ -78,7 +81,7 @@ class SegmentWriter:
         self._tail_bytes = 0
 
     def gather(self, parts: tuple[bytes, ...], size_bytes: int, position: Position, timestamp_ms: int) -> None:
-        """One encoded batch that stands at `position`."""
+        """Take one encoded batch that stands at `position`."""
         if not self._runs:
             self._runs.append(_Run(self._tail))
         self._runs[-1].parts.extend(parts)
@@ -88,7 +91,7 @@ class SegmentWriter:
         self._tail.index.note(begins_at, self._tail_bytes, position.index, position.offset, timestamp_ms)
 
     def write(self) -> int:
-        """Write what was gathered; the number of bytes that were."""
+        """Write what was gathered, and return the number of bytes."""
         runs, self._runs = self._runs, []
         written = 0
         for run in runs:
