@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import ourolog.actors.election.log_end_survey
-from mutants.mutant import DECREES, STATIC, mutant, wrap
+from mutants.mutant import DECREES, STANDBY, STATIC, mutant, wrap
 from ourolog.actors.election.static import StaticElection
 
 
@@ -61,6 +61,11 @@ def log_end_answered_twice() -> None:
         return on_asked
 
     wrap(StaticElection, "_on_asked", make)
+
+
+@mutant("A node that does not vote goes to a term of its own when another leader is decreed.", STANDBY)
+def standby_makes_a_term() -> None:
+    wrap(StaticElection, "_votes", lambda _: property(lambda _: True))
 
 
 def _as_if_forced(original: Any) -> Any:

@@ -14,6 +14,8 @@ ORACLE = "--election oracle --cycle break"
 """Safe changes of leader at random moments."""
 DECREES = "--election decrees --cycle break"
 """People decree other leaders in mid-run, also two at once."""
+STANDBY = (f"{DECREES} --nodes 4",)
+"""Three vote, and one does not."""
 ELECTED = (STATIC, ORACLE)
 FIVE_VOTERS = ("--election static:n1,n2,n3,n4,n5 --nodes 5",)
 """With three, every fetch that could wait for a commit position is one that moves it."""

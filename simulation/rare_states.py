@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.election import HigherTermSeen, LeaderHinted
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
@@ -61,6 +61,7 @@ STATES: Final[dict[str, str]] = {
     "disk_replaced": "A node was started again on an empty disk.",
     "leader_lost_disk": "The disk of a node was lost that had led until then.",
     "pull_restarted": "A pull was started again after it had been stopped.",
+    "leader_hinted": "A node that knew of no leader in its term, or of another, was told who leads.",
     "lead_withheld": "A decreed leader did not lead, since a voter was ahead of it, and said so.",
     "claims_disputed": "A node heard of a claim that contradicts its own.",
     "claims_settled": "A node heard that all agree again.",
@@ -115,6 +116,7 @@ class RareStates:
         self._replication = ReplicationStates(self._note)
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
+            LeaderHinted: lambda _: self._note("leader_hinted"),
             LogStartMoved: lambda _: self._note("retention"),
             PullRejected: lambda _: self._note("pull_rejected"),
             ClaimsDisputed: lambda told: self._note_at_server(told, "claims_disputed"),

@@ -8,7 +8,7 @@ from ourolog.actors.config import ElectionChoice, voters_named
 from ourolog.actors.election.claims import claimed_election
 from ourolog.actors.election.log_end_survey import Findings, LogEndSurvey
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, SurveyDue
+from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, LeaderHinted, SurveyDue
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined, MemberUpdated, VotersChanged
 from ourolog.actors.messages.observer import NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import (
@@ -67,6 +67,10 @@ class StaticElection(ElectionActor):
     def _leads(self) -> bool:
         return self.decreed == self.node_id
 
+    @property
+    def _votes(self) -> bool:
+        return self.node_id in self.config.election.voters
+
     def on_receive(self, message: ElectionMessage) -> None:
         match message:
             case LogOpened():
@@ -75,6 +79,8 @@ class StaticElection(ElectionActor):
                 self._on_ballot_saved(message)
             case HigherTermSeen():
                 self._on_higher_term(message)
+            case LeaderHinted():
+                self._on_hint(message)
             case MemberJoined() | MemberUpdated():
                 self._survey.met(message.member.node_id, message.member.rpc_addr)
             case CallReceived():
@@ -115,15 +121,18 @@ class StaticElection(ElectionActor):
         if not self._leads:
             if opened.ballot.leader_id == self.decreed and opened.ballot.term == known:
                 self._enter(known)
-            else:
+            elif self._votes:
                 self._save(Term(known + 1))
+            elif opened.ballot.term == known:
+                self._look_for_leader(known)
+            else:
+                self._save_without_leader(known)
         elif self._may_lead_unasked:
             self._save(Term(known + 1))
         elif opened.ballot.term == known:
             self._ask_first(known)
         else:
-            self._saving = Ballot(known)
-            self.store.tell(SaveBallot(next(self.request_ids), self._saving, self.me))
+            self._save_without_leader(known)
 
     @property
     def _may_lead_unasked(self) -> bool:
@@ -133,6 +142,18 @@ class StaticElection(ElectionActor):
         """Nobody leads in this term, whose ballot is on disk, before the voters have been asked."""
         self.announce(LeaderChanged(term, None, f"{self.node_id} asks the voters where their logs end before it leads"))
         self._survey.start()
+
+    def _look_for_leader(self, term: Term) -> None:
+        """Announce that nobody is known to lead, so that the replicator asks the voters.
+
+        A node that does not vote makes no term of its own: what it claims raises nobody else's, and it would wait in
+        a term in which nobody ever leads.
+        """
+        self.announce(LeaderChanged(term, None, f"{self.node_id} asks the voters in which term {self.decreed} leads"))
+
+    def _on_hint(self, hint: LeaderHinted) -> None:
+        if not self._leads and self.leader_id is None and hint.term == self._newest and hint.leader_id == self.decreed:
+            self._save(hint.term)
 
     def _on_higher_term(self, seen: HigherTermSeen) -> None:
         if not is_ahead(seen.term, self._newest):
@@ -151,13 +172,30 @@ class StaticElection(ElectionActor):
         self._saving = Ballot(term, self.decreed, self.decreed)
         self.store.tell(SaveBallot(next(self.request_ids), self._saving, self.me))
 
+    def _save_without_leader(self, term: Term) -> None:
+        self._saving = Ballot(term)
+        self.store.tell(SaveBallot(next(self.request_ids), self._saving, self.me))
+
     def _on_ballot_saved(self, saved: BallotSaved) -> None:
         if saved.ballot == self._saving:
             self._saving = None
-            if saved.ballot.leader_id is None:
+            if saved.ballot.leader_id is not None:
+                self._enter(saved.ballot.term)
+            elif self._leads:
                 self._ask_first(saved.ballot.term)
             else:
-                self._enter(saved.ballot.term)
+                self._look_for_leader(saved.ballot.term)
+        elif self._saving is not None and not saved.granted:
+            self._on_other_leader(saved.ballot)
+
+    def _on_other_leader(self, present: Ballot) -> None:
+        """In the term of the decreed leader this node has followed another: two have led in it."""
+        self._saving = None
+        self._withhold(
+            f"{self.node_id} does not follow {self.decreed} in term {present.term}, in which {present.leader_id} led "
+            f"before by another decree. Restart {self.decreed}: it takes a new term",
+            needs_person=True,
+        )
 
     def _enter(self, term: Term) -> None:
         if self._leads and self.config.force_lead:

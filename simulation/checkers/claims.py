@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import ClassVar, Final
 
+from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.events import ClaimsDisputed, ClaimsSettled, MemberFailed, MemberJoined, MemberLeft
 from ourolog.actors.messages.server import Produced
 from ourolog.simulation.checkers.base import EventChecker
@@ -57,12 +58,12 @@ class DisputesAcknowledgeNothing(EventChecker):
 
 
 class RivalDecreesNoticed(EventChecker):
-    """Looks at all pairs of nodes whenever a client asks for something."""
+    """Looks at each node and its voters whenever a client asks for something."""
 
     name: ClassVar[str] = "rival_decrees_noticed"
     statement: ClassVar[str] = (
-        f"Two nodes that run by different decrees, have heard of each other, and have had nothing in the way between "
-        f"them for {NOTICED_WITHIN_S:g} s, know that they contradict each other."
+        f"A node that runs by another decree than one of its voters knows that they contradict each other, once they "
+        f"have heard of each other and have had nothing in the way between them for {NOTICED_WITHIN_S:g} s."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -82,14 +83,14 @@ class RivalDecreesNoticed(EventChecker):
             MemberFailed: self._on_gone,
             MemberLeft: self._on_gone,
         }
-        self._decrees: dict[NodeId, str] = {}
+        self._decrees: dict[NodeId, ElectionChoice] = {}
         self._known: dict[tuple[NodeId, NodeId], float] = {}
         self._disputed: set[NodeId] = set()
 
     def _on_started(self, event: NodeStarted) -> None:
         self._hindrances.handlers[NodeStarted](event)
         self._forget(event.node_id)
-        self._decrees[event.node_id] = str(event.config.election)
+        self._decrees[event.node_id] = event.config.election
 
     def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
         self._hindrances.handlers[type(event)](event)
@@ -123,12 +124,17 @@ class RivalDecreesNoticed(EventChecker):
             if self._decrees[one] == self._decrees[other]:
                 continue
             known_s = [self._known.get(pair) for pair in ((one, other), (other, one))]
-            if None in known_s or {one, other} <= self._disputed:
+            # What a node says that does not vote is nobody's concern but its own.
+            unaware = {
+                node_id
+                for node_id, rival in ((one, other), (other, one))
+                if rival in self._decrees[node_id].voters and node_id not in self._disputed
+            }
+            if None in known_s or not unaware:
                 continue
             since_s = max(self._hindrances.pair_clear_s(one, other), *(since_s for since_s in known_s if since_s))
             if event.time_s - since_s > NOTICED_WITHIN_S:
-                unaware = ", ".join(sorted({one, other} - self._disputed))
                 raise self.violated(
                     f"{one} runs by {self._decrees[one]} and {other} by {self._decrees[other]}, with nothing between "
-                    f"them since {since_s:.3f} s, and {unaware} has not noticed"
+                    f"them since {since_s:.3f} s, and {', '.join(sorted(unaware))} has not noticed"
                 )

@@ -349,3 +349,46 @@ def test_a_data_directory_at_the_last_term_there_is_says_so_and_changes_nothing(
         (failed,) = cluster.heard("n1", NodeFailed)
         assert "beyond which there is none" in failed.reason
         assert cluster.durable(NodeId("n1")) == before
+
+
+def test_a_node_that_does_not_vote_makes_no_term_of_its_own_and_finds_the_leader_in_its_own() -> None:
+    with_standby, other = "static:n1,n2", "static:n2,n1"
+    with DecreedCluster() as cluster:
+        cluster.stop(*NAMES)
+        cluster.start_under(with_standby, *NAMES)
+        cluster.run_for(3)
+        term = cluster.status("n1").election.term
+        # Of two changes that are taken back the leader never hears.
+        for decree in (other, with_standby, other, with_standby):
+            cluster.restart_under(decree, "n3")
+            cluster.run_for(1)
+        cluster.run_for(5)
+        assert cluster.acknowledges("n1", b"after", "quorum")
+        cluster.run_for(1)
+        assert cluster.values("n3") == [b"after"]
+        assert {cluster.status(name).election.term for name in NAMES} == {term}
+        assert cluster.says_ready("n3")
+
+
+def test_a_node_that_has_followed_another_leader_in_that_very_term_says_so_and_follows_in_the_next() -> None:
+    with_standby, other = "static:n1,n2", "static:n2,n1"
+    with DecreedCluster(without=("one_leader_a_term",)) as cluster:
+        cluster.stop(*NAMES)
+        cluster.start_under(with_standby, *NAMES)
+        cluster.run_for(3)
+        cluster.stop(*NAMES)
+        cluster.start_under(other, "n2", "n3", force_lead=True)
+        cluster.run_for(3)
+        cluster.stop("n3")
+        cluster.lose_disk("n2")
+        cluster.start_under(with_standby, *NAMES, force_lead=True)
+        cluster.run_for(5)
+        assert "does not follow n1 in term 4, in which n2 led before" in cluster.warnings("n3")
+        assert not cluster.says_ready("n3")
+        cluster.stop("n1")
+        cluster.start_under(with_standby, "n1", force_lead=True)
+        cluster.run_for(5)
+        assert cluster.acknowledges("n1", b"after", "quorum")
+        cluster.run_for(1)
+        assert cluster.values("n3") == [b"after"]
+        assert cluster.says_ready("n3")

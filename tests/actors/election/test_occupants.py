@@ -7,7 +7,7 @@ import pytest
 from ourolog.actors.config import NOBODY_ELECTED, ElectionChoice, NodeConfig
 from ourolog.actors.election.none import NoElection
 from ourolog.actors.election.static import StaticElection
-from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.election import HigherTermSeen, LeaderHinted
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, NobodyElected, VotersChanged
 from ourolog.actors.messages.observer import FailureKind, NodeFailed
 from ourolog.actors.messages.peer_calls import LogEndResponse
@@ -77,9 +77,32 @@ def test_a_static_follower_keeps_its_term_when_it_restarts() -> None:
 
 
 def test_another_decree_is_a_new_term() -> None:
-    slot = slot_of(N2, parse_election("static:n3"), Ballot(Term(4), N1, N1))
+    slot = slot_of(N2, parse_election("static:n3,n2"), Ballot(Term(4), N1, N1))
     slot.open_log()
     assert slot.leaders() == [LeaderChanged(Term(5), N3)]
+
+
+def test_another_decree_is_no_new_term_for_a_node_that_does_not_vote() -> None:
+    slot = slot_of(N2, parse_election("static:n3"), Ballot(Term(4), N1, N1))
+    slot.open_log()
+    asking = LeaderChanged(Term(4), None, "n2 asks the voters in which term n3 leads")
+    assert slot.leaders() == [asking]
+    slot.ref.tell(HigherTermSeen(Term(5), N3, N3))
+    slot.settle()
+    assert slot.leaders() == [asking, LeaderChanged(Term(5), N3)]
+    assert slot.on_disk == Ballot(Term(5), N3, N3)
+
+
+def test_a_node_that_does_not_vote_believes_a_hint_of_its_decreed_leader_alone_and_in_its_own_term() -> None:
+    slot = slot_of(N2, parse_election("static:n3"), Ballot(Term(4), None, None))
+    slot.open_log()
+    for hint in (LeaderHinted(Term(4), N1, N3), LeaderHinted(Term(3), N3, N3)):
+        slot.ref.tell(hint)
+        slot.settle()
+    assert [changed.leader_id for changed in slot.leaders()] == [None]
+    slot.ref.tell(LeaderHinted(Term(4), N3, N3))
+    slot.settle()
+    assert slot.leaders()[-1] == LeaderChanged(Term(4), N3)
 
 
 def test_a_follower_adopts_the_term_it_hears_of_and_a_leader_goes_past_it() -> None:
