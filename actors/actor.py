@@ -1,4 +1,4 @@
-"""What every actor of a node is: a Pykka actor that keeps its hands to itself."""
+"""The base of every actor of a node: a Pykka actor that reaches the world only through its ports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ A = TypeVar("A", bound="NodeActor")
 
 
 class Envelope(NamedTuple):
-    """One message crossing into a mailbox, as a tap sees it. `sender` is "" for the outside."""
+    """One message on its way into a mailbox, as a tap sees it. `sender` is "" for anything that is not an actor."""
 
     sender: str
     receiver: str
@@ -27,7 +27,7 @@ Tap = Callable[[Envelope], None]
 
 
 class RuntimeHooks(Protocol):
-    """What a runtime lends to the refs of its actors."""
+    """What a runtime provides to the refs of its actors."""
 
     tap: Tap | None
 
@@ -36,9 +36,9 @@ class RuntimeHooks(Protocol):
 
 
 class NodeRef(pykka.ActorRef[Any]):
-    """A pykka ref that can be watched, and for which telling the dead is not an error.
+    """A pykka ref that can be watched, and for which telling a dead actor is not an error.
 
-    While a node stops, its actors end one after another; what the living still tell the dead
+    While a node stops, its actors end one after another; what the remaining ones still tell the others
     no longer matters. (`ask` still raises ActorDeadError: somebody waits for the answer.)
     """
 
@@ -58,10 +58,10 @@ class NodeRef(pykka.ActorRef[Any]):
 
 
 class NodeActor(pykka.Actor):
-    """Base of the five actors. Derived classes implement `on_receive` for a closed union.
+    """Base of the five actors. Derived classes implement `on_receive` for a closed union of messages.
 
-    A subclass never blocks, reads no clock, draws no chance and opens nothing: it has ports.
-    A runtime joins it with its own base class, see `ourolog.actors.threaded` and `ourolog.actors.stepping`.
+    A subclass never blocks, reads no clock, draws no random number and opens nothing: it has ports for that.
+    A runtime combines it with its own base class, see `ourolog.actors.threaded` and `ourolog.actors.stepping`.
     """
 
     actor_name: ClassVar[str]
@@ -105,7 +105,7 @@ M = TypeVar("M")
 
 
 class Forward(Mailbox[M]):
-    """A mailbox for an actor that is yet to be made: node wiring has cycles, constructors have none."""
+    """A mailbox for an actor that does not exist yet: the wiring of a node has cycles, and constructors cannot."""
 
     def __init__(self) -> None:
         self._target: Mailbox[M] | None = None
@@ -133,4 +133,4 @@ class Runtime(Protocol):
 
 
 class ActorStuckError(Exception):
-    """An actor does not end: it hangs in something, a disk that does not answer for instance."""
+    """An actor does not end: it hangs in something, for instance in a disk that does not answer."""

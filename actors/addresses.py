@@ -6,7 +6,7 @@ import ipaddress
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """The host, without brackets, and the port. Raises ValueError with a sentence for whoever typed it."""
+    """The host, without brackets, and the port. Raises ValueError with a sentence for the person who typed it."""
     host, colon, port = address.rpartition(":")
     if not colon or not host:
         raise ValueError(f"{address!r} is not HOST:PORT, for instance 127.0.0.1:8400 or [::1]:8400")

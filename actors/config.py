@@ -1,4 +1,4 @@
-"""How a node is to behave: everything a person may choose, checked once, before anything starts."""
+"""The configuration of a node: everything a person may choose, checked once, before anything starts."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Fsync(StrEnum):
 class ElectionChoice:
     """What fills the election slot, as the occupant itself understood its flag `--election NAME[:ARGUMENT]`.
 
-    Plain data, made by the occupant's `choose`. Whatever depends on the election asks these fields, never the
+    Plain data, made by the occupant's `choose`. Whatever depends on the election reads these fields, never the
     name. Raises ValueError for fields that contradict each other.
 
     name: of the occupant, see `ourolog.actors.occupants`.
     argument: what followed the colon, written the same way on every node; "" if nothing did.
     elects: whether there are terms and leaders; if not, every node pulls from every other.
-    voters: those that vote first, as the flag names them; () if there are none or the log alone knows them.
+    voters: the first voters, as the flag names them; () if there are none or only the log knows them.
     is_decreed: whether a person named the leader, the first of the voters, and nobody takes its place.
     """
 
@@ -74,7 +74,7 @@ class ElectionChoice:
         return self.voters[0] if self.is_decreed else None
 
     def __str__(self) -> str:
-        """As the flag is typed; every node's gossip claims this, and it is compared."""
+        """The flag as it is typed; every node's gossip claims this, and nodes compare it."""
         return f"{self.name}:{self.argument}" if self.argument else self.name
 
 
@@ -82,7 +82,7 @@ NOBODY_ELECTED: Final = ElectionChoice("none", elects=False)
 
 
 def voters_named(argument: str) -> tuple[NodeId, ...]:
-    """The nodes named in `n1,n2,n3`, in that order. Raises ValueError: no name of a node, or one named twice."""
+    """The nodes named in `n1,n2,n3`, in that order. Raises ValueError for an invalid name or a node named twice."""
     voters = tuple(check_node_id(name.strip()) for name in argument.split(",") if name.strip())
     twice = [voter for at, voter in enumerate(voters) if voter in voters[:at]]
     if twice:
@@ -102,15 +102,15 @@ def check_node_id(node_id: str) -> NodeId:
 
 @dataclass(frozen=True, slots=True)
 class GossipConfig:
-    """The clocks of gossip (SWIM: Das et al. 2002, section 5). Raises ValueError for what they cannot be.
+    """The intervals and limits of gossip (SWIM: Das et al. 2002, section 5). Raises ValueError for impossible values.
 
-    probe_interval_s: seconds from one probe of a member to the next.
-    probe_timeout_s: how long an answer may take before others are asked to probe too.
+    probe_interval_s: seconds between two probes.
+    probe_timeout_s: how long an answer may take before others are asked to probe too, in seconds.
     indirect_probes: how many others are asked.
-    suspicion_s: how long a member is suspected, in a small cluster, before it has failed.
-    full_exchange_interval_s: seconds, more or less, from one exchange of whole tables to the next.
-    join_retry_s: how soon a node that knows nobody asks its seeds again.
-    forget_after_s: how long a member that failed or left is remembered.
+    suspicion_s: how long a member is suspected, in a small cluster, before it counts as failed, in seconds.
+    full_exchange_interval_s: seconds, more or less, between two exchanges of whole tables.
+    join_retry_s: how soon a node that knows no other asks its seeds again, in seconds.
+    forget_after_s: how long a member that failed or left is remembered, in seconds.
     max_datagram_bytes: the largest datagram that is sent.
     """
 

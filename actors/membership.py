@@ -1,15 +1,15 @@
-"""The Membership actor: who is out there, by gossip (SWIM, Das, Gupta, Motivala 2002).
+"""The Membership actor: which nodes there are, by gossip (SWIM, Das, Gupta, Motivala 2002).
 
 Its parts are in `actors/gossip`: `table` (who is known, how news is judged), `codec` (the wire),
 `datagram_filter` and `cookies` (which datagrams count), `sender`, `joining`, `hearsay` (nodes that
 only others have spoken of), `probes` and `suspicions` (failure detection), `names` (two nodes of
 one name), `leaving`. This file decides what a message changes, and who is told of it.
 
-Gossip says who is alive. It never says who votes. Four rules keep what it hears in bounds:
+Gossip says who is alive. It never says who votes. Four rules limit what a datagram can do:
 
 - A datagram that does not prove where it comes from changes nothing (gossip/cookies.py).
-- Who is there, and where, is believed from itself only, never from others (gossip/hearsay.py).
-- That a member is gone is believed from others only after it was asked and stayed silent.
+- That a node exists, and where, is believed from itself only, never from others (gossip/hearsay.py).
+- That a member is gone is believed from others only after it was asked and did not answer.
 - Everything that is remembered is bounded by a number that its module names.
 """
 
@@ -83,7 +83,7 @@ _TIMEOUTS_TO_DENY: Final = 3
 class MembershipActor(NodeActor):
     """Tells every listener and the observer who joined, moved, failed and left.
 
-    Hears DatagramReceived from the datagram port, its own timers, and LeaveCluster from the node.
+    Receives DatagramReceived from the datagram port, its own timers, and LeaveCluster from the node.
     Raises ValueError at construction for names, addresses or sizes that gossip cannot carry.
     """
 
@@ -110,7 +110,7 @@ class MembershipActor(NodeActor):
         self._election = election
         # What each member claimed last, with the incarnation it did it in.
         self._claims: dict[NodeId, tuple[int, ElectionClaim]] = {}
-        # The start time as incarnation: a restart outranks all that was said of the former run.
+        # The start time is the incarnation, so that a restart outranks all that was said of the former run.
         me = Member(
             config.node_id, config.rpc_addr, config.gossip_addr, MemberState.ALIVE, max(0, ports.clock.wall_ms())
         )
@@ -201,7 +201,7 @@ class MembershipActor(NodeActor):
             case NameCheckDue(node_id, attempt):
                 self._names.ask_again(node_id, attempt)
             case LeaveRetryDue():
-                pass  # armed while leaving only, and answered there
+                pass  # armed only while leaving, which handles it
             case _:
                 assert_never(message)
 
@@ -219,14 +219,14 @@ class MembershipActor(NodeActor):
         if not self._introduce(datagram):
             return
         self._hear_claim(datagram.sender, datagram.claim)
-        # News first: what we then say already counts it, a refutation of our own included.
+        # News first: our answer then takes it into account, including a refutation of our own.
         in_exchange = isinstance(datagram.body, Exchange)
         for update in datagram.updates:
             self._hear_about(update, in_exchange=in_exchange)
         self._answer(datagram)
 
     def _hear_claim(self, sender: Member, claim: ElectionClaim | None) -> None:
-        """Once for each change; a datagram that comes late does not bring back what is over."""
+        """Tell each change once; a datagram that comes late does not bring back an old claim."""
         if claim is None or not is_present(sender):
             return
         incarnation, held = self._claims.get(sender.node_id, (0, None))
@@ -237,10 +237,10 @@ class MembershipActor(NodeActor):
             self._election.tell(ClaimHeard(sender.node_id, claim))
 
     def _is_proven(self, datagram: Datagram) -> bool:
-        """Whether its sender is where it says. Who is not, or not yet, is challenged and nothing more."""
+        """Whether its sender is where it says. A sender that is not proven, or not yet, is only challenged."""
         cookies = self._sender.cookies
         if datagram.sender.gossip_addr == self._table.me.gossip_addr:
-            return False  # our own words, or a liar's
+            return False  # our own datagram, or a forgery
         if cookies.prove(datagram):
             cookies.learn(datagram, needed=lambda: {member.gossip_addr for member in self._table.present()})
             return True
@@ -280,8 +280,8 @@ class MembershipActor(NodeActor):
                 assert_never(datagram.body)
 
     def _hear_answer(self, answers: int, datagram: Datagram) -> None:
-        """Whoever was pinged is there, or says so of whom it was asked to ping."""
-        vouches = isinstance(datagram.body, Ack)  # a Challenge speaks for its sender only
+        """Note that the pinged member is there, or that a relay says so of the member it was asked to ping."""
+        vouches = isinstance(datagram.body, Ack)  # a Challenge proves only that its sender is there
         vouched_id = self._prober.answered(answers, datagram.sender, vouches=vouches)
         vouched = self._table.get(vouched_id) if vouched_id is not None else None
         if vouched is not None:
@@ -290,7 +290,7 @@ class MembershipActor(NodeActor):
         self._names.answered(answers, datagram, vouches=vouches)
 
     def _introduce(self, datagram: Datagram) -> bool:
-        """Take note of who is speaking; whether to listen on."""
+        """Take note of who is speaking. Returns whether to go on reading the datagram."""
         sender = datagram.sender
         self._hearsay.settle(sender.node_id)
         held = self._table.get(sender.node_id)
@@ -314,7 +314,7 @@ class MembershipActor(NodeActor):
         return True
 
     def _hear_about(self, heard: Member, *, in_exchange: bool) -> None:
-        """What one member says of another: how it is can be news; that it is there, or where, is a hint."""
+        """Judge what one member says of another: its state can be news; its existence or address is only a hint."""
         if heard.node_id == self.node_id:
             self._hear_about_me(heard)
             return
@@ -339,7 +339,7 @@ class MembershipActor(NodeActor):
             self._believe(suspect)
 
     def _doubt(self, heard: Member, held: Member) -> None:
-        """Others say that a member is gone. It is asked, and has a moment to show that it is not."""
+        """Ask a member that others say is gone; it has a moment to show that it is not."""
         suspect = replace(heard, state=MemberState.SUSPECT)
         self._suspect(suspect, held)
         if self._suspicions.shorten(suspect, _TIMEOUTS_TO_DENY * self._clocks.probe_timeout_s, heard.state):
@@ -349,7 +349,7 @@ class MembershipActor(NodeActor):
     def _hear_about_me(self, heard: Member) -> None:
         me = self._table.me
         if is_present(heard) and heard.gossip_addr != me.gossip_addr:
-            # A former run of this node, or a namesake that lives.
+            # A former run of this node, or another live node of this name.
             self._names.check(heard, Claim(me))
         elif heard.incarnation >= me.incarnation and heard != me:
             self._refute(heard.incarnation)
@@ -396,7 +396,7 @@ class MembershipActor(NodeActor):
             self._after(self._clocks.probe_timeout_s, ProbeTimedOut(sequence))
             lasts_s = max(self._clocks.probe_interval_s, 2 * self._clocks.probe_timeout_s)
             self._after(lasts_s, ProbeConcluded(sequence, now_s + lasts_s))
-        # A suspect is asked every round, by all who suspect it: a lost refutation must not cost it its place.
+        # A suspect is pinged every round, by all who suspect it: a lost refutation must not end its membership.
         suspects = [m for m in present if m.state is MemberState.SUSPECT and m.node_id != target_id]
         for suspect in pick(self._rng, suspects, _SUSPECTS_A_ROUND):
             ping(self._sender, suspect)
@@ -439,9 +439,9 @@ class MembershipActor(NodeActor):
         self._arm_gossip()
 
     def _exchange_tables(self) -> None:
-        """With one member; and with one that failed and one seed that is no member.
+        """Exchange tables with one member, one that failed, and one seed that is no member.
 
-        So that a partition heals from either side, and lost news is made good.
+        The latter two heal a partition from either side; the first makes up for lost news.
         """
         present = self._table.present()
         for member in (*pick(self._rng, present, 1), *pick(self._rng, self._table.failed(), 1)):
@@ -456,7 +456,7 @@ class MembershipActor(NodeActor):
         me, namesake = self._table.me, datagram.sender
         match datagram.body:
             case Ping(target_id):
-                # It asks whether this node is there, and will then give way or refuse it.
+                # The other node asks whether this one is there, and will then give way or refuse it.
                 if target_id == me.node_id:
                     self._sender.send(namesake.gossip_addr, Ack(datagram.sequence))
             case Reject(holder_addr):
@@ -473,7 +473,7 @@ class MembershipActor(NodeActor):
                     self._names.check(namesake, Claim(me))
 
     def _clash(self, holder_addr: str) -> None:
-        # Without a goodbye: it would be said of the holder.
+        # Leave unannounced: the announcement would be taken for the holder's.
         self._leaving.fall_silent()
         self.observer.tell(NameClashed(self.node_id, holder_addr))
 

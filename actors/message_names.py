@@ -1,4 +1,4 @@
-"""What messages are called where people read them: in plays, reports and what checkers say."""
+"""The names by which people read messages: in plays, reports and what checkers say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Node wiring: the five actors of a node, made in order and introduced to each other."""
+"""Node wiring: makes the five actors of a node in order and introduces them to each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOPS_WITHIN_S: Final = 10.0
 STORE_STOPS_WITHIN_S: Final = 30.0
 
 HANDS_OVER_WITHIN_S: Final = 2.0
-"""How long whoever stops a node waits for HandedOver. It is told HandOver before anything else ends."""
+"""How long a stop waits for HandedOver. The election is told HandOver before anything else ends."""
 
 
 class Node:
@@ -77,14 +77,14 @@ class Node:
 
     @property
     def refs(self) -> tuple[NodeRef, ...]:
-        """All actors, those first that speak to clients and peers, the store last."""
+        """All actors: those that speak to clients and peers first, the store last."""
         return (self.server, self.membership, self.election, self.replicator, self.store)
 
     def stop(self) -> None:
         """End all actors, the store last: it writes, syncs and closes what the others left.
 
-        The store is closed whatever becomes of the others. Raises ActorStuckError, which names all
-        that did not end; if the store is among them, what is on disk is as after a power cut.
+        The store is closed whatever happens to the others. Raises ActorStuckError, which names all
+        that did not end; if the store is among them, the disk is as after a power cut.
         """
         stuck: list[str] = []
         for ref in self.refs:

@@ -1,6 +1,6 @@
 """The occupants of the election slot, by the name that `--election NAME[:ARGUMENT]` gives them.
 
-Those that come with Ourolog stand in a table. Others are installed: a package names its `ElectionActor` as an
+Those that come with Ourolog are in a table. Others are installed: a package names its `ElectionActor` as an
 entry point of the group `ourolog.elections`, and docs/election.md shows how. The occupant reads its argument
 itself, by its `choose`; the `ElectionChoice` that it makes is all that the rest of a node knows about it.
 """
@@ -25,14 +25,14 @@ GROUP: Final = "ourolog.elections"
 Occupants = Mapping[str, type[ElectionActor]]
 
 OCCUPANTS: Final[Occupants] = MappingProxyType({"none": NoElection, "static": StaticElection})
-"""Those that need no installing. An entry point cannot take the place of one of these."""
+"""Those that need not be installed. An entry point cannot replace one of these."""
 
 
 def parse_election(text: str, nodes: tuple[NodeId, ...] = (), occupants: Occupants = OCCUPANTS) -> ElectionChoice:
-    """What `--election` says, as its occupant understands it. Raises ValueError with a sentence for whoever typed it.
+    """The meaning of `--election`, by its occupant. Raises ValueError with a sentence for the person who typed it.
 
     nodes: those that the cluster will have, where that is known; an occupant may take its voters from them.
-    occupants: those that need no installing.
+    occupants: those that need not be installed.
     """
     if not text.isprintable():
         raise ValueError(f"an election is one line of text, not {text!r}")
@@ -44,7 +44,7 @@ def parse_election(text: str, nodes: tuple[NodeId, ...] = (), occupants: Occupan
 
 
 def find_occupant(name: str, occupants: Occupants = OCCUPANTS) -> type[ElectionActor]:
-    """The occupant of that name, from the table or installed. Raises ValueError that says what there is."""
+    """The occupant of that name, from the table or installed. Raises ValueError, which lists those that exist."""
     found = occupants.get(name)
     return found if found is not None else _installed(name, tuple(occupants))
 
@@ -61,7 +61,7 @@ def _installed(name: str, others: tuple[str, ...]) -> type[ElectionActor]:
         raise ValueError(f"several packages install an election named {name!r}: {where}")
     try:
         found: Any = named[0].load()
-    except Exception as error:  # whatever the import of a stranger's module raises
+    except Exception as error:  # whatever the import of an unknown module raises
         raise ValueError(
             f"the election {name!r} cannot be loaded from {where}: {type(error).__name__}: {error}"
         ) from error

@@ -1,7 +1,7 @@
-"""The ports of a node: what its actors are given instead of a clock, chance, a network and files.
+"""The ports of a node: what its actors get instead of a clock, randomness, a network and files.
 
 Production implements these on threads, sockets and disks; the stepping runtime and the
-simulation implement them on virtual time. An actor cannot tell which.
+simulation implement them on virtual time. An actor cannot tell the difference.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ A = TypeVar("A")
 
 
 class Timer(Protocol):
-    """A message that is still to be told."""
+    """A message that will be told later."""
 
     def cancel(self) -> None:
-        """The message will not be told, unless it already was."""
+        """Do not tell the message, unless that has happened already."""
 
 
 class Timers(Protocol):
-    """Messages that are told later."""
+    """Tells messages later."""
 
     def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> Timer:
         """Tell `message` to `mailbox` once, `delay_s` seconds from now by the monotonic clock."""
 
 
 class Clock(Protocol):
-    """What time it is."""
+    """Tells the time."""
 
     def monotonic_s(self) -> float:
         """Seconds that never go back; for waiting and measuring."""
@@ -52,21 +52,21 @@ class PeerNetwork(Protocol):
     ) -> None:
         """Ask a peer. Exactly one of CallReturned and CallFailed is told back, with this request_id.
 
-        It comes within the time that CALL_KINDS says for this request. The same request may reach the peer twice.
+        It comes within the time that CALL_KINDS gives for this request. The same request may reach the peer twice.
         """
 
     def forget(self, peer_id: NodeId) -> None:
-        """Nothing is pulled from that peer any more: open fetches from it fail, and their connection is closed.
+        """Stop pulling from that peer: open fetches from it fail, and their connection is closed.
 
         Election calls to it go on.
         """
 
 
 class Datagrams(Protocol):
-    """Messages to other nodes that may be lost, overtaken or doubled; they arrive as DatagramReceived."""
+    """Sends messages to other nodes that may be lost, reordered or duplicated; they arrive as DatagramReceived."""
 
     def send(self, addr: str, payload: bytes) -> None:
-        """Send, and hear no more of it: an error counts as a loss.
+        """Send without waiting for an answer: an error counts as a loss.
 
         addr: HOST:PORT.
         """
@@ -74,15 +74,15 @@ class Datagrams(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All that a node has of the world.
+    """Everything through which a node reaches the world.
 
     timers: messages that are told later.
     clock: what time it is.
-    rng: chance, for the actors of this node alone.
+    rng: the source of randomness of this node's actors alone.
     network: calls to other nodes.
     datagrams: messages to other nodes that may be lost.
     files: the disk.
-    observer: hears all that happens to the node.
+    observer: is told everything that happens to the node.
     """
 
     timers: Timers

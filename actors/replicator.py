@@ -1,7 +1,7 @@
 """The replicator: the pulls, how far each peer has got, and the commit position.
 
-It knows nothing of how a leader came to be. The election slot announces, and from that follows
-the pull set: nobody elected, everyone pulls from everyone; somebody elected, everyone pulls from
+It does not know how a leader was chosen. The election slot announces the leader, and that determines
+the pull set: with nobody elected, everyone pulls from everyone; with a leader, everyone pulls from
 the leader (docs/architecture.md, the pull graph).
 """
 
@@ -162,7 +162,7 @@ class ReplicatorActor(NodeActor):
             case ReportStatus():
                 self._report(message)
             case BatchAppended() | AppendRefused():
-                pass  # the leader's control batch: LogAppended tells of it, LeaderChanged of the reason
+                pass  # the leader's control batch: LogAppended reports it, LeaderChanged why it was refused
             case _:
                 assert_never(message)
 
@@ -175,11 +175,11 @@ class ReplicatorActor(NodeActor):
                 sources = {
                     node_id: member.rpc_addr
                     for node_id, member in state.members.items()
-                    # Gossip says where others are; whether they can be pulled from, the pull itself knows best.
+                    # Gossip says where others are; only the pull itself knows whether they can be pulled from.
                     if node_id not in state.gone or self.pulls.works(node_id)
                 }
             case Role.FOLLOWER:
-                # Even if gossip holds it for gone: it is the leader until the election says otherwise.
+                # Even if gossip counts it as gone: it is the leader until the election says otherwise.
                 leader = state.members.get(state.leader_id) if state.leader_id else None
                 sources = {leader.node_id: leader.rpc_addr} if leader else {}
             case Role.LEADER | Role.STARTING:
@@ -194,7 +194,7 @@ class ReplicatorActor(NodeActor):
         if searches:
             self.leader_search.start(self._addresses_of_voters)
             self.leader_search.look_again()
-        # Whoever may lead is remembered, others only while they are there: names are cheap to invent.
+        # Only nodes that may lead are remembered when they are gone: anybody can invent names.
         for node_id in [node_id for node_id in state.gone if node_id not in sources]:
             if node_id not in self._voters and node_id != state.leader_id:
                 state.gone.discard(node_id)
@@ -211,7 +211,7 @@ class ReplicatorActor(NodeActor):
         self._reconcile(f"{node_id} {how}")
 
     def _addresses_of_voters(self) -> dict[NodeId, str]:
-        """Where the other voters are, those that gossip holds for gone included: it may be wrong, or late."""
+        """The addresses of the other voters, including those that gossip counts as gone: it may be wrong, or late."""
         members = self.state.members
         return {
             voter: members[voter].rpc_addr for voter in self._voters if voter in members and voter != self.state.node_id
@@ -220,7 +220,7 @@ class ReplicatorActor(NodeActor):
     def _on_leader_changed(self, changed: LeaderChanged) -> None:
         assert changed.term >= self.state.term, "terms never fall"
         if (changed.term, changed.leader_id) == (self.state.term, self.state.leader_id) and self.state.elected:
-            return  # only why nobody leads is told anew
+            return  # only the reason why nobody leads has changed
         self.state.term = changed.term
         self.state.leader_id = changed.leader_id
         self._change_role(Role.LEADER if changed.leader_id == self.state.node_id else Role.FOLLOWER)
@@ -284,10 +284,10 @@ class ReplicatorActor(NodeActor):
     def _on_fetch(self, received: CallReceived[FetchRequest]) -> None:
         refusal = self.fetch_server.check(received)
         if refusal is not None:
-            # A term in a request moves nobody: whoever can reach the port can write any name and number.
+            # A term in a request changes nothing: anybody who can reach the port can write any name and number.
             self.fetch_server.answer(received, refusal)
             return
-        # Only voters are kept: whoever else fetches may come under ever new names.
+        # Only voters are kept: other fetchers may use ever new names.
         request = received.request
         if self._commit is not None and request.node_id in self._commit.voters:
             if self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
@@ -313,7 +313,7 @@ class ReplicatorActor(NodeActor):
             self.server.tell(ReplicasAdvanced(self.state.term, everywhere))
 
     def _on_leader_committed(self, committed: Position) -> None:
-        """Follower: all that the leader committed and this node has is committed here too."""
+        """Follower: everything that the leader committed and this node has is committed here too."""
         state = self.state
         position = committed if committed.index <= state.end.index else state.end
         self._boundaries.forget(position.index)
@@ -330,7 +330,7 @@ class ReplicatorActor(NodeActor):
         self._note()
 
     def _note(self) -> None:
-        """What is known to be committed is what a later leader cannot make this node drop."""
+        """Note the commit position; a later leader cannot make this node drop what it knows to be committed."""
         state = self.state
         if state.role is not Role.PEER and state.committed != self._noted:
             self._noted = state.committed

@@ -89,7 +89,7 @@ class _Waiting:
 
     @property
     def cost_bytes(self) -> int:
-        """About how much memory it takes until it is written."""
+        """Roughly how much memory it takes until it is written."""
         return _cost(self.batch) if self.batch is not None else 0
 
 
@@ -124,7 +124,7 @@ class ServerActor(NodeActor):
         self._uncommitted_bytes = 0
         self._gathered: list[_Waiting] = []
         self._in_store: dict[int, list[_Waiting]] = {}
-        # What is gathered or in the store: it takes memory until it is written, given up or not.
+        # What is gathered or in the store: it takes memory until it is written, even if its client gave up.
         self._unwritten_bytes = 0
         self._unwritten = 0
         self._waiting: dict[Acks, OrderedDict[tuple[int, int], _Waiting]] = {
@@ -155,7 +155,7 @@ class ServerActor(NodeActor):
                 self._update_readiness()
                 self._wake_tailing()
             case ReplicasAdvanced():
-                # Of an older term it may speak of entries that are gone from a voter since.
+                # One of an older term may count entries that a voter has dropped since.
                 if message.term >= self._term:
                     self._on_all_replicas = message
                     self._acknowledge()
@@ -183,7 +183,7 @@ class ServerActor(NodeActor):
                 self._members[message.member.node_id] = message.member
             case MemberFailed() | MemberLeft():
                 if message.member.node_id == self._leader_id:
-                    self._gone_leader = message.member  # for gossip; clients may reach it yet
+                    self._gone_leader = message.member  # gone according to gossip; clients may still reach it
                 self._members.pop(message.member.node_id, None)
             case ListServers():
                 self._list_servers(message)
@@ -201,11 +201,11 @@ class ServerActor(NodeActor):
 
     @property
     def _knows_end(self) -> bool:
-        """Whether the commit position is all that is committed: a leader learns that with its first own entry."""
+        """Whether the commit position is the end of what is committed; a leader knows it after its first own entry."""
         return self._leader_id != self.node_id or self._commit_known == self._term
 
     def _update_readiness(self) -> None:
-        """Say when, and why, clients should be sent here or not; each once."""
+        """Tell, once for each change, whether clients should be sent here, and why not."""
         if not self._opened or self._elected is None:
             return
         self._is_ready = True
@@ -215,7 +215,7 @@ class ServerActor(NodeActor):
         if not reason and self._elected:
             reason = self._why_nobody
         kind = "dispute" if self._dispute else reason
-        if kind != self._not_ready:  # a dispute that more members enter is the same one
+        if kind != self._not_ready:  # a dispute that more members join is the same one
             self._not_ready = kind
             self.observer.tell(
                 NodeNotReady(self.node_id, reason, bool(self._dispute) or self._needs_person)
@@ -278,7 +278,7 @@ class ServerActor(NodeActor):
         if self._unwritten_bytes and self._unwritten_bytes + _cost(produce.batch) > MAX_UNWRITTEN_BYTES:
             detail = f"{self._unwritten_bytes} bytes wait for the disk already"
             return RequestRefused(request_id, Refusal.OVERLOADED, detail)
-        # What is on its way to this disk is uncommitted, too; one batch alone is always let through.
+        # What is on its way to this disk is uncommitted, too; a single batch is always accepted.
         entries = len(self._uncommitted) + self._unwritten
         entries_bytes = self._uncommitted_bytes + self._unwritten_bytes
         is_full = entries >= self.config.max_uncommitted_entries
@@ -296,7 +296,7 @@ class ServerActor(NodeActor):
         for waiting in gathered:
             batch = waiting.batch
             assert batch is not None, "held until it is written"
-            if waiting.done:  # given up before it was appended: then it never is
+            if waiting.done:  # given up before it was appended, so it never will be
                 self._written(waiting)
                 continue
             size = len(batch.payload)
@@ -353,7 +353,7 @@ class ServerActor(NodeActor):
         return group
 
     def _written(self, waiting: _Waiting) -> None:
-        """The store has taken its bytes, or never will: they are not held here any more."""
+        """Release payloads: the store has written them, or never will."""
         self._unwritten_bytes -= waiting.cost_bytes
         self._unwritten -= 1
         waiting.batch = None
@@ -392,7 +392,7 @@ class ServerActor(NodeActor):
         waiting.reply_to.tell(Produced(waiting.request_id, waiting.base_offset, waiting.term))
 
     def _refuse_produce(self, waiting: _Waiting, refusal: Refusal, detail: str) -> None:
-        """Its outcome is unknown from the moment the store was told of it, and known again once the store refused."""
+        """Refuse a produce. Its outcome is unknown from when the store was told of it until the store refused it."""
         if waiting.done:
             return
         self._close(waiting)
@@ -483,7 +483,7 @@ class ServerActor(NodeActor):
 
     def _is_answerable(self, offset: Offset) -> bool:
         if offset < self._start.offset:
-            return self._knows_end  # it is told which range there is
+            return self._knows_end  # then the answer can give the readable range
         return offset < self._committed.offset
 
     def _cancel(self, cancel: CancelRequest) -> None:
@@ -509,5 +509,5 @@ class ServerActor(NodeActor):
 
 
 def _cost(batch: NewBatch) -> int:
-    """About how many bytes of memory a produce of it takes until it is written."""
+    """Roughly how many bytes of memory a produce of it takes until it is written."""
     return len(batch.payload) + PRODUCE_OVERHEAD_BYTES

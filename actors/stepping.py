@@ -1,10 +1,10 @@
 """The stepping runtime: the same actors on one thread, message by message, in virtual time.
 
-Nothing happens unless somebody steps. With a seed, which of several waiting actors goes next is drawn from it;
+Nothing happens unless somebody steps. With a seed, the next of several waiting actors is drawn from it;
 without one the oldest message goes first. Either way a run is a function of its inputs.
 
 This one is for tests of single actors, where a test says what happens and in which order: it answers an `ask`, and
-an error in an actor comes out of the step. Whole nodes need more: they stand still, are slow, wait for disks and lose
+an error in an actor is raised by the step. Whole nodes need more: they pause, are slow, wait for disks and lose
 power. `ourolog.simulation.runtime` adds that to this runtime.
 """
 
@@ -89,7 +89,7 @@ class SteppingFuture(pykka.Future[Any]):
 class SteppingRuntime:
     """Runtime, timers and clock in one, since they share virtual time.
 
-    seed: None for first come, first served. A bug in an actor is raised out of `step`.
+    seed: None for first come, first served. A bug in an actor is raised by `step`.
     """
 
     def __init__(self, seed: int | None = None, tap: Tap | None = None) -> None:
@@ -133,7 +133,7 @@ class SteppingRuntime:
             self.run_until(lambda: not ref.is_alive())
 
     def kill(self, ref: NodeRef) -> None:
-        """End the actor where it stands, as a crash would: no `on_stop`, its messages are lost."""
+        """End the actor at once, as a crash would: no `on_stop`, and its messages are lost."""
         pykka.ActorRegistry.unregister(ref)
         ref.actor_stopped.set()
 
@@ -170,7 +170,7 @@ class SteppingRuntime:
         raise StepLimitError(f"still busy after {max_steps} messages at {self.now_s:.3f} s")
 
     def run_for(self, seconds: float) -> None:
-        """Let `seconds` of virtual time pass, delivering and firing all that falls due."""
+        """Let `seconds` of virtual time pass, delivering and firing everything that falls due."""
         end_s = self.now_s + seconds
         while self._deliver_one() or self._fire_next(end_s):
             pass
@@ -235,6 +235,6 @@ class SteppingRuntime:
 
 
 def _join_runtime(actor: Any) -> None:
-    """Instead of a thread: the inbox learns whose it is."""
+    """Tell the inbox which actor it belongs to, instead of starting a thread."""
     actor.actor_inbox.actor = actor
     actor.on_start()

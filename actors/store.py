@@ -181,7 +181,7 @@ class StoreActor(NodeActor):
             self._directory.close()
 
     def _fail(self, error: Exception) -> None:
-        """What was not acknowledged yet never will be; peers and clients time out or reconnect."""
+        """Stop the node. What was not acknowledged yet never will be; peers and clients time out or reconnect."""
         self.failed = True
         self._gathered.clear()
         self.observer.tell(NodeFailed(self.node_id, self.actor_name, _failure_kind(error), str(error)))
@@ -236,7 +236,7 @@ class StoreActor(NodeActor):
     # ------------------------------------------------------------ appending
 
     def _gather(self, ends: Iterable[Position], acknowledge: Callable[[], None]) -> None:
-        """What was just appended, up to each of `ends`, is acknowledged with the next group."""
+        """Add what was just appended, up to each of `ends`, to what the next group commit acknowledges."""
         self._unannounced.extend(ends)
         self._gathered.append(acknowledge)
         if not self._flush_is_due:
@@ -246,9 +246,9 @@ class StoreActor(NodeActor):
     def _flush(self) -> None:
         """Write what was gathered, and answer for it.
 
-        With fsync interval that promises a written record, no more. Peers see only what is on disk, and
-        nothing else counts for a quorum: an entry that a power cut took back would have been counted, and
-        with nobody elected its identity given out twice. What a leader sent is synced at once, since
+        With `--fsync interval` an answer promises a written record, no more. Peers see only what is on disk, and
+        nothing else counts for a quorum: otherwise an entry that a power cut took back would have been counted, and
+        with nobody elected its identity would be given out twice. What a leader sent is synced at once, since
         the next fetch says that it is on disk.
         """
         if not self._gathered:
@@ -266,7 +266,7 @@ class StoreActor(NodeActor):
             acknowledge()
 
     def _settle(self) -> None:
-        """Nothing is under way any more: all that was appended is on disk, announced and answered for."""
+        """Finish everything under way: all that was appended is then on disk, announced and answered."""
         self._flush()
         self.log.sync()
         self._announce_appended()
@@ -322,7 +322,7 @@ class StoreActor(NodeActor):
             message.reply_to.tell(answer)
 
     def _copy(self, batches: list[Batch], message: AppendPulled, ends: list[Position]) -> PulledAppended:
-        """Append what is to be had of a pull, adding to `ends`; what was here before shows as a cycle."""
+        """Append what can be taken of a pull, adding to `ends`; a batch that was here before shows as a cycle."""
         breaks = self.config.cycle is Cycle.BREAK
         appended = duplicates = expired = cycle_count = 0
         cycles: list[tuple[NodeId, ...]] = []
@@ -332,7 +332,7 @@ class StoreActor(NodeActor):
                 if len(cycles) < MAX_REPORTED_CYCLES:
                     cycles.append((*batch.path, self.node_id))
             if batch.kind is Kind.CONTROL:
-                continue  # it says something of the log that it stands in, and takes no offset
+                continue  # a control batch concerns only the log that it stands in, and takes no offset
             if breaks and self.log.has_identity(batch.origin, batch.origin_epoch, batch.origin_sequence):
                 duplicates += 1
             elif not breaks and len(batch.path) > self.config.max_hops:
@@ -386,7 +386,7 @@ class StoreActor(NodeActor):
     def _may_vote(self, asked: Ballot, candidates: LastEntry, own: LastEntry) -> bool:
         """Whether the candidate gets this node's vote (Raft sections 5.2 and 5.4.1).
 
-        Of the last entries term and index alone are compared: makers of one term have no order.
+        Only term and index of the last entries are compared: the makers of a term's entries have no order.
         """
         present = self._ballot
         is_free = asked.term > present.term or (
@@ -431,7 +431,7 @@ class StoreActor(NodeActor):
     # ------------------------------------------------------------ retention
 
     def _retain(self) -> None:
-        # Nobody is to hear of a start that lies beyond the end they know.
+        # Nobody may be told of a start beyond the end that they know.
         self._settle()
         log = self.log
         was_held_back = log.held_back_bytes > 0
@@ -467,7 +467,7 @@ def _failure_kind(error: Exception) -> FailureKind:
 
 
 def _check_run(batches: list[Batch], message: AppendPulled) -> None:
-    """Raises CorruptBatchError unless they stand one behind the other from first_index, and were by nodes."""
+    """Raises CorruptBatchError unless the batches are consecutive from first_index on, and were made by nodes."""
     if message.source_epoch >= LIMIT:
         raise ImpossibleBatchError(f"{message.source_id} claims the log epoch {message.source_epoch}")
     for at, batch in enumerate(batches):

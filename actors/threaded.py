@@ -1,4 +1,4 @@
-"""The production runtime: one thread an actor, Pykka's own, and real time."""
+"""The production runtime: one thread for each actor, Pykka's own, and real time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ourolog.actors.ports import Timer
 
 
 class _ThreadedBase(pykka.ThreadingActor):
-    """Pykka's threading actor with the C queue: several times cheaper to put into."""
+    """Pykka's threading actor with the C queue, into which putting is several times cheaper."""
 
     use_daemon_thread = True
 

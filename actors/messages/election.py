@@ -23,7 +23,7 @@ from ourolog.storage.types import Index, NodeId, Term
 
 @dataclass(frozen=True, slots=True)
 class ClaimHeard:
-    """Membership -> Election: a member said so itself, for the first time or since it said another thing."""
+    """Membership -> Election: a member made this claim itself, for the first time or instead of another one."""
 
     peer_id: NodeId
     claim: ElectionClaim
@@ -33,8 +33,8 @@ class ClaimHeard:
 class HigherTermSeen:
     """Replicator -> Election: the leader that this node pulls from answered with a term above ours.
 
-    Also what an occupant makes of a ClaimHeard with a later term. Never from somebody's request: the
-    names in those are anybody's.
+    An occupant also turns a ClaimHeard with a later term into one. A mere request never causes one: anybody can
+    write any name into a request.
     """
 
     term: Term
@@ -44,7 +44,7 @@ class HigherTermSeen:
 
 @dataclass(frozen=True, slots=True)
 class LeaderHinted:
-    """Replicator -> Election: a node of this term knows who leads in it, and that is not what this node knows.
+    """Replicator -> Election: a node of this term names its leader, and this node knows another one or none.
 
     term: the present one.
     leader_id: who leads in it.
@@ -58,9 +58,9 @@ class LeaderHinted:
 
 @dataclass(frozen=True, slots=True)
 class LeaderAnswered:
-    """Replicator -> Election: the leader that this node pulls from has answered as one that leads (`News`).
+    """Replicator -> Election: the leader that this node pulls from has answered as a leader (`News`).
 
-    That is with batches or none, or with where the logs part or begin; not with an error or a refusal.
+    That is any answer with batches or none, or with where the logs part or begin; an error or a refusal does not count.
 
     term: the present one, which was the answer's too.
     leader_id: who answered.
@@ -78,7 +78,7 @@ class VoterFetched:
 
     voter_id: who fetched.
     log_epoch: the epoch of the fetcher's log: the identity of its disk.
-    end: all below is on the fetcher's disk, and the same as here.
+    end: everything below is on the fetcher's disk, and the same as here.
     at_s: when it came, in seconds of the monotonic clock; it may be answered much later.
     """
 
@@ -92,7 +92,7 @@ class VoterFetched:
 class SurveyDue:
     """Timer -> Election: ask the voters again where their logs end.
 
-    serial: the survey's count of waits, so that an old timer is told from the present one.
+    serial: the survey's count of waits, so that an old timer can be told from the present one.
     """
 
     serial: int
@@ -100,10 +100,10 @@ class SurveyDue:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Node -> Election: the node is about to stop; see to it that another one can lead, if this one does.
+    """Node -> Election: the node is about to stop; if it leads, make sure that another node can lead.
 
     The replicator goes on meanwhile. Answered by HandedOver, at once if there is nothing to be done; the node
-    does not wait for it without a bound.
+    waits for it only for a bounded time.
     """
 
     request_id: int
@@ -112,13 +112,13 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """Election -> whoever told HandOver: nothing more is to be waited for, or all that could be done was."""
+    """Election -> the sender of HandOver: all that could be done was done; do not wait any longer."""
 
     request_id: int
 
 
 News = LogAppended | LogCut | CommitAdvanced | LeaderAnswered | VoterFetched
-"""What an occupant is told only if it says so: all of it comes with every append or fetch."""
+"""What an occupant is told only if it asks for it, since it comes with every append or fetch."""
 
 NEWS: Final[frozenset[type]] = frozenset(get_args(News))
 

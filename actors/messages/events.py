@@ -1,4 +1,4 @@
-"""What several mailboxes of a node are told: members, the log, who leads, how far it is committed."""
+"""Events that several mailboxes of a node receive: members, the log, who leads, how far it is committed."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class MemberJoined:
 
 @dataclass(frozen=True, slots=True)
 class MemberUpdated:
-    """Membership -> the same: an alive member changed its addresses (it restarted elsewhere)."""
+    """Membership -> Replicator, Server, Election: an alive member changed its addresses (it restarted elsewhere)."""
 
     member: Member
 
 
 @dataclass(frozen=True, slots=True)
 class MemberFailed:
-    """Membership -> the same: a suspected member did not refute in time."""
+    """Membership -> Replicator, Server, Election: a suspected member did not refute in time."""
 
     member: Member
 
 
 @dataclass(frozen=True, slots=True)
 class MemberLeft:
-    """Membership -> the same: a member said goodbye."""
+    """Membership -> Replicator, Server, Election: a member announced that it leaves."""
 
     member: Member
 
@@ -44,7 +44,7 @@ MembershipEvent = MemberJoined | MemberUpdated | MemberFailed | MemberLeft
 
 @dataclass(frozen=True, slots=True)
 class LogOpened:
-    """Store -> Replicator, Election, Server: the log is open; first thing each of them hears.
+    """Store -> Replicator, Election, Server: the log is open; the first message that each of them receives.
 
     start: where the log begins.
     end: where it ends, all of it on disk.
@@ -53,7 +53,7 @@ class LogOpened:
     ballot: the one on disk.
     pull_positions: how far this node has pulled from others, sorted by node.
     committed: a lower bound from before the restart.
-    voters: the voter set that stands last in the log, None if there is none.
+    voters: the last voter set in the log, None if there is none.
     voters_before_start: the voter set in force where the log begins, None if there is none.
     """
 
@@ -74,7 +74,7 @@ class LogAppended:
 
     ends: the position after each batch, ascending.
     terms: the terms of the whole log.
-    voters: the voter set that stands last in the log, None if there is none.
+    voters: the last voter set in the log, None if there is none.
     """
 
     ends: tuple[Position, ...]
@@ -89,8 +89,7 @@ class LogCut:
     start: where the log begins now.
     end: where it ends now.
     terms: the terms of the whole log.
-    voters: the voter set that stands last in it now, None if there is none. One that was cut is in
-        force no longer.
+    voters: the last voter set in it now, None if there is none. A set that was cut is no longer in force.
     """
 
     start: Position
@@ -118,10 +117,10 @@ class NobodyElected:
 
 @dataclass(frozen=True, slots=True)
 class LeaderChanged:
-    """Election -> Replicator, Server, Membership: in `term` leads `leader_id`, or nobody that is known yet.
+    """Election -> Replicator, Server, Membership: `leader_id` leads in `term`, or nobody that is known yet.
 
-    Announced once for each change, after the ballot with that term is on disk; and always after a ballot with a
-    higher term is: the store refuses everything of other terms from then on, and replication would wait for ever.
+    Announced once for each change, after the ballot with that term is on disk, and always after a ballot with a
+    higher term is: from then on the store refuses everything of other terms, and replication without it would hang.
 
     term: the present one.
     leader_id: who leads in it, None if nobody does or is known to.
@@ -144,7 +143,7 @@ class VotersChanged:
 
 @dataclass(frozen=True, slots=True)
 class ClaimsDisputed:
-    """Election -> Replicator, Server: another member claims what cannot be true together with what this node holds.
+    """Election -> Replicator, Server: another member's claim contradicts what this node knows.
 
     Nothing may be acknowledged until a person has decided who is right.
 
@@ -156,7 +155,7 @@ class ClaimsDisputed:
 
 @dataclass(frozen=True, slots=True)
 class ClaimsSettled:
-    """Election -> the same: all members that are present agree again."""
+    """Election -> Replicator, Server: all members that are present agree again."""
 
 
 ElectionAnnouncement = NobodyElected | LeaderChanged | VotersChanged
@@ -174,7 +173,7 @@ class CommitAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class CommitKnown:
-    """Replicator (leader) -> Server: an entry of this term is committed, and with it all before.
+    """Replicator (leader) -> Server: an entry of this term is committed, and with it everything before.
 
     Until then a leader does not know where the committed part of its log ends (Raft section 8).
     """

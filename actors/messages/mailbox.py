@@ -1,4 +1,4 @@
-"""A mailbox: whatever can be told a message."""
+"""A mailbox: anything that can be told a message."""
 
 from __future__ import annotations
 

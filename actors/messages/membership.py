@@ -13,7 +13,7 @@ from ourolog.storage.types import NodeId
 
 @dataclass(frozen=True, slots=True)
 class DatagramReceived:
-    """Datagram port -> Membership: bytes arrived; nothing about them is to be trusted."""
+    """Datagram port -> Membership: bytes arrived; nothing in them can be trusted."""
 
     source_addr: str
     payload: bytes
@@ -21,7 +21,7 @@ class DatagramReceived:
 
 @dataclass(frozen=True, slots=True)
 class LeaveCluster:
-    """Node -> Membership: say goodbye, then answer LeftCluster."""
+    """Node -> Membership: announce that this node leaves, then answer LeftCluster."""
 
     request_id: int
     reply_to: Mailbox[LeftCluster]
@@ -29,13 +29,13 @@ class LeaveCluster:
 
 @dataclass(frozen=True, slots=True)
 class LeftCluster:
-    """Membership -> node: the goodbye has been sent."""
+    """Membership -> node: the announcement has been sent."""
 
     request_id: int
 
 
-# due_s is when the timer was meant to fire, by the monotonic clock: an actor that was held up
-# itself must not hold the silence against others.
+# due_s is when the timer was meant to fire, by the monotonic clock: an actor that was itself held up
+# must not blame others for their silence.
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class ProbeDue:
 
 @dataclass(frozen=True, slots=True)
 class ProbeTimedOut:
-    """Timer -> Membership: that ping was not answered in time; let others try."""
+    """Timer -> Membership: that ping was not answered in time; ask others to ping."""
 
     sequence: int
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeConcluded:
-    """Timer -> Membership: the probe that began with that ping is over; suspect who stayed silent."""
+    """Timer -> Membership: the probe that began with that ping is over; suspect the member if it was silent."""
 
     sequence: int
     due_s: float
@@ -81,12 +81,12 @@ class GossipDue:
 
 @dataclass(frozen=True, slots=True)
 class HearsayDue:
-    """Timer -> Membership: ask once more those it was told of and has not heard itself."""
+    """Timer -> Membership: ask again those members that only others have spoken of."""
 
 
 @dataclass(frozen=True, slots=True)
 class FullExchangeDue:
-    """Timer -> Membership: compare whole tables with somebody, and try those that failed."""
+    """Timer -> Membership: exchange whole tables with somebody, and try those that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class JoinRetryDue:
 
 @dataclass(frozen=True, slots=True)
 class NameCheckDue:
-    """Timer -> Membership: whoever is said to hold that name has not answered; ask again or conclude."""
+    """Timer -> Membership: the supposed holder of that name has not answered; ask again or conclude."""
 
     node_id: NodeId
     attempt: int
@@ -106,7 +106,7 @@ class NameCheckDue:
 
 @dataclass(frozen=True, slots=True)
 class LeaveRetryDue:
-    """Timer -> Membership: say goodbye again to those who have not acknowledged it."""
+    """Timer -> Membership: announce again that this node leaves, to those who have not acknowledged it."""
 
     attempt: int
 

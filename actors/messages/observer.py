@@ -15,9 +15,9 @@ from ourolog.storage.types import NodeId
 
 @dataclass(frozen=True, slots=True)
 class MemberSuspected:
-    """Membership -> observer: a member did not answer, or somebody says so; it has time to refute it.
+    """Membership -> observer: a member did not answer, or another one says so; it has time to refute it.
 
-    Once for each incarnation: with every one its time begins anew.
+    Told once for each incarnation: with every new one that time starts again.
     """
 
     node_id: NodeId
@@ -26,7 +26,7 @@ class MemberSuspected:
 
 @dataclass(frozen=True, slots=True)
 class SuspicionRefuted:
-    """Membership -> observer: a suspected member was heard of again in time."""
+    """Membership -> observer: a suspected member was heard from again in time."""
 
     node_id: NodeId
     member: Member
@@ -34,7 +34,7 @@ class SuspicionRefuted:
 
 @dataclass(frozen=True, slots=True)
 class MemberVouched:
-    """Membership -> observer: a member did not answer this node, and answered another one that asked for it."""
+    """Membership -> observer: a member did not answer this node, but answered another that asked on its behalf."""
 
     node_id: NodeId
     member: Member
@@ -43,7 +43,7 @@ class MemberVouched:
 
 @dataclass(frozen=True, slots=True)
 class NameContested:
-    """Membership -> observer: two nodes seem to use one name, at these addresses; the first is asked."""
+    """Membership -> observer: two nodes seem to use one name, at these addresses; the first is being asked."""
 
     node_id: NodeId
     name: NodeId
@@ -78,10 +78,10 @@ class PullStopped:
 
 @dataclass(frozen=True, slots=True)
 class CycleSeen:
-    """Replicator -> observer: batches came back to where they had been.
+    """Replicator -> observer: batches came back to a node where they had been.
 
-    node_id: the node that they came back to.
-    path: the nodes that one of them passed, this node first and last somewhere in it.
+    node_id: that node.
+    path: the nodes that one of the batches passed; this node is the last and occurs earlier, too.
     count: how many batches came back.
     broken: whether they were dropped instead of appended.
     """
@@ -94,7 +94,7 @@ class CycleSeen:
 
 @dataclass(frozen=True, slots=True)
 class NodeReady:
-    """Server -> observer: the log is open, the election slot has spoken, and nothing is in the way of clients."""
+    """Server -> observer: the log is open, the election slot has announced something, and clients can be served."""
 
     node_id: NodeId
 
@@ -136,12 +136,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeFailed:
-    """Any actor -> observer: this node must stop.
-
-    actor: who tells it, by its name.
-    kind: what a program decides by.
-    reason: what a person reads; no program looks for words in it.
-    """
+    """Any actor -> observer: this node must stop; `reason` is for a person to read."""
 
     node_id: NodeId
     actor: str
@@ -200,12 +195,7 @@ class WarningKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeWarned:
-    """Any actor -> observer: something a person should know that did not stop the node.
-
-    actor: who tells it, by its name.
-    kind: what a program decides by.
-    reason: what a person reads; no program looks for words in it.
-    """
+    """Any actor -> observer: something that a person should know and that did not stop the node."""
 
     node_id: NodeId
     actor: str

@@ -2,9 +2,9 @@
 
 The life of a call: an actor of node A hands a request to its network (`PeerNetwork.call`). At node B the actor
 that answers such requests is told CallReceived, and tells one CallAnswer to its `reply_to`, at once or later; if
-it will not answer, there is a CallRefused in it. A's actor is told exactly one of CallReturned and CallFailed,
-whatever happens to B, to A's network, or to the line between them. When A has gone away, or does not wait any
-longer, B's actor is told CallCancelled; what it answers afterwards is dropped.
+it declines to answer, that holds a CallRefused. A's actor is told exactly one of CallReturned and CallFailed,
+whatever happens to B, to A's network, or to the connection between them. When A has gone away, or stops
+waiting, B's actor is told CallCancelled; what it answers afterwards is dropped.
 
 `CALL_KINDS` has a row for each request. A new kind of call is a request and a response here, a row there, a codec
 pair in `ourolog.rpc.peer_codec` and a method in proto/peer.proto; networks, real and simulated, need nothing else.
@@ -38,7 +38,7 @@ class PeerRequest(Generic[A_co]):
 
 @dataclass(frozen=True, slots=True)
 class CallRefused:
-    """An answer that any call may get: the node that was asked does not answer this request.
+    """An answer that any call may get: the node that was asked declines to answer this request.
 
     detail: a sentence that says why; the caller is told CallFailed with it.
     """
@@ -48,7 +48,7 @@ class CallRefused:
 
 @dataclass(frozen=True, slots=True)
 class CallAnswer(Generic[A_co]):
-    """Whoever answers -> peer network: the answer to CallReceived, once.
+    """Answering actor -> peer network: the answer to a CallReceived, exactly one.
 
     request_id: that of the CallReceived.
     response: what the request asked for, or CallRefused.
@@ -60,10 +60,10 @@ class CallAnswer(Generic[A_co]):
 
 @dataclass(frozen=True, slots=True)
 class CallReceived(Generic[Q_co]):
-    """Peer network -> whoever answers: another node asks. Answered by one CallAnswer.
+    """Peer network -> answering actor: another node asks. Answered by one CallAnswer.
 
     request_id: chosen by the network, unique among the open calls to this node.
-    request: what is asked. Who asks is what the request says, and nothing proves it.
+    request: what is asked. The caller's identity is what the request says, and nothing proves it.
     reply_to: where the CallAnswer goes; its response must be of the class that CALL_KINDS names.
     """
 
@@ -74,7 +74,7 @@ class CallReceived(Generic[Q_co]):
 
 @dataclass(frozen=True, slots=True)
 class CallCancelled:
-    """Peer network -> whoever answers: nobody waits for this answer any more; forget the call.
+    """Peer network -> answering actor: nobody waits for this answer any more; forget the call.
 
     request_id: that of the CallReceived.
     """
@@ -84,10 +84,10 @@ class CallCancelled:
 
 @dataclass(frozen=True, slots=True)
 class CallReturned(Generic[A_co]):
-    """Peer network -> whoever asked: the answer to a call.
+    """Peer network -> calling actor: the answer to a call.
 
-    peer_id: whom it asked.
-    request_id: the one that it gave to `PeerNetwork.call`.
+    peer_id: the node that was asked.
+    request_id: the one given to `PeerNetwork.call`.
     response: what that node answered.
     """
 
@@ -98,10 +98,10 @@ class CallReturned(Generic[A_co]):
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """Peer network -> whoever asked: there is no answer to this call. Whether the peer ever saw it is not known.
+    """Peer network -> calling actor: there is no answer to this call. The peer may or may not have received it.
 
-    peer_id: whom it asked.
-    request_id: the one that it gave to `PeerNetwork.call`.
+    peer_id: the node that was asked.
+    request_id: the one given to `PeerNetwork.call`.
     reason: a sentence that says why; if the peer refused, its own.
     """
 
@@ -121,18 +121,18 @@ class FetchResponse:
     term: the peer's term, 0 where nobody is elected.
     log_epoch: the epoch of the peer's log: the identity of its disk.
     start: where the peer's log begins.
-    end: where it ends; how far the fetcher lags behind is counted from there.
+    end: where it ends; the fetcher's lag is counted from there.
     committed: the peer's commit position.
     leader_id: who leads in `term` as far as the peer knows.
     batches: encoded batches from next_index on.
     before_start: the place of the entry before `start`, None if there is none or it is not known.
     voters_before_start: the voter set in force at `start`, None if there is none. On the wire with OUT_OF_RANGE and
-        DIVERGED only: whoever begins anew at `start` needs it.
-    diverged, diverged_at: with DIVERGED, what the logs can share at most, see `TermHistory.parting`.
+        DIVERGED only: a node that begins anew at `start` needs it.
+    diverged, diverged_at: with DIVERGED, an upper bound of what the logs share, see `TermHistory.parting`.
     detail: with REFUSED and some others, a sentence that says why.
-    unreadable: never on the wire. With nobody elected the fetcher's network looks at what a fetch brings, hands
+    unreadable: never on the wire. With nobody elected the fetcher's network checks what a fetch brings, passes
         on the batches before the first that no consumer could read, and says here what is wrong with that one;
-        "" if all can be read. Nothing behind it is handed on.
+        "" if all can be read. Nothing behind it is passed on.
     """
 
     outcome: FetchOutcome
@@ -209,9 +209,9 @@ class FetchOutcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogEndResponse:
-    """The answer to a LogEndRequest: as it was on this node's disk when it was asked, not as it is remembered.
+    """The answer to a LogEndRequest: the state of this node's disk when it was asked, not a remembered one.
 
-    node_id: who answers; whoever asked holds that against whom it meant.
+    node_id: the node that answers; the asker compares it with the node that it meant to ask.
     log_epoch: the epoch of its log: the identity of its disk.
     term: the term of its ballot.
     leader_id: who leads in that term as far as its ballot says.
@@ -233,7 +233,7 @@ class LogEndResponse:
 class LogEndRequest(PeerRequest[LogEndResponse]):
     """Election -> the election of a voter: where does your log end now, and in which term are you?
 
-    Asked by whoever wants to lead, before it does.
+    A node that wants to lead asks this first.
 
     cluster: the name of the asking node's cluster.
     node_id: the asking node.
@@ -271,7 +271,7 @@ class CallKind:
     name: what it is called in traces, reports and logs.
     response: the class of its answer.
     answered_by: the actor of the called node that is told CallReceived.
-    timeout_s: from the request, after how many seconds without an answer the caller is told CallFailed.
+    timeout_s: gives, for a request, after how many seconds without an answer the caller is told CallFailed.
     """
 
     name: str
@@ -284,7 +284,7 @@ BULK_MARGIN_S: Final = 5.0
 """How much longer than its long poll a fetch may take: time to read megabytes and to send them over a slow line."""
 
 ELECTION_TIMEOUT_S: Final = 2.0
-"""After this an election call has failed; the answer is one sync of a log away, and asking again costs little."""
+"""After how long an election call fails; an answer takes one sync of a log, and asking again costs little."""
 
 
 CALL_KINDS: Final[Mapping[type[PeerRequest[Any]], CallKind]] = MappingProxyType(

@@ -35,7 +35,11 @@ from ourolog.storage.types import NodeId
 
 @dataclass(frozen=True, slots=True)
 class PullRetryDue:
-    """Timer -> Replicator: try that pull again after its backoff. `serial`: the pull's count of waits."""
+    """Timer -> Replicator: retry that pull after its backoff.
+
+    peer_id: the node that is pulled from.
+    serial: the pull's count of waits, so that an old timer can be told from the present one.
+    """
 
     peer_id: NodeId
     serial: int
@@ -45,7 +49,7 @@ class PullRetryDue:
 class LeaderSearchDue:
     """Timer -> Replicator: ask the next voter who leads.
 
-    serial: the search's count of waits, so that an old timer is told from the present one.
+    serial: the search's count of waits, so that an old timer can be told from the present one.
     """
 
     serial: int
@@ -53,14 +57,14 @@ class LeaderSearchDue:
 
 @dataclass(frozen=True, slots=True)
 class FetchWaitExpired:
-    """Timer -> Replicator: a long poll has waited long enough; answer it empty."""
+    """Timer -> Replicator: a long poll has waited long enough; answer it without batches."""
 
     request_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class NotesDue:
-    """Timer -> Replicator: hand the store what it should remember lazily."""
+    """Timer -> Replicator: tell the store what it should remember without haste."""
 
 
 ReplicatorMessage = (

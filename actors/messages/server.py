@@ -115,7 +115,7 @@ class FlushProduces:
 
 @dataclass(frozen=True, slots=True)
 class RequestsExpired:
-    """Timer -> Server: refuse the produces that have waited past their time."""
+    """Timer -> Server: refuse the produces whose time is up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class ListServers:
 
 @dataclass(frozen=True, slots=True)
 class ServersListed:
-    """Server -> gRPC edge. Members that are alive, sorted by id, this node among them."""
+    """Server -> gRPC edge: the members that are alive, sorted by id, this node among them."""
 
     request_id: int
     servers: tuple[Member, ...]

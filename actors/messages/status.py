@@ -1,4 +1,4 @@
-"""Asking an actor for its part of the node's status."""
+"""How an actor is asked for its part of the node's status, and what it answers."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 @dataclass(frozen=True, slots=True)
 class OpenLog:
-    """Node wiring -> Store, once everybody is in place: open the log and announce LogOpened."""
+    """Node wiring -> Store, once all actors are in place: open the log and announce LogOpened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class AppendBatch:
 
 @dataclass(frozen=True, slots=True)
 class AppendControl:
-    """Election, or Replicator for the first entry of its term -> Store: append what the log is to say of its cluster.
+    """Election, or Replicator for the first entry of its term -> Store: append a control entry about the cluster.
 
-    Answered like AppendBatch, once it is on disk. That it is committed, CommitAdvanced tells; that it was cut, LogCut.
+    Answered like AppendBatch, once it is on disk. CommitAdvanced tells that it is committed; LogCut, that it was cut.
 
     request_id: comes back in the answer.
     entry: what the control batch says.
-    term: the sender's; another one than the ballot's is refused.
+    term: the sender's; the store refuses any other than its ballot's.
     reply_to: where the answer goes.
     """
 
@@ -53,7 +53,7 @@ class AppendControl:
 
 @dataclass(frozen=True, slots=True)
 class BatchAppended:
-    """Store -> whoever asked: the batch is on disk. `end` is the position after it."""
+    """Store -> the sender of the append: the batch is on disk. `end` is the position after it."""
 
     request_id: int
     base_offset: Offset
@@ -64,7 +64,7 @@ class BatchAppended:
 
 @dataclass(frozen=True, slots=True)
 class AppendRefused:
-    """Store -> whoever asked: nothing was appended. `term` is the store's present term."""
+    """Store -> the sender of the append: nothing was appended. `term` is the store's present term."""
 
     request_id: int
     term: Term
@@ -73,7 +73,7 @@ class AppendRefused:
 
 @dataclass(frozen=True, slots=True)
 class AppendPulled:
-    """Replicator -> Store, nobody elected: append copies of another node's batches as own.
+    """Replicator -> Store, nobody elected: append copies of another node's batches to this node's own log.
 
     source_id: the node that they were pulled from.
     source_epoch: the epoch of its log.
@@ -156,7 +156,7 @@ class FetchedRejected:
 
 @dataclass(frozen=True, slots=True)
 class TruncateLog:
-    """Replicator -> Store: drop every entry at `index` and above; they were never committed."""
+    """Replicator -> Store: drop every entry at `index` and above; these were never committed."""
 
     index: Index
     term: Term
@@ -165,10 +165,10 @@ class TruncateLog:
 
 @dataclass(frozen=True, slots=True)
 class ResetLog:
-    """Replicator -> Store: nothing here can be kept; start again at `start`, where the leader's log begins.
+    """Replicator -> Store: nothing here can be kept; begin again at `start`, where the leader's log begins.
 
     start: where the leader's log begins.
-    before: the place of the entry that stands before it there, None if the leader does not know.
+    before: the place of the entry before it there, None if the leader does not know.
     voters: the voter set in force there, None if there is none.
     term: the leader's.
     reply_to: where the answer goes.
@@ -283,17 +283,17 @@ class SaveBallot:
 
 @dataclass(frozen=True, slots=True)
 class BallotSaved:
-    """Store -> Election: the answer to SaveBallot, and how the log ends while it holds.
+    """Store -> Election: the answer to SaveBallot, and how the log ends as long as that ballot holds.
 
     Nothing is appended or cut until the next ballot, unless in the ballot's own term.
 
     request_id: that of the question.
-    ballot: as it is on disk now. Where a candidate was refused: of the term it asked in if that was
-        later, and without a vote; otherwise as it was before.
+    ballot: the one on disk now. If a candidate was refused: a ballot of the term it asked in, without a vote, if
+        that was later; otherwise the ballot as it was before.
     granted: whether what was asked for is what was saved.
     end: where the log ends, all of it on disk.
     last: the place of its last entry, None for a log that knows of none.
-    voters: the voter set that stands last in the log, None if there is none.
+    voters: the last voter set in the log, None if there is none.
     """
 
     request_id: int
@@ -306,7 +306,7 @@ class BallotSaved:
 
 @dataclass(frozen=True, slots=True)
 class DescribeLog:
-    """Election -> Store: say how ballot and log stand now, once all that was appended is on disk.
+    """Election -> Store: put all that was appended on disk, then report ballot and log as they are.
 
     request_id: comes back in the answer, LogDescribed.
     """
@@ -317,7 +317,7 @@ class DescribeLog:
 
 @dataclass(frozen=True, slots=True)
 class LogDescribed:
-    """Store -> whoever asked with DescribeLog.
+    """Store -> the sender of DescribeLog: ballot and log as they are.
 
     request_id: that of the question.
     ballot: the one on disk.
@@ -325,7 +325,7 @@ class LogDescribed:
     end: where it ends, all of it on disk.
     last: the place of its last entry, None for a log that knows of none.
     committed: a lower bound of what is committed, as noted last.
-    voters: the voter set that stands last in the log, None if there is none.
+    voters: the last voter set in the log, None if there is none.
     """
 
     request_id: int
@@ -339,7 +339,7 @@ class LogDescribed:
 
 @dataclass(frozen=True, slots=True)
 class NoteCommitted:
-    """Replicator -> Store: a lower bound of the commit position, kept lazily for the next start."""
+    """Replicator -> Store: a lower bound of the commit position, to be kept for the next start, without haste."""
 
     committed: Position
 
@@ -351,7 +351,7 @@ class FlushAppends:
 
 @dataclass(frozen=True, slots=True)
 class FsyncDue:
-    """Timer -> Store: `--fsync interval`: sync what was written since the last time."""
+    """Timer -> Store, with `--fsync interval`: sync what was written since the last time."""
 
 
 @dataclass(frozen=True, slots=True)

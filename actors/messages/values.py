@@ -1,4 +1,4 @@
-"""Values that messages of several mailboxes carry."""
+"""Values that several messages carry."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Peer:
-    """Another node as one calls it.
+    """Another node, as the target of calls.
 
     node_id: its name.
     rpc_addr: where its gRPC port is, HOST:PORT.

@@ -1,4 +1,5 @@
 """The parts of the replicator actor: the pulls, the fetch server, the commit position, and where logs diverge.
 
-Nothing here knows how a leader came to be, or touches a file: the log is the store's, and who leads is announced.
+Nothing here knows how a leader was chosen, or touches a file: the log belongs to the store, and the election slot
+announces who leads.
 """

@@ -1,4 +1,4 @@
-"""How far the log is committed: what is on a majority of the voters' disks, by their own fetches."""
+"""How far the log is committed: what is on a majority of the voters' disks, according to their own fetches."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MAX_BOUNDARIES = 32_768
 
 
 MAX_REPLACED_DISKS = 16
-"""So many of a voter's earlier disks a leader remembers in one term."""
+"""How many of a voter's earlier disks a leader remembers in one term."""
 
 
 class Boundaries:
     """The positions between batches that are not committed yet, to turn an index into an offset.
 
     Invariants: ascending, and the last end is among them. What lay in the log before it was opened has
-    one boundary, its end. A leader appends no more than the server lets it (`max_uncommitted_entries`);
-    a follower of leaders that come and go without a quorum would gather ever more, so that beyond
-    MAX_BOUNDARIES every second one is forgotten: the commit position then moves in larger steps.
+    one boundary, its end. A leader appends no more than the server allows (`max_uncommitted_entries`).
+    A follower of leaders that come and go without a quorum would gather ever more, so
+    beyond MAX_BOUNDARIES every second one is forgotten: the commit position then moves in larger steps.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Boundaries:
 
 
 def majority_index(voters: tuple[NodeId, ...], on_disk: Mapping[NodeId, Index]) -> Index:
-    """The highest index below which all is on a majority of the voters' disks (Raft section 5.3)."""
+    """The highest index below which everything is on a majority of the voters' disks (Raft section 5.3)."""
     if not voters:
         return UNKNOWN
     reached = sorted((on_disk.get(voter, UNKNOWN) for voter in voters), reverse=True)
@@ -66,7 +66,7 @@ def majority_index(voters: tuple[NodeId, ...], on_disk: Mapping[NodeId, Index]) 
 
 
 def everywhere_index(voters: tuple[NodeId, ...], on_disk: Mapping[NodeId, Index]) -> Index:
-    """The highest index below which all is on every voter's disk."""
+    """The highest index below which everything is on every voter's disk."""
     return min((on_disk.get(voter, UNKNOWN) for voter in voters), default=UNKNOWN)
 
 
@@ -82,10 +82,10 @@ class LeaderCommit:
         self._replaced: dict[NodeId, deque[int]] = {}
 
     def fetched(self, voter: NodeId, log_epoch: int, index: Index) -> bool:
-        """A voter's fetch says that all below `index` is on its disk. Whether that counts.
+        """Note a voter's fetch, which says that everything below `index` is on its disk. Returns whether it counts.
 
-        log_epoch: which disk. Of one that another has taken the place of in this term, late fetches do not count:
-        what they speak of is gone.
+        log_epoch: which disk. If another disk has replaced it in this term, its late fetches do not count: what they
+            report is gone.
         """
         replaced = self._replaced.setdefault(voter, deque(maxlen=MAX_REPLACED_DISKS))
         if log_epoch in replaced:
@@ -100,7 +100,7 @@ class LeaderCommit:
     def advance(self, terms: TermHistory, boundaries: Boundaries) -> bool:
         """Move `committed` up to what a majority has. True if it moved.
 
-        Only an entry of the leader's own term commits, and with it all before (Raft section 5.4.2).
+        Only an entry of the leader's own term commits, and everything before it (Raft section 5.4.2).
         """
         index = majority_index(self.voters, self.on_disk)
         if index <= self.committed.index:
@@ -116,7 +116,7 @@ class LeaderCommit:
 
 
 def why_commit_unknown(node_id: NodeId, term: Term) -> str:
-    """What a leader says while no entry of its own term is committed yet (Raft section 8)."""
+    """The reason that a leader gives while no entry of its own term is committed yet (Raft section 8)."""
     return (
         f"{node_id} leads term {term}, and a majority of the voters has not copied what begins that term yet: "
         "until then it does not know how far its log is committed"

@@ -1,9 +1,9 @@
 """Where a follower's log and its leader's part, decided by the places of entries; no ports, no state.
 
-A fetch names the place of the follower's last entry. Either the leader has that entry, then the
-logs are the same up to there, or it answers with a bound of what they can share, and the follower
-cuts to it and asks again (Raft section 5.3; KIP-595, diverging epoch). See `ourolog.storage.terms` for why
-that ends, and never below what the logs do share.
+A fetch names the place of the follower's last entry. If the leader has that entry, the
+logs are the same up to there. If not, it answers with an upper bound of what they can share, and the follower
+cuts its log there and asks again (Raft section 5.3; KIP-595, diverging epoch). See `ourolog.storage.terms` for why
+that terminates, and never cuts below what the logs do share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ourolog.storage.types import Index, Position
 
 @dataclass(frozen=True, slots=True)
 class LogExtent:
-    """A log as both sides reason about it."""
+    """A log as leader and follower reason about it."""
 
     start: Position
     end: Position
@@ -25,7 +25,7 @@ class LogExtent:
 
     @property
     def last(self) -> Place | None:
-        """The place of the entry before `end`, whether this log still holds it or not. None if unknown."""
+        """The place of the entry before `end`, whether or not this log still holds it. None if unknown."""
         return self.terms.place_of(Index(self.end.index - 1)) if self.end.index > 0 else None
 
     @property
@@ -41,7 +41,7 @@ class Agrees:
 
 @dataclass(frozen=True, slots=True)
 class OutOfRange:
-    """The leader's log begins above what was asked for, or right there and the leader cannot tell whether it fits."""
+    """The leader's log begins above what was asked for, or exactly there and the leader cannot tell whether it fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class Diverged:
 def compare(
     leader: LogExtent, next_index: Index, last: Place | None, committed: Index
 ) -> Agrees | OutOfRange | Diverged:
-    """Leader: what to make of a log that ends at `next_index` with an entry of place `last`.
-
-    committed: up to where that log knows its entries to be committed.
+    """Leader: how its log relates to one that ends at `next_index` with an entry of place `last`.
 
     A log that knows of no last entry is empty, though it may begin above 0: nothing in it can differ.
     With its checkpoints lost, a leader does not know what stood before its own start. All of that was
-    committed (retention takes nothing else), and so is the same in every log that holds it as committed.
+    committed (retention removes nothing else), and so is the same in every log that holds it as committed.
+
+    committed: up to where that log knows its entries to be committed.
     """
     if next_index < leader.start.index:
         return OutOfRange()
@@ -105,8 +105,8 @@ def reconcile(
 ) -> Truncate | Restart | Refuse:
     """Follower: what to do about such an answer. Never drops what is committed.
 
-    What the leader has removed below its start was committed (retention takes nothing else), and
-    with it all that was committed here below that.
+    What the leader has removed below its start was committed (retention removes nothing else), and
+    therefore everything that was committed here below that.
     """
     match answer:
         case OutOfRange():
@@ -117,5 +117,5 @@ def reconcile(
             assert_never(answer)
     if max(cut, leaders_start) < committed:
         return Refuse(cut)
-    # From below its start the leader cannot be asked to go on, nor from below our own.
+    # Copying can go on neither from below the leader's start nor from below our own.
     return Restart() if cut < leaders_start or cut < own.start.index else Truncate(cut)

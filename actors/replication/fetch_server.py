@@ -20,7 +20,7 @@ MAX_WAIT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _ReadAnswer:
-    """Turns what the store read into the fetch's answer, without a detour through the replicator."""
+    """Turns what the store read into the fetch's answer, without passing through the replicator."""
 
     answer_to: Mailbox[CallAnswer[FetchResponse]]
     request_id: int
@@ -32,7 +32,7 @@ class _ReadAnswer:
             case BatchesRead():
                 outcome, batches, detail = FetchOutcome.BATCHES, message.batches, ""
             case ReadRefused(problem=ReadProblem.OUT_OF_RANGE):
-                # Retention or a truncation overtook the read: where the log begins now, the next fetch is told.
+                # Retention or a truncation overtook the read; the next fetch is told where the log begins now.
                 outcome, batches, detail = FetchOutcome.BATCHES, b"", ""
             case ReadRefused():
                 outcome, batches, detail = FetchOutcome.REFUSED, b"", message.detail
@@ -116,7 +116,7 @@ class FetchServer:
                 assert_never(unknown)
 
     def serve(self, received: CallReceived[FetchRequest]) -> None:
-        """Answer a fetch that `check` let pass: with batches, with a new commit position, or later."""
+        """Answer a fetch that `check` accepted: with batches, with a new commit position, or later."""
         state, request = self._state, received.request
         if request.next_index < state.end.index:
             self._read(received)
@@ -131,7 +131,7 @@ class FetchServer:
         received.reply_to.tell(CallAnswer(received.request_id, response))
 
     def wake(self) -> None:
-        """The log grew or the commit position moved: answer those who waited for it."""
+        """The log grew or the commit position moved: answer the fetches that waited for it."""
         state = self._state
         for parked in list(self._parked.values()):
             request = parked.received.request

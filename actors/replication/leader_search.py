@@ -1,8 +1,8 @@
-"""Finding the leader of the present term, where somebody leads and this node does not know who.
+"""Finding the leader of the present term when there is one and this node does not know it.
 
-Nothing is pulled then, so no pull tells. The voters are asked in turn, one at a time, by a fetch that wants
-nothing: whoever leads, or knows who does, says so in its answer (KIP-595, section Fetch). What is learnt goes to
-the election, which decides what to make of it.
+Nothing is pulled then, so no pull can tell. The voters are asked in turn, one at a time, by a fetch that wants
+no batches: the leader, or a node that knows it, says so in its answer (KIP-595, section Fetch). The result goes to
+the election, which decides what to do with it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ourolog.storage.types import NodeId
 
 
 class LeaderSearch:
-    """The questions to the voters, while there are any."""
+    """Asks the voters who leads, between `start` and `stop`."""
 
     def __init__(self, state: ReplicationState, election: Mailbox[HigherTermSeen | LeaderHinted]) -> None:
         self._state = state
         self._election = election
-        # Pulls count upwards from 1, and are shown the same answers.
+        # Negative, since pulls see the same answers and count their ids upwards from 1.
         self._request_ids = itertools.count(-1, -1)
         self._asked: tuple[NodeId, int] | None = None
         self._last_asked = NodeId("")
@@ -51,7 +51,7 @@ class LeaderSearch:
             self._ask()
 
     def stop(self) -> None:
-        """Ask nobody any more: there is a leader to pull from, or this node is none that follows."""
+        """Ask nobody any more: there is a leader to pull from, or this node does not follow."""
         self._candidates = None
         if self._timer is not None:
             self._timer.cancel()
@@ -61,7 +61,7 @@ class LeaderSearch:
             self._asked = None
 
     def look_again(self) -> None:
-        """Somebody became known who may know; do not wait for the next time if nobody could be asked before."""
+        """Ask at once if nobody could be asked before: a node that may know has become known."""
         if self.is_on and self._asked is None and not self._last_asked:
             self._ask()
 
@@ -70,7 +70,7 @@ class LeaderSearch:
             self._ask()
 
     def on_returned(self, returned: CallReturned[FetchResponse]) -> None:
-        """An answer to a fetch; nothing happens if it is one of a pull."""
+        """Handle the answer to a fetch; ignored if it is a pull's."""
         if self._asked != (returned.peer_id, returned.request_id):
             return
         self._asked = None
@@ -83,7 +83,7 @@ class LeaderSearch:
         self._wait()
 
     def on_failed(self, failed: CallFailed) -> None:
-        """A fetch that failed; nothing happens if it is one of a pull."""
+        """Handle a fetch that failed; ignored if it is a pull's."""
         if self._asked == (failed.peer_id, failed.request_id):
             self._asked = None
             self._wait()
@@ -117,7 +117,7 @@ class LeaderSearch:
         state.ports.network.call(Peer(node_id, addrs[node_id]), request_id, request, state.me)
 
     def _wait(self) -> None:
-        """Backoff with jitter, once all have been asked, so that a cluster without a leader keeps quiet."""
+        """Back off with jitter once all have been asked, so that a cluster without a leader stays quiet."""
         config, ports = self._state.config, self._state.ports
         self._questions += 1
         ceiling_s = min(config.pull_backoff_max_s, config.pull_backoff_min_s * 2 ** min(self._questions // 2, 16))

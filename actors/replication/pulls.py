@@ -1,4 +1,4 @@
-"""The pulling side of replication: who this node pulls from, and how far each pull has got.
+"""The pulling side of replication: which nodes this node pulls from, and how far each pull has got.
 
 A pull has at most one step under way: a fetch, an append of what it brought, or a wait before the
 next try. With nobody elected it walks the source's log by the source's index; with a leader it
@@ -36,7 +36,7 @@ from ourolog.actors.replication.state import ReplicationState, Role
 from ourolog.storage.types import START, Index, NodeId, Offset, Position
 
 _OF_A_LEADER: Final = frozenset({FetchOutcome.BATCHES, FetchOutcome.DIVERGED, FetchOutcome.OUT_OF_RANGE})
-"""What only a node answers that leads in the fetcher's term."""
+"""Answers that only the leader of the fetcher's term gives."""
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class Pulls:
         self.expired_dropped = 0
 
     def restore(self, positions: tuple[tuple[NodeId, PullPosition], ...]) -> None:
-        """Where the pulls had got to before the restart."""
+        """Set the pulls to where they had got before the restart."""
         self._positions.update(positions)
 
     # ------------------------------------------------------------ which pulls there are
@@ -108,12 +108,12 @@ class Pulls:
                 self._fetch(pull)
 
     def works(self, source_id: NodeId) -> bool:
-        """Whether there is a pull from it that has not failed since it was answered, or began."""
+        """Whether there is a pull from that node that has not failed since it was last answered, or began."""
         pull = self._pulls.get(source_id)
         return pull is not None and pull.failures == 0
 
     def restart(self) -> None:
-        """The role or term changed: what is under way belongs to the past."""
+        """Start all pulls over: the role or term changed, and fetches under way no longer count."""
         self._leader_committed = START
         for source_id in sorted(self._pulls):
             self._stop(source_id, "the leader changed")
@@ -130,7 +130,7 @@ class Pulls:
     def _fetch(self, pull: Pull) -> None:
         state = self._state
         if pull.source_id in self._appending:
-            return  # what an earlier pull brought is still on its way to disk; its end calls again
+            return  # what an earlier pull brought is still on its way to disk; once it is there, this is called again
         if state.elected:
             next_index, last, source_epoch = state.end.index, state.extent.last, 0
         else:
@@ -188,7 +188,7 @@ class Pulls:
                 assert_never(response.outcome)
 
     def _tell_election(self, source_id: NodeId, response: FetchResponse) -> None:
-        """What an answer says of who leads: a later term, another leader, or that this one goes on leading."""
+        """Tell what an answer says of who leads: a later term, another leader, or that this one goes on leading."""
         state = self._state
         if state.is_ahead(response.term):
             self._election.tell(HigherTermSeen(response.term, response.leader_id, source_id))
@@ -213,7 +213,7 @@ class Pulls:
             self._fetch(pull)
 
     def _wait(self, pull: Pull, detail: str) -> None:
-        """Exponential backoff with jitter, so that a cluster does not ask in step."""
+        """Back off exponentially with jitter, so that a cluster does not ask in step."""
         state = self._state
         config = state.config
         pull.detail = detail
@@ -257,10 +257,10 @@ class Pulls:
             state.store.tell(append)
 
     def _leave_out(self, pull: Pull, response: FetchResponse, reason: str) -> None:
-        """Pass over the entry that was asked for, as over a control batch: it holds nothing that anybody could read.
+        """Skip the entry that was asked for, like a control batch: nobody can read anything in it.
 
-        To wait for it would be to wait for ever, for all that its source has behind it. Whether what
-        comes next is any better is asked after a pause, a longer one each time.
+        Waiting for it would block everything behind it in the source's log for ever. The entry after it is
+        asked for after a pause, which grows each time.
         """
         state, source_id = self._state, pull.source_id
         pull.connected = True
@@ -324,7 +324,7 @@ class Pulls:
     # ------------------------------------------------------------ when the logs do not fit
 
     def _on_diverged(self, pull: Pull, response: FetchResponse) -> None:
-        """Drop what the leader does not have (Raft section 5.3), never what was committed."""
+        """Drop what the leader does not have (Raft section 5.3), but never what was committed."""
         self._reconcile(pull, response, Diverged(response.diverged, response.diverged_at))
 
     def _reconcile(self, pull: Pull, response: FetchResponse, answer: Diverged | OutOfRange) -> None:

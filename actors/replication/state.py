@@ -1,4 +1,4 @@
-"""What both sides of the replicator know: the log's extent, who leads, who is there."""
+"""What both sides of the replicator know: the log's extent, who leads, and which members exist."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, NodeId, Position, Term
 
 MAX_TERM_STEP = 2**32
-"""By how much a node's term rises at most for one thing that it hears. Terms go up by one with each start or
-change of a leader, so honest ones are never so far apart; and whoever forges one does not use them up."""
+"""By how much one message may raise a node's term. Terms go up by one with each start or change of a leader,
+so honest ones are never so far apart; and a forged one cannot use them up."""
 
 
 def is_ahead(heard: Term, own: Term) -> bool:
-    """Whether it is a later term, and one that can be: every node believes, and refuses, the same ones.
+    """Whether it is a later term, and a possible one: every node believes, and refuses, the same terms.
 
-    Terms stay below LIMIT, so that there is always one to go on with and each fits where it is written.
+    Terms stay below LIMIT, so that there is always a next one and each fits where it is written.
     """
     return own < heard <= LIMIT - MAX_TERM_STEP
 
 
 def step_towards(heard: Term, own: Term) -> Term:
-    """How far to go for a term that is ahead. What is further away is heard of again, and reached then."""
+    """How far to move towards a term that is ahead. A term further away will be heard of again, and reached then."""
     return Term(min(heard, own + MAX_TERM_STEP))
 
 
@@ -101,7 +101,7 @@ class ReplicationState:
         return LogExtent(self.start, self.end, self.terms)
 
     def is_ahead(self, term: Term) -> bool:
-        """Whether a peer that speaks of this term knows of a later one than this node."""
+        """Whether a peer that mentions this term knows of a later one than this node."""
         return is_ahead(term, self.term)
 
     def observe(self, event: NodeEvent) -> None:

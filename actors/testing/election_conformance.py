@@ -1,4 +1,4 @@
-"""What any occupant of the election slot must hold to, as tests to inherit.
+"""What every occupant of the election slot must hold to, as tests to inherit.
 
     class TestMyElection(ElectionConformance):
         occupant = MyElection
@@ -235,7 +235,7 @@ class ElectionConformance:
         slot.open_log()
         self.until_announced(slot)
         if not slot.leaders():
-            return  # nobody is ever elected here
+            return  # this election has no leaders
         before = len(slot.leaders())
         slot.ref.tell(HigherTermSeen(Term(41), None, NodeId("n2")))
         self.until_announced(slot)

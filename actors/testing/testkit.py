@@ -1,4 +1,4 @@
-"""For tests of actors on the stepping runtime: probes, and a peer network that follows a script."""
+"""Helpers for tests of actors on the stepping runtime: probes, and a peer network that follows a script."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Probe:
         self.received.append(message)
 
     def all(self, kind: type[T]) -> list[T]:
-        """Everything of that class so far."""
+        """All messages of that class so far."""
         return [message for message in self.received if isinstance(message, kind)]
 
     def last(self, kind: type[T]) -> T:
-        """The newest of that class. AssertionError, showing what came instead, if there is none."""
+        """The newest message of that class. AssertionError, showing what came instead, if there is none."""
         found = self.all(kind)
         assert found, f"no {kind.__name__} among {self.received}"
         return found[-1]
 
     def take(self) -> list[Any]:
-        """Everything so far, and forget it."""
+        """All messages so far, which are then forgotten."""
         taken, self.received = self.received, []
         return taken
 
 
 @dataclass(slots=True)
 class OpenCall:
-    """A call that an actor under test has made and that the test is yet to answer."""
+    """A call that an actor under test has made and that the test has not answered yet."""
 
     peer: Peer
     request_id: int
@@ -60,7 +60,7 @@ class OpenCall:
 
 @dataclass(slots=True)
 class ScriptedNetwork:
-    """A PeerNetwork whose peers are the test: it collects calls and answers nothing by itself."""
+    """A PeerNetwork whose peers are played by the test: it collects calls and answers nothing by itself."""
 
     open: list[OpenCall] = field(default_factory=list)
     forgotten: list[NodeId] = field(default_factory=list)
