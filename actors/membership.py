@@ -1,14 +1,14 @@
 """The Membership actor: which nodes there are, by gossip (SWIM, Das, Gupta, Motivala 2002).
 
-Its parts are in `actors/gossip`: `table` (who is known, how news is judged), `codec` (the wire),
-`datagram_filter` and `cookies` (which datagrams count), `sender`, `joining`, `hearsay` (nodes that
-only others have spoken of), `probes` and `suspicions` (failure detection), `names` (two nodes of
-one name), `leaving`. This file decides what a message changes, and who is told of it.
+Its parts are in `actors/gossip`: `table` (who is known, how updates are judged), `codec` (the wire),
+`datagram_filter` and `cookies` (which datagrams count), `sender`, `joining`, `unconfirmed` (nodes that
+only others have reported), `probes` and `suspicions` (failure detection), `name_conflicts` (two
+nodes of one name), `leaving`. This file decides what a message changes, and who is told of it.
 
 Gossip says who is alive. It never says who votes. Four rules limit what a datagram can do:
 
 - A datagram that does not prove where it comes from changes nothing (gossip/cookies.py).
-- That a node exists, and where, is believed from itself only, never from others (gossip/hearsay.py).
+- That a node exists, and where, is believed from itself only, never from others (gossip/unconfirmed.py).
 - That a member is gone is believed from others only after it was asked and did not answer.
 - Everything that is remembered is bounded by a number that its module names.
 """
@@ -21,26 +21,26 @@ from typing import ClassVar, Final, assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import NodeConfig
-from ourolog.actors.gossip.codec import Ack, Challenge, Datagram, Exchange, Join, Ping, PingRequest, Reject, Rumours
+from ourolog.actors.gossip.codec import Ack, Challenge, Datagram, Exchange, Join, Ping, PingRequest, Reject, Updates
 from ourolog.actors.gossip.datagram_filter import DatagramFilter
-from ourolog.actors.gossip.hearsay import Hearsay
 from ourolog.actors.gossip.joining import Joining
 from ourolog.actors.gossip.leaving import Leaving
-from ourolog.actors.gossip.names import Claim, NameChecks, NameGuard
-from ourolog.actors.gossip.probes import Prober, ask_others, ping
+from ourolog.actors.gossip.name_conflicts import NameChecks, NameClaim, NameConflicts
+from ourolog.actors.gossip.probes import Prober, ping, ping_indirectly
 from ourolog.actors.gossip.sender import GossipSender
 from ourolog.actors.gossip.suspicions import Suspicions
 from ourolog.actors.gossip.table import (
     Judgement,
     MemberTable,
     ProbeOrder,
-    RumourQueue,
+    UpdateQueue,
     is_elder,
     is_present,
-    outranks,
+    overrides,
     pick,
     suspicion_s,
 )
+from ourolog.actors.gossip.unconfirmed import UnconfirmedMembers
 from ourolog.actors.messages.election import ClaimHeard
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
@@ -54,10 +54,10 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import (
+    ConfirmationDue,
     DatagramReceived,
     FullExchangeDue,
     GossipDue,
-    HearsayDue,
     JoinRetryDue,
     LeaveCluster,
     LeaveRetryDue,
@@ -110,19 +110,19 @@ class MembershipActor(NodeActor):
         self._election = election
         # What each member claimed last, with the incarnation it did it in.
         self._claims: dict[NodeId, tuple[int, ElectionClaim]] = {}
-        # The start time is the incarnation, so that a restart outranks all that was said of the former run.
+        # The start time is the incarnation, so that a restart overrides all that was said of the former run.
         me = Member(
             config.node_id, config.rpc_addr, config.gossip_addr, MemberState.ALIVE, max(0, ports.clock.wall_ms())
         )
         self._table = MemberTable(me)
-        self._rumours = RumourQueue()
-        self._sender = GossipSender(config, ports, self._table, self._rumours)
+        self._updates = UpdateQueue()
+        self._sender = GossipSender(config, ports, self._table, self._updates)
         self._order = ProbeOrder(self._rng)
         self._prober = Prober(self._sender, self._rng, self._table, self._clocks.indirect_probes)
         self._suspicions = Suspicions(ports.clock, self._after)
-        self._gate = DatagramFilter(config, ports, self.actor_name)
+        self._filter = DatagramFilter(config, ports, self.actor_name)
         self._joining = Joining(config, self._sender, self._rng, self._after)
-        self._names = NameGuard(
+        self._name_conflicts = NameConflicts(
             NameChecks(self._sender, self._rng, self._table, self._clocks.indirect_probes),
             self._sender,
             self._table,
@@ -130,14 +130,14 @@ class MembershipActor(NodeActor):
             self.observer,
             timeout_s=self._clocks.probe_timeout_s,
             after=self._after,
-            believe=self._believe,
+            adopt=self._adopt,
             refute=self._refute,
-            clash=self._clash,
+            give_up_name=self._give_up_name,
         )
-        self._hearsay = Hearsay(self._sender)
+        self._unconfirmed = UnconfirmedMembers(self._sender)
         self._leaving = Leaving(self._sender, self._rng, self._table, self._clocks.probe_timeout_s, self._after)
         self._gossip_timer: Timer | None = None
-        self._hearsay_timer: Timer | None = None
+        self._confirmation_timer: Timer | None = None
 
     def on_start(self) -> None:
         # Nodes that start together must not ping in step.
@@ -154,10 +154,10 @@ class MembershipActor(NodeActor):
             self._sender.claim = replace(self._sender.claim, term=message.term, leader_id=message.leader_id)
         elif isinstance(message, LeaveCluster):
             self._leaving.begin(message)
-        elif self._leaving.is_silent:
+        elif self._leaving.is_finished:
             return
         elif self._leaving.has_begun:
-            self._hear_while_leaving(message)
+            self._handle_while_leaving(message)
         else:
             self._handle(message)
 
@@ -169,7 +169,7 @@ class MembershipActor(NodeActor):
         | ProbeConcluded
         | SuspicionExpired
         | GossipDue
-        | HearsayDue
+        | ConfirmationDue
         | FullExchangeDue
         | JoinRetryDue
         | NameCheckDue
@@ -177,55 +177,55 @@ class MembershipActor(NodeActor):
     ) -> None:
         match message:
             case DatagramReceived():
-                datagram = self._gate.open(message, self._table)
+                datagram = self._filter.accept(message, self._table)
                 if datagram is not None:
-                    self._hear(datagram)
+                    self._on_datagram(datagram)
             case ProbeDue():
                 self._probe_next()
             case ProbeTimedOut(sequence):
-                self._prober.widen(sequence)
+                self._prober.ping_indirectly(sequence)
             case ProbeConcluded(sequence, due_s):
                 self._conclude(sequence, due_s)
             case SuspicionExpired():
                 self._expire_suspicion(message)
             case GossipDue():
                 self._gossip()
-            case HearsayDue():
-                self._hearsay_timer = None
-                self._hearsay.ask()
-                self._arm_hearsay()
+            case ConfirmationDue():
+                self._confirmation_timer = None
+                self._unconfirmed.ping_again()
+                self._arm_confirmation()
             case FullExchangeDue():
                 self._exchange_tables()
             case JoinRetryDue(attempt):
                 self._joining.retry(attempt, is_alone=not self._table.present())
             case NameCheckDue(node_id, attempt):
-                self._names.ask_again(node_id, attempt)
+                self._name_conflicts.ask_again(node_id, attempt)
             case LeaveRetryDue():
                 pass  # armed only while leaving, which handles it
             case _:
                 assert_never(message)
 
-    # ---------------------------------------------------------------- hearing
+    # ---------------------------------------------------------------- datagrams
 
-    def _hear(self, datagram: Datagram) -> None:
+    def _on_datagram(self, datagram: Datagram) -> None:
         if not self._is_proven(datagram):
             return
         if datagram.sender.node_id == self.node_id:
-            self._hear_namesake(datagram)
+            self._on_namesake(datagram)
             return
         if isinstance(datagram.body, Reject):
-            self._names.check_rejection(datagram.body.holder_addr)
+            self._name_conflicts.check_rejection(datagram.body.holder_addr)
             return
-        if not self._introduce(datagram):
+        if not self._on_sender(datagram):
             return
-        self._hear_claim(datagram.sender, datagram.claim)
-        # News first: our answer then takes it into account, including a refutation of our own.
+        self._on_claim(datagram.sender, datagram.claim)
+        # Updates first: our answer then takes it into account, including a refutation of our own.
         in_exchange = isinstance(datagram.body, Exchange)
         for update in datagram.updates:
-            self._hear_about(update, in_exchange=in_exchange)
+            self._on_update(update, in_exchange=in_exchange)
         self._answer(datagram)
 
-    def _hear_claim(self, sender: Member, claim: ElectionClaim | None) -> None:
+    def _on_claim(self, sender: Member, claim: ElectionClaim | None) -> None:
         """Tell each change once; a datagram that comes late does not bring back an old claim."""
         if claim is None or not is_present(sender):
             return
@@ -241,8 +241,8 @@ class MembershipActor(NodeActor):
         cookies = self._sender.cookies
         if datagram.sender.gossip_addr == self._table.me.gossip_addr:
             return False  # our own datagram, or a forgery
-        if cookies.prove(datagram):
-            cookies.learn(datagram, needed=lambda: {member.gossip_addr for member in self._table.present()})
+        if cookies.verify(datagram):
+            cookies.store(datagram, needed=lambda: {member.gossip_addr for member in self._table.present()})
             return True
         if isinstance(datagram.body, Challenge):
             self._joining.redirected(datagram)
@@ -258,14 +258,14 @@ class MembershipActor(NodeActor):
                     self._joining.is_established = True
                     self._sender.send(sender.gossip_addr, Ack(sequence), first=self._table.correction(sender))
             case Ack(answers):
-                self._hear_answer(answers, datagram)
+                self._on_answer(answers, datagram)
             case Challenge(answers):
-                self._hear_answer(answers, datagram)
-                self._hearsay.challenged(answers)
+                self._on_answer(answers, datagram)
+                self._unconfirmed.challenged(answers)
                 self._joining.challenged(answers, sender.gossip_addr)
             case PingRequest():
                 self._prober.relay(datagram.body, sender.gossip_addr, sequence)
-            case Rumours():
+            case Updates():
                 pass
             case Join():
                 self._joining.is_established = True
@@ -275,91 +275,91 @@ class MembershipActor(NodeActor):
                 if asks_back:
                     self._sender.send_table(sender.gossip_addr, asks_back=False, answers=sequence)
             case Reject():
-                raise AssertionError("heard before anything else")
+                raise AssertionError("handled before anything else")
             case _:
                 assert_never(datagram.body)
 
-    def _hear_answer(self, answers: int, datagram: Datagram) -> None:
+    def _on_answer(self, answers: int, datagram: Datagram) -> None:
         """Note that the pinged member is there, or that a relay says so of the member it was asked to ping."""
         vouches = isinstance(datagram.body, Ack)  # a Challenge proves only that its sender is there
         vouched_id = self._prober.answered(answers, datagram.sender, vouches=vouches)
         vouched = self._table.get(vouched_id) if vouched_id is not None else None
         if vouched is not None:
             self.observer.tell(MemberVouched(self.node_id, vouched, datagram.sender.node_id))
-        self._prober.pass_on(answers, datagram.sender)
-        self._names.answered(answers, datagram, vouches=vouches)
+        self._prober.relay_answer(answers, datagram.sender)
+        self._name_conflicts.answered(answers, datagram, vouches=vouches)
 
-    def _introduce(self, datagram: Datagram) -> bool:
+    def _on_sender(self, datagram: Datagram) -> bool:
         """Take note of who is speaking. Returns whether to go on reading the datagram."""
         sender = datagram.sender
-        self._hearsay.settle(sender.node_id)
+        self._unconfirmed.confirmed(sender.node_id)
         held = self._table.get(sender.node_id)
         if held is not None and is_present(held) and held.gossip_addr != sender.gossip_addr:
             if is_present(sender):
                 joining = isinstance(datagram.body, Join)
-                self._names.check(held, Claim(sender, datagram.sequence, joining))
+                self._name_conflicts.check(held, NameClaim(sender, datagram.sequence, joining))
             return False
         match self._table.judge(sender):
             case Judgement.ADOPT:
-                self._believe(sender)
+                self._adopt(sender)
             case Judgement.STALE:
                 pass
             case Judgement.OCCUPIED:
                 return False
             case Judgement.FULL:
-                self._gate.warn_of_full_table()
+                self._filter.warn_of_full_table()
                 return False
             case Judgement.CONTESTED:
                 raise AssertionError("an address that differs was seen to above")
         return True
 
-    def _hear_about(self, heard: Member, *, in_exchange: bool) -> None:
-        """Judge what one member says of another: its state can be news; its existence or address is only a hint."""
-        if heard.node_id == self.node_id:
-            self._hear_about_me(heard)
+    def _on_update(self, update: Member, *, in_exchange: bool) -> None:
+        """Judge what one member says of another: its state can be adopted; its existence or address is only a hint."""
+        if update.node_id == self.node_id:
+            self._on_update_about_me(update)
             return
-        held = self._table.get(heard.node_id)
-        if held is not None and not outranks(heard, held):
+        held = self._table.get(update.node_id)
+        if held is not None and not overrides(update, held):
             return
-        if held is None or not is_present(held) or _place(heard) != _place(held):
-            if is_present(heard) and heard.gossip_addr != self._table.me.gossip_addr:
-                self._hearsay.note(heard)
-                self._arm_hearsay()
-        elif is_present(heard):
-            self._believe(heard)
-        elif in_exchange and heard.state is MemberState.FAILED:
+        if held is None or not is_present(held) or _place(update) != _place(held):
+            if is_present(update) and update.gossip_addr != self._table.me.gossip_addr:
+                self._unconfirmed.add(update)
+                self._arm_confirmation()
+        elif is_present(update):
+            self._adopt(update)
+        elif in_exchange and update.state is MemberState.FAILED:
             # A partition that heals brings two tables together, each declaring the other half
             # failed: those it is said of get all the time there is to refute it.
-            self._suspect(replace(heard, state=MemberState.SUSPECT), held)
+            self._suspect(replace(update, state=MemberState.SUSPECT), held)
         else:
-            self._doubt(heard, held)
+            self._confirm_gone(update, held)
 
     def _suspect(self, suspect: Member, held: Member) -> None:
-        if outranks(suspect, held):
-            self._believe(suspect)
+        if overrides(suspect, held):
+            self._adopt(suspect)
 
-    def _doubt(self, heard: Member, held: Member) -> None:
+    def _confirm_gone(self, update: Member, held: Member) -> None:
         """Ask a member that others say is gone; it has a moment to show that it is not."""
-        suspect = replace(heard, state=MemberState.SUSPECT)
+        suspect = replace(update, state=MemberState.SUSPECT)
         self._suspect(suspect, held)
-        if self._suspicions.shorten(suspect, _TIMEOUTS_TO_DENY * self._clocks.probe_timeout_s, heard.state):
+        if self._suspicions.shorten(suspect, _TIMEOUTS_TO_DENY * self._clocks.probe_timeout_s, update.state):
             ping(self._sender, suspect)
-            ask_others(self._sender, self._rng, self._table, suspect, self._clocks.indirect_probes)
+            ping_indirectly(self._sender, self._rng, self._table, suspect, self._clocks.indirect_probes)
 
-    def _hear_about_me(self, heard: Member) -> None:
+    def _on_update_about_me(self, update: Member) -> None:
         me = self._table.me
-        if is_present(heard) and heard.gossip_addr != me.gossip_addr:
+        if is_present(update) and update.gossip_addr != me.gossip_addr:
             # A former run of this node, or another live node of this name.
-            self._names.check(heard, Claim(me))
-        elif heard.incarnation >= me.incarnation and heard != me:
-            self._refute(heard.incarnation)
+            self._name_conflicts.check(update, NameClaim(me))
+        elif update.incarnation >= me.incarnation and update != me:
+            self._refute(update.incarnation)
 
     def _refute(self, incarnation: int) -> None:
-        self._rumours.push(self._table.refute(incarnation))
+        self._updates.push(self._table.refute(incarnation))
         self._arm_gossip()
 
-    def _believe(self, member: Member) -> None:
-        """Adopt what was heard or concluded, pass it on, and tell the listeners what it means."""
+    def _adopt(self, member: Member) -> None:
+        """Adopt what was reported or concluded, pass it on, and tell the listeners what it means."""
         held = self._table.get(member.node_id)
         event = self._table.adopt(member, self._ports.clock.monotonic_s())
         self._suspicions.drop(member.node_id)
@@ -370,7 +370,7 @@ class MembershipActor(NodeActor):
                 self.observer.tell(MemberSuspected(self.node_id, member))
         elif was_suspect and member.state is MemberState.ALIVE:
             self.observer.tell(SuspicionRefuted(self.node_id, member))
-        self._rumours.push(member)
+        self._updates.push(member)
         self._arm_gossip()
         if event is None:
             return
@@ -409,17 +409,17 @@ class MembershipActor(NodeActor):
         held = self._table.get(silent_id)
         if held is not None and held.state is MemberState.ALIVE:
             suspect = replace(held, state=MemberState.SUSPECT)
-            self._believe(suspect)
-            self._sender.send(suspect.gossip_addr, Rumours(), first=suspect)
+            self._adopt(suspect)
+            self._sender.send(suspect.gossip_addr, Updates(), first=suspect)
 
     def _expire_suspicion(self, expired: SuspicionExpired) -> None:
         held = self._table.get(expired.node_id)
         if held is None or (held.state, held.incarnation) != (MemberState.SUSPECT, expired.incarnation):
             return
         if self._was_held_up(expired.due_s):
-            self._suspicions.again(held, expired)
+            self._suspicions.restart(held, expired)
             return
-        self._believe(replace(held, state=expired.verdict))
+        self._adopt(replace(held, state=expired.verdict))
 
     def _was_held_up(self, due_s: float) -> bool:
         """Whether this node itself is too slow to judge others by their silence.
@@ -429,29 +429,29 @@ class MembershipActor(NodeActor):
         """
         return self._ports.clock.monotonic_s() - due_s > self._clocks.probe_timeout_s
 
-    # ---------------------------------------------------------------- spreading news
+    # ---------------------------------------------------------------- spreading updates
 
     def _gossip(self) -> None:
         self._gossip_timer = None
         for member in pick(self._rng, self._table.present(), _GOSSIP_FANOUT):
-            if self._rumours:
-                self._sender.send(member.gossip_addr, Rumours())
+            if self._updates:
+                self._sender.send(member.gossip_addr, Updates())
         self._arm_gossip()
 
     def _exchange_tables(self) -> None:
         """Exchange tables with one member, one that failed, and one seed that is no member.
 
-        The latter two heal a partition from either side; the first makes up for lost news.
+        The latter two heal a partition from either side; the first makes up for lost updates.
         """
         present = self._table.present()
         for member in (*pick(self._rng, present, 1), *pick(self._rng, self._table.failed(), 1)):
             self._joining.call(member.gossip_addr)
-        self._joining.call_a_stranger({member.gossip_addr for member in present})
+        self._joining.call_missing_seed({member.gossip_addr for member in present})
         self._arm_full_exchange()
 
-    # ---------------------------------------------------------------- names that clash
+    # ---------------------------------------------------------------- name conflicts
 
-    def _hear_namesake(self, datagram: Datagram) -> None:
+    def _on_namesake(self, datagram: Datagram) -> None:
         """Another live node speaks under this node's name."""
         me, namesake = self._table.me, datagram.sender
         match datagram.body:
@@ -460,36 +460,36 @@ class MembershipActor(NodeActor):
                 if target_id == me.node_id:
                     self._sender.send(namesake.gossip_addr, Ack(datagram.sequence))
             case Reject(holder_addr):
-                self._names.check_rejection(holder_addr)
+                self._name_conflicts.check_rejection(holder_addr)
             case Ack(answers):
-                self._hear_answer(answers, datagram)
+                self._on_answer(answers, datagram)
             case Challenge(answers):
-                self._hear_answer(answers, datagram)
+                self._on_answer(answers, datagram)
                 self._joining.challenged(answers, namesake.gossip_addr)
             case Join() if self._joining.is_established or is_elder(me, namesake):
                 self._sender.send(namesake.gossip_addr, Reject(me.gossip_addr))
             case _:
                 if is_present(namesake):
-                    self._names.check(namesake, Claim(me))
+                    self._name_conflicts.check(namesake, NameClaim(me))
 
-    def _clash(self, holder_addr: str) -> None:
+    def _give_up_name(self, holder_addr: str) -> None:
         # Leave unannounced: the announcement would be taken for the holder's.
-        self._leaving.fall_silent()
+        self._leaving.finish()
         self.observer.tell(NameClashed(self.node_id, holder_addr))
 
-    def _hear_while_leaving(self, message: object) -> None:
+    def _handle_while_leaving(self, message: object) -> None:
         if isinstance(message, LeaveRetryDue):
-            self._leaving.say(message.attempt)
+            self._leaving.announce(message.attempt)
         elif isinstance(message, DatagramReceived):
-            datagram = self._gate.open(message, self._table)
+            datagram = self._filter.accept(message, self._table)
             if datagram is not None and self._is_proven(datagram):
-                self._leaving.hear(datagram)
+                self._leaving.handle(datagram)
 
     # ---------------------------------------------------------------- status and warnings
 
     def _report(self, asked: ReportStatus) -> None:
         members: Sequence[Member] = sorted((*self._table.everybody(), self._table.me))
-        asked.reply_to.tell(StatusReported(asked.request_id, MembershipStatus(tuple(members), self._gate.dropped)))
+        asked.reply_to.tell(StatusReported(asked.request_id, MembershipStatus(tuple(members), self._filter.dropped)))
 
     # ---------------------------------------------------------------- timers
 
@@ -500,12 +500,12 @@ class MembershipActor(NodeActor):
         self._after(delay_s, ProbeDue())
 
     def _arm_gossip(self) -> None:
-        if self._gossip_timer is None and self._rumours and self._table.present():
+        if self._gossip_timer is None and self._updates and self._table.present():
             self._gossip_timer = self._after(self._clocks.probe_interval_s / 5, GossipDue())
 
-    def _arm_hearsay(self) -> None:
-        if self._hearsay_timer is None and self._hearsay:
-            self._hearsay_timer = self._after(self._clocks.probe_timeout_s, HearsayDue())
+    def _arm_confirmation(self) -> None:
+        if self._confirmation_timer is None and self._unconfirmed:
+            self._confirmation_timer = self._after(self._clocks.probe_timeout_s, ConfirmationDue())
 
     def _arm_full_exchange(self) -> None:
         self._after(self._clocks.full_exchange_interval_s * self._rng.uniform(0.8, 1.2), FullExchangeDue())

@@ -8,7 +8,7 @@ from typing import Any
 import ourolog.actors.gossip.probes
 import ourolog.actors.membership
 from mutants.mutant import BREAK, EVERY, STATIC, mutant, wrap
-from ourolog.actors.gossip.table import Judgement, MemberTable, RumourQueue
+from ourolog.actors.gossip.table import Judgement, MemberTable, UpdateQueue
 from ourolog.actors.membership import MembershipActor
 from ourolog.actors.messages.values import Member, MemberState
 
@@ -31,12 +31,12 @@ def never_declared_failed() -> None:
 @mutant("Who does not answer a probe is declared failed at once, without being suspected.", EVERY)
 def no_suspicion_phase() -> None:
     def make(original: Any) -> Any:
-        def believe(self: MembershipActor, member: Member) -> None:
+        def adopt(self: MembershipActor, member: Member) -> None:
             original(self, replace(member, state=MemberState.FAILED) if _is_suspect(member) else member)
 
-        return believe
+        return adopt
 
-    wrap(MembershipActor, "_believe", make)
+    wrap(MembershipActor, "_adopt", make)
 
 
 def _is_suspect(member: Member) -> bool:
@@ -50,31 +50,31 @@ def suspicion_too_short() -> None:
 
 @mutant("Nobody is asked to ping for somebody else.", PARTITIONS)
 def no_indirect_probes() -> None:
-    wrap(ourolog.actors.gossip.probes, "ask_others", lambda _: lambda *_: {})
+    wrap(ourolog.actors.gossip.probes, "ping_indirectly", lambda _: lambda *_: {})
 
 
-@mutant("Goodbyes are not heard.", STOPS)
-def goodbyes_ignored() -> None:
+@mutant("That a member announces that it leaves is ignored.", STOPS)
+def leaves_ignored() -> None:
     def make_judge(original: Any) -> Any:
-        def judge(self: MemberTable, heard: Member) -> Judgement:
-            return Judgement.STALE if heard.state is MemberState.LEFT else original(self, heard)
+        def judge(self: MemberTable, update: Member) -> Judgement:
+            return Judgement.STALE if update.state is MemberState.LEFT else original(self, update)
 
         return judge
 
-    def make_hear(original: Any) -> Any:
-        def hear_about(self: MembershipActor, heard: Member, **how: Any) -> None:
-            if heard.state is not MemberState.LEFT:
-                original(self, heard, **how)
+    def make_on_update(original: Any) -> Any:
+        def on_update(self: MembershipActor, update: Member, **how: Any) -> None:
+            if update.state is not MemberState.LEFT:
+                original(self, update, **how)
 
-        return hear_about
+        return on_update
 
     wrap(MemberTable, "judge", make_judge)
-    wrap(MembershipActor, "_hear_about", make_hear)
+    wrap(MembershipActor, "_on_update", make_on_update)
 
 
 @mutant("A node does not deny what is said against it.", PAUSES)
 def suspicion_never_refuted() -> None:
-    wrap(MembershipActor, "_hear_about_me", lambda _: _nothing)
+    wrap(MembershipActor, "_on_update_about_me", lambda _: _nothing)
 
 
 @mutant("A node denies what is said against it, and does not raise its incarnation.", PAUSES)
@@ -82,35 +82,35 @@ def incarnation_not_raised() -> None:
     wrap(MemberTable, "refute", lambda _: lambda self, _incarnation: self.me)
 
 
-@mutant("News is not passed on.", MANY)
-def rumours_not_passed_on() -> None:
-    wrap(RumourQueue, "push", lambda _: _nothing)
+@mutant("Updates are not sent on.", MANY)
+def updates_not_passed_on() -> None:
+    wrap(UpdateQueue, "push", lambda _: _nothing)
 
 
-@mutant("Members are announced that this node was only told of.", EVERY)
-def hearsay_announced() -> None:
+@mutant("Members are announced that only others have reported.", EVERY)
+def unconfirmed_announced() -> None:
     def make(original: Any) -> Any:
-        def hear_about(self: MembershipActor, heard: Member, **how: Any) -> None:
-            unknown = heard.node_id != self.node_id and self._table.get(heard.node_id) is None
-            if unknown and heard.state in (MemberState.ALIVE, MemberState.SUSPECT):
-                self._believe(heard)
+        def on_update(self: MembershipActor, update: Member, **how: Any) -> None:
+            unknown = update.node_id != self.node_id and self._table.get(update.node_id) is None
+            if unknown and update.state in (MemberState.ALIVE, MemberState.SUSPECT):
+                self._adopt(update)
             else:
-                original(self, heard, **how)
+                original(self, update, **how)
 
-        return hear_about
+        return on_update
 
-    wrap(MembershipActor, "_hear_about", make)
+    wrap(MembershipActor, "_on_update", make)
 
 
 @mutant("That a member is gone is believed from others without asking it.", EVERY)
-def gone_by_hearsay() -> None:
+def gone_unconfirmed() -> None:
     def make(_: Any) -> Any:
-        def doubt(self: MembershipActor, heard: Member, _: Member) -> None:
-            self._believe(heard)
+        def confirm_gone(self: MembershipActor, update: Member, _: Member) -> None:
+            self._adopt(update)
 
-        return doubt
+        return confirm_gone
 
-    wrap(MembershipActor, "_doubt", make)
+    wrap(MembershipActor, "_confirm_gone", make)
 
 
 @mutant("Tables are never compared.", PARTITIONS)

@@ -69,7 +69,7 @@ def readable(line: LogLine) -> tuple[str, str] | None:
         case "member_failed":
             return "failed", f"{fields['member']} no longer answers"
         case "member_left":
-            return "left", f"{fields['member']} said goodbye"
+            return "left", f"{fields['member']} left the cluster"
         case "pull_started":
             return "pulling", f"{line.node_id} <- {fields['source']}"
         case "pull_stopped":

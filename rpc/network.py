@@ -149,7 +149,7 @@ class GrpcPeerNetwork:
             connection = None
         if connection is None:
             if not self._has_room():
-                # Rumours of nodes that do not exist shall not cost the descriptors that the log needs.
+                # Made-up nodes shall not cost the descriptors that the log needs.
                 many = len(self._connections)
                 call.fail(f"this node has {many} connections to others already, as many as it has open files for")
                 return

@@ -281,17 +281,17 @@ class Cluster:
         self.run_until(lambda: all(node_id not in self.running for node_id in wanted))
 
     def begin_stop(self, node_id: NodeId) -> None:
-        """Hand over, say goodbye to the others, then end the actors one by one, the store last."""
+        """Hand over, announce to the others that it leaves, then end the actors one by one, the store last."""
         if node_id not in self.running or node_id in self.stopping:
             return
         self.resume(node_id)
         node = self.running[node_id]
         self.stopping[node_id] = list(node.refs)
-        goodbye = _Once(lambda: self._say_goodbye(node_id, node))
-        self.after(HANDS_OVER_WITHIN_S, goodbye)
-        node.election.tell(HandOver(1, _Answered(goodbye)))
+        leaving = _Once(lambda: self._announce_leave(node_id, node))
+        self.after(HANDS_OVER_WITHIN_S, leaving)
+        node.election.tell(HandOver(1, _Answered(leaving)))
 
-    def _say_goodbye(self, node_id: NodeId, node: Node) -> None:
+    def _announce_leave(self, node_id: NodeId, node: Node) -> None:
         if self.running.get(node_id) is node:
             node.membership.tell(LeaveCluster(1, _Answered(lambda: self._stop_next(node_id, node))))
 

@@ -75,7 +75,7 @@ STATES: Final[dict[str, str]] = {
     "suspicion_refuted": "A member that was suspected was heard of again in time.",
     "member_vouched": "A member that did not answer one node answered another that asked for it.",
     "member_returned": "A member that had failed for a node came back to it.",
-    "goodbye_heard": "A member's goodbye was heard.",
+    "member_left": "A member announced that it leaves, and was heard.",
     "name_contested": "Two nodes seemed to have one name, and it was looked into.",
     "name_clashed": "Two nodes claimed one name.",
     "node_failed": "A node gave up and told why.",
@@ -206,7 +206,7 @@ class RareStates:
                 if (event.node_id, member.node_id) in self._failed:
                     self._note("member_returned")
             case MemberLeft():
-                self._note("goodbye_heard")
+                self._note("member_left")
             case NameContested():
                 self._note("name_contested")
             case SuspicionRefuted():

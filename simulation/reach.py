@@ -26,7 +26,7 @@ _EVERYWHERE: Final = (
     "suspicion_refuted",
     "member_vouched",
     "member_returned",
-    "goodbye_heard",
+    "member_left",
     "node_failed",
     "disk_full",
     "outcome_unknown",

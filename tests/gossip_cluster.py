@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ourolog.actors.actor import NodeActor, NodeRef
 from ourolog.actors.config import GossipConfig, NodeConfig
-from ourolog.actors.gossip.codec import VERSION, Ack, Body, Datagram, Ping, Rumours, decode, encode
+from ourolog.actors.gossip.codec import VERSION, Ack, Body, Datagram, Ping, Updates, decode, encode
 from ourolog.actors.membership import MembershipActor
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import DatagramReceived
@@ -193,7 +193,7 @@ def stranger(name: str = "n99", incarnation: int = 5) -> Member:
 
 def forged(sender: Member, *updates: Member, body: Body | None = None, version: int = VERSION) -> bytes:
     """What a stranger would send who knows no cookie."""
-    return encode(Datagram("ourolog", sender, 1, body or Rumours(), updates), version)
+    return encode(Datagram("ourolog", sender, 1, body or Updates(), updates), version)
 
 
 class Speaker:
@@ -216,7 +216,7 @@ class Speaker:
         datagram = decode(received.payload)
         assert isinstance(datagram, Datagram)
         self.heard.append(datagram)
-        self._cookies[datagram.sender.gossip_addr] = datagram.offers
+        self._cookies[datagram.sender.gossip_addr] = datagram.issued_cookie
         if self.answers and datagram.body == Ping(self.member.node_id):
             self.say(datagram.sender.gossip_addr, Ack(datagram.sequence))
 
@@ -227,10 +227,10 @@ class Speaker:
             "ourolog",
             sender or self.member,
             self._sequence,
-            body or Rumours(),
+            body or Updates(),
             updates,
-            shows=self._cookies.get(addr, 0),
-            offers=1,
+            echoed_cookie=self._cookies.get(addr, 0),
+            issued_cookie=1,
         )
         self._cluster.send(self.member.gossip_addr, addr, encode(said))
 

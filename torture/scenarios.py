@@ -235,11 +235,11 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "gossip_forged",
-        "forged news that every node has failed, left or moved",
+        "forged updates that every node has failed, left or moved",
         remote("gossip_forged"),
         nodes=3,
         flags=STATIC,
-        must={"forged news": 200},
+        must={"forged updates": 200},
         bounds=Bounds(grown_mib=96, kept_mib=64, log_lines=400),  # suspicions and their refutations are said
     ),
     Scenario(

@@ -1,9 +1,9 @@
-"""Gossip on the wire: one datagram, one message, and the news that rides along.
+"""Gossip on the wire: one datagram, one message, and the updates that are piggybacked on it.
 
 Layout, little-endian; `str` is u8 size and UTF-8 bytes:
 
     frame   magic u16, version u8, kind u8, crc u32
-    body    cluster str, sender member, sequence u32, shows u64, offers u64, claim, what the kind
+    body    cluster str, sender member, sequence u32, echoed_cookie u64, issued_cookie u64, claim, what the kind
             brings, count u16, members
     claim   election str, and unless that is empty: term u64, leader str (empty for nobody)
     member  node_id str, rpc_addr str, gossip_addr str, state u8, incarnation u64
@@ -33,7 +33,7 @@ MAX_CLUSTER_BYTES: Final = 64
 MAX_ELECTION_BYTES: Final = 100
 MAX_INCARNATION: Final = 2**63 - 1
 MIN_DATAGRAM_BYTES: Final = 1152
-"""Room for the longest names there can be, and one piece of news beside them."""
+"""Room for the longest names there can be, and one update beside them."""
 
 _FRAME: Final = Struct("<HBBI")
 _COVERED: Final = Struct("<HBB")
@@ -88,8 +88,8 @@ class PingRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Rumours:
-    """Nothing but the news that rides along; no answer is wanted."""
+class Updates:
+    """Nothing but the updates that every datagram carries; no answer is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A part of the sender's whole table, in place of news.
+    """A part of the sender's whole table, in place of queued updates.
 
     asks_back: whether the receiver is to send its table, too.
     answers: the sequence of the Join or Exchange that asked, else 0.
@@ -116,8 +116,8 @@ class Reject:
     holder_addr: str
 
 
-Body: TypeAlias = Ping | Ack | PingRequest | Rumours | Join | Exchange | Reject | Challenge
-_KINDS: Final[tuple[type[Body], ...]] = (Ping, Ack, PingRequest, Rumours, Join, Exchange, Reject, Challenge)
+Body: TypeAlias = Ping | Ack | PingRequest | Updates | Join | Exchange | Reject | Challenge
+_KINDS: Final[tuple[type[Body], ...]] = (Ping, Ack, PingRequest, Updates, Join, Exchange, Reject, Challenge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +128,10 @@ class Datagram:
     sender: what the sender says of itself.
     sequence: the sender's count of its datagrams, modulo 2**32; answers refer to it.
     body: what the datagram is about.
-    updates: news of other members.
-    shows: the cookie that the receiver has offered to the sender's address, 0 if none is known; see cookies.py.
-    offers: the cookie that the receiver shall show from now on.
+    updates: states of other members, as the sender knows them.
+    echoed_cookie: the cookie that the receiver has issued to the sender's address, 0 if none is known;
+        see cookies.py.
+    issued_cookie: the cookie that the receiver shall echo from now on.
     claim: what the sender holds for true of who leads; None to strangers.
     """
 
@@ -139,8 +140,8 @@ class Datagram:
     sequence: int
     body: Body
     updates: tuple[Member, ...] = field(default=())
-    shows: int = 0
-    offers: int = 0
+    echoed_cookie: int = 0
+    issued_cookie: int = 0
     claim: ElectionClaim | None = None
 
 
@@ -156,7 +157,7 @@ def encode(datagram: Datagram, version: int = VERSION) -> bytes:
     parts = [
         _string(datagram.cluster, MAX_CLUSTER_BYTES, "a cluster's name"),
         _member(datagram.sender),
-        _HEADER.pack(datagram.sequence, datagram.shows, datagram.offers),
+        _HEADER.pack(datagram.sequence, datagram.echoed_cookie, datagram.issued_cookie),
         _claim(datagram.claim),
         _body(datagram.body),
         _U16.pack(len(datagram.updates)),
@@ -181,13 +182,13 @@ def decode(payload: bytes) -> Datagram | OtherVersion:
     reader = _Reader(payload, _FRAME.size)
     cluster = reader.string(MAX_CLUSTER_BYTES)
     sender = reader.member()
-    sequence, shows, offers = reader.header()
+    sequence, echoed_cookie, issued_cookie = reader.header()
     claim = reader.claim()
     body = reader.body(kind)
     # One at a time: a count that lies runs into the end of the datagram, never into memory.
     updates = tuple([reader.member() for _ in range(reader.u16())])
     reader.finish()
-    return Datagram(cluster, sender, sequence, body, updates, shows, offers, claim)
+    return Datagram(cluster, sender, sequence, body, updates, echoed_cookie, issued_cookie, claim)
 
 
 def member_size_bytes(member: Member) -> int:
@@ -224,7 +225,7 @@ def check_member(member: Member, cluster: str) -> None:
     if not cluster:
         raise ValueError("a cluster's name must not be empty")
     try:
-        payload = encode(Datagram(cluster, member, 0, Rumours()))
+        payload = encode(Datagram(cluster, member, 0, Updates()))
         decode(payload)
     except GossipDecodeError as error:
         raise ValueError(f"{member.node_id} at {member.gossip_addr} cannot be gossiped: {error}") from error
@@ -272,7 +273,7 @@ def _body(body: Body) -> bytes:
             return _U32.pack(answers)
         case PingRequest(target_id, target_addr):
             return _string(target_id, 63, "a node id") + _string(target_addr, MAX_ADDR_BYTES, "an address")
-        case Rumours() | Join():
+        case Updates() | Join():
             return b""
         case Exchange(asks_back, answers):
             return bytes((asks_back,)) + _U32.pack(answers)
@@ -304,8 +305,8 @@ class _Reader:
         return int(_U16.unpack(self.take(_U16.size))[0])
 
     def header(self) -> tuple[int, int, int]:
-        sequence, shows, offers = _HEADER.unpack(self.take(_HEADER.size))
-        return sequence, shows, offers
+        sequence, echoed_cookie, issued_cookie = _HEADER.unpack(self.take(_HEADER.size))
+        return sequence, echoed_cookie, issued_cookie
 
     def u32(self) -> int:
         return int(_U32.unpack(self.take(_U32.size))[0])
@@ -363,8 +364,8 @@ class _Reader:
             return Ack(self.u32())
         if chosen is PingRequest:
             return PingRequest(self.node_id(), self.addr())
-        if chosen is Rumours:
-            return Rumours()
+        if chosen is Updates:
+            return Updates()
         if chosen is Join:
             return Join()
         if chosen is Exchange:

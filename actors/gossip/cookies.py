@@ -1,9 +1,9 @@
 """Who speaks from where they say: cookies, as in DTLS (RFC 6347, 4.2.1) and QUIC (RFC 9000, 8).
 
 Gossip has no secret that members share, and anybody can send a datagram under any address. But
-only who sits at an address can read what is sent there. So every datagram offers a cookie, a
-keyed hash of the address that it is sent to; whoever speaks from that address shows it from then
-on. A datagram that shows the cookie of its sender's gossip address is *proven*. All others change
+only who sits at an address can read what is sent there. So every datagram issues a cookie, a
+keyed hash of the address that it is sent to; whoever sends from that address echoes it from then
+on. A datagram that echoes the cookie of its sender's gossip address is *proven*. All others change
 nothing here, leave nothing in memory, and are answered by one Challenge that is about as small.
 
 So a stranger who cannot read at an address can say nothing in the name of who is there, and can
@@ -32,25 +32,25 @@ class Cookies:
 
     def __init__(self, rng: Random) -> None:
         self._secret = rng.getrandbits(8 * _SECRET_BYTES).to_bytes(_SECRET_BYTES)
-        self._offered: dict[str, int] = {}
+        self._received: dict[str, int] = {}
 
-    def for_addr(self, addr: str) -> int:
+    def issue(self, addr: str) -> int:
         """The cookie that whoever reads at that address shows; never 0."""
         digest = blake2b(addr.encode(), digest_size=_COOKIE_BYTES, key=self._secret).digest()
         return int.from_bytes(digest) or 1
 
-    def prove(self, datagram: Datagram) -> bool:
+    def verify(self, datagram: Datagram) -> bool:
         """Whether whoever sent it reads what is sent to its gossip address."""
-        return datagram.shows == self.for_addr(datagram.sender.gossip_addr)
+        return datagram.echoed_cookie == self.issue(datagram.sender.gossip_addr)
 
-    def learn(self, datagram: Datagram, needed: Callable[[], Collection[str]]) -> None:
+    def store(self, datagram: Datagram, needed: Callable[[], Collection[str]]) -> None:
         """Keep what a proven datagram offers; where there are too many, those of no needed address go first."""
         addr = datagram.sender.gossip_addr
-        if addr not in self._offered and len(self._offered) >= MAX_COOKIES:
+        if addr not in self._received and len(self._received) >= MAX_COOKIES:
             keep = needed()
-            del self._offered[next((old for old in self._offered if old not in keep), next(iter(self._offered)))]
-        self._offered[addr] = datagram.offers
+            del self._received[next((old for old in self._received if old not in keep), next(iter(self._received)))]
+        self._received[addr] = datagram.issued_cookie
 
-    def of(self, addr: str) -> int:
+    def received_from(self, addr: str) -> int:
         """What to show to whoever is at that address, 0 when it has offered nothing yet."""
-        return self._offered.get(addr, 0)
+        return self._received.get(addr, 0)

@@ -15,7 +15,7 @@ from ourolog.actors.ports import Ports
 _MAX_WARNED: Final = 256
 _YEAR_MS: Final = 365 * 24 * 3600 * 1000
 _SELF_AHEAD_MS: Final = 70 * _YEAR_MS
-_NEWS_AHEAD_MS: Final = 69 * _YEAR_MS
+_UPDATES_AHEAD_MS: Final = 69 * _YEAR_MS
 
 
 class DatagramFilter:
@@ -33,27 +33,27 @@ class DatagramFilter:
         self._actor_name = actor_name
         self._warned: set[tuple[WarningKind, str]] = set()
 
-    def open(self, received: DatagramReceived, table: MemberTable) -> Datagram | None:
+    def accept(self, received: DatagramReceived, table: MemberTable) -> Datagram | None:
         """What is in a datagram, if it is meant for this node at all."""
         source = received.source_addr
         try:
-            opened = decode(received.payload)
+            datagram = decode(received.payload)
         except GossipDecodeError as error:
             self._drop(WarningKind.GOSSIP_DAMAGED, source, f"{source} sent what is not gossip, or damaged: {error}")
             return None
-        if isinstance(opened, OtherVersion):
+        if isinstance(datagram, OtherVersion):
             name = next((m.node_id for m in table.everybody() if m.gossip_addr == source), "a node")
             self._drop(
                 WarningKind.GOSSIP_OF_OTHER_VERSION,
                 source,
-                f"{name} at {source} speaks gossip version {opened.version}, this node {VERSION}",
+                f"{name} at {source} speaks gossip version {datagram.version}, this node {VERSION}",
             )
             return None
-        if opened.cluster != self._cluster:
+        if datagram.cluster != self._cluster:
             self._drop(
                 WarningKind.GOSSIP_OF_OTHER_CLUSTER,
                 source,
-                f"{opened.sender.node_id} at {source} belongs to cluster {opened.cluster!r}, this node to "
+                f"{datagram.sender.node_id} at {source} belongs to cluster {datagram.cluster!r}, this node to "
                 f"{self._cluster!r}: what it sends is dropped",
             )
             return None
@@ -62,18 +62,18 @@ class DatagramFilter:
         # stands at 1970 in the cluster. What is said about others is bounded a year lower: whoever
         # refutes the highest that it can be told is still believed where clocks are behind its own.
         now_ms = max(0, self._clock.wall_ms())
-        if opened.sender.incarnation > now_ms + _SELF_AHEAD_MS:
+        if datagram.sender.incarnation > now_ms + _SELF_AHEAD_MS:
             self._drop(
                 WarningKind.GOSSIP_FROM_THE_FUTURE, source, f"{source} sent gossip from the far future: it is dropped"
             )
             return None
-        news = tuple(member for member in opened.updates if member.incarnation <= now_ms + _NEWS_AHEAD_MS)
-        if len(news) == len(opened.updates):
-            return opened
+        updates = tuple(member for member in datagram.updates if member.incarnation <= now_ms + _UPDATES_AHEAD_MS)
+        if len(updates) == len(datagram.updates):
+            return datagram
         self._drop(
-            WarningKind.GOSSIP_FROM_THE_FUTURE, source, f"{source} sent news from the far future: they are dropped"
+            WarningKind.GOSSIP_FROM_THE_FUTURE, source, f"{source} sent updates from the far future: they are dropped"
         )
-        return replace(opened, updates=news)
+        return replace(datagram, updates=updates)
 
     def warn_of_full_table(self) -> None:
         self._warn_once(

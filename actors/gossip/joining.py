@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from ourolog.actors.config import NodeConfig
-from ourolog.actors.gossip.codec import Challenge, Datagram, Join, Rumours
+from ourolog.actors.gossip.codec import Challenge, Datagram, Join, Updates
 from ourolog.actors.gossip.sender import GossipSender
 from ourolog.actors.messages.membership import JoinRetryDue
 from ourolog.actors.ports import Timer
@@ -71,7 +71,7 @@ class Joining:
         if not self.is_answered or is_alone:
             self.ask_seeds(attempt)
 
-    def call_a_stranger(self, known: Collection[str]) -> None:
+    def call_missing_seed(self, known: Collection[str]) -> None:
         """Call one seed that is no member, unless all are being asked anyway."""
         strangers = [seed for seed in self._seeds if seed not in known]
         if strangers and self._timer is None:
@@ -81,11 +81,11 @@ class Joining:
         """Ask whoever is there to let this node in, or to compare tables."""
         if not self.is_established:
             sequence = self._sender.send(addr, Join())
-        elif self._sender.cookies.of(addr):
+        elif self._sender.cookies.received_from(addr):
             sequence = self._sender.send_table(addr, asks_back=True)
         else:
             # Nobody believes a table without a cookie: get one first.
-            sequence = self._sender.send(addr, Rumours())
+            sequence = self._sender.send(addr, Updates())
         if len(self._calls) >= MAX_CALLS:
             del self._calls[next(iter(self._calls))]
         self._calls[sequence] = _Call(addr, repeats)
@@ -100,7 +100,7 @@ class Joining:
         """Whoever was called by one address says that it has another, as `localhost` does: call that."""
         assert isinstance(unproven.body, Challenge)
         call = self._calls.get(unproven.body.answers)
-        if call is not None and unproven.shows == self._sender.cookies.for_addr(call.addr):
+        if call is not None and unproven.echoed_cookie == self._sender.cookies.issue(call.addr):
             self.challenged(unproven.body.answers, unproven.sender.gossip_addr)
 
     def answered(self, answers: int) -> None:

@@ -1,4 +1,4 @@
-"""Leaving: say goodbye to a few members until they have heard it, or for a bounded time."""
+"""Leaving: announce it to a few members until they have acknowledged it, or for a bounded time."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from ourolog.actors.messages.values import Member, MemberState
 from ourolog.actors.ports import Timer
 from ourolog.storage.types import NodeId
 
-GOODBYES: Final = 5
+LEAVE_FANOUT: Final = 5
 _ATTEMPTS: Final = 3
 
 
 class LeaveAnnouncement:
-    """A goodbye is a ping by a sender whose own state is LEFT; the Ack shows that it was heard."""
+    """The announcement that this node leaves: a ping by a sender whose own state is LEFT, acknowledged by its Ack."""
 
     def __init__(self, sender: GossipSender, targets: Iterable[Member]) -> None:
         self._sender = sender
-        self._unheard = {member.node_id: member for member in targets}
+        self._pending = {member.node_id: member for member in targets}
         self._sequences: dict[int, NodeId] = {}
 
-    def say(self, attempt: int) -> bool:
-        """Say it to those who have not heard it; False when there is nobody left, or no attempt."""
-        if not self._unheard or attempt > _ATTEMPTS:
+    def send(self, attempt: int) -> bool:
+        """Send it to those who have not acknowledged it; False when there is nobody left, or no attempt."""
+        if not self._pending or attempt > _ATTEMPTS:
             return False
-        for node_id in sorted(self._unheard):
-            self._sequences[ping(self._sender, self._unheard[node_id])] = node_id
+        for node_id in sorted(self._pending):
+            self._sequences[ping(self._sender, self._pending[node_id])] = node_id
         return True
 
     def challenged(self, answers: int) -> None:
-        """It was not believed, since the other one was started again meanwhile: say it with its new cookie."""
-        member = self._unheard.get(self._sequences.pop(answers, NodeId("")))
+        """It was not accepted, since the other one was started again meanwhile: send it with its new cookie."""
+        member = self._pending.get(self._sequences.pop(answers, NodeId("")))
         if member is not None:
             self._sequences[ping(self._sender, member)] = member.node_id
 
-    def is_heard(self, answers: int) -> bool:
-        """An Ack came: whether all have heard it now."""
+    def acknowledged(self, answers: int) -> bool:
+        """An Ack came: whether all have acknowledged it now."""
         node_id = self._sequences.get(answers)
         if node_id is not None:
-            self._unheard.pop(node_id, None)
-        return not self._unheard
+            self._pending.pop(node_id, None)
+        return not self._pending
 
 
 class Leaving:
     """The time from the order to leave until this node is silent.
 
-    is_silent: whether it neither hears nor sends anything any more.
+    is_finished: whether this node neither receives nor sends anything any more.
     """
 
     def __init__(
@@ -64,53 +64,53 @@ class Leaving:
         timeout_s: float,
         after: Callable[[float, LeaveRetryDue], Timer],
     ) -> None:
-        self.is_silent = False
+        self.is_finished = False
         self._sender = sender
         self._rng = rng
         self._table = table
         self._timeout_s = timeout_s
         self._after = after
-        self._goodbye: LeaveAnnouncement | None = None
+        self._announcement: LeaveAnnouncement | None = None
         self._leavers: list[LeaveCluster] = []
 
     @property
     def has_begun(self) -> bool:
-        return self._goodbye is not None
+        return self._announcement is not None
 
     def begin(self, leave: LeaveCluster) -> None:
-        """Say goodbye, then answer whoever ordered it; at once if all is said already."""
+        """Announce it, then answer whoever ordered it; at once if that is over already."""
         self._leavers.append(leave)
-        if self.is_silent:
-            self.fall_silent()
-        elif self._goodbye is None:
+        if self.is_finished:
+            self.finish()
+        elif self._announcement is None:
             self._table.me = replace(self._table.me, state=MemberState.LEFT)
-            self._goodbye = LeaveAnnouncement(self._sender, pick(self._rng, self._table.present(), GOODBYES))
-            self.say(attempt=1)
+            self._announcement = LeaveAnnouncement(self._sender, pick(self._rng, self._table.present(), LEAVE_FANOUT))
+            self.announce(attempt=1)
 
-    def say(self, attempt: int) -> None:
-        assert self._goodbye is not None, "nothing is said before the order to leave"
-        if self._goodbye.say(attempt):
+    def announce(self, attempt: int) -> None:
+        assert self._announcement is not None, "nothing is announced before the order to leave"
+        if self._announcement.send(attempt):
             self._after(self._timeout_s, LeaveRetryDue(attempt + 1))
         else:
-            self.fall_silent()
+            self.finish()
 
-    def hear(self, proven: Datagram) -> None:
-        """While leaving only answers to the goodbye matter, and who asks whether this node has left."""
-        assert self._goodbye is not None
+    def handle(self, proven: Datagram) -> None:
+        """While leaving only answers to the announcement matter, and who asks whether this node has left."""
+        assert self._announcement is not None
         match proven.body:
             case Ack(answers):
-                if self._goodbye.is_heard(answers):
-                    self.fall_silent()
+                if self._announcement.acknowledged(answers):
+                    self.finish()
             case Challenge(answers):
-                self._goodbye.challenged(answers)
+                self._announcement.challenged(answers)
             case Ping(target_id) if target_id == self._table.me.node_id:
                 # Who was told by others that this node has left hears it from itself.
                 self._sender.send(proven.sender.gossip_addr, Ack(proven.sequence))
             case _:
                 pass
 
-    def fall_silent(self) -> None:
-        self.is_silent = True
+    def finish(self) -> None:
+        self.is_finished = True
         for leave in self._leavers:
             leave.reply_to.tell(LeftCluster(leave.request_id))
         self._leavers = []

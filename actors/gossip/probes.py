@@ -22,15 +22,17 @@ MAX_RELAYS: Final = 512
 
 def ping(sender: GossipSender, target: Member) -> int:
     """Ping a member; if it is under suspicion it is told so. The ping's sequence."""
-    return sender.send(target.gossip_addr, Ping(target.node_id), first=news_for(target))
+    return sender.send(target.gossip_addr, Ping(target.node_id), first=update_for(target))
 
 
-def news_for(target: Member) -> Member | None:
+def update_for(target: Member) -> Member | None:
     """What a member must be told about itself, so that it can refute it."""
     return target if target.state is not MemberState.ALIVE else None
 
 
-def ask_others(sender: GossipSender, rng: Random, table: MemberTable, target: Member, count: int) -> dict[int, NodeId]:
+def ping_indirectly(
+    sender: GossipSender, rng: Random, table: MemberTable, target: Member, count: int
+) -> dict[int, NodeId]:
     """Have up to `count` other members ping the target; whom each of the requests went to, by sequence."""
     others = [member for member in table.present() if member.node_id != target.node_id]
     request = PingRequest(target.node_id, target.gossip_addr)
@@ -73,14 +75,14 @@ class Prober:
         self._probes[sequence] = _Probe(target.node_id, {sequence: target.node_id})
         return sequence
 
-    def widen(self, name: int) -> None:
+    def ping_indirectly(self, name: int) -> None:
         """No answer yet: ping again and ask others to, unless the probe is over."""
         probe = self._probes.get(name)
         target = self._table.get(probe.target_id) if probe else None
         if probe is None or target is None:
             return
         probe.asked[ping(self._sender, target)] = target.node_id
-        probe.asked |= ask_others(self._sender, self._rng, self._table, target, self._helpers)
+        probe.asked |= ping_indirectly(self._sender, self._rng, self._table, target, self._helpers)
 
     def conclude(self, name: int) -> NodeId | None:
         """The probe is over: who stayed silent, or None when it was answered."""
@@ -112,7 +114,7 @@ class Prober:
         sequence = ping(self._sender, target)
         self._relays[sequence] = _Relay(asker_addr, asker_sequence, target.node_id, target.gossip_addr)
 
-    def pass_on(self, answers: int, answerer: Member) -> None:
+    def relay_answer(self, answers: int, answerer: Member) -> None:
         """An answer came: if it is to a ping for somebody else, tell them.
 
         Only an answer from the very node at the very address counts: the asker may want to know

@@ -1,4 +1,4 @@
-"""How this node speaks: every datagram introduces it, carries news and stays within its size."""
+"""How this node speaks: every datagram introduces it, carries updates and stays within its size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ourolog.actors.gossip.codec import (
     split,
 )
 from ourolog.actors.gossip.cookies import Cookies
-from ourolog.actors.gossip.table import MemberTable, RumourQueue, retransmit_limit
+from ourolog.actors.gossip.table import MemberTable, UpdateQueue, retransmit_limit
 from ourolog.actors.messages.values import ElectionClaim, Member
 from ourolog.actors.ports import Ports
 
@@ -30,7 +30,7 @@ _SEQUENCES: Final = 2**32
 class GossipSender:
     """Sequences begin at a random number, so that an answer to a former run of this node is none to this one."""
 
-    def __init__(self, config: NodeConfig, ports: Ports, table: MemberTable, rumours: RumourQueue) -> None:
+    def __init__(self, config: NodeConfig, ports: Ports, table: MemberTable, updates: UpdateQueue) -> None:
         """Raises ValueError for names, addresses or sizes that gossip cannot carry."""
         self._max_bytes = config.gossip.max_datagram_bytes
         if self._max_bytes < MIN_DATAGRAM_BYTES:
@@ -40,27 +40,27 @@ class GossipSender:
         self._cluster = config.cluster
         self._datagrams = ports.datagrams
         self._table = table
-        self._rumours = rumours
+        self._updates = updates
         self.claim = ElectionClaim(claimed_election(config.election))
         self._sequence = ports.rng.randrange(_SEQUENCES)
 
     def send(self, addr: str, body: Body, first: Member | None = None) -> int:
-        """Send one datagram with news, and return its sequence.
+        """Send one datagram with updates, and return its sequence.
 
         A suspect is told of the suspicion with whatever it is sent, so that it can refute at
-        once (Lifeguard, Dadgar et al. 2017, section IV-C, the buddy system). A receiver that has shown
-        no cookie yet gets no news: it could not believe them.
+        once (Lifeguard, Dadgar et al. 2017, section IV-C, the buddy system). A receiver that has
+        echoed no cookie yet gets no updates: it could not accept them.
 
-        first: news that this receiver must get.
+        first: an update that this receiver must get.
         """
         bare = self._datagram(addr, body)
         updates = []
-        if bare.shows:
+        if bare.echoed_cookie:
             room = room_bytes(bare, self._max_bytes)
             if first is not None:
                 updates.append(first)
                 room -= member_size_bytes(first)
-            updates += self._rumours.take(room, retransmit_limit(self._table.size()))
+            updates += self._updates.take(room, retransmit_limit(self._table.size()))
         self._datagrams.send(addr, encode(replace(bare, updates=tuple(updates))))
         return bare.sequence
 
@@ -68,7 +68,7 @@ class GossipSender:
         """Answer a stranger at the address it says is its own, with as little as proves this node to it."""
         addr = unproven.sender.gossip_addr
         bare = self._datagram(addr, Challenge(unproven.sequence))
-        self._datagrams.send(addr, encode(replace(bare, shows=unproven.offers, claim=None)))
+        self._datagrams.send(addr, encode(replace(bare, echoed_cookie=unproven.issued_cookie, claim=None)))
 
     def send_table(self, addr: str, *, asks_back: bool, answers: int = 0) -> int:
         """Send the whole table in as many datagrams as it takes; the sequence of the last.
@@ -91,7 +91,7 @@ class GossipSender:
             self._table.me,
             self._sequence,
             body,
-            shows=self.cookies.of(addr),
-            offers=self.cookies.for_addr(addr),
+            echoed_cookie=self.cookies.received_from(addr),
+            issued_cookie=self.cookies.issue(addr),
             claim=self.claim,
         )

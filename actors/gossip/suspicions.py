@@ -45,7 +45,7 @@ class Suspicions:
         if suspicion is not None:
             suspicion.timer.cancel()
 
-    def again(self, suspect: Member, expired: SuspicionExpired) -> None:
+    def restart(self, suspect: Member, expired: SuspicionExpired) -> None:
         """Its time went by unheard: it gets as much once more."""
         suspicion = self._open.get(suspect.node_id)
         if suspicion is not None and suspicion.expired is expired:

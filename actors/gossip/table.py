@@ -1,12 +1,12 @@
-"""What gossip knows and how it judges what it hears: pure state, no ports.
+"""What gossip knows and how it judges updates: pure state, no ports.
 
 SWIM (Das, Gupta, Motivala 2002, section 4.2) orders what is said about a member: the higher
 incarnation wins, and at the same incarnation the worse state. Only the member itself raises its
-incarnation, so it can always refute. The order is total, hence every node that has heard the
-same things, in whatever order, believes the same.
+incarnation, so it can always refute. The order is total, hence every node that has received the
+same updates, in whatever order, holds the same.
 
-Two things SWIM does not know. Who is there, and where, is believed from itself only; what others
-say of it is a hint whom to ask (see hearsay.py). And a live member's gossip address is not given
+Two things SWIM does not know. Who is there, and where, is accepted from itself only; what others
+say of it is a hint whom to ask (see unconfirmed.py). And a live member's gossip address is not given
 up because somebody speaks under its name elsewhere: that is CONTESTED, and whoever asked has to find
 out first whether the old address still answers.
 """
@@ -28,8 +28,8 @@ from ourolog.storage.types import NodeId
 MAX_MEMBERS: Final = 128
 """Bound of the table, this node not counted: each may be pulled from, and be a connection."""
 
-MAX_RUMOURS: Final = 256
-"""Of how many members news waits to be passed on; beyond that the most told goes first."""
+MAX_QUEUED_UPDATES: Final = 256
+"""Of how many members updates wait to be sent on; beyond that the one sent most often goes first."""
 
 _RANK: Final = {MemberState.ALIVE: 0, MemberState.SUSPECT: 1, MemberState.FAILED: 2, MemberState.LEFT: 3}
 
@@ -39,9 +39,9 @@ def is_present(member: Member) -> bool:
     return member.state is MemberState.ALIVE or member.state is MemberState.SUSPECT
 
 
-def outranks(heard: Member, held: Member) -> bool:
-    """Whether what was heard is newer than what is held, of the same member (SWIM section 4.2)."""
-    return (heard.incarnation, _RANK[heard.state]) > (held.incarnation, _RANK[held.state])
+def overrides(update: Member, held: Member) -> bool:
+    """Whether an update of a member is newer than what is held of it (SWIM section 4.2)."""
+    return (update.incarnation, _RANK[update.state]) > (held.incarnation, _RANK[held.state])
 
 
 def is_elder(one: Member, other: Member) -> bool:
@@ -54,12 +54,12 @@ def is_elder(one: Member, other: Member) -> bool:
 
 
 def retransmit_limit(member_count: int) -> int:
-    """How often one node passes on one piece of news: 3 * ceil(log10(n + 1)) (SWIM section 4.1)."""
+    """How often one node sends on one update: 3 * ceil(log10(n + 1)) (SWIM section 4.1)."""
     return 3 * math.ceil(math.log10(member_count + 1))
 
 
 def suspicion_s(base_s: float, member_count: int) -> float:
-    """How long a suspect has to refute: news needs time that grows with the logarithm of the members."""
+    """How long a suspect has to refute: updates need time that grows with the logarithm of the members."""
     return base_s * max(1.0, math.log10(member_count))
 
 
@@ -67,7 +67,7 @@ class Judgement(Enum):
     """What to do about what a node says of itself.
 
     STALE: nothing, it is known or older.
-    ADOPT: believe it.
+    ADOPT: adopt it.
     CONTESTED: find out first whether the old address still answers; see the module's docstring.
     OCCUPIED: nothing yet: a present member has that address; once that has failed, a node there may have another name.
     FULL: nothing: the table holds as many members as it may.
@@ -113,41 +113,41 @@ class MemberTable:
         """How many are present, this node included."""
         return 1 + sum(is_present(entry.member) for entry in self._entries.values())
 
-    def judge(self, heard: Member) -> Judgement:
+    def judge(self, update: Member) -> Judgement:
         """What to make of what another node says of itself."""
-        assert heard.node_id != self.me.node_id, "what is said about this node is for it to refute"
-        held = self.get(heard.node_id)
-        if held is not None and not outranks(heard, held):
+        assert update.node_id != self.me.node_id, "what is said about this node is for it to refute"
+        held = self.get(update.node_id)
+        if held is not None and not overrides(update, held):
             return Judgement.STALE
         if held is not None and is_present(held):
-            return Judgement.ADOPT if heard.gossip_addr == held.gossip_addr else Judgement.CONTESTED
-        if not is_present(heard):
+            return Judgement.ADOPT if update.gossip_addr == held.gossip_addr else Judgement.CONTESTED
+        if not is_present(update):
             # Of the unknown nobody needs to know that they are gone.
             return Judgement.STALE if held is None else Judgement.ADOPT
-        if any(member.gossip_addr == heard.gossip_addr for member in self.present()):
+        if any(member.gossip_addr == update.gossip_addr for member in self.present()):
             return Judgement.OCCUPIED
         return Judgement.FULL if held is None and self._is_full() else Judgement.ADOPT
 
     def correction(self, sender: Member) -> Member | None:
         """What is held against somebody who thinks better of itself: a suspicion, or a former life."""
         held = self.get(sender.node_id)
-        return held if held is not None and outranks(held, sender) else None
+        return held if held is not None and overrides(held, sender) else None
 
-    def adopt(self, heard: Member, now_s: float) -> MembershipEvent | None:
-        """Believe it, and say what that means to somebody who only sees who is there and where."""
-        held = self.get(heard.node_id)
+    def adopt(self, update: Member, now_s: float) -> MembershipEvent | None:
+        """Adopt it, and say what that means to somebody who only sees who is there and where."""
+        held = self.get(update.node_id)
         if held is None and len(self._entries) >= self._capacity:
             self._drop_longest_gone()
-        self._entries[heard.node_id] = _Entry(heard, now_s)
+        self._entries[update.node_id] = _Entry(update, now_s)
         was_there = held is not None and is_present(held)
-        if is_present(heard):
+        if is_present(update):
             if held is None or not was_there:
-                return MemberJoined(heard)
-            moved = (held.rpc_addr, held.gossip_addr) != (heard.rpc_addr, heard.gossip_addr)
-            return MemberUpdated(heard) if moved else None
+                return MemberJoined(update)
+            moved = (held.rpc_addr, held.gossip_addr) != (update.rpc_addr, update.gossip_addr)
+            return MemberUpdated(update) if moved else None
         if not was_there:
             return None
-        return MemberLeft(heard) if heard.state is MemberState.LEFT else MemberFailed(heard)
+        return MemberLeft(update) if update.state is MemberState.LEFT else MemberFailed(update)
 
     def _is_full(self) -> bool:
         return len(self._entries) >= self._capacity and all(is_present(e.member) for e in self._entries.values())
@@ -164,7 +164,7 @@ class MemberTable:
         return self.me
 
     def forget_gone(self, before_s: float) -> None:
-        """Drop those that failed or left before that moment; until then stale news cannot revive them."""
+        """Drop those that failed or left before that moment; until then stale updates cannot revive them."""
         for node_id in [
             node_id
             for node_id, entry in self._entries.items()
@@ -174,38 +174,38 @@ class MemberTable:
 
 
 @dataclass(slots=True)
-class _Rumour:
+class _QueuedUpdate:
     member: Member
-    told: int = 0
+    sent: int = 0
 
 
-class RumourQueue:
-    """News to be passed on: the newest about each member, the least told first (SWIM section 4.1)."""
+class UpdateQueue:
+    """Updates to be sent on: the newest of each member, the least often sent first (SWIM section 4.1)."""
 
     def __init__(self) -> None:
-        self._rumours: dict[NodeId, _Rumour] = {}
+        self._updates: dict[NodeId, _QueuedUpdate] = {}
 
     def __len__(self) -> int:
-        return len(self._rumours)
+        return len(self._updates)
 
     def push(self, member: Member) -> None:
-        """Replaces older news about the same member, and is told from the beginning."""
-        if member.node_id not in self._rumours and len(self._rumours) >= MAX_RUMOURS:
-            del self._rumours[max(self._rumours.values(), key=lambda rumour: rumour.told).member.node_id]
-        self._rumours[member.node_id] = _Rumour(member)
+        """Replaces an older update of the same member; it is sent as often as any new one."""
+        if member.node_id not in self._updates and len(self._updates) >= MAX_QUEUED_UPDATES:
+            del self._updates[max(self._updates.values(), key=lambda queued: queued.sent).member.node_id]
+        self._updates[member.node_id] = _QueuedUpdate(member)
 
     def take(self, room_bytes: int, limit: int) -> list[Member]:
-        """As much as fits into room_bytes; what has been told `limit` times is dropped."""
+        """As much as fits into room_bytes; what has been sent `limit` times is dropped."""
         taken = []
-        for rumour in sorted(self._rumours.values(), key=lambda rumour: (rumour.told, rumour.member.node_id)):
-            size = member_size_bytes(rumour.member)
+        for queued in sorted(self._updates.values(), key=lambda queued: (queued.sent, queued.member.node_id)):
+            size = member_size_bytes(queued.member)
             if size > room_bytes:
                 continue
             room_bytes -= size
-            taken.append(rumour.member)
-            rumour.told += 1
-            if rumour.told >= limit:
-                del self._rumours[rumour.member.node_id]
+            taken.append(queued.member)
+            queued.sent += 1
+            if queued.sent >= limit:
+                del self._updates[queued.member.node_id]
         return taken
 
 

@@ -76,12 +76,12 @@ class SuspicionExpired:
 
 @dataclass(frozen=True, slots=True)
 class GossipDue:
-    """Timer -> Membership: there is news that not enough members were told."""
+    """Timer -> Membership: there are updates that were not sent often enough."""
 
 
 @dataclass(frozen=True, slots=True)
-class HearsayDue:
-    """Timer -> Membership: ask again those members that only others have spoken of."""
+class ConfirmationDue:
+    """Timer -> Membership: ping again the unconfirmed members, which only others have reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ MembershipMessage = (
     | ProbeConcluded
     | SuspicionExpired
     | GossipDue
-    | HearsayDue
+    | ConfirmationDue
     | FullExchangeDue
     | JoinRetryDue
     | NameCheckDue

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from ourolog.actors.config import GossipConfig
-from ourolog.actors.gossip.leaving import GOODBYES
+from ourolog.actors.gossip.leaving import LEAVE_FANOUT
 from ourolog.actors.gossip.table import suspicion_s
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft
 from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, ProbeDue
@@ -60,9 +60,9 @@ class FailureDetection(EventChecker):
     name: ClassVar[str] = "failure_detection"
     statement: ClassVar[str] = (
         "Whoever is down, stands still or is cut off is declared failed within a bound by all who are well; whoever "
-        "is well and connected, directly or by way of another, is not, and has its whole time to refute; who says "
-        "goodbye has left; who is announced was heard; members return within a bound after healing; a failure that "
-        "one declares is known to half of the others within two seconds."
+        "is well and connected, directly or by way of another, is not, and has its whole time to refute; who "
+        "announces that it leaves has left; who is announced was heard; members return within a bound after healing; "
+        "a failure that one declares is known to half of the others within two seconds."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -148,7 +148,7 @@ class FailureDetection(EventChecker):
         relay = self._relay(viewer, name, holding.suspected_s - 2 * clocks.probe_interval_s * CLOCKS_DIFFER)
         if relay is not None:
             raise self.violated(f"{viewer} declares {name} failed, and {relay} is connected to both")
-        self._check_goodbye(viewer, name, view.nodes[name], self._well_s(clocks))
+        self._check_left_known(viewer, name, view.nodes[name], self._well_s(clocks))
 
     def _relay(self, viewer: NodeId, name: NodeId, before_s: float) -> NodeId | None:
         """Who could have vouched for it since that time, in a cluster that asks everybody, all of them well."""
@@ -169,12 +169,12 @@ class FailureDetection(EventChecker):
                 return relay
         return None
 
-    def _check_goodbye(self, viewer: NodeId, name: NodeId, left: NodeView, well_s: float) -> None:
-        if left.is_up or left.left_s is None or viewer not in left.left_to or len(left.left_to) > GOODBYES:
+    def _check_left_known(self, viewer: NodeId, name: NodeId, left: NodeView, well_s: float) -> None:
+        if left.is_up or left.left_s is None or viewer not in left.left_to or len(left.left_to) > LEAVE_FANOUT:
             return
         clean_s = max(self.view.well_since(viewer), self.view.clean_since(viewer, name), left.left_well_s)
         if clean_s <= left.left_s - well_s:
-            raise self.violated(f"{viewer} declares {name} failed, which has said goodbye to it")
+            raise self.violated(f"{viewer} declares {name} failed, which has announced to it that it leaves")
 
     def _note_failed(self, viewer: NodeId, member: Member) -> None:
         name, view, now_s = member.node_id, self.view, self.time_s

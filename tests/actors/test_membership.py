@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ourolog.actors.config import GossipConfig
-from ourolog.actors.gossip.codec import Challenge, Datagram, Exchange, Ping, Rumours, decode
+from ourolog.actors.gossip.codec import Challenge, Datagram, Exchange, Ping, Updates, decode
 from ourolog.actors.membership import MembershipActor
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
 from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, LeftCluster
@@ -103,7 +103,7 @@ def test_a_node_refutes_what_is_said_against_it(state: MemberState) -> None:
     slanderer = Speaker(cluster, stranger())
     slanderer.meet("n01:8401")
     slander = replace(before, state=state, incarnation=before.incarnation + 3)
-    slanderer.say("n01:8401", Rumours(), slander)
+    slanderer.say("n01:8401", Updates(), slander)
     cluster.runtime.run_for(2)
     for viewer in names:
         after = cluster.member(viewer, "n02")
@@ -139,7 +139,7 @@ def test_a_leaver_is_known_to_have_left_not_to_have_failed() -> None:
         assert cluster.seen(viewer, MemberFailed) == []
 
 
-def test_a_goodbye_is_said_again_when_it_is_lost_and_ends_even_if_nobody_hears_it() -> None:
+def test_a_leave_is_announced_again_when_it_is_lost_and_ends_even_if_nobody_hears_it() -> None:
     cluster = GossipCluster()
     cluster.start_many(2)
     cluster.run_until_all_see(["n01", "n02"], 5)
@@ -529,7 +529,7 @@ def test_an_incarnation_of_the_far_future_is_not_believed() -> None:
     assert before is not None
     slanderer = Speaker(cluster, stranger())
     slanderer.meet("n01:8401")
-    slanderer.say("n01:8401", Rumours(), replace(before, state=MemberState.FAILED, incarnation=2**62))
+    slanderer.say("n01:8401", Updates(), replace(before, state=MemberState.FAILED, incarnation=2**62))
     cluster.runtime.run_for(1)
     assert cluster.member("n01", "n02") == before
 
@@ -544,7 +544,7 @@ def test_a_failed_member_is_remembered_for_a_while_and_stale_news_does_not_reviv
     cluster.runtime.run_for(15)
     teller = Speaker(cluster, stranger())
     teller.meet("n01:8401")
-    teller.say("n01:8401", Rumours(), stale)
+    teller.say("n01:8401", Updates(), stale)
     cluster.runtime.run_for(2)
     assert cluster.seen("n01", MemberJoined).count("n03") == 1
     held = cluster.member("n01", "n03")

@@ -226,7 +226,7 @@ def test_a_pull_that_works_is_not_stopped_on_the_word_of_gossip() -> None:
     assert stage.network.take(N2).request.next_index == 6
 
 
-def test_a_pull_stops_at_once_when_its_source_says_goodbye() -> None:
+def test_a_pull_stops_at_once_when_its_source_leaves() -> None:
     stage = Stage()
     stage.open()
     stage.tell(NobodyElected(), MemberJoined(member(N2)), MemberLeft(member(N2)))

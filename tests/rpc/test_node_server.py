@@ -266,7 +266,7 @@ async def test_the_status_of_a_cluster_has_every_member_and_nulls_for_those_that
         assert gone["rpc_addr"] == n2.rpc_addr
 
 
-async def test_a_node_that_stops_says_goodbye_and_is_not_taken_for_failed(node: Any) -> None:
+async def test_a_node_that_stops_announces_it_and_is_not_taken_for_failed(node: Any) -> None:
     async with node("n1") as n1:
         async with node("n2", join=(n1.gossip_addr,)):
             await n1.until(lambda event: isinstance(event, MemberJoined))
@@ -274,7 +274,7 @@ async def test_a_node_that_stops_says_goodbye_and_is_not_taken_for_failed(node: 
         assert not any(isinstance(event, MemberFailed) for event in n1.events)
 
 
-async def test_a_node_that_hears_nothing_from_the_moment_it_is_counted_says_goodbye_all_the_same(
+async def test_a_node_that_hears_nothing_from_the_moment_it_is_counted_announces_that_it_leaves_all_the_same(
     node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that is stopped right after its start: what its seed answered has not been handled yet."""

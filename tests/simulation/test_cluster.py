@@ -94,7 +94,7 @@ def test_a_read_past_the_end_says_what_there_is() -> None:
         assert (refused.value.first, refused.value.end) == (0, 1)
 
 
-def test_a_node_that_is_stopped_says_goodbye_and_one_that_is_paused_is_missed() -> None:
+def test_a_node_that_is_stopped_announces_it_and_one_that_is_paused_is_missed() -> None:
     with Cluster(seed=1) as cluster:
         cluster.run_for(3.0)
         cluster.stop("n2")

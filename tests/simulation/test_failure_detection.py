@@ -264,7 +264,7 @@ def test_nobody_is_declared_failed_who_was_not_suspected() -> None:
         scene.fails("n1", "n3")
 
 
-def test_who_has_said_goodbye_has_left_and_not_failed() -> None:
+def test_who_has_announced_its_leave_has_left_and_not_failed() -> None:
     scene = Scene()
     scene.at(10)
     scene.leaves("n3")
@@ -272,18 +272,18 @@ def test_who_has_said_goodbye_has_left_and_not_failed() -> None:
     scene.says("n1", MemberLeft(member("n3", MemberState.LEFT)))
     scene.suspects("n2", "n3")
     scene.at(13)
-    with pytest.raises(Violation, match="goodbye"):
+    with pytest.raises(Violation, match="announced to it that it leaves"):
         scene.fails("n2", "n3")
 
 
-def test_who_never_said_goodbye_has_not_left() -> None:
+def test_who_never_announced_its_leave_has_not_left() -> None:
     scene = Scene()
     scene.at(10)
     with pytest.raises(Violation, match="never did"):
         scene.says("n1", MemberLeft(member("n3", MemberState.LEFT)))
 
 
-def test_a_goodbye_that_may_have_been_lost_need_not_be_known() -> None:
+def test_a_leave_announcement_that_may_have_been_lost_need_not_be_known() -> None:
     scene = Scene()
     scene.at(10)
     scene.see(FaultInjected(10, "loss", "n3>n2", "datagram"))

@@ -1,4 +1,4 @@
-"""Villains on the gossip port: made-up members, forged news, floods."""
+"""Villains on the gossip port: made-up members, forged updates, floods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ourolog.actors.gossip.codec import (
     Join,
     Ping,
     Reject,
-    Rumours,
+    Updates,
     decode,
     encode,
 )
@@ -51,7 +51,7 @@ class Forger:
         with contextlib.suppress(OSError, GossipDecodeError):
             heard = decode(self.socket.recv(65_535))
             if isinstance(heard, Datagram):
-                self._cookies[heard.sender.gossip_addr] = heard.offers
+                self._cookies[heard.sender.gossip_addr] = heard.issued_cookie
                 self._target.count("answers")
 
     @property
@@ -61,8 +61,8 @@ class Forger:
 
     def send(self, addr: str, sender: Member, body: Body, updates: tuple[Member, ...] = ()) -> None:
         self._sequence += 1
-        shows = self._cookies.get(addr, 0)
-        self.send_bytes(addr, encode(Datagram(self._target.cluster, sender, self._sequence, body, updates, shows, 7)))
+        echoed = self._cookies.get(addr, 0)
+        self.send_bytes(addr, encode(Datagram(self._target.cluster, sender, self._sequence, body, updates, echoed, 7)))
 
     def member(self, name: str) -> Member:
         """One that really lives at this port, of that name."""
@@ -103,7 +103,7 @@ async def gossip_members(target: Target) -> None:
             members = tuple(made_up(number, now_ms) for number in range(first, first + _MEMBERS_A_DATAGRAM))
             which = first // _MEMBERS_A_DATAGRAM
             teller = forgers[which % len(forgers)]
-            body = Exchange(asks_back=False) if which % 2 else Rumours()
+            body = Exchange(asks_back=False) if which % 2 else Updates()
             for node in target.nodes:
                 # Every fourth claims to be one of the made-up itself.
                 sender = members[0] if which % 4 == 0 else teller.member(f"teller-{which % len(forgers)}")
@@ -117,7 +117,7 @@ async def gossip_members(target: Target) -> None:
 
 @villain
 async def gossip_forged(target: Target) -> None:
-    """News that every node has failed, or left, or lives elsewhere, told to every other one, again and again."""
+    """Updates that every node has failed, or left, or lives elsewhere, told to every other one, again and again."""
     forger = Forger(target)
     rng = random.Random(6)
 
@@ -133,11 +133,11 @@ async def gossip_forged(target: Target) -> None:
             forged = Member(NodeId(about.node_id), about.rpc_addr, addr, state, incarnation)
             stranger = forger.member("forger")
             body = rng.choice(
-                (Rumours(), Exchange(asks_back=True), Join(), Ping(NodeId(to.node_id)), Reject(forger.addr), Ack(9))
+                (Updates(), Exchange(asks_back=True), Join(), Ping(NodeId(to.node_id)), Reject(forger.addr), Ack(9))
             )
             sender = forged if rng.random() < 0.5 else stranger
             forger.send(to.gossip_addr, sender, body, (forged,))
-            target.count("forged news")
+            target.count("forged updates")
             yield
 
     await _paced(target, forge(), 200)
@@ -154,7 +154,7 @@ async def gossip_flood(target: Target) -> None:
         good,
         good[:-1],
         good[:4] + b"\x00\x00\x00\x00" + good[8:],
-        encode(Datagram(target.cluster, stranger, 2, Rumours()), version=9),
+        encode(Datagram(target.cluster, stranger, 2, Updates()), version=9),
         encode(Datagram("another-cluster", stranger, 3, Join())),
         encode(Datagram(target.cluster, stranger, 4, Exchange(asks_back=True))),
         b"",

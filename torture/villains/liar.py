@@ -233,7 +233,7 @@ class LyingGossip(asyncio.DatagramProtocol):
         heard = decode(data)
         if not isinstance(heard, Datagram):
             return
-        self._cookies[heard.sender.gossip_addr] = heard.offers
+        self._cookies[heard.sender.gossip_addr] = heard.issued_cookie
         for news in heard.updates:
             if news.node_id == LIAR and news.state is not MemberState.ALIVE:
                 # It is quick to say that it lives, as whoever is well would be.
@@ -252,8 +252,8 @@ class LyingGossip(asyncio.DatagramProtocol):
 
     def _send(self, addr: tuple[str, int], body: Body, updates: tuple[Member, ...] = ()) -> None:
         self._sequence += 1
-        shows = self._cookies.get(f"{addr[0]}:{addr[1]}", 0)
-        datagram = Datagram(self._target.cluster, self.me, self._sequence, body, updates, shows, 7)
+        echoed = self._cookies.get(f"{addr[0]}:{addr[1]}", 0)
+        datagram = Datagram(self._target.cluster, self.me, self._sequence, body, updates, echoed, 7)
         self._transport.sendto(encode(datagram), addr)
 
 

@@ -26,7 +26,7 @@ from ourolog.actors.gossip.codec import (
     Ping,
     PingRequest,
     Reject,
-    Rumours,
+    Updates,
     check_member,
     decode,
     encode,
@@ -51,7 +51,7 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Ping, node_ids),
     st.builds(Ack, u32s),
     st.builds(PingRequest, node_ids, addrs),
-    st.just(Rumours()),
+    st.just(Updates()),
     st.just(Join()),
     st.builds(Exchange, st.booleans(), u32s),
     st.builds(Reject, addrs),
@@ -125,7 +125,7 @@ def test_hostile_bytes_under_a_valid_checksum_decode_to_something_encodable_or_a
 
 
 def test_a_count_that_lies_is_refused_and_not_believed() -> None:
-    payload = bytearray(encode(Datagram("c", N1, 1, Rumours())))
+    payload = bytearray(encode(Datagram("c", N1, 1, Updates())))
     payload[-2:] = b"\xff\xff"
     with pytest.raises(GossipDecodeError, match="too early"):
         decode(resealed(bytes(payload)))
@@ -133,7 +133,7 @@ def test_a_count_that_lies_is_refused_and_not_believed() -> None:
 
 def test_bytes_after_the_end_are_refused() -> None:
     with pytest.raises(GossipDecodeError, match="follow"):
-        decode(resealed(encode(Datagram("c", N1, 1, Rumours())) + b"\0"))
+        decode(resealed(encode(Datagram("c", N1, 1, Updates())) + b"\0"))
 
 
 @pytest.mark.parametrize(
@@ -141,18 +141,18 @@ def test_bytes_after_the_end_are_refused() -> None:
 )
 def test_an_address_that_is_none_is_refused(addr: str) -> None:
     with pytest.raises(GossipDecodeError):
-        decode(encode(Datagram("c", replace(N1, gossip_addr=addr), 1, Rumours())))
+        decode(encode(Datagram("c", replace(N1, gossip_addr=addr), 1, Updates())))
 
 
 @pytest.mark.parametrize("node_id", ["", "-n", "n 1", "n1\n", "ñ", "n/1"])
 def test_a_node_id_that_is_none_is_refused(node_id: str) -> None:
     with pytest.raises(GossipDecodeError):
-        decode(encode(Datagram("c", replace(N1, node_id=NodeId(node_id)), 1, Rumours())))
+        decode(encode(Datagram("c", replace(N1, node_id=NodeId(node_id)), 1, Updates())))
 
 
 def test_an_incarnation_beyond_63_bits_is_refused() -> None:
     with pytest.raises(GossipDecodeError):
-        decode(encode(Datagram("c", replace(N1, incarnation=MAX_INCARNATION + 1), 1, Rumours())))
+        decode(encode(Datagram("c", replace(N1, incarnation=MAX_INCARNATION + 1), 1, Updates())))
 
 
 def test_another_version_is_recognised_whatever_its_body_looks_like() -> None:

@@ -1,4 +1,4 @@
-"""What strangers, liars and mere rumours can do to membership, and what they can cost: bounds with figures."""
+"""What strangers, liars and updates about others can do to membership, and what they can cost: bounds with figures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ourolog.actors.gossip.codec import (
     Ping,
     PingRequest,
     Reject,
-    Rumours,
+    Updates,
     decode,
     encode,
 )
 from ourolog.actors.gossip.cookies import MAX_COOKIES
-from ourolog.actors.gossip.hearsay import ASKED_A_ROUND, ATTEMPTS, MAX_HEARSAY
-from ourolog.actors.gossip.table import MAX_MEMBERS, MAX_RUMOURS, MemberTable, RumourQueue
+from ourolog.actors.gossip.table import MAX_MEMBERS, MAX_QUEUED_UPDATES, MemberTable, UpdateQueue
+from ourolog.actors.gossip.unconfirmed import ATTEMPTS, MAX_UNCONFIRMED, PINGS_A_ROUND
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated
 from ourolog.actors.messages.membership import LeaveCluster
 from ourolog.actors.messages.observer import NameClashed, NodeWarned, WarningKind
@@ -82,7 +82,7 @@ def test_thirty_thousand_invented_members_are_no_event_no_memory_and_a_challenge
     assert sum(len(sent.payload) for sent in answers) < said
 
 
-@pytest.mark.parametrize("body", [Rumours(), Join(), Ping(NodeId("n01")), Exchange(asks_back=True)])
+@pytest.mark.parametrize("body", [Updates(), Join(), Ping(NodeId("n01")), Exchange(asks_back=True)])
 def test_a_stranger_is_answered_by_one_small_datagram_at_the_address_that_it_gives(body: Body) -> None:
     cluster = started(20)
     lie = forged(stranger("victim"), body=body)
@@ -141,7 +141,7 @@ def test_cookies_are_of_one_address_and_one_run_of_a_node() -> None:
     one.meet(N01)
     # What was offered to one address proves nothing of another, nor of another member's.
     for other in (stranger("two"), replace(held(cluster, "n02", "n02"), state=MemberState.LEFT)):
-        one.say(N01, Rumours(), sender=other)
+        one.say(N01, Updates(), sender=other)
     cluster.runtime.run_for(2)
     assert cluster.seen("n01", MemberJoined) == ["one"]
     assert cluster.seen("n01", MemberLeft) == []
@@ -153,14 +153,14 @@ def test_cookies_are_of_one_address_and_one_run_of_a_node() -> None:
     assert cluster.seen("n02", MemberFailed) == []
 
 
-# ---------------------------------------------------------------- rumours, from members
+# ---------------------------------------------------------------- updates, from members
 
 
 def test_a_member_that_was_only_heard_of_is_asked_and_announced_when_it_answers_itself() -> None:
     cluster = started(2)
     teller, there = Speaker(cluster, stranger("teller")), Speaker(cluster, stranger("there"))
     teller.meet(N01)
-    teller.say(N01, Rumours(), there.member, stranger("invented"))
+    teller.say(N01, Updates(), there.member, stranger("invented"))
     cluster.runtime.run_for(0.05)
     assert cluster.seen("n01", MemberJoined) == ["teller", "there"]
     cluster.runtime.run_for(30)
@@ -177,20 +177,20 @@ def test_a_member_that_was_only_heard_of_is_asked_and_announced_when_it_answers_
     assert "invented" not in spoken_of, "what is not verified is not passed on"
 
 
-def test_rumours_of_thirty_thousand_cost_a_bounded_number_of_datagrams_a_second_and_no_event() -> None:
+def test_updates_about_thirty_thousand_cost_a_bounded_number_of_datagrams_a_second_and_no_event() -> None:
     cluster = started(2)
     teller = Speaker(cluster, stranger("teller"))
     teller.meet(N01)
     cluster.probes["n01"].take()
     cluster.trace.clear()
     for number in range(3_000):
-        teller.say(N01, Rumours(), *[stranger(f"invented-{number}-{at}") for at in range(10)])
+        teller.say(N01, Updates(), *[stranger(f"invented-{number}-{at}") for at in range(10)])
         cluster.runtime.run_for(0.01)
     assert cluster.probes["n01"].received == []
     assert [m.node_id for m in cluster.status("n01").members] == ["n01", "n02", "teller"]
     asked = [sent for sent in sent_by(cluster, N01) if sent.to_addr.startswith("invented")]
     rounds = 30 / cluster.gossip.probe_timeout_s + 1
-    assert 0 < len(asked) <= ASKED_A_ROUND * rounds
+    assert 0 < len(asked) <= PINGS_A_ROUND * rounds
     # Somebody who is there joins in the middle of it as fast as ever: it speaks for itself.
     cluster.start("n03", join=("n01",))
     cluster.runtime.run_for(1)
@@ -207,7 +207,7 @@ def test_where_a_member_is_to_be_found_is_believed_from_itself_only() -> None:
     liar = Speaker(cluster, stranger("liar"))
     liar.meet(N01)
     elsewhere = replace(n02, rpc_addr="liar:8400", incarnation=n02.incarnation + 5)
-    liar.say(N01, Rumours(), elsewhere, replace(elsewhere, gossip_addr="liar:8401"))
+    liar.say(N01, Updates(), elsewhere, replace(elsewhere, gossip_addr="liar:8401"))
     cluster.runtime.run_for(10)
     assert cluster.probes["n01"].all(MemberUpdated) == []
     assert held(cluster, "n01", "n02").rpc_addr == "n02:8400"
@@ -221,12 +221,12 @@ def test_a_member_that_is_said_to_be_gone_is_asked_first_and_if_it_is_gone_belie
     teller = Speaker(cluster, stranger("teller"))
     teller.meet(N01)
     news = replace(held(cluster, "n01", "n02"), state=state)
-    teller.say(N01, Rumours(), news)
+    teller.say(N01, Updates(), news)
     cluster.runtime.run_for(5)
     assert cluster.seen("n01", MemberFailed) == cluster.seen("n01", MemberLeft) == []
     news = replace(held(cluster, "n01", "n02"), state=state)
     cluster.kill("n02")
-    teller.say(N01, Rumours(), news)
+    teller.say(N01, Updates(), news)
     cluster.runtime.run_for(1)
     kind = MemberFailed if state is MemberState.FAILED else MemberLeft
     assert cluster.seen("n01", kind) == ["n02"]
@@ -245,7 +245,7 @@ def test_who_spreads_the_highest_incarnation_there_is_does_not_take_a_node_out_o
         n02 = held(cluster, "n02", "n02")
         for off_ms in (0, 10):
             edge = now_ms + int(years * year_ms) + off_ms
-            liar.say(N02, Rumours(), replace(n02, state=MemberState.FAILED, incarnation=edge))
+            liar.say(N02, Updates(), replace(n02, state=MemberState.FAILED, incarnation=edge))
         cluster.runtime.run_for(20)
         assert "n02" in cluster.alive("n01"), f"after {years} years"
         assert cluster.seen("n01", MemberFailed) == []
@@ -269,23 +269,23 @@ def test_one_address_is_one_member_however_many_names_are_used_there() -> None:
     speaker = Speaker(cluster, stranger("one"))
     speaker.meet(N01)
     for number in range(50):
-        speaker.say(N01, Rumours(), sender=replace(speaker.member, node_id=NodeId(f"name-{number}")))
+        speaker.say(N01, Updates(), sender=replace(speaker.member, node_id=NodeId(f"name-{number}")))
     cluster.runtime.run_for(1)
     assert cluster.seen("n01", MemberJoined) == ["one"]
     # When the first name is gone, a node there may have another.
-    speaker.say(N01, Rumours(), sender=replace(speaker.member, state=MemberState.LEFT))
-    speaker.say(N01, Rumours(), sender=replace(speaker.member, node_id=NodeId("renamed")))
+    speaker.say(N01, Updates(), sender=replace(speaker.member, state=MemberState.LEFT))
+    speaker.say(N01, Updates(), sender=replace(speaker.member, node_id=NodeId("renamed")))
     cluster.runtime.run_for(0.1)
     assert cluster.seen("n01", MemberJoined) == ["one", "renamed"]
 
 
 def test_news_of_more_members_than_it_holds_pushes_out_what_was_told_most() -> None:
-    queue = RumourQueue()
+    queue = UpdateQueue()
     queue.push(stranger("told"))
     assert queue.take(10_000, limit=9)
-    for number in range(MAX_RUMOURS):
+    for number in range(MAX_QUEUED_UPDATES):
         queue.push(stranger(f"new-{number}"))
-    assert len(queue) == MAX_RUMOURS
+    assert len(queue) == MAX_QUEUED_UPDATES
     assert stranger("told") not in queue.take(1_000_000, limit=9)
 
 
@@ -335,7 +335,7 @@ _bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Ack, _sequences),
     st.builds(Challenge, _sequences),
     st.builds(PingRequest, _names, _addrs),
-    st.just(Rumours()),
+    st.just(Updates()),
     st.just(Join()),
     st.builds(Exchange, st.booleans(), _sequences),
     st.builds(Reject, _addrs),
@@ -411,11 +411,18 @@ def test_members_that_lie_neither_break_nor_stop_nor_remove_a_node_and_the_truth
 
 
 def test_the_figures_that_docs_name() -> None:
-    assert (MAX_MEMBERS, MAX_HEARSAY, ASKED_A_ROUND, ATTEMPTS, MAX_COOKIES, MAX_RUMOURS) == (128, 128, 32, 3, 512, 256)
+    assert (MAX_MEMBERS, MAX_UNCONFIRMED, PINGS_A_ROUND, ATTEMPTS, MAX_COOKIES, MAX_QUEUED_UPDATES) == (
+        128,
+        128,
+        32,
+        3,
+        512,
+        256,
+    )
     assert MemberTable(stranger())._capacity == MAX_MEMBERS
 
 
-def test_a_goodbye_to_a_node_that_has_just_started_again_is_said_once_more_and_heard() -> None:
+def test_a_leave_announced_to_a_node_that_has_just_started_again_is_announced_once_more_and_heard() -> None:
     cluster = started(2)
     cluster.kill("n01")
     cluster.start("n01", join=("n02",))
@@ -426,7 +433,7 @@ def test_a_goodbye_to_a_node_that_has_just_started_again_is_said_once_more_and_h
     assert cluster.seen("n01", MemberLeft) == ["n02"]
 
 
-def test_a_node_that_leaves_before_a_seed_s_table_has_come_says_goodbye_to_it_all_the_same() -> None:
+def test_a_node_that_leaves_before_a_seed_s_table_has_come_announces_it_all_the_same() -> None:
     cluster = GossipCluster()
     cluster.start("n01")
     cluster.start("n02", join=("n01",))

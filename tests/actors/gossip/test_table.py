@@ -14,8 +14,8 @@ from ourolog.actors.gossip.table import (
     Judgement,
     MemberTable,
     ProbeOrder,
-    RumourQueue,
-    outranks,
+    UpdateQueue,
+    overrides,
     retransmit_limit,
     suspicion_s,
 )
@@ -57,7 +57,7 @@ def test_the_worse_state_wins_at_an_incarnation_and_the_higher_incarnation_alway
     states = [MemberState.ALIVE, MemberState.SUSPECT, MemberState.FAILED, MemberState.LEFT]
     ascending = [member("a", state, incarnation) for incarnation in (1, 2) for state in states]
     for at, one in enumerate(ascending):
-        assert [outranks(one, other) for other in ascending] == [other < at for other in range(8)]
+        assert [overrides(one, other) for other in ascending] == [other < at for other in range(8)]
 
 
 @pytest.mark.parametrize("state", [MemberState.ALIVE, MemberState.SUSPECT])
@@ -116,7 +116,7 @@ def test_a_refutation_is_above_what_it_refutes_and_within_the_format() -> None:
 
 
 def test_news_is_told_least_told_first_and_no_more_often_than_its_limit() -> None:
-    queue = RumourQueue()
+    queue = UpdateQueue()
     a, b, c = member("a"), member("b"), member("c")
     room_for_two = 2 * member_size_bytes(a)
     for one in (c, a, b):
@@ -127,7 +127,7 @@ def test_news_is_told_least_told_first_and_no_more_often_than_its_limit() -> Non
 
 
 def test_newer_news_about_a_member_replaces_the_older_and_starts_anew() -> None:
-    queue = RumourQueue()
+    queue = UpdateQueue()
     queue.push(member("a"))
     queue.take(1000, limit=3)
     suspect = member("a", MemberState.SUSPECT)

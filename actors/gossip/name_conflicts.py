@@ -1,10 +1,10 @@
-"""Two nodes, one name: find out who is really there before anybody gives way.
+"""Name conflicts, two nodes of one name: find out who is really there before anybody gives way.
 
 A node of a known, present name shows up at another address. Either it moved, or somebody else
 took its name by mistake. The difference is whether the old address still answers under that
 name, so it is asked, directly and through others, before a table changes or a node is refused.
 
-`NameChecks` asks, and weighs the answer; `NameGuard` draws the conclusions.
+`NameChecks` asks, and weighs the answer; `NameConflicts` draws the conclusions.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
-from ourolog.actors.gossip.codec import Datagram, Reject, Rumours
+from ourolog.actors.gossip.codec import Datagram, Reject, Updates
 from ourolog.actors.gossip.joining import Joining
-from ourolog.actors.gossip.probes import ask_others, ping
+from ourolog.actors.gossip.probes import ping, ping_indirectly
 from ourolog.actors.gossip.sender import GossipSender
-from ourolog.actors.gossip.table import Judgement, MemberTable, is_elder, is_present, outranks
+from ourolog.actors.gossip.table import Judgement, MemberTable, is_elder, is_present, overrides
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import NameCheckDue
 from ourolog.actors.messages.observer import NameContested, NodeEvent
@@ -30,7 +30,7 @@ ATTEMPTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class NameClaim:
     """A node that claims a name: this one, or one that has proven to be where it says.
 
     member: the claimant.
@@ -54,7 +54,7 @@ class NameCheck:
     """
 
     held: Member
-    claim: Claim
+    claim: NameClaim
     attempts: int = 0
     asked: dict[int, NodeId] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ class NameChecks:
         self._helpers = helpers
         self._checks: dict[NodeId, NameCheck] = {}
 
-    def open(self, held: Member, claim: Claim) -> bool:
+    def open(self, held: Member, claim: NameClaim) -> bool:
         """Begin to ask the holder, unless that is under way; whether it began."""
         name = held.node_id
         under_way = self._checks.get(name)
@@ -94,7 +94,7 @@ class NameChecks:
         check.attempts = attempt
         check.asked[ping(self._sender, check.held)] = name
         if attempt > 1:
-            check.asked |= ask_others(self._sender, self._rng, self._table, check.held, self._helpers)
+            check.asked |= ping_indirectly(self._sender, self._rng, self._table, check.held, self._helpers)
         return None
 
     def answered(self, answers: int, answerer: Member, *, vouches: bool) -> NameCheck | None:
@@ -132,16 +132,16 @@ class NameChecks:
         elif claim.joining or is_elder(holder, claim.member):
             self._sender.send(claim.member.gossip_addr, Reject(holder.gossip_addr))
         else:
-            self._sender.send(holder.gossip_addr, Rumours(), first=claim.member)
+            self._sender.send(holder.gossip_addr, Updates(), first=claim.member)
         return False
 
 
-class NameGuard:
+class NameConflicts:
     """Has contested names checked, and acts on the result.
 
-    believe: adopts a member.
+    adopt: adopts a member.
     refute: raises this node's own incarnation above that one.
-    clash: makes this node give way to the one at that address.
+    give_up_name: makes this node give way to the one at that address.
     """
 
     def __init__(
@@ -154,9 +154,9 @@ class NameGuard:
         *,
         timeout_s: float,
         after: Callable[[float, NameCheckDue], Timer],
-        believe: Callable[[Member], None],
+        adopt: Callable[[Member], None],
         refute: Callable[[int], None],
-        clash: Callable[[str], None],
+        give_up_name: Callable[[str], None],
     ) -> None:
         self._checks = checks
         self._sender = sender
@@ -165,11 +165,11 @@ class NameGuard:
         self._observer = observer
         self._timeout_s = timeout_s
         self._after = after
-        self._believe = believe
+        self._adopt = adopt
         self._refute = refute
-        self._clash = clash
+        self._give_up_name = give_up_name
 
-    def check(self, held: Member, claim: Claim) -> None:
+    def check(self, held: Member, claim: NameClaim) -> None:
         """Somebody claims the name of who is held here, or this node claims it from a namesake."""
         if self._checks.open(held, claim):
             me = self._table.me.node_id
@@ -177,10 +177,10 @@ class NameGuard:
             self._after(self._timeout_s, NameCheckDue(held.node_id, attempt=2))
 
     def check_rejection(self, holder_addr: str) -> None:
-        """Somebody says that this node's name is taken: ask at that address, and believe the answer only."""
+        """Somebody says that this node's name is taken: ask at that address, and go by the answer only."""
         me = self._table.me
         if holder_addr != me.gossip_addr:
-            self.check(replace(me, gossip_addr=holder_addr, incarnation=0), Claim(me))
+            self.check(replace(me, gossip_addr=holder_addr, incarnation=0), NameClaim(me))
 
     def ask_again(self, name: NodeId, attempt: int) -> None:
         """Still no answer."""
@@ -188,7 +188,7 @@ class NameGuard:
             return
         check = self._checks.ask(name, attempt)
         if check is not None:
-            self._is_free(check)
+            self._give_name_to_claimant(check)
         else:
             self._after(self._timeout_s, NameCheckDue(name, attempt + 1))
 
@@ -196,9 +196,9 @@ class NameGuard:
         """An answer to a ping came: if it was such a question, the name is held."""
         check = self._checks.answered(answers, answer.sender, vouches=vouches)
         if check is not None and self._checks.settle(check, answer, self_is_established=self._joining.is_established):
-            self._clash(check.held.gossip_addr)
+            self._give_up_name(check.held.gossip_addr)
 
-    def _is_free(self, check: NameCheck) -> None:
+    def _give_name_to_claimant(self, check: NameCheck) -> None:
         """Nobody answers at the address that a name had: the claimant has it."""
         table, claim = self._table, check.claim
         if check.held.node_id == table.me.node_id:
@@ -206,14 +206,14 @@ class NameGuard:
                 self._refute(check.held.incarnation)
             return
         held = table.get(check.held.node_id)
-        if held is None or not is_present(held) or outranks(claim.member, held):
+        if held is None or not is_present(held) or overrides(claim.member, held):
             if table.judge(claim.member) in (Judgement.ADOPT, Judgement.CONTESTED):
-                self._believe(claim.member)
+                self._adopt(claim.member)
         elif held.gossip_addr == check.held.gossip_addr:
-            # The claimant's clock is behind that of its former run. Told that this one failed, it outranks it.
-            self._believe(replace(held, state=MemberState.FAILED))
+            # The claimant's clock is behind that of its former run. Told that this one failed, it overrides it.
+            self._adopt(replace(held, state=MemberState.FAILED))
         addr = claim.member.gossip_addr
         if claim.joining:
             self._sender.send_table(addr, asks_back=False, answers=claim.sequence)
         else:
-            self._sender.send(addr, Rumours(), first=table.correction(claim.member))
+            self._sender.send(addr, Updates(), first=table.correction(claim.member))
