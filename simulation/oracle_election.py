@@ -103,10 +103,10 @@ class OracleElection(ElectionActor):
                     self._on_leader_told(message)
             case HigherTermSeen():
                 if message.term > self._newest.term:
-                    self._on_hearsay(message.term, message.leader_id)
+                    self._on_hint(message.term, message.leader_id)
             case LeaderHinted():
                 if message.term == self._newest.term and self._newest.leader_id is None and self._is_trusted:
-                    self._on_hearsay(message.term, message.leader_id)
+                    self._on_hint(message.term, message.leader_id)
             case BallotSaved():
                 ballot, then = self._saving.popleft()
                 assert ballot == message.ballot, "the store answers in order"
@@ -144,7 +144,7 @@ class OracleElection(ElectionActor):
         elif told.term == newest.term == self.term and newest.leader_id == told.leader_id and not self._saving:
             self._change(told.term, told.leader_id)
 
-    def _on_hearsay(self, term: Term, leader_id: NodeId | None) -> None:
+    def _on_hint(self, term: Term, leader_id: NodeId | None) -> None:
         """Another node spoke of a later term.
 
         Who has lost its disk has forgotten what it promised: it must not follow a leader that it had left
