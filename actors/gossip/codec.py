@@ -10,7 +10,7 @@ Layout, little-endian; `str` is u8 size and UTF-8 bytes:
 
 `crc` is CRC32C (RFC 3720) over the whole datagram but itself. The frame is the same in every
 version to come, so that a node can tell a peer of another version from noise. The sender
-introduces itself in every datagram: whoever is heard is known, and with which incarnation.
+introduces itself in every datagram: whoever receives one knows it, and its incarnation.
 """
 
 from __future__ import annotations
