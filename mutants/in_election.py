@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import ourolog.actors.election.log_end_survey
-from mutants.mutant import DECREES, STANDBY, STATIC, mutant, wrap
+from mutants.mutant import DECREES, FOUR_VOTERS, STANDBY, STATIC, mutant, wrap
+from ourolog.actors.election.log_end_survey import LogEndSurvey
 from ourolog.actors.election.static import StaticElection
+from ourolog.storage.types import Index
 
 
 @mutant("A decreed leader leads without asking the voters where their logs end.", (DECREES,))
@@ -28,7 +30,30 @@ def leads_without_majority() -> None:
 
         return findings
 
-    wrap(ourolog.actors.election.log_end_survey.LogEndSurvey, "_findings", make)
+    wrap(LogEndSurvey, "_findings", make)
+
+
+@mutant("Of a decreed leader's voters half are taken for a majority.", FOUR_VOTERS)
+def half_is_a_majority() -> None:
+    def make(original: Any) -> Any:
+        def findings(self: Any, survey: Any) -> Any:
+            found = original(self, survey)
+            return replace(found, suffices=2 * (len(self._voters) - len(found.missing)) >= len(self._voters))
+
+        return findings
+
+    wrap(LogEndSurvey, "_findings", make)
+
+
+@mutant("A decreed leader takes a voter for one that is ahead whose log ends where its own does.", (STATIC, DECREES))
+def equal_is_ahead() -> None:
+    def make(original: Any) -> Any:
+        def why_ahead(voter: Any, answer: Any, own: Any, own_end: Any) -> Any:
+            return original(voter, answer, own, Index(own_end - 1) if own_end else own_end)
+
+        return why_ahead
+
+    wrap(ourolog.actors.election.log_end_survey, "_why_ahead", make)
 
 
 @mutant("A voter that is asked where its log ends says what its store said at the last question.", (STATIC, DECREES))

@@ -17,6 +17,8 @@ DECREES = "--election decrees --cycle break"
 STANDBY = (f"{DECREES} --nodes 4",)
 """Three vote, and one does not."""
 ELECTED = (STATIC, ORACLE)
+FOUR_VOTERS = ("--election static:n1,n2,n3,n4 --nodes 4",)
+"""Half of them are no majority."""
 FIVE_VOTERS = ("--election static:n1,n2,n3,n4,n5 --nodes 5",)
 """With three, every fetch that could wait for a commit position is one that moves it."""
 PEERS = (BREAK, ALLOW)

@@ -19,9 +19,11 @@ from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, Rival
 from ourolog.simulation.checkers.convergence import Convergence, Progress
 from ourolog.simulation.checkers.cycle import CopiesFaithful, CycleGrowth
 from ourolog.simulation.checkers.decreed_lead import DecreedLeaderNotBehind
+from ourolog.simulation.checkers.decreed_survey import DecreedLeaderAsked
 from ourolog.simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
+from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from ourolog.simulation.checkers.linearizable import Linearizable
 from ourolog.simulation.checkers.log_ends import LogEndsTrue
@@ -78,6 +80,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     RangesTrue,
     LogEndsTrue,
     DecreedLeaderNotBehind,
+    DecreedLeaderAsked,
+    LeadWithheldForCause,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -100,6 +104,8 @@ _ONLY_ELECTED: Final = (
     DisputesAcknowledgeNothing,
     LogEndsTrue,
     DecreedLeaderNotBehind,
+    DecreedLeaderAsked,
+    LeadWithheldForCause,
 )
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)
