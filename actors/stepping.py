@@ -89,13 +89,20 @@ class SteppingFuture(pykka.Future[Any]):
 class SteppingRuntime:
     """Runtime, timers and clock in one, since they share virtual time.
 
-    seed: None for first come, first served. A bug in an actor is raised by `step`.
+    A bug in an actor is raised by `step`.
+
+    seed: None for first come, first served.
+    tap: called with each message that crosses into a mailbox; None for nobody.
+    now_s: the virtual time, in seconds.
+    steps: how many messages have been delivered.
+    fired: what the last timer told.
     """
 
     def __init__(self, seed: int | None = None, tap: Tap | None = None) -> None:
         self.tap = tap
         self.now_s = 0.0
         self.steps = 0
+        self.fired: object = None
         self._rng = Random(seed) if seed is not None else None  # noqa: S311  # chance of a test, not a secret
         self._ready: deque[SteppingInbox] = deque()
         self._due: list[tuple[float, int, VirtualTimer]] = []
@@ -189,6 +196,7 @@ class SteppingRuntime:
             if timer.mailbox is None:
                 continue
             self.now_s = max(self.now_s, due_s)
+            self.fired = timer.message
             timer.mailbox.tell(timer.message)
             return True
         return False

@@ -16,6 +16,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -83,6 +84,17 @@ class _Observer:
         self._cluster.node_said(self._node_id, self, event)
 
 
+class ProcessEnd(StrEnum):
+    """How a process has ended by itself.
+
+    POWER_LOSS: its machine has lost power.
+    GAVE_UP: its node has said that it must stop.
+    """
+
+    POWER_LOSS = "power loss"
+    GAVE_UP = "gave up"
+
+
 class Cluster:
     """Simulated nodes, named n1 to n<nodes>, their disks, and the network between them; see the module.
 
@@ -126,7 +138,7 @@ class Cluster:
         self.disks: dict[NodeId, SimulatedDisk] = {}
         self.clocks: dict[NodeId, NodeClock] = {}
         self.paused: dict[NodeId, None] = {}
-        self.on_process_end: Callable[[NodeId, str], None] = _nobody_asks
+        self.on_process_end: Callable[[NodeId, ProcessEnd, str], None] = _nobody_asks
         self._observers: dict[NodeId, _Observer] = {}
         self.stopping: dict[NodeId, list[Any]] = {}
         self._starts: dict[NodeId, int] = {}
@@ -484,15 +496,16 @@ class Cluster:
     # ------------------------------------------------------------ what the runtime and the nodes tell
 
     def _tap(self, told: Envelope) -> None:
-        self.emit(MessageTold(self.runtime.now_s, told.sender, told.receiver, told.message))
+        by_timer = not told.sender and told.message is self.runtime.fired
+        self.emit(MessageTold(self.runtime.now_s, told.sender, told.receiver, told.message, by_timer))
 
     def _on_handled(self, receiver: str, message: object) -> None:
         self.emit(MessageHandled(self.runtime.now_s, receiver, message))
 
     def _on_power_cut(self, node_id: NodeId) -> None:
-        self.emit(FaultInjected(self.now_s, "power_loss", node_id, "in the middle of a write"))
+        self.emit(FaultInjected(self.now_s, "power_loss", node_id, "in the middle of a write", is_mid_write=True))
         self.crash(node_id, power=True)
-        self.on_process_end(node_id, "power loss")
+        self.on_process_end(node_id, ProcessEnd.POWER_LOSS, "power loss")
 
     def _on_bug(self, actor: NodeActor, message: object, error: Exception) -> None:
         *_, last = traceback.extract_tb(error.__traceback__)
@@ -518,7 +531,9 @@ class Cluster:
                 # The process ends itself, as the service does; the machine goes on.
                 if node is not None and self.running.get(node_id) is node:
                     self.crash(node_id)
-                    self.on_process_end(node_id, event.reason if isinstance(event, NodeFailed) else "name clashed")
+                    self.on_process_end(
+                        node_id, ProcessEnd.GAVE_UP, event.reason if isinstance(event, NodeFailed) else "name clashed"
+                    )
 
             self.after(0.01, end)
 

@@ -10,22 +10,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.observer import NodeEvent
 from ourolog.storage.types import NodeId, Offset, Term
+
+DATAGRAM: Final = "datagram"
+"""What a packet carries that belongs to no call: gossip."""
 
 # ---------------------------------------------------------------- messages between actors
 
 
 @dataclass(frozen=True, slots=True)
 class MessageTold:
-    """An actor (or "" for ports, timers and clients) told a mailbox something. Names are "n1.store"."""
+    """An actor (or "" for ports, timers and clients) told a mailbox something.
+
+    time_s: when, in virtual seconds.
+    sender: the actor, "n1.store"; "" for a port, a timer or a client.
+    receiver: whose mailbox it is, "n1.store".
+    message: what was told.
+    by_timer: whether a timer told it, which its receiver had set.
+    """
 
     time_s: float
     sender: str
     receiver: str
     message: object
+    by_timer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +134,27 @@ class PacketDelivered:
     what: str
 
 
+class LossCause(StrEnum):
+    """Why a packet never arrives.
+
+    LOSS: it got lost on its way, as any packet may.
+    REPLY_LOST: it was an answer, and was lost after the work was done.
+    PARTITION: its link carries nothing.
+    DOWN: no process listens where it was sent.
+    """
+
+    LOSS = "loss"
+    REPLY_LOST = "reply lost"
+    PARTITION = "partition"
+    DOWN = "down"
+
+
 @dataclass(frozen=True, slots=True)
 class PacketLost:
     """A packet will never arrive.
 
     packet_id: that of PacketSent.
-    reason: loss, partition, clogged, down, or reply lost.
+    cause: why not.
     """
 
     time_s: float
@@ -135,7 +162,7 @@ class PacketLost:
     source: NodeId
     target: NodeId
     what: str
-    reason: str
+    cause: LossCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +261,19 @@ class FaultInjected:
     time_s: when, in virtual seconds.
     kind: which fault.
     where: a node, or "n1>n2" for a link.
-    detail: what it did, for a person.
+    detail: what it did, for a person; "" where the rest says it all.
+    packet: what the packet carries that it befell; "" if it befell none.
+    until_s: when it ends, in virtual seconds, where that is known; else 0.0.
+    is_mid_write: whether it befell a node in the middle of a write.
     """
 
     time_s: float
     kind: str
     where: str
     detail: str = ""
+    packet: str = ""
+    until_s: float = 0.0
+    is_mid_write: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,8 +111,8 @@ class Nemesis:
         source, target = self._rng.sample(names, 2)
         return source, target
 
-    def _fired(self, kind: str, where: str, detail: str = "") -> None:
-        self._cluster.emit(FaultInjected(self._cluster.now_s, kind, where, detail))
+    def _fired(self, kind: str, where: str, detail: str = "", *, until_s: float = 0.0) -> None:
+        self._cluster.emit(FaultInjected(self._cluster.now_s, kind, where, detail, until_s=until_s))
 
     # ------------------------------------------------------------ network
 
@@ -130,7 +130,7 @@ class Nemesis:
         if link is not None:
             until_s = self._cluster.now_s + 0.2 + 8.0 * self._rng.random() ** 2
             self._cluster.network.links.clog(link, until_s)
-            self._fired("clog", f"{link[0]}>{link[1]}", f"until {until_s:.3f}")
+            self._fired("clog", f"{link[0]}>{link[1]}", f"until {until_s:.3f}", until_s=until_s)
 
     def _partition(self) -> None:
         cluster = self._cluster

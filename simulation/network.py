@@ -29,7 +29,16 @@ from ourolog.actors.messages.peer_calls import (
 from ourolog.actors.messages.values import Peer
 from ourolog.actors.node import Node
 from ourolog.actors.stepping import VirtualTimer
-from ourolog.simulation.events import Event, FaultInjected, MessageTold, PacketDelivered, PacketLost, PacketSent
+from ourolog.simulation.events import (
+    DATAGRAM,
+    Event,
+    FaultInjected,
+    LossCause,
+    MessageTold,
+    PacketDelivered,
+    PacketLost,
+    PacketSent,
+)
 from ourolog.simulation.links import Links
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.storage.types import NodeId
@@ -96,7 +105,7 @@ class _Packet:
     what: str
     arrive: Callable[[], None]
     needs_node: bool
-    on_lost: Callable[[str], None] | None
+    on_lost: Callable[[LossCause], None] | None
 
 
 class Network:
@@ -157,27 +166,27 @@ class Network:
         may_repeat: bool = False,
         is_reply: bool = False,
         needs_node: bool = True,
-        on_lost: Callable[[str], None] | None = None,
+        on_lost: Callable[[LossCause], None] | None = None,
     ) -> None:
-        """Send one packet. `arrive` when it is there, `on_lost(reason)` when it never will be."""
+        """Send one packet. `arrive` when it is there, `on_lost(cause)` when it never will be."""
         packet_id = next(self._packet_ids)
         now_s = self.runtime.now_s
         emit = self._emit
         emit(PacketSent(now_s, packet_id, source, target, what))
         links = self.links
-        if links.is_blocked(source, target) or (what == "datagram" and links.drops_datagrams(source, target)):
-            emit(PacketLost(now_s, packet_id, source, target, what, "partition"))
+        if links.is_blocked(source, target) or (what == DATAGRAM and links.drops_datagrams(source, target)):
+            emit(PacketLost(now_s, packet_id, source, target, what, LossCause.PARTITION))
             if on_lost is not None:
-                on_lost("partition")
+                on_lost(LossCause.PARTITION)
             return
         fate = links.fate(source, target, self.runtime.present_s, may_repeat=may_repeat, is_reply=is_reply)
         if fate.fault:
-            emit(FaultInjected(now_s, fate.fault, f"{source}>{target}", what))
+            emit(FaultInjected(now_s, fate.fault, f"{source}>{target}", packet=what))
         if not fate.delays_s:
-            reason = "reply lost" if fate.fault == "reply_lost" else "loss"
-            emit(PacketLost(now_s, packet_id, source, target, what, reason))
+            cause = LossCause.REPLY_LOST if fate.fault == "reply_lost" else LossCause.LOSS
+            emit(PacketLost(now_s, packet_id, source, target, what, cause))
             if on_lost is not None:
-                on_lost(reason)
+                on_lost(cause)
             return
         for at, delay_s in enumerate(fate.delays_s):
             packet = _Packet(packet_id, source, target, what, arrive, needs_node, None if at else on_lost)
@@ -186,16 +195,16 @@ class Network:
     def tell(self, packet: _Packet) -> None:
         """Timer -> network: a packet is where it was sent."""
         source, target = packet.source, packet.target
-        reason = ""
+        cause: LossCause | None = None
         if self.links.is_blocked(source, target):
-            reason = "partition"
+            cause = LossCause.PARTITION
         elif packet.needs_node and target not in self._nodes:
-            reason = "down"
+            cause = LossCause.DOWN
         now_s = self.runtime.now_s
-        if reason:
-            self._emit(PacketLost(now_s, packet.packet_id, source, target, packet.what, reason))
+        if cause is not None:
+            self._emit(PacketLost(now_s, packet.packet_id, source, target, packet.what, cause))
             if packet.on_lost is not None:
-                packet.on_lost(reason)
+                packet.on_lost(cause)
             return
         self._emit(PacketDelivered(now_s, packet.packet_id, source, target, packet.what))
         packet.arrive()
@@ -208,7 +217,7 @@ class Network:
         def arrive() -> None:
             self._nodes[target].membership.tell(DatagramReceived(source_addr, payload))
 
-        self.transmit(source, target, "datagram", arrive, may_repeat=True)
+        self.transmit(source, target, DATAGRAM, arrive, may_repeat=True)
 
     # ------------------------------------------------------------ calls
 
@@ -237,7 +246,7 @@ class Network:
             kind,
             lambda: self._arrived(call),
             may_repeat=may_repeat,
-            on_lost=lambda reason: self._request_lost(call, reason),
+            on_lost=lambda cause: self._request_lost(call, cause),
         )
         if self.links.chances.stream_cut and self._rng.random() < self.links.chances.stream_cut:
             self.runtime.call_later(self._rng.random() * 0.05, lambda: self._cut(call))
@@ -284,7 +293,7 @@ class Network:
                 lambda: self._answered(call, message),
                 is_reply=True,
                 needs_node=False,
-                on_lost=lambda reason: self._break(call, f"the connection to {call.target} broke: {reason}"),
+                on_lost=lambda cause: self._break(call, f"the connection to {call.target} broke: {cause}"),
             )
 
     def _answered(self, call: Call, message: Any) -> None:
@@ -292,13 +301,13 @@ class Network:
             self._close(call)
             call.on_answer(message)
 
-    def _request_lost(self, call: Call, reason: str) -> None:
-        if reason == "down":
+    def _request_lost(self, call: Call, cause: LossCause) -> None:
+        if cause is LossCause.DOWN:
             self.runtime.call_later(
                 self._delay_s(call.target, call.source),
                 lambda: self._fail(call, f"nobody listens at {call.target}", certain=True),
             )
-        elif reason == "loss":
+        elif cause is LossCause.LOSS:
             self._break(call, f"the connection to {call.target} broke")
         # In a partition nothing comes back: the caller's time runs out.
 
@@ -312,7 +321,9 @@ class Network:
 
     def _cut(self, call: Call) -> None:
         if call.is_open:
-            self._emit(FaultInjected(self.runtime.now_s, "stream_cut", f"{call.source}>{call.target}", call.kind))
+            self._emit(
+                FaultInjected(self.runtime.now_s, "stream_cut", f"{call.source}>{call.target}", packet=call.kind)
+            )
             self._give_up(call, f"the connection to {call.target} was reset")
 
     def _give_up(self, call: Call, reason: str) -> None:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from ourolog.simulation.budget import FaultBudget
-from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.cluster import Cluster, ProcessEnd
 from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import DiskRestored
 from ourolog.simulation.links import REPLAY_WITHIN_S, links_between
@@ -111,10 +111,10 @@ class Operator:
         """The node's disk may fail it from now on."""
         self._blamed[node_id] = kind
 
-    def _process_ended(self, node_id: NodeId, reason: str) -> None:
+    def _process_ended(self, node_id: NodeId, how: ProcessEnd, reason: str) -> None:
         """A process ended by itself: find out why, put it right, and start it again."""
         cluster = self._cluster
-        if reason == "power loss":
+        if how is ProcessEnd.POWER_LOSS:
             self._lost_power(node_id)
             self.start_later(node_id, 5.0)
             return

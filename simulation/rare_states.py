@@ -144,7 +144,7 @@ class RareStates:
             case FaultInjected():
                 if event.kind == "disk_full":
                     self._note(event.kind)
-                elif event.kind == "power_loss" and event.detail.startswith("in the middle"):
+                elif event.is_mid_write:
                     self._note("crash_in_mid_write")
                 elif event.kind == "disk_lost":
                     self._note("disk_replaced")

@@ -16,6 +16,7 @@ from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLef
 from ourolog.actors.messages.membership import LeaveCluster
 from ourolog.actors.messages.observer import MemberSuspected, NameContested, SuspicionRefuted
 from ourolog.simulation.events import (
+    DATAGRAM,
     FaultInjected,
     MessageTold,
     NodeCrashed,
@@ -213,12 +214,12 @@ class GossipView:
                 node = self.nodes[NodeId(event.where)]
                 node.well_from_s = max(node.well_from_s, event.time_s + SLOW_NODE_S)
             case "loss":
-                if event.detail == "datagram":
+                if event.packet == DATAGRAM:
                     self._spoil(link, event.time_s)
             case "slow_link":
                 self._spoil(link, event.time_s + SLOW_LINK_S)
             case "clog":
-                self._spoil(link, float(event.detail.removeprefix("until ")) + CLOG_DRAINS_S)
+                self._spoil(link, event.until_s + CLOG_DRAINS_S)
             case _:
                 pass
 

@@ -12,6 +12,7 @@ from math import inf
 from typing import Any, Final
 
 from ourolog.simulation.events import (
+    DATAGRAM,
     FaultInjected,
     NodeCrashed,
     NodePaused,
@@ -47,7 +48,6 @@ HINDERING: Final[tuple[type, ...]] = (
 
 _NODE_FAULTS_S: Final = {"slow_node": 9.1, "slow_disk": 0.31, "bit_rot": 30.0}
 _LINK_FAULTS_S: Final = {"slow_link": 17.1, "clog": 8.3}
-_GOSSIP: Final = "datagram"
 
 
 class Hindrances:
@@ -109,7 +109,7 @@ class Hindrances:
                 count = in_a_row[1] + 1 if event.kind == "slow_disk" and in_a_row[0] == event.time_s else 1
                 self._slow[node_id] = event.time_s, count
                 self._nodes[node_id] = max(self._nodes[node_id], event.time_s + count * lasts_s)
-        elif event.detail != _GOSSIP:
+        elif event.packet != DATAGRAM:
             link = NodeId(source), NodeId(target)
             until_s = event.time_s + _LINK_FAULTS_S.get(event.kind, 0.0)
             self._links[link] = max(self._links.get(link, 0.0), until_s)

@@ -20,16 +20,6 @@ _MOST_HOPS: Final = 16
 _PALETTE: Final = 8
 
 
-def pulls_of(window: Window) -> list[tuple[NodeId, NodeId]]:
-    """Every arrow (source, puller) of the pull graph that there ever was, sorted: records flow along it."""
-    found = set()
-    for row in window.rows:
-        if row.label == "PullStarted":
-            words = row.detail.replace(",", "").split()
-            found.add((NodeId(words[words.index("source_id") + 1]), NodeId(row.source)))
-    return sorted(found)
-
-
 def returned(window: Window) -> set[tuple[NodeId, NodeId]]:
     """The arrows along which copies travelled to nodes that had the record already."""
     if not window.multiplies:
@@ -83,7 +73,7 @@ def pull_graph(window: Window) -> str:
         places[node] = (centre + radius * cos(angle), centre + radius * sin(angle))
     back = returned(window)
     parts = []
-    for source, puller in pulls_of(window):
+    for source, puller in window.pulls:
         if source not in places or puller not in places:
             continue
         (x1, y1), (x2, y2) = places[source], places[puller]

@@ -107,6 +107,7 @@ def _data(window: Window, violations: Sequence[Violation]) -> dict[str, Any]:
             int(row.is_lost),
             row.cause,
             row.end_cause,
+            row.outcome,
         ]
         for row in window.rows
     ]

@@ -10,6 +10,7 @@ from ourolog.actors.message_names import message_name
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.observer import CycleSeen, NodeFailed, NodeReady, NodeWarned, PullStarted, PullStopped
 from ourolog.simulation.events import (
+    DATAGRAM,
     ClientInvoked,
     ClientReturned,
     DiskRestored,
@@ -74,6 +75,7 @@ class Recorder:
         self._landmarks: deque[Row] = deque(maxlen=limit)
         self._copies: deque[Copy] = deque(maxlen=limit)
         self._nodes: dict[NodeId, None] = {}
+        self._pulls: dict[tuple[NodeId, NodeId], None] = {}
         self._clients: dict[str, None] = {}
         self._untold: dict[tuple[str, int], tuple[Row, object]] = {}
         self._packets: dict[int, Row] = {}
@@ -102,12 +104,17 @@ class Recorder:
             case NodeSaid():
                 if isinstance(event.event, CycleSeen) and not event.event.broken:
                     self._multiplies = True
+                if isinstance(event.event, PullStarted):
+                    self._pulls[event.event.source_id, event.node_id] = None
                 if isinstance(event.event, _NOTES):
                     name = type(event.event).__name__
                     self._by(event.node_id, self._add(RowKind.NOTE, event.node_id, name, describe(event.event)))
             case FaultInjected():
                 node = event.where.partition(">")[0]
-                self._by(node, self._add(RowKind.FAULT, node, event.kind, f"{event.where} {event.detail}".strip()))
+                self._by(
+                    node,
+                    self._add(RowKind.FAULT, node, event.kind, f"{event.where} {event.detail or event.packet}".strip()),
+                )
             case DiskRestored():
                 self._by(event.node_id, self._add(RowKind.NOTE, event.node_id, "disk restored", f"after {event.kind}"))
             case PartitionMade():
@@ -138,6 +145,7 @@ class Recorder:
             produced=self.produced,
             stored=self.stored,
             multiplies=self._multiplies,
+            pulls=sorted(self._pulls),
         )
 
     # ------------------------------------------------------------ one event each
@@ -146,7 +154,7 @@ class Recorder:
         name = message_name(event.message)
         if name in GOSSIP_MESSAGES:
             kind = RowKind.GOSSIP
-        elif not event.sender and (name.endswith(("Due", "Expired", "TimedOut"))):
+        elif event.by_timer:
             kind = RowKind.TIMER
         else:
             kind = RowKind.MESSAGE
@@ -205,7 +213,7 @@ class Recorder:
             case PacketLost():
                 if row is None or row.end_s is not None:
                     return
-                row.is_lost, row.end_detail = True, event.reason
+                row.is_lost, row.end_detail = True, str(event.cause)
             case _:
                 assert_never(event)
         row.end_s, row.end_step = event.time_s, self._steps
@@ -263,6 +271,7 @@ class Recorder:
                 row = row_or_none
                 row.end_s, row.end_step = event.time_s, self._steps
                 row.end_detail = describe_result(event.operation, event.result)
+                row.outcome = event.result.outcome
                 if self._arrived is not None:
                     row.end_cause = self._arrived.row_id
                 else:
@@ -327,4 +336,4 @@ def _node_of(actor: str) -> str:
 
 
 def _is_gossip(what: str) -> bool:
-    return what.lower().startswith(("gossip", "datagram"))
+    return what == DATAGRAM

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ourolog.simulation.events import Outcome
 from ourolog.storage.types import NodeId
 
 
@@ -42,6 +43,7 @@ class Row:
     is_lost: whether it was a packet that never arrived.
     cause: the row that led to it, 0 for none.
     end_cause: the row that led to its end, where that is another one.
+    outcome: how it ended, if it was a client's operation; None while it is under way.
     """
 
     row_id: int
@@ -58,6 +60,7 @@ class Row:
     is_lost: bool = False
     cause: int = 0
     end_cause: int = 0
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class Window:
     end_s: when the run ended, in virtual seconds.
     produced: how many records were produced.
     stored: how many records were written, copies counted.
+    pulls: every arrow (source, puller) of the pull graph that there ever was, sorted: records flow along it.
     multiplies: whether some node appended what had come back to it, as it does where the cycle is allowed.
     """
 
@@ -124,4 +128,5 @@ class Window:
     end_s: float
     produced: int
     stored: int
+    pulls: list[tuple[NodeId, NodeId]] = field(default_factory=list)
     multiplies: bool = False

@@ -12,6 +12,7 @@ from ourolog.actors.messages.membership import LeaveCluster
 from ourolog.actors.node import HANDS_OVER_WITHIN_S
 from ourolog.simulation import Cluster, OutOfRangeError, RefusedError, Violation
 from ourolog.simulation.checker import World
+from ourolog.simulation.cluster import ProcessEnd
 from ourolog.simulation.events import ClientReturned, Event, MessageHandled, NodeCrashed, NodeStarted, NodeStopped
 
 
@@ -151,13 +152,13 @@ def test_a_node_whose_disk_is_replaced_gets_everything_from_the_others() -> None
 
 def test_a_node_that_fails_ends_by_itself_and_its_owner_is_told() -> None:
     with Cluster(seed=1, checkers=()) as cluster:
-        ended: list[tuple[str, str]] = []
-        cluster.on_process_end = lambda node_id, reason: ended.append((node_id, reason))
+        ended: list[tuple[str, ProcessEnd, str]] = []
+        cluster.on_process_end = lambda node_id, how, reason: ended.append((node_id, how, reason))
         cluster.disks[cluster.names[0]].faults.room_bytes = 0
         with pytest.raises(Exception, match=r"time|connection"):
             cluster.produce("n1", b"x")
-        assert ended[0][0] == "n1"
-        assert "No space left" in ended[0][1]
+        assert ended[0][:2] == ("n1", ProcessEnd.GAVE_UP)
+        assert "No space left" in ended[0][2]
 
 
 def test_a_name_that_no_node_has_is_refused() -> None:

@@ -16,6 +16,7 @@ from ourolog.simulation.checker import Violation, World
 from ourolog.simulation.checkers import ALL
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.events import (
+    DATAGRAM,
     Event,
     FaultInjected,
     MessageTold,
@@ -170,9 +171,9 @@ def test_who_is_well_and_connected_is_not_to_be_declared_failed() -> None:
 @pytest.mark.parametrize(
     "trouble",
     [
-        FaultInjected(12, "loss", "n2>n1", "datagram"),
+        FaultInjected(12, "loss", "n2>n1", packet=DATAGRAM),
         FaultInjected(5, "slow_link", "n1>n2", "400 ms"),
-        FaultInjected(9, "clog", "n1>n2", "until 12.5"),
+        FaultInjected(9, "clog", "n1>n2", until_s=12.5),
         FaultInjected(10, "slow_node", "n2", "up to 9 ms a message"),
         FaultInjected(10, "slow_node", "n1", "up to 9 ms a message"),
     ],
@@ -223,7 +224,7 @@ def test_who_another_could_vouch_for_is_not_to_be_declared_failed() -> None:
         scene.at(13.5)
         if not is_wrong:
             for relay in (N2, N4):
-                scene.see(FaultInjected(13.5, "loss", f"{relay}>n3", "datagram"))
+                scene.see(FaultInjected(13.5, "loss", f"{relay}>n3", packet=DATAGRAM))
         scene.at(14)
         scene.suspects("n1", "n3")
         scene.at(16.6)
@@ -286,7 +287,7 @@ def test_who_never_announced_its_leave_has_not_left() -> None:
 def test_a_leave_announcement_that_may_have_been_lost_need_not_be_known() -> None:
     scene = Scene()
     scene.at(10)
-    scene.see(FaultInjected(10, "loss", "n3>n2", "datagram"))
+    scene.see(FaultInjected(10, "loss", "n3>n2", packet=DATAGRAM))
     scene.leaves("n3")
     scene.see(NodeStopped(10, N3))
     scene.says("n1", MemberLeft(member("n3", MemberState.LEFT)))

@@ -24,7 +24,15 @@ from ourolog.actors.messages.peer_calls import (
 from ourolog.actors.messages.values import Peer
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.cluster import Cluster
-from ourolog.simulation.events import Event, FaultInjected, MessageTold, PacketDelivered, PacketLost, PacketSent
+from ourolog.simulation.events import (
+    Event,
+    FaultInjected,
+    LossCause,
+    MessageTold,
+    PacketDelivered,
+    PacketLost,
+    PacketSent,
+)
 from ourolog.simulation.links import Chances, Links, links_between, ring
 from ourolog.simulation.network import NodeNetwork
 from ourolog.storage.types import START, NodeId, Term
@@ -101,7 +109,7 @@ def test_nothing_passes_a_partition_not_even_what_was_under_way(cluster: Cluster
         event for event in seen if isinstance(event, PacketDelivered) and NodeId("n1") in (event.source, event.target)
     ]
     assert crossing == []
-    assert {event.reason for event in seen if isinstance(event, PacketLost)} == {"partition"}
+    assert {event.cause for event in seen if isinstance(event, PacketLost)} == {LossCause.PARTITION}
 
 
 def test_a_one_way_cut_leaves_the_other_way_open(cluster: Cluster) -> None:

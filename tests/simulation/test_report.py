@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.messages.store import AppendBatch
+from ourolog.actors.messages.store import AppendBatch, FsyncDue
 from ourolog.simulation import Cluster, Violation
 from ourolog.simulation.events import ClientInvoked, FaultInjected, MessageTold, Operation, OperationKind, PartitionMade
 from ourolog.simulation.report import Header, Recorder, render_report
 from ourolog.simulation.report.causes import explain
-from ourolog.simulation.report.overview import headline, pulls_of
+from ourolog.simulation.report.overview import headline
 from ourolog.simulation.report.rows import RowKind, Window
 from ourolog.storage.types import NodeId
 
@@ -44,6 +44,20 @@ def test_landmarks_outlive_the_traffic_around_them() -> None:
     kinds = [row.kind for row in recorder.window().rows]
     assert kinds.count(RowKind.NETWORK) == kinds.count(RowKind.FAULT) == 1
     assert kinds.count(RowKind.MESSAGE) == 10
+
+
+def test_what_a_timer_told_is_a_timer_s_row_whatever_it_is_called() -> None:
+    recorder = Recorder()
+    recorder.see(MessageTold(1.0, "", "n1.store", "tick", by_timer=True))
+    recorder.see(MessageTold(2.0, "", "n1.store", FsyncDue()))
+    assert [row.kind for row in recorder.window().rows] == [RowKind.TIMER, RowKind.MESSAGE]
+
+
+def test_a_run_tells_its_timers_from_all_else_that_comes_from_outside(recorded: Callable[..., Recorder]) -> None:
+    rows = recorded(cycle="break").window().rows
+    timers = {row.label for row in rows if row.kind is RowKind.TIMER}
+    assert {"PullRetryDue", "FetchWaitExpired"} & timers
+    assert not timers & {row.label for row in rows if row.kind is RowKind.MESSAGE}
 
 
 def test_the_operations_of_dead_nodes_do_not_pile_up() -> None:
@@ -166,8 +180,15 @@ def test_what_comes_back_to_a_new_disk_is_not_told_as_a_copy_of_a_copy() -> None
 
 
 def test_the_pull_graph_is_a_cycle_without_a_leader_and_a_star_with_one(recorded: Callable[..., Recorder]) -> None:
-    assert pulls_of(recorded(nodes=2).window()) == [("n1", "n2"), ("n2", "n1")]
-    assert pulls_of(recorded(election="static").window()) == [("n1", "n2"), ("n1", "n3")]
+    assert recorded(nodes=2).window().pulls == [("n1", "n2"), ("n2", "n1")]
+    assert recorded(election="static").window().pulls == [("n1", "n2"), ("n1", "n3")]
+
+
+def test_the_pull_graph_outlives_the_rows_that_told_of_it() -> None:
+    recorder = Recorder(limit=1)
+    with Cluster(seed=3, nodes=2, observers=(recorder,)) as cluster:
+        cluster.run_for(2.0)
+    assert recorder.window().pulls == [("n1", "n2"), ("n2", "n1")]
 
 
 # ---------------------------------------------------------------- the page

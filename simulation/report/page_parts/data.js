@@ -8,10 +8,10 @@ const KIND_NAMES = {
 };
 const SUBLANES = ["server", "election", "replicator", "store", "membership", "disk"];
 
-const rows = data.rows.map(([id, kind, start, step, source, target, label, detail, end, endStep, endDetail, lost, cause, endCause]) => ({
+const rows = data.rows.map(([id, kind, start, step, source, target, label, detail, end, endStep, endDetail, lost, cause, endCause, outcome]) => ({
   id, kind: KINDS[kind], start, step, source: data.lanes[source], target: data.lanes[target], label: data.labels[label],
   detail, end: end === null ? start : end, endStep: end === null ? step : endStep, isOpen: end === null, endDetail,
-  isLost: lost === 1, cause, endCause,
+  isLost: lost === 1, cause, endCause, outcome,
 }));
 const rowById = new Map(rows.map(row => [row.id, row]));
 const effects = new Map();
@@ -35,7 +35,7 @@ function colourOf(row) {
   switch (row.kind) {
     case "fault": return colours.bad;
     case "disk": return colours.disk;
-    case "client": return row.endDetail.startsWith("ok") ? colours.good : row.endDetail.startsWith("unknown") || row.isOpen ? colours.cut : colours.soft;
+    case "client": return row.outcome === "ok" ? colours.good : row.outcome === "unknown" || row.isOpen ? colours.cut : colours.soft;
     case "node": return row.label === "crashed" ? colours.bad : colours.good;
     case "timer": case "gossip": return colours.soft;
     default: return nodeColour(nodeOf(row.source || row.target));
