@@ -1,6 +1,6 @@
 """The Peer service: calls of other nodes, handed to the actor that answers them, within bounds.
 
-Fetches have the rooms of `ourolog.rpc.fetch_limits`. Calls that the election answers have places of their own,
+Fetches have the limiters of `ourolog.rpc.fetch_limiter`. Calls that the election answers have limits of their own,
 where messages arrive and where they wait, so that neither clients nor fetches can keep them out.
 """
 
@@ -28,9 +28,9 @@ from ourolog.actors.messages.peer_calls import (
     PeerRequest,
 )
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.election_room import ElectionRoom
+from ourolog.rpc.election_call_limiter import ElectionCallLimiter
 from ourolog.rpc.errors import ServiceError, invalid
-from ourolog.rpc.fetch_limits import MEMBERS, STRANGERS, VOTERS, FetchRoom, Place, RoomLimits, replaced_error
+from ourolog.rpc.fetch_limiter import MEMBERS, STRANGERS, VOTERS, FetchLimiter, FetchLimits, FetchPermit, replaced_error
 from ourolog.rpc.loop_mailboxes import PendingRequests
 from ourolog.rpc.peer_codec import (
     CODECS,
@@ -60,7 +60,7 @@ class PeerService:
     """The Peer service of one node, on the loop of its gRPC server.
 
     A call is one future, and one CallReceived for the actor that answers it. A caller that goes away frees its
-    place, and the actor is told. Fetches are served as a stream, which on the wire is the same, since only that
+    permit, and the actor is told. Fetches are served as a stream, which on the wire is the same, since only that
     tells when gRPC has room for an answer: until then its bytes count as under way.
     """
 
@@ -70,9 +70,9 @@ class PeerService:
         answerers: Mapping[Answerer, Mailbox[Any]],
         voters: Iterable[NodeId] = (),
         *,
-        voters_room: RoomLimits = VOTERS,
-        members_room: RoomLimits = MEMBERS,
-        strangers_room: RoomLimits = STRANGERS,
+        voter_limits: FetchLimits = VOTERS,
+        member_limits: FetchLimits = MEMBERS,
+        stranger_limits: FetchLimits = STRANGERS,
     ) -> None:
         """Prepare the service; `add_to` registers its methods.
 
@@ -83,15 +83,15 @@ class PeerService:
         self._answerers = answerers
         self._voters = frozenset(voters)
         self._members: set[NodeId] = set()
-        self._voters_room = FetchRoom(voters_room)
-        self._members_room = FetchRoom(members_room)
-        self._strangers_room = FetchRoom(strangers_room)
+        self._voter_fetches = FetchLimiter(voter_limits)
+        self._member_fetches = FetchLimiter(member_limits)
+        self._stranger_fetches = FetchLimiter(stranger_limits)
         # Places of their own for what arrives: clients cannot take those of peers, nor fetches those of elections.
         self._fetches = OpenCalls(ArrivalLimiter(ARRIVING))
         self._election_calls = OpenCalls(
             ArrivalLimiter(ARRIVING, ELECTION_CALL_ARRIVES_WITHIN_S), MAX_ELECTION_CALLS, MAX_ELECTION_CALLS_EACH
         )
-        self._election_room = ElectionRoom()
+        self._election_call_limiter = ElectionCallLimiter()
         self._requests = PendingRequests(asyncio.get_running_loop())
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -135,24 +135,24 @@ class PeerService:
             decoded = decode_fetch_request(request)
         except PeerCodecError as error:
             raise invalid("node_id", "is not a node id", str(error)) from error
-        room, name = self._room_of(decoded.node_id)
-        place = await room.enter(name, call.client, decoded.max_bytes)
+        limiter, name = self._limiter_of(decoded.node_id)
+        permit = await limiter.acquire(name, call.client, decoded.max_bytes)
         try:
-            answer = await self._ask_for_batches(dataclasses.replace(decoded, max_bytes=place.granted_bytes), place)
-            place.answered(len(answer.batches))
+            answer = await self._ask_for_batches(dataclasses.replace(decoded, max_bytes=permit.granted_bytes), permit)
+            permit.answered(len(answer.batches))
             response = encode_fetch_response(answer)
             del answer  # one copy less, for as long as it is not taken
             await call.write(response)
         finally:
-            place.leave()
+            permit.release()
 
-    async def _ask_for_batches(self, request: FetchRequest, place: Place) -> FetchResponse:
-        """What the replicator answers. Raises ServiceError when a newer fetch takes the place meanwhile."""
+    async def _ask_for_batches(self, request: FetchRequest, permit: FetchPermit) -> FetchResponse:
+        """What the replicator answers. Raises ServiceError when a newer fetch takes the permit meanwhile."""
         replicator = self._answerers[Answerer.REPLICATOR]
         request_id, future = self._requests.open()
         replicator.tell(CallReceived(request_id, request, self._requests))
         try:
-            await asyncio.wait((future, place.replaced), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((future, permit.replaced), return_when=asyncio.FIRST_COMPLETED)
             if not future.done():
                 raise replaced_error()
             response: FetchResponse = _response(future.result())
@@ -161,12 +161,12 @@ class PeerService:
             if self._requests.forget(request_id):
                 replicator.tell(CallCancelled(request_id))
 
-    def _room_of(self, node_id: NodeId) -> tuple[FetchRoom, str]:
+    def _limiter_of(self, node_id: NodeId) -> tuple[FetchLimiter, str]:
         if node_id in self._voters:
-            return self._voters_room, node_id
+            return self._voter_fetches, node_id
         if node_id in self._members:
-            return self._members_room, node_id
-        return self._strangers_room, ""
+            return self._member_fetches, node_id
+        return self._stranger_fetches, ""
 
     # ------------------------------------------------------------ calls to the election
 
@@ -179,7 +179,7 @@ class PeerService:
         except PeerCodecError as error:
             raise invalid("request", "means nothing", str(error)) from error
         is_known = decoded.node_id in self._voters or decoded.node_id in self._members
-        with self._election_room.place(decoded.node_id if is_known else "", call.client):
+        with self._election_call_limiter.permit(decoded.node_id if is_known else "", call.client):
             return codec.encode_response(await self._ask_election(decoded))
 
     async def _ask_election(self, request: PeerRequest[Any]) -> Any:

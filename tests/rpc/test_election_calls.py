@@ -30,7 +30,7 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.election_room import PLACES
+from ourolog.rpc.election_call_limiter import MAX_CALLS_PER_NAME
 from ourolog.rpc.errors import ServiceError
 from ourolog.rpc.peer_codec import (
     CODECS,
@@ -360,7 +360,7 @@ async def test_a_flood_of_one_caller_has_a_few_calls_at_the_election_and_keeps_n
         codes = Counter(await asyncio.gather(*flood))
         assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert sum(codes.values()) == 500
-        assert len(service._election_room) == 0
+        assert len(service._election_call_limiter) == 0
 
 
 async def test_one_connection_has_so_many_election_calls_open_and_no_more_whoever_it_says_it_is() -> None:
@@ -400,7 +400,7 @@ async def test_a_flood_of_many_strangers_silent_ones_too_shares_the_places_of_st
             while not any(message.request.node_id == known for message in election.received):
                 election.changed.clear()
                 await election.changed.wait()
-            assert len(service._election_room) <= PLACES + 2
+            assert len(service._election_call_limiter) <= MAX_CALLS_PER_NAME + 2
             for received in list(election.received):
                 if received.request.node_id == known:
                     election.answer(received)
@@ -418,7 +418,7 @@ async def test_who_takes_the_name_of_a_voter_takes_places_from_that_voter_alone(
     async with serving(service) as addr, contextlib.AsyncExitStack() as stack:
         thieves = [await stack.enter_async_context(connection(addr)) for _ in range(10)]
         theft = [asyncio.ensure_future(ask(thief)) for thief in thieves for _ in range(10)]
-        while len(election.open) < PLACES // 2:
+        while len(election.open) < MAX_CALLS_PER_NAME // 2:
             election.changed.clear()
             await election.changed.wait()
         honest = await stack.enter_async_context(connection(addr))
@@ -426,7 +426,7 @@ async def test_who_takes_the_name_of_a_voter_takes_places_from_that_voter_alone(
         while not any(message.request.node_id == N3 for message in election.received):
             election.changed.clear()
             await election.changed.wait()
-        assert len(service._election_room) <= PLACES + 1
+        assert len(service._election_call_limiter) <= MAX_CALLS_PER_NAME + 1
         election.answers = True
         for received in list(election.received):
             election.answer(received)
@@ -508,7 +508,7 @@ async def test_whom_the_election_announces_as_a_voter_has_places_of_its_own(node
             channel = await stack.enter_async_context(connection(n.rpc_addr))
             stranger = dataclasses.replace(ASKED, node_id=NodeId(f"x{at}"))
             flood |= {asyncio.ensure_future(ask(channel, stranger)) for _ in range(MAX_ELECTION_CALLS_EACH)}
-        while len(flood) >= PLACES:
+        while len(flood) >= MAX_CALLS_PER_NAME:
             done, flood = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
             assert {call.result() for call in done} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         channel = await stack.enter_async_context(connection(n.rpc_addr))

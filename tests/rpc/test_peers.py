@@ -27,7 +27,7 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc.errors import ServiceError
-from ourolog.rpc.fetch_limits import COPIES, MIB, STRANGERS
+from ourolog.rpc.fetch_limiter import COPIES, MIB, STRANGERS
 from ourolog.rpc.loop_mailboxes import LoopMailbox
 from ourolog.rpc.network import GrpcPeerNetwork
 from ourolog.rpc.peer_codec import (
@@ -351,13 +351,13 @@ async def test_a_thousand_fetches_at_once_of_one_stranger_are_a_few_reads() -> N
         assert 0 < reads < 100
 
 
-async def test_strangers_fill_their_own_room_and_members_and_voters_have_theirs() -> None:
+async def test_strangers_fill_their_own_limiter_and_members_and_voters_have_theirs() -> None:
     replicator = Replicator()
     service = PeerService(
         N2,
         {Answerer.REPLICATOR: replicator},
         [NodeId("n3")],
-        strangers_room=dataclasses.replace(STRANGERS, max_fetchers=2),
+        stranger_limits=dataclasses.replace(STRANGERS, max_fetchers=2),
     )
     service.introduce(NodeId("n4"))
     async with serving(service) as addr, contextlib.AsyncExitStack() as stack:
@@ -387,7 +387,7 @@ async def test_strangers_fill_their_own_room_and_members_and_voters_have_theirs(
 async def test_answers_that_are_not_taken_count_until_their_fetcher_goes() -> None:
     replicator = Replicator()
     service = service_of(replicator)
-    room = service._strangers_room
+    limiter = service._stranger_fetches
     async with serving(service) as addr:
         host, _, port = addr.rpartition(":")
         _, writer = await asyncio.open_connection(host, int(port))
@@ -397,12 +397,12 @@ async def test_answers_that_are_not_taken_count_until_their_fetcher_goes() -> No
         writer.write(raw)
         received = await replicator.next(CallReceived)
         received.reply_to.tell(CallAnswer(received.request_id, response(bytes(MIB))))
-        while room.used_bytes != COPIES * MIB:  # noqa: ASYNC110  # it has no event for that
+        while limiter.used_bytes != COPIES * MIB:  # noqa: ASYNC110  # it has no event for that
             await asyncio.sleep(0)
         writer.transport.abort()
-        while room.used_bytes:  # noqa: ASYNC110
+        while limiter.used_bytes:  # noqa: ASYNC110
             await asyncio.sleep(0)
-        assert len(room) == 0
+        assert len(limiter) == 0
 
 
 async def _code(call: Any) -> grpc.StatusCode:

@@ -2,12 +2,12 @@
 
 A fetch asks for up to some megabytes, waits for up to half a minute, and its answer stays in
 memory until the fetcher has taken it, which may be never. Who asks is a name that anybody can
-write. So there is a room for each kind of fetcher, and strangers cannot fill that of the others:
+write. So there is a limiter for each kind of fetcher, and strangers cannot exhaust that of the others:
 voters (named by this node's configuration), members (known from gossip), and everybody else, who
 gets as much as a newcomer needs until gossip has introduced it.
 
-In a room a fetcher is a name on a connection. It has one fetch at a time, as nodes do: a newer one
-takes the place of the older. A fetch is granted a part of the bytes that are free, so that the
+To a limiter a fetcher is a name on a connection. It has one fetch at a time, as nodes do: a newer one
+replaces the older. A fetch is granted a part of the bytes that are free, so that the
 first cannot take them all; what its answer really takes replaces that when it has been read.
 """
 
@@ -27,19 +27,19 @@ COPIES: Final = 3
 LEAST_GRANT_BYTES: Final = 64 * 1024
 # A part of what is free goes to one fetch, the rest is for those who come after it.
 _PART: Final = 4
-# How soon a newer fetch may take the place of one that has no answer: so fast can one fetcher
+# How soon a newer fetch may replace one that has no answer: so fast can one fetcher
 # that does not wait for answers have the log read.
 REPLACE_AFTER_S: Final = 0.1
-# A fetcher that paused for longer than this has to find a place again.
+# A fetcher that paused for longer than this counts as a newcomer.
 REMEMBERED_FOR_S: Final = 10.0
 _RETRY_AFTER_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class RoomLimits:
-    """The figures of one room.
+class FetchLimits:
+    """The figures of one limiter.
 
-    max_fetchers: how many fetchers, each a name on a connection, may be in it.
+    max_fetchers: how many fetchers, each a name on a connection, it counts at once.
     max_bytes: of all grants and answers, copies counted; a single answer may be larger, since a batch comes whole.
     max_fetch_bytes: how much one fetch may be granted.
     max_connections: for one name.
@@ -51,21 +51,21 @@ class RoomLimits:
     max_connections: int
 
 
-VOTERS: Final = RoomLimits(64, 128 * MIB, 16 * MIB, 4)
-MEMBERS: Final = RoomLimits(128, 128 * MIB, 16 * MIB, 4)
+VOTERS: Final = FetchLimits(64, 128 * MIB, 16 * MIB, 4)
+MEMBERS: Final = FetchLimits(128, 128 * MIB, 16 * MIB, 4)
 # One name for all of them: strangers may call themselves anything, as often as they like.
-STRANGERS: Final = RoomLimits(16, 32 * MIB, 256 * 1024, 16)
+STRANGERS: Final = FetchLimits(16, 32 * MIB, 256 * 1024, 16)
 
 
-class Place:
-    """One fetch in a room. `leave` once, whatever becomes of it.
+class FetchPermit:
+    """The permit of one fetch. `release` once, whatever becomes of it.
 
     granted_bytes: how many bytes of batches it may ask for.
-    replaced: done when a newer one has taken this place; the fetch then ends with `replaced_error`.
+    replaced: done when a newer fetch replaces this one; the fetch then ends with `replaced_error`.
     """
 
-    def __init__(self, room: FetchRoom, fetcher: _Fetcher) -> None:
-        self._room = room
+    def __init__(self, limiter: FetchLimiter, fetcher: _Fetcher) -> None:
+        self._limiter = limiter
         self._fetcher = fetcher
         self._held_bytes = 0
         self.granted_bytes = 0
@@ -79,13 +79,13 @@ class Place:
         self._hold(granted_bytes * COPIES)
 
     def answered(self, size_bytes: int) -> None:
-        """The answer has come, and stays until it is taken. Raises ServiceError when there is no room for it."""
+        """The answer has come, and stays until it is taken. Raises ServiceError when it does not fit."""
         self.is_answered = True
         self._hold(0)
-        if not self._room.has_room(size_bytes * COPIES):
+        if not self._limiter.fits(size_bytes * COPIES):
             raise overloaded(
-                f"an answer of {size_bytes} bytes finds no room beside the {self._room.used_bytes} bytes of answers "
-                "that others have not taken yet",
+                f"an answer of {size_bytes} bytes does not fit beside the {self._limiter.used_bytes} bytes of "
+                "answers that others have not taken yet",
                 _RETRY_AFTER_S,
             )
         self._hold(size_bytes * COPIES)
@@ -94,13 +94,13 @@ class Place:
         if not self.replaced.done():
             self.replaced.set_result(None)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self._hold(0)
         self.replaced.cancel()
-        self._room.left(self, self._fetcher)
+        self._limiter.released(self, self._fetcher)
 
     def _hold(self, held_bytes: int) -> None:
-        self._room.used_bytes += held_bytes - self._held_bytes
+        self._limiter.used_bytes += held_bytes - self._held_bytes
         self._held_bytes = held_bytes
 
 
@@ -111,15 +111,15 @@ class _Fetcher:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.newest: Place | None = None
+        self.newest: FetchPermit | None = None
         self.open = 0
         self.until_s = 0.0
 
 
-class FetchRoom:
+class FetchLimiter:
     """The fetches of one kind of fetchers. Lives on one asyncio loop."""
 
-    def __init__(self, limits: RoomLimits) -> None:
+    def __init__(self, limits: FetchLimits) -> None:
         self.limits = limits
         self.used_bytes = 0
         self._fetchers: dict[tuple[str, str], _Fetcher] = {}
@@ -127,31 +127,31 @@ class FetchRoom:
     def __len__(self) -> int:
         return sum(fetcher.open for fetcher in self._fetchers.values())
 
-    def has_room(self, size_bytes: int) -> bool:
+    def fits(self, size_bytes: int) -> bool:
         return not self.used_bytes or self.used_bytes + size_bytes <= self.limits.max_bytes
 
-    async def enter(self, name: str, connection: str, asked_bytes: int) -> Place:
-        """A place for a fetch, and its grant. Raises ServiceError (RESOURCE_EXHAUSTED)."""
+    async def acquire(self, name: str, connection: str, asked_bytes: int) -> FetchPermit:
+        """A permit for a fetch, and its grant. Raises ServiceError (RESOURCE_EXHAUSTED)."""
         loop = asyncio.get_running_loop()
         fetcher = self._fetcher(name, connection, loop.time())
         older = fetcher.newest
-        place = Place(self, fetcher)
+        permit = FetchPermit(self, fetcher)
         fetcher.open += 1
-        fetcher.newest = place
+        fetcher.newest = permit
         try:
             if older is not None:
-                await self._take_over(older, place)
-            place.grant(self._granted_bytes(asked_bytes), loop.time())
+                await self._take_over(older, permit)
+            permit.grant(self._granted_bytes(asked_bytes), loop.time())
         except BaseException:
-            place.leave()
+            permit.release()
             raise
-        return place
+        return permit
 
-    def left(self, place: Place, fetcher: _Fetcher) -> None:
+    def released(self, permit: FetchPermit, fetcher: _Fetcher) -> None:
         fetcher.open -= 1
-        # It keeps its place for its next fetch.
+        # It is remembered until its next fetch.
         fetcher.until_s = asyncio.get_running_loop().time() + REMEMBERED_FOR_S
-        if fetcher.newest is place:
+        if fetcher.newest is permit:
             fetcher.newest = None
 
     def _fetcher(self, name: str, connection: str, now_s: float) -> _Fetcher:
@@ -178,10 +178,10 @@ class FetchRoom:
                 del self._fetchers[key]
 
     def _evict(self, name: str, now_s: float) -> None:
-        """Make room under this name, or else under the one with the most connections.
+        """Forget a fetcher under this name, or else under the one with the most connections.
 
         Of those the one that has not fetched for longest goes, or else the fetch that has waited
-        longest: a newcomer finds a place however many wait, and whoever is ended can come again.
+        longest: a newcomer gets a permit however many wait, and whoever is ended can come again.
         Raises ServiceError when all others are too fresh, or have answers to take.
         """
         crowd = name
@@ -195,22 +195,22 @@ class FetchRoom:
         if idle:
             del self._fetchers[min(idle)[1]]
             return
-        waiting = [
-            (place.handed_over_at_s, key, place)
+        open_fetches = [
+            (permit.handed_over_at_s, key, permit)
             for key, fetcher in self._fetchers.items()
             if fetcher.name == crowd
-            and (place := fetcher.newest) is not None
-            and not place.is_answered
-            and place.handed_over_at_s is not None
-            and place.handed_over_at_s + REPLACE_AFTER_S <= now_s
+            and (permit := fetcher.newest) is not None
+            and not permit.is_answered
+            and permit.handed_over_at_s is not None
+            and permit.handed_over_at_s + REPLACE_AFTER_S <= now_s
         ]
-        if not waiting:
+        if not open_fetches:
             raise _full(f"{len(self._fetchers)} fetch from this node already, and all are being answered")
-        _, key, longest = min(waiting, key=itemgetter(0))
+        _, key, longest = min(open_fetches, key=itemgetter(0))
         longest.replace()
         del self._fetchers[key]
 
-    async def _take_over(self, older: Place, place: Place) -> None:
+    async def _take_over(self, older: FetchPermit, permit: FetchPermit) -> None:
         """End the older fetch; wait a little if it has just been handed to the replicator."""
         if older.is_answered:
             raise _full("the answer to an older fetch has not been taken yet")
@@ -221,8 +221,8 @@ class FetchRoom:
             handed_over_at_s = asyncio.get_running_loop().time()
         wait_s = handed_over_at_s + REPLACE_AFTER_S - asyncio.get_running_loop().time()
         if wait_s > 0:
-            await asyncio.wait((place.replaced,), timeout=wait_s)
-        if place.replaced.done():
+            await asyncio.wait((permit.replaced,), timeout=wait_s)
+        if permit.replaced.done():
             raise replaced_error()
 
     def _granted_bytes(self, asked_bytes: int) -> int:
