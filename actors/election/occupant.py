@@ -46,8 +46,8 @@ What it must hold to:
 - HandOver is answered by HandedOver once, at the latest when nothing more can be done.
 - It takes time, chance and the network from `self.ports` alone.
 
-`ourolog.actors.testing.election_conformance` checks what one occupant alone can show of this. docs/election.md
-has a whole occupant.
+`ourolog.actors.testing.election_conformance` checks what one occupant alone can show of this,
+`ourolog.simulation.election_conformance` what several nodes show. docs/election.md has a whole occupant.
 """
 
 from __future__ import annotations

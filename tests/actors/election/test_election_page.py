@@ -60,11 +60,23 @@ def test_the_conformance_suite_and_the_cluster_pass(follower: tuple[Installed, P
     assert re.search(r"\d+ passed", done.stdout)
 
 
+def test_the_conformance_suite_of_several_nodes_runs_and_finds_what_the_page_says(
+    follower: tuple[Installed, Path], tmp_path: Path
+) -> None:
+    environment, _ = follower
+    (tmp_path / "test_rotating_cluster.py").write_text(block("python", 2))
+    done = environment.run(*commands(1)[0], cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    shown = PAGE[PAGE.index("```\nAssertionError: ") :].split("```")[1].strip()
+    assert shown in done.stdout
+    assert re.search(r"\d+ failed, \d+ passed", done.stdout)
+
+
 def test_the_simulation_runs_it_and_finds_what_is_wrong_with_it(follower: tuple[Installed, Path]) -> None:
     environment, folder = follower
     done = environment.run(environment.command, *commands(0)[2][1:], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    many = environment.run(environment.command, *commands(1)[0][1:], cwd=folder)
+    many = environment.run(environment.command, *commands(2)[0][1:], cwd=folder)
     assert many.returncode == 1
     shown = PAGE[PAGE.index("```\nviolated: ") :].split("```")[1].strip()
     assert shown in many.stderr
