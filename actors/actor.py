@@ -104,7 +104,7 @@ class NodeActor(pykka.Actor):
 M = TypeVar("M")
 
 
-class Forward(Mailbox[M]):
+class LateBoundMailbox(Mailbox[M]):
     """A mailbox for an actor that does not exist yet: the wiring of a node has cycles, and constructors cannot."""
 
     def __init__(self) -> None:

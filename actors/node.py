@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ourolog.actors.actor import ActorStuckError, Forward, NodeRef, Runtime
+from ourolog.actors.actor import ActorStuckError, LateBoundMailbox, NodeRef, Runtime
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.election.news import NewsFilter
 from ourolog.actors.membership import MembershipActor
@@ -49,10 +49,10 @@ class Node:
         """Start all actors and open the log. NodeReady or NodeFailed reaches the observer later."""
         shared: dict[str, Any] = {"config": self.config, "ports": self.ports}
         spawn = self.runtime.spawn
-        to_replicator: Forward[Any] = Forward()
-        to_server: Forward[Any] = Forward()
-        to_election: Forward[Any] = Forward()
-        to_membership: Forward[Any] = Forward()
+        to_replicator: LateBoundMailbox[Any] = LateBoundMailbox()
+        to_server: LateBoundMailbox[Any] = LateBoundMailbox()
+        to_election: LateBoundMailbox[Any] = LateBoundMailbox()
+        to_membership: LateBoundMailbox[Any] = LateBoundMailbox()
         self.store = spawn(StoreActor, **shared, replicator=to_replicator, server=to_server, election=to_election)
         self.server = spawn(ServerActor, **shared, store=self.store)
         self.replicator = spawn(ReplicatorActor, **shared, store=self.store, server=self.server, election=to_election)

@@ -59,8 +59,8 @@ EXPIRY_CHECK_S = 0.25
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A produce on its way: gathered, then in the store, then waiting for other disks.
+class PendingProduce:
+    """A produce on its way: not flushed yet, then in the store, then waiting for other disks.
 
     The batch is held only until the store has written it: a produce that waits for other disks, for as
     long as its client does, must not keep its payload in memory.
@@ -122,17 +122,17 @@ class ServerActor(NodeActor):
         # Own entries that are written and not committed yet, with their bytes.
         self._uncommitted: deque[tuple[Index, int]] = deque()
         self._uncommitted_bytes = 0
-        self._gathered: list[_Waiting] = []
-        self._in_store: dict[int, list[_Waiting]] = {}
-        # What is gathered or in the store: it takes memory until it is written, even if its client gave up.
+        self._unflushed: list[PendingProduce] = []
+        self._in_store: dict[int, list[PendingProduce]] = {}
+        # What is not flushed yet, or in the store: it takes memory until it is written, even if its client gave up.
         self._unwritten_bytes = 0
         self._unwritten = 0
-        self._waiting: dict[Acks, OrderedDict[tuple[int, int], _Waiting]] = {
+        self._awaiting_acks: dict[Acks, OrderedDict[tuple[int, int], PendingProduce]] = {
             Acks.LEADER: OrderedDict(),  # only those that a dispute holds up
             Acks.QUORUM: OrderedDict(),
             Acks.ALL: OrderedDict(),
         }
-        self._open: dict[tuple[int, int], _Waiting] = {}
+        self._open: dict[tuple[int, int], PendingProduce] = {}
         self._append_ids = itertools.count(1)
         self._tailing: list[tuple[Offset, int, Consume]] = []
         self._tailing_order = itertools.count()
@@ -160,9 +160,9 @@ class ServerActor(NodeActor):
                     self._on_all_replicas = message
                     self._acknowledge()
             case AppendRefused():
-                for waiting in self._taken_from_store(message.request_id):
-                    waiting.may_be_stored = False
-                    self._refuse_produce(waiting, Refusal.DEPOSED, message.reason)
+                for pending in self._taken_from_store(message.request_id):
+                    pending.may_be_stored = False
+                    self._refuse_produce(pending, Refusal.DEPOSED, message.reason)
             case CancelRequest():
                 self._cancel(message)
             case RequestsExpired():
@@ -225,8 +225,8 @@ class ServerActor(NodeActor):
 
     def on_stop(self) -> None:
         detail = f"{self.node_id} is stopping"
-        for waiting in list(self._open.values()):
-            self._refuse_produce(waiting, Refusal.STOPPING, detail)
+        for pending in list(self._open.values()):
+            self._refuse_produce(pending, Refusal.STOPPING, detail)
         for _, _, consume in self._tailing:
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.STOPPING, detail))
 
@@ -238,7 +238,7 @@ class ServerActor(NodeActor):
             produce.reply_to.tell(refusal)
             return
         acks = produce.acks if produce.acks is not Acks.DEFAULT else self.config.acks
-        waiting = _Waiting(
+        pending = PendingProduce(
             produce.request_id,
             produce.reply_to,
             produce.batch,
@@ -247,11 +247,11 @@ class ServerActor(NodeActor):
             produce.timeout_s,
             self.ports.clock.monotonic_s() + produce.timeout_s,
         )
-        self._open[waiting.key] = waiting
-        self._unwritten_bytes += waiting.cost_bytes
+        self._open[pending.key] = pending
+        self._unwritten_bytes += pending.cost_bytes
         self._unwritten += 1
-        self._gathered.append(waiting)
-        if len(self._gathered) == 1:
+        self._unflushed.append(pending)
+        if len(self._unflushed) == 1:
             self.me.tell(FlushProduces())
         if not self._expiry_is_due:
             self._expiry_is_due = True
@@ -289,36 +289,36 @@ class ServerActor(NodeActor):
         return None
 
     def _flush(self) -> None:
-        """Hand what was gathered to the store, small plain batches merged."""
-        gathered, self._gathered = self._gathered, []
-        group: list[_Waiting] = []
+        """Hand what is not flushed yet to the store, small plain batches merged."""
+        unflushed, self._unflushed = self._unflushed, []
+        group: list[PendingProduce] = []
         group_bytes = 0
-        for waiting in gathered:
-            batch = waiting.batch
+        for pending in unflushed:
+            batch = pending.batch
             assert batch is not None, "held until it is written"
-            if waiting.done:  # given up before it was appended, so it never will be
-                self._written(waiting)
+            if pending.done:  # given up before it was appended, so it never will be
+                self._written(pending)
                 continue
             size = len(batch.payload)
             mergeable = batch.codec is Codec.NONE and batch.producer_id == 0
             if group and (not mergeable or group_bytes + size > MERGED_MAX_BYTES):
                 self._append(group)
                 group, group_bytes = [], 0
-            group.append(waiting)
+            group.append(pending)
             group_bytes += size if mergeable else MERGED_MAX_BYTES
         if group:
             self._append(group)
 
-    def _append(self, group: list[_Waiting]) -> None:
-        batches = [waiting.batch for waiting in group if waiting.batch is not None]
+    def _append(self, group: list[PendingProduce]) -> None:
+        batches = [pending.batch for pending in group if pending.batch is not None]
         batch = batches[0]
         if len(batches) > 1:
             batch = NewBatch(
                 payload=b"".join(part.payload for part in batches),
                 record_count=sum(part.record_count for part in batches),
             )
-        for waiting in group:
-            waiting.may_be_stored = True
+        for pending in group:
+            pending.may_be_stored = True
         request_id = next(self._append_ids)
         self._in_store[request_id] = group
         self.store.tell(AppendBatch(request_id, batch, self._term, self.me))
@@ -332,31 +332,31 @@ class ServerActor(NodeActor):
         elif (
             self._leader_id == self.node_id and appended.term == self._term and appended.index >= self._committed.index
         ):
-            written_bytes = sum(waiting.cost_bytes for waiting in self._in_store.get(appended.request_id, ()))
+            written_bytes = sum(pending.cost_bytes for pending in self._in_store.get(appended.request_id, ()))
             self._uncommitted.append((appended.index, written_bytes))
             self._uncommitted_bytes += written_bytes
-        for waiting in self._taken_from_store(appended.request_id):
-            waiting.base_offset = base_offset
-            waiting.index = appended.index
-            waiting.term = appended.term
-            base_offset = Offset(base_offset + waiting.record_count)
-            if not waiting.done:
-                if self._is_acknowledged(waiting):
-                    self._answer_produced(waiting)
+        for pending in self._taken_from_store(appended.request_id):
+            pending.base_offset = base_offset
+            pending.index = appended.index
+            pending.term = appended.term
+            base_offset = Offset(base_offset + pending.record_count)
+            if not pending.done:
+                if self._is_acknowledged(pending):
+                    self._answer_produced(pending)
                 else:
-                    self._waiting[waiting.acks][waiting.key] = waiting
+                    self._awaiting_acks[pending.acks][pending.key] = pending
 
-    def _taken_from_store(self, request_id: int) -> list[_Waiting]:
+    def _taken_from_store(self, request_id: int) -> list[PendingProduce]:
         group = self._in_store.pop(request_id, [])
-        for waiting in group:
-            self._written(waiting)
+        for pending in group:
+            self._written(pending)
         return group
 
-    def _written(self, waiting: _Waiting) -> None:
+    def _written(self, pending: PendingProduce) -> None:
         """Release payloads: the store has written them, or never will."""
-        self._unwritten_bytes -= waiting.cost_bytes
+        self._unwritten_bytes -= pending.cost_bytes
         self._unwritten -= 1
-        waiting.batch = None
+        pending.batch = None
 
     def _advance(self, committed: Position) -> None:
         if committed > self._committed:
@@ -366,56 +366,56 @@ class ServerActor(NodeActor):
             self._acknowledge()
             self._wake_tailing()
 
-    def _is_acknowledged(self, waiting: _Waiting) -> bool:
-        assert waiting.index is not None
+    def _is_acknowledged(self, pending: PendingProduce) -> bool:
+        assert pending.index is not None
         if self._dispute:
             return False
-        match waiting.acks:
+        match pending.acks:
             case Acks.LEADER:
                 return True
             case Acks.QUORUM:
-                return waiting.index < self._committed.index
+                return pending.index < self._committed.index
             case Acks.ALL:
-                return waiting.index < min(self._committed.index, self._on_all_replicas.index)
+                return pending.index < min(self._committed.index, self._on_all_replicas.index)
             case _:
                 raise AssertionError("the default was resolved when the produce came in")
 
     def _acknowledge(self) -> None:
         """Answer what waited for other disks; each queue is in the order of the log."""
-        for queue in self._waiting.values():
+        for queue in self._awaiting_acks.values():
             while queue and self._is_acknowledged(first := next(iter(queue.values()))):
                 self._answer_produced(first)
 
-    def _answer_produced(self, waiting: _Waiting) -> None:
-        assert waiting.base_offset is not None
-        self._close(waiting)
-        waiting.reply_to.tell(Produced(waiting.request_id, waiting.base_offset, waiting.term))
+    def _answer_produced(self, pending: PendingProduce) -> None:
+        assert pending.base_offset is not None
+        self._close(pending)
+        pending.reply_to.tell(Produced(pending.request_id, pending.base_offset, pending.term))
 
-    def _refuse_produce(self, waiting: _Waiting, refusal: Refusal, detail: str) -> None:
+    def _refuse_produce(self, pending: PendingProduce, refusal: Refusal, detail: str) -> None:
         """Refuse a produce. Its outcome is unknown from when the store was told of it until the store refused it."""
-        if waiting.done:
+        if pending.done:
             return
-        self._close(waiting)
-        waiting.reply_to.tell(
-            RequestRefused(waiting.request_id, refusal, detail, self._leader_id, outcome_unknown=waiting.may_be_stored)
+        self._close(pending)
+        pending.reply_to.tell(
+            RequestRefused(pending.request_id, refusal, detail, self._leader_id, outcome_unknown=pending.may_be_stored)
         )
 
-    def _close(self, waiting: _Waiting) -> None:
+    def _close(self, pending: PendingProduce) -> None:
         """The produce is answered, or nobody waits for its answer any more."""
-        waiting.done = True
-        del self._open[waiting.key]
-        if waiting.acks in self._waiting:
-            self._waiting[waiting.acks].pop(waiting.key, None)
+        pending.done = True
+        del self._open[pending.key]
+        if pending.acks in self._awaiting_acks:
+            self._awaiting_acks[pending.acks].pop(pending.key, None)
 
     def _expire(self) -> None:
         self._expiry_is_due = False
         now_s = self.ports.clock.monotonic_s()
         still_open = False
-        for waiting in list(self._open.values()):
-            if waiting.deadline_s <= now_s:
-                by = waiting.acks.name.lower()
-                detail = f"not acknowledged by {by} within {waiting.timeout_s:g} s"
-                self._refuse_produce(waiting, Refusal.TIMED_OUT, detail)
+        for pending in list(self._open.values()):
+            if pending.deadline_s <= now_s:
+                by = pending.acks.name.lower()
+                detail = f"not acknowledged by {by} within {pending.timeout_s:g} s"
+                self._refuse_produce(pending, Refusal.TIMED_OUT, detail)
             else:
                 still_open = True
         if still_open:
@@ -432,8 +432,8 @@ class ServerActor(NodeActor):
             self._on_all_replicas = ReplicasAdvanced(changed.term, Index(0))
         if led and changed.leader_id != self.node_id:
             detail = f"{self.node_id} lost the lead"
-            for waiting in list(self._open.values()):
-                self._refuse_produce(waiting, Refusal.DEPOSED, detail)
+            for pending in list(self._open.values()):
+                self._refuse_produce(pending, Refusal.DEPOSED, detail)
             self._uncommitted.clear()
             self._uncommitted_bytes = 0
         self._update_readiness()
@@ -497,9 +497,9 @@ class ServerActor(NodeActor):
         if len(self._tailing) != before:
             heapq.heapify(self._tailing)
             return
-        waiting = self._open.get((id(cancel.reply_to), cancel.request_id))
-        if waiting is not None:
-            self._close(waiting)
+        pending = self._open.get((id(cancel.reply_to), cancel.request_id))
+        if pending is not None:
+            self._close(pending)
 
     # ------------------------------------------------------------ servers
 

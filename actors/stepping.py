@@ -107,26 +107,26 @@ class SteppingRuntime:
         self._ready: deque[SteppingInbox] = deque()
         self._due: list[tuple[float, int, VirtualTimer]] = []
         self._order = itertools.count()
-        self._joined: dict[type, type] = {}
+        self._runtime_classes: dict[type, type] = {}
         self._current = ""
 
     # ------------------------------------------------------------ runtime
 
     def spawn(self, body: type[A], /, **collaborators: Any) -> NodeRef:
-        joined = self._joined.get(body)
-        if joined is None:
-            joined = type(
+        runtime_class = self._runtime_classes.get(body)
+        if runtime_class is None:
+            runtime_class = type(
                 body.__name__,
                 (body,),
                 {
                     "hooks": self,
                     "_create_actor_inbox": staticmethod(self.make_inbox),
                     "_create_future": staticmethod(lambda: SteppingFuture(self)),
-                    "_start_actor_loop": _join_runtime,
+                    "_start_actor_loop": _attach_inbox,
                 },
             )
-            self._joined[body] = joined
-        ref = joined.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
+            self._runtime_classes[body] = runtime_class
+        ref = runtime_class.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
         assert isinstance(ref, NodeRef)
         return ref
 
@@ -242,7 +242,7 @@ class SteppingRuntime:
             self._current = ""
 
 
-def _join_runtime(actor: Any) -> None:
+def _attach_inbox(actor: Any) -> None:
     """Tell the inbox which actor it belongs to, instead of starting a thread."""
     actor.actor_inbox.actor = actor
     actor.on_start()

@@ -31,18 +31,20 @@ class ThreadedRuntime:
 
     def __init__(self, tap: Tap | None = None) -> None:
         self.tap = tap
-        self._joined: dict[type, type] = {}
+        self._runtime_classes: dict[type, type] = {}
 
     def current(self) -> str:
         name = threading.current_thread().name
         return name if "." in name else ""
 
     def spawn(self, body: type[A], /, **collaborators: Any) -> NodeRef:
-        joined = self._joined.get(body)
-        if joined is None:
-            joined = type(body.__name__, (body, _ThreadedBase), {"hooks": self, "_start_actor_loop": _start_loop})
-            self._joined[body] = joined
-        ref = joined.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
+        runtime_class = self._runtime_classes.get(body)
+        if runtime_class is None:
+            runtime_class = type(
+                body.__name__, (body, _ThreadedBase), {"hooks": self, "_start_actor_loop": _start_loop}
+            )
+            self._runtime_classes[body] = runtime_class
+        ref = runtime_class.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
         assert isinstance(ref, NodeRef)
         return ref
 

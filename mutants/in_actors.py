@@ -267,44 +267,44 @@ def merged_share_offset() -> None:
     def make(original: Any) -> Any:
         def on_appended(self: ServerActor, appended: BatchAppended) -> None:
             group: Any = self._in_store.get(appended.request_id, ())
-            for waiting in group:
-                waiting.merged_offset = appended.base_offset
+            for pending in group:
+                pending.merged_offset = appended.base_offset
             original(self, appended)
 
         return on_appended
 
     def make_answer(original: Any) -> Any:
-        def answer(self: ServerActor, waiting: Any) -> None:
-            waiting.base_offset = waiting.merged_offset
-            original(self, waiting)
+        def answer(self: ServerActor, pending: Any) -> None:
+            pending.base_offset = pending.merged_offset
+            original(self, pending)
 
         return answer
 
-    class Merged(ourolog.actors.server._Waiting):
+    class Merged(ourolog.actors.server.PendingProduce):
         """With room for the offset of its batch."""
 
         merged_offset: Offset
 
-    wrap(ourolog.actors.server, "_Waiting", lambda _: Merged)
+    wrap(ourolog.actors.server, "PendingProduce", lambda _: Merged)
     wrap(ServerActor, "_answer_produced", make_answer)
     wrap(ServerActor, "_on_appended", make)
 
 
 @mutant("Acknowledged offsets are one too high.", EVERY)
 def offset_off_by_one() -> None:
-    def answer(self: ServerActor, waiting: Any) -> None:
-        self._close(waiting)
-        waiting.reply_to.tell(Produced(waiting.request_id, Offset(waiting.base_offset + 1), waiting.term))
+    def answer(self: ServerActor, pending: Any) -> None:
+        self._close(pending)
+        pending.reply_to.tell(Produced(pending.request_id, Offset(pending.base_offset + 1), pending.term))
 
     wrap(ServerActor, "_answer_produced", lambda _: answer)
 
 
 def _acknowledge_as(asked: Acks, given: Acks) -> None:
     def make(original: Any) -> Any:
-        def is_acknowledged(self: ServerActor, waiting: Any) -> bool:
-            if waiting.acks is asked:
-                waiting.acks = given
-            return bool(original(self, waiting))
+        def is_acknowledged(self: ServerActor, pending: Any) -> bool:
+            if pending.acks is asked:
+                pending.acks = given
+            return bool(original(self, pending))
 
         return is_acknowledged
 
@@ -336,9 +336,9 @@ def serve_uncommitted() -> None:
 @mutant("A produce that has timed out is reported as one that certainly did not happen.", (STATIC,))
 def timeout_is_refusal() -> None:
     def make(original: Any) -> Any:
-        def refuse(self: ServerActor, waiting: Any, *arguments: Any) -> None:
-            waiting.may_be_stored = False
-            original(self, waiting, *arguments)
+        def refuse(self: ServerActor, pending: Any, *arguments: Any) -> None:
+            pending.may_be_stored = False
+            original(self, pending, *arguments)
 
         return refuse
 
@@ -348,12 +348,12 @@ def timeout_is_refusal() -> None:
 @mutant("A record is acknowledged when its time is up, whatever became of it.", (STATIC,))
 def ack_on_expiry() -> None:
     def make(_: Any) -> Any:
-        def refuse(self: ServerActor, waiting: Any, *_: Any, **__: Any) -> None:
-            if waiting.done:
+        def refuse(self: ServerActor, pending: Any, *_: Any, **__: Any) -> None:
+            if pending.done:
                 return
-            offset = self._committed.offset if waiting.base_offset is None else waiting.base_offset
-            self._close(waiting)
-            waiting.reply_to.tell(Produced(waiting.request_id, offset, self._term))
+            offset = self._committed.offset if pending.base_offset is None else pending.base_offset
+            self._close(pending)
+            pending.reply_to.tell(Produced(pending.request_id, offset, self._term))
 
         return refuse
 
