@@ -36,11 +36,6 @@ class HealthService:
         self._changed = asyncio.Event()
         self._final = False
 
-    @property
-    def is_serving(self) -> bool:
-        """Whether the status is SERVING."""
-        return self._status == SERVING
-
     def set_serving(self, serving: bool) -> None:
         """Change the status; nothing happens after `end`."""
         status = SERVING if serving else NOT_SERVING

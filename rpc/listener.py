@@ -226,6 +226,7 @@ class _Retired:
             await self._server.stop(grace_s)
 
     def end_now(self) -> None:
+        # Kept, since asyncio itself holds its tasks by weak references alone.
         self._ending = asyncio.create_task(self.end(None))
 
 

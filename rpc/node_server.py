@@ -131,10 +131,6 @@ class NodeServer:
         if self.failed.done():
             raise NodeFailedError(self.failed.result())
 
-    async def serve_until_failed(self) -> None:
-        """Wait until the node must stop, then raise NodeFailedError. Never returns."""
-        raise NodeFailedError(await asyncio.shield(self.failed))
-
     async def stop(self, grace_s: float = 5.0) -> None:
         """Drain and stop: report not healthy, hand over the lead, leave the cluster, finish open calls, close the log.
 

@@ -91,7 +91,6 @@ class Consumer:
     ) -> None:
         self.name = name
         self.node_ids: tuple[NodeId, ...] = ()
-        self.consumed = 0
         self._runtime = runtime
         self._calls = calls
         self._rng = rng
@@ -120,7 +119,6 @@ class Consumer:
 
         def returned(result: OperationResult, _: NodeId | None) -> None:
             if result.outcome is Outcome.OK:
-                self.consumed += 1
                 self._positions[log] = Offset(offset + 1)
             elif result.end_offset is not None:
                 if result.offset > offset:

@@ -6,7 +6,6 @@ virtual time often stands still while several things happen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ourolog.simulation.events import ClientInvoked, ClientReturned, Event, Operation, OperationResult
@@ -54,10 +53,3 @@ class History:
             Call(invoked.operation_id, invoked.node_id, invoked.operation, at) for at, invoked in self._open.values()
         )
         return (*self._calls, *still_open)
-
-
-def history_of(events: Iterable[Event]) -> tuple[Call, ...]:
-    history = History()
-    for event in events:
-        history.see(event)
-    return history.calls

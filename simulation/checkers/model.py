@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -214,10 +214,6 @@ class ClusterModel:
 
     def sender_of(self, told: MessageTold) -> NodeModel | None:
         return self.nodes.get(self.place(told.sender)[0])
-
-    @property
-    def up(self) -> Iterable[NodeModel]:
-        return (node for node in self.nodes.values() if node.is_up and node.opened is not None)
 
     def first_kept_index(self) -> int:
         """Below it no node has any entry left."""
