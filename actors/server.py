@@ -62,12 +62,17 @@ EXPIRY_CHECK_S = 0.25
 class PendingProduce:
     """A produce on its way: not flushed yet, then in the store, then waiting for other disks.
 
-    The batch is held only until the store has written it: a produce that waits for other disks, for as
-    long as its client does, must not keep its payload in memory.
-
-    may_be_stored: the store was told to append it, and has not said that it did not.
-    base_offset, index: None until it is on this node's disk.
-    term: of the entry that it became.
+    request_id, reply_to: who is answered, and about which request.
+    batch: what is appended; None once the store has written it, since what waits for other disks, for as long as its
+        client does, must not keep its payload in memory.
+    record_count: how many records are in the batch.
+    acks: whose disks it must be on before it is acknowledged.
+    timeout_s: how long the client waits, in seconds.
+    deadline_s: when that ends, by the monotonic clock.
+    may_be_stored: whether the store was told to append it, and has not said that it did not.
+    base_offset, index: of its first record and of its entry; None until it is on this node's disk.
+    term: of that entry.
+    done: whether it is answered, or nobody waits for its answer any more.
     """
 
     request_id: int
