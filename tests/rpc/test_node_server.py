@@ -18,7 +18,7 @@ from ourolog.actors.config import NodeConfig
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.gossip.leaving import Leaving
 from ourolog.actors.messages.election import HandOver
-from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft
+from ourolog.actors.messages.events import LeaderChanged, MemberFailed, MemberJoined, MemberLeft
 from ourolog.actors.messages.observer import NameClashed, NodeFailed, NodeReady, NodeWarned
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.replicator import ReplicatorActor
@@ -219,6 +219,7 @@ async def test_under_a_static_leader_the_client_finds_it_and_followers_can_be_re
     election = parse_election("static:n1")
     async with node("n1", election=election) as n1, node("n2", election=election, join=(n1.gossip_addr,)) as n2:
         await n2.until(lambda event: isinstance(event, MemberJoined))
+        await n2.until(lambda event: isinstance(event, LeaderChanged) and event.leader_id == "n1")
         async with open_channel(n2.rpc_addr) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await pb_grpc.LogStub(channel).Produce(pb.ProduceRequest(record=pb.Record(value=b"v")))
