@@ -16,13 +16,17 @@ class Violation(AssertionError):
     claim: the checker's name.
     detail: what was seen instead.
     time_s: when, in virtual seconds.
+    records: the values of the records that it is about; none if it is about something else.
+    nodes: the nodes at which it was seen.
     """
 
-    def __init__(self, claim: str, detail: str, time_s: float) -> None:
+    def __init__(self, claim: str, detail: str, time_s: float, records: tuple[bytes, ...] = ()) -> None:
         super().__init__(f"{claim}: {detail} (at {time_s:.6f} virtual seconds)")
         self.claim = claim
         self.detail = detail
         self.time_s = time_s
+        self.records = records
+        self.nodes: tuple[NodeId, ...] = ()
 
 
 class World(Protocol):

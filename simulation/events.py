@@ -448,3 +448,22 @@ Event = (
     | ClientReturned
     | PhaseBegan
 )
+
+
+def nodes_of(event: Event) -> tuple[NodeId, ...]:
+    """The nodes at which it happened; none for what happens to the network or the run as a whole."""
+    match event:
+        case MessageTold(sender=sender, receiver=receiver):
+            return tuple(dict.fromkeys(NodeId(name.partition(".")[0]) for name in (sender, receiver) if name))
+        case MessageHandled(receiver=receiver):
+            return (NodeId(receiver.partition(".")[0]),)
+        case PacketSent() | PacketDelivered() | PacketLost():
+            return (event.source, event.target)
+        case LeaderDecided():
+            return (event.leader_id,)
+        case FaultInjected():
+            return tuple(map(NodeId, event.where.split(">")))
+        case PartitionMade() | PartitionHealed() | PhaseBegan():
+            return ()
+        case _:
+            return (event.node_id,)

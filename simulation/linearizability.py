@@ -49,7 +49,11 @@ class _Moment:
 
 
 class _NotLinearizableError(Exception):
-    pass
+    """What cannot have happened, in whatever order; and the records that it is about."""
+
+    def __init__(self, detail: str, *records: bytes) -> None:
+        super().__init__(detail)
+        self.records = records
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ def check(history: Iterable[Call]) -> Violation | None:
     try:
         _check(sorted(history, key=lambda call: call.invoked_at))
     except _NotLinearizableError as violated:
-        return Violation(CLAIM, str(violated), 0.0)
+        return Violation(CLAIM, str(violated), 0.0, violated.records)
     return None
 
 
@@ -116,11 +120,13 @@ def _note_consume(log: _Log, call: Call, maybe: dict[bytes, Call]) -> None:
         moment = log.moment(result.offset)
         if moment.value is None:
             if maybe.pop(result.value, None) is None:
-                raise _NotLinearizableError(_stray(log, call))
+                raise _NotLinearizableError(_stray(log, call), result.value)
             _place(log, result.value, result.offset)
         elif moment.value != result.value:
             raise _NotLinearizableError(
-                f"{_name(call)} read {result.value!r} at offset {result.offset}, where {moment.value!r} is"
+                f"{_name(call)} read {result.value!r} at offset {result.offset}, where {moment.value!r} is",
+                result.value,
+                moment.value,
             )
         moment.before(call.returned_at, call)
     elif result.end_offset is not None:
@@ -135,7 +141,8 @@ def _note_consume(log: _Log, call: Call, maybe: dict[bytes, Call]) -> None:
 def _place(log: _Log, value: bytes, offset: int) -> None:
     moment, call = log.moment(offset), log.produces[value]
     if moment.value is not None:
-        raise _NotLinearizableError(f"{moment.value!r} and {value!r} were both given offset {offset}")
+        detail = f"{moment.value!r} and {value!r} were both given offset {offset}"
+        raise _NotLinearizableError(detail, moment.value, value)
     moment.value = value
     moment.after(call.invoked_at, call)
 

@@ -18,11 +18,14 @@ import re
 import shlex
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ourolog.simulation.checker import Violation
+
+if TYPE_CHECKING:
+    from ourolog.simulation.report.rows import Window
 
 _RECORDER = pytest.StashKey[Any]()
 _SEED = pytest.StashKey[int]()
@@ -119,6 +122,13 @@ def replay(nodeid: str, seed: int) -> str:
     return f"pytest {shlex.quote(nodeid)} --simulation-seed {seed}"
 
 
+def _records_named(window: Window, text: str) -> tuple[bytes, ...]:
+    """The records that a failed test speaks of. Its words are the user's own: nothing else says which it means."""
+    words = set(re.findall(r"[\w.:/-]+", text))
+    values = {row.record: row.record.decode(errors="replace") for row in window.rows if row.record}
+    return tuple(record for record, value in values.items() if value in words)
+
+
 def _write_report(directory: Path, item: pytest.Item, error: BaseException) -> Path:
     from ourolog.simulation.checkers import ALL
     from ourolog.simulation.report import Header, render_report
@@ -130,6 +140,7 @@ def _write_report(directory: Path, item: pytest.Item, error: BaseException) -> P
         violation = error
     else:
         violation = THE_TEST_PASSES.violated(f"{type(error).__name__}: {error}", recorder.now_s)
+        violation.records = _records_named(recorder.window(), str(error))
     header = Header(
         title=f"{item.name}",
         replay=replay(item.nodeid, seed),

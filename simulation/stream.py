@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ourolog.simulation.checker import Checker, Violation, World
-from ourolog.simulation.events import Event, FaultInjected, MessageTold
+from ourolog.simulation.events import Event, FaultInjected, MessageTold, nodes_of
 from ourolog.simulation.trace import Trace
 
 See = Callable[[Event, World], None]
@@ -96,6 +96,7 @@ class EventStream:
             try:
                 see(event, self._world)
             except Violation as violation:
+                violation.nodes = nodes_of(event)
                 self.violated(violation)
 
     def finish(self) -> None:

@@ -79,7 +79,9 @@ class AcknowledgedDurable(EventChecker):
         acks, values = asked
         at = produced.base_offset - entry.base_offset
         if values and entry.values and entry.values[at : at + len(values)] != values:
-            raise self.violated(f"{values[0]!r} was acknowledged at {where}, where {entry} holds {entry.values[at]!r}")
+            held = entry.values[at]
+            detail = f"{values[0]!r} was acknowledged at {where}, where {entry} holds {held!r}"
+            raise self.violated(detail, values[0], held)
         self._check_disks(node, entry, acks, where)
 
     def _check_disks(self, node: NodeModel, entry: Entry, asked: Acks, where: str) -> None:
@@ -166,7 +168,8 @@ class AcknowledgedKept(EventChecker):
             if held != operation.value:
                 raise self.violated(
                     f"{operation.value!r} was acknowledged at offset {result.offset} of {node.node_id}, "
-                    f"which holds {held!r}"
+                    f"which holds {held!r}",
+                    operation.value,
                 )
 
     def _on_log_changed(self, node: NodeModel) -> None:
@@ -189,7 +192,8 @@ class AcknowledgedKept(EventChecker):
             for at, value in enumerate(entry.values):
                 if values.get(Offset(entry.base_offset + at)) == value:
                     raise self.violated(
-                        f"{node.node_id} lost {value!r}, acknowledged at offset {entry.base_offset + at} ({entry})"
+                        f"{node.node_id} lost {value!r}, acknowledged at offset {entry.base_offset + at} ({entry})",
+                        value,
                     )
 
     def at_end(self) -> None:
@@ -200,7 +204,7 @@ class AcknowledgedKept(EventChecker):
                 was_removed = any(offset < node.log.start.offset for node in nodes)
                 is_excused = any(node.spoiled for node in nodes) and not nodes[0].is_elected
                 if nodes and not holders and not was_removed and not is_excused:
-                    raise self.violated(f"{value!r}, acknowledged at offset {offset}, is in no log in the end")
+                    raise self.violated(f"{value!r}, acknowledged at offset {offset}, is in no log in the end", value)
 
 
 def _is_kept(node: NodeModel, acks: str) -> bool:

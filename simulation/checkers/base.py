@@ -97,5 +97,10 @@ class EventChecker:
     def at_end(self) -> None:
         """What is left to be said when the run is over: nothing, unless a checker says otherwise."""
 
-    def violated(self, detail: str) -> Violation:
-        return Violation(self.name, detail, self.time_s)
+    def violated(self, detail: str, *records: bytes) -> Violation:
+        """The violation to raise.
+
+        detail: what was seen instead of what is claimed.
+        records: the values of the records that it is about.
+        """
+        return Violation(self.name, detail, self.time_s, records)

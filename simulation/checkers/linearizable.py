@@ -212,11 +212,13 @@ class Linearizable(EventChecker):
         what = f"{event.client}'s {event.operation.kind} {event.operation_id} on {event.node_id}"
         known = log.values.get(offset)
         if known is not None and known != value:
-            raise self.violated(f"{what} shows {value!r} at offset {offset}, where {known!r} was seen before")
+            detail = f"{what} shows {value!r} at offset {offset}, where {known!r} was seen before"
+            raise self.violated(detail, value, known)
         if not node.is_cycle_allowed and value not in self._repeated:
             elsewhere = log.offsets.get(value)
             if elsewhere is not None and elsewhere != offset:
-                raise self.violated(f"{what} shows {value!r} at offset {offset}; it was at offset {elsewhere} before")
+                detail = f"{what} shows {value!r} at offset {offset}; it was at offset {elsewhere} before"
+                raise self.violated(detail, value)
         if known is None:
             self._check_floor(node, what, offset, value)
             log.values[offset] = value
@@ -229,16 +231,17 @@ class Linearizable(EventChecker):
         floor = self._floors.get(value)
         if floor is None:
             if value in self._refused:
-                raise self.violated(f"{what} shows {value!r} at offset {offset}, although that was refused")
+                raise self.violated(f"{what} shows {value!r} at offset {offset}, although that was refused", value)
             if not self._has_forgotten:
-                raise self.violated(f"{what} shows {value!r} at offset {offset}, which nobody ever wrote")
+                raise self.violated(f"{what} shows {value!r} at offset {offset}, which nobody ever wrote", value)
             return
         asked, length = floor
         is_the_same_log = node.is_elected or (asked == node.node_id and value not in self._repeated)
         if is_the_same_log and offset < length:
             raise self.violated(
                 f"{what} shows {value!r} at offset {offset}, and when it was sent, offset {length - 1} was known "
-                "to be there"
+                "to be there",
+                value,
             )
 
     # ------------------------------------------------------------ the end of the log
@@ -283,4 +286,4 @@ class Linearizable(EventChecker):
         )
         violation = check([*log.calls, *open_calls])
         if violation is not None:
-            raise self.violated(violation.detail)
+            raise self.violated(violation.detail, *violation.records)

@@ -58,7 +58,7 @@ class BatchesIntact(EventChecker):
     def _check_sent(self, node: NodeModel, entry: Entry) -> None:
         for value in entry.values:
             if value not in self._sent and self._sent:
-                raise self.violated(f"{node.node_id} holds {value!r} in {entry}, which no client sent")
+                raise self.violated(f"{node.node_id} holds {value!r} in {entry}, which no client sent", value)
 
     def _check_content(self, node: NodeModel, entry: Entry) -> None:
         origin = self.model.nodes.get(entry.path[0])
@@ -104,7 +104,8 @@ class RefusedNotWritten(EventChecker):
         holder = self._written.get(operation.value)
         if holder is not None:
             raise self.violated(
-                f"{event.node_id} refused {operation.value!r} ({event.result.detail}), and {holder} has it in its log"
+                f"{event.node_id} refused {operation.value!r} ({event.result.detail}), and {holder} has it in its log",
+                operation.value,
             )
         self._refused[operation.value] = None
         if len(self._refused) > _MAX_REMEMBERED:
@@ -119,7 +120,7 @@ class RefusedNotWritten(EventChecker):
                 continue
             for value in entry.values:
                 if value in self._refused:
-                    raise self.violated(f"{node.node_id} wrote {value!r}, which a client was told is refused")
+                    raise self.violated(f"{node.node_id} wrote {value!r}, which a client was told is refused", value)
                 self._written[value] = node.node_id
         while len(self._written) > _MAX_REMEMBERED:
             self._written.popitem(last=False)

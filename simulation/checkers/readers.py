@@ -69,7 +69,8 @@ class ReadersSeeCommitted(EventChecker):
             if held != result.value:
                 raise self.violated(
                     f"{event.client} read {result.value!r} at offset {result.offset} of {node.node_id}, "
-                    f"which holds {held!r}"
+                    f"which holds {held!r}",
+                    result.value,
                 )
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from ourolog.simulation.checker import Violation
-from ourolog.simulation.report.rows import Copy, Row, RowKind, Window
+from ourolog.simulation.report.rows import STARTED, Copy, Row, RowKind, Window
 
 _MOST_STEPS: Final = 60
 _HARM_BEFORE: Final = 6
-_WORDS: Final = re.compile(r"[\w.:/-]+")
 _HARM: Final = frozenset({RowKind.FAULT, RowKind.NODE, RowKind.NETWORK})
 
 
@@ -31,10 +29,9 @@ class Explanation:
 
 
 def explain(window: Window, violation: Violation) -> Explanation:
-    """The steps that led to what the violation names; at most 60, the latest ones.
+    """The steps that led to what the violation is about; at most 60, the latest ones.
 
-    It names operations and records by their values, which are unique in a run; where it names none,
-    the last thing that happened is what broke the claim.
+    Where it is about no record, the last thing that happened is what broke the claim.
     """
     before = [row for row in window.rows if row.start_s <= violation.time_s]
     by_id = {row.row_id: row for row in before}
@@ -50,7 +47,7 @@ def explain(window: Window, violation: Violation) -> Explanation:
     chain = sorted(found.values(), key=lambda row: row.step)[-_MOST_STEPS:]
     if not chain:
         return Explanation((), (), 0)
-    touched = {_node(lane) for row in chain for lane in (row.source, row.target) if lane} | _words(violation.detail)
+    touched = {_node(lane) for row in chain for lane in (row.source, row.target) if lane} | {*violation.nodes}
     near = [row for row in before if row.kind in _HARM and row.row_id not in found and _touches(row, touched)]
     begun = sum(row.start_s < chain[0].start_s for row in near)
     harm = near[max(begun - _HARM_BEFORE, 0) :]
@@ -62,31 +59,15 @@ def explain(window: Window, violation: Violation) -> Explanation:
 
 def _touches(row: Row, nodes: set[str]) -> bool:
     """Whether a fault was on one of these nodes, or on links between any. A first start harms nobody."""
-    return (not row.source or row.source in nodes) and row.label != "started"
+    return (not row.source or row.source in nodes) and row.label != STARTED
 
 
 def _named(rows: Iterable[Row], copies: Iterable[Copy], violation: Violation) -> Iterator[Row]:
-    """Operations, and writes of records, whose value stands in the violation's text."""
-    words = _words(violation.detail) - _COMMON
-    written = {copy.via for copy in copies if is_named(copy, violation)}
+    """Operations on the records that the violation is about, and writes of them. Values are unique in a run."""
+    written = {copy.via for copy in copies if copy.record in violation.records}
     for row in rows:
-        if row.row_id in written or (row.kind is RowKind.CLIENT and _words(row.detail) & words):
+        if row.row_id in written or (row.record and row.record in violation.records):
             yield row
-
-
-def is_named(copy: Copy, violation: Violation) -> bool:
-    """Whether the violation speaks of that record, by its value."""
-    return copy.value.strip("“”….:/-") in _words(violation.detail) - _COMMON
-
-
-_COMMON: Final = frozenset(
-    {"produce", "consume", "offset", "acks", "quorum", "leader", "all", "B"} | set(map(str, range(10_000)))
-)
-
-
-def _words(text: str) -> set[str]:
-    """Words of a text; bare numbers name nothing by themselves."""
-    return {word.strip(".:/-") for word in _WORDS.findall(text) if not word.isdigit()}
 
 
 def _node(lane: str) -> str:

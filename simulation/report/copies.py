@@ -25,6 +25,7 @@ def copies_in(event: FileAppended, step: int, via: int) -> Iterator[Copy]:
             if head.kind is not Kind.DATA:
                 continue
             path = path_of(event.data, head)
+            record = first_value(payload_of(event.data, head))
             yield Copy(
                 time_s=event.time_s,
                 step=step,
@@ -32,7 +33,8 @@ def copies_in(event: FileAppended, step: int, via: int) -> Iterator[Copy]:
                 offset=head.base_offset,
                 identity=(path[0], head.origin_epoch, head.origin_sequence),
                 path=path,
-                value=shown_bytes(first_value(payload_of(event.data, head))),
+                value=shown_bytes(record),
+                record=record,
                 via=via,
                 count=head.record_count,
             )

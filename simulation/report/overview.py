@@ -12,7 +12,6 @@ from math import cos, hypot, pi, sin
 from typing import Final
 
 from ourolog.simulation.checker import Violation
-from ourolog.simulation.report.causes import is_named
 from ourolog.simulation.report.rows import Copy, Window
 from ourolog.storage.types import NodeId
 
@@ -28,7 +27,7 @@ def returned(window: Window) -> set[tuple[NodeId, NodeId]]:
 
 
 def headline(window: Window, *, has_failed: bool = False) -> tuple[str, str]:
-    """("bad", "neutral" or "good", one sentence): what happened to the records.
+    """("again", "neutral" or "good", one sentence): what happened to the records.
 
     has_failed: a claim was violated. Then only what was written is told, not what nodes hold: that is in question.
     """
@@ -44,7 +43,7 @@ def headline(window: Window, *, has_failed: bool = False) -> tuple[str, str]:
             f"{records} produced; {back} came back to a node that had lost them, and {_copies(stored)} written in all."
         )
     if back:
-        return "bad", (
+        return "again", (
             f"{records} produced, and {stored} are stored. {back} of them came back to a node that had them: "
             "every copy was copied again."
         )
@@ -64,7 +63,7 @@ def _copies(count: int) -> str:
 
 
 def pull_graph(window: Window) -> str:
-    """The nodes in a circle, an arrow for each pull, as records flow; red where copies came back."""
+    """The nodes in a circle, an arrow for each pull, as records flow; yellow where copies came back."""
     size, radius, node_radius = 260, 88, 23
     centre = size / 2
     places = {}
@@ -109,8 +108,8 @@ def _towards(x: float, y: float, to_x: float, to_y: float, by: float) -> tuple[f
 
 
 def most_copied(window: Window, violations: Sequence[Violation] = ()) -> list[Copy]:
-    """All appearances of one record: one that a violation names, else the one with the most of them."""
-    named = [copy for copy in window.copies if any(is_named(copy, violation) for violation in violations)]
+    """All appearances of one record: one that a violation is about, else the one with the most of them."""
+    named = [copy for copy in window.copies if any(copy.record in violation.records for violation in violations)]
     counts = Counter(copy.identity for copy in named or window.copies)
     if not counts:
         return []

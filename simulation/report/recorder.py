@@ -39,7 +39,7 @@ from ourolog.simulation.events import (
     PhaseBegan,
 )
 from ourolog.simulation.report.copies import copies_in
-from ourolog.simulation.report.rows import LANDMARKS, Copy, Row, RowKind, Window
+from ourolog.simulation.report.rows import LANDMARKS, RESTARTED, STARTED, Copy, Row, RowKind, Window
 from ourolog.simulation.report.summary import GOSSIP_MESSAGES, describe, describe_operation, describe_result
 from ourolog.storage.types import NodeId
 
@@ -262,6 +262,7 @@ class Recorder:
                     describe_operation(event.operation),
                     target=event.node_id,
                 )
+                row.record = event.operation.value
                 _remember(self._operations, event.operation_id, row)
                 self._arrived = row
             case ClientReturned():
@@ -272,6 +273,7 @@ class Recorder:
                 row.end_s, row.end_step = event.time_s, self._steps
                 row.end_detail = describe_result(event.operation, event.result)
                 row.outcome = event.result.outcome
+                row.record = row.record or event.result.value
                 if self._arrived is not None:
                     row.end_cause = self._arrived.row_id
                 else:
@@ -282,7 +284,7 @@ class Recorder:
     def _node(self, event: NodeStarted | NodeStopped | NodeCrashed | NodePaused | NodeResumed) -> None:
         match event:
             case NodeStarted():
-                label = "restarted" if event.node_id in self._nodes else "started"
+                label = RESTARTED if event.node_id in self._nodes else STARTED
                 self._nodes.setdefault(event.node_id)
                 detail = f"election {event.config.election}, cycle {event.config.cycle}"
             case NodeStopped():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from ourolog.simulation.events import Outcome
 from ourolog.storage.types import NodeId
@@ -25,6 +26,12 @@ class RowKind(StrEnum):
     PHASE = "phase"
 
 
+STARTED: Final = "started"
+"""The label of a node's first start, which harms nobody."""
+
+RESTARTED: Final = "restarted"
+"""The label of any start after the first one."""
+
 # Rare and telling: kept apart, so that traffic does not push them out of the window.
 LANDMARKS = frozenset({RowKind.FAULT, RowKind.NODE, RowKind.NETWORK, RowKind.PHASE, RowKind.NOTE})
 
@@ -43,6 +50,7 @@ class Row:
     is_lost: whether it was a packet that never arrived.
     cause: the row that led to it, 0 for none.
     end_cause: the row that led to its end, where that is another one.
+    record: the value of the record that a client's operation produced or has read; b"" of all others.
     outcome: how it ended, if it was a client's operation; None while it is under way.
     """
 
@@ -60,6 +68,7 @@ class Row:
     is_lost: bool = False
     cause: int = 0
     end_cause: int = 0
+    record: bytes = b""
     outcome: Outcome | None = None
 
 
@@ -74,6 +83,7 @@ class Copy:
     identity: its origin, origin epoch and origin sequence.
     path: the nodes it passed.
     value: its first record, for people.
+    record: its first record.
     via: the row of the write.
     count: how many records it holds.
     """
@@ -85,6 +95,7 @@ class Copy:
     identity: tuple[str, int, int]
     path: tuple[NodeId, ...]
     value: str
+    record: bytes
     via: int
     count: int = 1
 

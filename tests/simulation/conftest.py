@@ -35,7 +35,8 @@ def failing_page() -> str:
         cluster.heal()
         cluster.restart("n1")
         cluster.run_for(1.0)
-        violation = Violation("acknowledged_lost", "n1 no longer has precious, which it acknowledged", cluster.now_s)
+        detail = "n1 no longer has precious, which it acknowledged"
+        violation = Violation("acknowledged_lost", detail, cluster.now_s, (b"precious",))
     statements = {"acknowledged_lost": "What was acknowledged is never lost."}
     header = Header("A run", "ourolog simulate --seed 7", {"seed": "7"}, statements)
     return render_report(recorder.window(), header, [violation])

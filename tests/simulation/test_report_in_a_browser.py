@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 import subprocess
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,55 @@ def test_a_row_that_is_selected_says_what_led_to_it(failing_page: str, opened: O
     assert first is not None
     text = side(opened(failing_page, f"select={first.group(2)}"))
     assert "What led to it" in text or "What it led to" in text
+
+
+def pixels_of(picture: bytes) -> Iterator[bytes]:
+    """The pixels of a PNG of eight bits a channel, three bytes each."""
+    at, compressed, width, channels = 8, b"", 0, 3
+    while at < len(picture):
+        (size,), kind = struct.unpack_from(">I", picture, at), picture[at + 4 : at + 8]
+        content = picture[at + 8 : at + 8 + size]
+        if kind == b"IHDR":
+            width, _, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", content)
+            assert (depth, interlaced) == (8, 0)
+            channels = {2: 3, 6: 4}[colours]
+        elif kind == b"IDAT":
+            compressed += content
+        at += size + 12
+    rows, stride = zlib.decompress(compressed), width * channels + 1
+    above = bytearray(stride - 1)
+    for begin in range(0, len(rows), stride):
+        row = bytearray(rows[begin + 1 : begin + stride])
+        for x in range(len(row)):
+            left = row[x - channels] if x >= channels else 0
+            up, corner = above[x], above[x - channels] if x >= channels else 0
+            row[x] = (row[x] + _predicted(rows[begin], left, up, corner)) & 255
+        above = row
+        yield from (bytes(row[x : x + 3]) for x in range(0, len(row), channels))
+
+
+def _predicted(method: int, left: int, up: int, corner: int) -> int:
+    """What the PNG filter of a row adds to each of its bytes."""
+    if method == 4:
+        guess = left + up - corner
+        return min((left, up, corner), key=lambda value: abs(guess - value))
+    return (0, left, up, (left + up) // 2)[method]
+
+
+def test_red_is_for_violations_only(
+    cycle_page: str, failing_page: str, tmp_path: Path, chromium: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    found = re.search(r"--bad: #(\w{6});", cycle_page)
+    assert found is not None
+    red = bytes.fromhex(found.group(1))
+    counts = []
+    for number, page in enumerate((cycle_page, failing_page)):
+        file, picture = tmp_path / f"{number}.html", tmp_path / f"{number}.png"
+        file.write_text(page)
+        chromium(f"--screenshot={picture}", "--window-size=1200,1100", "--force-color-profile=srgb", file.as_uri())
+        counts.append(sum(pixel == red for pixel in pixels_of(picture.read_bytes())))
+    assert counts[0] == 0
+    assert counts[1] > 100
 
 
 def test_the_picture_in_the_documentation_can_be_taken(

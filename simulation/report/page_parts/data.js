@@ -26,17 +26,17 @@ const nodeOf = lane => { const dot = lane.lastIndexOf("."); return dot < 0 ? lan
 const colours = {};
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["paper", "card", "ink", "soft", "line", "rail", "bad", "good", "accent", "disk", "client", "down", "cut",
+  for (const name of ["paper", "card", "ink", "soft", "line", "rail", "bad", "good", "accent", "again", "harm", "disk", "client", "down", "cut",
     "n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7"]) colours[name] = style.getPropertyValue("--" + name).trim();
 }
 readColours();
 const nodeColour = node => { const at = data.nodes.indexOf(node); return at < 0 ? colours.client : colours["n" + at % 8]; };
 function colourOf(row) {
   switch (row.kind) {
-    case "fault": return colours.bad;
+    case "fault": return colours.harm;
     case "disk": return colours.disk;
     case "client": return row.outcome === "ok" ? colours.good : row.outcome === "unknown" || row.isOpen ? colours.cut : colours.soft;
-    case "node": return row.label === "crashed" ? colours.bad : colours.good;
+    case "node": return row.label === "crashed" ? colours.harm : colours.good;
     case "timer": case "gossip": return colours.soft;
     default: return nodeColour(nodeOf(row.source || row.target));
   }

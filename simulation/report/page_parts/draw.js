@@ -79,7 +79,7 @@ function paintBands() {
   };
   pen.font = `11px ${FONT}`;
   for (const phase of phases) {
-    const at = band(phase.from, phase.to, 24, 17, phase.name === "safety" ? colours.bad + "26" : phase.name === "liveness" ? colours.accent + "26" : colours.good + "26");
+    const at = band(phase.from, phase.to, 24, 17, phase.name === "safety" ? colours.harm + "26" : phase.name === "liveness" ? colours.accent + "26" : colours.good + "26");
     if (at && at[1] - at[0] > 60) { pen.fillStyle = colours.soft; pen.fillText(phase.name, at[0] + 6, 36.5); }
   }
   for (const cut of cuts) {
@@ -164,7 +164,7 @@ function paintRow(row, alpha, labels, isLabelled, thick = 0) {
       if (row.isLost) {
         const xm = x1 + (x2 - x1) * 0.6, ym = y1 + ((y2 ?? y1) - y1) * 0.6;
         pen.setLineDash([4, 3]); pen.beginPath(); pen.moveTo(x1, y1); pen.lineTo(xm, ym); pen.stroke(); pen.setLineDash([]);
-        pen.strokeStyle = colours.bad; pen.lineWidth = 1.8; cross(xm, ym, 3.5);
+        pen.strokeStyle = colours.harm; pen.lineWidth = 1.8; cross(xm, ym, 3.5);
       } else if (row.isOpen) {
         pen.setLineDash([2, 3]); arrow(x1, y1, x1 + 8, y1 + ((y2 ?? y1) - y1) * 0.7, 3); pen.setLineDash([]);
       } else if (row.kind === "packet" || row.kind === "gossip") { pen.setLineDash(row.kind === "gossip" ? [2, 2] : [6, 2]); arrow(x1, y1, x2, y2); pen.setLineDash([]); }
@@ -179,7 +179,7 @@ function paintCopies(alpha, labels) {
   for (const copy of copies) {
     const y = places.get(copy.node), at = along(copy.time, copy.step);
     if (y === undefined) continue;
-    const x = xOf(at), from = copy.from, colour = copy.back ? colours.bad : nodeColour(copy.node);
+    const x = xOf(at), from = copy.from, colour = copy.back ? colours.again : nodeColour(copy.node);
     const fromX = from ? xOf(along(from.time, from.step)) : x;
     if (x < GUTTER - 20 || fromX > width + 20) continue;
     pen.globalAlpha = alpha; pen.strokeStyle = pen.fillStyle = colour; pen.lineWidth = copy.back ? 2.6 : 2;
@@ -201,7 +201,7 @@ function paintNumbers() {
     const x = xOf(startOf(row)), y = yOf(row.source || row.target);
     if (y === undefined || x < GUTTER || x > width || Math.abs(x - last) < 9) return;
     last = x;
-    pen.globalAlpha = 1; pen.fillStyle = harm.has(row.id) ? colours.bad : colours.accent;
+    pen.globalAlpha = 1; pen.fillStyle = harm.has(row.id) ? colours.harm : colours.accent;
     pen.beginPath(); pen.arc(x, y - 12, 7.5, 0, 7); pen.fill();
     pen.fillStyle = "#fff"; pen.font = `600 9.5px ${FONT}`; pen.textAlign = "center"; pen.fillText(at + 1, x, y - 8.5); pen.textAlign = "left";
   });
@@ -274,7 +274,7 @@ function paintMap() {
   mapPen.clearRect(0, 0, width, 46);
   mapPen.fillStyle = colours.rail;
   bins.forEach((count, at) => { const tall = Math.sqrt(count / most) * 34; mapPen.fillRect(GUTTER + at * 3, 44 - tall, 2.4, tall); });
-  for (const row of shown) if (row.kind === "fault" || row.label === "crashed") { mapPen.fillStyle = colours.bad; mapPen.fillRect(x(startOf(row)) - 1, 2, 2, 7); }
+  for (const row of shown) if (row.kind === "fault" || row.label === "crashed") { mapPen.fillStyle = colours.harm; mapPen.fillRect(x(startOf(row)) - 1, 2, 2, 7); }
   for (const violation of data.violations) {
     mapPen.fillStyle = colours.bad; mapPen.fillRect(x(markOf(violation)) - 1, 0, 3, 46);
   }

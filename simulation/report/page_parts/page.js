@@ -69,7 +69,7 @@ function refresh() {
 function fillBar() {
   const present = new Set(rows.map(row => row.kind));
   if (copies.length) present.add("copy");
-  const swatch = { message: colours.n0, packet: colours.n2, client: colours.good, disk: colours.disk, fault: colours.bad, copy: colours.bad };
+  const swatch = { message: colours.n0, packet: colours.n2, client: colours.good, disk: colours.disk, fault: colours.harm, copy: colours.again };
   const fill = (place, values, hidden, name, colour) => place.replaceChildren(...values.map(value => {
     const button = element("button");
     const square = element("i"); square.style.background = colour(value);
