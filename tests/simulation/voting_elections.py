@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ourolog.actors.election.none import NoElection
 from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.election.static import StaticElection
 from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, LeaderAnswered, LeaderHinted
 from ourolog.actors.messages.events import (
     LeaderChanged,
@@ -331,6 +332,25 @@ class IgnoresLaterTerms(VotingElection):
 
     def adopt(self, term: Term, leader_id: NodeId | None) -> None:
         pass
+
+
+class SaysNothingAfterARestart(VotingElection):
+    """Waits in silence for a leader if it has voted before."""
+
+    def open(self, opened: LogOpened) -> None:
+        if opened.ballot == Ballot():
+            super().open(opened)
+
+
+class LeadsOnce(StaticElection):
+    """A decreed leader that does not lead again once it has led."""
+
+    def on_receive(self, message: ElectionMessage) -> None:
+        if isinstance(message, LogOpened) and message.ballot.leader_id == self.node_id:
+            self.announce(VotersChanged(self.config.election.voters))
+            self.announce(LeaderChanged(message.ballot.term, None))
+        else:
+            super().on_receive(message)
 
 
 class LeadsWhereNobodyShould(NoElection):
