@@ -303,6 +303,26 @@ class ElectionClusterConformance:
                 cluster.make_whole()
                 self._assert_one_leader_a_term(cluster)
 
+    def test_two_who_stand_at_once_do_not_both_lead(self) -> None:
+        """Both have slept for so long that no patience is left, and wake to a third that has their votes to give."""
+        if not self.is_voted:
+            return
+        for seed in self.seeds:
+            with self.cluster(seed) as cluster:
+                voter = cluster.make_whole()
+                rivals = cluster.others(voter)
+                cluster.block("rivals", tuple(permutations(rivals, 2)))
+                for rival in rivals:
+                    cluster.pause(rival)
+                cluster.run_for(FAULT_S)
+                cluster.crash(voter, power=True)
+                cluster.start(voter)
+                for rival in rivals:
+                    cluster.resume(rival)
+                cluster.run_for(FAULT_S)
+                cluster.make_whole()
+                self._assert_one_leader_a_term(cluster)
+
     def test_a_term_has_one_leader_whoever_is_cut_off_from_whom(self) -> None:
         for seed in self.seeds:
             with self.cluster(seed) as cluster:
