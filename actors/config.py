@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -15,6 +16,28 @@ MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
 """No batch may be larger, however a node is configured."""
 
 _MAX_UDP_PAYLOAD_BYTES: Final = 65_507
+
+
+class FieldName(str):
+    """The name of a field of a configuration, in a sentence about it."""
+
+    __slots__ = ()
+
+
+class InvalidFieldError(ValueError):
+    """A configuration's field that has an impossible value."""
+
+    def __init__(self, *parts: str) -> None:
+        """Say what is wrong.
+
+        parts: of the sentence, in order; names of fields in it are each a FieldName.
+        """
+        super().__init__("".join(parts))
+        self._parts = parts
+
+    def sentence(self, name_of: Callable[[str], str]) -> str:
+        """The sentence with each field called what `name_of` calls it, as by the flag that sets it."""
+        return "".join(name_of(part) if isinstance(part, FieldName) else part for part in self._parts)
 
 
 class Cycle(StrEnum):
@@ -102,7 +125,7 @@ def check_node_id(node_id: str) -> NodeId:
 
 @dataclass(frozen=True, slots=True)
 class GossipConfig:
-    """The intervals and limits of gossip (SWIM: Das et al. 2002, section 5). Raises ValueError for impossible values.
+    """The intervals and limits of gossip (SWIM: Das et al. 2002, section 5). Raises InvalidFieldError.
 
     probe_interval_s: seconds between two probes.
     probe_timeout_s: how long an answer may take before others are asked to probe too, in seconds.
@@ -139,7 +162,7 @@ class GossipConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """Everything that one node is told. Raises ValueError, with a sentence that names the field, for impossible values.
+    """Everything that one node is told. Raises InvalidFieldError, a ValueError, for impossible values.
 
     node_id: its name, unique in its cluster.
     data_dir: the directory of its log.
@@ -194,15 +217,17 @@ class NodeConfig:
     def __post_init__(self) -> None:
         check_node_id(self.node_id)
         if not self.data_dir:
-            raise ValueError("data_dir must name a directory")
+            raise InvalidFieldError(FieldName("data_dir"), " must name a directory")
         if not self.cluster:
-            raise ValueError("cluster must be a name")
+            raise InvalidFieldError(FieldName("cluster"), " must be a name")
         _check_address("rpc_addr", self.rpc_addr)
         _check_address("gossip_addr", self.gossip_addr)
         for address in self.join:
             _check_address("join", address, lowest_port=1)
         if self.acks is Acks.DEFAULT:
-            raise ValueError("acks must say whose disks count: a node's own default cannot be DEFAULT")
+            raise InvalidFieldError(
+                FieldName("acks"), " must say whose disks count: a node's own default cannot be DEFAULT"
+            )
         _check_range("max_hops", self.max_hops, 1, 255)
         _check_range("segment_bytes", self.segment_bytes, 1)
         if self.retention_bytes is not None:
@@ -212,9 +237,11 @@ class NodeConfig:
         _check_range("max_record_bytes", self.max_record_bytes, 1, MAX_BATCH_BYTES)
         _check_range("max_batch_bytes", self.max_batch_bytes, 1, MAX_BATCH_BYTES)
         if self.max_record_bytes > self.max_batch_bytes:
-            raise ValueError(
-                f"max_record_bytes is {self.max_record_bytes} and max_batch_bytes only {self.max_batch_bytes}: "
-                "such a record would fit no batch"
+            raise InvalidFieldError(
+                FieldName("max_record_bytes"),
+                f" is {self.max_record_bytes} and ",
+                FieldName("max_batch_bytes"),
+                f" only {self.max_batch_bytes}: such a record would fit no batch",
             )
         _check_range("fetch_max_bytes", self.fetch_max_bytes, 1, MAX_BATCH_BYTES)
         for name in ("max_waiting_requests", "max_uncommitted_entries", "max_uncommitted_bytes"):
@@ -224,9 +251,11 @@ class NodeConfig:
         for name in ("retention_check_s", "pull_backoff_min_s", "pull_backoff_max_s"):
             _check_positive(name, getattr(self, name))
         if self.pull_backoff_min_s > self.pull_backoff_max_s:
-            raise ValueError(
-                f"pull_backoff_min_s is {self.pull_backoff_min_s:g} and pull_backoff_max_s only "
-                f"{self.pull_backoff_max_s:g}"
+            raise InvalidFieldError(
+                FieldName("pull_backoff_min_s"),
+                f" is {self.pull_backoff_min_s:g} and ",
+                FieldName("pull_backoff_max_s"),
+                f" only {self.pull_backoff_max_s:g}",
             )
 
 
@@ -234,22 +263,22 @@ def _check_address(name: str, address: str, lowest_port: int = 0) -> None:
     try:
         _, port = split_address(address)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise InvalidFieldError(FieldName(name), f": {error}") from error
     if port < lowest_port:
-        raise ValueError(f"{name}: nobody can be reached at port 0, as in {address!r}")
+        raise InvalidFieldError(FieldName(name), f": nobody can be reached at port 0, as in {address!r}")
 
 
 def _check_range(name: str, value: int, lowest: int, highest: int | None = None) -> None:
     if value < lowest or (highest is not None and value > highest):
         limits = f"at least {lowest}" if highest is None else f"{lowest} to {highest}"
-        raise ValueError(f"{name} must be {limits}, not {value}")
+        raise InvalidFieldError(FieldName(name), f" must be {limits}, not {value}")
 
 
 def _check_positive(name: str, seconds: float) -> None:
     if not 0 < seconds < math.inf:
-        raise ValueError(f"{name} must be more than nothing and less than for ever, not {seconds:g}")
+        raise InvalidFieldError(FieldName(name), f" must be more than nothing and less than for ever, not {seconds:g}")
 
 
 def _check_not_negative(name: str, seconds: float) -> None:
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"{name} must be 0 or more and less than for ever, not {seconds:g}")
+        raise InvalidFieldError(FieldName(name), f" must be 0 or more and less than for ever, not {seconds:g}")

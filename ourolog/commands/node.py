@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from ourolog.actors.config import MAX_BATCH_BYTES, Cycle, Fsync, GossipConfig, NodeConfig
+from ourolog.actors.config import MAX_BATCH_BYTES, Cycle, Fsync, GossipConfig, InvalidFieldError, NodeConfig
 from ourolog.actors.messages.values import Acks
+from ourolog.configuration import flag_name
 from ourolog.logs import FORMATS, LEVELS
 from ourolog.options import config_option, election_option, option, replication_options
 from ourolog.parameters import ADDRESS, BINDABLE, DURATION, ELECTION, NODE_ID, SizeType
@@ -102,7 +103,7 @@ def node(
 def node_config(
     *, acks: str, cycle: str, fsync: str, probe_interval_s: float, suspicion_s: float, **settings: Any
 ) -> NodeConfig:
-    """The flags as a NodeConfig. Raises click.UsageError for what no node can be."""
+    """The flags as a NodeConfig. Raises click.UsageError, which names the flag, for what no node can be."""
     try:
         return NodeConfig(
             acks=Acks[acks.upper()],
@@ -113,5 +114,11 @@ def node_config(
             ),
             **settings,
         )
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
+    except InvalidFieldError as error:
+        raise click.UsageError(f"{error.sentence(_flag_of)}.") from error
+
+
+def _flag_of(field_name: str) -> str:
+    """The flag that sets this field of a node's configuration; the field's own name if none does."""
+    flags = {parameter.name: f"--{flag_name(parameter)}" for parameter in node.params}
+    return flags.get(field_name, field_name)

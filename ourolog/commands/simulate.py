@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ourolog.options import RunningError, config_option, option
+from ourolog.options import RunningError, config_option, election_option, option
 
 if TYPE_CHECKING:
     from ourolog.simulation.options import Options
@@ -64,11 +64,11 @@ class SeedType(click.ParamType[int]):
 @option("--from", "first", type=click.IntRange(0), default=0, metavar="N", help="With --seeds: the first of them.")
 @option("--seed-file", type=click.Path(dir_okay=False), metavar="FILE", help="Run what --save-seed kept.")
 @option("--nodes", type=int, default=3, metavar="N", help="How many nodes.")
-@option(
-    "--election",
+@election_option(
     default="none",
-    metavar="none|static[:LEADER,…]|decrees[:LEADER,…]|oracle[:VOTER,…]|NAME[:ARGUMENT]",
-    help="What fills the election slot; others than those named can be installed.",
+    help="What fills the election slot. Here static does without names (n1 leads, all vote), and there are also "
+    "decrees[:LEADER,…], where people change the leader, and oracle[:VOTER,…], which makes safe changes at bad "
+    "moments.",
 )
 @option(
     "--cycle", default="break", metavar="break|allow", help="With nobody elected: append copies once, or ever again."

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import MAX_BATCH_BYTES, GossipConfig, NodeConfig
+from ourolog.actors.config import MAX_BATCH_BYTES, GossipConfig, InvalidFieldError, NodeConfig
 from ourolog.actors.messages.values import Acks
 from ourolog.storage.types import NodeId
 
@@ -84,3 +84,10 @@ def test_what_no_node_can_be_is_refused_with_a_sentence_that_names_it(field: str
 def test_clocks_of_gossip_that_cannot_be_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         GossipConfig(**{field: value})
+
+
+def test_the_sentence_can_name_fields_as_whoever_set_them_does() -> None:
+    with pytest.raises(InvalidFieldError) as refused:
+        node(max_record_bytes=2, max_batch_bytes=1)
+    assert str(refused.value).startswith("max_record_bytes is 2 and max_batch_bytes only 1:")
+    assert refused.value.sentence(str.upper).startswith("MAX_RECORD_BYTES is 2 and MAX_BATCH_BYTES only 1: such")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from ourolog.cli import cli
 
@@ -144,3 +145,19 @@ def test_a_flag_that_is_on_or_off_takes_true_or_false_from_the_file(parse: Parse
 def test_a_missing_file_is_a_usage_error(parse: Parse, tmp_path: Path) -> None:
     with pytest.raises(click.UsageError, match=r"cannot read .*absent\.toml: No such file"):
         parse("--config", str(tmp_path / "absent.toml"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--suspicion", "0"], "--suspicion must be more than nothing"),
+        (["--probe-interval", "0s"], "--probe-interval must be more than nothing"),
+        (["--cluster", ""], "--cluster must be a name"),
+        (["--retention-age", "9" * 400], "--retention-age must be 0 or more and less than for ever"),
+        (["--max-record-bytes", "16MiB"], "--max-record-bytes is 16777216 and --max-batch-bytes only 8388608"),
+    ],
+)
+def test_what_no_node_can_be_is_a_usage_error_that_names_the_flag(words: list[str], said: str) -> None:
+    done = CliRunner().invoke(cli, ["node", "--node-id", "n1", "--data-dir", "/nowhere", *words])
+    assert done.exit_code == 2
+    assert said in done.output
