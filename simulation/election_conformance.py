@@ -51,7 +51,7 @@ node's election has answered a call."""
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """A node has said that it leads in `term`. votes: of the voters whose disks held a vote for it by then."""
+    """A node has said that it leads in `term`. votes: the voters whose disks held a vote for it by then."""
 
     node_id: NodeId
     term: Term

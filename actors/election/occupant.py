@@ -38,8 +38,8 @@ What it must hold to:
 - It announces nothing before LogOpened, and VotersChanged before the first LeaderChanged.
 - Terms never fall, restarts included, and at most one node leads in a term, over the whole cluster.
 - A term is announced only after BallotSaved with that term: persist, then promise.
-- A node that somebody votes into the lead announces that it leads once the ballots of a majority of the voters, its
-  own among them, name it on disk. Nobody votes for a node whose log is older than the voter's.
+- Where voters elect, a node announces that it leads once a majority of the voters, itself among them, has a ballot
+  on disk that votes for it in that term. Nobody votes for a node whose log is older than the voter's.
 - Every change is announced once. Where nobody leads and that is not known to pass, LeaderChanged says in
   `why_nobody` why, for a person, and in `needs_person` whether it stays so until a person does something.
 - Every call that it does not hand to `super().on_receive` it answers once, with CallRefused if need be.
