@@ -1,4 +1,4 @@
-"""The cluster simulation: whole clusters in virtual time, under faults, every failure repeatable from a number.
+"""The cluster simulation: whole clusters in virtual time, under faults, where a number is enough to repeat any failure.
 
     from ourolog.simulation import Cluster, Options, simulate
 

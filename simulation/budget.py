@@ -1,21 +1,21 @@
 """The fault budget: which copies must stay good, so that a run without a violation proves something.
 
-Any number of nodes may crash, lose power, stand still or be cut off, at any time: what was durable
+Any number of nodes may crash, lose power, pause or be cut off, at any time: what was durable
 is still there. Faults that take back what was durable are bounded:
 
 - With a leader elected at most a minority of the voters is spoiled at once. A decreed leader never is,
-  since its log is the history and nobody may take its place; one that an oracle has found may be, and
-  so may one whose place a person gives to another.
-  Spoiled is a copy whose disk was lost, is an old one, lies or rots; until it holds again all that the
-  leader has, and a ballot of its term, or the damage is restored.
+  since its log is the history and nobody may take its place; a leader found by an oracle may be, and
+  so may one that people replace.
+  A copy is spoiled if its disk was lost, is an old one, lies or rots. It counts as good again when it holds all
+  that the leader has and a ballot of its term, or when the damage is restored.
 - Where people decree who leads, no disk lies or is an old one: a leader takes its next term from its
-  own disk, and would give one out twice under the same name and log.
+  own disk, and would use one twice under the same name and log.
 - With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
   another good one holds every batch that is on it, no disk lies or is an old one (numbers would be
-  given out twice), and one disk at a time is spoiled.
+  used twice), and one disk at a time is spoiled.
 - Rot flips one bit of what has been at rest since before the last sync, on one disk at a time, and
-  the operator restores the file (it is damage then, and software has to say so, not repair it).
-- A lost disk is replaced only after everything its node had said has left the network.
+  the operator restores the file (this is damage, which software has to report, not repair).
+- A lost disk is replaced only after everything that its node sent has left the network.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ourolog.simulation.options import Options
 from ourolog.storage.types import NodeId
 
 FORGETFUL: Final = frozenset({"fsync_lies", "old_disk"})
-"""What takes back a part of what a node said, and leaves it its name and its log's epoch."""
+"""Faults that undo a part of what a node promised, while the node keeps its name and its log's epoch."""
 
 
 def budget_of(options: Options) -> str:
-    """What the budget keeps good in a run with these options, as a sentence for its report."""
+    """What the budget keeps good in a run with these options, as a sentence for the run's report."""
     choice = options.election_choice()
     if not choice.elects:
         return (
@@ -87,7 +87,7 @@ class FaultBudget:
         self.spoiled[node_id] = kind
 
     def restore(self, node_id: NodeId) -> None:
-        """Its copy is what it was, or was never touched."""
+        """Note that the node's copy is again what it was."""
         self.spoiled.pop(node_id, None)
 
     def is_lost(self, node_id: NodeId) -> bool:
@@ -95,7 +95,7 @@ class FaultBudget:
         return self.spoiled.get(node_id) in ("disk_lost", "old_disk", "lost_to_lies")
 
     def review(self) -> None:
-        """Copies that were lost, and have been made again since, are good ones."""
+        """Count copies as good that were lost and have been made again since."""
         for node_id in list(self.spoiled):
             if self.is_lost(node_id) and self._is_whole_again(node_id):
                 self.restore(node_id)
@@ -129,6 +129,6 @@ class FaultBudget:
             return True  # every batch it had held is on another disk
         leader_id = self._world.leader_id
         if leader_id is None or leader_id == node_id or leader_id in self.spoiled:
-            return False  # a leader's disk that lies or rots shows less than there is to be copied
+            return False  # a leader's disk that lies or rots shows less than there is to copy
         disk, leaders = self._world.durable(node_id), self._world.durable(leader_id)
         return opens(disk) and ballot_term_on(disk) >= ballot_term_on(leaders) and holds_all(disk, leaders)

@@ -1,4 +1,4 @@
-"""What clients ask of a node, as calls over the simulated network, each recorded when it begins and ends."""
+"""The requests of clients, as calls over the simulated network, each recorded when it begins and ends."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ourolog.storage.record_set import encode_record
 from ourolog.storage.types import NodeId, Offset
 
 CALL_MARGIN_S = 1.0
-"""How much longer than the server a client waits before it takes the connection for dead."""
+"""How much longer than the server a client waits before it considers the connection dead."""
 
 READ_BYTES = 64 * 1024
 
 Returned = Callable[[OperationResult, NodeId | None], None]
-"""Called with the result, and with who leads as far as the refusing node knows."""
+"""Called with the result, and with the leader as far as the refusing node knows."""
 
 
 class _ProduceCallee:
@@ -60,7 +60,7 @@ _ACKS = {"default": Acks.DEFAULT, "leader": Acks.LEADER, "quorum": Acks.QUORUM, 
 
 
 class ClientCalls:
-    """Begins operations and tells how they ended. Each has an id that is unique in the run."""
+    """Begins operations and reports how they ended. Each has an id that is unique in the run."""
 
     _produce_callee = _ProduceCallee()
     _consume_callee = _ConsumeCallee()
@@ -117,7 +117,7 @@ class ClientCalls:
 
 
 def result_of(operation: Operation, answer: Any) -> OperationResult:
-    """What a client makes of an answer."""
+    """An answer as its client understands it."""
     match answer:
         case Produced():
             return OperationResult(Outcome.OK, offset=answer.base_offset)

@@ -1,4 +1,4 @@
-"""What a checker is: one small class over the stream of events, with a claim that it watches."""
+"""What a checker is: one small class over the stream of events, with a claim that it checks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class World(Protocol):
 
 
 class Checker(Protocol):
-    """name: short, as in reports and on the command line. statement: the claim as a sentence.
+    """A claim about a cluster, checked event by event.
+
+    name: short, as in reports and on the command line.
+    statement: the claim as a sentence.
 
     A class may also have `sees: ClassVar[tuple[type, ...]]`, the kinds of event it wants, and
     `sees_told`, the kinds of message it wants in MessageTold and None for all other events; without

@@ -1,4 +1,4 @@
-"""A client for an application's code to call: it blocks, and blocking lets virtual time pass.
+"""A client for an application's code to call: it blocks, and while it blocks, virtual time passes.
 
 It behaves as a careful client of the real service does: it finds the leader, goes to another node
 when one does not answer, and never sends a record again that may have been appended.
@@ -19,15 +19,15 @@ BACKOFF_S = 0.25
 
 
 class RefusedError(Exception):
-    """The cluster did not do it, for certain: asking again does no harm."""
+    """The cluster certainly did not do it: asking again does no harm."""
 
 
 class OutcomeUnknownError(Exception):
-    """The record may have been appended, or may still be: appending it again may make two of it."""
+    """The record may have been appended, or may still be: appending it again may store it twice."""
 
 
 class OutOfRangeError(RefusedError):
-    """There is no record at that offset. `first` and `end`: the readable range, end exclusive."""
+    """There is no record at that offset. `first` and `end` give the readable range, `end` exclusive."""
 
     def __init__(self, offset: int, first: int, end: int) -> None:
         super().__init__(f"offset {offset} is out of range: the node holds [{first}, {end})")
@@ -37,11 +37,11 @@ class OutOfRangeError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as a reader of one node gets it.
+    """One record, as a reader of one node gets it.
 
-    offset: where that node has it.
+    offset: its offset on that node.
     value: what was produced.
-    path: the nodes that it has gone through, from the one that took it from a client to the one that was read.
+    path: the nodes that it passed, from the one that took it from a client to the one that was read.
     """
 
     offset: int
@@ -63,12 +63,12 @@ class Home(Protocol):
 
 
 class Client:
-    """A client of a simulated cluster; see the module.
+    """A client of a simulated cluster, which blocks until it has an answer.
 
-    name: who it is in events and on the network.
+    name: its name in events and on the network.
     home: the cluster.
     timeout_s: how long it waits for one answer, in seconds.
-    nodes: whom it asks, in turn when one does not answer; all by default.
+    nodes: which nodes it asks, in turn when one does not answer; all by default.
     attempts: how often it asks before it gives up.
     """
 

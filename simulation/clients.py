@@ -1,7 +1,7 @@
-"""Producers and consumers of a simulated cluster that go on and on, and retry as real ones would.
+"""Producers and consumers of a simulated cluster that run all the time, and retry as real ones would.
 
-A producer tries again what was certainly refused, somewhere else or with whoever leads. What may
-have happened it does not try again, since the log has no way yet to tell a retry from a new record:
+A producer tries again what was certainly refused, at another node or at the leader. What may
+have happened it does not try again, since the log cannot tell a retry from a new record yet:
 it goes on with the next. A consumer reads one offset after the other, and never skips one.
 """
 
@@ -59,7 +59,7 @@ class Producer:
         self._number += 1
         low, high = VALUE_BYTES
         value = f"{self.name}/{self._number}/".encode()
-        # Mostly small records, some of several hundred bytes: rolls come at all sorts of places.
+        # Mostly small records, some of several hundred bytes, so that segments roll at all sorts of places.
         value += b"." * int(low + (high - low) * self._rng.random() ** 3)
         self._try(Operation(OperationKind.PRODUCE, value=value, acks=self._rng.choice(self._acks)), ATTEMPTS)
 
@@ -122,7 +122,7 @@ class Consumer:
                 self._positions[log] = Offset(offset + 1)
             elif result.end_offset is not None:
                 if result.offset > offset:
-                    self._positions[log] = result.offset  # retention took what comes first
+                    self._positions[log] = result.offset  # retention removed the records before
                 elif self._rng.random() < 0.1:
                     self._node_id = None
             else:

@@ -1,4 +1,4 @@
-"""The clocks and timers of one simulated node: true time, seen through crystals that are not quite right."""
+"""The clocks and timers of one simulated node, which run a little fast or slow compared with true time."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ourolog.actors.stepping import EPOCH_MS
 
 
 class TrueTime(Protocol):
-    """What the runtime knows and no node does."""
+    """The time of the runtime, which no node can see."""
 
     @property
     def present_s(self) -> float:
         """Virtual seconds since the run began."""
 
     def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> Timer:
-        """Tell `message` to `mailbox` after so much true time."""
+        """Tell `message` to `mailbox` after that much true time."""
 
 
 class NodeClock:
-    """Timers and clock of one node; they survive the restarts of its process, as a machine's do.
+    """Timers and clocks of one node; they survive the restarts of its process, as a machine's do.
 
     The monotonic clock runs at `rate`, and timers go by it. The wall clock is the monotonic one
     plus an offset that may jump.
@@ -44,7 +44,7 @@ class NodeClock:
         return self._time.after(delay_s / self._rate, mailbox, message)
 
     def set_rate(self, rate: float) -> None:
-        """Seconds this clock counts in one true second, from now on."""
+        """Set how many seconds this clock counts in one true second, from now on."""
         self._then_s = self.monotonic_s()
         self._since_s = self._time.present_s
         self._rate = rate

@@ -6,8 +6,8 @@
         cluster.restart("n1")
         assert cluster.consume("n1", offset) == b"hello"
 
-Methods that wait let virtual time pass; the others take none. A claim that does not hold is raised
-as Violation by whatever lets time pass next.
+Methods that wait let virtual time pass; the others take none. If a claim does not hold, the next
+method that lets time pass raises Violation.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ LEADS_WITHIN_S = 2.0
 
 
 class _Observer:
-    """Where one process of a node tells what happens to it."""
+    """The observer of one process of a node."""
 
     def __init__(self, cluster: Cluster, node_id: NodeId) -> None:
         self._cluster = cluster
@@ -96,9 +96,9 @@ class ProcessEnd(StrEnum):
 
 
 class Cluster:
-    """Simulated nodes, named n1 to n<nodes>, their disks, and the network between them; see the module.
+    """Simulated nodes, named n1 to n<nodes>, their disks, and the network between them.
 
-    A `with` block starts all nodes and, at its end, lets every checker have a last look.
+    A `with` block starts all nodes; at its end it runs the final check of every checker.
 
     seed, nodes, election, cycle, max_hops: as in Options.
     checkers: the claims that are watched; None for all there are.
@@ -149,7 +149,7 @@ class Cluster:
         self._configure(settings)
 
     def chance(self, purpose: str) -> Random:
-        """A stream of chance of its own for every purpose, so that one does not shift another."""
+        """A random stream for one purpose, so that what one purpose draws does not change the others."""
         return Random(f"{self.options.seed}/{purpose}")  # noqa: S311  # a simulation's, not a secret
 
     def _configure(self, settings: dict[str, Any]) -> None:
@@ -194,7 +194,7 @@ class Cluster:
 
     @property
     def leader_id(self) -> NodeId | None:
-        """Who leads, as whoever decides it knows; None if nobody does, or nobody has been found yet."""
+        """The leader, as whoever decides it knows; None if there is none, or none has been found yet."""
         if self.oracle is not None:
             return self.oracle.leader_id
         if self.decree.is_decreed:
@@ -203,12 +203,12 @@ class Cluster:
 
     @property
     def is_lead_passed_on(self) -> bool:
-        """Whether another node may come to lead."""
+        """Whether another node may become leader."""
         return self.options.decrees_change or (self.decree.elects and not self.decree.is_decreed)
 
     @property
     def are_terms_local(self) -> bool:
-        """Whether several nodes that take terms from their own disks may come to lead."""
+        """Whether several nodes that take terms from their own disks may become leader."""
         return self.is_lead_passed_on and self.oracle is None
 
     @property
@@ -217,7 +217,7 @@ class Cluster:
 
     @property
     def trace_hash(self) -> str:
-        """Of all events so far."""
+        """The hash of all events so far."""
         return self.stream.trace.hexdigest()
 
     def durable(self, node_id: NodeId) -> dict[str, bytes]:
@@ -227,13 +227,13 @@ class Cluster:
         return self.disks[node_id].open_files
 
     def subscribe(self, observer: Callable[[Event], None]) -> None:
-        """Call it with every event from now on."""
+        """Call the observer with every event from now on."""
         self.stream.subscribe(observer)
 
     # ------------------------------------------------------------ processes
 
     def start(self, *names: str, wait: bool = True, **settings: Any) -> None:
-        """Start nodes (none named: all that do not run), and wait until they serve clients."""
+        """Start nodes (with no names, all that are not running), and wait until they serve clients."""
         wanted = self._known(names) if names else [node_id for node_id in self.configs if node_id not in self.running]
         for node_id in wanted:
             self.launch(node_id, **settings)
@@ -250,13 +250,13 @@ class Cluster:
     restart = start
 
     def configure(self, node_id: NodeId, **settings: Any) -> None:
-        """Give a node other settings, from its next start on; `election` may be what `--election` says."""
+        """Give a node other settings, from its next start on; `election` may be written as for `--election`."""
         if isinstance(settings.get("election"), str):
             settings["election"] = self.options.choice_of(settings["election"])
         self.configs[node_id] = _replaced(self.configs[node_id], settings)
 
     def launch(self, node_id: NodeId, **settings: Any) -> None:
-        """Start one node's process and do not wait."""
+        """Start one node's process without waiting."""
         assert node_id not in self.running, f"{node_id} is running"
         if settings:
             self.configure(node_id, **settings)
@@ -286,14 +286,14 @@ class Cluster:
         return node_id in self.running and self._observers[node_id].is_ready
 
     def stop(self, *names: str) -> None:
-        """Stop nodes in good order (none named: all), and wait until they have."""
+        """Stop nodes in good order (with no names, all), and wait until they have stopped."""
         wanted = self._known(names) if names else list(self.running)
         for node_id in wanted:
             self.begin_stop(node_id)
         self.run_until(lambda: all(node_id not in self.running for node_id in wanted))
 
     def begin_stop(self, node_id: NodeId) -> None:
-        """Hand over, announce to the others that it leaves, then end the actors one by one, the store last."""
+        """Hand over, announce that the node leaves, then end the actors one by one, the store last."""
         if node_id not in self.running or node_id in self.stopping:
             return
         self.resume(node_id)
@@ -347,14 +347,14 @@ class Cluster:
         self.network.detach(node_id, silently=silently)
 
     def wipe(self, name: str) -> None:
-        """Replace the disk of a node that does not run by an empty one."""
+        """Replace the disk of a node that is not running with an empty one."""
         (node_id,) = self._known((name,))
         assert node_id not in self.running, "the disk of a running node is not replaced"
         self.disks[node_id].format()
         self.emit(FaultInjected(self.now_s, "disk_lost", node_id))
 
     def pause(self, name: str) -> None:
-        """Let the node stand still, as SIGSTOP would."""
+        """Pause the node, as SIGSTOP would."""
         (node_id,) = self._known((name,))
         if node_id in self.running and node_id not in self.paused:
             self.paused[node_id] = None
@@ -371,7 +371,7 @@ class Cluster:
     # ------------------------------------------------------------ partitions
 
     def partition(self, *groups: Iterable[str] | str) -> None:
-        """Let nothing pass between groups of nodes; a name alone is a group. Nodes not named form one more."""
+        """Let nothing pass between groups of nodes; a single name is a group. The remaining nodes form one more."""
         named = [self._known((group,) if isinstance(group, str) else tuple(group)) for group in groups]
         rest = [node_id for node_id in self.configs if not any(node_id in group for group in named)]
         sides = [*named, rest] if rest else named
@@ -384,7 +384,7 @@ class Cluster:
         self.block("isolate", links_between([[node_id], rest]))
 
     def cut(self, source: str, target: str) -> None:
-        """Let nothing pass from one node to another; the other way stays open."""
+        """Let nothing pass from one node to another; the opposite direction stays open."""
         source_id, target_id = self._known((source, target))
         self.block("one-way", ((source_id, target_id),))
 
@@ -398,7 +398,7 @@ class Cluster:
         self.emit(PartitionMade(self.now_s, shape, blocked))
 
     def filter_datagrams(self, name: str) -> None:
-        """Let no gossip to or from a node pass, until `heal`; calls go on."""
+        """Drop all gossip to and from a node, until `heal`; calls go on."""
         (node_id,) = self._known((name,))
         rest = [other for other in self.configs if other != node_id]
         links = links_between([[node_id], rest])
@@ -415,7 +415,7 @@ class Cluster:
     # ------------------------------------------------------------ asking
 
     def client(self, name: str = "app", *, timeout_s: float = 5.0) -> Client:
-        """What an application's code calls instead of a real client; waiting lets virtual time pass."""
+        """A client for an application's code, in place of a real one; when it waits, virtual time passes."""
         return Client(name, self, timeout_s)
 
     def produce(self, name: str, value: bytes | str, *, acks: str = "default") -> int:
@@ -427,23 +427,23 @@ class Cluster:
         return Client("console", self, 5.0, (NodeId(name),), attempts=1).consume(offset)
 
     def records(self, name: str, offset: int = 0) -> list[Record]:
-        """All that a reader of that node gets from `offset` to the end."""
+        """All records that a reader of that node gets from `offset` to the end."""
         return list(Client("console", self, 5.0, (NodeId(name),), attempts=1).records(offset))
 
     def status(self, name: str) -> NodeStatus:
-        """What the node knows of itself."""
+        """The node's status, as it reports it."""
         (node_id,) = self._known((name,))
         return self._status.ask(self.running[node_id])
 
     def watch(self) -> None:
-        """From now on ask every replicator now and then how it is; the answers are in the stream of events."""
+        """Ask every replicator for its status at intervals from now on; the answers are in the stream of events."""
         for node_id, node in self.running.items():
             if node_id not in self.stopping:
                 self._status.ask_replicator(node)
         self.after(WATCH_INTERVAL_S, self.watch)
 
     def pulls(self) -> dict[str, tuple[str, ...]]:
-        """The pull graph as it is: for each running node, from whom it pulls."""
+        """The present pull graph: for each running node, the nodes that it pulls from."""
         return {
             node_id: tuple(pull.source_id for pull in self.status(node_id).replicator.pulls) for node_id in self.running
         }
@@ -465,13 +465,13 @@ class Cluster:
         self.runtime.call_later(delay_s, action)
 
     def finish(self) -> None:
-        """Let every checker have a last look. Raises Violation."""
+        """Run the final check of every checker. Raises Violation."""
         self._raise_if_halted()
         self.stream.finish()
         self._raise_if_halted()
 
     def close(self) -> None:
-        """Let go of everything; nothing is written any more."""
+        """Release everything; nothing is written any more."""
         for node in self.running.values():
             for ref in node.refs:
                 self.runtime.kill(ref)
@@ -516,7 +516,7 @@ class Cluster:
         self.violated(violation)
 
     def node_said(self, node_id: NodeId, observer: _Observer, event: NodeEvent) -> None:
-        """The observer of a node's process has heard something."""
+        """Take what the observer of a node's process was told."""
         if self._observers.get(node_id) is not observer:
             return
         if isinstance(event, LeaderChanged):
@@ -528,7 +528,7 @@ class Cluster:
             node = self.running.get(node_id)
 
             def end() -> None:
-                # The process ends itself, as the service does; the machine goes on.
+                # The process ends itself, as the service does; the machine keeps running.
                 if node is not None and self.running.get(node_id) is node:
                     self.crash(node_id)
                     self.on_process_end(
@@ -538,7 +538,7 @@ class Cluster:
             self.after(0.01, end)
 
     def violated(self, violation: Violation) -> None:
-        """A claim does not hold, found by something other than a checker."""
+        """Record a violation that was found by something other than a checker."""
         self.stream.violated(violation)
 
     def _halt(self, violation: Violation) -> None:
@@ -550,7 +550,7 @@ class Cluster:
             raise self.runtime.halted
 
     def _known(self, names: Iterable[str]) -> list[NodeId]:
-        """Raises ValueError for a name that no node has."""
+        """The names as node ids. Raises ValueError for a name that no node has."""
         known = [NodeId(name) for name in names]
         for node_id in known:
             if node_id not in self.configs:
@@ -559,11 +559,11 @@ class Cluster:
 
 
 def _nobody_asks(*_: object) -> None:
-    """Nobody looks after processes that ended by themselves."""
+    """Do nothing: no operator handles processes that ended by themselves."""
 
 
 class _Answered:
-    """Hears that a node has done what it was told to do before it ends."""
+    """Is told that a node has done what it must do before it ends."""
 
     def __init__(self, then: Callable[[], None]) -> None:
         self._then = then
@@ -573,7 +573,7 @@ class _Answered:
 
 
 class _Once:
-    """Does it when it is called first, and never again."""
+    """Calls an action the first time it is called, and never again."""
 
     def __init__(self, action: Callable[[], None]) -> None:
         self._action: Callable[[], None] | None = action

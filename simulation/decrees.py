@@ -1,10 +1,10 @@
-"""The people who say who leads: in mid-run they say otherwise, all at once, one by one, or not to everybody.
+"""The people who decree the leader: during the run they decree others, at all nodes at once, one by one, or at some.
 
 They are not wise. The new leader may lack what was acknowledged, two may be decreed at once for a
-while, a supervisor starts the old leader once more with the flags that it had, and one node is
-forgotten. Now and then the leader is not even to ask the voters first (`--force-lead`). In the end somebody
+while, a supervisor starts the old leader once more with its old flags, and one node is
+forgotten. Now and then the leader is told not to ask the voters first (`--force-lead`). At the end somebody
 takes care: all nodes get one decree, whose leader has the best log and need not ask,
-and a node that says that it does not follow gets an empty disk, as its own warning advises.
+and a node that reports that it does not follow gets an empty disk, as its own warning advises.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ourolog.storage.types import Index, NodeId, Term
 
 LOOKS_EVERY_S: Final = 1.0
 FORCED: Final = 0.4
-"""How often people say that a leader is not to ask first."""
+"""How often people tell a leader not to ask first."""
 
 
 class Decrees:
@@ -44,7 +44,7 @@ class Decrees:
         cluster.subscribe(self._see)
 
     def start(self, interval_s: float) -> None:
-        """Decree another leader at random times, so long apart on average."""
+        """Decree another leader at random times, this far apart on average."""
         self._is_on = True
 
         def due() -> None:
@@ -68,11 +68,11 @@ class Decrees:
         self.heed(core)
 
     def heed(self, core: tuple[NodeId, ...]) -> None:
-        """From now on look after those of these that refuse to follow."""
+        """Look after these nodes from now on, should one refuse to follow."""
         is_first = not self._heeded
         self._heeded = core
         for node_id in core:
-            # Who was cut off until now still runs by what it was told before.
+            # A node that was cut off until now still runs by its earlier decree.
             node = self._cluster.running.get(node_id)
             if node is not None and node.config.election != self._cluster.decree:
                 self._cluster.crash(node_id)
@@ -121,7 +121,7 @@ class Decrees:
         self._cluster.after(after_s, due)
 
     def _give(self, node_id: NodeId, decree: ElectionChoice) -> None:
-        """The node runs by that decree from its next start on, which is soon."""
+        """Give the node that decree from its next start on, which is soon."""
         self._cluster.configure(node_id, election=decree, force_lead=self._forces)
         if node_id in self._cluster.running:
             self._operator.bring_down(node_id, power=False)
@@ -142,7 +142,7 @@ class Decrees:
                 pass
 
     def _look_after(self) -> None:
-        """Who refuses gets an empty disk, to copy the leader's log to."""
+        """Give nodes that refuse to follow an empty disk, to copy the leader's log to."""
         for node_id in list(self._refusing):
             if node_id in self._heeded and node_id in self._cluster.running:
                 self._cluster.crash(node_id)

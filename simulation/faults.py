@@ -46,7 +46,7 @@ SPOILING: Final = frozenset({"fsync_lies", "bit_rot", "disk_lost", "old_disk"})
 
 
 def check_kinds(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once, in the order of KINDS. Raises ValueError with a sentence for whoever typed them."""
+    """The names, each once, in the order of KINDS. Raises ValueError with a sentence for the person who typed them."""
     wanted = list(names)
     unknown = [name for name in wanted if name not in KINDS]
     if unknown:

@@ -1,7 +1,7 @@
-"""What clients did, as a history of calls: when each was invoked, when it returned, and with what.
+"""What clients did, as a history of calls: when each was invoked, when it returned, and with what result.
 
-Times are places in the stream of events and not seconds, so that no two of them are ever equal:
-virtual time often stands still while several things happen.
+Times are positions in the stream of events and not seconds, so that no two of them are ever equal:
+virtual time often does not move while several things happen.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ourolog.storage.types import NodeId
 class Call:
     """One operation of one client on one log.
 
-    returned_at and result are None for a call that never returned: it may take effect at any time
-    after `invoked_at`, or never, as one whose outcome is UNKNOWN.
+    returned_at and result are None for a call that never returned. Like one whose outcome is UNKNOWN, it may take
+    effect at any time after `invoked_at`, or never.
     """
 
     operation_id: int
@@ -48,7 +48,7 @@ class History:
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """Those that returned, in the order in which they did, then those that are still open."""
+        """The calls that returned, in the order in which they did, then those that are still open."""
         still_open = (
             Call(invoked.operation_id, invoked.node_id, invoked.operation, at) for at, invoked in self._open.values()
         )

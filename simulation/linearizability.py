@@ -69,8 +69,8 @@ class _Log:
 def check(history: Iterable[Call]) -> Violation | None:
     """None if the calls on one log, empty at first, are linearizable; otherwise the violation.
 
-    Every call counts: a produce that is unknown may have happened at any time after its
-    invocation, or never; a refused one has not; a consume that brought nothing says nothing,
+    Every call counts: a produce whose outcome is unknown may have happened at any time after its
+    invocation, or never; a refused one did not happen; a consume that brought nothing says nothing,
     unless it was told the end of the log. Raises ValueError when two produces have the same value,
     since then a read does not say whose record it saw.
     """

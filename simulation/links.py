@@ -65,7 +65,7 @@ class Links:
         self._blocked.update(dict.fromkeys(links))
 
     def filter_datagrams(self, links: Iterable[Link]) -> None:
-        """Let no datagram pass there, as a firewall does that knows TCP only; calls go on."""
+        """Drop all datagrams there, as a firewall does that knows TCP only; calls go on."""
         self._filtered.update(dict.fromkeys(links))
 
     def unblock_all(self) -> None:
@@ -93,7 +93,7 @@ class Links:
         self._clogged_until_s[link] = until_s
 
     def heal(self) -> None:
-        """Everything but the partitions: chances are nought, no link is slow or clogged."""
+        """Undo everything but the partitions: all fault chances become 0, and no link is slow or clogged."""
         self.chances = Chances()
         self._slow_s.clear()
         self._clogged_until_s.clear()
@@ -101,13 +101,13 @@ class Links:
     # ------------------------------------------------------------ one packet
 
     def delay_s(self, source: str, target: str, now_s: float) -> float:
-        """The way's time for a packet that is sent now."""
+        """How long a packet that is sent now takes."""
         link = (source, target)
         rng = self._rng
         least_s = self._least_s.get(link)
         if least_s is None:
             least_s = self._least_s[link] = LEAST_DELAY_S * (1 + 2 * rng.random())
-        # Mostly short, now and then several times as long, as real networks have it.
+        # Mostly short, occasionally several times as long, as in real networks.
         delay_s = least_s + USUAL_EXTRA_S * rng.random() ** 3
         if self._slow_s:
             delay_s += self._slow_s.get(link, 0.0) * rng.random()
@@ -157,7 +157,7 @@ def links_between(groups: Sequence[Sequence[str]]) -> tuple[Link, ...]:
 def ring(names: Sequence[str]) -> tuple[Link, ...]:
     """Links to block so that each node talks to its neighbours on either side only.
 
-    With five nodes that leaves every node in a majority, and no two the same one.
+    With five nodes that leaves every node in a majority, and no two nodes in the same one.
     """
     count = len(names)
     reach = max(1, count // 4)

@@ -1,4 +1,4 @@
-"""Who breaks things: each kind of fault that is on comes round at random, does its worst, and is undone."""
+"""The nemesis, which injects faults: each kind that is on happens at random times and is undone later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REVIEW_INTERVAL_S: Final = 2.0
 
 
 class Nemesis:
-    """Everything it does is drawn from its own stream of chance; `operator` puts it right again.
+    """Injects faults, all drawn from its own random stream; `operator` repairs what they did.
 
     `start` it, `stop` it, and let `operator.mend_all` undo what is left.
     """
@@ -57,7 +57,7 @@ class Nemesis:
 
     @classmethod
     def unleash(cls, cluster: Cluster, *kinds: str) -> Self:
-        """Let these kinds of fault loose on a cluster (none named: what its seed draws). Raises ValueError."""
+        """Start these kinds of fault on a cluster (with no names, those that its seed draws). Raises ValueError."""
         nemesis = cls(cluster, draw_plan(replace(cluster.options, faults=kinds or None)))
         nemesis.start()
         return nemesis
@@ -65,7 +65,7 @@ class Nemesis:
     # ------------------------------------------------------------ on and off
 
     def start(self) -> None:
-        """Let every kind of the plan come round from now on."""
+        """Let every kind of the plan happen at random times from now on."""
         plan = self._plan
         self._cluster.network.links.chances = Chances(
             loss=0.15 * plan.strength("loss"),
@@ -80,7 +80,7 @@ class Nemesis:
         self._review()
 
     def stop(self) -> None:
-        """No new faults. What is broken stays so until it is mended."""
+        """Inject no new faults. What is broken stays broken until it is mended."""
         self._is_on = False
 
     def _again(self, kind: str) -> None:
@@ -169,7 +169,7 @@ class Nemesis:
         if node_id is None:
             return
         if self._rng.random() < 0.6:
-            # Somewhere among the next operations of its disk: the node itself walks into it.
+            # At one of the next operations of its disk, so that the node itself runs into it.
             self._cluster.disks[node_id].faults.power_cut_in = self._rng.randrange(40)
         else:
             self._fired("power_loss", node_id)
@@ -279,10 +279,10 @@ class Nemesis:
             self.operator.replace_disk(node_id)
 
     def _old_disk(self) -> None:
-        """Make a copy of one disk, and start some node again on the one that was made of it before."""
+        """Back up one disk, and start some node again on an earlier backup of its own."""
         node_id = self._any_running()
         if node_id is None or node_id in self.budget.spoiled:
-            return  # a backup of what is damaged would be damaged for ever
+            return  # a backup of a damaged disk could never be repaired
         backup = self._backups.get(node_id)
         self._backups[node_id] = self._cluster.durable(node_id)
         if backup is not None and self.budget.may_spoil("old_disk", node_id):

@@ -1,8 +1,8 @@
 """The simulated network: datagrams, and calls with an answer, as packets over links that fail.
 
-A call goes over a connection. What happens to it is what happens to calls over TCP: it is answered
-once, or its connection breaks (the caller learns of that sooner or later, and never whether the
-work was done), or nobody listens, or its time is up.
+A call uses a connection, and ends as calls over TCP do: it is answered
+once; or its connection breaks (the caller learns that sooner or later, and never whether the
+work was done); or nobody listens; or its time is up.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from ourolog.storage.types import NodeId
 A = TypeVar("A")
 
 PULLS: Final = frozenset(kind.name for kind in CALL_KINDS.values() if kind.answered_by is Answerer.REPLICATOR)
-"""The kinds of call that end when a node pulls from another one no longer."""
+"""The kinds of call that end when a node stops pulling from another one."""
 
 UNNOTICED_S = 15.0
-"""After this the ends of a connection learn that the other one is gone without a word (keepalive)."""
+"""After how long the ends of a connection notice that the other end is silently gone (keepalive)."""
 
 
 class Callee(Protocol):
@@ -66,9 +66,9 @@ class Callee(Protocol):
 class Call:
     """One call under way, of a client or of a node.
 
-    call_id: unique in the run; what the serving side knows it by.
+    call_id: unique in the run; identifies the call to the serving side.
     kind: what its packets are called in events.
-    source, target: who calls whom.
+    source, target: the caller, and the node that is called.
     callee: the serving side of such calls.
     request: what is asked.
     on_answer: called with the answer.
@@ -168,7 +168,7 @@ class Network:
         needs_node: bool = True,
         on_lost: Callable[[LossCause], None] | None = None,
     ) -> None:
-        """Send one packet. `arrive` when it is there, `on_lost(cause)` when it never will be."""
+        """Send one packet. Calls `arrive` when it arrives, or `on_lost(cause)` if it never will."""
         packet_id = next(self._packet_ids)
         now_s = self.runtime.now_s
         emit = self._emit
@@ -193,7 +193,7 @@ class Network:
             self.runtime.after(delay_s, self, packet)
 
     def tell(self, packet: _Packet) -> None:
-        """Timer -> network: a packet is where it was sent."""
+        """Timer -> network: a packet has reached its target."""
         source, target = packet.source, packet.target
         cause: LossCause | None = None
         if self.links.is_blocked(source, target):
@@ -253,7 +253,7 @@ class Network:
         return call
 
     def cancel(self, call: Call) -> None:
-        """The caller does not want the answer any more; nothing is told to it."""
+        """The caller no longer wants the answer; it is told nothing more."""
         if call.is_open:
             self._close(call)
             self._tell_callee(call)
@@ -261,7 +261,7 @@ class Network:
     def _arrived(self, call: Call) -> None:
         node = self._nodes[call.target]
         if call.has_arrived:
-            # The same request once more; nobody waits for this answer.
+            # A second delivery of the same request; nobody waits for this answer.
             again = Call(
                 next(self._call_ids),
                 call.kind,
@@ -284,7 +284,7 @@ class Network:
         self._emit(MessageTold(self.runtime.now_s, self.runtime.current(), call.source, message))
 
     def answer(self, call: Call, message: Any) -> None:
-        """The serving side has told its answer: carry it back."""
+        """The serving side has told its answer: send it back."""
         if call.is_open:
             self.transmit(
                 call.target,
@@ -309,10 +309,10 @@ class Network:
             )
         elif cause is LossCause.LOSS:
             self._break(call, f"the connection to {call.target} broke")
-        # In a partition nothing comes back: the caller's time runs out.
+        # In a partition nothing comes back, and the caller's time runs out.
 
     def _break(self, call: Call, reason: str) -> None:
-        """The connection is gone: half the time the caller is told, else it has to find out."""
+        """Break the connection: half the time the caller is told, otherwise it has to find out."""
         if call.is_open and self._rng.random() < 0.5 and not self.links.is_blocked(call.target, call.source):
             self.runtime.call_later(
                 self._delay_s(call.target, call.source),
@@ -327,7 +327,7 @@ class Network:
             self._give_up(call, f"the connection to {call.target} was reset")
 
     def _give_up(self, call: Call, reason: str) -> None:
-        """The caller lets go; the serving side is told if it can be reached."""
+        """The caller stops waiting; the serving side is told if it can be reached."""
         if call.is_open:
             self._fail(call, reason, certain=False)
             self._tell_callee(call)

@@ -1,7 +1,7 @@
-"""Who puts things right: starts nodes again that ended, makes room on full disks, restores and replaces.
+"""The operator, who repairs: restarts nodes that ended, makes room on full disks, restores and replaces disks.
 
-As a person would who reads what the nodes say, and who knows that a node does not give up without
-a reason.
+It acts as a person would who reads what the nodes report, and who knows that a node does not give up
+without a reason.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ourolog.simulation.run_claims import NO_NODE_FAILS_WITHOUT_A_CAUSE
 from ourolog.storage.types import NodeId
 
 DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0
-"""By then nothing that the lost disk's node had said is under way any more."""
+"""By then nothing that the node sent with the lost disk is under way any more."""
 
 
 class Operator:
-    """The person who starts nodes again and repairs their disks; `blame` tells it what was done to a node's disk.
+    """The person who restarts nodes and repairs their disks; `blame` tells it what was done to a node's disk.
 
-    rng: draws how long it takes to come round.
+    rng: draws how long it takes before it acts.
     """
 
     def __init__(self, cluster: Cluster, budget: FaultBudget, rng: Random) -> None:
@@ -38,13 +38,13 @@ class Operator:
         cluster.on_process_end = self._process_ended
 
     def wait_s(self, at_most_s: float) -> float:
-        """How long something takes: mostly little."""
+        """How long something takes: usually not long."""
         return 0.05 + at_most_s * self._rng.random() ** 2
 
     # ------------------------------------------------------------ mending
 
     def mend(self, core: tuple[NodeId, ...]) -> None:
-        """Make these nodes healthy and connected to each other, and let the others be as broken as they are."""
+        """Make these nodes healthy and connected to each other, and leave the others as broken as they are."""
         cluster = self._cluster
         self._off_limits = tuple(node_id for node_id in cluster.configs if node_id not in core)
         cluster.network.links.heal()
@@ -56,7 +56,7 @@ class Operator:
             self.start(node_id)
 
     def mend_all(self) -> None:
-        """No faults any more, anywhere."""
+        """End all faults, everywhere."""
         self._off_limits = ()
         self._cluster.network.links.heal()
         self._cluster.heal()
@@ -90,14 +90,14 @@ class Operator:
         self._cluster.after(self.wait_s(at_most_s), lambda: self.start(node_id))
 
     def bring_down(self, node_id: NodeId, *, power: bool) -> None:
-        """Crash it, and come round to start it again."""
+        """Crash the node, and start it again later."""
         if power:
             self._lost_power(node_id)
         self._cluster.crash(node_id, power=power)
         self.start_later(node_id, 10.0)
 
     def start_when_stopped(self, node_id: NodeId) -> None:
-        """It is stopping in good order: start it again when it has."""
+        """Start the node again once its orderly stop is complete."""
 
         def due() -> None:
             if node_id in self._cluster.stopping:
@@ -108,11 +108,11 @@ class Operator:
         self._cluster.after(0.5 + self.wait_s(5.0), due)
 
     def blame(self, node_id: NodeId, kind: str) -> None:
-        """The node's disk may fail it from now on."""
+        """Note that the node's disk may fail from now on."""
         self._blamed[node_id] = kind
 
     def _process_ended(self, node_id: NodeId, how: ProcessEnd, reason: str) -> None:
-        """A process ended by itself: find out why, put it right, and start it again."""
+        """Handle a process that ended by itself: find the cause, repair it, and start the node again."""
         cluster = self._cluster
         if how is ProcessEnd.POWER_LOSS:
             self._lost_power(node_id)
@@ -135,7 +135,7 @@ class Operator:
     # ------------------------------------------------------------ disks
 
     def replace_disk(self, node_id: NodeId) -> None:
-        """The node is down; its disk is thrown away, and a new one comes."""
+        """Replace the disk of a node that is down with a new, empty one."""
         self._rot.pop(node_id, None)
         self.budget.spoil("disk_lost", node_id)
         self._cluster.disks[node_id].repair()
@@ -143,7 +143,7 @@ class Operator:
         self._start_with_new_disk(node_id)
 
     def put_back(self, node_id: NodeId, backup: dict[str, bytes]) -> None:
-        """The node is down; its disk is replaced by a copy from some time ago."""
+        """Replace the disk of a node that is down with a copy from some time ago."""
         self._rot.pop(node_id, None)
         self.budget.spoil("old_disk", node_id)
         self._cluster.disks[node_id].repair()
@@ -155,7 +155,7 @@ class Operator:
         self._cluster.after(DISK_ARRIVES_S + self.wait_s(5.0), lambda: self.start(node_id))
 
     def note_rot(self, node_id: NodeId, rot: Rot) -> None:
-        """A bit has flipped; somebody will notice, sooner or later, and restore the file."""
+        """Note a flipped bit; after some time somebody will notice it and restore the file."""
         self._rot[node_id] = rot
         self.budget.spoil("bit_rot", node_id)
         self._cluster.after(2.0 + self.wait_s(15.0), lambda: self.restore(node_id))
@@ -164,7 +164,7 @@ class Operator:
         return node_id in self._rot
 
     def restore(self, node_id: NodeId) -> None:
-        """The damaged file comes back from the backup."""
+        """Restore the damaged file from the backup."""
         rot = self._rot.pop(node_id, None)
         if rot is not None:
             rot.undo(self._cluster.disks[node_id])
@@ -177,7 +177,7 @@ class Operator:
         self.start(node_id)
 
     def end_lies(self, node_id: NodeId) -> None:
-        """What the disk had only said to have written it writes now."""
+        """Let the disk write what it had only claimed to have written."""
         disk = self._cluster.disks[node_id]
         if disk.faults.lies:
             disk.faults.lies = False
@@ -190,9 +190,9 @@ class Operator:
         self._cluster.emit(DiskRestored(self._cluster.now_s, node_id, kind))
 
     def _lost_power(self, node_id: NodeId) -> None:
-        """Whatever a lying disk had promised may be gone now; from here on it is an honest one.
+        """Treat whatever a lying disk had promised as lost; from here on the disk is honest.
 
-        Otherwise it could pass for whole again, lie on, and lose a ballot while another voter is spoiled.
+        Otherwise it could count as whole again, go on lying, and lose a ballot while another voter is spoiled.
         """
         self._cluster.disks[node_id].faults.lies = False
         if self.budget.spoiled.get(node_id) == "fsync_lies":

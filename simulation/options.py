@@ -1,4 +1,4 @@
-"""Everything a run is a function of, besides the code: the seed and the options."""
+"""The inputs of a run besides the code: the seed and the options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECREES = "decrees"
 
 
 class OtherVersionError(ValueError):
-    """The options were written by a version in which a seed means another run."""
+    """The options were written by a version in which the same seed means another run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Options:
         return self.choice_of(self.election)
 
     def choice_of(self, election: str) -> ElectionChoice:
-        """What a node of this cluster does that is started with that `--election`. Raises ValueError."""
+        """What a node of this cluster does when started with that `--election`. Raises ValueError."""
         name, colon, argument = election.strip().partition(":")
         text = f"{'static' if name == DECREES else name}{colon}{argument}"
         choice = parse_election(text, self.node_ids()[:3], SIMULATED_OCCUPANTS)
@@ -100,7 +100,7 @@ class Options:
         return self.election.strip().partition(":")[0] == DECREES
 
     def to_text(self) -> str:
-        """One line that `parse` reads, with the version in front."""
+        """One line that `parse` reads, beginning with the version."""
         words = [f"version={VERSION}"]
         for field in fields(self):
             value = getattr(self, field.name)
@@ -111,14 +111,14 @@ class Options:
 
     @classmethod
     def parse(cls, text: str) -> Options:
-        """What `to_text` wrote.
+        """The options that `to_text` wrote.
 
-        Raises OtherVersionError when another version wrote it, ValueError when it is something else.
+        Raises OtherVersionError when another version wrote them, ValueError for any other text.
         """
         try:
             words = shlex.split(text)
         except ValueError:
-            words = []  # a quotation does not end
+            words = []  # unbalanced quotes
         if not words or not all(re.fullmatch(r"[a-z_]+=.+", word) for word in words):
             raise ValueError(f"these are no options of a simulation: {text.strip()!r}")
         values = dict(word.split("=", 1) for word in words)

@@ -1,4 +1,4 @@
-"""What the seed draws before a run: which faults are on, how strong each is, and the sizes of things.
+"""What the seed draws before a run: which faults are on, how strong each is, and sizes.
 
 Swarm testing (Groce et al. 2012): runs with some faults switched off find more than runs with all of
 them on, since faults hide each other.
@@ -22,7 +22,7 @@ SMALL_BACKLOG_SHARE = 0.2
 UNSYNCED_SHARE = 0.3
 
 TAKES_THE_UNSYNCED = frozenset({"power_loss", "blackout", "fsync_fails", "fsync_lies"})
-"""Faults under which `fsync interval` may lose what was acknowledged by one node alone: so much is not promised."""
+"""Faults under which `fsync interval` may lose what one node alone acknowledged; it does not promise to keep that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Plan:
     change_interval_s: float
 
     def strength(self, kind: str) -> float:
-        """0 where it is off."""
+        """How strong that kind of fault is, 0 to 1; 0 if it is off."""
         return self.strengths.get(kind, 0.0)
 
 
@@ -76,10 +76,10 @@ def draw_plan(options: Options) -> Plan:
         settings |= {"retention_bytes": 1_048_576, "segment_bytes": 65_536}
     acks = rng.choice((("default",), ("default", "leader", "quorum", "all")))
     if is_lazy and "leader" not in acks and options.election_choice().elects:
-        # A quorum is one of disks whatever is lost.
+        # A quorum counts disks only, so nothing that it acknowledged is lost.
         settings |= {"fsync": Fsync.INTERVAL}
     if rng.random() < SMALL_BACKLOG_SHARE:
-        # By entries or by bytes: a leader without a majority soon has no room.
+        # A bound on entries or on bytes, which a leader without a majority soon reaches.
         settings |= rng.choice(({"max_uncommitted_entries": 3}, {"max_uncommitted_bytes": 4_096}))
     return Plan(
         kinds=kinds,

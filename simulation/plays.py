@@ -133,7 +133,7 @@ class Stage:
                 kinds.append(type(carried).__name__)
                 told_fields = carried
             case CallAnswer(response=carried):
-                told_fields = carried  # whoever asks for responses sees them where they arrive
+                told_fields = carried  # responses are shown where they arrive
             case _:
                 pass
         if not self._shown.isdisjoint(kinds):
@@ -266,4 +266,4 @@ def message_fields(message: Any) -> str:
 
 
 _UNTOLD = frozenset({"request_id", "source_epoch", "log_epoch", "max_bytes", "cluster"})
-"""Numbers that say nothing to a reader of a play."""
+"""Fields that mean nothing to a reader of a play."""

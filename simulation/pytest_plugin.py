@@ -1,4 +1,4 @@
-"""For tests of applications: a cluster that fails on purpose, and seeds that fail again.
+"""A pytest plugin for tests of applications: a cluster that fails on purpose, and seeds that repeat a failure.
 
     @pytest.mark.seeds(50)
     def test_my_consumer_reads_every_record_once(cluster): ...
@@ -6,7 +6,7 @@
     @pytest.mark.cluster(nodes=5, election="static")
     def test_with_a_leader(cluster): ...
 
-`cluster` is a started `ourolog.simulation.Cluster`, whose checkers have a last look when the test has
+`cluster` is a started `ourolog.simulation.Cluster`, whose checkers run their final checks when the test has
 passed. With `seeds(n)` the test runs for the seeds 0 to n-1, and a failing one is printed as a
 command that runs it alone. `--simulation-seeds` runs more of them, `--simulation-seed` one, and
 `--simulation-report DIRECTORY` writes a page for every test that fails.
@@ -69,7 +69,7 @@ def simulation_seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, simulation_seed: int) -> Iterator[Any]:
-    """A started cluster. Its checkers' last look is part of the test, if the test has passed so far."""
+    """A started cluster. Its checkers' final checks are part of the test, if the test has passed so far."""
     from ourolog.simulation.cluster import Cluster
     from ourolog.simulation.report import Recorder
 
@@ -118,7 +118,7 @@ def pytest_runtest_makereport(
 
 
 def replay(nodeid: str, seed: int) -> str:
-    """The command that runs the test with that seed, whether or not its mark reaches so far."""
+    """The command that runs the test with that seed, whether or not the seed is one of its mark's."""
     return f"pytest {shlex.quote(nodeid)} --simulation-seed {seed}"
 
 

@@ -1,4 +1,4 @@
-"""Which rare states a sweep has to reach, by its mode: what it never reached it has said nothing about."""
+"""Which rare states a sweep has to reach, by its mode: a sweep says nothing about a state that it never reached."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
     "elected": _EVERYWHERE,
     ORACLE: (*_EVERYWHERE, *_LED, *_LEAD_PASSED_ON),
 }
-"""For 200 seeds of half a minute, whose other options are the defaults."""
+"""The rare states to reach in 200 seeds of half a minute, whose other options are the defaults."""
 
 
 def mode_of(options: Options) -> str:
-    """A key of MUST_REACH."""
+    """The mode of these options, a key of MUST_REACH."""
     if options.decrees_change:
         return DECREES
     if options.has_oracle:
@@ -101,12 +101,12 @@ def mode_of(options: Options) -> str:
 
 
 def missed_states(options: Options, reached: Collection[str]) -> dict[str, str]:
-    """Those that a sweep with these options must reach and has not, each with what it is."""
+    """The states that a sweep with these options must reach and has not, each with what it is."""
     return {state: STATES[state] for state in MUST_REACH[mode_of(options)] if state not in reached}
 
 
 def never_reached(options: Options, reached: Collection[str]) -> tuple[str, ...]:
-    """Those of any mode's that this one could have reached and has not."""
+    """The states, of any mode, that this sweep could have reached and has not."""
     must = MUST_REACH[mode_of(options)]
     elsewhere = {state for states in MUST_REACH.values() for state in states} - set(must)
     return tuple(state for state in STATES if state not in reached and state not in elsewhere)

@@ -1,6 +1,6 @@
-"""Rare states of replication: what logs, terms and fetches can come to when the lead passes on.
+"""Rare states of replication: unusual states of logs, terms and fetches when the lead changes.
 
-Taken from what the actors of each node tell each other alone, so that it costs little.
+They are found from nothing but what the actors of each node tell each other, so that it costs little.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class ReplicationStates:
         self._places: dict[str, tuple[NodeId, str]] = {}
         self._leading = Term(0)
         self._requests: OrderedDict[int, object] = OrderedDict()
-        # By what is told: whose node is meant, and what to do with it and the message.
+        # By class of message: the node it concerns, and what to do with that and the message.
         self._on_message: dict[type, tuple[str, Callable[[_Node, Any], None]]] = {
             LogOpened: ("to replicator", self._on_opened),
             LogAppended: ("to", self._on_appended),
@@ -321,7 +321,7 @@ class ReplicationStates:
         request = received.request
         if id(request) in self._requests:
             self._note("duplicate_fetch")
-        self._requests[id(request)] = request  # kept, so that no other gets its identity meanwhile
+        self._requests[id(request)] = request  # kept, so that no other object gets the same id meanwhile
         if len(self._requests) > _REMEMBERED:
             self._requests.popitem(last=False)
         node.open_fetches[received.request_id] = received

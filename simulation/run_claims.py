@@ -1,4 +1,4 @@
-"""The claims that no checker watches: whoever plays a run, or runs it again, sees for itself that they hold."""
+"""The claims that no checker watches: the code that runs, or repeats, a run checks them itself."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ RUN_CLAIMS: Final[dict[str, RunClaim]] = {
         THE_TEST_PASSES,
     )
 }
-"""Every such claim by its name."""
+"""All these claims by name."""
 
 STATEMENTS: Final[dict[str, str]] = {claim.name: claim.statement for claim in RUN_CLAIMS.values()}
-"""What each of them says."""
+"""The sentence of each claim."""

@@ -1,9 +1,10 @@
 """The simulated runtime: one thread, virtual time, one message at a time, in an order drawn from the seed.
 
 It is the stepping runtime of `ourolog.actors.stepping`, which knows single actors and nothing else, and adds what
-only whole nodes have. A node can stand still while its mail piles up, and it can be slow. An actor that waits for
-its disk is busy meanwhile, as its thread would be, and what it tells while handling a message leaves it only when
-the disk has answered. A node's machine may go off in the middle of a message, and an actor that raises ends the run.
+only whole nodes have. A node can pause while its messages pile up, and it can be slow. An actor that waits for
+its disk is busy meanwhile, as its thread would be, and what it tells while handling a message is sent only when
+the disk has answered. A node's machine may lose power in the middle of a message, and an actor that raises an
+exception ends the run.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class SimulatedInbox(SteppingInbox):
 
 
 class _Latecomer:
-    """Puts an envelope into an inbox when whoever sent it got round to it."""
+    """Puts an envelope into an inbox at the time at which its sender sends it."""
 
     __slots__ = ("_inbox",)
 
@@ -84,11 +85,11 @@ _CALLER = _Caller()
 
 
 class SimulatedRuntime(SteppingRuntime):
-    """Runtime, timers and true time of a simulated cluster; see the module.
+    """Runtime, timers and true time of a simulated cluster.
 
     on_handled: called with receiver and message after each message.
-    on_power_cut: called with a node whose machine went off while one of its actors was at work.
-    on_bug: called with actor, message and error when an actor has raised.
+    on_power_cut: called with a node whose machine lost power while one of its actors was at work.
+    on_bug: called with actor, message and error when an actor has raised an exception.
     halted: set by anybody to end the run after the present message; it is raised from there.
     spent_s: how long the actor at work has waited for its disk, in seconds.
     """
@@ -133,7 +134,7 @@ class SimulatedRuntime(SteppingRuntime):
         ref.tell(_ActorStop())
 
     def forget(self, node_id: NodeId) -> None:
-        """The node's process is gone; so is everything that waited for it."""
+        """Remove a node whose process is gone, and everything that waited for it."""
         for inbox in self._inboxes.pop(node_id, ()):
             inbox.waiting.clear()
             inbox.blocks = inbox.aside = 0
@@ -156,21 +157,21 @@ class SimulatedRuntime(SteppingRuntime):
                 inbox.aside = 0
 
     def set_slowness(self, node_id: NodeId, cost_s: Callable[[], float] | None) -> None:
-        """From now on each message costs a node so many seconds; None for nothing."""
+        """Make each message cost a node this many seconds from now on; None for nothing."""
         if cost_s is None:
             self._slowness.pop(node_id, None)
         else:
             self._slowness[node_id] = cost_s
 
     def spend(self, seconds: float) -> None:
-        """The actor that is handling a message waits so long, for its disk."""
+        """Let the actor that is handling a message wait this long, for its disk."""
         self.spent_s += seconds
 
     # ------------------------------------------------------------ time
 
     @property
     def present_s(self) -> float:
-        """Now, as whoever is being run sees it: what it has waited for counts."""
+        """The present time as the actor at work sees it, which includes what it has waited."""
         return self.now_s + self.spent_s
 
     def monotonic_s(self) -> float:
@@ -182,7 +183,7 @@ class SimulatedRuntime(SteppingRuntime):
         return timer
 
     def call_later(self, delay_s: float, action: Callable[[], None]) -> VirtualTimer:
-        """Call `action` after so many seconds."""
+        """Call `action` after this many seconds."""
         return self.after(delay_s, _CALLER, action)
 
     # ------------------------------------------------------------ stepping
@@ -238,7 +239,7 @@ class SimulatedRuntime(SteppingRuntime):
         except PowerCutError:
             self.spent_s = 0.0
             self._on_power_cut(actor.node_id)
-        except Exception as error:  # whatever it is, it is a bug and ends the run
+        except Exception as error:  # any exception is a bug and ends the run
             self._on_bug(actor, message, error)
         finally:
             self._current = ""

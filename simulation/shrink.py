@@ -1,9 +1,9 @@
 """From a run that fails to the smallest one found that fails in the same way.
 
-Every step is a whole run, made again from nothing, and counts only if the same claim is violated in
+Every step is a whole run, made from scratch, and counts only if the same claim is violated in
 it. A smaller run is another run: with fewer nodes or operations the same seed draws something else.
-So where the seed's own smaller run is well, a few others are tried, and what comes out may have
-another seed than what went in; it is as repeatable. (Shrinking by what is drawn and not by what was
+So where the smaller run of the same seed does not fail, a few other seeds are tried, and the result may have
+another seed than the original; it can be repeated just as well. (Shrinking what is drawn from, and not what was
 drawn: MacIver and Donaldson, "Test-Case Reduction via Test-Case Generation", ECOOP 2020.)
 """
 
@@ -27,7 +27,7 @@ _LEAST_MINUTES: Final = 0.01
 
 
 class Outcome(Protocol):
-    """What a run must tell; `ourolog.simulation.Result` does."""
+    """What a run must report; `ourolog.simulation.Result` does."""
 
     @property
     def violations(self) -> tuple[Violation, ...]: ...
@@ -62,7 +62,7 @@ class ShrunkFailure:
 
     @property
     def command(self) -> str:
-        """Replays it."""
+        """The command that runs it again."""
         return replay_command(self.options)
 
 
@@ -75,7 +75,8 @@ def shrink(
 ) -> ShrunkFailure:
     """Make the failing run smaller until nothing more can be taken from it, or `budget` runs are used up.
 
-    violation: what the run of `options` showed. on_step hears of every success.
+    violation: what the run of `options` showed.
+    on_step: called after every success.
     Raises ValueError when a run of `options` does not violate that claim: then it is not repeatable.
     """
     return _Shrinking(violation.claim, simulate, budget, on_step).run(options)
@@ -128,7 +129,7 @@ class _Shrinking:
         return None
 
     def _try(self, options: Options) -> tuple[Violation, int] | None:
-        """The violation of our claim in that run, and how many events it has."""
+        """The violation of our claim in that run, and how many events the run has."""
         if options not in self._tried:
             if self._runs >= self._budget:
                 raise _BudgetSpentError
@@ -155,7 +156,7 @@ def _smaller(options: Options, violation: Violation) -> Iterator[tuple[str, Opti
 
 
 def _shorter(options: Options, violation: Violation) -> Iterator[tuple[str, Options]]:
-    """End the run where it failed: up to there nothing changes."""
+    """The run ended where it failed: up to there nothing changes."""
     minutes = math.ceil(violation.time_s / 0.6) / 100.0
     if minutes < options.minutes:
         yield f"the faults end after {minutes:g} minutes", replace(options, minutes=minutes)

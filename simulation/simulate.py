@@ -1,7 +1,7 @@
-"""One run: faults everywhere, then a healthy core that must make progress, then peace, and a last look.
+"""One run: faults everywhere, then a healthy core that must make progress, then no faults, and the final checks.
 
-A run is a function of (code, seed, options). It draws its plan from the seed, lets the nemesis and
-the clients loose on a cluster, and ends at the first claim that does not hold.
+A run is a function of (code, seed, options). It draws its plan from the seed, starts the nemesis and
+the clients on a cluster, and ends at the first claim that does not hold.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ourolog.storage.types import NodeId
 PROGRESS_WITHIN_S = 60.0
 PROGRESS_RECORDS = 3
 SETTLES_WITHIN_S = 180.0
-"""Gossip may need several full exchanges to bring together what a partition parted."""
+"""Gossip may need several full exchanges to merge what a partition separated."""
 
 CHECK_EVERY_S = 1.0
 
@@ -88,7 +88,7 @@ def simulate(
     try:
         run.play()
     except Violation:
-        pass  # whoever halts a run has recorded why
+        pass  # the reason was recorded when the run was halted
     finally:
         cluster.close()
     if checkers is None and not cluster.stream.claims:
@@ -145,7 +145,7 @@ class _Run:
         self.nemesis.stop()
 
     def _liveness(self) -> None:
-        """A core is healed, everybody else stays as broken as they are, and cut off."""
+        """Heal a core; everybody else stays as broken as they are, and cut off."""
         cluster = self.cluster
         core = self._draw_core()
         if self.decrees is not None:
@@ -164,7 +164,7 @@ class _Run:
             self._violated(A_HEALTHY_CORE_MAKES_PROGRESS, detail)
 
     def _draw_core(self) -> tuple[NodeId, ...]:
-        """A majority of what can lead and vote, with the leader if no other can be had; now and then everybody."""
+        """A majority of what can lead and vote, with the leader if no other can be had; sometimes all nodes."""
         options = self.cluster.options
         names = list(options.node_ids())
         voters = list(options.election_choice().voters) or names
@@ -179,7 +179,7 @@ class _Run:
         return tuple(name for name in names if name in majority or name in bystanders)
 
     def _settle(self) -> None:
-        """Everything works, nobody asks anything any more: all must come to agree."""
+        """End faults and clients; all nodes must come to agree."""
         cluster = self.cluster
         self.swarm.stop()
         if self.decrees is not None:
@@ -197,7 +197,7 @@ class _Run:
                 )
             cluster.run_for(CHECK_EVERY_S)
             problem = self._why_not_settled()
-        # What was asked last may still be on its way back.
+        # The last answers may still be under way.
         cluster.run_for(10.0)
 
     def _calm(self, core: tuple[NodeId, ...]) -> None:
@@ -205,7 +205,7 @@ class _Run:
             self.cluster.oracle.calm(core)
 
     def _why_not_settled(self) -> str:
-        """What is still missing; nothing once every pull that should be there has brought all there is."""
+        """What is still missing; "" once every pull that should exist has brought everything there is."""
         cluster = self.cluster
         elects = cluster.options.election_choice().elects
         names = list(cluster.configs)

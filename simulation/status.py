@@ -1,4 +1,4 @@
-"""What a node knows of itself, asked of its actors as the edge would."""
+"""The status of a node, asked of its actors as the edge would ask."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WATCH_INTERVAL_S = 2.0
 
 
 class _Answers:
-    """Whoever asks sees the answers, and so does everybody who watches the runtime."""
+    """Collects the answers, which everybody who watches the runtime sees, too."""
 
     def __init__(self, runtime: SimulatedRuntime) -> None:
         self.parts: list[Any] = []
@@ -48,7 +48,7 @@ class _Answers:
 
 
 class StatusRequests:
-    """Asks what nodes know of themselves."""
+    """Asks nodes for their status."""
 
     def __init__(self, runtime: SimulatedRuntime) -> None:
         self._runtime = runtime
@@ -68,5 +68,5 @@ class StatusRequests:
         )
 
     def ask_replicator(self, node: Node) -> None:
-        """Without waiting: the answer is in the stream of events."""
+        """Ask without waiting: the answer is in the stream of events."""
         node.replicator.tell(ReportStatus(next(self._ids), _Answers(self._runtime)))

@@ -1,4 +1,4 @@
-"""The stream of events: everything that happens goes through here once, to whoever watches."""
+"""The stream of events: everything that happens passes through here once, to all watchers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ See = Callable[[Event, World], None]
 
 
 class Watcher(Protocol):
-    """Sees the kinds of event that it names in `sees`."""
+    """Is shown the kinds of event that it names in `sees`."""
 
     @property
     def sees(self) -> tuple[type, ...]: ...
@@ -46,7 +46,7 @@ class EventStream:
 
     @property
     def claims(self) -> tuple[str, ...]:
-        """The names of the checkers that have been shown anything at all; the others have watched nothing."""
+        """The names of the checkers that have been shown at least one event; the others have watched nothing."""
         return tuple(checker.name for checker in self.checkers if checker.name in self._watching)
 
     def subscribe(self, observer: Callable[[Event], None]) -> None:
@@ -71,7 +71,7 @@ class EventStream:
         return seers
 
     def _seers_of_message(self, event: Event) -> tuple[See, ...]:
-        """Most of a run is messages, and few checkers want many kinds of them."""
+        """The checkers for one kind of message: most of a run is messages, and few checkers want many kinds of them."""
         assert isinstance(event, MessageTold)
         message_kind = type(event.message)
         seers = self._seers_of_told.get(message_kind)
@@ -107,16 +107,16 @@ class EventStream:
                 self.violated(violation)
 
     def violated(self, violation: Violation) -> None:
-        """Keep it, and tell whoever runs the run."""
+        """Keep the violation, and tell the owner of the run."""
         self.violations.append(violation)
         self.on_violation(violation)
 
 
 def _see_of(checker: Checker, kind: type, message_kind: type | None) -> See:
-    """A checker may know a shorter way for one kind of event: `seer(kind, message_kind)`."""
+    """The checker's function for one kind of event; a checker may offer a shorter one by `seer(kind, message_kind)`."""
     seer: Callable[[type, type | None], See] | None = getattr(checker, "seer", None)
     return checker.see if seer is None else seer(kind, message_kind)
 
 
 def _nobody_listens(_: Violation) -> None:
-    """The violation is kept all the same."""
+    """Do nothing: the violation is kept all the same."""

@@ -1,4 +1,4 @@
-"""The clients of a run: producers and consumers at a pace, and a probe that asks whether the cluster is well."""
+"""The clients of a run: producers and consumers at a pace, and a probe that asks whether the cluster works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROBE_INTERVAL_S = 1.0
 
 
 class SwarmPace:
-    """Operations at random times, so many a second on average; none after `stop`."""
+    """Operations at random times, this many a second on average; none after `stop`."""
 
     def __init__(self, rng: Random, per_second: float) -> None:
         self._rng = rng
@@ -30,7 +30,7 @@ class SwarmPace:
 
 
 class Swarm:
-    """Every second client consumes, the others produce."""
+    """The producers and consumers: every second client consumes, the others produce."""
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         options = cluster.options
@@ -60,7 +60,7 @@ class Swarm:
             client.start(tuple(self._cluster.configs))
 
     def retire(self, core: tuple[NodeId, ...]) -> None:
-        """From now on only these nodes are asked, and a probe asks them once a second."""
+        """Ask only these nodes from now on; a probe also asks them, once a second."""
         for client in self._clients:
             client.node_ids = core
         cluster = self._cluster

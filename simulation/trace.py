@@ -1,7 +1,7 @@
-"""The trace hash: one number for a whole run, so that two runs can be told to be the same.
+"""The trace hash: one number for a whole run, so that two runs can be shown to be the same.
 
 It covers every event, in order, with the values of all fields that mean something outside this
-process: numbers, texts, bytes, and what is made of them. Mailboxes and other references are left
+process: numbers, texts, bytes, and values composed of them. Mailboxes and other references are left
 out. Nothing in it depends on hash seeds, identities of objects or the version of Python.
 """
 
@@ -24,7 +24,7 @@ _PLAIN = (int, str, float, bool, type(None))
 
 
 class Trace:
-    """Add every event once; `hexdigest` any time."""
+    """Add every event once; read `hexdigest` at any time."""
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=16)
@@ -66,7 +66,7 @@ class Trace:
 
 
 def _texter(kind: type) -> Callable[[Any], str]:
-    """A function from an object of this class to its text, made once, since most of a run goes through it."""
+    """A function from an object of this class to its text, made once, since most of a run's time goes into it."""
     name = kind.__name__
     if not is_dataclass(kind):
         return lambda value: f"{name} {canonical(value)}"
@@ -113,7 +113,7 @@ def _leaves(kind: type, prefix: str) -> list[tuple[str, Any]]:
 
 
 def _is_mailbox(hint: Any) -> bool:
-    """Whether the field says whom to answer, which is no value."""
+    """Whether the field says where to answer, which is no value."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return all(get_origin(part) is Mailbox or part is Mailbox for part in parts)
 

@@ -1,9 +1,9 @@
 """The names in directories as processes see them and as the disk has them.
 
 A new, renamed or removed name is certain only after its directory was synced. When that sync fails
-the change is lost: it may still show, and no later sync puts it on disk, unless the name is made,
-renamed over or removed again. (Where directories are part of a journal a file system rather stops
-than goes on like that; others promise nothing.)
+the change is lost: it may still be visible, and no later sync puts it on disk, unless the name is made,
+renamed over or removed again. (Where directories are part of a journal, a file system tends to stop
+instead; others promise nothing.)
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class DirectoryEntries:
         return any(not change.is_lost for change in self._changes.get(directory, ()))
 
     def sync(self, directory: str) -> None:
-        """What changed in the directory is on disk, but for what is lost."""
+        """Put what changed in the directory on disk, except for what is lost."""
         left: list[_Change] = []
         for change in self._changes.get(directory, ()):
             if change.is_lost:
@@ -82,9 +82,9 @@ class DirectoryEntries:
         self._changes[directory] = left
 
     def fail_sync(self, directory: str, rng: Random | None, *, undoes: bool) -> None:
-        """Some of the changes get to the disk (without `rng` none does), the rest is lost.
+        """Put some of the changes on disk (without `rng` none) and lose the rest.
 
-        undoes: the lost ones do not show any more once the process has ended.
+        undoes: whether the lost ones are no longer visible once the process has ended.
         """
         for change in self._changes.get(directory, ()):
             if not change.is_lost:
@@ -115,7 +115,7 @@ class DirectoryEntries:
         return names
 
     def write_back(self) -> None:
-        """Everything that shows is on disk."""
+        """Put everything that is visible on disk."""
         self.durable = dict(self.visible)
         self._changes.clear()
 

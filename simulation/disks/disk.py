@@ -3,8 +3,8 @@
 What was written and what is durable are two states, of files (see `ourolog.simulation.disks.inodes`) and of
 names (`ourolog.simulation.disks.directory_entries`). The disk outlives the processes that use it.
 
-What goes wrong is set in two ways. `faults` says what is wrong from now on, and the disk's own chance draws
-what comes of it: a simulation's way. A test that goes through every possibility says each itself:
+Faults can be set in two ways. A simulation sets `faults`, which says what is wrong from now on, and the disk's own
+random stream decides what happens. A test that goes through every possibility orders each one itself:
 
 - `fail(operation, error_number, nth, after_bytes, drops)`: the nth such operation from now raises that error.
 - `cut_power_after(steps)`: every byte written and every other change is one step; when the steps are used up,
@@ -39,12 +39,12 @@ from ourolog.storage.errors import DirectoryLockedError
 from ourolog.storage.types import NodeId
 
 Change = Literal["write", "sync", "truncate", "create", "make_directory", "remove", "rename", "sync_directory"]
-"""A kind of operation that changes what is on the disk; the others only look. An overwrite is a write, too."""
+"""A kind of operation that changes what is on the disk; the others only read. An overwrite is a write, too."""
 
 
 @dataclass(slots=True)
 class OrderedFault:
-    """A change to come that fails, and with what.
+    """A change that will fail, and how.
 
     change: which kind of operation.
     error_number: the errno of its error.
@@ -90,14 +90,14 @@ def _ignore(_: Any) -> None:
 
 
 class SimulatedDisk:
-    """A disk that can crash; see the module. Without arguments it is that of a machine alone.
+    """A disk that can crash. Without arguments it belongs to a machine by itself.
 
     node_id: whose disk it is, for the events.
-    rng: the disk's own chance.
+    rng: the disk's own random stream.
     emit: called with an event for every change and every fault.
     now_s: virtual time, in seconds.
-    spend: called with the seconds that an operation takes, so that the actor that is at it waits.
-    sector_bytes: what is written whole or not at all when the power goes.
+    spend: called with the seconds that an operation takes, so that the actor that performs it waits.
+    sector_bytes: how much is written whole or not at all when the power goes.
     entries, directories: what is on it.
     """
 
@@ -125,12 +125,12 @@ class SimulatedDisk:
         self.format()
 
     def format(self) -> None:
-        """Make it an empty disk."""
+        """Make the disk empty."""
         self.entries = DirectoryEntries()
         self.directories = {"/", ""}
 
     def load(self, snapshot: dict[str, bytes]) -> None:
-        """The disk as `durable` had it once; directories are those of today."""
+        """Set the files to those that `durable` returned once; directories stay as they are."""
         self._have({path: Inode(content) for path, content in snapshot.items()})
 
     def _have(self, entries: dict[str, Inode]) -> None:
@@ -143,21 +143,21 @@ class SimulatedDisk:
     ) -> None:
         """Let the nth such change from now fail once.
 
-        A write fails after `after_bytes` of it. What a sync should have written is lost to the disk; it can
-        be read until the process ends and, unless it `drops`, even then.
+        A write fails after `after_bytes` of it. What a failed sync should have written is lost to the disk; it can
+        be read until the process ends and, unless it `drops`, even after that.
         """
         assert change in get_args(Change), f"no change is called {change!r}"
         self.faults.ordered.append(OrderedFault(change, error_number, nth, after_bytes, drops))
 
     def cut_power_after(self, steps: int) -> None:
-        """Let the machine go off after so many more steps; `steps` of the disk counts those taken so far."""
+        """Switch the machine off after this many more steps; the disk's `steps` counts those taken so far."""
         self._steps_left = steps
 
     def after_crash(self, *, keep_unsynced: bool, chance: Random | None = None) -> Self:
         """Another disk, as the next process would find this one, which stays as it is.
 
-        A killed process leaves everything, and what was not synced still can be lost later. After a power
-        cut only what was synced is there; with `chance` it came in the middle of writing back: each name
+        A killed process leaves everything, and what was not synced can still be lost later. After a power
+        cut only what was synced is there. With `chance` the power went while the disk was writing back: each name
         may have the old file or the new one, and of what was not synced some sectors are there, some are
         zeros, and the end is missing.
         """
@@ -184,21 +184,21 @@ class SimulatedDisk:
     # ------------------------------------------------------------ what happens to it
 
     def repair(self) -> None:
-        """Whatever was wrong is over, but not undone."""
+        """End whatever is wrong with the disk, without undoing its effects."""
         self.faults = DiskFaults()
 
     def end_process(self) -> None:
-        """The process that used it has ended: locks are gone, and so may be what a failed sync has lost."""
+        """Release locks, and drop what a failed sync has lost, since the process that used the disk has ended."""
         self._is_off = False
         self.open_files = 0
         self.entries.end_process()
 
     def lose_power(self) -> bool:
-        """Keep what is durable and an arbitrary part of the rest. Whether anything was lost."""
+        """Keep what is durable and an arbitrary part of the rest. Returns whether anything was lost."""
         return self.lose_unsynced(self._rng)
 
     def lose_unsynced(self, chance: Random | None) -> bool:
-        """Keep what is durable and what chance keeps of the rest; without chance nothing. Whether anything was lost."""
+        """Keep what is durable and a random part of the rest, none without `chance`. Whether anything was lost."""
         entries = self.entries.durable if chance is None else self.entries.after_power_loss(chance)
         was_whole = entries == self.entries.visible
         survivors: dict[int, Inode] = {}
@@ -222,7 +222,7 @@ class SimulatedDisk:
         return {path: bytes(durable[path].durable) for path in sorted(durable)}
 
     def rot_candidates(self) -> list[tuple[str, int]]:
-        """Files with bytes that may rot, and below which position they have been at rest for a while."""
+        """Files with bytes that may rot, each with the position below which they have been at rest for a while."""
         return [
             (path, inode.settled_bytes)
             for path, inode in sorted(self.entries.durable.items())
@@ -230,7 +230,7 @@ class SimulatedDisk:
         ]
 
     def byte_at(self, path: str, position: int) -> int | None:
-        """A byte at rest; None where there is none, or not the same one as in the page cache."""
+        """A byte at rest; None where there is none, or the page cache has another one."""
         inode = self.entries.durable.get(path)
         if (
             inode is None
@@ -244,7 +244,7 @@ class SimulatedDisk:
         self.entries.durable[path].flip_bit(position, bit)
 
     def write_back(self) -> None:
-        """Put everything on disk that the page cache holds, as a drive does that had only said so."""
+        """Put everything in the page cache on disk, as a drive does in the end that only claimed to have done so."""
         for inode in self.entries.visible.values():
             inode.sync()
         self.entries.write_back()
@@ -276,13 +276,13 @@ class SimulatedDisk:
         self._emit(FaultInjected(self._now_s(), kind, self.node_id, detail))
 
     def change(self, change: Change, path: str) -> None:
-        """One operation that changes something, and changes nothing when it fails."""
+        """Do one operation that changes something; if it fails, it changes nothing."""
         ordered = self._begin(change, path)
         if ordered is not None:
             raise ordered.error(path)
 
     def _begin(self, change: Change, path: str) -> OrderedFault | None:
-        """One operation that changes something: the fault that was ordered for it."""
+        """Begin one operation that changes something, and return the fault that was ordered for it."""
         self.step(change, path)
         ordered = self._ordered(change)
         if ordered is None and self._use_power(1) < 1:
@@ -300,7 +300,7 @@ class SimulatedDisk:
         return due
 
     def _use_power(self, steps: int) -> int:
-        """How many of the steps there is power for; with fewer than all the machine is off."""
+        """How many of the steps there is power for; if that is less than all, the machine is off."""
         if self._steps_left is not None:
             allowed = min(steps, self._steps_left)
             self._steps_left -= allowed
@@ -310,7 +310,7 @@ class SimulatedDisk:
         return steps
 
     def append(self, inode: Inode, path: str, position: int, data: bytes) -> None:
-        """To the page cache, or as much as there is room or power for."""
+        """Append to the page cache, as much as there is room and power for."""
         written, error = self._writable(path, data)
         room_bytes, is_full = self.faults.room_bytes, False
         if error is None and room_bytes is not None:
@@ -326,7 +326,7 @@ class SimulatedDisk:
             raise error
 
     def overwrite(self, inode: Inode, path: str, position: int, data: bytes) -> None:
-        """Where there are bytes already: that takes no room."""
+        """Write over existing bytes, which takes no room."""
         assert position + len(data) <= len(inode.content), "only what is there is written over"
         written, error = self._writable(path, data)
         inode.write(position, written)
@@ -335,7 +335,7 @@ class SimulatedDisk:
         self._emit(FileRewritten(self._now_s(), self.node_id, path, position, data))
 
     def _writable(self, path: str, data: bytes) -> tuple[bytes, Exception | None]:
-        """What of the data is written, and the error that comes then."""
+        """How much of the data is written, and the error that follows."""
         try:
             self.step("write", path)
         except (PowerCutError, OSError) as error:
@@ -379,7 +379,7 @@ class SimulatedDisk:
             self.entries.sync(directory)
 
     def _sync_fails(self, path: str) -> bool:
-        """Whether this is the one; a lying disk reports no failures."""
+        """Whether this sync is the one that fails; a lying disk reports no failures."""
         faults = self.faults
         if faults.sync_fails_in is None:
             return False
@@ -468,10 +468,10 @@ class SimulatedDisk:
 
 
 class SimulatedFile:
-    """An open file of a SimulatedDisk; of a disk that has lost power since, it does nothing more.
+    """An open file of a SimulatedDisk; if the disk has lost power since, the file does nothing any more.
 
-    Like a descriptor of ourolog.storage.disk it keeps the position of its next append itself, and stays
-    where it was when an append fails half way.
+    Like a descriptor of ourolog.storage.disk it tracks its own append position, which does not move
+    when an append fails half way.
     """
 
     __slots__ = ("_disk", "_end", "_inode", "_is_lock", "_is_open", "_path")

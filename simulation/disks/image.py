@@ -17,7 +17,7 @@ Identity = tuple[NodeId, int, int]
 
 
 def heads_on(durable: Mapping[str, bytes]) -> Iterator[tuple[BatchHead, bytes]]:
-    """Every good batch of every segment, with the bytes it stands in; a segment ends where it is damaged."""
+    """Every good batch of every segment, with the bytes around it; a damaged segment ends where the damage begins."""
     for path in sorted(durable):
         name = path.rpartition("/")[2]
         if not name.endswith(LOG_SUFFIX) or parse_stem(name[: -len(LOG_SUFFIX)]) is None:
@@ -40,7 +40,7 @@ def identities_on(durable: Mapping[str, bytes]) -> dict[Identity, None]:
 
 
 def holds_all(durable: Mapping[str, bytes], leaders: Mapping[str, bytes]) -> bool:
-    """Whether that disk has every batch that the leader's has, but for what retention took from it."""
+    """Whether that disk has every batch that the leader's has, except what retention removed from it."""
     mine = {head.index: (head.term, head.crc) for head, _ in heads_on(durable)}
     theirs = {head.index: (head.term, head.crc) for head, _ in heads_on(leaders)}
     first = min(mine, default=0)
@@ -48,7 +48,7 @@ def holds_all(durable: Mapping[str, bytes], leaders: Mapping[str, bytes]) -> boo
 
 
 def ballot_term_on(durable: Mapping[str, bytes]) -> Term:
-    """Of the ballot that a node would find there; 0 where there is none, or none that can be read."""
+    """The term of the ballot that a node would find there; 0 if there is none, or none that can be read."""
     for path, content in durable.items():
         if path.rpartition("/")[2] == BALLOT_NAME:
             try:
@@ -59,7 +59,7 @@ def ballot_term_on(durable: Mapping[str, bytes]) -> Term:
 
 
 def opens(durable: Mapping[str, bytes]) -> bool:
-    """Whether a node could start on it as far as its small files go: a lying disk may have lost those alone."""
+    """Whether a node could start on it as far as its small files go: a lying disk may have lost only those."""
     try:
         for path, content in durable.items():
             name = path.rpartition("/")[2]
@@ -73,6 +73,6 @@ def opens(durable: Mapping[str, bytes]) -> bool:
 
 
 def _origin(content: bytes, head: BatchHead) -> NodeId:
-    """The first name of the path, without the others: a path may be long."""
+    """The first name of the path, without decoding the others: a path may be long."""
     at = head.start + HEADER_BYTES
     return NodeId(content[at + 1 : at + 1 + content[at]].decode())

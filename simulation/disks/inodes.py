@@ -1,19 +1,19 @@
 """A file's bytes as processes see them and as the disk has them.
 
-Three things can be true of a byte: it is on disk; it is *dirty*, and the next sync puts it there;
+A byte is in one of three states: it is on disk; it is *dirty*, and the next sync puts it there;
 or it is *lost*: its write-back has failed. Linux marks the page of a lost byte clean, so reads may
-go on to show it, every later sync succeeds and writes nothing, and only writing the byte again
+still return it, every later sync succeeds and writes nothing, and only writing the byte again
 makes it dirty (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020,
-section 3.3). Or the page is dropped, and reads show what the disk has. Both happen.
+section 3.3). Or the page is dropped, and reads return what the disk has. Both happen.
 
 A byte counts as a page of its own here. That is stricter than any disk: there, a neighbour's write
-often takes a lost byte along.
+often saves a lost byte, too.
 
 What is on disk after a power cut: everything below the last honest sync, and of what was written
 since any subset of its sectors. A file that had grown may have any length in between, with zeros
-where a sector never made it (ALICE, Pillai et al. 2014, lists what file systems promise here: less
+where a sector was not written (ALICE, Pillai et al. 2014, lists what file systems promise here: less
 than one thinks). A truncation is metadata, kept in a journal: a failed sync of data does not lose
-it, the next one that succeeds has it.
+it, and the next successful one has it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Inode:
     # ------------------------------------------------------------ what processes do
 
     def write(self, position: int, data: bytes) -> None:
-        """At `position`, over what is there; beyond the end with zeros in between."""
+        """Write at `position`, over what is there; a gap beyond the end is filled with zeros."""
         content = self.content
         if not data:
             return
@@ -89,7 +89,7 @@ class Inode:
             self.cut_to = size if self.cut_to is None else min(self.cut_to, size)
 
     def sync(self) -> None:
-        """Everything dirty is on disk."""
+        """Put everything dirty on disk."""
         if self.cut_to is not None:
             self.settled_bytes = min(self.settled_bytes, self.cut_to)
         elif self.dirty:
@@ -98,7 +98,7 @@ class Inode:
         self.dirty = []
 
     def fail_sync(self, rng: Random | None, *, drops: bool, sector_bytes: int = SECTOR_BYTES) -> None:
-        """Some of what is dirty gets to the disk (without `rng` nothing does), the rest is lost."""
+        """Put some of what is dirty on disk (without `rng` nothing) and lose the rest."""
         dirty, self.dirty = self.dirty, []
         if rng is not None and rng.random() < 0.5:
             parts = [part for part in _sectors(dirty, sector_bytes) if rng.random() < 0.3]
@@ -109,18 +109,18 @@ class Inode:
         self.drops_lost = drops and bool(self.lost)
 
     def end_process(self) -> None:
-        """Whoever had it open has ended."""
+        """Handle the end of the process that had the file open."""
         self.locked = False
         if self.drops_lost:
             self.drop_lost()
 
     def drop_lost(self) -> None:
-        """The pages of lost bytes leave the memory: reads see what the disk has."""
+        """Drop the pages of lost bytes from memory: reads return what the disk has."""
         content, durable = self.content, self.durable
         for start, end in self.lost:
             on_disk = durable[start:end]
             content[start:end] = on_disk + bytes(end - start - len(on_disk))
-        # Where nothing was written behind them, the file was never made longer.
+        # If nothing was written after them, the file was never made longer.
         ends = [len(durable), *(end for _, end in self.dirty)]
         if self.lost and self.cut_to is None:
             del content[max(ends) :]
@@ -129,9 +129,9 @@ class Inode:
     # ------------------------------------------------------------ what the machine does
 
     def after_power_loss(self, rng: Random, sector_bytes: int = SECTOR_BYTES) -> bytes:
-        """What is left of it; see the module."""
+        """The bytes that are left, as the module's docstring says."""
         if not self.is_dirty or (self.cut_to is not None and rng.random() < 0.5):
-            return bytes(self.durable)  # neither a cut nor what came after it has reached the disk
+            return bytes(self.durable)  # neither a truncation nor anything after it has reached the disk
         left = bytearray(self.durable)
         if self.cut_to is not None:
             del left[self.cut_to :]
@@ -146,7 +146,7 @@ class Inode:
         return bytes(left)
 
     def flip_bit(self, position: int, bit: int) -> None:
-        """Rot: both views change, since what is at rest is read from the disk again."""
+        """Flip one bit of a byte at rest, in both views, since it is read from the disk again."""
         self.durable[position] ^= 1 << bit
         if position < len(self.content):
             self.content[position] ^= 1 << bit
@@ -171,7 +171,7 @@ class Inode:
 
 
 def _without(ranges: list[Range], gone: Range) -> list[Range]:
-    """What is left of the ranges, in their order, when one is taken out."""
+    """What is left of the ranges, in their order, without one of them."""
     left: list[Range] = []
     for start, end in ranges:
         if end <= gone[0] or start >= gone[1]:

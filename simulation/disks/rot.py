@@ -1,4 +1,4 @@
-"""Bit rot: one bit of what has been at rest on a disk, and the way back."""
+"""Bit rot: one flipped bit of what has been at rest on a disk, and how to restore it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Rot:
 
     @classmethod
     def draw(cls, disk: SimulatedDisk, rng: Random) -> Self | None:
-        """Somewhere in a file that was synced, and written to since; None if there is none."""
+        """A random bit of a file that was synced, and written to since; None if there is none."""
         candidates = disk.rot_candidates()
         if not candidates:
             return None
@@ -42,6 +42,6 @@ class Rot:
         disk.flip_bit(self.path, self.position, self.bit)
 
     def undo(self, disk: SimulatedDisk) -> None:
-        """Restore the file from the backup, unless it is another one by now."""
+        """Restore the file from the backup, unless it has been replaced since."""
         if disk.byte_at(self.path, self.position) == self.good ^ (1 << self.bit):
             disk.flip_bit(self.path, self.position, self.bit)
