@@ -51,7 +51,12 @@ node's election has answered a call."""
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """A node has said that it leads in `term`. votes: the voters whose disks held a vote for it by then."""
+    """A node has said that it leads.
+
+    node_id: the node.
+    term: the term in which it leads.
+    votes: the voters whose disks held a vote for it by then.
+    """
 
     node_id: NodeId
     term: Term
@@ -68,7 +73,10 @@ class ElectionCluster(Cluster):
     def __init__(
         self, election: str, seed: int, leads_within_s: float, *, checkers: Sequence[Checker] | None = None
     ) -> None:
-        """checkers: the claims that are watched; None for all there are."""
+        """Make the cluster without starting its nodes.
+
+        checkers: the claims that are watched; None for all there are.
+        """
         self.votes: dict[tuple[NodeId, Term], set[NodeId]] = {}
         self.leads: list[Lead] = []
         self.leads_within_s = leads_within_s
@@ -97,7 +105,7 @@ class ElectionCluster(Cluster):
                 pass
 
     def _look(self, node_id: NodeId) -> None:
-        """See which ballot a power cut would leave on that disk now."""
+        """Note the ballot that a power cut would leave on that disk now."""
         disk = self.disks[node_id].after_crash(keep_unsynced=False)
         ballot = load_ballot(disk, f"{self.configs[node_id].data_dir}/{BALLOT_NAME}")
         if ballot.voted_for is not None:
@@ -112,7 +120,7 @@ class ElectionCluster(Cluster):
     # ------------------------------------------------------------ what is asked
 
     def start(self, *names: str, wait: bool = True, **settings: Any) -> None:
-        """As of any cluster. AssertionError if a node that was started never says whether it serves clients."""
+        """Start nodes as any cluster does. AssertionError if one of them never says whether it serves clients."""
         try:
             super().start(*names, wait=wait, **settings)
         except StepLimitError:
