@@ -25,7 +25,7 @@ from bench.opening import opening
 from bench.produce import bulk, three_nodes, unary_and_stream
 from bench.report import Report
 from bench.rounds import Settings
-from bench.simulating import simulating
+from bench.simulation_speed import simulation_speed
 
 _BUSY: Final = 0.1
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ GROUPS: Final[dict[str, Callable[[Settings, Report], Awaitable[None]]]] = {
     "three": three_nodes,
     "opening": opening,
     "memory": memory,
-    "simulation": simulating,
+    "simulation": simulation_speed,
 }
 
 

@@ -104,14 +104,14 @@ def rows_of(text: str) -> dict[str, Score]:
 
 def page(scores: dict[str, Score], starts: int, most_seeds: int) -> str:
     """All mutants in the order of their registration; those without a score are left out."""
-    told = [scores[name] for name, mutant in MUTANTS.items() if name in scores and not mutant.equivalent]
-    killed = sum(one.is_killed for one in told)
+    counted = [scores[name] for name, mutant in MUTANTS.items() if name in scores and not mutant.equivalent]
+    killed = sum(one.is_killed for one in counted)
     table = "\n".join(
-        (f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: | ---: | --- |", *(one.row() for one in told))
+        (f"| {' | '.join(COLUMNS)} |", "| --- | --- | --- | ---: | ---: | --- |", *(one.row() for one in counted))
     )
     return f"""# Does the simulation find bugs?
 
-{killed} of {len(told)} deliberate bugs are found. Each was put into the code of a process of its own,
+{killed} of {len(counted)} deliberate bugs are found. Each was put into the code of a process of its own,
 which then ran seed after seed, {MINUTES:g} virtual minutes of faults each, three nodes unless a mode says
 otherwise, with all faults for the seed to choose from, until a claim was violated; from {starts} starting
 seeds, the modes taking turns, and {most_seeds} seeds at most. This page is written by `make mutants`; the
@@ -123,10 +123,10 @@ bugs are in `mutants/`, and nothing that is shipped knows of them.
 
 def equivalents() -> str:
     """Those that no run within the fault budget can tell from the right code, and why; they are not hunted."""
-    told = [mutant for mutant in MUTANTS.values() if mutant.equivalent]
-    if not told:
+    equivalent = [mutant for mutant in MUTANTS.values() if mutant.equivalent]
+    if not equivalent:
         return ""
-    rows = "\n".join(f"| {mutant.name} | {mutant.bug} | {mutant.equivalent} |" for mutant in told)
+    rows = "\n".join(f"| {mutant.name} | {mutant.bug} | {mutant.equivalent} |" for mutant in equivalent)
     return f"""
 ## Bugs that no run can show
 

@@ -24,7 +24,7 @@ Examples:
   ourolog produce "hello"                   append a record, print its offset
   ourolog consume --follow                  read all records, then wait for more
   ourolog status                            who is there, who leads, who pulls from whom
-  ourolog cycle                             replication without a leader, as a story
+  ourolog cycle                             replication without a leader, shown on real nodes
 
 Every flag can also be set as an environment variable (OUROLOG_ and the flag's
 name) or in a TOML file (--config FILE): a flag beats the environment, which

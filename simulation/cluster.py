@@ -495,9 +495,9 @@ class Cluster:
 
     # ------------------------------------------------------------ what the runtime and the nodes tell
 
-    def _tap(self, told: Envelope) -> None:
-        by_timer = not told.sender and told.message is self.runtime.fired
-        self.emit(MessageTold(self.runtime.now_s, told.sender, told.receiver, told.message, by_timer))
+    def _tap(self, envelope: Envelope) -> None:
+        by_timer = not envelope.sender and envelope.message is self.runtime.fired
+        self.emit(MessageTold(self.runtime.now_s, envelope.sender, envelope.receiver, envelope.message, by_timer))
 
     def _on_handled(self, receiver: str, message: object) -> None:
         self.emit(MessageHandled(self.runtime.now_s, receiver, message))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ourolog.storage.checksummed_json import seal, unseal
+from ourolog.storage.checksummed_json import decode, encode
 from ourolog.storage.errors import DamagedFileError
 from ourolog.storage.files import Files
 from ourolog.storage.types import NodeId, Term
@@ -34,7 +34,7 @@ def save_ballot(files: Files, path: str, ballot: Ballot) -> None:
     Raises OSError; the old ballot is still there then.
     """
     value = {"leader_id": ballot.leader_id, "term": ballot.term, "voted_for": ballot.voted_for}
-    files.replace(path, seal(KIND, VERSION, value))
+    files.replace(path, encode(KIND, VERSION, value))
 
 
 def load_ballot(files: Files, path: str) -> Ballot:
@@ -48,7 +48,7 @@ def load_ballot(files: Files, path: str) -> Ballot:
     except FileNotFoundError:
         return Ballot()
     try:
-        value = unseal(KIND, VERSION, content, path)
+        value = decode(KIND, VERSION, content, path)
         term, voted_for, leader_id = value["term"], value["voted_for"], value["leader_id"]
         if type(term) is not int or not all(name is None or type(name) is str for name in (voted_for, leader_id)):
             raise DamagedFileError(f"{path} is damaged: a field has the wrong type")

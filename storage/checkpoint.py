@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ourolog.storage.checksummed_json import seal, unseal
+from ourolog.storage.checksummed_json import decode, encode
 from ourolog.storage.errors import DamagedFileError
 from ourolog.storage.files import Files
 from ourolog.storage.state import LogState
@@ -44,7 +44,7 @@ class Checkpoint:
     resetting: bool = False
 
     def encode(self) -> bytes:
-        return seal(
+        return encode(
             _KIND,
             _VERSION,
             {
@@ -62,7 +62,7 @@ class Checkpoint:
 def load_checkpoint(files: Files, path: str, node_id: NodeId) -> Checkpoint | None:
     """The checkpoint in that file; None if there is no file or it cannot be used."""
     try:
-        value = unseal(_KIND, _VERSION, files.read_all(path), path)
+        value = decode(_KIND, _VERSION, files.read_all(path), path)
         state = LogState.decode(node_id, value["state"])
         return Checkpoint(
             position=_position(value["position"]),

@@ -16,14 +16,14 @@ from ourolog.storage.errors import DamagedFileError
 _FIRST_LINE: Final = re.compile(rb"ourolog ([a-z-]+) format=(\d+) crc32c=([0-9a-f]{8})\n")
 
 
-def seal(kind: str, version: int, value: Any) -> bytes:
+def encode(kind: str, version: int, value: Any) -> bytes:
     """`value` as canonical JSON below its line with kind and checksum."""
     body = json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     return b"ourolog %s format=%d crc32c=%08x\n" % (kind.encode(), version, google_crc32c.value(body)) + body
 
 
-def unseal(kind: str, version: int, content: bytes, path: str) -> Any:
-    """The value that was sealed. Raises DamagedFileError, which names `path` and what is wrong."""
+def decode(kind: str, version: int, content: bytes, path: str) -> Any:
+    """The value that was encoded. Raises DamagedFileError, which names `path` and what is wrong."""
     first = _FIRST_LINE.match(content)
     if first is None or first[1] != kind.encode():
         raise DamagedFileError(f"{path} is not a {kind} file")

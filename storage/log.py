@@ -119,8 +119,8 @@ class Log:
         self._failure: StorageFailedError | None = None
         self.held_back_bytes = 0
         self._segments: list[Segment] = recovered.segments
-        self._handles = SegmentCache(files, config.index_interval_bytes)
-        self._reader = LogReader(self._segments, self._handles, config.index_interval_bytes)
+        self._segment_cache = SegmentCache(files, config.index_interval_bytes)
+        self._reader = LogReader(self._segments, self._segment_cache, config.index_interval_bytes)
         self._writer = SegmentWriter(files, self._segments, config.segment_bytes, config.index_interval_bytes)
         self._adopt(recovered)
 
@@ -484,7 +484,7 @@ class Log:
         config = self.config
         segments = self._segments
         with busy_when_short():
-            due = expired_segments(segments, self._handles, now_ms, config.retention_bytes, config.retention_ms)
+            due = expired_segments(segments, self._segment_cache, now_ms, config.retention_bytes, config.retention_ms)
         expired = committed_part(segments, due, until)
         self.held_back_bytes = sum(segment.size_bytes for segment in due[len(expired) :])
         if not expired:

@@ -66,9 +66,9 @@ class LogReader:
     `segments` is the log's own list; the log calls `forget` when any of them is cut or removed.
     """
 
-    def __init__(self, segments: Sequence[Segment], handles: SegmentCache, interval_bytes: int) -> None:
+    def __init__(self, segments: Sequence[Segment], segment_cache: SegmentCache, interval_bytes: int) -> None:
         self._segments = segments
-        self._handles = handles
+        self._segment_cache = segment_cache
         self._interval_bytes = interval_bytes
         self._by_index: OrderedDict[Index, _Place] = OrderedDict()
         self._by_offset: OrderedDict[Offset, _Place] = OrderedDict()
@@ -76,7 +76,7 @@ class LogReader:
     def forget(self) -> None:
         self._by_index.clear()
         self._by_offset.clear()
-        self._handles.forget()
+        self._segment_cache.forget()
 
     def read_from_index(self, index: Index, max_bytes: int, until: Index, end: Position) -> Read:
         """Read as `Log.read_from_index` does.
@@ -122,7 +122,7 @@ class LogReader:
                 return self._read_at(place, wanted)
             except DamagedLogError:
                 # A wrong index looks like damage, but only the index is bad.
-                if place.was_read or not self._handles.rebuild_index(place.segment):
+                if place.was_read or not self._segment_cache.rebuild_index(place.segment):
                     raise
                 return self._read_at(self._look_up(wanted), wanted)
 
@@ -140,7 +140,7 @@ class LogReader:
     def _collect(self, place: _Place, wanted: _Wanted) -> tuple[bytes, _Place]:
         """The wanted batches of one segment, from `place` on, and the place after them."""
         segment = place.segment
-        file = self._handles.file(segment)
+        file = self._segment_cache.file(segment)
         size_bytes = segment.size_bytes
         window_at, position = place.byte_position, place.position
         skip_bytes = 0 if place.was_read else self._interval_bytes
@@ -191,11 +191,11 @@ class LogReader:
         entry: IndexEntry | None
         if wanted.index is not None:
             segment = self._segments[bisect_right(self._segments, wanted.index, key=_base_index) - 1]
-            entry = self._handles.index(segment).floor_index(wanted.index)
+            entry = self._segment_cache.index(segment).floor_index(wanted.index)
         else:
             assert wanted.offset is not None
             segment = self._segments[bisect_right(self._segments, wanted.offset, key=_base_offset) - 1]
-            entry = self._handles.index(segment).floor_offset(wanted.offset)
+            entry = self._segment_cache.index(segment).floor_offset(wanted.offset)
         if entry is None:
             return _Place(segment, 0, segment.base)
         return _Place(segment, entry.position_bytes, Position(entry.index, entry.offset))

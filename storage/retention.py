@@ -11,7 +11,7 @@ from ourolog.storage.types import Index
 
 def expired_segments(
     segments: Sequence[Segment],
-    handles: SegmentCache,
+    segment_cache: SegmentCache,
     now_ms: int,
     retention_bytes: int | None,
     retention_ms: int | None,
@@ -26,14 +26,14 @@ def expired_segments(
     for segment in segments[:-1]:
         left_bytes -= segment.size_bytes
         is_surplus = retention_bytes is not None and left_bytes >= retention_bytes
-        if not is_surplus and not _is_too_old(segment, handles, now_ms, retention_ms):
+        if not is_surplus and not _is_too_old(segment, segment_cache, now_ms, retention_ms):
             break
         expired.append(segment)
     return expired
 
 
-def _is_too_old(segment: Segment, handles: SegmentCache, now_ms: int, retention_ms: int | None) -> bool:
-    return retention_ms is not None and handles.index(segment).max_timestamp_ms < now_ms - retention_ms
+def _is_too_old(segment: Segment, segment_cache: SegmentCache, now_ms: int, retention_ms: int | None) -> bool:
+    return retention_ms is not None and segment_cache.index(segment).max_timestamp_ms < now_ms - retention_ms
 
 
 def committed_part(segments: Sequence[Segment], expired: list[Segment], until: Index | None) -> list[Segment]:

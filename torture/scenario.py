@@ -332,9 +332,9 @@ def _judge_log(lines: dict[str, list[LogLine]], bounds: Bounds, verdict: Verdict
     verdict.figures["log_lines"] = {name: len(of) for name, of in lines.items()}
     for name, logged in lines.items():
         # With nobody elected the cycle is told of every second, by design.
-        told = [line for line in logged if line.event != "cycle_seen"]
-        verdict.check(f"{name}'s log", len(told), bounds.log_lines, "lines")
-        longest = max((len(str(line.fields)) for line in told if "exception" not in line.fields), default=0)
+        counted = [line for line in logged if line.event != "cycle_seen"]
+        verdict.check(f"{name}'s log", len(counted), bounds.log_lines, "lines")
+        longest = max((len(str(line.fields)) for line in counted if "exception" not in line.fields), default=0)
         verdict.check(f"{name}'s longest line", longest, bounds.line_bytes, "bytes")
         errors = [line for line in logged if line.level == "error"]
         if len(errors) > bounds.log_errors:

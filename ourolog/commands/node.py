@@ -89,7 +89,7 @@ def node(
 
     raise_open_files_limit()
     configure_logs(log_level, log_format)
-    service = NodeRunner(
+    runner = NodeRunner(
         config,
         advertise_rpc_addr=advertise_rpc_addr,
         advertise_gossip_addr=advertise_gossip_addr,
@@ -97,7 +97,7 @@ def node(
         drain_s=drain_s,
         exit_with_parent=exit_with_parent,
     )
-    return asyncio.run(service.run())
+    return asyncio.run(runner.run())
 
 
 def node_config(

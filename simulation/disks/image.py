@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ourolog.storage import ballot
 from ourolog.storage.batch import HEADER_BYTES, BatchHead, read_head, verify
-from ourolog.storage.checksummed_json import unseal
+from ourolog.storage.checksummed_json import decode
 from ourolog.storage.errors import CorruptBatchError, DamagedFileError
 from ourolog.storage.identity import BALLOT_NAME, IDENTITY_NAME
 from ourolog.storage.segment import LOG_SUFFIX, parse_stem
@@ -52,7 +52,7 @@ def ballot_term_on(durable: Mapping[str, bytes]) -> Term:
     for path, content in durable.items():
         if path.rpartition("/")[2] == BALLOT_NAME:
             try:
-                return Term(unseal(ballot.KIND, ballot.VERSION, content, path)["term"])
+                return Term(decode(ballot.KIND, ballot.VERSION, content, path)["term"])
             except (DamagedFileError, KeyError):
                 return Term(0)
     return Term(0)
@@ -64,7 +64,7 @@ def opens(durable: Mapping[str, bytes]) -> bool:
         for path, content in durable.items():
             name = path.rpartition("/")[2]
             if name == BALLOT_NAME:
-                unseal(ballot.KIND, ballot.VERSION, content, path)
+                decode(ballot.KIND, ballot.VERSION, content, path)
             elif name == IDENTITY_NAME:
                 json.loads(content)
     except (DamagedFileError, ValueError):

@@ -17,10 +17,10 @@ def test_a_story_ends_well_only_if_every_claim_was_seen_and_there_was_one() -> N
     stream = io.StringIO()
 
     def told(*claims: bool) -> bool:
-        story = Narration(Console(file=stream))
+        narration = Narration(Console(file=stream))
         for seen in claims:
-            story.check("a claim", seen, "evidence")
-        return story.end()
+            narration.check("a claim", seen, "evidence")
+        return narration.end()
 
     assert told(True, True)
     assert not told(True, False)
@@ -30,7 +30,7 @@ def test_a_story_ends_well_only_if_every_claim_was_seen_and_there_was_one() -> N
 
 def test_a_claim_is_told_with_its_evidence_and_without_colours_off_a_terminal() -> None:
     stream = io.StringIO()
-    story = Narration(Console(file=stream))
-    story.check("n1 leads", True, "term 1")
+    narration = Narration(Console(file=stream))
+    narration.check("n1 leads", True, "term 1")
     assert stream.getvalue().strip().endswith("n1 leads: term 1")
     assert "\x1b" not in stream.getvalue()

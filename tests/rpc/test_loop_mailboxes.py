@@ -88,8 +88,8 @@ class Target:
 
 async def test_a_request_that_is_alone_is_handed_over_in_its_own_turn() -> None:
     target = Target()
-    outbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target, lambda: 1)
-    outbox.tell(1)
+    mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target, lambda: 1)
+    mailbox.tell(1)
     assert target.bursts == []
     await target.next_turn()
     assert target.bursts == [[1]]
@@ -97,11 +97,11 @@ async def test_a_request_that_is_alone_is_handed_over_in_its_own_turn() -> None:
 
 async def test_requests_of_nearly_the_same_moment_are_handed_over_as_one_burst_in_order() -> None:
     target = Target()
-    outbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
-    outbox.tell(1)
-    outbox.tell(2)
+    mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
+    mailbox.tell(1)
+    mailbox.tell(2)
     await target.next_turn()
-    outbox.tell(3)
+    mailbox.tell(3)
     while not target.bursts:
         await target.next_turn()
     assert target.bursts == [[1, 2, 3]]
@@ -109,8 +109,8 @@ async def test_requests_of_nearly_the_same_moment_are_handed_over_as_one_burst_i
 
 async def test_while_others_are_under_way_even_one_request_waits_for_company() -> None:
     target = Target()
-    outbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target, lambda: 5)
-    outbox.tell(1)
+    mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target, lambda: 5)
+    mailbox.tell(1)
     await target.next_turn()
     assert target.bursts == []
     while not target.bursts:
@@ -119,11 +119,11 @@ async def test_while_others_are_under_way_even_one_request_waits_for_company() -
 
 async def test_an_outbox_that_is_always_fed_does_not_gather_for_ever() -> None:
     target = Target()
-    outbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
+    mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
     sent = 0
     while not target.bursts:
         sent += 1
-        outbox.tell(sent)
+        mailbox.tell(sent)
         await target.next_turn()
     assert len(target.bursts[0]) <= MAX_GATHERED
 

@@ -26,7 +26,7 @@ from ourolog.simulation.options import Options
 from ourolog.simulation.run_claims import RUN_CLAIMS
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, NewBatch, encode_batch
-from ourolog.storage.checksummed_json import seal
+from ourolog.storage.checksummed_json import encode
 from ourolog.storage.record_set import encode_record
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, ballot_saved, batch, sized
@@ -144,7 +144,7 @@ def test_an_acknowledgement_from_a_segment_without_a_durable_name_is_seen() -> N
 
 
 def ballot_file(term: int, leader: str) -> bytes:
-    return seal("ballot", 1, {"leader_id": leader, "term": term, "voted_for": leader})
+    return encode("ballot", 1, {"leader_id": leader, "term": term, "voted_for": leader})
 
 
 def write_ballot(scene: Scene, term: int, leader: str) -> None:

@@ -120,8 +120,8 @@ def test_many_sealed_segments_are_read_with_few_open_files(bench, files) -> None
         log._reader._by_index.clear()
         assert log.read_from_index(Index(at), 1, log.end.index).next.index == at + 1
     assert log.segment_count == 50
-    assert len(log._handles._open) <= 16
-    assert len(log._handles._indexes) <= 16
+    assert len(log._segment_cache._open) <= 16
+    assert len(log._segment_cache._indexes) <= 16
 
 
 def test_a_sealed_segment_has_its_index_on_the_side(bench, files, monkeypatch) -> None:

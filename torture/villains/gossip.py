@@ -83,11 +83,11 @@ def made_up(number: int, now_ms: int) -> Member:
     return Member(NodeId(f"made-up-{number}"), addr, addr, MemberState.ALIVE, now_ms)
 
 
-async def _paced(target: Target, acts: Iterator[None], a_second: int) -> None:
-    """As many acts as that, until the time is over or there are no more."""
+async def _paced(target: Target, sends: Iterator[None], a_second: int) -> None:
+    """As many sends as that, until the time is over or there are no more."""
     while not target.is_over:
         for _ in range(max(1, a_second // 50)):
-            if next(acts, "none") == "none":
+            if next(sends, "none") == "none":
                 return
         await asyncio.sleep(0.02)
 

@@ -16,7 +16,7 @@ _SEEDS_A_ROUND: Final = 3
 _LIMIT: Final = 100
 
 
-async def simulating(settings: Settings, report: Report) -> None:
+async def simulation_speed(settings: Settings, report: Report) -> None:
     """Seeds of one virtual minute with every kind of fault on, all checkers watching, by processor time.
 
     "under load": three nodes that are never down, so that they work all the time.
