@@ -67,11 +67,11 @@ def test_a_wrong_use_exits_2_and_says_what_is_wrong_without_a_traceback(words: l
     assert "Traceback" not in done.stderr
 
 
-def test_what_no_node_can_be_exits_2_with_the_sentence_that_names_it(run: Run) -> None:
+def test_what_no_node_can_be_exits_2_with_a_sentence_that_names_its_flags(run: Run) -> None:
     asked = ["node", "--node-id", "n1", "--data-dir", "d", "--max-record-bytes", "2MiB", "--max-batch-bytes", "1MiB"]
     refused = run(*asked)
     assert refused.returncode == 2
-    assert "max_record_bytes is 2097152 and max_batch_bytes only 1048576: such a record would fit no batch." in (
+    assert "--max-record-bytes is 2097152 and --max-batch-bytes only 1048576: such a record would fit no batch." in (
         " ".join(refused.stderr.split())
     )
 
