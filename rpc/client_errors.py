@@ -7,10 +7,10 @@ from typing import Final
 import grpc
 from google.rpc import error_details_pb2 as details_pb  # type: ignore[import-untyped]
 
-from ourolog.rpc.errors import DOMAIN, status_of
+from ourolog.rpc.errors import DOMAIN, NO_SUCH_METHOD, status_of
 from ourolog.rpc.v1 import log_pb2 as pb
 
-# gRPC says by this text only that a call never left this machine.
+# gRPC says by these texts only that a call never left this machine. They are grpcio's, and no contract of ours.
 _NEVER_SENT: Final = (
     "failed to connect to all addresses",
     "errors resolving",
@@ -22,7 +22,6 @@ _NEVER_SENT: Final = (
 _NEVER_HANDLED: Final = (
     "SERVER: Received message larger than max",
     "Method not found!",
-    "this node has no such method",
 )
 # Codes that may pass when the call is made again, whoever answered.
 _PASSING: Final = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "INTERNAL", "UNKNOWN"}
@@ -152,17 +151,25 @@ def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
         found.outcome_unknown = not never_sent and not text.startswith(_NEVER_HANDLED)
         found.message = _sentence(code, text, addr, never_sent=never_sent)
         found.args = (found.message,)
+    elif found.reason == NO_SUCH_METHOD:
+        found.message = _unknown_call(addr)
+        found.args = (found.message,)
     return found
+
+
+def _unknown_call(addr: str) -> str:
+    return f"{addr} does not know this call: it is no ourolog node, or one of another version"
 
 
 def _sentence(code: str, text: str, addr: str, *, never_sent: bool) -> str:
     """What gRPC's own texts mean, as a sentence for a person."""
+    # grpcio's words, of what it received ("Received message") and of what it was to send ("Sent message").
     if code == "RESOURCE_EXHAUSTED" and "essage larger than max" in text:
         return f"the message is larger than what can be sent to {addr}; split it ({text})"
     if never_sent:
         return f"cannot reach {addr}: is a node running there, and is it its gRPC address? ({text})"
     if code == "UNIMPLEMENTED":
-        return f"{addr} does not know this call: it is no ourolog node, or one of another version"
+        return _unknown_call(addr)
     if code == "UNAVAILABLE":
         return f"the connection to {addr} broke ({text})"
     if code == "DEADLINE_EXCEEDED":

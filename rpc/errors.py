@@ -20,6 +20,7 @@ from ourolog.rpc.v1 import log_pb2 as pb
 
 DOMAIN: Final = "ourolog"
 STATUS_METADATA_KEY: Final = "grpc-status-details-bin"
+NO_SUCH_METHOD: Final = "NO_SUCH_METHOD"
 RETRY_AFTER_S: Final = 0.1
 
 OUTCOME_UNKNOWN: Final = (
@@ -107,6 +108,11 @@ def _retry_info(after_s: float) -> details_pb.RetryInfo:
 def unavailable(reason: str, message: str) -> ServiceError:
     """UNAVAILABLE: another node, or this one later, may do it."""
     return ServiceError(grpc.StatusCode.UNAVAILABLE, reason, message)
+
+
+def no_such_method() -> ServiceError:
+    """UNIMPLEMENTED: the method is of another service, or of another version."""
+    return ServiceError(grpc.StatusCode.UNIMPLEMENTED, NO_SUCH_METHOD, "this node has no such method")
 
 
 def undecodable(name: str) -> ServiceError:

@@ -21,6 +21,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from ourolog.actors.addresses import join_address, split_address
+from ourolog.rpc.errors import ServiceError, no_such_method, unavailable
 from ourolog.rpc.listen_addresses import check_listenable
 
 Options: TypeAlias = list[tuple[str, int]]
@@ -76,16 +77,16 @@ class _WatchedServer(cygrpc.AioServer):  # type: ignore[misc]
             else:
                 awaited.set_exception(error)
         elif error is None:
-            self._refuse(requested.result(), grpc.StatusCode.UNAVAILABLE, "this server has just ended; try again")
+            self._refuse(requested.result(), unavailable("NOT_READY", "this server has just ended; try again"))
 
     async def _request_call(self) -> None:
         """Calls to methods that are not registered; they never get to the loop, see the module."""
         while True:
             state = await super()._request_call()
-            self._refuse(state, grpc.StatusCode.UNIMPLEMENTED, "this node has no such method")
+            self._refuse(state, no_such_method())
 
-    def _refuse(self, state: Any, code: grpc.StatusCode, message: str) -> None:
-        refusal = asyncio.create_task(_abort(state, code, message))
+    def _refuse(self, state: Any, error: ServiceError) -> None:
+        refusal = asyncio.create_task(_abort(state, error))
         self.refusals.add(refusal)
         refusal.add_done_callback(self.refusals.discard)
 
@@ -94,11 +95,11 @@ class _WatchedServer(cygrpc.AioServer):  # type: ignore[misc]
             self.on_end(reason)
 
 
-async def _abort(state: Any, code: grpc.StatusCode, message: str) -> None:
+async def _abort(state: Any, error: ServiceError) -> None:
     context = cygrpc._ServicerContext(state, None, None, asyncio.get_running_loop())  # noqa: SLF001
     # Abort raises when it has done its work, and when the caller has gone already.
     with contextlib.suppress(Exception):
-        await context.abort(code, message)
+        await error.abort(context)
 
 
 class RpcListener:

@@ -19,7 +19,7 @@ from ourolog.actors.occupants import parse_election
 from ourolog.rpc import listener
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.client import LogClient
-from ourolog.rpc.client_errors import LogError
+from ourolog.rpc.client_errors import LogError, to_log_error
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from tests.raw_http2 import call
@@ -90,6 +90,12 @@ async def test_a_method_that_is_not_there_is_unimplemented(node: Any) -> None:
             with pytest.raises(grpc.aio.AioRpcError, match="no such method") as raised:
                 await channel.unary_unary(path)(b"")
             assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+            error = to_log_error(raised.value, n.rpc_addr)
+            assert (error.reason, error.outcome_unknown) == ("NO_SUCH_METHOD", False)
+            assert (
+                error.message
+                == f"{n.rpc_addr} does not know this call: it is no ourolog node, or one of another version"
+            )
 
 
 async def test_callers_of_unknown_methods_who_vanish_leave_nothing_behind(node: Any) -> None:
