@@ -21,7 +21,7 @@ from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from torture.scenario import Attack, Length
 from torture.stage import Stage
-from torture.villains.target import NodeAddress, Target
+from torture.villains.target import NodeAddress, Target, Wrong
 
 FROZEN_S: Final = 8.0
 CUT_S: Final = 10.0
@@ -87,6 +87,7 @@ def stopped_in(name: str, stop_s: float) -> Attack:
         counts["ms from SIGTERM to exit"] = took_ms
         if status:
             counts[f"exit status {status} after SIGTERM within {stop_s:g} s"] = 1
+            counts[Wrong.EXIT_STATUS] = 1
         await asyncio.to_thread(stage.restart, node.node_id)
         return counts
 
@@ -154,6 +155,7 @@ async def failed_fsync(stage: Stage, length: Length) -> Mapping[str, int]:
         counts["failed syncs"] += 1
         if status != 1:
             counts[f"exit status {status} after a failed sync"] += 1
+            counts[Wrong.EXIT_STATUS] += 1
         await asyncio.to_thread(stage.restart, node.node_id)
         await asyncio.sleep(1.0)
     return counts
@@ -186,7 +188,7 @@ async def full_disk(stage: Stage, length: Length) -> Mapping[str, int]:
         os.unlink(ballast)
         times += 1
         if status != 1:
-            return {"full": times, f"exit status {status} with a full disk": 1}
+            return {"full": times, f"exit status {status} with a full disk": 1, Wrong.EXIT_STATUS: 1}
         await asyncio.to_thread(stage.restart, node.node_id)
         await asyncio.sleep(1.0)
     return {"full": times}

@@ -25,6 +25,7 @@ from torture.audit import audit
 from torture.bounds import WAIT_RATIO, Bounds
 from torture.honest import Honest, Phase, Seen
 from torture.stage import Stage, Usage, reset_peak
+from torture.villains.target import Wrong
 
 CALM_RECORDS: Final = 200
 STATIC: Final = ("--election", "static:n1,n2,n3")
@@ -66,7 +67,6 @@ class Scenario:
     crowd: how many honest producers there are beside the usual ones.
     needs: programs without which it is skipped.
     must: what the attack must have counted at least, or it was none.
-    never: beginnings of counts that must not occur.
     bounds: what nodes and honest clients must hold to.
     """
 
@@ -82,7 +82,6 @@ class Scenario:
     crowd: int = 0
     needs: tuple[str, ...] = ()
     must: Mapping[str, int] = field(default_factory=dict)
-    never: tuple[str, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
 
     @property
@@ -228,9 +227,9 @@ async def _attack(
     for what, least in scenario.must.items():
         if counts[what] < least:
             verdict.fail(f"the attack was none: {counts[what]} {what}, at least {least} are needed")
-    for what, count in counts.items():
-        if what.startswith(scenario.never) and scenario.never:
-            verdict.fail(f"{count} times {what}")
+    for wrong in Wrong:
+        if counts[wrong]:
+            verdict.fail(f"{counts[wrong]} {wrong}")
     return highest
 
 
@@ -340,6 +339,7 @@ def _judge_log(lines: dict[str, list[LogLine]], bounds: Bounds, verdict: Verdict
         if len(errors) > bounds.log_errors:
             shown = [_told(line) for line in errors[:_SHOWN]]
             verdict.fail(f"{name} logged {len(errors)} errors: {shown}")
+        # Python itself says "Traceback": a line that is no event is what a library or the interpreter has printed.
         odd = [line for line in logged if not line.event or "Traceback" in str(line.fields)]
         if len(odd) > bounds.log_errors:
             shown = [_told(line) for line in odd[:_SHOWN]]

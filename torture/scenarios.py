@@ -98,7 +98,6 @@ SCENARIOS: Final = (
         "bytes that are no message, on every method",
         remote("undecodable"),
         must={"undecodable messages": 50},
-        never=("UNKNOWN", "INTERNAL"),
         bounds=_LIGHT,
     ),
     Scenario(
@@ -167,7 +166,6 @@ SCENARIOS: Final = (
         stopped_in("fetch_storm", stop_s=15.0),
         fill_mib=16,
         flags=("--election", "static:n1"),
-        never=("exit status",),
         bounds=_RESTARTS,
     ),
     Scenario(
@@ -186,7 +184,6 @@ SCENARIOS: Final = (
         nodes=3,
         flags=STATIC,
         must={"absurd fetches": 300},
-        never=("terms moved",),
         bounds=_LIGHT,
     ),
     Scenario(
@@ -205,7 +202,6 @@ SCENARIOS: Final = (
         nodes=3,
         flags=STATIC,
         must={"election calls": 1_000},
-        never=("election calls, INTERNAL", "election calls, UNKNOWN"),
         bounds=_LIGHT,
     ),
     Scenario(
@@ -271,7 +267,6 @@ SCENARIOS: Final = (
         crowd=16,
         needs=("strace",),
         must={"failed syncs": 1},
-        never=("exit status",),
         bounds=dataclasses.replace(_RESTARTS, log_errors=20),  # it says why it ends, each time
     ),
     Scenario(
@@ -303,7 +298,6 @@ SCENARIOS: Final = (
         disk_mib=96,
         crowd=32,
         must={"full": 1},
-        never=("exit status",),
         # The node says why it ends, each time; until it is started again nobody is served.
         bounds=Bounds(
             wait_s=30, typical_s=5, behind_s=30, refused=True, unknown=True, log_errors=50, strangers_wait=False

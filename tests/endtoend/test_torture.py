@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ import pytest
 from ourolog.child_processes import child_environment, python_command
 from torture.bounds import Bounds
 from torture.report import lines_of
-from torture.scenario import Scenario, run
+from torture.scenario import Length, Scenario, run
 from torture.scenarios import SCENARIOS
+from torture.stage import Stage
+from torture.villains.target import Wrong
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIEF = ("absurd_metadata", "undecodable", "vanishing", "idle_sockets", "absurd_fetches", "lying_peer", "gossip_forged")
@@ -48,6 +51,15 @@ def test_a_bound_that_is_not_held_fails_the_scenario(tmp_path: Path) -> None:
     assert any("memory" in text for text in verdict.failures)
     assert any("longest" in text for text in verdict.failures)
     assert any("the attack was none" in text for text in verdict.failures)
+
+
+def test_whatever_no_node_may_do_fails_the_scenario_that_has_counted_it(tmp_path: Path) -> None:
+    async def attack(stage: Stage, length: Length) -> Mapping[str, int]:  # nobody is attacked
+        return {"UNKNOWN from /log.v1.Log/Produce": 2, Wrong.BROKE: 2}
+
+    quiet = dataclasses.replace(SCENARIOS[0], attack=attack, must={}, fill_mib=0, needs=())
+    verdict = asyncio.run(run(patient(quiet), str(tmp_path), 0.5))
+    assert "2 calls that broke a handler" in verdict.failures
 
 
 def test_the_page_names_every_scenario_and_every_figure() -> None:

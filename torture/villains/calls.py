@@ -16,7 +16,7 @@ from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.rpc.v1 import peer_pb2
 from ourolog.storage.record_set import encode_records
-from torture.villains.target import Target, villain
+from torture.villains.target import Target, Wrong, villain
 
 BATCH_BYTES: Final = 8 * 1024 * 1024 - 64
 _RECORDS_A_BATCH: Final = 8
@@ -103,6 +103,7 @@ async def undecodable(target: Target) -> None:
                 target.count("undecodable messages")
                 if code in {"UNKNOWN", "INTERNAL"}:
                     target.count(f"{code} from {name}")
+                    target.count(Wrong.BROKE)
                 at += 1
                 await asyncio.sleep(0.02)
 

@@ -15,7 +15,7 @@ from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.batch import path_of, scan
 from torture.villains.http2 import LARGEST_WINDOW, Connection, grpc_headers
-from torture.villains.target import Target, villain
+from torture.villains.target import Target, Wrong, villain
 
 FETCH: Final = b"/ourolog.peer.v1.Peer/Fetch"
 LOG_END: Final = "/ourolog.peer.v1.Peer/LogEnd"
@@ -123,7 +123,7 @@ async def absurd_fetches(target: Target) -> None:
     term = await term_of(target)
     await _absurd(target, term, ("villain", "x" * 63, "", "../../etc", "n1\n", "\u202e"))
     if target.counts["highest term"] > term:
-        target.count("terms moved on a stranger's word", target.counts["highest term"] - term)
+        target.count(Wrong.MOVED_TERM, target.counts["highest term"] - term)
 
 
 @villain
@@ -188,6 +188,8 @@ async def election_calls(target: Target) -> None:
                         await stub.LogEnd(request, timeout=rng.choice((0.01, 10)))
                     except grpc.aio.AioRpcError as error:
                         target.count(f"election calls, {error.code().name}")
+                        if error.code() in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}:
+                            target.count(Wrong.BROKE)
                         await asyncio.sleep(0.05)
 
             silent: list[Any] = [channel.stream_unary(LOG_END)() for _ in range(8)]

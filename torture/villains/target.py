@@ -10,10 +10,24 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 _LOOK_EVERY_S: Final = 0.1
 VILLAINS: dict[str, Villain] = {}
+
+
+class Wrong(StrEnum):
+    """What an attack may count that no node may do: a scenario in which there was any of it has failed.
+
+    BROKE: calls that ended as INTERNAL or UNKNOWN, as they do when a handler breaks.
+    MOVED_TERM: terms that a node has gone on to on a stranger's word.
+    EXIT_STATUS: exits with another status than the one that is promised.
+    """
+
+    BROKE = "calls that broke a handler"
+    MOVED_TERM = "terms moved on a stranger's word"
+    EXIT_STATUS = "exits with a wrong status"
 
 
 @dataclass(frozen=True, slots=True)
