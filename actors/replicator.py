@@ -135,9 +135,9 @@ class ReplicatorActor(NodeActor):
                 self.state.gone.discard(message.member.node_id)
                 self._reconcile(f"{message.member.node_id} has a new address")
             case MemberFailed():
-                self._on_member_gone(message.member.node_id, "failed")
+                self._on_member_gone(message.member.node_id, has_left=False)
             case MemberLeft():
-                self._on_member_gone(message.member.node_id, "left")
+                self._on_member_gone(message.member.node_id, has_left=True)
             case LogOpened():
                 self._on_log_opened(message)
             case NobodyElected():
@@ -200,15 +200,15 @@ class ReplicatorActor(NodeActor):
                 state.gone.discard(node_id)
                 state.members.pop(node_id, None)
 
-    def _on_member_gone(self, node_id: NodeId, how: str) -> None:
+    def _on_member_gone(self, node_id: NodeId, *, has_left: bool) -> None:
         state = self.state
-        if how == "left" and node_id != state.leader_id and node_id not in self._voters:
+        if has_left and node_id != state.leader_id and node_id not in self._voters:
             # It said so itself. Who leads or votes may still be asked: it may be back before gossip is.
             state.members.pop(node_id, None)
             state.gone.discard(node_id)
         elif node_id in state.members:
             state.gone.add(node_id)
-        self._reconcile(f"{node_id} {how}")
+        self._reconcile(f"{node_id} {'left' if has_left else 'failed'}")
 
     def _addresses_of_voters(self) -> dict[NodeId, str]:
         """The addresses of the other voters, including those that gossip counts as gone: it may be wrong, or late."""
