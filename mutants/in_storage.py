@@ -9,6 +9,7 @@ import ourolog.storage.identity
 import ourolog.storage.log
 import ourolog.storage.recovery
 from mutants.mutant import BREAK, BUSY, EVERY, LATE, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
+from ourolog.actors.store import StoreActor
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.identity import DataDirectory, Identity
 from ourolog.storage.log import Log
@@ -16,8 +17,9 @@ from ourolog.storage.origins import IdentityRanges, PullPositions
 from ourolog.storage.reader import LogReader, _Wanted
 from ourolog.storage.segment import Segment
 from ourolog.storage.state import LogState
-from ourolog.storage.terms import TermHistory
+from ourolog.storage.terms import LastEntry, TermHistory
 from ourolog.storage.types import Index, Position
+from ourolog.storage.voter_history import VoterHistory
 from ourolog.storage.writer import SegmentWriter
 
 
@@ -321,3 +323,89 @@ def believe_ballot() -> None:
 @mutant("A batch that comes later than others of its origin is not remembered.", LATE)
 def forget_late_identity() -> None:
     wrap(IdentityRanges, "_insert", lambda _: staticmethod(lambda *_: None))
+
+
+@mutant("A vote is judged by where the log ended when the node was last asked for one.", (ORACLE,))
+def vote_by_remembered_end() -> None:
+    def make(original: Any) -> Any:
+        def may_vote(self: StoreActor, asked: Ballot, candidates: LastEntry, own: LastEntry) -> Any:
+            before = getattr(self, "_before", own)
+            self._before = own  # type: ignore[attr-defined]
+            return original(self, asked, candidates, before)
+
+        return may_vote
+
+    wrap(StoreActor, "_may_vote", make)
+
+
+@mutant("A vote is judged by the length of the log alone, whatever the term of its last entry.", (ORACLE,))
+def vote_by_length() -> None:
+    def make(original: Any) -> Any:
+        def may_vote(self: StoreActor, asked: Ballot, candidates: LastEntry, own: LastEntry) -> Any:
+            return original(self, asked, candidates._replace(term=own.term), own)
+
+        return may_vote
+
+    wrap(StoreActor, "_may_vote", make)
+
+
+@mutant("A node votes for whoever asks, also twice in a term.", (ORACLE,))
+def second_vote_in_a_term() -> None:
+    def make(_: Any) -> Any:
+        def may_vote(self: StoreActor, asked: Ballot, candidates: LastEntry, own: LastEntry) -> bool:
+            return asked.term >= self._ballot.term and candidates >= own
+
+        return may_vote
+
+    wrap(StoreActor, "_may_vote", make)
+
+
+@mutant("A candidate whose log is as long as the voter's is refused.", (ORACLE,))
+def vote_refused_to_an_equal() -> None:
+    def make(original: Any) -> Any:
+        def may_vote(self: StoreActor, asked: Ballot, candidates: LastEntry, own: LastEntry) -> Any:
+            return candidates > own and original(self, asked, candidates, own)
+
+        return may_vote
+
+    wrap(StoreActor, "_may_vote", make)
+
+
+@mutant("Retention loses the voters that the log named before its start.", (ORACLE,))
+def retention_loses_voters() -> None:
+    def make(_: Any) -> Any:
+        def since(self: VoterHistory, start: Index) -> VoterHistory:
+            return VoterHistory(tuple(voters for voters in self.sets if voters.index >= start))
+
+        return since
+
+    wrap(VoterHistory, "since", make)
+
+
+@mutant("A truncation keeps the voters whose entry it cuts.", (ORACLE,))
+def truncation_keeps_voters() -> None:
+    def make(original: Any) -> Any:
+        def truncate(self: Log, index: Index) -> None:
+            voters = self._state.voters
+            original(self, index)
+            self._state.voters = voters
+
+        return truncate
+
+    wrap(Log, "truncate", make)
+
+
+@mutant("A log that begins anew forgets the voters in force at its start.", (ORACLE,))
+def reset_forgets_voters() -> None:
+    def make(original: Any) -> Any:
+        def reset(self: Log, start: Position, before: Any = None, _: Any = None) -> None:
+            original(self, start, before, None)
+
+        return reset
+
+    wrap(Log, "reset", make)
+
+
+@mutant("A checkpoint does not keep the voters.", (ORACLE,))
+def checkpoint_forgets_voters() -> None:
+    wrap(VoterHistory, "encode", lambda _: lambda _: [])

@@ -295,7 +295,7 @@ class LeaderDecided:
     time_s: when, in virtual seconds.
     term: the term.
     leader_id: the leader.
-    voters: those whose ballots of this term are on disk.
+    voters: those who have voted for it, itself among them.
     """
 
     time_s: float

@@ -1,10 +1,11 @@
 """The oracle: an all-knowing party outside the nodes that makes safe changes of leader, at bad moments.
 
-It does what a vote of Raft does (section 5.4.1): a majority of the voters has a ballot of a new
-term on disk, and of those the one with the best log leads. Then the rest of a cluster is put to the
-test, long before there are elections: it must lose nothing whatever the oracle does, as long as
-every change is a safe one. So a change is only ever made of voters whose disks have all that they
-promised; who lost its disk counts again when it has all that the present leader has.
+It holds the vote that nodes without an election of their own cannot hold (Raft section 5.4.1): somebody stands, now
+and then two in one term, each voter's store grants its vote or refuses it, and whoever has a majority of the votes
+leads. Who stands is drawn, however short its log; it is the stores that must keep it from leading. Then the rest of a
+cluster is put to the test, long before there are elections: it must lose nothing whatever the oracle does, as long as
+every change is a safe one. So only those vote whose disks have all that they promised; who lost its disk votes again
+when it has all that the present leader has.
 
 Its word needs no network. It comes late, in any order, and to some never: those hear of the new term
 from each other.
@@ -12,7 +13,7 @@ from each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
@@ -20,8 +21,17 @@ from typing import Final, Protocol
 from ourolog.actors.node import Node
 from ourolog.actors.store import StoreActor
 from ourolog.simulation.events import Event, LeaderDecided
-from ourolog.simulation.oracle_election import DiskTrusted, LeaderTold, LeadGiven, OracleElection, VoteAsked, VoteSaved
+from ourolog.simulation.oracle_election import (
+    DiskTrusted,
+    LeaderTold,
+    LeadGiven,
+    OracleElection,
+    VoteAsked,
+    VotersWanted,
+    VoteSaved,
+)
 from ourolog.simulation.runtime import SimulatedInbox
+from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, NodeId, Term
 
 GIVES_UP_AFTER_S: Final = 2.0
@@ -30,6 +40,10 @@ GIVES_UP_AFTER_S: Final = 2.0
 REMINDS_EVERY_S: Final = 1.5
 LOOKS_EVERY_S: Final = 0.01
 WAITS_FOR_ENTRIES_S: Final = 0.5
+VOTERS_EVERY_S: Final = 1.0
+"""How long it is on average until a leader's log says once more who votes."""
+TWO_STAND: Final = 0.25
+"""How often two candidates stand in one term."""
 
 
 class Stage(Protocol):
@@ -50,29 +64,39 @@ class Stage(Protocol):
 
 
 @dataclass(slots=True)
-class _Change:
-    """One attempt to change the leader.
+class _Candidacy:
+    """One node that stands in one term.
 
-    answers: who has saved the ballot, with the end of its log as it is from then on.
+    term: the term.
+    candidate_id: who stands.
+    voters: the others that are asked for their votes.
+    last: the last entry of the candidate's log; None until its vote for itself is on disk.
+    granted: who has voted for it, itself included, each the process that said so.
+    refused: who has not, with the last entry of its log.
+    is_over: whether no vote counts any more.
     """
 
     term: Term
-    answers: dict[NodeId, tuple[Node, tuple[Term, Index]]] = field(default_factory=dict)
+    candidate_id: NodeId
+    voters: tuple[NodeId, ...]
+    last: LastEntry | None = None
+    granted: dict[NodeId, Node] = field(default_factory=dict)
+    refused: dict[NodeId, LastEntry] = field(default_factory=dict)
     is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Where one process says that its ballot is saved."""
+    """Where one process says how it voted."""
 
     oracle: Oracle
-    change: _Change
+    candidacy: _Candidacy
     node_id: NodeId
     node: Node
 
     def tell(self, message: VoteSaved) -> None:
-        assert message.term == self.change.term
-        self.oracle.heard(self.change, self.node_id, self.node)
+        assert message.term == self.candidacy.term
+        self.oracle.heard(self.candidacy, self.node_id, self.node, message)
 
 
 class Oracle:
@@ -103,6 +127,7 @@ class Oracle:
         self.change()
         self._again(interval_s)
         self._remind()
+        self._have_voters_written()
 
     def calm(self, core: tuple[NodeId, ...]) -> None:
         """Change it no more, unless these are without a leader; and speak to them alone."""
@@ -173,24 +198,27 @@ class Oracle:
 
     # ------------------------------------------------------------ one change
 
-    def change(self) -> None:
-        """Begin a change, of as many voters as answer; a later one may overtake it."""
+    def change(self, favourite: NodeId | None = None) -> None:
+        """Have somebody stand, and of the voters who are there a majority or more asked.
+
+        A later change may overtake it.
+
+        favourite: who is to stand, if it can; somebody otherwise.
+        """
         rng, stage = self._rng, self._stage
         self._used = Term(self._used + 1)
-        change = _Change(self._used)
         able = [voter for voter in self.voters if voter in self._among and self._may_vote(voter)]
         rng.shuffle(able)
         if self._is_on and rng.random() < 0.5:
             # As often as not without the present leader, who then goes on until it hears of it.
             able.sort(key=lambda voter: voter == self.leader_id)
+        able.sort(key=lambda voter: voter != favourite)
         asked = able[: rng.randrange(self._majority, len(able) + 1)] if len(able) > self._majority else able
-        for voter in asked:
-            stage.after(self._delay_s(), self._asking(change, voter, stage.running[voter]))
-
-        def give_up() -> None:
-            change.is_over = True
-
-        stage.after(GIVES_UP_AFTER_S, give_up)
+        standing = asked[: 2 if self._is_on and rng.random() < TWO_STAND else 1]
+        for candidate_id in standing:
+            candidacy = _Candidacy(self._used, candidate_id, tuple(voter for voter in asked if voter != candidate_id))
+            stage.after(self._delay_s(), self._asking(candidacy, candidate_id, stage.running[candidate_id]))
+            stage.after(GIVES_UP_AFTER_S, self._ending(candidacy))
 
     @property
     def _majority(self) -> int:
@@ -199,46 +227,74 @@ class Oracle:
     def _may_vote(self, voter: NodeId) -> bool:
         return voter in self._stage.running and self.trusts(voter)
 
-    def _asking(self, change: _Change, voter: NodeId, node: Node) -> Callable[[], None]:
+    def _ending(self, candidacy: _Candidacy) -> Callable[[], None]:
+        def end() -> None:
+            candidacy.is_over = True
+
+        return end
+
+    def _asking(self, candidacy: _Candidacy, voter: NodeId, node: Node) -> Callable[[], None]:
         def ask() -> None:
             if self._stage.running.get(voter) is node and self.trusts(voter):
-                node.election.tell(VoteAsked(change.term, _Answer(self, change, voter, node)))
+                answer = _Answer(self, candidacy, voter, node)
+                node.election.tell(VoteAsked(candidacy.term, candidacy.candidate_id, candidacy.last, answer))
 
         return ask
 
-    def heard(self, change: _Change, voter: NodeId, node: Node) -> None:
-        """A ballot is on disk. The log behind it grows and shrinks no more until this term has a leader."""
-        change.answers[voter] = (node, _end_of(node))
-        good = {
-            voter: end
-            for voter, (node, end) in change.answers.items()
-            if self._stage.running.get(voter) is node and self.trusts(voter)
-        }
-        if change.is_over or len(good) < self._majority:
+    def heard(self, candidacy: _Candidacy, voter: NodeId, node: Node, vote: VoteSaved) -> None:
+        """A vote is on disk, or refused. The log behind it grows and shrinks no more until this term has a leader."""
+        if vote.granted:
+            candidacy.granted[voter] = node
+        else:
+            candidacy.refused[voter] = vote.last
+        if voter == candidacy.candidate_id and vote.granted:
+            candidacy.last = vote.last
+            for other in candidacy.voters:
+                if other in self._stage.running:
+                    self._stage.after(self._delay_s(), self._asking(candidacy, other, self._stage.running[other]))
+        if candidacy.is_over:
             return
-        change.is_over = True
-        best = self.best(good.values())
-        leader_id = self._rng.choice([voter for voter in self.voters if good.get(voter) == best])
-        self._decide(change, leader_id)
+        good = [
+            voter
+            for voter, node in candidacy.granted.items()
+            if self._stage.running.get(voter) is node and self.trusts(voter)
+        ]
+        if self.has_won(candidacy.candidate_id, good):
+            candidacy.is_over = True
+            self._decide(candidacy.term, candidacy.candidate_id, tuple(good))
+        elif candidacy.refused and len(candidacy.granted) + len(candidacy.refused) > len(candidacy.voters):
+            candidacy.is_over = True
+            self._try_again(candidacy)
 
-    def best(self, ends: Iterable[tuple[Term, Index]]) -> tuple[Term, Index]:
-        """Term before length: a longer log of an older term may lack what was committed since."""
-        return max(ends)
+    def has_won(self, candidate_id: NodeId, votes: Sequence[NodeId]) -> bool:
+        """Whether so many votes make a leader of that node, its own among them."""
+        return candidate_id in votes and len(votes) >= self._majority
 
-    def _decide(self, change: _Change, leader_id: NodeId) -> None:
+    def _try_again(self, lost: _Candidacy) -> None:
+        """Of those that are known now the one with the best log stands, unless somebody has won or stands already."""
+        ends = {**lost.refused, lost.candidate_id: lost.last or LastEntry.of(None, Index(0))}
+        best = max(self.voters, key=lambda voter: ends.get(voter, LastEntry.of(None, Index(0))))
+
+        def again() -> None:
+            if self._used == lost.term > self.term:
+                self.change(best)
+
+        self._stage.after(self._delay_s(), again)
+
+    def _decide(self, term: Term, leader_id: NodeId, votes: tuple[NodeId, ...]) -> None:
         stage = self._stage
         leader = stage.running[leader_id]
-        stage.emit(LeaderDecided(stage.now_s, change.term, leader_id, tuple(change.answers)))
-        if change.term > self.term:
-            self.term, self.leader_id = change.term, leader_id
+        stage.emit(LeaderDecided(stage.now_s, term, leader_id, votes))
+        if term > self.term:
+            self.term, self.leader_id = term, leader_id
 
         def lead() -> None:
             # Only that process: another one may have come back with less.
             if stage.running.get(leader_id) is leader:
-                leader.election.tell(LeadGiven(change.term))
+                leader.election.tell(LeadGiven(term))
 
         stage.after(self._delay_s(), lead)
-        self._tell(self._among if not self._is_on else tuple(stage.running), change.term, leader_id)
+        self._tell(self._among if not self._is_on else tuple(stage.running), term, leader_id)
 
     # ------------------------------------------------------------ its word
 
@@ -268,6 +324,18 @@ class Oracle:
                 self._tell((self._rng.choice(running),), self.term, self.leader_id)
             self._stage.after(REMINDS_EVERY_S * (0.5 + self._rng.random()), self._remind)
 
+    def _have_voters_written(self) -> None:
+        """Now and then, so that logs with voter sets part, are cut, are removed by retention and begin anew."""
+
+        def due() -> None:
+            if self._is_on:
+                leader = self._stage.running.get(self.leader_id) if self.leader_id is not None else None
+                if leader is not None:
+                    leader.election.tell(VotersWanted(self.term))
+                self._have_voters_written()
+
+        self._stage.after(VOTERS_EVERY_S * self._rng.expovariate(1.0), due)
+
     def _delay_s(self) -> float:
         if not self._is_on:
             return 0.0
@@ -288,7 +356,6 @@ def _election_of(node: Node) -> OracleElection:
     return inbox.actor
 
 
-def _end_of(node: Node) -> tuple[Term, Index]:
-    """Term of the last entry and end of its log: the higher the better (Raft section 5.4.1)."""
+def _end_of(node: Node) -> LastEntry:
     log = _store_of(node).log
-    return log.terms.last_term, log.end.index
+    return LastEntry.of(log.terms.last_place, log.end.index)

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, LeaderHinted
-from ourolog.actors.messages.events import LeaderChanged, LogOpened, VotersChanged
+from ourolog.actors.messages.events import LeaderChanged, LogCut, LogOpened, VotersChanged
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.store import BallotSaved, SaveBallot
+from ourolog.actors.messages.store import AppendControl, BallotSaved, SaveBallot
 from ourolog.actors.occupants import OCCUPANTS, Occupants
 from ourolog.storage.ballot import Ballot
+from ourolog.storage.control import MAX_EPOCH, Voter, VotersSet
+from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import NodeId, Term
 
 ORACLE: Final = "oracle"
@@ -32,22 +34,37 @@ class DiskTrusted:
 
 @dataclass(frozen=True, slots=True)
 class VoteAsked:
-    """Oracle -> election: save a ballot of this term, and after that accept nothing of an older one."""
+    """Oracle -> election: vote for that candidate, which may be this node itself, and answer with VoteSaved.
+
+    term: the one in which the candidate stands.
+    candidate_id: the candidate.
+    last: its last entry; None where this node is the candidate.
+    reply_to: where VoteSaved goes.
+    """
 
     term: Term
+    candidate_id: NodeId
+    last: LastEntry | None
     reply_to: Mailbox[VoteSaved]
 
 
 @dataclass(frozen=True, slots=True)
 class VoteSaved:
-    """Election -> oracle: the ballot is on disk."""
+    """Election -> oracle: the vote is on disk, or was refused.
+
+    term: as it was asked.
+    granted: whether the candidate has the vote.
+    last: the last entry of this node's log, which holds until this term has a leader.
+    """
 
     term: Term
+    granted: bool
+    last: LastEntry
 
 
 @dataclass(frozen=True, slots=True)
 class LeadGiven:
-    """Oracle -> election: of those whose ballots of this term are saved, this node has the best log."""
+    """Oracle -> election: a majority of the voters has voted for this node in this term."""
 
     term: Term
 
@@ -67,23 +84,46 @@ class StepDownDue:
     term: Term
 
 
-OracleMessage = DiskTrusted | VoteAsked | LeadGiven | LeaderTold | StepDownDue
+@dataclass(frozen=True, slots=True)
+class VotersWanted:
+    """Oracle -> election: if this node leads in that term, its log is to say once more who votes."""
+
+    term: Term
+
+
+OracleMessage = DiskTrusted | VoteAsked | LeadGiven | LeaderTold | StepDownDue | VotersWanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Saving:
+    """A ballot on its way to the disk.
+
+    term: its term.
+    then: what follows once the store has answered.
+    """
+
+    term: Term
+    then: Callable[[BallotSaved], None]
 
 
 class OracleElection(ElectionActor):
     """The occupant that believes the oracle. A node that led, and was started again, leads no more in that term."""
 
+    # It does nothing about cuts; the checkers see what a store says of them.
+    hears: ClassVar[frozenset[type]] = frozenset({LogCut})
+
     def __init__(self, **collaborators: Any) -> None:
         super().__init__(**collaborators)
         self._newest = Ballot()
-        self._saving: deque[tuple[Ballot, Callable[[], None]]] = deque()
+        self._saving: _Saving | None = None
+        self._waiting: deque[ElectionMessage | OracleMessage] = deque()
         self._is_trusted = False
         self._is_open = False
 
     @property
     def promised_term(self) -> Term:
         """Of the newest ballot that is on disk or on its way there."""
-        return self._newest.term
+        return max(self._newest.term, self._saving.term if self._saving is not None else Term(0))
 
     def on_receive(self, message: ElectionMessage | OracleMessage) -> None:
         match message:
@@ -93,10 +133,13 @@ class OracleElection(ElectionActor):
                 self._on_log_opened(message)
             case VoteAsked() | LeadGiven() | LeaderTold() if not self._is_open:
                 pass  # what this node has promised is still to be read from its disk
+            case VoteAsked() | LeadGiven() | LeaderTold() | HigherTermSeen() | LeaderHinted() if self._saving:
+                self._waiting.append(message)  # what is to be done hangs on what will be on disk
             case VoteAsked():
                 self._on_vote_asked(message)
             case LeadGiven():
-                if message.term == self._newest.term and self._newest.leader_id is None:
+                newest = self._newest
+                if (newest.term, newest.voted_for, newest.leader_id) == (message.term, self.node_id, None):
                     self._follow(message.term, self.node_id)
             case LeaderTold():
                 if message.leader_id != self.node_id:
@@ -108,14 +151,22 @@ class OracleElection(ElectionActor):
                 if message.term == self._newest.term and self._newest.leader_id is None and self._is_trusted:
                     self._on_hint(message.term, message.leader_id)
             case BallotSaved():
-                ballot, then = self._saving.popleft()
-                assert ballot == message.ballot, "the store answers in order"
-                then()
+                self._on_ballot_saved(message)
             case StepDownDue():
                 if message.term > self.term:
                     self._change(message.term, None)
+            case VotersWanted():
+                self._on_voters_wanted(message)
             case _:
                 super().on_receive(message)
+
+    def _on_ballot_saved(self, saved: BallotSaved) -> None:
+        assert self._saving is not None, "the store answers what it was asked"
+        then = self._saving.then
+        self._newest, self._saving = saved.ballot, None
+        then(saved)
+        while self._waiting and self._saving is None:
+            self.on_receive(self._waiting.popleft())
 
     def _on_log_opened(self, opened: LogOpened) -> None:
         """What the ballot says is said again, now and then without the leader, who is told again then."""
@@ -127,21 +178,21 @@ class OracleElection(ElectionActor):
         self.announce(LeaderChanged(ballot.term, ballot.leader_id if is_known else None))
 
     def _on_vote_asked(self, asked: VoteAsked) -> None:
-        def saved() -> None:
-            asked.reply_to.tell(VoteSaved(asked.term))
+        def saved(saved: BallotSaved) -> None:
+            asked.reply_to.tell(VoteSaved(asked.term, saved.granted, LastEntry.of(saved.last, saved.end.index)))
             # The store knows the new term; how soon the other actors hear of it must not matter.
             is_soon = self.ports.rng.random() < 0.6
             delay_s = 0.0 if is_soon else STEPS_DOWN_WITHIN_S * self.ports.rng.random()
-            self.ports.timers.after(delay_s, self.me, StepDownDue(asked.term))
+            self.ports.timers.after(delay_s, self.me, StepDownDue(saved.ballot.term))
 
-        if asked.term > self._newest.term:
-            self._save(Ballot(asked.term), saved)
+        if asked.last is not None or asked.term > self._newest.term:
+            self._save(Ballot(asked.term, asked.candidate_id), saved, asked.last)
 
     def _on_leader_told(self, told: LeaderTold) -> None:
         newest = self._newest
         if told.term > newest.term or (told.term == newest.term and newest.leader_id is None):
             self._follow(told.term, told.leader_id)
-        elif told.term == newest.term == self.term and newest.leader_id == told.leader_id and not self._saving:
+        elif told.term == newest.term == self.term and newest.leader_id == told.leader_id:
             self._change(told.term, told.leader_id)
 
     def _on_hint(self, term: Term, leader_id: NodeId | None) -> None:
@@ -159,18 +210,24 @@ class OracleElection(ElectionActor):
         leader_id: the leader, which may be this node; None for one that is not known.
         """
         voted_for = self._newest.voted_for if term == self._newest.term else None
-        if leader_id == self.node_id:
-            voted_for = self.node_id
-        self._save(Ballot(term, voted_for, leader_id), lambda: self._change(term, leader_id))
+        self._save(Ballot(term, voted_for, leader_id), lambda _: self._change(term, leader_id))
 
-    def _save(self, ballot: Ballot, then: Callable[[], None]) -> None:
-        self._newest = ballot
-        self._saving.append((ballot, then))
-        self.store.tell(SaveBallot(next(self.request_ids), ballot, self.me))
+    def _save(self, ballot: Ballot, then: Callable[[BallotSaved], None], candidate: LastEntry | None = None) -> None:
+        self._saving = _Saving(ballot.term, then)
+        self.store.tell(SaveBallot(next(self.request_ids), ballot, self.me, candidate))
 
     def _change(self, term: Term, leader_id: NodeId | None) -> None:
         if (term, leader_id) != (self.term, self.leader_id):
             self.announce(LeaderChanged(term, leader_id))
+
+    def _on_voters_wanted(self, wanted: VotersWanted) -> None:
+        """Write a voter set that no other entry has: the disks in it are drawn, and nobody goes by them."""
+        if (self.term, self.leader_id) == (wanted.term, self.node_id):
+            voters = tuple(
+                Voter(node_id, self.ports.rng.randrange(1, MAX_EPOCH), f"{node_id}:8400", f"{node_id}:8401")
+                for node_id in self.config.election.voters
+            )
+            self.store.tell(AppendControl(next(self.request_ids), VotersSet(voters), self.term, self.me))
 
 
 SIMULATED_OCCUPANTS: Final[Occupants] = {**OCCUPANTS, ORACLE: OracleElection}

@@ -59,6 +59,13 @@ _LEAD_PASSED_ON: Final = (
     "crash_after_ballot",
     "two_leaders_at_once",
     "leader_lost_disk",
+    "vote_granted",
+    "vote_refused_short_log",
+    "vote_refused_longer_log",
+    "second_vote_refused",
+    "voters_entry_cut",
+    "voters_entry_behind_retention",
+    "voters_entry_before_reset",
 )
 _DECREED_ANEW: Final = (
     "claims_disputed",

@@ -35,6 +35,8 @@ from ourolog.simulation.checkers.ranges import RangesTrue
 from ourolog.simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
 from ourolog.simulation.checkers.recovery import FailsForCause, RestartKeeps
 from ourolog.simulation.checkers.terms import CommitForward, OneLeaderATerm
+from ourolog.simulation.checkers.voter_sets import VotersKept
+from ourolog.simulation.checkers.votes import VotesByPresentEnd
 from ourolog.simulation.checkers.waiting import ProducesAnswered, ReadersWoken
 from ourolog.simulation.options import Options
 
@@ -79,6 +81,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     StaysBounded,
     RangesTrue,
     LogEndsTrue,
+    VotesByPresentEnd,
+    VotersKept,
     DecreedLeaderNotBehind,
     DecreedLeaderAsked,
     LeadWithheldForCause,
@@ -103,6 +107,8 @@ _ONLY_ELECTED: Final = (
     KnownCommittedKept,
     DisputesAcknowledgeNothing,
     LogEndsTrue,
+    VotesByPresentEnd,
+    VotersKept,
     DecreedLeaderNotBehind,
     DecreedLeaderAsked,
     LeadWithheldForCause,

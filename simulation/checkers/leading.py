@@ -141,12 +141,23 @@ class CountsHonestly(EventChecker):
         received = told.message
         assert isinstance(received, CallReceived)
         request = received.request
-        if isinstance(request, FetchRequest) and request.elected:
+        if isinstance(request, FetchRequest) and request.elected and not self._parts(told, request):
             key = self.model.place(told.receiver)[0], request.node_id, request.term
             fetches = self._fetched.setdefault(key, [])
             while len(fetches) > 1 and fetches[1][0] < told.time_s - IN_FLIGHT_S:
                 del fetches[0]
             fetches.append((told.time_s, request.next_index))
+
+    def _parts(self, told: MessageTold, request: FetchRequest) -> bool:
+        """Whether the fetcher's last entry is another one than the leader's: such a fetch tells of no entry in common.
+
+        It may be an old one that the network brings once more, of before its sender had cut its log.
+        """
+        leader = self.model.receiver_of(told)
+        mine = leader.log.entry(request.next_index - 1) if leader is not None and leader.log.opened else None
+        if mine is None or request.last is None:
+            return False
+        return request.last != (mine.term, (mine.path[0], mine.origin_epoch))
 
     def _reached(self, leader: NodeModel, voter: NodeId, term: Term) -> float:
         """The most that the leader may believe of that voter now."""

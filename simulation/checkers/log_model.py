@@ -34,6 +34,7 @@ class Entry(NamedTuple):
     crc: the checksum over all of its body; it is the same on every replica.
     payload_crc: a checksum over what users wrote, and nothing else.
     values: its records.
+    control: what a control entry says, as it is on disk; empty for records.
     end_byte: where it ends in its segment.
     past: a hash over this entry and all before it, if those are known, otherwise empty.
     """
@@ -51,6 +52,7 @@ class Entry(NamedTuple):
     crc: int
     payload_crc: int
     values: tuple[bytes, ...]
+    control: bytes
     end_byte: int
     past: bytes
 
@@ -322,6 +324,7 @@ class LogModel:
             head.crc,
             crc32(payload),
             records_of(payload, head.record_count) if is_data else (),
+            b"" if is_data else payload,
             end_byte,
             self._past(head) if self.chains else NO_PAST,
         )

@@ -10,7 +10,7 @@ import pytest
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, VotersChanged
-from ourolog.actors.messages.store import SaveBallot
+from ourolog.actors.messages.store import AppendControl, SaveBallot
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.testing.election_conformance import ElectionConformance, Slot
 from ourolog.actors.testing.testkit import Probe
@@ -24,10 +24,13 @@ from ourolog.simulation.oracle_election import (
     LeadGiven,
     OracleElection,
     VoteAsked,
+    VotersWanted,
     VoteSaved,
 )
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.types import Index, NodeId, Term
+from ourolog.storage.control import VotersSet
+from ourolog.storage.terms import LastEntry, Place
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 VOTERS = OracleElection.choose(ORACLE, "n1,n2,n3")
@@ -51,39 +54,89 @@ def last(slot: Slot) -> tuple[int, NodeId | None]:
     return changed.term, changed.leader_id
 
 
+def stands(term: int, oracle: Probe) -> VoteAsked:
+    return VoteAsked(Term(term), N1, None, oracle)
+
+
+def votes(term: int, candidate_id: NodeId, oracle: Probe, last: tuple[int, int] = (0, 0)) -> VoteAsked:
+    return VoteAsked(Term(term), candidate_id, LastEntry(Term(last[0]), Index(last[1])), oracle)
+
+
+EMPTY = LastEntry(Term(0), Index(0))
+
+
 def test_a_vote_is_answered_once_it_is_on_disk_and_ends_the_older_term() -> None:
     slot, oracle = slot_of(), Probe()
     slot.disk_answers = False
-    slot.ref.tell(VoteAsked(Term(3), oracle))
+    slot.ref.tell(votes(3, N2, oracle))
     slot.settle(seconds=5)
-    assert (slot.store.last(SaveBallot).ballot, oracle.received) == (Ballot(Term(3)), [])
+    asked = slot.store.last(SaveBallot)
+    assert (asked.ballot, asked.candidate, oracle.received) == (Ballot(Term(3), N2), EMPTY, [])
     slot.disk_answers = True
     slot.settle(seconds=5)
-    assert oracle.received == [VoteSaved(Term(3))]
+    assert oracle.received == [VoteSaved(Term(3), True, EMPTY)]
     slot.settle(seconds=5)
     assert last(slot) == (3, None)
-    slot.ref.tell(VoteAsked(Term(2), oracle))
+
+
+def test_a_vote_that_is_refused_is_said_and_a_later_term_is_announced_all_the_same() -> None:
+    slot, oracle = slot_of(Ballot(Term(3), N2)), Probe()
+    slot.ref.tell(votes(3, N3, oracle))
+    slot.ref.tell(votes(2, N3, oracle))
     slot.settle(seconds=5)
-    assert (oracle.received, last(slot)) == ([VoteSaved(Term(3))], (3, None))
+    assert oracle.received == [VoteSaved(Term(3), False, EMPTY), VoteSaved(Term(2), False, EMPTY)]
+    assert last(slot) == (3, None)
+    slot.end, slot.last = Position(Index(7), Offset(7)), Place(Term(3), (N1, 1))
+    slot.ref.tell(votes(4, N3, oracle, (2, 9)))
+    slot.settle(seconds=5)
+    slot.settle(seconds=5)
+    assert oracle.received[-1] == VoteSaved(Term(4), False, LastEntry(Term(3), Index(7)))
+    assert (slot.on_disk, last(slot)) == (Ballot(Term(4)), (4, None))
 
 
-def test_who_is_given_the_lead_announces_it_when_the_ballot_names_it() -> None:
+def test_who_stands_votes_for_itself_and_once_it_is_given_the_lead_announces_it() -> None:
     slot, oracle = slot_of(), Probe()
-    slot.ref.tell(VoteAsked(Term(3), oracle))
+    slot.ref.tell(stands(3, oracle))
     slot.settle(seconds=5)
+    assert (slot.store.last(SaveBallot).candidate, slot.on_disk) == (None, Ballot(Term(3), N1))
     slot.ref.tell(LeadGiven(Term(3)))
     slot.settle(seconds=5)
     assert (slot.on_disk, last(slot)) == (Ballot(Term(3), N1, N1), (3, N1))
 
 
+def test_who_has_voted_for_another_does_not_take_the_lead() -> None:
+    slot, oracle = slot_of(), Probe()
+    slot.ref.tell(votes(3, N2, oracle))
+    slot.ref.tell(LeadGiven(Term(3)))
+    slot.settle()
+    slot.settle(seconds=5)
+    assert last(slot) == (3, None)
+
+
 def test_the_lead_of_a_term_that_is_over_is_not_taken() -> None:
     slot, oracle = slot_of(), Probe()
-    slot.ref.tell(VoteAsked(Term(3), oracle))
-    slot.ref.tell(VoteAsked(Term(4), oracle))
+    slot.ref.tell(stands(3, oracle))
+    slot.ref.tell(stands(4, oracle))
     slot.ref.tell(LeadGiven(Term(3)))
     slot.settle()
     slot.settle(seconds=5)
     assert last(slot) == (4, None)
+
+
+def test_a_leader_writes_who_votes_and_nobody_else_does() -> None:
+    slot, oracle = slot_of(), Probe()
+    slot.ref.tell(VotersWanted(Term(0)))
+    slot.ref.tell(stands(3, oracle))
+    slot.ref.tell(LeadGiven(Term(3)))
+    slot.settle(seconds=5)
+    slot.ref.tell(VotersWanted(Term(2)))
+    slot.settle()
+    assert slot.store.all(AppendControl) == []
+    slot.ref.tell(VotersWanted(Term(3)))
+    slot.settle()
+    (append,) = slot.store.all(AppendControl)
+    assert isinstance(append.entry, VotersSet)
+    assert ([voter.node_id for voter in append.entry.voters], append.term) == ([N1, N2, N3], 3)
 
 
 def test_who_led_and_was_started_again_does_not_lead_again_in_that_term() -> None:
@@ -118,7 +171,7 @@ def test_a_newer_term_is_learnt_from_others_and_with_it_who_leads() -> None:
 
 def test_nothing_is_promised_before_the_disk_has_said_what_was_promised_before() -> None:
     slot = Slot(OracleElection, NodeConfig(N1, "/data", "n1:1", "n1:2", election=VOTERS), Ballot(Term(7)))
-    for early in (VoteAsked(Term(3), Probe()), LeadGiven(Term(3)), LeaderTold(Term(3), N2)):
+    for early in (votes(3, N2, Probe()), LeadGiven(Term(3)), LeaderTold(Term(3), N2)):
         slot.ref.tell(early)
     slot.open_log()
     slot.settle(seconds=5)
@@ -202,12 +255,28 @@ def is_noticed(seeds: Iterable[int]) -> bool:
     return any(simulate(Options(seed, election=ORACLE, minutes=0.5)).violations for seed in seeds)
 
 
-def test_an_oracle_that_lets_the_worst_log_lead_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def worst(self: Oracle, ends: Iterable[tuple[Term, Index]]) -> tuple[Term, Index]:
-        return min(ends)
-
-    monkeypatch.setattr(Oracle, "best", worst)
+def test_an_oracle_that_lets_whoever_stands_lead_without_votes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Oracle, "has_won", lambda self, candidate_id, votes: candidate_id in votes)
     assert is_noticed(range(40))
+
+
+def test_who_is_refused_for_a_short_log_lets_a_better_one_lead_before_long() -> None:
+    with Cluster(seed=1, election=ORACLE) as cluster:
+        assert cluster.oracle is not None
+        cluster.oracle.change()
+        cluster.run_until(lambda: cluster.leader_id is not None)
+        first = cluster.leader_id
+        stale = next(name for name in cluster.names if name != first)
+        cluster.crash(stale)
+        cluster.client().produce(b"precious")
+        cluster.partition([stale], [name for name in cluster.names if name != stale])
+        cluster.restart(stale)
+        cluster.run_for(1.0)
+        cluster.oracle.change(NodeId(stale))
+        cluster.run_for(5.0)
+        assert cluster.oracle.leader_id not in (None, stale)
+        assert cluster.oracle.term > 1
+        assert cluster.states.counts["vote_refused_short_log"] >= 1
 
 
 def test_an_oracle_that_counts_less_than_a_majority_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

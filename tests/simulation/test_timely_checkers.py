@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ from ourolog.simulation.events import (
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind, NewBatch, encode_batch
 from ourolog.storage.record_set import encode_record
-from ourolog.storage.terms import TermHistory
+from ourolog.storage.terms import Place, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, SEGMENT, Scene, ballot_saved, batch
 
@@ -469,6 +470,21 @@ def test_a_leader_that_counts_what_a_voter_had_once_is_seen() -> None:
         scene.wait(0.2)
         with pytest.raises(Violation, match=what):
             scene.tell("n1.replicator", "n1.server", message)
+
+
+def test_an_old_fetch_that_parts_from_the_leaders_log_takes_nothing_back() -> None:
+    scene = led_by_n1("counts_honestly")
+    for name in ("n1", "n2", "n3"):
+        scene.append(name, batch(0, "a", term=Term(1)), batch(1, "b", term=Term(1)))
+    scene.tell("n1.store", "n1.replicator", LogAppended((at(2),), TermHistory()))
+    for request_id, name in ((1, "n2"), (2, "n3")):
+        scene.tell("", "n1.replicator", fetch(name, request_id, 2))
+    scene.wait(0.2)
+    parting = fetch("n2", 3, 1)
+    request = replace(parting.request, last=Place(Term(0), (N2, 1)))
+    scene.tell("", "n1.replicator", replace(parting, request=request))
+    scene.wait(0.2)
+    scene.tell("n1.replicator", "n1.server", ReplicasAdvanced(Term(1), Index(2)))
 
 
 def test_a_leader_that_commits_with_an_entry_of_an_earlier_term_is_seen() -> None:

@@ -1,0 +1,109 @@
+"""Votes: to whom they may be given, judged by what is on the voter's disk at that moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ourolog.actors.messages.events import LogOpened
+from ourolog.actors.messages.store import BallotSaved, SaveBallot
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.events import MessageTold, NodeStarted
+from ourolog.storage.ballot import Ballot
+from ourolog.storage.types import Index, NodeId, Term
+
+
+@dataclass(slots=True)
+class _Voter:
+    """What one node has promised, and what it is being asked.
+
+    ballot: the last one that it said is on its disk.
+    votes: for whom it voted, by term, since its disk last lost anything.
+    asked: the ballots that its store is to save, by request.
+    disks: how many disks it had lost when the first of these votes was given.
+    """
+
+    ballot: Ballot = field(default_factory=Ballot)
+    votes: dict[Term, NodeId] = field(default_factory=dict)
+    asked: dict[int, SaveBallot] = field(default_factory=dict)
+    disks: int = 0
+
+
+class VotesByPresentEnd(EventChecker):
+    """Follows each ballot from the question to the answer, and compares the candidate's log with the voter's."""
+
+    name: ClassVar[str] = "votes_by_present_end"
+    statement: ClassVar[str] = (
+        "A node votes for a candidate only if the candidate's last entry is no older, by term and then by index, than "
+        "the last one of its own log as it is at that moment (Raft section 5.4.1), for one candidate in a term over "
+        "all crashes, and it refuses nobody else who asks in a later term than it was in."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {NodeStarted: self._on_started}
+        self.on_told = {LogOpened: self._on_opened, SaveBallot: self._on_asked, BallotSaved: self._on_saved}
+        self._voters: dict[NodeId, _Voter] = {}
+
+    def _on_started(self, event: NodeStarted) -> None:
+        self._voters.setdefault(event.node_id, _Voter()).asked.clear()
+
+    def _on_opened(self, told: MessageTold) -> None:
+        opened, node = told.message, self.model.receiver_of(told)
+        assert isinstance(opened, LogOpened)
+        if node is None:
+            return
+        voter = self._voters.setdefault(node.node_id, _Voter())
+        if node.spoiled or node.disks != voter.disks:
+            # What its disk has forgotten it may promise to somebody else.
+            voter.votes.clear()
+            voter.disks = node.disks
+        voter.ballot = opened.ballot
+
+    def _on_asked(self, told: MessageTold) -> None:
+        asked = told.message
+        assert isinstance(asked, SaveBallot)
+        node_id = self.model.place(told.receiver)[0]
+        self._voters.setdefault(node_id, _Voter()).asked[asked.request_id] = asked
+
+    def _on_saved(self, told: MessageTold) -> None:
+        saved, node = told.message, self.model.sender_of(told)
+        assert isinstance(saved, BallotSaved)
+        voter = self._voters.get(node.node_id) if node is not None else None
+        if node is None or voter is None:
+            return
+        asked = voter.asked.pop(saved.request_id, None)
+        before, voter.ballot = voter.ballot, saved.ballot
+        if saved.ballot.voted_for is not None:
+            known = voter.votes.setdefault(saved.ballot.term, saved.ballot.voted_for)
+            if known != saved.ballot.voted_for and not node.spoiled:
+                raise self.violated(
+                    f"{node.node_id} votes for {saved.ballot.voted_for} in term {saved.ballot.term}, and has voted for "
+                    f"{known} in it"
+                )
+        if asked is not None and asked.candidate is not None:
+            self._judge(node, asked, saved, before)
+
+    def _judge(self, node: NodeModel, asked: SaveBallot, saved: BallotSaved, before: Ballot) -> None:
+        own = _last_of(node)
+        if own is None or asked.candidate is None:
+            return
+        candidate = asked.candidate.term, asked.candidate.index
+        of_whom = f"{asked.ballot.voted_for}, whose log ends at index {candidate[1]} in term {candidate[0]}"
+        own_end = f"its own ends at index {own[1]} in term {own[0]}"
+        if saved.granted and candidate < own:
+            raise self.violated(f"{node.node_id} votes in term {asked.ballot.term} for {of_whom}, and {own_end}")
+        if not saved.granted and candidate >= own and asked.ballot.term > before.term:
+            raise self.violated(f"{node.node_id} refuses its vote in term {asked.ballot.term} to {of_whom}; {own_end}")
+
+
+def _last_of(node: NodeModel) -> tuple[Term, Index] | None:
+    """Term of the last entry and the index after it; None where the model cannot know."""
+    log = node.log
+    if not log.opened or node.spoiled or node.is_blind or node.is_rotten:
+        return None
+    last = log.entry(log.end.index - 1)
+    if last is None:
+        return (Term(0), log.end.index) if log.end.index == 0 else None
+    return last.term, log.end.index

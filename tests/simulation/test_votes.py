@@ -1,0 +1,189 @@
+"""Votes and voter sets, held against what is on the disks: each way to break a promise is seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ourolog.actors.messages.events import LogCut, LogStartMoved
+from ourolog.actors.messages.peer_calls import CallAnswer, FetchOutcome, FetchResponse
+from ourolog.actors.messages.store import BallotSaved, LogDescribed, LogTruncated, ResetLog, SaveBallot
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation.checker import Violation
+from ourolog.storage.ballot import Ballot
+from ourolog.storage.batch import Batch, Codec, Kind
+from ourolog.storage.control import LeaderStarted, Voter, VoterKey, VoterSet, VotersSet, encode_control
+from ourolog.storage.terms import LastEntry, Place, TermHistory
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
+from tests.simulation.scene import EPOCH, N1, N2, N3, Scene, batch, sized
+
+ELECTION = "static:n1,n2,n3"
+
+
+def at(index: int) -> Position:
+    return Position(Index(index), Offset(index))
+
+
+# ---------------------------------------------------------------- votes
+
+
+def voter(ballot: Ballot = Ballot()) -> Scene:  # noqa: B008
+    """n1, whose log ends at index 3 in term 2."""
+    scene = Scene("votes_by_present_end")
+    scene.start("n1", ELECTION, ballot=ballot)
+    scene.append("n1", batch(0, "a", term=Term(1)), batch(1, "b", term=Term(1)), batch(2, "c", term=Term(2)))
+    return scene
+
+
+def ask(scene: Scene, term: int, candidate_id: NodeId, last: tuple[int, int] | None, *, granted: bool) -> None:
+    ballot = Ballot(Term(term), candidate_id)
+    candidate = None if last is None else LastEntry(Term(last[0]), Index(last[1]))
+    request_id = scene.operations = scene.operations + 1
+    scene.tell("n1.election", "n1.store", SaveBallot(request_id, ballot, Probe(), candidate))
+    saved = ballot if granted else Ballot(Term(term))
+    place = Place(Term(2), (N1, EPOCH))
+    scene.tell("n1.store", "n1.election", BallotSaved(request_id, saved, granted, at(3), place, None))
+
+
+@pytest.mark.parametrize("last", [(2, 3), (2, 4), (3, 1)])
+def test_a_candidate_that_is_no_older_gets_the_vote_and_must_get_it(last: tuple[int, int]) -> None:
+    ask(voter(), 5, N2, last, granted=True)
+    with pytest.raises(Violation, match="n1 refuses its vote in term 5 to n2"):
+        ask(voter(), 5, N2, last, granted=False)
+
+
+@pytest.mark.parametrize("last", [(2, 2), (1, 9), (0, 0)])
+def test_a_vote_for_an_older_log_is_seen(last: tuple[int, int]) -> None:
+    ask(voter(), 5, N2, last, granted=False)
+    with pytest.raises(Violation, match=r"n1 votes in term 5 for n2.*its own ends at index 3 in term 2"):
+        ask(voter(), 5, N2, last, granted=True)
+
+
+def test_a_vote_by_an_end_that_has_been_passed_is_seen() -> None:
+    scene = voter()
+    scene.append("n1", batch(3, "d", term=Term(2)), sync=False)
+    with pytest.raises(Violation, match="its own ends at index 4 in term 2"):
+        ask(scene, 5, N2, (2, 3), granted=True)
+
+
+def test_a_second_vote_in_a_term_is_seen_also_over_a_restart() -> None:
+    scene = voter()
+    ask(scene, 5, N2, (2, 3), granted=True)
+    ask(scene, 5, N2, (2, 3), granted=True)
+    ask(scene, 6, N3, (2, 3), granted=True)
+    scene.crash("n1")
+    scene.start("n1", ELECTION, ballot=Ballot(Term(6), N3))
+    with pytest.raises(Violation, match="votes for n2 in term 6, and has voted for n3 in it"):
+        ask(scene, 6, N2, (2, 3), granted=True)
+
+
+def test_a_node_that_votes_for_itself_has_voted() -> None:
+    scene = voter()
+    ask(scene, 5, N1, None, granted=True)
+    with pytest.raises(Violation, match="has voted for n1"):
+        ask(scene, 5, N2, (2, 3), granted=True)
+
+
+def test_who_is_asked_in_a_term_that_it_is_in_may_refuse() -> None:
+    ask(voter(Ballot(Term(5))), 5, N2, (2, 3), granted=False)
+
+
+# ---------------------------------------------------------------- voter sets
+
+
+def voters(index: int, term: int = 1, epoch: int = 7) -> VoterSet:
+    return VoterSet(Index(index), Term(term), (Voter(N1, epoch, "n1:1", "n1:2"), Voter(N2, index + 1, "n2:1", "n2:2")))
+
+
+def control(index: int, **changed: Any) -> Batch:
+    """The entry that names `voters(index)`."""
+    payload = encode_control(VotersSet(voters(index).voters))
+    return batch(index, "", term=Term(1), kind=Kind.CONTROL, record_count=0, payload=payload, **changed)
+
+
+def started() -> Batch:
+    payload = encode_control(LeaderStarted(VoterKey(N1, EPOCH), (N1, N2, N3)))
+    return batch(0, "", term=Term(1), kind=Kind.CONTROL, record_count=0, payload=payload, codec=Codec.NONE)
+
+
+def naming() -> Scene:
+    """n1, whose entries 1 and 2 name voters."""
+    scene = Scene("voters_kept")
+    scene.start("n1", ELECTION)
+    scene.append("n1", started(), control(1), control(2))
+    return scene
+
+
+def describe(scene: Scene, said: VoterSet | None) -> None:
+    scene.tell("n1.store", "n1.election", LogDescribed(1, Ballot(), START, at(3), None, START, said))
+
+
+def test_the_last_voters_that_the_log_names_are_what_a_store_says() -> None:
+    describe(naming(), voters(2))
+    for wrong in (None, voters(1), voters(2, term=2), voters(2, epoch=8)):
+        with pytest.raises(Violation, match="and it names those of entry 2 of term 1"):
+            describe(naming(), wrong)
+
+
+def test_voters_that_nobody_named_are_seen() -> None:
+    scene = Scene("voters_kept")
+    scene.start("n1", ELECTION)
+    scene.append("n1", started())
+    with pytest.raises(Violation, match="names last the voters of entry 1 of term 1, and it names those of no entry"):
+        describe(scene, voters(1))
+
+
+def test_voters_that_were_cut_are_not_in_force_any_more() -> None:
+    for said in (voters(1), voters(2)):
+        scene = naming()
+        scene.truncate("n1", sized(started()) + sized(control(1)))
+        cut = LogCut(START, at(2), TermHistory(), said)
+        if said == voters(1):
+            scene.tell("n1.store", "n1.election", cut)
+            continue
+        with pytest.raises(Violation, match="and it names those of entry 1"):
+            scene.tell("n1.store", "n1.election", cut)
+
+
+def test_a_restart_that_forgets_the_voters_is_seen() -> None:
+    for said in (voters(2), voters(1), None):
+        scene = naming()
+        scene.crash("n1", keep=True)
+        if said == voters(2):
+            scene.start("n1", ELECTION, voters=said)
+            describe(scene, said)
+            continue
+        with pytest.raises(Violation, match="those of entry 2"):
+            scene.start("n1", ELECTION, voters=said)
+
+
+def begun_anew(said: VoterSet | None) -> Scene:
+    scene = naming()
+    scene.tell("n1.replicator", "n1.store", ResetLog(at(9), None, voters(4), Term(1), Probe()))
+    scene.truncate("n1", 0)
+    scene.tell("n1.store", "n1.replicator", LogTruncated(at(9), at(9), TermHistory(), said))
+    return scene
+
+
+def test_a_log_that_begins_anew_has_the_voters_that_it_was_told() -> None:
+    scene = begun_anew(voters(4))
+    describe(scene, voters(4))
+    with pytest.raises(Violation, match="before index 9 names last the voters of no entry"):
+        begun_anew(None)
+    moved = LogStartMoved(at(9), voters(2))
+    with pytest.raises(Violation, match="before index 9 names last the voters of entry 2"):
+        scene.tell("n1.store", "n1.replicator", moved)
+
+
+def test_a_leader_that_tells_others_of_other_voters_is_seen() -> None:
+    scene = begun_anew(voters(4))
+    for said in (voters(4), None):
+        response = FetchResponse(
+            FetchOutcome.OUT_OF_RANGE, Term(1), EPOCH, at(9), at(9), START, N1, voters_before_start=said
+        )
+        if said is not None:
+            scene.tell("n1.replicator", "n2", CallAnswer(1, response))
+            continue
+        with pytest.raises(Violation, match="before index 9"):
+            scene.tell("n1.replicator", "n2", CallAnswer(2, response))
