@@ -6,10 +6,6 @@ Produces that wait in the inbox are merged into one batch (payloads concatenate,
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections import OrderedDict, deque
-from dataclasses import dataclass
 from typing import assert_never
 
 from ourolog.actors.actor import NodeActor
@@ -49,53 +45,11 @@ from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppen
 from ourolog.actors.messages.values import Acks, Member
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.commit import why_commit_unknown
-from ourolog.storage.batch import Codec, NewBatch
+from ourolog.actors.requests.produces import OpenProduces, PendingProduce
+from ourolog.actors.requests.readers import TailingReaders
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
-MERGED_MAX_BYTES = 1024 * 1024
-MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
-PRODUCE_OVERHEAD_BYTES = 1024
 EXPIRY_CHECK_S = 0.25
-
-
-@dataclass(slots=True)
-class PendingProduce:
-    """A produce on its way: not flushed yet, then in the store, then waiting for other disks.
-
-    request_id, reply_to: who is answered, and about which request.
-    batch: what is appended; None once the store has written it, since what waits for other disks, for as long as its
-        client does, must not keep its payload in memory.
-    record_count: how many records are in the batch.
-    acks: whose disks it must be on before it is acknowledged.
-    timeout_s: how long the client waits, in seconds.
-    deadline_s: when that ends, by the monotonic clock.
-    may_be_stored: whether the store was told to append it, and has not said that it did not.
-    base_offset, index: of its first record and of its entry; None until it is on this node's disk.
-    term: of that entry.
-    done: whether it is answered, or nobody waits for its answer any more.
-    """
-
-    request_id: int
-    reply_to: Mailbox[Produced | RequestRefused]
-    batch: NewBatch | None
-    record_count: int
-    acks: Acks
-    timeout_s: float
-    deadline_s: float
-    may_be_stored: bool = False
-    base_offset: Offset | None = None
-    index: Index | None = None
-    term: Term = Term(0)
-    done: bool = False
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return (id(self.reply_to), self.request_id)
-
-    @property
-    def cost_bytes(self) -> int:
-        """Roughly how much memory it takes until it is written."""
-        return _cost(self.batch) if self.batch is not None else 0
 
 
 class ServerActor(NodeActor):
@@ -124,23 +78,8 @@ class ServerActor(NodeActor):
         self._dispute = ""
         self._commit_known = Term(0)
         self._gone_leader: Member | None = None
-        # Own entries that are written and not committed yet, with their bytes.
-        self._uncommitted: deque[tuple[Index, int]] = deque()
-        self._uncommitted_bytes = 0
-        self._unflushed: list[PendingProduce] = []
-        self._in_store: dict[int, list[PendingProduce]] = {}
-        # What is not flushed yet, or in the store: it takes memory until it is written, even if its client gave up.
-        self._unwritten_bytes = 0
-        self._unwritten = 0
-        self._awaiting_acks: dict[Acks, OrderedDict[tuple[int, int], PendingProduce]] = {
-            Acks.LEADER: OrderedDict(),  # only those that a dispute holds up
-            Acks.QUORUM: OrderedDict(),
-            Acks.ALL: OrderedDict(),
-        }
-        self._open: dict[tuple[int, int], PendingProduce] = {}
-        self._append_ids = itertools.count(1)
-        self._tailing: list[tuple[Offset, int, Consume]] = []
-        self._tailing_order = itertools.count()
+        self._produces = OpenProduces(config)
+        self._readers = TailingReaders()
         self._expiry_is_due = False
 
     def on_receive(self, message: ServerMessage) -> None:
@@ -165,7 +104,7 @@ class ServerActor(NodeActor):
                     self._on_all_replicas = message
                     self._acknowledge()
             case AppendRefused():
-                for pending in self._taken_from_store(message.request_id):
+                for pending in self._produces.end_append(message.request_id):
                     pending.may_be_stored = False
                     self._refuse_produce(pending, Refusal.DEPOSED, message.reason)
             case CancelRequest():
@@ -230,9 +169,9 @@ class ServerActor(NodeActor):
 
     def on_stop(self) -> None:
         detail = f"{self.node_id} is stopping"
-        for pending in list(self._open.values()):
+        for pending in self._produces:
             self._refuse_produce(pending, Refusal.STOPPING, detail)
-        for _, _, consume in self._tailing:
+        for consume in self._readers:
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.STOPPING, detail))
 
     # ------------------------------------------------------------ produce
@@ -252,11 +191,7 @@ class ServerActor(NodeActor):
             produce.timeout_s,
             self.ports.clock.monotonic_s() + produce.timeout_s,
         )
-        self._open[pending.key] = pending
-        self._unwritten_bytes += pending.cost_bytes
-        self._unwritten += 1
-        self._unflushed.append(pending)
-        if len(self._unflushed) == 1:
+        if self._produces.add(pending):
             self.me.tell(FlushProduces())
         if not self._expiry_is_due:
             self._expiry_is_due = True
@@ -278,55 +213,14 @@ class ServerActor(NodeActor):
             addr = leader.rpc_addr if leader and leader.node_id == self._leader_id else ""
             detail = f"{self.node_id} is not the leader; {self._leader_id} is" + (f", at {addr}" if addr else "")
             return RequestRefused(request_id, Refusal.NOT_LEADER, detail, self._leader_id, addr)
-        if len(self._open) >= self.config.max_waiting_requests:
-            return RequestRefused(request_id, Refusal.OVERLOADED, f"{len(self._open)} produces wait already")
-        if self._unwritten_bytes and self._unwritten_bytes + _cost(produce.batch) > MAX_UNWRITTEN_BYTES:
-            detail = f"{self._unwritten_bytes} bytes wait for the disk already"
-            return RequestRefused(request_id, Refusal.OVERLOADED, detail)
-        # What is on its way to this disk is uncommitted, too; a single batch is always accepted.
-        entries = len(self._uncommitted) + self._unwritten
-        entries_bytes = self._uncommitted_bytes + self._unwritten_bytes
-        is_full = entries >= self.config.max_uncommitted_entries
-        is_full = is_full or entries_bytes + _cost(produce.batch) > self.config.max_uncommitted_bytes
-        if self._elected and entries and is_full:
-            detail = f"{entries_bytes} bytes in {entries} entries wait for a majority of the voters already"
-            return RequestRefused(request_id, Refusal.OVERLOADED, detail)
+        why_full = self._produces.why_full(produce.batch, is_elected=bool(self._elected))
+        if why_full is not None:
+            return RequestRefused(request_id, Refusal.OVERLOADED, why_full)
         return None
 
     def _flush(self) -> None:
-        """Hand what is not flushed yet to the store, small plain batches merged."""
-        unflushed, self._unflushed = self._unflushed, []
-        group: list[PendingProduce] = []
-        group_bytes = 0
-        for pending in unflushed:
-            batch = pending.batch
-            assert batch is not None, "held until it is written"
-            if pending.done:  # given up before it was appended, so it never will be
-                self._written(pending)
-                continue
-            size = len(batch.payload)
-            mergeable = batch.codec is Codec.NONE and batch.producer_id == 0
-            if group and (not mergeable or group_bytes + size > MERGED_MAX_BYTES):
-                self._append(group)
-                group, group_bytes = [], 0
-            group.append(pending)
-            group_bytes += size if mergeable else MERGED_MAX_BYTES
-        if group:
-            self._append(group)
-
-    def _append(self, group: list[PendingProduce]) -> None:
-        batches = [pending.batch for pending in group if pending.batch is not None]
-        batch = batches[0]
-        if len(batches) > 1:
-            batch = NewBatch(
-                payload=b"".join(part.payload for part in batches),
-                record_count=sum(part.record_count for part in batches),
-            )
-        for pending in group:
-            pending.may_be_stored = True
-        request_id = next(self._append_ids)
-        self._in_store[request_id] = group
-        self.store.tell(AppendBatch(request_id, batch, self._term, self.me))
+        for append_id, batch in self._produces.flush():
+            self.store.tell(AppendBatch(append_id, batch, self._term, self.me))
 
     def _on_appended(self, appended: BatchAppended) -> None:
         base_offset = appended.base_offset
@@ -337,10 +231,9 @@ class ServerActor(NodeActor):
         elif (
             self._leader_id == self.node_id and appended.term == self._term and appended.index >= self._committed.index
         ):
-            written_bytes = sum(pending.cost_bytes for pending in self._in_store.get(appended.request_id, ()))
-            self._uncommitted.append((appended.index, written_bytes))
-            self._uncommitted_bytes += written_bytes
-        for pending in self._taken_from_store(appended.request_id):
+            written_bytes = sum(pending.cost_bytes for pending in self._produces.in_append(appended.request_id))
+            self._produces.note_uncommitted(appended.index, written_bytes)
+        for pending in self._produces.end_append(appended.request_id):
             pending.base_offset = base_offset
             pending.index = appended.index
             pending.term = appended.term
@@ -349,25 +242,12 @@ class ServerActor(NodeActor):
                 if self._is_acknowledged(pending):
                     self._answer_produced(pending)
                 else:
-                    self._awaiting_acks[pending.acks][pending.key] = pending
-
-    def _taken_from_store(self, request_id: int) -> list[PendingProduce]:
-        group = self._in_store.pop(request_id, [])
-        for pending in group:
-            self._written(pending)
-        return group
-
-    def _written(self, pending: PendingProduce) -> None:
-        """Release payloads: the store has written them, or never will."""
-        self._unwritten_bytes -= pending.cost_bytes
-        self._unwritten -= 1
-        pending.batch = None
+                    self._produces.await_acks(pending)
 
     def _advance(self, committed: Position) -> None:
         if committed > self._committed:
             self._committed = committed
-            while self._uncommitted and self._uncommitted[0][0] < committed.index:
-                self._uncommitted_bytes -= self._uncommitted.popleft()[1]
+            self._produces.note_committed(committed.index)
             self._acknowledge()
             self._wake_tailing()
 
@@ -386,37 +266,29 @@ class ServerActor(NodeActor):
                 raise AssertionError("the default was resolved when the produce came in")
 
     def _acknowledge(self) -> None:
-        """Answer what waited for other disks; each queue is in the order of the log."""
-        for queue in self._awaiting_acks.values():
-            while queue and self._is_acknowledged(first := next(iter(queue.values()))):
-                self._answer_produced(first)
+        """Answer what waited for other disks."""
+        for pending in self._produces.acknowledged(self._is_acknowledged):
+            self._answer_produced(pending)
 
     def _answer_produced(self, pending: PendingProduce) -> None:
         assert pending.base_offset is not None
-        self._close(pending)
+        self._produces.close(pending)
         pending.reply_to.tell(Produced(pending.request_id, pending.base_offset, pending.term))
 
     def _refuse_produce(self, pending: PendingProduce, refusal: Refusal, detail: str) -> None:
         """Refuse a produce. Its outcome is unknown from when the store was told of it until the store refused it."""
         if pending.done:
             return
-        self._close(pending)
+        self._produces.close(pending)
         pending.reply_to.tell(
             RequestRefused(pending.request_id, refusal, detail, self._leader_id, outcome_unknown=pending.may_be_stored)
         )
-
-    def _close(self, pending: PendingProduce) -> None:
-        """The produce is answered, or nobody waits for its answer any more."""
-        pending.done = True
-        del self._open[pending.key]
-        if pending.acks in self._awaiting_acks:
-            self._awaiting_acks[pending.acks].pop(pending.key, None)
 
     def _expire(self) -> None:
         self._expiry_is_due = False
         now_s = self.ports.clock.monotonic_s()
         still_open = False
-        for pending in list(self._open.values()):
+        for pending in self._produces:
             if pending.deadline_s <= now_s:
                 by = pending.acks.name.lower()
                 detail = f"not acknowledged by {by} within {pending.timeout_s:g} s"
@@ -437,10 +309,9 @@ class ServerActor(NodeActor):
             self._on_all_replicas = ReplicasAdvanced(changed.term, Index(0))
         if led and changed.leader_id != self.node_id:
             detail = f"{self.node_id} lost the lead"
-            for pending in list(self._open.values()):
+            for pending in self._produces:
                 self._refuse_produce(pending, Refusal.DEPOSED, detail)
-            self._uncommitted.clear()
-            self._uncommitted_bytes = 0
+            self._produces.forget_uncommitted()
         self._update_readiness()
         self._wake_tailing()
 
@@ -457,13 +328,13 @@ class ServerActor(NodeActor):
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.COMMIT_UNKNOWN, detail))
         elif self._knows_end and (consume.offset < self._start.offset or not consume.wait):
             consume.reply_to.tell(self._out_of_range(consume))
-        elif len(self._tailing) >= self.config.max_waiting_requests:
+        elif len(self._readers) >= self.config.max_waiting_requests:
             refusal = RequestRefused(
-                consume.request_id, Refusal.OVERLOADED, f"{len(self._tailing)} readers wait already"
+                consume.request_id, Refusal.OVERLOADED, f"{len(self._readers)} readers wait already"
             )
             consume.reply_to.tell(refusal)
         else:
-            heapq.heappush(self._tailing, (consume.offset, next(self._tailing_order), consume))
+            self._readers.add(consume)
 
     def _read(self, consume: Consume) -> None:
         self.store.tell(
@@ -483,8 +354,8 @@ class ServerActor(NodeActor):
         return RequestRefused(consume.request_id, Refusal.OUT_OF_RANGE, detail, first=first, end=end)
 
     def _wake_tailing(self) -> None:
-        while self._tailing and self._is_answerable(self._tailing[0][0]):
-            self._consume(heapq.heappop(self._tailing)[2])
+        while (consume := self._readers.take(self._is_answerable)) is not None:
+            self._consume(consume)
 
     def _is_answerable(self, offset: Offset) -> bool:
         if offset < self._start.offset:
@@ -493,26 +364,14 @@ class ServerActor(NodeActor):
 
     def _cancel(self, cancel: CancelRequest) -> None:
         """Forget a waiting request. What a produce has appended stays appended."""
-        before = len(self._tailing)
-        self._tailing = [
-            entry
-            for entry in self._tailing
-            if entry[2].request_id != cancel.request_id or entry[2].reply_to is not cancel.reply_to
-        ]
-        if len(self._tailing) != before:
-            heapq.heapify(self._tailing)
+        if self._readers.cancel(cancel):
             return
-        pending = self._open.get((id(cancel.reply_to), cancel.request_id))
+        pending = self._produces.cancelled(cancel)
         if pending is not None:
-            self._close(pending)
+            self._produces.close(pending)
 
     # ------------------------------------------------------------ servers
 
     def _list_servers(self, request: ListServers) -> None:
         servers = tuple(self._members[node_id] for node_id in sorted(self._members))
         request.reply_to.tell(ServersListed(request.request_id, servers, self._leader_id))
-
-
-def _cost(batch: NewBatch) -> int:
-    """Roughly how many bytes of memory a produce of it takes until it is written."""
-    return len(batch.payload) + PRODUCE_OVERHEAD_BYTES

@@ -18,6 +18,7 @@ from ourolog.actors.messages.values import Acks
 from ourolog.actors.replication.fetch_server import FetchServer
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replicator import ReplicatorActor
+from ourolog.actors.requests.produces import PendingProduce
 from ourolog.actors.server import ServerActor
 from ourolog.actors.store import StoreActor
 from ourolog.storage.types import Index, Offset, Position
@@ -266,7 +267,7 @@ def order_of_a_set() -> None:
 def merged_share_offset() -> None:
     def make(original: Any) -> Any:
         def on_appended(self: ServerActor, appended: BatchAppended) -> None:
-            group: Any = self._in_store.get(appended.request_id, ())
+            group: Any = self._produces.in_append(appended.request_id)
             for pending in group:
                 pending.merged_offset = appended.base_offset
             original(self, appended)
@@ -280,7 +281,7 @@ def merged_share_offset() -> None:
 
         return answer
 
-    class Merged(ourolog.actors.server.PendingProduce):
+    class Merged(PendingProduce):
         """With room for the offset of its batch."""
 
         merged_offset: Offset
@@ -293,7 +294,7 @@ def merged_share_offset() -> None:
 @mutant("Acknowledged offsets are one too high.", EVERY)
 def offset_off_by_one() -> None:
     def answer(self: ServerActor, pending: Any) -> None:
-        self._close(pending)
+        self._produces.close(pending)
         pending.reply_to.tell(Produced(pending.request_id, Offset(pending.base_offset + 1), pending.term))
 
     wrap(ServerActor, "_answer_produced", lambda _: answer)
@@ -352,7 +353,7 @@ def ack_on_expiry() -> None:
             if pending.done:
                 return
             offset = self._committed.offset if pending.base_offset is None else pending.base_offset
-            self._close(pending)
+            self._produces.close(pending)
             pending.reply_to.tell(Produced(pending.request_id, offset, self._term))
 
         return refuse

@@ -223,11 +223,11 @@ def replicas_advanced_kept() -> None:
 def deposed_says_nothing() -> None:
     def make(original: Any) -> Any:
         def on_leader_changed(self: ServerActor, changed: Any) -> None:
-            open_produces, self._open = self._open, {}
+            open_produces, self._produces._open = self._produces._open, {}
             try:
                 original(self, changed)
             finally:
-                self._open = open_produces
+                self._produces._open = open_produces
 
         return on_leader_changed
 

@@ -9,6 +9,7 @@ from mutants.mutant import EVERY, IDLE, LEADERS_DIE, MANY_READERS, ORACLE, RETAI
 from ourolog.actors.messages.events import ReplicasAdvanced
 from ourolog.actors.messages.server import RequestRefused
 from ourolog.actors.messages.store import AppendBatch, AppendRefused
+from ourolog.actors.requests.readers import TailingReaders
 from ourolog.actors.server import ServerActor
 from ourolog.actors.store import StoreActor
 from ourolog.storage.log import Log
@@ -117,9 +118,10 @@ def readers_never_woken() -> None:
 def one_reader_woken() -> None:
     def make(original: Any) -> Any:
         def wake(self: ServerActor) -> None:
-            rest, self._tailing = self._tailing[1:], self._tailing[:1]
+            readers = self._readers
+            rest, readers._waiting = readers._waiting[1:], readers._waiting[:1]
             original(self)
-            self._tailing += rest
+            readers._waiting += rest
 
         return wake
 
@@ -154,7 +156,7 @@ def first_is_zero() -> None:
 def stop_forgets_readers() -> None:
     def make(original: Any) -> Any:
         def on_stop(self: ServerActor) -> None:
-            self._tailing = []
+            self._readers = TailingReaders()
             original(self)
 
         return on_stop

@@ -13,7 +13,7 @@ from ourolog.actors.messages.peer_calls import CallAnswer, CallCancelled, CallRe
 from ourolog.actors.messages.server import CancelRequest, Consume, RequestRefused
 from ourolog.actors.messages.status import ReplicatorStatus, StatusReported
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches
-from ourolog.actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
+from ourolog.actors.requests.produces import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.hindrances import CATCHES_UP_WITHIN_S, IN_FLIGHT_S
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel

@@ -36,7 +36,8 @@ from ourolog.actors.messages.server import (
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches
 from ourolog.actors.messages.values import Acks, Member
 from ourolog.actors.occupants import parse_election
-from ourolog.actors.server import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES, ServerActor
+from ourolog.actors.requests.produces import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
+from ourolog.actors.server import ServerActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, stepping_ports
 from ourolog.storage.ballot import Ballot

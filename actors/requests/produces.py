@@ -1,0 +1,207 @@
+"""Open produces: what was asked to be appended, from its arrival until it is answered."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.server import CancelRequest, Produced, RequestRefused
+from ourolog.actors.messages.values import Acks
+from ourolog.storage.batch import Codec, NewBatch
+from ourolog.storage.types import Index, Offset, Term
+
+MERGED_MAX_BYTES = 1024 * 1024
+MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
+PRODUCE_OVERHEAD_BYTES = 1024
+
+
+@dataclass(slots=True)
+class PendingProduce:
+    """A produce on its way: not flushed yet, then in the store, then waiting for other disks.
+
+    request_id, reply_to: who is answered, and about which request.
+    batch: what is appended; None once the store has written it, since what waits for other disks, for as long as its
+        client does, must not keep its payload in memory.
+    record_count: how many records are in the batch.
+    acks: whose disks it must be on before it is acknowledged.
+    timeout_s: how long the client waits, in seconds.
+    deadline_s: when that ends, by the monotonic clock.
+    may_be_stored: whether the store was told to append it, and has not said that it did not.
+    base_offset, index: of its first record and of its entry; None until it is on this node's disk.
+    term: of that entry.
+    done: whether it is answered, or nobody waits for its answer any more.
+    """
+
+    request_id: int
+    reply_to: Mailbox[Produced | RequestRefused]
+    batch: NewBatch | None
+    record_count: int
+    acks: Acks
+    timeout_s: float
+    deadline_s: float
+    may_be_stored: bool = False
+    base_offset: Offset | None = None
+    index: Index | None = None
+    term: Term = Term(0)
+    done: bool = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return (id(self.reply_to), self.request_id)
+
+    @property
+    def cost_bytes(self) -> int:
+        """Roughly how much memory it takes until it is written."""
+        return _cost(self.batch) if self.batch is not None else 0
+
+
+class OpenProduces:
+    """The open produces of one node, in order of arrival, and how much they and uncommitted entries hold."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._open: dict[tuple[int, int], PendingProduce] = {}
+        self._unflushed: list[PendingProduce] = []
+        self._in_store: dict[int, list[PendingProduce]] = {}
+        self._append_ids = itertools.count(1)
+        # What is not flushed yet, or in the store: it takes memory until it is written, even if its client gave up.
+        self._unwritten_bytes = 0
+        self._unwritten = 0
+        self._awaiting_acks: dict[Acks, OrderedDict[tuple[int, int], PendingProduce]] = {
+            Acks.LEADER: OrderedDict(),  # only those that a dispute holds up
+            Acks.QUORUM: OrderedDict(),
+            Acks.ALL: OrderedDict(),
+        }
+        self._uncommitted: deque[tuple[Index, int]] = deque()
+        self._uncommitted_bytes = 0
+
+    def __iter__(self) -> Iterator[PendingProduce]:
+        """All that are open now, the oldest first; they may be closed meanwhile."""
+        return iter(list(self._open.values()))
+
+    def cancelled(self, cancel: CancelRequest) -> PendingProduce | None:
+        """The one that this cancels, if it is open here."""
+        return self._open.get((id(cancel.reply_to), cancel.request_id))
+
+    def why_full(self, batch: NewBatch, *, is_elected: bool) -> str | None:
+        """Why there is no space for a produce of this batch, as a sentence; None if there is.
+
+        is_elected: whether what a majority lacks counts, too.
+        """
+        if len(self._open) >= self._config.max_waiting_requests:
+            return f"{len(self._open)} produces wait already"
+        if self._unwritten_bytes and self._unwritten_bytes + _cost(batch) > MAX_UNWRITTEN_BYTES:
+            return f"{self._unwritten_bytes} bytes wait for the disk already"
+        # What is on its way to this disk is uncommitted, too; one batch alone is always let through.
+        entries = len(self._uncommitted) + self._unwritten
+        entries_bytes = self._uncommitted_bytes + self._unwritten_bytes
+        is_full = entries >= self._config.max_uncommitted_entries
+        is_full = is_full or entries_bytes + _cost(batch) > self._config.max_uncommitted_bytes
+        if is_elected and entries and is_full:
+            return f"{entries_bytes} bytes in {entries} entries wait for a majority of the voters already"
+        return None
+
+    # ------------------------------------------------------------ on the way to the store
+
+    def add(self, pending: PendingProduce) -> bool:
+        """Take a produce that is not flushed yet. Returns whether it is the first of them."""
+        self._open[pending.key] = pending
+        self._unwritten_bytes += pending.cost_bytes
+        self._unwritten += 1
+        self._unflushed.append(pending)
+        return len(self._unflushed) == 1
+
+    def flush(self) -> Iterator[tuple[int, NewBatch]]:
+        """What is not flushed yet as batches for the store, small plain ones merged; each with its append's id."""
+        unflushed, self._unflushed = self._unflushed, []
+        group: list[PendingProduce] = []
+        group_bytes = 0
+        for pending in unflushed:
+            batch = pending.batch
+            assert batch is not None, "held until it is written"
+            if pending.done:  # given up before it was appended: then it never is
+                self._written(pending)
+                continue
+            size = len(batch.payload)
+            mergeable = batch.codec is Codec.NONE and batch.producer_id == 0
+            if group and (not mergeable or group_bytes + size > MERGED_MAX_BYTES):
+                yield self._merged(group)
+                group, group_bytes = [], 0
+            group.append(pending)
+            group_bytes += size if mergeable else MERGED_MAX_BYTES
+        if group:
+            yield self._merged(group)
+
+    def in_append(self, append_id: int) -> tuple[PendingProduce, ...]:
+        """The produces that the store appends, or has appended, as this one."""
+        return tuple(self._in_store.get(append_id, ()))
+
+    def end_append(self, append_id: int) -> list[PendingProduce]:
+        """The produces of an append that the store has answered: their batches are not held here any more."""
+        group = self._in_store.pop(append_id, [])
+        for pending in group:
+            self._written(pending)
+        return group
+
+    def _merged(self, group: list[PendingProduce]) -> tuple[int, NewBatch]:
+        batches = [pending.batch for pending in group if pending.batch is not None]
+        batch = batches[0]
+        if len(batches) > 1:
+            batch = NewBatch(
+                payload=b"".join(part.payload for part in batches),
+                record_count=sum(part.record_count for part in batches),
+            )
+        for pending in group:
+            pending.may_be_stored = True
+        append_id = next(self._append_ids)
+        self._in_store[append_id] = group
+        return append_id, batch
+
+    def _written(self, pending: PendingProduce) -> None:
+        """The store has taken its bytes, or never will: they are not held here any more."""
+        self._unwritten_bytes -= pending.cost_bytes
+        self._unwritten -= 1
+        pending.batch = None
+
+    # ------------------------------------------------------------ on other disks
+
+    def note_uncommitted(self, index: Index, size_bytes: int) -> None:
+        """An own entry was written, which is not committed yet."""
+        self._uncommitted.append((index, size_bytes))
+        self._uncommitted_bytes += size_bytes
+
+    def note_committed(self, committed: Index) -> None:
+        """Everything below that index is committed."""
+        while self._uncommitted and self._uncommitted[0][0] < committed:
+            self._uncommitted_bytes -= self._uncommitted.popleft()[1]
+
+    def forget_uncommitted(self) -> None:
+        """This node leads no more: what is committed of its entries is another's to say."""
+        self._uncommitted.clear()
+        self._uncommitted_bytes = 0
+
+    def await_acks(self, pending: PendingProduce) -> None:
+        """It is on this node's disk, and waits for others."""
+        self._awaiting_acks[pending.acks][pending.key] = pending
+
+    def acknowledged(self, is_acknowledged: Callable[[PendingProduce], bool]) -> Iterator[PendingProduce]:
+        """Those that wait for other disks no longer, each to be closed; each queue is in the order of the log."""
+        for queue in self._awaiting_acks.values():
+            while queue and is_acknowledged(first := next(iter(queue.values()))):
+                yield first
+
+    def close(self, pending: PendingProduce) -> None:
+        """The produce is answered, or nobody waits for its answer any more."""
+        pending.done = True
+        del self._open[pending.key]
+        if pending.acks in self._awaiting_acks:
+            self._awaiting_acks[pending.acks].pop(pending.key, None)
+
+
+def _cost(batch: NewBatch) -> int:
+    """Roughly how many bytes of memory a produce of it takes until it is written."""
+    return len(batch.payload) + PRODUCE_OVERHEAD_BYTES
