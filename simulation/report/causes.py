@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ourolog.simulation.checker import Violation
-from ourolog.simulation.report.rows import STARTED, Copy, Row, RowKind, Window
+from ourolog.simulation.report.rows import Copy, NodeChange, Row, RowKind, Window
 
 _MOST_STEPS: Final = 60
 _HARM_BEFORE: Final = 6
@@ -59,7 +59,7 @@ def explain(window: Window, violation: Violation) -> Explanation:
 
 def _touches(row: Row, nodes: set[str]) -> bool:
     """Whether a fault was on one of these nodes, or on links between any. A first start harms nobody."""
-    return (not row.source or row.source in nodes) and row.label != STARTED
+    return (not row.source or row.source in nodes) and row.label != NodeChange.STARTED
 
 
 def _named(rows: Iterable[Row], copies: Iterable[Copy], violation: Violation) -> Iterator[Row]:

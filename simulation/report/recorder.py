@@ -39,7 +39,7 @@ from ourolog.simulation.events import (
     PhaseBegan,
 )
 from ourolog.simulation.report.copies import copies_in
-from ourolog.simulation.report.rows import LANDMARKS, RESTARTED, STARTED, Copy, Row, RowKind, Window
+from ourolog.simulation.report.rows import LANDMARKS, Copy, NodeChange, Row, RowKind, Window
 from ourolog.simulation.report.summary import GOSSIP_MESSAGES, describe, describe_operation, describe_result
 from ourolog.storage.types import NodeId
 
@@ -284,18 +284,21 @@ class Recorder:
     def _node(self, event: NodeStarted | NodeStopped | NodeCrashed | NodePaused | NodeResumed) -> None:
         match event:
             case NodeStarted():
-                label = RESTARTED if event.node_id in self._nodes else STARTED
+                label = NodeChange.RESTARTED if event.node_id in self._nodes else NodeChange.STARTED
                 self._nodes.setdefault(event.node_id)
                 detail = f"election {event.config.election}, cycle {event.config.cycle}"
             case NodeStopped():
-                label, detail = "stopped", ""
+                label, detail = NodeChange.STOPPED, ""
             case NodeCrashed():
                 self._doing, self._answering = [], []
-                label, detail = "crashed", "power lost" if event.power_lost else "process ended, disk as it was"
+                label, detail = (
+                    NodeChange.CRASHED,
+                    "power lost" if event.power_lost else "process ended, disk as it was",
+                )
             case NodePaused():
-                label, detail = "paused", ""
+                label, detail = NodeChange.PAUSED, ""
             case NodeResumed():
-                label, detail = "resumed", ""
+                label, detail = NodeChange.RESUMED, ""
             case _:
                 assert_never(event)
         self._add(RowKind.NODE, event.node_id, label, detail)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
 from ourolog.simulation.events import Outcome
 from ourolog.storage.types import NodeId
@@ -26,11 +25,24 @@ class RowKind(StrEnum):
     PHASE = "phase"
 
 
-STARTED: Final = "started"
-"""The label of a node's first start, which harms nobody."""
+class NodeChange(StrEnum):
+    """What the rows of nodes are labelled with: what became of a node's process.
 
-RESTARTED: Final = "restarted"
-"""The label of any start after the first one."""
+    STARTED: for the first time, which harms nobody.
+    RESTARTED: any other time.
+    STOPPED: in good order.
+    CRASHED: it ended where it stood.
+    PAUSED: it stands still.
+    RESUMED: it goes on.
+    """
+
+    STARTED = "started"
+    RESTARTED = "restarted"
+    STOPPED = "stopped"
+    CRASHED = "crashed"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+
 
 # Rare and telling: kept apart, so that traffic does not push them out of the window.
 LANDMARKS = frozenset({RowKind.FAULT, RowKind.NODE, RowKind.NETWORK, RowKind.PHASE, RowKind.NOTE})

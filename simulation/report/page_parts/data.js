@@ -69,7 +69,7 @@ const downs = [], cuts = [], phases = [];
   for (const row of rows) {
     if (row.kind === "node") {
       if (row.label === "crashed" || row.label === "stopped") { close(paused, row.source, row, "paused"); down.set(row.source, row); }
-      else if (row.label.endsWith("started")) close(down, row.source, row, "down");
+      else if (row.label === "started" || row.label === "restarted") close(down, row.source, row, "down");
       else if (row.label === "paused") paused.set(row.source, row);
       else if (row.label === "resumed") close(paused, row.source, row, "paused");
     } else if (row.kind === "network") {
