@@ -41,7 +41,7 @@ from ourolog.actors.gossip.table import (
     suspicion_s,
 )
 from ourolog.actors.gossip.unconfirmed import UnconfirmedMembers
-from ourolog.actors.messages.election import ClaimHeard
+from ourolog.actors.messages.election import ClaimReceived
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
@@ -95,7 +95,7 @@ class MembershipActor(NodeActor):
         config: NodeConfig,
         ports: Ports,
         listeners: tuple[Mailbox[MembershipEvent], ...] = (),
-        election: Mailbox[ClaimHeard] | None = None,
+        election: Mailbox[ClaimReceived] | None = None,
     ) -> None:
         """Prepare the parts; gossip begins when the actor starts.
 
@@ -234,7 +234,7 @@ class MembershipActor(NodeActor):
             return
         self._claims[sender.node_id] = sender.incarnation, claim
         if claim != held and self._election is not None:
-            self._election.tell(ClaimHeard(sender.node_id, claim))
+            self._election.tell(ClaimReceived(sender.node_id, claim))
 
     def _is_proven(self, datagram: Datagram) -> bool:
         """Whether its sender is where it says. A sender that is not proven, or not yet, is only challenged."""

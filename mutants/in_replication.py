@@ -280,7 +280,7 @@ def store_accepts_old_terms() -> None:
 
 @mutant("Nobody listens to what others claim of the election.", (DECREES,))
 def claims_unheard() -> None:
-    wrap(ElectionActor, "_hear_claim", lambda _: lambda *_: None)
+    wrap(ElectionActor, "_on_claim", lambda _: lambda *_: None)
 
 
 @mutant("A leader that has heard of another claim goes on acknowledging.", (DECREES,))

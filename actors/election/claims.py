@@ -18,7 +18,7 @@ from zlib import crc32
 
 from ourolog.actors.config import ElectionChoice
 from ourolog.actors.gossip.codec import MAX_ELECTION_BYTES
-from ourolog.actors.messages.election import ClaimHeard
+from ourolog.actors.messages.election import ClaimReceived
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.storage.types import NodeId
 
@@ -44,39 +44,39 @@ class Claims:
         self.own = own
         self._node_id = node_id
         self._voters = voters
-        self._heard: dict[NodeId, ElectionClaim] = {}
-        self._silent: set[NodeId] = set()
+        self._claims: dict[NodeId, ElectionClaim] = {}
+        self._failed: set[NodeId] = set()
 
-    def hear(self, heard: ClaimHeard) -> None:
-        self._silent.discard(heard.peer_id)
-        self._heard[heard.peer_id] = heard.claim
+    def add(self, received: ClaimReceived) -> None:
+        self._failed.discard(received.peer_id)
+        self._claims[received.peer_id] = received.claim
 
     def left(self, peer_id: NodeId) -> None:
         """The member was stopped, and with it what it held for true."""
-        self._heard.pop(peer_id, None)
-        self._silent.discard(peer_id)
+        self._claims.pop(peer_id, None)
+        self._failed.discard(peer_id)
 
     def failed(self, peer_id: NodeId) -> None:
-        """The member is not heard of. A voter that contradicts this node may go on doing so where it is.
+        """The member is heard of no more. A voter that contradicts this node may go on doing so where it is.
 
         Cut off it looks the same as dead; whether it is, a person has to say.
         """
-        claim = self._heard.get(peer_id)
+        claim = self._claims.get(peer_id)
         if claim is not None and peer_id in self._voters and self._contradiction(peer_id, claim):
-            self._silent.add(peer_id)
+            self._failed.add(peer_id)
         else:
-            self._heard.pop(peer_id, None)
+            self._claims.pop(peer_id, None)
 
     def all(self) -> tuple[tuple[NodeId, ElectionClaim], ...]:
         """Sorted by member."""
-        return tuple(sorted(self._heard.items()))
+        return tuple(sorted(self._claims.items()))
 
     def dispute(self) -> str:
         """Why the claims cannot all be true, for a person to read; "" if they can."""
         by_member = {
             peer_id: complaint for peer_id, claim in self.all() if (complaint := self._contradiction(peer_id, claim))
         }
-        is_outvoted = 2 * len(by_member) > len(self._heard) + 1 and not self._has_majority()
+        is_outvoted = 2 * len(by_member) > len(self._claims) + 1 and not self._has_majority()
         complaints = [complaint for peer_id, complaint in by_member.items() if is_outvoted or peer_id in self._voters]
         if not complaints:
             return ""
@@ -86,7 +86,7 @@ class Claims:
             f"{self._node_id} runs with --election {self.own.election}, but {named}{more}. Nothing is acknowledged "
             "here until all agree: decide which node leads (the one that has all that was acknowledged), and "
             "restart those that have another --election with that one"
-            + ("; if one of them is gone for good, restart those that are left" if self._silent else "")
+            + ("; if one of them is gone for good, restart those that are left" if self._failed else "")
         )
 
     def _has_majority(self) -> bool:
@@ -95,12 +95,12 @@ class Claims:
         return others > 0 and 2 * (others + (self._node_id in self._voters)) > len(self._voters)
 
     def _agrees(self, peer_id: NodeId) -> bool:
-        claim = self._heard.get(peer_id)
+        claim = self._claims.get(peer_id)
         return claim is not None and not self._contradiction(peer_id, claim)
 
     def _contradiction(self, peer_id: NodeId, claim: ElectionClaim) -> str:
         own = self.own
-        silence = ", which has failed or is cut off," if peer_id in self._silent else ""
+        silence = ", which has failed or is cut off," if peer_id in self._failed else ""
         if claim.election != own.election:
             return f"{peer_id}{silence} with {claim.election}{self._same_term(claim)}"
         if self._same_term(claim):

@@ -10,7 +10,7 @@ What an occupant is told (`ElectionMessage`):
 - HigherTermSeen and LeaderHinted: what other nodes know of a later term, or of who leads in this one.
 - Calls between nodes (`ourolog.actors.messages.peer_calls`): CallReceived and CallCancelled from those that ask this
   node; CallReturned or CallFailed, exactly one of the two, for each call that the occupant made.
-- ClaimHeard, ReportStatus, and HandOver before the node stops. The base class has an answer to each.
+- ClaimReceived, ReportStatus, and HandOver before the node stops. The base class has an answer to each.
 - The `News`, LogAppended, LogCut, CommitAdvanced, LeaderAnswered and VoterFetched, only if its class names them in
   `hears`: they come with every append or fetch.
 
@@ -59,7 +59,7 @@ from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import ElectionChoice, NodeConfig, voters_named
 from ourolog.actors.election.claims import Claims, claimed_election
 from ourolog.actors.messages.election import (
-    ClaimHeard,
+    ClaimReceived,
     ElectionMessage,
     HandedOver,
     HandOver,
@@ -158,8 +158,8 @@ class ElectionActor(NodeActor):
     def on_receive(self, message: ElectionMessage) -> None:
         """What becomes of each message that an occupant does not handle itself."""
         match message:
-            case ClaimHeard():
-                self._hear_claim(message)
+            case ClaimReceived():
+                self._on_claim(message)
             case MemberFailed():
                 self._claims.failed(message.member.node_id)
                 self._judge_claims()
@@ -201,17 +201,17 @@ class ElectionActor(NodeActor):
         self._claims.own = ElectionClaim(self._claims.own.election, self.term, self.leader_id)
         self._judge_claims()
 
-    def _hear_claim(self, heard: ClaimHeard) -> None:
+    def _on_claim(self, received: ClaimReceived) -> None:
         """Say so when the claims contradict each other, and when they agree again.
 
         A later term in the claim of a voter under the same decree is taken like one from the leader.
         """
-        self._claims.hear(heard)
+        self._claims.add(received)
         self._judge_claims()
-        claim = heard.claim
-        is_voter = heard.peer_id in self.config.election.voters and claim.election == self._claims.own.election
+        claim = received.claim
+        is_voter = received.peer_id in self.config.election.voters and claim.election == self._claims.own.election
         if is_voter and self._has_announced and is_ahead(claim.term, self.term):
-            self.on_receive(HigherTermSeen(claim.term, claim.leader_id, heard.peer_id))
+            self.on_receive(HigherTermSeen(claim.term, claim.leader_id, received.peer_id))
 
     def _refuse_call(self, received: CallReceived[Any]) -> None:
         kind = CALL_KINDS[type(received.request)]

@@ -22,7 +22,7 @@ from ourolog.storage.types import Index, NodeId, Term
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimHeard:
+class ClaimReceived:
     """Membership -> Election: a member made this claim itself, for the first time or instead of another one."""
 
     peer_id: NodeId
@@ -33,7 +33,7 @@ class ClaimHeard:
 class HigherTermSeen:
     """Replicator -> Election: the leader that this node pulls from answered with a term above ours.
 
-    An occupant also turns a ClaimHeard with a later term into one. A mere request never causes one: anybody can
+    An occupant also turns a ClaimReceived with a later term into one. A mere request never causes one: anybody can
     write any name into a request.
     """
 
@@ -127,7 +127,7 @@ ElectionMessage = (
     LogOpened
     | News
     | MembershipEvent
-    | ClaimHeard
+    | ClaimReceived
     | BallotSaved
     | BatchAppended
     | AppendRefused

@@ -118,7 +118,7 @@ async def test_an_unknown_outcome_is_said_in_words_and_in_the_details(edge: Any,
         assert details_of(raised.value, details_pb.ErrorInfo).metadata == {"outcome": "unknown"}
 
 
-async def test_a_full_door_refuses_at_once_and_says_when_to_retry(edge: Any, details_of: Any) -> None:
+async def test_a_full_server_refuses_at_once_and_says_when_to_retry(edge: Any, details_of: Any) -> None:
     async with edge(produces=ProduceLimiter(max_requests=1)) as e:
         e.server.hold = True
         first = asyncio.ensure_future(e.stub.Produce(record(b"waits")))

@@ -117,7 +117,7 @@ async def test_while_others_are_under_way_even_one_request_waits_for_company() -
         await target.next_turn()
 
 
-async def test_an_outbox_that_is_always_fed_does_not_gather_for_ever() -> None:
+async def test_a_mailbox_that_is_always_fed_does_not_gather_for_ever() -> None:
     target = Target()
     mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
     sent = 0

@@ -108,7 +108,7 @@ async def test_a_batch_stream_is_answered_in_order_and_refuses_a_wrong_count(edg
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_full_door_stops_reading_a_stream_instead_of_failing_it(edge: Any) -> None:
+async def test_a_full_server_stops_reading_a_stream_instead_of_failing_it(edge: Any) -> None:
     async with edge(produces=ProduceLimiter(max_requests=3)) as e:
         e.server.hold = True
         call = e.stub.ProduceStream()

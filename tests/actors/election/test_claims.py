@@ -5,7 +5,7 @@ from __future__ import annotations
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.election.claims import Claims, claimed_election
 from ourolog.actors.gossip.codec import MAX_ELECTION_BYTES
-from ourolog.actors.messages.election import ClaimHeard
+from ourolog.actors.messages.election import ClaimReceived
 from ourolog.actors.messages.events import ClaimsDisputed, ClaimsSettled, MemberFailed, MemberLeft
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import SaveBallot
@@ -23,7 +23,7 @@ DECREE, RIVAL = "static:n1,n2,n3", "static:n2,n1,n3"
 def claims(**heard: ElectionClaim) -> Claims:
     found = Claims(N1, (N1, N2, N3), ElectionClaim(DECREE, Term(4), N1))
     for peer_id, claim in heard.items():
-        found.hear(ClaimHeard(NodeId(peer_id), claim))
+        found.add(ClaimReceived(NodeId(peer_id), claim))
     return found
 
 
@@ -49,7 +49,7 @@ def test_a_stranger_silences_nobody_and_whom_most_contradict_is_wrong() -> None:
     assert claims(n2=agreeing, n3=agreeing, n9=stranger).dispute() == ""
     mistaken = Claims(N9, (N9,), ElectionClaim("static:n9", Term(1), N9))
     for peer_id in (N1, N2, N3):
-        mistaken.hear(ClaimHeard(peer_id, agreeing))
+        mistaken.add(ClaimReceived(peer_id, agreeing))
     assert "n1 with" in mistaken.dispute()
     for peer_id in (N1, N2):
         mistaken.left(peer_id)
@@ -77,7 +77,7 @@ def slot_of(node_id: NodeId, election: str) -> Slot:
 
 
 def hear(slot: Slot, peer_id: NodeId, claim: ElectionClaim) -> None:
-    slot.ref.tell(ClaimHeard(peer_id, claim))
+    slot.ref.tell(ClaimReceived(peer_id, claim))
     slot.settle()
 
 

@@ -10,7 +10,7 @@ import contextlib
 
 import pytest
 
-from ourolog.actors.messages.election import ClaimHeard
+from ourolog.actors.messages.election import ClaimReceived
 from ourolog.actors.messages.observer import NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import CallReceived, FetchRequest
 from ourolog.actors.messages.values import ElectionClaim
@@ -296,7 +296,7 @@ def test_a_term_that_somebody_claims_in_a_dead_voters_name_shuts_nobody_out() ->
         cluster.run_for(10)
         for claimed in (2**32 + 1, 2**33 + 2**32, 2**62 - 2**32):
             claim = ElectionClaim(OLD, Term(claimed), NodeId("n1"))
-            cluster.running[NodeId("n1")].election.tell(ClaimHeard(NodeId("n3"), claim))
+            cluster.running[NodeId("n1")].election.tell(ClaimReceived(NodeId("n3"), claim))
             cluster.run_for(3)
         cluster.wipe("n3")
         cluster.start_under(OLD, "n3")
@@ -316,7 +316,7 @@ def test_strangers_however_many_do_not_outvote_a_majority_of_the_voters() -> Non
     with DecreedCluster() as cluster:
         for number in range(8):
             claim = ElectionClaim("static:x1", Term(1), NodeId("x1"))
-            cluster.running[NodeId("n1")].election.tell(ClaimHeard(NodeId(f"x{number}"), claim))
+            cluster.running[NodeId("n1")].election.tell(ClaimReceived(NodeId(f"x{number}"), claim))
         cluster.run_for(1)
         assert cluster.disputes("n1") == []
         assert cluster.acknowledges("n1", b"all the same", "quorum")

@@ -25,7 +25,7 @@ from ourolog.storage.types import START, NodeId, Position, Term
 
 
 class ByTurns(ElectionActor):
-    """The leader of a term is the voter whose turn it is. Says where its log ends, and announces through one door."""
+    """The leader of a term is the voter whose turn it is. Says where its log ends, and announces in one place."""
 
     def __init__(self, **collaborators: Any) -> None:
         super().__init__(**collaborators)

@@ -6,7 +6,7 @@ import pytest
 
 from ourolog.actors.election.news import NewsFilter
 from ourolog.actors.messages.election import (
-    ClaimHeard,
+    ClaimReceived,
     HigherTermSeen,
     LeaderAnswered,
     LeaderHinted,
@@ -204,7 +204,7 @@ def test_a_wiped_disk_commits_nothing_by_what_its_predecessor_had() -> None:
 def test_an_occupant_is_told_the_news_that_it_hears_and_everything_that_is_none() -> None:
     occupant = Probe()
     news = NewsFilter(occupant, frozenset({CommitAdvanced}))
-    claim = ClaimHeard(N2, ElectionClaim("none"))
+    claim = ClaimReceived(N2, ElectionClaim("none"))
     for message in (
         LogAppended((at(1),), TermHistory()),
         CommitAdvanced(at(1)),
