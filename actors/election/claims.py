@@ -1,14 +1,14 @@
-"""What the members of a cluster hold for true of who leads, and whether all of it can be.
+"""What the members of a cluster claim about who leads, and whether all these claims can be true.
 
-Flags are a person's to set, on each node by itself, and so they differ now and then: while they are
+People set flags on each node separately, so flags sometimes differ: while they are
 changed one by one, or when a supervisor starts an old command line again. Two nodes may then lead
-one term, each with followers of its own. Entries tell their writers apart (ourolog.storage.terms); this is
+in one term, each with its own followers. Entries name their writers (ourolog.storage.terms); claims are
 how the nodes notice.
 
-Whose word counts: that of the voters, whose disks this node's acknowledgements are made of; and that
-of anybody else only if more than half of all members contradict this node, and no majority of its
-voters is there and agrees, so that it is the one with the wrong flags. Else strangers who join under
-made-up names could silence a cluster.
+Which claims count: those of the voters, since this node's acknowledgements rest on their disks; and
+those of anybody else only if more than half of all members contradict this node, and no majority of its
+voters is present and agrees. In that case this node is the one with the wrong flags. Without that rule strangers
+who join under made-up names could silence a cluster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_NAMED: Final = 3
 
 
 def claimed_election(choice: ElectionChoice) -> str:
-    """The flag's value as it is claimed: as it is, or its beginning and a digest where it is too long."""
+    """The flag's value for a claim: unchanged, or its beginning and a digest if it is too long."""
     text = str(choice)
     if len(text.encode()) <= MAX_ELECTION_BYTES:
         return text
@@ -35,9 +35,9 @@ def claimed_election(choice: ElectionChoice) -> str:
 
 
 class Claims:
-    """What each member said last that is present, or contradicted this node when it failed.
+    """The last claim of each member that is present, or that contradicted this node when it failed.
 
-    own: what this node says.
+    own: what this node claims.
     """
 
     def __init__(self, node_id: NodeId, voters: tuple[NodeId, ...], own: ElectionClaim) -> None:
@@ -52,14 +52,14 @@ class Claims:
         self._claims[received.peer_id] = received.claim
 
     def left(self, peer_id: NodeId) -> None:
-        """The member was stopped, and with it what it held for true."""
+        """The member left in good order, and its claim with it."""
         self._claims.pop(peer_id, None)
         self._failed.discard(peer_id)
 
     def failed(self, peer_id: NodeId) -> None:
-        """The member is heard of no more. A voter that contradicts this node may go on doing so where it is.
+        """Nothing is heard of the member any more. A voter that contradicts this node may still be running somewhere.
 
-        Cut off it looks the same as dead; whether it is, a person has to say.
+        A node that is cut off looks the same as a dead one; a person has to say which it is.
         """
         claim = self._claims.get(peer_id)
         if claim is not None and peer_id in self._voters and self._contradiction(peer_id, claim):
@@ -68,7 +68,7 @@ class Claims:
             self._claims.pop(peer_id, None)
 
     def all(self) -> tuple[tuple[NodeId, ElectionClaim], ...]:
-        """Sorted by member."""
+        """All claims, sorted by member."""
         return tuple(sorted(self._claims.items()))
 
     def dispute(self) -> str:
@@ -90,7 +90,7 @@ class Claims:
         )
 
     def _has_majority(self) -> bool:
-        """Whether other voters, and a majority with them, agree with this node; alone it proves nothing."""
+        """Whether a majority of the voters agrees with this node, counting itself; this node alone proves nothing."""
         others = sum(self._agrees(voter) for voter in self._voters if voter != self._node_id)
         return others > 0 and 2 * (others + (self._node_id in self._voters)) > len(self._voters)
 

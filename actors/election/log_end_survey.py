@@ -1,7 +1,7 @@
 """Asking the voters where their logs end, before a node leads that nobody has voted for.
 
-Whatever a quorum has acknowledged is on a majority of the voters' disks. So if a majority answers, and nobody of
-it is ahead of this node, then this node has all of it (Raft section 5.4.1, without the vote).
+Whatever a quorum has acknowledged is on a majority of the voters' disks. So if a majority answers, and none of
+them is ahead of this node, then this node has all of it (Raft section 5.4.1, without the vote).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ourolog.storage.terms import LastEntry, Place
 from ourolog.storage.types import Index, NodeId, Term
 
 AGAIN_AFTER_S: Final = 0.5
-"""How long after a round that did not suffice the next one begins."""
+"""How long after an insufficient round the next one begins, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What one round has found out so far.
 
-    ahead: of each voter whose log this node's lacks something of, what is to be said.
-    missing: of each voter that has not answered, why, "" if that is not known yet.
-    highest_term: the highest that anybody is in.
-    suffices: whether a majority of the voters, this node among them, has said where it stands.
-    rounds: how often everybody has been asked since the survey began, this time included.
+    ahead: for each voter whose log has something that this node's lacks, a sentence that says what.
+    missing: for each voter that has not answered, why, "" if that is not known yet.
+    highest_term: the highest term that any of them is in.
+    suffices: whether a majority of the voters, counting this node, has said where its log ends.
+    rounds: how often all voters have been asked since the survey began, including this time.
     """
 
     ahead: dict[NodeId, str]
@@ -43,13 +43,13 @@ class Findings:
 
 @dataclass(slots=True)
 class _Round:
-    """One time of asking everybody.
+    """One round of questions to all voters.
 
     describe_id: of the question to this node's store that is under way, None if there is none.
-    own: this node's log, as it was after the last answer came; None before the store has said.
-    asked: who has been asked and has not answered, by the id of the call.
-    answers: of those who have.
-    failures: of the others, why they have not.
+    own: this node's log, as it was after the last answer came; None before the store has answered.
+    asked: the voters that were asked and have not answered, by the id of the call.
+    answers: the answers of the others.
+    failures: why there is no answer, for voters whose call has failed.
     """
 
     describe_id: int | None
@@ -60,10 +60,10 @@ class _Round:
 
 
 class LogEndSurvey:
-    """Rounds of questions to the other voters, one behind the other, until `stop`.
+    """Rounds of questions to the other voters, one after the other, until `stop`.
 
-    This node's own log is looked at again after each answer. If it leads meanwhile its log grows, and a voter has
-    entries from it that it did not have itself when the round began: those put no voter ahead. Each answer and
+    This node's own log is read again after each answer. If it leads meanwhile its log grows, and a voter may have
+    copied entries from it that it did not have itself when the round began: those put no voter ahead. Each answer and
     each failure brings new `Findings`. What is learnt in one round does not count in the next: a voter may have
     come back with another disk.
     """
@@ -106,14 +106,14 @@ class LogEndSurvey:
             self._begin()
 
     def stop(self) -> None:
-        """Ask nobody any more. Answers that come yet are passed over."""
+        """Ask nobody any more. Answers that are still to come are ignored."""
         self._round = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def met(self, node_id: NodeId, rpc_addr: str) -> None:
-        """A member is at that address. A voter that could not be asked before is asked at once."""
+        """Note the address of a member. A voter that could not be asked before is asked at once."""
         if node_id not in self._voters or node_id == self._node_id:
             return
         is_new = self._addresses.get(node_id) != rpc_addr
@@ -173,7 +173,7 @@ class LogEndSurvey:
         self._ports.network.call(Peer(voter, self._addresses[voter]), request_id, self._request(), self._me)
 
     def _tell(self, survey: _Round) -> None:
-        """Say what is known, unless this node's own log is still to be looked at; then that is said afterwards."""
+        """Report what is known; if this node's own log is still to be read, report afterwards."""
         if survey.describe_id is not None:
             return
         findings = self._findings(survey)
@@ -203,10 +203,10 @@ class LogEndSurvey:
 
 
 def _why_ahead(voter: NodeId, answer: LogEndResponse, own: Place | None, own_end: Index) -> str | None:
-    """What a voter has that this node lacks, as a sentence; None if that is nothing.
+    """What a voter has that this node lacks, as a sentence; None if nothing.
 
-    Of the last entries (term, index) is compared, as in a vote. Where both are the same the makers are, too: of one
-    term there can be two leaders where people decree them, and then neither has what the other was given.
+    The last entries are compared by (term, index), as in a vote. Where both are the same, the makers are compared, too:
+    where people decree leaders, one term can have two of them, and then neither has what the other was given.
     """
     theirs, ours = LastEntry.of(answer.last, answer.end.index), LastEntry.of(own, own_end)
     if theirs > ours:

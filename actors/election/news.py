@@ -1,4 +1,4 @@
-"""The way to the election slot of what comes with every append and fetch: past an occupant that does not want it."""
+"""Filters what the election slot is told with every append and fetch, for occupants that do not want it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from ourolog.actors.messages.mailbox import Mailbox
 
 
 class NewsFilter(Mailbox[ElectionMessage]):
-    """The occupant's mailbox, for those who have news: hands on everything but the `News` that it does not hear.
+    """The occupant's mailbox for the senders of `News`: passes on everything except the `News` that it does not hear.
 
-    Whoever has news tells it, and does not ask whether anybody wants it. What nobody hears never becomes a
-    message: on the way of every record one more of them would be felt.
+    Senders tell their news without asking whether it is wanted. What nobody hears never becomes a
+    message, since even one more message for each record would cost noticeable time.
     """
 
     def __init__(self, election: Mailbox[ElectionMessage], hears: frozenset[type]) -> None:

@@ -29,7 +29,7 @@ class NoElection(ElectionActor):
     def _on_log_opened(self, opened: LogOpened) -> None:
         term = max(opened.ballot.term, opened.terms.last_term)
         if term > 0:
-            # Its entries have terms; entries appended without a leader would forge one.
+            # Entries of this log have terms; entries appended without a leader would be attributed to one.
             self.refuse_to_run(
                 f"this data directory belongs to a cluster with a leader (term {term}); "
                 "start the node with the --election it had, or on an empty --data-dir"

@@ -1,4 +1,4 @@
-"""`--election static:<leader>[,<voter>…]`: somebody decreed who leads."""
+"""`--election static:<leader>[,<voter>…]`: a person decreed who leads."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class StaticElection(ElectionActor):
     def _on_log_opened(self, opened: LogOpened) -> None:
         self._log_epoch = opened.log_epoch
         if opened.ballot.term == 0 and opened.end.index > Index(0) and not self._leads:
-            # Without terms nothing tells its entries from the leader's at the same index.
+            # Without terms its entries cannot be told from the leader's at the same index.
             self.refuse_to_run(
                 f"this data directory holds {opened.end.offset} records from a time without a leader, and "
                 f"{self.decreed} leads now; start {self.node_id} on an empty --data-dir to copy the leader's log "
@@ -139,7 +139,7 @@ class StaticElection(ElectionActor):
         return self.config.force_lead or len(self.config.election.voters) == 1
 
     def _ask_first(self, term: Term) -> None:
-        """Nobody leads in this term, whose ballot is on disk, before the voters have been asked."""
+        """Announce that nobody leads in this term, whose ballot is on disk, and ask the voters."""
         self.announce(LeaderChanged(term, None, f"{self.node_id} asks the voters where their logs end before it leads"))
         self._survey.start()
 
@@ -164,7 +164,7 @@ class StaticElection(ElectionActor):
         elif self._may_lead_unasked:
             self._save(Term(self._newest + 1))
         else:
-            # Somebody else may have led since, and been acknowledged what this node lacks.
+            # Another node may have led since, and have acknowledged what this node lacks.
             self._survey.start()
 
     def _save(self, term: Term) -> None:
@@ -240,7 +240,7 @@ class StaticElection(ElectionActor):
             )
 
     def _withhold(self, why: str, *, needs_person: bool) -> None:
-        """Say why this node does not lead, each reason once. One that leads goes on, unless somebody is ahead."""
+        """Say why this node does not lead, each reason once. One that leads goes on, unless a voter is ahead."""
         if why == self._why_nobody or (self.leader_id is not None and not needs_person):
             return
         self._why_nobody = why
@@ -251,7 +251,7 @@ class StaticElection(ElectionActor):
     # ------------------------------------------------------------ where this log ends
 
     def _on_asked(self, asked: CallReceived[LogEndRequest]) -> None:
-        """Answer what the disk says when the store gets to it: an end that is remembered may be an old one."""
+        """Answer with what the disk says when the store gets to it: a remembered end may be out of date."""
         refusal = self._why_not_answer(asked.request)
         if refusal:
             asked.reply_to.tell(CallAnswer(asked.request_id, CallRefused(refusal)))

@@ -52,7 +52,7 @@ class GossipDecodeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there? `target_id` lets whoever took over the address know that it is not meant."""
+    """Are you there? `target_id` tells a node that took over the address that it is not the one meant."""
 
     target_id: NodeId
 
@@ -69,7 +69,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """I am here, but whether you are where you say I cannot tell yet: say it again, with my cookie.
+    """I am here, but cannot tell yet whether you are where you say: send it again, with my cookie.
 
     The only answer that a stranger ever gets, see cookies.py.
 
@@ -81,7 +81,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class PingRequest:
-    """Ping that node for me, my own way to it may be broken (SWIM section 3.1)."""
+    """Ping that node for me; my own link to it may be broken (SWIM section 3.1)."""
 
     target_id: NodeId
     target_addr: str
@@ -132,7 +132,7 @@ class Datagram:
     echoed_cookie: the cookie that the receiver has issued to the sender's address, 0 if none is known;
         see cookies.py.
     issued_cookie: the cookie that the receiver shall echo from now on.
-    claim: what the sender holds for true of who leads; None to strangers.
+    claim: what the sender claims about who leads; None to strangers.
     """
 
     cluster: str
@@ -153,7 +153,7 @@ class OtherVersion:
 
 
 def encode(datagram: Datagram, version: int = VERSION) -> bytes:
-    """Raises ValueError when a name or address does not fit the format."""
+    """The datagram as bytes. Raises ValueError when a name or address does not fit the format."""
     parts = [
         _string(datagram.cluster, MAX_CLUSTER_BYTES, "a cluster's name"),
         _member(datagram.sender),
@@ -169,7 +169,7 @@ def encode(datagram: Datagram, version: int = VERSION) -> bytes:
 
 
 def decode(payload: bytes) -> Datagram | OtherVersion:
-    """Raises GossipDecodeError, and nothing else, for whatever `encode` did not write."""
+    """The datagram in these bytes. Raises GossipDecodeError, and nothing else, for what `encode` did not write."""
     if len(payload) < _FRAME.size:
         raise GossipDecodeError(f"{len(payload)} bytes are too few")
     magic, version, kind, crc = _FRAME.unpack_from(payload)
@@ -185,7 +185,7 @@ def decode(payload: bytes) -> Datagram | OtherVersion:
     sequence, echoed_cookie, issued_cookie = reader.header()
     claim = reader.claim()
     body = reader.body(kind)
-    # One at a time: a count that lies runs into the end of the datagram, never into memory.
+    # One at a time: a false count runs into the end of the datagram and allocates nothing.
     updates = tuple([reader.member() for _ in range(reader.u16())])
     reader.finish()
     return Datagram(cluster, sender, sequence, body, updates, echoed_cookie, issued_cookie, claim)
@@ -203,7 +203,7 @@ def room_bytes(datagram: Datagram, max_bytes: int) -> int:
 
 
 def split(datagram: Datagram, members: Iterable[Member], max_bytes: int) -> list[tuple[Member, ...]]:
-    """The members in as many runs as needed for each to fit beside the datagram; at least one run."""
+    """The members in as many groups as needed for each to fit beside the datagram; at least one group."""
     room = room_bytes(replace(datagram, updates=()), max_bytes)
     runs: list[list[Member]] = [[]]
     left = room
@@ -220,7 +220,7 @@ def split(datagram: Datagram, members: Iterable[Member], max_bytes: int) -> list
 def check_member(member: Member, cluster: str) -> None:
     """Raises ValueError when this node's own name, addresses or cluster could not be gossiped.
 
-    Said at the start, for a person, rather than by every peer that drops the datagrams.
+    This is reported at the start, to a person, instead of by every peer that drops the datagrams.
     """
     if not cluster:
         raise ValueError("a cluster's name must not be empty")
@@ -334,7 +334,7 @@ class _Reader:
         return addr
 
     def is_empty_string(self) -> bool:
-        """Whether one comes next; it is skipped then."""
+        """Whether an empty string comes next; if so, it is skipped."""
         if self._payload[self._at : self._at + 1] != b"\0":
             return False
         self._at += 1

@@ -1,4 +1,4 @@
-"""What comes in from the network, and what stays outside: damage, other clusters, other versions."""
+"""Filters received datagrams: damaged ones, and those of other clusters and versions, are dropped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DatagramFilter:
         self._warned: set[tuple[WarningKind, str]] = set()
 
     def accept(self, received: DatagramReceived, table: MemberTable) -> Datagram | None:
-        """What is in a datagram, if it is meant for this node at all."""
+        """The datagram, decoded; None if it is not meant for this node."""
         source = received.source_addr
         try:
             datagram = decode(received.payload)
@@ -58,9 +58,9 @@ class DatagramFilter:
             )
             return None
         # Incarnations are start times. Without a bound that moves with time, one forged datagram
-        # could put a node's own beyond what it can ever refute; 70 years leave a clock that
-        # stands at 1970 in the cluster. What is said about others is bounded a year lower: whoever
-        # refutes the highest that it can be told is still believed where clocks are behind its own.
+        # could raise a node's incarnation beyond what it can ever refute; with 70 years a clock at
+        # 1970 is still accepted. What is said about others is bounded a year lower: a node that
+        # refutes the highest such incarnation is still believed where clocks are behind its own.
         now_ms = max(0, self._clock.wall_ms())
         if datagram.sender.incarnation > now_ms + _SELF_AHEAD_MS:
             self._drop(
@@ -87,7 +87,7 @@ class DatagramFilter:
         self._warn_once(kind, source, text)
 
     def _warn_once(self, kind: WarningKind, source: str, text: str) -> None:
-        """Once per source, and of a bounded number: neither memory nor log is a stranger's to fill."""
+        """Warn once per source, for a bounded number of sources, so that strangers can fill neither memory nor log."""
         if (kind, source) in self._warned or len(self._warned) > _MAX_WARNED:
             return
         self._warned.add((kind, source))

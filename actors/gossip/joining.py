@@ -1,7 +1,7 @@
-"""Joining: call the seeds until one has answered, and whoever is to be met again later.
+"""Joining: call the seeds until one has answered, and call again members that were lost.
 
-A call is a Join, or from a node that is a member already its whole table. Whoever has no cookie of
-the one it calls is challenged first, and then says it again.
+A call is a Join or, from a node that is a member already, its whole table. A node without the cookie of
+the one it calls is challenged first, and then sends the call again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RETRY_MAX_S: Final = 5.0
 class _Call:
     """A call to an address that has not been answered yet.
 
-    repeats: how often it may still be said again when challenged.
+    repeats: how often it may still be sent again when challenged.
     """
 
     addr: str
@@ -37,7 +37,7 @@ class _Call:
 
 
 class Joining:
-    """How this node gets into the cluster, and meets again the members that it has lost.
+    """How this node gets into the cluster, and finds members again that it has lost.
 
     is_established: whether another node counts this one as a member.
     is_answered: whether a seed's table has arrived.
@@ -57,7 +57,7 @@ class Joining:
         self._timer: Timer | None = None
 
     def ask_seeds(self, attempt: int = 0) -> None:
-        """Until one has answered; after total isolation again, since a seed may be back before others."""
+        """Call the seeds until one has answered; after total isolation again, as a seed may be back first."""
         if attempt == 0 and self._timer is not None:
             return
         for seed in self._seeds:
@@ -72,38 +72,38 @@ class Joining:
             self.ask_seeds(attempt)
 
     def call_missing_seed(self, known: Collection[str]) -> None:
-        """Call one seed that is no member, unless all are being asked anyway."""
+        """Call one seed that is not a member, unless all are being called anyway."""
         strangers = [seed for seed in self._seeds if seed not in known]
         if strangers and self._timer is None:
             self.call(self._rng.choice(strangers))
 
     def call(self, addr: str, repeats: int = _REPEATS) -> None:
-        """Ask whoever is there to let this node in, or to compare tables."""
+        """Ask the node at that address to let this node in, or to compare tables."""
         if not self.is_established:
             sequence = self._sender.send(addr, Join())
         elif self._sender.cookies.received_from(addr):
             sequence = self._sender.send_table(addr, asks_back=True)
         else:
-            # Nobody believes a table without a cookie: get one first.
+            # A table without a cookie is ignored: get the cookie first.
             sequence = self._sender.send(addr, Updates())
         if len(self._calls) >= MAX_CALLS:
             del self._calls[next(iter(self._calls))]
         self._calls[sequence] = _Call(addr, repeats)
 
     def challenged(self, answers: int, addr: str) -> None:
-        """Somebody who was called has given its cookie: say it again."""
+        """Send a call again, with the cookie that the called node has issued."""
         call = self._calls.pop(answers, None)
         if call is not None and call.repeats:
             self.call(addr, call.repeats - 1)
 
     def redirected(self, unproven: Datagram) -> None:
-        """Whoever was called by one address says that it has another, as `localhost` does: call that."""
+        """The called node says that it has another address (it was called as `localhost`, for instance): call that."""
         assert isinstance(unproven.body, Challenge)
         call = self._calls.get(unproven.body.answers)
         if call is not None and unproven.echoed_cookie == self._sender.cookies.issue(call.addr):
             self.challenged(unproven.body.answers, unproven.sender.gossip_addr)
 
     def answered(self, answers: int) -> None:
-        """A table has come; if this node had asked for it, it is let in."""
+        """Take a table that has come: if this node had asked for it, this node is let in."""
         if answers in self._calls:
             self.is_established = self.is_answered = True

@@ -29,7 +29,7 @@ class LeaveAnnouncement:
         self._sequences: dict[int, NodeId] = {}
 
     def send(self, attempt: int) -> bool:
-        """Send it to those who have not acknowledged it; False when there is nobody left, or no attempt."""
+        """Send it to those who have not acknowledged it; False when there is nobody left, or no attempt left."""
         if not self._pending or attempt > _ATTEMPTS:
             return False
         for node_id in sorted(self._pending):
@@ -37,13 +37,13 @@ class LeaveAnnouncement:
         return True
 
     def challenged(self, answers: int) -> None:
-        """It was not accepted, since the other one was started again meanwhile: send it with its new cookie."""
+        """Send it again with a new cookie: it was not accepted, since the other node was restarted meanwhile."""
         member = self._pending.get(self._sequences.pop(answers, NodeId("")))
         if member is not None:
             self._sequences[ping(self._sender, member)] = member.node_id
 
     def acknowledged(self, answers: int) -> bool:
-        """An Ack came: whether all have acknowledged it now."""
+        """Take an Ack. Returns whether all have acknowledged it now."""
         node_id = self._sequences.get(answers)
         if node_id is not None:
             self._pending.pop(node_id, None)
@@ -78,7 +78,7 @@ class Leaving:
         return self._announcement is not None
 
     def begin(self, leave: LeaveCluster) -> None:
-        """Announce it, then answer whoever ordered it; at once if that is over already."""
+        """Announce the leaving, then answer the node that ordered it; at once if nothing is left to announce."""
         self._leavers.append(leave)
         if self.is_finished:
             self.finish()
@@ -95,7 +95,7 @@ class Leaving:
             self.finish()
 
     def handle(self, proven: Datagram) -> None:
-        """While leaving only answers to the announcement matter, and who asks whether this node has left."""
+        """Handle a datagram while leaving: only acknowledgements count, and questions whether this node has left."""
         assert self._announcement is not None
         match proven.body:
             case Ack(answers):
@@ -104,7 +104,7 @@ class Leaving:
             case Challenge(answers):
                 self._announcement.challenged(answers)
             case Ping(target_id) if target_id == self._table.me.node_id:
-                # Who was told by others that this node has left hears it from itself.
+                # A node that was told by others that this one has left is told so directly.
                 self._sender.send(proven.sender.gossip_addr, Ack(proven.sequence))
             case _:
                 pass

@@ -1,10 +1,10 @@
-"""Name conflicts, two nodes of one name: find out who is really there before anybody gives way.
+"""Name conflicts, two nodes of one name: find out which of them is really there before either gives way.
 
-A node of a known, present name shows up at another address. Either it moved, or somebody else
+A node of a known, present name appears at another address. Either it moved, or somebody else
 took its name by mistake. The difference is whether the old address still answers under that
 name, so it is asked, directly and through others, before a table changes or a node is refused.
 
-`NameChecks` asks, and weighs the answer; `NameConflicts` draws the conclusions.
+`NameChecks` asks, and evaluates the answer; `NameConflicts` draws the conclusions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NameClaim:
     """A node that claims a name: this one, or one that has proven to be where it says.
 
     member: the claimant.
-    sequence: of the datagram that it claimed the name with.
+    sequence: of the datagram with which it claimed the name.
     joining: whether it asked to be let in, so that nobody knows it under that name yet.
     """
 
@@ -47,9 +47,9 @@ class NameClaim:
 class NameCheck:
     """An open check of who holds a name.
 
-    held: who has the name so far, or is said to, and is being asked.
-    claim: who else wants it.
-    attempts: how often was asked.
+    held: the node that has the name so far, or is said to, and is being asked.
+    claim: the other claim to the name.
+    attempts: how often the holder was asked.
     asked: whom each question went to, by its sequence; only they can answer it.
     """
 
@@ -60,7 +60,7 @@ class NameCheck:
 
 
 class NameChecks:
-    """The open checks, one a name."""
+    """The open checks, one for each name."""
 
     def __init__(self, sender: GossipSender, rng: Random, table: MemberTable, helpers: int) -> None:
         self._sender = sender
@@ -70,7 +70,7 @@ class NameChecks:
         self._checks: dict[NodeId, NameCheck] = {}
 
     def open(self, held: Member, claim: NameClaim) -> bool:
-        """Begin to ask the holder, unless that is under way; whether it began."""
+        """Begin to ask the holder, unless that is under way. Returns whether it began."""
         name = held.node_id
         under_way = self._checks.get(name)
         if under_way is not None:
@@ -82,12 +82,12 @@ class NameChecks:
         return True
 
     def is_open(self, name: NodeId, attempt: int) -> bool:
-        """Whether a check of that name waits for that attempt."""
+        """Whether a check of that name waits for an answer to that attempt."""
         check = self._checks.get(name)
         return check is not None and attempt == check.attempts + 1
 
     def ask(self, name: NodeId, attempt: int) -> NameCheck | None:
-        """Ask once more; after the last attempt the check, closed: nobody answered."""
+        """Ask once more. After the last attempt, close the check and return it: nobody answered."""
         check = self._checks[name]
         if attempt > ATTEMPTS:
             return self._checks.pop(name)
@@ -98,9 +98,9 @@ class NameChecks:
         return None
 
     def answered(self, answers: int, answerer: Member, *, vouches: bool) -> NameCheck | None:
-        """An answer came: the check that it settles, closed, if it comes from the holder or a relay.
+        """Take an answer; if it settles a check, close that and return it. The holder or a relay must have sent it.
 
-        A claimant that answers at the holder's old address, say under a host name for the same
+        A claimant that answers at the holder's old address, for instance under a host name for the same
         machine, is no proof that the holder lives.
         """
         for name, check in list(self._checks.items()):
@@ -112,12 +112,11 @@ class NameChecks:
         return None
 
     def settle(self, check: NameCheck, answer: Datagram, *, self_is_established: bool) -> bool:
-        """The holder of a contested name lives: refuse the newcomer, whoever of the two that is.
+        """Refuse the newcomer to a contested name whose holder is alive. Returns whether that is this node.
 
-        Whether it is this very node that has to give way. A node that is only joining is the
-        newcomer; of two that are established, as after a partition, it is the younger, and only
-        when the elder has answered it itself. A holder is never refused on a claimant's word: it
-        is told of the claimant, to ask for itself.
+        A node that is only joining is the newcomer. Of two established nodes, as after a partition, it is the younger,
+        and only when the elder has answered it itself. A holder is never refused on a claimant's word: it
+        is told of the claimant, and asks for itself.
         """
         directly = answer.sender.node_id == check.held.node_id
         holder = answer.sender if directly else check.held
@@ -170,20 +169,20 @@ class NameConflicts:
         self._give_up_name = give_up_name
 
     def check(self, held: Member, claim: NameClaim) -> None:
-        """Somebody claims the name of who is held here, or this node claims it from a namesake."""
+        """Handle a claim to the name of a known member, or this node's own claim against another node of its name."""
         if self._checks.open(held, claim):
             me = self._table.me.node_id
             self._observer.tell(NameContested(me, held.node_id, held.gossip_addr, claim.member.gossip_addr))
             self._after(self._timeout_s, NameCheckDue(held.node_id, attempt=2))
 
     def check_rejection(self, holder_addr: str) -> None:
-        """Somebody says that this node's name is taken: ask at that address, and go by the answer only."""
+        """Handle the news that this node's name is taken: ask at that address, and go by the answer only."""
         me = self._table.me
         if holder_addr != me.gossip_addr:
             self.check(replace(me, gossip_addr=holder_addr, incarnation=0), NameClaim(me))
 
     def ask_again(self, name: NodeId, attempt: int) -> None:
-        """Still no answer."""
+        """Ask again: there is still no answer."""
         if not self._checks.is_open(name, attempt):
             return
         check = self._checks.ask(name, attempt)
@@ -193,13 +192,13 @@ class NameConflicts:
             self._after(self._timeout_s, NameCheckDue(name, attempt + 1))
 
     def answered(self, answers: int, answer: Datagram, *, vouches: bool) -> None:
-        """An answer to a ping came: if it was such a question, the name is held."""
+        """Handle the answer to a ping: if that was a question about a name, the holder has it."""
         check = self._checks.answered(answers, answer.sender, vouches=vouches)
         if check is not None and self._checks.settle(check, answer, self_is_established=self._joining.is_established):
             self._give_up_name(check.held.gossip_addr)
 
     def _give_name_to_claimant(self, check: NameCheck) -> None:
-        """Nobody answers at the address that a name had: the claimant has it."""
+        """Give the name to the claimant, since nobody answers at the address that the name had."""
         table, claim = self._table, check.claim
         if check.held.node_id == table.me.node_id:
             if check.held.incarnation >= table.me.incarnation:

@@ -1,7 +1,7 @@
-"""Failure detection: ping one member at a time, ask others before believing in silence.
+"""Failure detection: ping one member at a time, and ask others to ping it before suspecting it.
 
 SWIM section 3.1. A second ping of our own goes out with the indirect ones, so that a single
-lost datagram in a cluster of two is not yet a suspicion.
+lost datagram in a cluster of two does not cause a suspicion.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_RELAYS: Final = 512
 
 
 def ping(sender: GossipSender, target: Member) -> int:
-    """Ping a member; if it is under suspicion it is told so. The ping's sequence."""
+    """Ping a member, and tell it if it is under suspicion. Returns the ping's sequence."""
     return sender.send(target.gossip_addr, Ping(target.node_id), first=update_for(target))
 
 
@@ -33,7 +33,7 @@ def update_for(target: Member) -> Member | None:
 def ping_indirectly(
     sender: GossipSender, rng: Random, table: MemberTable, target: Member, count: int
 ) -> dict[int, NodeId]:
-    """Have up to `count` other members ping the target; whom each of the requests went to, by sequence."""
+    """Have up to `count` other members ping the target. Returns which member each request went to, by sequence."""
     others = [member for member in table.present() if member.node_id != target.node_id]
     request = PingRequest(target.node_id, target.gossip_addr)
     return {sender.send(other.gossip_addr, request): other.node_id for other in pick(rng, others, count)}
@@ -59,7 +59,7 @@ class _Relay:
 
 
 class Prober:
-    """The open probes of this node, each named by the sequence of its first ping, and what it relays."""
+    """The open probes of this node, each named by the sequence of its first ping, and what it relays for others."""
 
     def __init__(self, sender: GossipSender, rng: Random, table: MemberTable, helpers: int) -> None:
         self._sender = sender
@@ -70,7 +70,7 @@ class Prober:
         self._relays: dict[int, _Relay] = {}
 
     def begin(self, target: Member) -> int:
-        """Ping the target; the probe's name."""
+        """Ping the target. Returns the probe's name."""
         sequence = ping(self._sender, target)
         self._probes[sequence] = _Probe(target.node_id, {sequence: target.node_id})
         return sequence
@@ -85,12 +85,12 @@ class Prober:
         probe.asked |= ping_indirectly(self._sender, self._rng, self._table, target, self._helpers)
 
     def conclude(self, name: int) -> NodeId | None:
-        """The probe is over: who stayed silent, or None when it was answered."""
+        """End the probe. Returns the member that stayed silent, or None when it answered."""
         probe = self._probes.pop(name, None)
         return probe.target_id if probe else None
 
     def answered(self, answers: int, answerer: Member, *, vouches: bool) -> NodeId | None:
-        """A target answered, or a relay for it: the target, if it was the relay's word that ended the probe.
+        """Take an answer of a target, or of a relay. Returns the target, if a relay's answer ended the probe.
 
         vouches: whether a relay's answer speaks for the target.
         """
@@ -102,9 +102,9 @@ class Prober:
         return None
 
     def relay(self, request: PingRequest, asker_addr: str, asker_sequence: int) -> None:
-        """Ping for somebody else, if the target is known here at that address.
+        """Ping for another member, if the target is known here at that address.
 
-        Otherwise anybody could have us send datagrams to anywhere.
+        Otherwise anybody could make us send datagrams to any address.
         """
         target = self._table.get(request.target_id)
         if target is None or target.gossip_addr != request.target_addr:
@@ -115,10 +115,10 @@ class Prober:
         self._relays[sequence] = _Relay(asker_addr, asker_sequence, target.node_id, target.gossip_addr)
 
     def relay_answer(self, answers: int, answerer: Member) -> None:
-        """An answer came: if it is to a ping for somebody else, tell them.
+        """Take an answer; if it is to a ping for another member, pass it on.
 
-        Only an answer from the very node at the very address counts: the asker may want to know
-        who of two holds a name.
+        Only an answer from that same node at that same address counts: the asker may want to know
+        which of two nodes holds a name.
         """
         relay = self._relays.pop(answers, None)
         if relay and (relay.target_id, relay.target_addr) == (answerer.node_id, answerer.gossip_addr):

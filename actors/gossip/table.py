@@ -26,10 +26,10 @@ from ourolog.actors.messages.values import Member, MemberState
 from ourolog.storage.types import NodeId
 
 MAX_MEMBERS: Final = 128
-"""Bound of the table, this node not counted: each may be pulled from, and be a connection."""
+"""Bound of the table, not counting this node: each member may be pulled from, over a connection."""
 
 MAX_QUEUED_UPDATES: Final = 256
-"""Of how many members updates wait to be sent on; beyond that the one sent most often goes first."""
+"""For how many members updates wait to be sent on; beyond that the one sent most often is dropped."""
 
 _RANK: Final = {MemberState.ALIVE: 0, MemberState.SUSPECT: 1, MemberState.FAILED: 2, MemberState.LEFT: 3}
 
@@ -122,7 +122,7 @@ class MemberTable:
         if held is not None and is_present(held):
             return Judgement.ADOPT if update.gossip_addr == held.gossip_addr else Judgement.CONTESTED
         if not is_present(update):
-            # Of the unknown nobody needs to know that they are gone.
+            # Nobody needs to know that an unknown member is gone.
             return Judgement.STALE if held is None else Judgement.ADOPT
         if any(member.gossip_addr == update.gossip_addr for member in self.present()):
             return Judgement.OCCUPIED

@@ -76,7 +76,7 @@ class UnconfirmedMembers:
         if self._budget > 0 and hint.attempts < ATTEMPTS:
             self._budget -= 1
             hint.attempts += 1
-            # The ping carries nothing of the hint: it may be invented, and is not to be passed on.
+            # The ping carries nothing of the hint, which may be invented and must not be passed on.
             hint.sequence = ping(self._sender, _unjudged(hint.member))
 
 

@@ -96,7 +96,7 @@ class OpenProduces:
             return f"{len(self._open)} produces wait already"
         if self._unwritten_bytes and self._unwritten_bytes + _cost(batch) > MAX_UNWRITTEN_BYTES:
             return f"{self._unwritten_bytes} bytes wait for the disk already"
-        # What is on its way to this disk is uncommitted, too; one batch alone is always let through.
+        # What is on its way to this disk is uncommitted, too; a single batch is always accepted.
         entries = len(self._uncommitted) + self._unwritten
         entries_bytes = self._uncommitted_bytes + self._unwritten_bytes
         is_full = entries >= self._config.max_uncommitted_entries
@@ -123,7 +123,7 @@ class OpenProduces:
         for pending in unflushed:
             batch = pending.batch
             assert batch is not None, "held until it is written"
-            if pending.done:  # given up before it was appended: then it never is
+            if pending.done:  # given up before it was appended, so it never will be
                 self._written(pending)
                 continue
             size = len(batch.payload)
