@@ -1,13 +1,13 @@
 """The oracle: an all-knowing party outside the nodes that makes safe changes of leader, at bad moments.
 
-It holds the vote that nodes without an election of their own cannot hold (Raft section 5.4.1): somebody stands, now
-and then two in one term, each voter's store grants its vote or refuses it, and whoever has a majority of the votes
-leads. Who stands is drawn, however short its log; it is the stores that must keep it from leading. Then the rest of a
-cluster is put to the test, long before there are elections: it must lose nothing whatever the oracle does, as long as
-every change is a safe one. So only those vote whose disks have all that they promised; who lost its disk votes again
-when it has all that the present leader has.
+It holds the vote that nodes without an election of their own cannot hold (Raft section 5.4.1): a node becomes a
+candidate, now and then two in one term, each voter's store grants its vote or refuses it, and the candidate with a
+majority of the votes leads. Candidates are drawn at random, however short their logs; the stores must keep them from
+leading. So the rest of a cluster is tested before there are elections: it must lose nothing whatever the oracle
+does, as long as every change is safe. For that reason only nodes vote whose disks have all that they promised; a
+node that lost its disk votes again when it has all that the present leader has.
 
-Its word needs no network. It comes late, in any order, and to some never: those hear of the new term
+Its messages need no network. They come late, in any order, and to some nodes never: those hear of the new term
 from each other.
 """
 
@@ -35,7 +35,7 @@ from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, NodeId, Term
 
 GIVES_UP_AFTER_S: Final = 2.0
-"""Shorter than it takes to replace a disk: who has answered has the disk that it answered with."""
+"""Shorter than it takes to replace a disk: a node that has answered still has the disk that it answered with."""
 
 REMINDS_EVERY_S: Final = 1.5
 LOOKS_EVERY_S: Final = 0.01
@@ -122,7 +122,7 @@ class Oracle:
     # ------------------------------------------------------------ on and off
 
     def start(self, interval_s: float) -> None:
-        """Change the leader at random times, so long apart on average, and tell of it."""
+        """Change the leader at random times, this far apart on average, and tell the nodes."""
         self._is_on = True
         self.change()
         self._again(interval_s)
@@ -130,7 +130,7 @@ class Oracle:
         self._have_voters_written()
 
     def calm(self, core: tuple[NodeId, ...]) -> None:
-        """Change it no more, unless these are without a leader; and speak to them alone."""
+        """Change the leader no more, unless these nodes have none; and tell only these nodes."""
         self._is_on = False
         self._among = core
         if not self._is_calm:
@@ -138,7 +138,7 @@ class Oracle:
             self._see_to_a_leader()
 
     def launched(self, node_id: NodeId, node: Node) -> None:
-        """A process has begun: before it opens its log it learns whether that is what it was."""
+        """Tell a new process, before it opens its log, whether its disk is still what it was."""
         if self.trusts(node_id):
             node.election.tell(DiskTrusted())
 
@@ -159,7 +159,7 @@ class Oracle:
             self.change()
 
     def _change_at_a_bad_moment(self, patience_s: float) -> None:
-        """Rather while something is under way: then the old leader has what others do not have."""
+        """Change preferably while something is under way: then the old leader has what others do not have."""
         if not self._is_on:
             return
         if patience_s <= 0 or self._has_entries_in_flight():
@@ -183,7 +183,7 @@ class Oracle:
         self._stage.after(REMINDS_EVERY_S, self._see_to_a_leader)
 
     def _is_led(self) -> bool:
-        """Whether the leader leads, and nobody has promised a later term to a change that came to nothing."""
+        """Whether the leader leads, and no node has promised a later term to a change that failed."""
         elections = {
             node_id: _election_of(self._stage.running[node_id])
             for node_id in self._among
@@ -199,18 +199,18 @@ class Oracle:
     # ------------------------------------------------------------ one change
 
     def change(self, favourite: NodeId | None = None) -> None:
-        """Have somebody stand, and of the voters who are there a majority or more asked.
+        """Let a node be a candidate, and ask a majority or more of the voters that are there.
 
         A later change may overtake it.
 
-        favourite: who is to stand, if it can; somebody otherwise.
+        favourite: the candidate, if possible; otherwise another node.
         """
         rng, stage = self._rng, self._stage
         self._used = Term(self._used + 1)
         able = [voter for voter in self.voters if voter in self._among and self._may_vote(voter)]
         rng.shuffle(able)
         if self._is_on and rng.random() < 0.5:
-            # As often as not without the present leader, who then goes on until it hears of it.
+            # Half the time without the present leader, which then goes on until it learns of it.
             able.sort(key=lambda voter: voter == self.leader_id)
         able.sort(key=lambda voter: voter != favourite)
         asked = able[: rng.randrange(self._majority, len(able) + 1)] if len(able) > self._majority else able
@@ -242,7 +242,7 @@ class Oracle:
         return ask
 
     def heard(self, candidacy: _Candidacy, voter: NodeId, node: Node, vote: VoteSaved) -> None:
-        """A vote is on disk, or refused. The log behind it grows and shrinks no more until this term has a leader."""
+        """Note a vote that is on disk, or refused. The log behind it does not change until this term has a leader."""
         if vote.granted:
             candidacy.granted[voter] = node
         else:
@@ -267,11 +267,11 @@ class Oracle:
             self._try_again(candidacy)
 
     def has_won(self, candidate_id: NodeId, votes: Sequence[NodeId]) -> bool:
-        """Whether so many votes make a leader of that node, its own among them."""
+        """Whether that many votes, including its own, make that node leader."""
         return candidate_id in votes and len(votes) >= self._majority
 
     def _try_again(self, lost: _Candidacy) -> None:
-        """Of those that are known now the one with the best log stands, unless somebody has won or stands already."""
+        """Let the node with the best log known now be the candidate, unless there is a winner or a candidate."""
         ends = {**lost.refused, lost.candidate_id: lost.last or LastEntry.of(None, Index(0))}
         best = max(self.voters, key=lambda voter: ends.get(voter, LastEntry.of(None, Index(0))))
 
@@ -289,7 +289,7 @@ class Oracle:
             self.term, self.leader_id = term, leader_id
 
         def lead() -> None:
-            # Only that process: another one may have come back with less.
+            # Only that process: a later one may have less on its disk.
             if stage.running.get(leader_id) is leader:
                 leader.election.tell(LeadGiven(term))
 
@@ -299,7 +299,7 @@ class Oracle:
     # ------------------------------------------------------------ its word
 
     def _tell(self, node_ids: tuple[NodeId, ...], term: Term, leader_id: NodeId) -> None:
-        """To most of them, sooner or later; to all at once when it is calm."""
+        """Tell most of the nodes, sooner or later; all of them at once when it is calm."""
         rng = self._rng
         word = LeaderTold(term, leader_id)
         for node_id in node_ids:
@@ -310,7 +310,7 @@ class Oracle:
 
     def _telling(self, node_id: NodeId, node: Node, word: LeaderTold) -> Callable[[], None]:
         def tell() -> None:
-            # Who has forgotten what it promised is told nothing old: it would believe it.
+            # A node that has forgotten what it promised is told nothing old, since it would believe it.
             is_safe = self.trusts(node_id) or word.term == self.term
             if self._stage.running.get(node_id) is node and is_safe:
                 node.election.tell(word)
@@ -325,7 +325,7 @@ class Oracle:
             self._stage.after(REMINDS_EVERY_S * (0.5 + self._rng.random()), self._remind)
 
     def _have_voters_written(self) -> None:
-        """Now and then, so that logs with voter sets part, are cut, are removed by retention and begin anew."""
+        """Have voter sets written at times, so that logs with them diverge, are cut, lose their start, begin anew."""
 
         def due() -> None:
             if self._is_on:

@@ -1,8 +1,8 @@
 """The occupant of the election slot that believes an oracle: what a voter of Raft does, without asking its peers.
 
-It saves ballots when it is told to, says so, and follows or leads whom the oracle (see
-`ourolog.simulation.oracle`) names. What makes a change of leader safe is decided there; that a node keeps
-its word over crashes is its own part. `--election oracle` exists in simulations only.
+It saves ballots when it is told to, reports that, and follows or leads as the oracle (see
+`ourolog.simulation.oracle`) says. What makes a change of leader safe is decided there; that a node keeps
+its promises over crashes is decided here. `--election oracle` exists in simulations only.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class LeaderTold:
 
 @dataclass(frozen=True, slots=True)
 class StepDownDue:
-    """Election -> itself: the vote in this term has not been spoken of until now."""
+    """Election -> itself: the vote in this term has not been announced yet."""
 
     term: Term
 
@@ -122,7 +122,7 @@ class OracleElection(ElectionActor):
 
     @property
     def promised_term(self) -> Term:
-        """Of the newest ballot that is on disk or on its way there."""
+        """The term of the newest ballot that is on disk or on its way there."""
         return max(self._newest.term, self._saving.term if self._saving is not None else Term(0))
 
     def on_receive(self, message: ElectionMessage | OracleMessage) -> None:
@@ -169,7 +169,7 @@ class OracleElection(ElectionActor):
             self.on_receive(self._waiting.popleft())
 
     def _on_log_opened(self, opened: LogOpened) -> None:
-        """What the ballot says is said again, now and then without the leader, who is told again then."""
+        """Announce what the ballot says, at times without the leader, which is then told again."""
         self._is_open = True
         self._newest = ballot = opened.ballot
         self.announce(VotersChanged(self.config.election.voters))
@@ -196,10 +196,10 @@ class OracleElection(ElectionActor):
             self._change(told.term, told.leader_id)
 
     def _on_hint(self, term: Term, leader_id: NodeId | None) -> None:
-        """Another node spoke of a later term.
+        """Handle a later term that another node mentioned.
 
-        Who has lost its disk has forgotten what it promised: it must not follow a leader that it had left
-        before, and when it is told that it leads itself, it does not know of what.
+        A node that has lost its disk has forgotten what it promised: it must not follow a leader that it had left
+        before, and when it is told that it leads itself, it does not know in what.
         """
         is_believed = self._is_trusted and leader_id != self.node_id
         self._follow(term, leader_id if is_believed else None)
@@ -231,4 +231,4 @@ class OracleElection(ElectionActor):
 
 
 SIMULATED_OCCUPANTS: Final[Occupants] = {**OCCUPANTS, ORACLE: OracleElection}
-"""What needs no installing in a simulation. A node that runs for real does not know the oracle."""
+"""The occupants that need not be installed in a simulation. A real node does not know the oracle."""

@@ -1,4 +1,4 @@
-"""Rare states: what a run has to have reached now and then, for its silence to mean something."""
+"""Rare states: what runs must reach now and then, so that a run without a violation means something."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ class RareStates:
             self._led[changed.leader_id] = None
 
     def _note_at_server(self, told: MessageTold, state: str) -> None:
-        """What several actors of a node are told is one state."""
+        """Note a state at the server only: what several actors of a node are told is one state."""
         if told.receiver.endswith(".server"):
             self._note(state)
 

@@ -28,10 +28,10 @@ _SEQUENCES: Final = 2**32
 
 
 class GossipSender:
-    """Sequences begin at a random number, so that an answer to a former run of this node is none to this one."""
+    """Sends datagrams. Sequences begin at a random number, so that answers to a former run of this node match none."""
 
     def __init__(self, config: NodeConfig, ports: Ports, table: MemberTable, updates: UpdateQueue) -> None:
-        """Raises ValueError for names, addresses or sizes that gossip cannot carry."""
+        """Prepare the sender. Raises ValueError for names, addresses or sizes that gossip cannot carry."""
         self._max_bytes = config.gossip.max_datagram_bytes
         if self._max_bytes < MIN_DATAGRAM_BYTES:
             raise ValueError(f"a gossip datagram needs {MIN_DATAGRAM_BYTES} bytes, {self._max_bytes} are too few")
@@ -65,15 +65,15 @@ class GossipSender:
         return bare.sequence
 
     def challenge(self, unproven: Datagram) -> None:
-        """Answer a stranger at the address it says is its own, with as little as proves this node to it."""
+        """Answer a stranger at the address that it claims, with just enough to prove that this node is there."""
         addr = unproven.sender.gossip_addr
         bare = self._datagram(addr, Challenge(unproven.sequence))
         self._datagrams.send(addr, encode(replace(bare, echoed_cookie=unproven.issued_cookie, claim=None)))
 
     def send_table(self, addr: str, *, asks_back: bool, answers: int = 0) -> int:
-        """Send the whole table in as many datagrams as it takes; the sequence of the last.
+        """Send the whole table in as many datagrams as it takes. Returns the sequence of the last.
 
-        Only the last asks for the receiver's table, which then already counts all of ours.
+        Only the last asks for the receiver's table, which then already includes all of ours.
         """
         body = Exchange(asks_back=False, answers=answers)
         runs = split(self._datagram(addr, body), self._table.everybody(), self._max_bytes)

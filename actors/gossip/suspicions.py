@@ -1,4 +1,4 @@
-"""Suspicions: whom this node is about to count as gone, when, and as what."""
+"""Suspicions: the members that will soon count as gone, when, and whether as failed or left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Suspicion:
 
 
 class Suspicions:
-    """The open suspicions, one a member, each with its timer."""
+    """The open suspicions, one for each suspected member, each with its timer."""
 
     def __init__(self, clock: Clock, after: Callable[[float, SuspicionExpired], Timer]) -> None:
         self._clock = clock
@@ -27,13 +27,13 @@ class Suspicions:
         self._open: dict[NodeId, _Suspicion] = {}
 
     def arm(self, suspect: Member, wait_s: float, verdict: MemberState = MemberState.FAILED) -> None:
-        """It has so long to refute; a suspicion of the same member that is open already is replaced."""
+        """Give the member this long to refute; an open suspicion of the same member is replaced."""
         self.drop(suspect.node_id)
         expired = SuspicionExpired(suspect.node_id, suspect.incarnation, self._clock.monotonic_s() + wait_s, verdict)
         self._open[suspect.node_id] = _Suspicion(self._after(wait_s, expired), expired, wait_s)
 
     def shorten(self, suspect: Member, wait_s: float, verdict: MemberState) -> bool:
-        """Let it end so soon, as that; False when it ends as soon already."""
+        """Let the suspicion end this soon, with that verdict; False when it ends as soon already."""
         suspicion = self._open.get(suspect.node_id)
         if suspicion is not None and suspicion.expired.due_s <= self._clock.monotonic_s() + wait_s:
             return False
@@ -46,7 +46,7 @@ class Suspicions:
             suspicion.timer.cancel()
 
     def restart(self, suspect: Member, expired: SuspicionExpired) -> None:
-        """Its time went by unheard: it gets as much once more."""
+        """Give the member the same time again, since this node was held up and could not hear it."""
         suspicion = self._open.get(suspect.node_id)
         if suspicion is not None and suspicion.expired is expired:
             self.arm(suspect, suspicion.wait_s, expired.verdict)

@@ -2,13 +2,13 @@
 
 SWIM (Das, Gupta, Motivala 2002, section 4.2) orders what is said about a member: the higher
 incarnation wins, and at the same incarnation the worse state. Only the member itself raises its
-incarnation, so it can always refute. The order is total, hence every node that has received the
-same updates, in whatever order, holds the same.
+incarnation, so it can always refute. The order is total, so all nodes that have received the
+same updates, in whatever order, agree.
 
-Two things SWIM does not know. Who is there, and where, is accepted from itself only; what others
+Two rules are not in SWIM. That a node exists, and where, is accepted from itself only; what others
 say of it is a hint whom to ask (see unconfirmed.py). And a live member's gossip address is not given
-up because somebody speaks under its name elsewhere: that is CONTESTED, and whoever asked has to find
-out first whether the old address still answers.
+up because a node of the same name speaks from elsewhere: that is CONTESTED, and the old address is asked
+first whether it still answers.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Entry:
 
 
 class MemberTable:
-    """Everybody but this node, by id, and this node's own entry as `me`."""
+    """All members except this node, by id, and this node's own entry as `me`."""
 
     def __init__(self, me: Member, capacity: int = MAX_MEMBERS) -> None:
         self.me = me
@@ -99,7 +99,7 @@ class MemberTable:
         return entry.member if entry else None
 
     def everybody(self) -> list[Member]:
-        """Sorted by id, without this node."""
+        """All members, sorted by id, without this node."""
         return [self._entries[node_id].member for node_id in sorted(self._entries)]
 
     def present(self) -> list[Member]:
@@ -114,7 +114,7 @@ class MemberTable:
         return 1 + sum(is_present(entry.member) for entry in self._entries.values())
 
     def judge(self, update: Member) -> Judgement:
-        """What to make of what another node says of itself."""
+        """Decide what to do about what another node says of itself."""
         assert update.node_id != self.me.node_id, "what is said about this node is for it to refute"
         held = self.get(update.node_id)
         if held is not None and not overrides(update, held):
@@ -129,12 +129,12 @@ class MemberTable:
         return Judgement.FULL if held is None and self._is_full() else Judgement.ADOPT
 
     def correction(self, sender: Member) -> Member | None:
-        """What is held against somebody who thinks better of itself: a suspicion, or a former life."""
+        """What is held against a member that does not know of it: a suspicion, or its end in a former run."""
         held = self.get(sender.node_id)
         return held if held is not None and overrides(held, sender) else None
 
     def adopt(self, update: Member, now_s: float) -> MembershipEvent | None:
-        """Adopt it, and say what that means to somebody who only sees who is there and where."""
+        """Adopt it. Returns the event for listeners that only want to know which members there are, and where."""
         held = self.get(update.node_id)
         if held is None and len(self._entries) >= self._capacity:
             self._drop_longest_gone()
@@ -158,7 +158,7 @@ class MemberTable:
         del self._entries[min(gone)[1]]
 
     def refute(self, incarnation: int) -> Member:
-        """Raise this node's own incarnation above one that speaks against it; the new `me`."""
+        """Raise this node's own incarnation above one that contradicts it. Returns the new `me`."""
         raised = min(max(incarnation, self.me.incarnation) + 1, MAX_INCARNATION)
         self.me = replace(self.me, incarnation=raised)
         return self.me
@@ -195,7 +195,7 @@ class UpdateQueue:
         self._updates[member.node_id] = _QueuedUpdate(member)
 
     def take(self, room_bytes: int, limit: int) -> list[Member]:
-        """As much as fits into room_bytes; what has been sent `limit` times is dropped."""
+        """The updates that fit into room_bytes; those that have been sent `limit` times are dropped."""
         taken = []
         for queued in sorted(self._updates.values(), key=lambda queued: (queued.sent, queued.member.node_id)):
             size = member_size_bytes(queued.member)
@@ -210,9 +210,9 @@ class UpdateQueue:
 
 
 class ProbeOrder:
-    """Whom to ping next: everybody once a round, each round in another order (SWIM section 4.3).
+    """Which member to ping next: each once a round, every round in another order (SWIM section 4.3).
 
-    That bounds the time until a failure is noticed, which drawing lots would not.
+    That bounds the time until a failure is noticed, which drawing at random would not.
     """
 
     def __init__(self, rng: Random) -> None:
@@ -239,5 +239,5 @@ class ProbeOrder:
 
 
 def pick(rng: Random, members: Sequence[Member], count: int) -> list[Member]:
-    """Up to `count` of them by lot; `members` sorted, so that the same seed picks the same."""
+    """Up to `count` of them at random. `members` must be sorted, so that the same seed picks the same."""
     return rng.sample(members, min(count, len(members)))

@@ -1,8 +1,8 @@
-"""Unconfirmed members, those that only others have reported: pinged, a few at a time, or forgotten.
+"""Unconfirmed members, which only others have reported: pinged, a few at a time, or forgotten.
 
 Only what a member says of itself, proven by its cookie, makes it a member here. Whatever others say
-about who is there and where is a hint whom to ask. What that can cost is bounded: so many names,
-so many datagrams a round, so many attempts; and none of them takes a member's place in the table.
+about which nodes exist and where is a hint whom to ask. The cost is bounded by a number of names,
+of datagrams a round, and of attempts; and none of them takes a member's place in the table.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class UnconfirmedMembers:
         return len(self._members)
 
     def add(self, update: Member) -> None:
-        """Another member reports this one: ping it, at once if this round allows it."""
+        """Note a member that another one reports, and ping it, at once if this round allows it."""
         hint = self._members.get(update.node_id)
         if hint is not None and not overrides(update, hint.member):
             return
@@ -54,7 +54,7 @@ class UnconfirmedMembers:
         self._ping(hint)
 
     def ping_again(self) -> None:
-        """A round is over: ping those again that were pinged least, give up those pinged often enough."""
+        """A round is over: ping again those that were pinged least, and give up those pinged often enough."""
         self._budget = PINGS_A_ROUND
         for name in [name for name, hint in self._members.items() if hint.attempts >= ATTEMPTS]:
             del self._members[name]
@@ -62,14 +62,14 @@ class UnconfirmedMembers:
             self._ping(hint)
 
     def challenged(self, answers: int) -> None:
-        """It is there, and wants this node's proof: with its cookie, ping once more."""
+        """It is there, and wants this node's proof: ping once more, with its cookie."""
         hint = next((hint for hint in self._members.values() if hint.sequence == answers), None)
         if hint is not None:
             hint.sequence = None
             ping(self._sender, hint.member)
 
     def confirmed(self, node_id: NodeId) -> None:
-        """It has spoken for itself."""
+        """Forget a member that has spoken for itself."""
         self._members.pop(node_id, None)
 
     def _ping(self, hint: _Unconfirmed) -> None:

@@ -84,7 +84,7 @@ class OpenProduces:
         return iter(list(self._open.values()))
 
     def cancelled(self, cancel: CancelRequest) -> PendingProduce | None:
-        """The one that this cancels, if it is open here."""
+        """The open produce that this message cancels; None if it is not here."""
         return self._open.get((id(cancel.reply_to), cancel.request_id))
 
     def why_full(self, batch: NewBatch, *, is_elected: bool) -> str | None:
@@ -116,7 +116,7 @@ class OpenProduces:
         return len(self._unflushed) == 1
 
     def flush(self) -> Iterator[tuple[int, NewBatch]]:
-        """What is not flushed yet as batches for the store, small plain ones merged; each with its append's id."""
+        """Make batches for the store of what is not flushed yet, small plain ones merged; each with its append's id."""
         unflushed, self._unflushed = self._unflushed, []
         group: list[PendingProduce] = []
         group_bytes = 0
@@ -137,11 +137,11 @@ class OpenProduces:
             yield self._merged(group)
 
     def in_append(self, append_id: int) -> tuple[PendingProduce, ...]:
-        """The produces that the store appends, or has appended, as this one."""
+        """The produces in that append."""
         return tuple(self._in_store.get(append_id, ()))
 
     def end_append(self, append_id: int) -> list[PendingProduce]:
-        """The produces of an append that the store has answered: their batches are not held here any more."""
+        """The produces of an append that the store has answered; their batches are released."""
         group = self._in_store.pop(append_id, [])
         for pending in group:
             self._written(pending)
@@ -162,7 +162,7 @@ class OpenProduces:
         return append_id, batch
 
     def _written(self, pending: PendingProduce) -> None:
-        """The store has taken its bytes, or never will: they are not held here any more."""
+        """Release a payload: the store has written it, or never will."""
         self._unwritten_bytes -= pending.cost_bytes
         self._unwritten -= 1
         pending.batch = None
@@ -170,7 +170,7 @@ class OpenProduces:
     # ------------------------------------------------------------ on other disks
 
     def note_uncommitted(self, index: Index, size_bytes: int) -> None:
-        """An own entry was written, which is not committed yet."""
+        """Count an own entry that was written and is not committed yet."""
         self._uncommitted.append((index, size_bytes))
         self._uncommitted_bytes += size_bytes
 
@@ -180,16 +180,16 @@ class OpenProduces:
             self._uncommitted_bytes -= self._uncommitted.popleft()[1]
 
     def forget_uncommitted(self) -> None:
-        """This node leads no more: what is committed of its entries is another's to say."""
+        """Forget own entries: this node no longer leads, and another node decides which of them are committed."""
         self._uncommitted.clear()
         self._uncommitted_bytes = 0
 
     def await_acks(self, pending: PendingProduce) -> None:
-        """It is on this node's disk, and waits for others."""
+        """Let a produce that is on this node's disk wait for other disks."""
         self._awaiting_acks[pending.acks][pending.key] = pending
 
     def acknowledged(self, is_acknowledged: Callable[[PendingProduce], bool]) -> Iterator[PendingProduce]:
-        """Those that wait for other disks no longer, each to be closed; each queue is in the order of the log."""
+        """The produces that need not wait for other disks any more, each to be closed; in the order of the log."""
         for queue in self._awaiting_acks.values():
             while queue and is_acknowledged(first := next(iter(queue.values()))):
                 yield first

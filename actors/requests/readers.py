@@ -1,4 +1,4 @@
-"""Tailing readers: consumes that wait at the end of the log for what comes next."""
+"""Tailing readers: consumes that wait at the end of the log for more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ourolog.storage.types import Offset
 
 
 class TailingReaders:
-    """The readers that wait, those of the lowest offset first."""
+    """The waiting readers, those of the lowest offset first."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Offset, int, Consume]] = []
@@ -27,7 +27,7 @@ class TailingReaders:
         heapq.heappush(self._waiting, (consume.offset, next(self._order), consume))
 
     def take(self, is_answerable: Callable[[Offset], bool]) -> Consume | None:
-        """The one of the lowest offset, which waits no more, if it can be answered."""
+        """Remove and return the reader of the lowest offset, if it can be answered."""
         if self._waiting and is_answerable(self._waiting[0][0]):
             return heapq.heappop(self._waiting)[2]
         return None

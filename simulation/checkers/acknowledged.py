@@ -1,4 +1,4 @@
-"""What an acknowledgement is worth."""
+"""What an acknowledgement guarantees."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_OPEN = 10_000
 
 
 class AcknowledgedDurable(EventChecker):
-    """Looks at the disks in the moment in which a server sends its acknowledgement."""
+    """Looks at the disks at the moment a server sends its acknowledgement."""
 
     name: ClassVar[str] = "acknowledged_durable"
     statement: ClassVar[str] = (
@@ -45,7 +45,7 @@ class AcknowledgedDurable(EventChecker):
         self._open: OrderedDict[tuple[NodeId, int], tuple[Acks, tuple[bytes, ...]]] = OrderedDict()
 
     def _on_started(self, event: NodeStarted) -> None:
-        """What was asked of the process before this one is never answered any more."""
+        """Forget what the previous process was asked: it will never be answered."""
         for key in [key for key in self._open if key[0] == event.node_id]:
             del self._open[key]
 
@@ -73,7 +73,7 @@ class AcknowledgedDurable(EventChecker):
         entry = node.log.entry_with(produced.base_offset)
         where = f"offset {produced.base_offset} of {node_id}"
         if entry is None and produced.base_offset < node.log.start.offset:
-            return  # retention was quicker than the acknowledgement
+            return  # retention removed it before the acknowledgement
         if entry is None:
             raise self.violated(f"a record was acknowledged at {where}, and its log ends at {node.log.end.offset}")
         acks, values = asked
@@ -117,7 +117,7 @@ def is_on_disk(node: NodeModel, entry: Entry) -> bool:
 
 
 class AcknowledgedKept(EventChecker):
-    """Remembers what clients were told, and looks at every entry that leaves a log, and at the end."""
+    """Remembers what clients were told, and checks every entry that leaves a log, and all logs at the end."""
 
     name: ClassVar[str] = "acknowledged_kept"
     statement: ClassVar[str] = (
@@ -137,7 +137,7 @@ class AcknowledgedKept(EventChecker):
         self._values: dict[NodeId, dict[Offset, bytes]] = {}
 
     def _log_of(self, node: NodeModel) -> NodeId:
-        """Which log a node's offsets are of: its own, or with a leader the one of all."""
+        """The log that a node's offsets belong to: its own, or with a leader the one log of all."""
         return NodeId("") if node.is_elected else node.node_id
 
     def _copies_of(self, node: NodeModel) -> list[LogModel]:
@@ -159,7 +159,7 @@ class AcknowledgedKept(EventChecker):
         if node is None or not _is_kept(node, operation.acks):
             return
         if not node.is_elected and (node.spoiled or node.disks != disks):
-            return  # with somebody elected it is the log of all, whatever became of this copy since
+            return  # with a leader it is the log of all, whatever happened to this copy since
         self._values.setdefault(self._log_of(node), {})[result.offset] = operation.value
         if node.spoiled or node.lost is not None or node.disks != disks:
             return

@@ -1,4 +1,4 @@
-"""What the logs of several nodes must have in common when somebody leads."""
+"""What the logs of several nodes must have in common when there is a leader."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PRUNE_EVERY = 1024
 
 
 class LogMatching(EventChecker):
-    """Compares every entry that reaches a disk with the first one seen of that term and index.
+    """Compares every entry that reaches a disk with the first one seen with that term and index.
 
-    Each entry carries a hash over itself and all before it, so "the same past" costs one comparison.
+    Each entry carries a hash over itself and all before it, so comparing the whole past is one comparison.
     """
 
     name: ClassVar[str] = "log_matching"
@@ -92,7 +92,7 @@ class CommittedAgree(EventChecker):
             self._extend(node, last)
 
     def _check_same(self, node: NodeModel, last: Entry) -> None:
-        """By the last entry alone: equal pasts are equal prefixes."""
+        """Compare the last entry alone: equal pasts are equal prefixes."""
         known = self._committed.get(last.index)
         if known is not None and (known.crc != last.crc or (known.past != last.past and known.past and last.past)):
             raise self.violated(f"{node.node_id} holds {last} for committed, and another node {known}")

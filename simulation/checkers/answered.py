@@ -50,7 +50,7 @@ from ourolog.simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeSt
 from ourolog.storage.types import NodeId
 
 MARGIN_S: Final = 1.0
-"""How much longer than its own time an answer may take of a node that nothing holds up."""
+"""How much longer than its own time limit an answer of an unhindered node may take."""
 
 MAX_FETCH_WAIT_S: Final = 30.0
 _ACTORS: Final = ("store", "server", "replicator", "election", "membership")
@@ -145,7 +145,7 @@ class AnsweredOnce(EventChecker):
             self._expect(asked, key, told.time_s + self._allowed_s(asked))
 
     def _on_call(self, told: MessageTold) -> None:
-        """Of another node. At the end of the log a fetch waits, all others are answered at once."""
+        """Note a call of another node. A fetch waits at the end of the log; all other calls are answered at once."""
         received = told.message
         assert isinstance(received, CallReceived)
         request = received.request
@@ -210,7 +210,7 @@ class AnsweredOnce(EventChecker):
     # ------------------------------------------------------------ the ends of processes
 
     def _on_actor_stop(self, told: MessageTold) -> None:
-        """What is told to it from now on it never hears."""
+        """Forget what is told to the actor from now on: it is never received."""
         self._ended.add(told.receiver)
 
     def _on_started(self, event: NodeStarted) -> None:

@@ -1,4 +1,4 @@
-"""What checkers share: how each is called only for the events that it is about."""
+"""What checkers share: how each is called only for the events that concern it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class EventChecker:
 
     @property
     def sees(self) -> tuple[type, ...]:
-        """The kinds of event that it must be shown; it has nothing to say to others."""
+        """The kinds of event that it must be shown; it ignores all others."""
         kinds = set(self.on)
         if self.on_told:
             kinds.add(MessageTold)
@@ -95,7 +95,7 @@ class EventChecker:
         self.at_end()
 
     def at_end(self) -> None:
-        """What is left to be said when the run is over: nothing, unless a checker says otherwise."""
+        """Check what can only be checked when the run is over; nothing by default."""
 
     def violated(self, detail: str, *records: bytes) -> Violation:
         """The violation to raise.

@@ -1,4 +1,4 @@
-"""Nothing that a node keeps grows without a bound."""
+"""Whatever a node keeps is bounded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Kept:
 
 
 class StaysBounded(EventChecker):
-    """Compares what nodes say of themselves, and what their disks see of them, with what they can need."""
+    """Compares what nodes report of themselves, and what their disks show, with the configured bounds."""
 
     name: ClassVar[str] = "stays_bounded"
     statement: ClassVar[str] = (
@@ -91,7 +91,7 @@ class StaysBounded(EventChecker):
         return self._nodes.setdefault(self.model.place(name)[0], _Kept())
 
     def _on_probe(self, told: MessageTold) -> None:
-        """Any regular event: nobody is at the disk then."""
+        """Check at any regular event: then nobody is using the disk."""
         assert self.world is not None, "an event came with it"
         node_id = self.model.place(told.receiver)[0]
         files = self.world.open_files(node_id)
@@ -167,7 +167,7 @@ class StaysBounded(EventChecker):
             self._of(told.receiver).readers[consume.request_id] = told.time_s
 
     def _on_read(self, told: MessageTold) -> None:
-        """Refused, or handed to the store: the server keeps it no longer."""
+        """The read was refused, or handed to the store: the server no longer keeps it."""
         self._of(told.sender).readers.pop(told.message.request_id, None)  # type: ignore[attr-defined]
 
     def _on_cancel(self, told: MessageTold) -> None:

@@ -1,4 +1,4 @@
-"""What nodes do about claims that cannot all be true: notice them, and acknowledge nothing meanwhile."""
+"""What nodes do about claims that contradict each other: notice them, and acknowledge nothing meanwhile."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DisputesAcknowledgeNothing(EventChecker):
 
 
 class RivalDecreesNoticed(EventChecker):
-    """Looks at each node and its voters whenever a client asks for something."""
+    """Checks all pairs of nodes whenever a client asks for something."""
 
     name: ClassVar[str] = "rival_decrees_noticed"
     statement: ClassVar[str] = (

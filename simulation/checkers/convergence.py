@@ -1,4 +1,4 @@
-"""What must have come to pass when the faults are over."""
+"""What must be true once the faults are over."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Progress(EventChecker):
         "succeed."
     )
     least_s: ClassVar[float] = 20.0
-    """A liveness phase that is shorter shows nothing: timeouts and backoffs from before may fill it."""
+    """A shorter liveness phase shows nothing: timeouts and backoffs from before may fill it."""
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)

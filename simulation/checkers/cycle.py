@@ -1,4 +1,4 @@
-"""The replication cycle: what copies of copies there must be, each of them and no more."""
+"""The replication cycle: which copies of copies there must be, each of them exactly once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Edges = Mapping[NodeId, Iterable[NodeId]]
 def count_walks(sources: Edges, origin: NodeId, max_hops: int) -> dict[NodeId, int]:
     """How many walks of at most max_hops steps lead from `origin` to each node.
 
-    sources: whom each node pulls from; a step goes from a source to whoever pulls from it. A batch
-    takes every walk once, so this is how often each node comes to hold it: the origin also has the
-    batch itself, the walk of no steps.
+    sources: whom each node pulls from; a step goes from a source to a node that pulls from it. A batch
+        takes every walk once, so this is how often each node comes to hold it. The origin also has the
+        batch itself, the walk of no steps.
     """
     arrived = Counter({origin: 1})
     total = Counter(arrived)
@@ -34,7 +34,7 @@ def count_walks(sources: Edges, origin: NodeId, max_hops: int) -> dict[NodeId, i
 
 
 class CopiesFaithful(EventChecker):
-    """Compares each copy with the batch it was made from."""
+    """Compares each copy with the batch that it was made from."""
 
     name: ClassVar[str] = "copies_faithful"
     statement: ClassVar[str] = (
@@ -84,7 +84,7 @@ class CopiesFaithful(EventChecker):
 
 
 class CycleGrowth(EventChecker):
-    """Counts the copies in the end, and compares with the number of walks in the pull graph."""
+    """Counts the copies at the end, and compares them with the number of walks in the pull graph."""
 
     name: ClassVar[str] = "cycle_growth"
     statement: ClassVar[str] = (
@@ -139,7 +139,7 @@ class CycleGrowth(EventChecker):
 
 
 def _is_countable(nodes: list[NodeModel]) -> bool:
-    """Whether every copy that was ever made is still there to be counted."""
+    """Whether every copy that was ever made still exists and can be counted."""
     return all(
         node.is_up and node.log.opened and not node.was_spoiled and not node.log.start.index and node.opened is not None
         for node in nodes

@@ -1,4 +1,4 @@
-"""What holds whoever is decreed to lead, with the data or without it."""
+"""What must hold whoever is decreed to lead, even a node without the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ourolog.storage.types import NodeId
 
 
 class KnownCommittedKept(EventChecker):
-    """Compares every entry that a node drops with the commit position that it knows itself."""
+    """Compares every entry that a node drops with the commit position that the node itself knows."""
 
     name: ClassVar[str] = "known_committed_kept"
     statement: ClassVar[str] = (
@@ -37,9 +37,9 @@ class KnownCommittedKept(EventChecker):
 
 
 class AcknowledgedKeptAsDecreed(AcknowledgedKept):
-    """Forgets what somebody who is decreed to lead does not have: that decree was a mistake, or a choice.
+    """Gives up what a decreed leader does not have: that decree was a mistake, or a choice.
 
-    What remains is held against every disk, as ever.
+    What remains is checked on every disk, as usual.
     """
 
     name: ClassVar[str] = "acknowledged_kept_as_decreed"

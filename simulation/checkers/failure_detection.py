@@ -1,13 +1,13 @@
-"""Failure detection: whoever is dead is declared so within a bound, and whoever is well is not.
+"""Failure detection: a dead node is declared failed within a bound, and a healthy one is not.
 
 The bounds follow from the clocks in GossipConfig, for n nodes:
 
-- Everybody is pinged once a round, so at the worst it is 2(n-1) probe intervals until somebody who has
+- Everybody is pinged once a round, so at worst it is 2(n-1) probe intervals until somebody who has
   just been pinged is pinged again, one more for every member that joined meanwhile, since those are
   put into the running round. A probe lasts one interval, a suspicion `suspicion_s`.
-- Who suspects a member asks it every interval, for as many as four at once. So in a cluster of five, of
-  two nodes that are well with clean links, the one that suspects the other hears better within two
-  intervals; one more for what happens at their edges.
+- A node that suspects a member asks it every interval, as many as four at once. So in a cluster of five, of
+  two healthy nodes with clean links, the one that suspects the other learns better within two
+  intervals, plus one for what happens at their edges.
 - A member whose links to another are cut is asked for it by up to `indirect_probes` others.
 - Tables are compared every full_exchange_interval_s, give or take a fifth, with one of those that failed.
 """
@@ -34,7 +34,7 @@ CLOCKS_DIFFER: Final = 1.06
 
 SLACK_S: Final = 0.3
 IN_FLIGHT_S: Final = 20.0
-"""So long after somebody fell silent its words may still arrive: links clog for 8.2 s, and relays stand still."""
+"""How long after a node fell silent its packets may still arrive: links clog for 8.2 s, and relays pause."""
 
 TIMEOUTS_TO_DENY: Final = 3
 SPREADS_WITHIN_S: Final = 1.75
@@ -55,7 +55,7 @@ class _Spreading:
 
 
 class FailureDetection(EventChecker):
-    """Looks at every verdict when it is spoken, and several times a second for those that are overdue."""
+    """Checks every verdict when it is announced, and several times a second those that are overdue."""
 
     name: ClassVar[str] = "failure_detection"
     statement: ClassVar[str] = (
@@ -98,7 +98,7 @@ class FailureDetection(EventChecker):
         return (probes_s + suspicion_s(clocks.suspicion_s, count)) * CLOCKS_DIFFER + SLACK_S
 
     def _well_s(self, clocks: GossipConfig) -> float:
-        """For how long two must have been well, with clean links, for one not to declare the other failed."""
+        """How long two nodes must have been healthy, with clean links, for one not to declare the other failed."""
         if len(self.view.nodes) <= 5:
             return 3 * clocks.probe_interval_s
         return clocks.suspicion_s
@@ -151,17 +151,17 @@ class FailureDetection(EventChecker):
         self._check_left_known(viewer, name, view.nodes[name], self._well_s(clocks))
 
     def _relay(self, viewer: NodeId, name: NodeId, before_s: float) -> NodeId | None:
-        """Who could have vouched for it since that time, in a cluster that asks everybody, all of them well."""
+        """A node that could have vouched for it since that time, where everybody is asked, all of them healthy."""
         view = self.view
         others = [node_id for node_id in view.nodes if node_id not in (viewer, name)]
         if len(others) > view.nodes[viewer].config.gossip.indirect_probes:
             return None
         if max(view.well_since(*view.nodes), view.undisturbed_since()) > before_s:
-            return None  # somebody else may have had reason to suspect it
+            return None  # another node may have had reason to suspect it
         for node in view.nodes.values():
             holding = node.holds.get(name)
             if holding is not None and holding.suspected_s is not None and holding.suspected_s < before_s:
-                return None  # it was under suspicion already, and may not hear of it to refute it
+                return None  # it was under suspicion already, and may not learn of that in time to refute it
         for relay in others:
             knows = viewer in view.nodes[relay].holds and name in view.nodes[relay].holds
             knows = knows and relay in view.nodes[viewer].holds and relay in view.nodes[name].holds

@@ -1,4 +1,4 @@
-"""Pulls go on: one fetch at a time, again after every fault, and what the leader committed spreads at once."""
+"""Pulls go on: one fetch at a time, again after every fault, and what the leader commits spreads at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FOLLOWS_WITHIN_S: Final = 15.0
 Both can happen twice: with the old connection, and in the middle of learning who leads."""
 
 SPREADS_WITHIN_S: Final = 0.25
-"""Half a long poll: whoever learns of it only when that has expired is too late."""
+"""Half a long poll: a follower that learns of it only when the poll expires is too late."""
 
 Pair = tuple[NodeId, NodeId]
 
@@ -103,7 +103,7 @@ class _Pull:
 
 
 class _Pulling(EventChecker):
-    """Keeps what both claims need: who should pull from whom, and since when nothing is in the way."""
+    """Keeps what both claims need: which node should pull from which, and since when nothing has been in the way."""
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
@@ -204,7 +204,7 @@ class _Pulling(EventChecker):
         if known_s is None or node.opened is None or source.opened is None:
             return inf
         if node.spoiled or source.spoiled or node.is_rotten or source.is_rotten:
-            return inf  # it may have reason not to follow
+            return inf  # it may have a reason not to follow
         if node.is_elected:
             mine, theirs = self.leaders.get(pair[0]), self.leaders.get(pair[1])
             if mine is None or theirs is None or mine[1] != pair[1] or theirs[1] != pair[1]:
@@ -216,7 +216,7 @@ class _Pulling(EventChecker):
 
 
 class FollowersFollow(_Pulling):
-    """Looks at each arrow that should be there, and what went over it lately."""
+    """Checks each arrow that should be in the pull graph, and what went over it lately."""
 
     name: ClassVar[str] = "followers_follow"
     statement: ClassVar[str] = (
@@ -262,7 +262,7 @@ class FollowersFollow(_Pulling):
 
 
 class CommitSpreads(_Pulling):
-    """For each position that a leader commits, waits for each follower that has it on disk and pulls steadily."""
+    """For each position that a leader commits, expects it at each follower that has it on disk and pulls steadily."""
 
     name: ClassVar[str] = "commit_spreads"
     statement: ClassVar[str] = (

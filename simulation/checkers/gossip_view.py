@@ -1,8 +1,8 @@
-"""What the failure detection checker knows: who was well since when, who hears whom, who holds whom a member.
+"""What the failure detection checker knows: since when nodes are healthy, who can reach whom, who knows which members.
 
-All from events. "Well" is a process that runs, does not stand still, is not slowed down and is not
-leaving. A link is clean while it is not blocked, slow or clogged and loses nothing of gossip. What
-the faults do not say themselves, when they end, is taken as long as it can be.
+All of it comes from events. A healthy node runs, is not paused, is not slowed down and is not
+leaving. A link is clean while it is not blocked, slow or clogged and loses no gossip. Some
+faults do not report their end; these are assumed to last as long as they can.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class NodeView:
 
 
 class GossipView:
-    """`take` events in order; the rest is for looking."""
+    """What is known of all nodes and links. `take` events in order; everything else only reads."""
 
     def __init__(self) -> None:
         self.nodes: dict[NodeId, NodeView] = {}
@@ -105,7 +105,7 @@ class GossipView:
     # ------------------------------------------------------------ looking
 
     def well_since(self, *node_ids: NodeId) -> float:
-        """Since when all of them are well; NEVER, or a time to come, if they are not."""
+        """Since when all of them are healthy; NEVER, or a future time, if they are not."""
         return max(self.nodes[node_id].well_from_s for node_id in node_ids)
 
     def clean_since(self, one: NodeId, other: NodeId) -> float:
@@ -113,7 +113,7 @@ class GossipView:
         return max(self._link_clean_s((one, other)), self._link_clean_s((other, one)))
 
     def all_clean_since(self, among: Iterable[NodeId] | None = None) -> float:
-        """Since when these nodes (not said: all that are up) are well, with clean links to each other."""
+        """Since when these nodes (None for all that are up) are healthy, with clean links to each other."""
         chosen = [node_id for node_id, node in self.nodes.items() if node.is_up] if among is None else list(among)
         pairs = [(one, other) for one in chosen for other in chosen if one < other]
         return max(
@@ -121,11 +121,11 @@ class GossipView:
         )
 
     def undisturbed_since(self) -> float:
-        """Since when no link loses, slows or holds back anything, but for those that are blocked."""
+        """Since when no link loses, slows or holds back anything, except for those that are blocked."""
         return max((clean_s for link, clean_s in self._clean_from_s.items() if link not in self._blocked), default=0.0)
 
     def silent_since(self, listener: NodeId, speaker: NodeId) -> float:
-        """Since when nothing that the speaker says can reach the listener, by any way; NEVER if it can."""
+        """Since when nothing that the speaker sends can reach the listener, on any path; NEVER if it can."""
         return self._silent_since_s.get((listener, speaker), NEVER)
 
     def _link_clean_s(self, link: Pair) -> float:

@@ -1,8 +1,8 @@
-"""Since when nothing is in a node's way, or in the way between two: what claims about time must know.
+"""Hindrances: since when nothing is in a node's way, or between two nodes. Claims about time need this.
 
-A claim that something happens within a bound holds for those who run, are not paused or slowed
-down, and whose packets arrive. Faults that last say in no event when they end; for these stands
-the longest that the nemesis and the operator let them last.
+A claim that something happens within a bound applies to nodes that run, are not paused or slowed
+down, and whose packets arrive. No event reports the end of a fault that lasts; the
+longest that the nemesis and the operator let it last is assumed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ourolog.simulation.events import (
 from ourolog.storage.types import NodeId
 
 CLOCKS_DIFFER: Final = 1.06
-"""How much longer a node's second may be than a true one, with drifting clocks."""
+"""How much longer than a true second a node's second may be, with drifting clocks."""
 
 IN_FLIGHT_S: Final = 1e-6
 """Actors of a node that nothing holds up handle what they were told before any time passes."""
@@ -44,14 +44,17 @@ HINDERING: Final[tuple[type, ...]] = (
     PartitionHealed,
     PhaseBegan,
 )
-"""The kinds of event that it is made from."""
+"""The kinds of event that hindrances are derived from."""
 
 _NODE_FAULTS_S: Final = {"slow_node": 9.1, "slow_disk": 0.31, "bit_rot": 30.0}
 _LINK_FAULTS_S: Final = {"slow_link": 17.1, "clog": 8.3}
 
 
 class Hindrances:
-    """`handlers` are to be called with their events. Times are virtual seconds; `inf` is "still in the way"."""
+    """Since when nothing has been in the way of each node and link. Call `handlers` with their events.
+
+    Times are virtual seconds; `inf` means "still in the way".
+    """
 
     def __init__(self) -> None:
         self.handlers: dict[type, Callable[[Any], None]] = {
@@ -76,7 +79,7 @@ class Hindrances:
         return self._nodes.get(node_id, inf)
 
     def is_held_up(self, node_id: NodeId, now_s: float) -> bool:
-        """Whether its actors may not have handled yet what they were told some time ago."""
+        """Whether its actors may not yet have handled messages from some time ago."""
         return self.node_clear_s(node_id) > now_s - CATCHES_UP_WITHIN_S
 
     def pair_clear_s(self, one: NodeId, other: NodeId) -> float:
@@ -104,7 +107,7 @@ class Hindrances:
             lasts_s = _NODE_FAULTS_S.get(event.kind, 0.0)
             node_id = NodeId(source)
             if lasts_s and node_id in self._nodes:
-                # Slow operations of one turn, a roll's for instance, are told of at once and take their time in a row.
+                # Slow operations of one turn, a roll's for instance, are reported together and take time in turn.
                 in_a_row = self._slow.get(node_id, (0.0, 0))
                 count = in_a_row[1] + 1 if event.kind == "slow_disk" and in_a_row[0] == event.time_s else 1
                 self._slow[node_id] = event.time_s, count

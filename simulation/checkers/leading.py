@@ -1,4 +1,4 @@
-"""How a leader begins its term, what it counts, and under which term a store writes."""
+"""How a leader begins its term, what it counts, and in which term a store writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ourolog.storage.types import Index, NodeId, Position, Term
 
 
 class TermsBegin(EventChecker):
-    """Looks at the first entry of each term that reaches a disk."""
+    """Checks the first entry of each term that reaches a disk."""
 
     name: ClassVar[str] = "terms_begin"
     statement: ClassVar[str] = (
@@ -49,7 +49,7 @@ class TermsBegin(EventChecker):
 
 
 class AppendsInTerm(EventChecker):
-    """Holds what a store says that it has appended against the ballot that it has saved."""
+    """Compares what a store says that it has appended with the ballot that it has saved."""
 
     name: ClassVar[str] = "appends_in_term"
     statement: ClassVar[str] = "A store appends nothing under a term that is not that of its ballot (Raft section 5.1)."
@@ -160,7 +160,7 @@ class CountsHonestly(EventChecker):
         return request.last != (mine.term, (mine.path[0], mine.origin_epoch))
 
     def _reached(self, leader: NodeModel, voter: NodeId, term: Term) -> float:
-        """The most that the leader may believe of that voter now."""
+        """The most that the leader may assume of that voter now."""
         if voter == leader.node_id:
             return max(self._own_end.get(voter, Index(0)), leader.opened.end.index if leader.opened else 0)
         fetches = self._fetched.get((leader.node_id, voter, term), ())
@@ -172,7 +172,7 @@ class CountsHonestly(EventChecker):
         return max(recent, default=-1)
 
     def _counted(self, leader: NodeModel, terms: set[Term]) -> list[float]:
-        """What each voter has, the most first; empty where nothing can be said."""
+        """What each voter has, the most first; empty if that is not known."""
         voters = self._voters.get(leader.node_id, ())
         is_held_up = self.model.hindrances.is_held_up(leader.node_id, self.time_s)
         if not voters or is_held_up or Term(0) in terms or not leader.is_elected:
@@ -199,7 +199,7 @@ class CountsHonestly(EventChecker):
                 )
 
     def _check_term(self, leader: NodeModel, committed: Position, terms: set[Term]) -> None:
-        """What an earlier leader appended may be on a majority, and be overwritten all the same (Raft figure 8)."""
+        """What an earlier leader appended may be on a majority, and still be overwritten (Raft figure 8)."""
         last = leader.log.entry(committed.index - 1) if leader.log.opened and not leader.spoiled else None
         if last is not None and last.term not in terms:
             raise self.violated(

@@ -1,8 +1,8 @@
 """Linearizable produce and consume, while the run goes on and with bounded memory.
 
-`ourolog.simulation.linearizability` says why offsets make it easy. Here calls come in the order in which
-they return, so each record needs one comparison: between how many records were known to be in the
-log when its produce began, and the offset it got.
+`ourolog.simulation.linearizability` says why offsets make this easy. Here calls come in the order in which
+they return, so each record needs one comparison: between the number of records that were known to be in the
+log when its produce began, and the offset that it got.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class _Open:
 
 
 class Linearizable(EventChecker):
-    """Online what every call alone can show, and in the end the whole history if it is short.
+    """Checks each call as it returns, and at the end the whole history if it is short.
 
-    With somebody elected all nodes are one log; a follower may be behind in it, so that where it
-    sees the end says nothing; where the newest leader sees it, whatever run of it or of another leader had
-    acknowledged what is there, does. With nobody elected each node is a log of its own, which other nodes'
+    With a leader all nodes are one log. A follower may be behind in it, so the end that it reports
+    proves nothing. The end that the newest leader reports does, whichever run or leader
+    acknowledged what is there. With nobody elected each node is a log of its own, which other nodes'
     records join.
     """
 
@@ -103,7 +103,7 @@ class Linearizable(EventChecker):
         self._floors: OrderedDict[bytes, tuple[NodeId, int]] = OrderedDict()
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._readable: dict[tuple[NodeId, int], int] = {}
-        # An application may append the same bytes again, and then they are no name for one record.
+        # An application may append the same bytes again, and then they do not identify one record.
         self._repeated: set[bytes] = set()
         self._has_forgotten = False
 
@@ -125,7 +125,7 @@ class Linearizable(EventChecker):
         return self._leading.get(node_id) == self._newest_term
 
     def _on_fault(self, event: FaultInjected) -> None:
-        """With nobody elected a node with a new disk has a new log, and its offsets begin anew."""
+        """With nobody elected, a node with a new disk has a new log, whose offsets begin again."""
         node_id = NodeId(event.where)
         if event.kind == "disk_lost" and self._log_id(node_id):
             self._logs.pop(node_id, None)
@@ -191,7 +191,7 @@ class Linearizable(EventChecker):
                 self._bound(self._refused)
                 return
             if result.outcome is Outcome.OK and event.operation.acks == "leader" and node.is_lead_passed_on:
-                # Who leads next may overwrite its one copy: as if nobody knew what became of it.
+                # The next leader may overwrite its one copy, as if nobody knew what became of it.
                 result = OperationResult(Outcome.UNKNOWN)
                 event = replace(event, result=result)
             if result.outcome is Outcome.OK:
@@ -208,7 +208,7 @@ class Linearizable(EventChecker):
         self._record(log, began, event)
 
     def _pair(self, node: NodeModel, log: _Log, event: ClientReturned, offset: Offset, value: bytes) -> None:
-        """Some client knows that `value` is at `offset`."""
+        """Note that some client knows that `value` is at `offset`."""
         what = f"{event.client}'s {event.operation.kind} {event.operation_id} on {event.node_id}"
         known = log.values.get(offset)
         if known is not None and known != value:
@@ -247,7 +247,7 @@ class Linearizable(EventChecker):
     # ------------------------------------------------------------ the end of the log
 
     def _promise_readable(self, node: NodeModel, began: _Open, event: ClientReturned) -> None:
-        """From now on this node, as long as it runs, answers a read of that record."""
+        """Note that this node, as long as it runs, answers reads of that record from now on."""
         if node.life != began.life or (node.is_elected and event.operation.acks == "leader"):
             return
         key = node.node_id, node.life
@@ -261,7 +261,7 @@ class Linearizable(EventChecker):
                 f"{event.client} was told by {node.node_id} that its log ends at {end}, after that node had "
                 f"acknowledged offset {began.readable - 1}"
             )
-        # Whoever leads has what others acknowledged before it, and what it acknowledged in another life.
+        # A leader has what others acknowledged before it, and what it acknowledged in an earlier life.
         is_whole = node.syncs_always and not node.spoiled
         is_newest = began.leads and self._is_newest_leader(node.node_id) and node.life == began.life
         if node.is_elected and is_whole and is_newest and end < began.acknowledged:

@@ -1,4 +1,4 @@
-"""Whoever wants to lead is told where the logs of voters end now, not where they once did."""
+"""A node that wants to lead is told where the logs of voters end now, not where they once did."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Asked:
 class LogEndsTrue(EventChecker):
     """Compares each answer to "where does your log end" with the disk, from the question to the answer.
 
-    To judge a candidate or a leader by an end that was remembered loses what was acknowledged since.
+    Judging a candidate or a leader by a remembered end loses what was acknowledged since.
     """
 
     name: ClassVar[str] = "log_ends_true"

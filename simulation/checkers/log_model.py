@@ -1,7 +1,7 @@
-"""What stands in one node's log, as its disk saw it: built from file events, without the Log class.
+"""What is in one node's log, as its disk saw it: built from file events, without the Log class.
 
-Only `ourolog.storage.batch` is shared with the code under test, and that a batch's checksum holds is all
-that is taken from it.
+Only `ourolog.storage.batch` is shared with the code under test, and the only result taken from it is that
+a batch's checksum holds.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class LogModel:
 
     @property
     def durable_place(self) -> tuple[Term, Index]:
-        """Term of the last entry on disk, 0 without one, and the index that follows it."""
+        """Term of the last entry on disk, 0 without one, and the index after it."""
         last = self.entry(self.durable_index - 1)
         return last.term if last is not None else Term(0), self.durable_index
 
@@ -238,7 +238,7 @@ class LogModel:
         return gone, new
 
     def begin_at(self, start: Position) -> None:
-        """Of a log without entries: where the next one will stand, which no file tells."""
+        """Set where the next entry of a log without entries will be, which no file tells."""
         self.start = self.end = start
         self.durable_index = start.index
         self.highest_durable_index = max(self.highest_durable_index, start.index)
@@ -341,7 +341,7 @@ class LogModel:
         return blake2b(before + head.crc.to_bytes(4, "little"), digest_size=12).digest()
 
     def _advance_durable(self) -> None:
-        """Up to the first batch that is not on disk; a later segment counts once all before it does."""
+        """Advance to the first batch that is not on disk; a later segment counts once all before it does."""
         first = len(self.segments) - 1
         while first > 0 and self.segments[first].base.index > self.durable_index:
             first -= 1

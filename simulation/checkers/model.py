@@ -1,4 +1,4 @@
-"""What all checkers want to know of the cluster, kept from the events once for all of them."""
+"""What all checkers want to know of the cluster, derived from the events once for all of them."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from ourolog.storage.checkpoint import CHECKPOINT_NAME
 from ourolog.storage.types import START, Index, NodeId, Position, Term
 
 CHANGING: Final[tuple[type, ...]] = (FileAppended, FileRewritten, FileTruncated, FileRemoved, MessageTold)
-"""The kinds of event after which a log may be another."""
+"""The kinds of event that may change a log."""
 
 MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileReplaced, FileSynced, DiskRestored, *HINDERING)
 MODELLED_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened, LogTruncated)
-"""All that the model is made from; of messages only these."""
+"""The messages that the model is derived from, besides other events."""
 
 LIES: Final = "fsync_lies"
 LOST_TO_LIES: Final = "lost_to_lies"
 
 ROT_IS_READ_WITHIN_S: Final = 5.0
-"""What was read of a damaged file before it was restored is answered by then."""
+"""By then everything that was read of a damaged file before its restoration has been answered."""
 
 
 @dataclass(slots=True)
@@ -94,14 +94,14 @@ class NodeModel:
     seen: dict[tuple[NodeId, int], Numbers] = field(default_factory=dict)
 
     def key_of(self, entry: Entry) -> tuple[tuple[NodeId, int], int]:
-        """By what a batch is known in this log: its identity, or where it was copied from."""
+        """The key by which a batch is known in this log: its identity, or where it was copied from."""
         if self.is_cycle_allowed and len(entry.path) > 1:
-            # A source is named with a mark that no node's own batches have.
+            # A source's key has a mark that no key of a node's own batches has.
             return (NodeId(f"<{entry.path[-2]}"), entry.source_epoch), entry.source_index
         return (entry.path[0], entry.origin_epoch), entry.origin_sequence
 
     def may_have_had(self, index: int) -> bool:
-        """Whether an entry there that the model does not see may have been on its disk, or still is."""
+        """Whether an entry that the model does not see there may have been on its disk, or still is."""
         return self.is_blind or LIES in self.spoiled or (self.lost is not None and index < self.lost[1])
 
     @property
@@ -110,7 +110,7 @@ class NodeModel:
 
     @property
     def is_lead_passed_on(self) -> bool:
-        """Whether somebody else may come to lead, who does not have what only this disk has."""
+        """Whether another node may become leader that does not have what only this disk has."""
         return self.is_elected and self.config is not None and not self.config.election.is_decreed
 
     @property
@@ -160,7 +160,7 @@ class ClusterModel:
         }
 
     def see(self, event: Event, world: World) -> None:
-        """Take in an event; a second call with the same one does nothing."""
+        """Process an event; a second call with the same one does nothing."""
         if event is self.event:
             return
         self.event = event
@@ -202,7 +202,7 @@ class ClusterModel:
         return self.nodes[node_id]
 
     def place(self, name: str) -> tuple[NodeId, str]:
-        """Node and actor of a mailbox's name; the actor is empty for what is no actor's."""
+        """Node and actor of a mailbox's name; the actor is "" if it is no actor's."""
         place = self._places.get(name)
         if place is None:
             node_id, _, actor = name.rpartition(".")
@@ -216,7 +216,7 @@ class ClusterModel:
         return self.nodes.get(self.place(told.sender)[0])
 
     def first_kept_index(self) -> int:
-        """Below it no node has any entry left."""
+        """The index below which no node has any entry left."""
         return min((node.log.start.index for node in self.nodes.values()), default=0)
 
     # ------------------------------------------------------------ taking in
@@ -286,7 +286,7 @@ class ClusterModel:
         log = node.log
         trusts = not (node.spoiled or node.is_blind)
         if node.spoiled - {LIES} and node.is_elected:
-            # Lost twice, it has to have again what it had at its best.
+            # After two losses it must have again what it had at its best.
             term, index = log.durable_place
             before_term, before_index = node.lost or (term, index)
             node.lost = max(term, before_term), max(index, before_index)
@@ -297,7 +297,7 @@ class ClusterModel:
             self._lose_sight(node)
             return
         if node.spoiled - {LIES}:
-            self._see_again(node, fresh)  # what it had given out is forgotten, even what was not on disk
+            self._see_again(node, fresh)  # its earlier identities are forgotten, even those not on disk
         self._change(node, gone, fresh)
         # What retention had begun to remove may be back after a power cut.
         self.repeated = [entry for entry in self.repeated if entry.index >= started]
@@ -305,7 +305,7 @@ class ClusterModel:
         first = node.log.start.index
         self.dropped = [entry for entry in gone if first <= entry.index < durable]
         if node.must_reset and node.log.start == node.log.end:
-            self.dropped = []  # it was asked to, and has finished what a crash had interrupted
+            self.dropped = []  # it was asked to drop them, and has finished what a crash had interrupted
 
     def _on_appended(self, event: FileAppended) -> None:
         node = self.node(event.node_id)

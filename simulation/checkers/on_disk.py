@@ -13,7 +13,7 @@ from ourolog.simulation.events import ClientInvoked, ClientReturned, MessageTold
 from ourolog.storage.batch import Kind
 from ourolog.storage.types import NodeId
 
-# What a client sent this many produces ago is not on its way any more.
+# What a client sent this many produces ago is no longer on its way.
 _MAX_REMEMBERED = 10_000
 
 
@@ -45,7 +45,7 @@ class BatchesIntact(EventChecker):
             if not (self.model.is_reopened and node.spoiled):
                 raise self.violated(f"{node.node_id}: {damage}")
         for entry in self.model.gone:
-            # What only its origin ever had may be written anew: its number was never seen by anybody.
+            # An entry that only its origin ever had may be written anew: nobody has seen its number.
             if self._contents.get(entry.identity, (0, True)) == (entry.payload_crc, False):
                 del self._contents[entry.identity]
         for entry in self.model.fresh:
@@ -74,7 +74,7 @@ class BatchesIntact(EventChecker):
 
 
 class RefusedNotWritten(EventChecker):
-    """Looks for records that a client was told are certainly not written."""
+    """Looks for records that a client was told were certainly not written."""
 
     name: ClassVar[str] = "refused_not_written"
     statement: ClassVar[str] = "What was refused for certain is in no log, so that a client may safely try it again."
@@ -100,7 +100,7 @@ class RefusedNotWritten(EventChecker):
         if operation.kind is not OperationKind.PRODUCE or outcome is not Outcome.REFUSED:
             return
         if self._attempts.get(operation.value) != 1:
-            return  # it may be there from an attempt before, and that one was not refused
+            return  # it may be there from an earlier attempt, which was not refused
         holder = self._written.get(operation.value)
         if holder is not None:
             raise self.violated(
@@ -127,7 +127,7 @@ class RefusedNotWritten(EventChecker):
 
 
 class Contiguous(EventChecker):
-    """Where each batch stands, and that it stands there once."""
+    """Checks where each batch is, and that it is there once."""
 
     name: ClassVar[str] = "contiguous"
     statement: ClassVar[str] = (
@@ -149,7 +149,7 @@ class Contiguous(EventChecker):
 
 
 class RetentionWaits(EventChecker):
-    """Looks at what retention removes, and at where it says that the log starts then."""
+    """Checks what retention removes, and where it then says that the log starts."""
 
     name: ClassVar[str] = "retention_waits_for_commit"
     statement: ClassVar[str] = (

@@ -1,4 +1,4 @@
-"""One place, one entry: on every disk, on the wire, and whoever led."""
+"""One place, one entry: on every disk, on the wire, and whoever was leader."""
 
 from __future__ import annotations
 

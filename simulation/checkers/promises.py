@@ -1,4 +1,4 @@
-"""What is said to be on disk, and what is on disk at that moment."""
+"""What is said to be on disk, compared with what is on disk at that moment."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ourolog.storage.types import Index, NodeId, Term
 class PromisedOnDisk(EventChecker):
     """Looks at the disk whenever a store says that something is on it.
 
-    With `fsync interval` the store's word to its own server, or about copies, is of the page cache only,
-    and is not looked at; its word on what peers may see and count is.
+    With `fsync interval`, what a store tells its own server, or tells about copies, means the page cache only
+    and is not checked; what it says about entries that peers may see and count is.
     """
 
     name: ClassVar[str] = "promised_on_disk"
@@ -54,7 +54,7 @@ class PromisedOnDisk(EventChecker):
         self._check(told, appended.ends[-1].index)
 
     def _on_truncated(self, told: MessageTold) -> None:
-        """What was dropped is not there any more, on disk either."""
+        """Check that what was dropped is no longer there, on disk either."""
         node = self.model.sender_of(told)
         if node is None or not node.log.opened or node.spoiled:
             return
@@ -96,7 +96,7 @@ class PromisedOnDisk(EventChecker):
 
 
 class BallotsOnDisk(EventChecker):
-    """Reads each ballot that a node writes, and holds what it says against it."""
+    """Reads each ballot that a node writes, and compares what the node says with it."""
 
     name: ClassVar[str] = "ballots_on_disk"
     statement: ClassVar[str] = (
@@ -150,7 +150,7 @@ class BallotsOnDisk(EventChecker):
             )
 
     def _on_opened(self, told: MessageTold) -> None:
-        """What a node remembers after a restart is what it promised before, or what it had just written."""
+        """Check that what a node remembers after a restart is what it promised before, or what it had just written."""
         opened = told.message
         assert isinstance(opened, LogOpened)
         node = self.model.receiver_of(told)
@@ -184,7 +184,7 @@ class BallotsOnDisk(EventChecker):
 
 
 class FetchesHonest(EventChecker):
-    """Holds fetches against the fetcher's disk, and pull positions after a restart against its log."""
+    """Compares fetches with the fetcher's disk, and pull positions after a restart with its log."""
 
     name: ClassVar[str] = "fetches_honest"
     statement: ClassVar[str] = (
@@ -242,7 +242,7 @@ class FetchesHonest(EventChecker):
             self._check_skipped(node, source, epoch, index)
 
     def _check_skipped(self, node: NodeModel, source_id: NodeId, epoch: int, index: int) -> None:
-        """All below a pull's position is here, or had a reason not to be."""
+        """Check that everything below a pull's position is here, or had a reason not to be."""
         source = self.model.nodes.get(source_id)
         if source is None or source.spoiled or source.opened is None or source.opened.log_epoch != epoch:
             return

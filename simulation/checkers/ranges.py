@@ -1,4 +1,4 @@
-"""Whoever is out of range is told the range that there is."""
+"""A request that is out of range is told the readable range."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Asked:
 
 
 class RangesTrue(EventChecker):
-    """Compares each range in an answer with how it was when it was asked, and how it is now."""
+    """Compares each range in an answer with the range when it was asked, and now."""
 
     name: ClassVar[str] = "ranges_true"
     statement: ClassVar[str] = (
@@ -65,7 +65,7 @@ class RangesTrue(EventChecker):
                 asked.popitem(last=False)
 
     def _question(self, told: MessageTold, request_id: int) -> tuple[NodeModel, _Asked] | None:
-        """None where the model cannot say what is true, or something was in the way of the actors' knowing it."""
+        """The question; None if the model cannot say what is true, or something kept the actors from knowing it."""
         node = self.model.sender_of(told)
         asked = self._asked.get(node.node_id, OrderedDict()).pop(request_id, None) if node is not None else None
         if node is None or asked is None or not node.log.opened or node.spoiled or node.is_rotten:

@@ -75,7 +75,7 @@ class ReadersSeeCommitted(EventChecker):
 
 
 class ReadersMoveForward(EventChecker):
-    """Looks at every answer to a consumer: it begins with what was asked for and has no gaps."""
+    """Checks every answer to a consumer: it begins with what was asked for and has no gaps."""
 
     name: ClassVar[str] = "readers_move_forward"
     statement: ClassVar[str] = (

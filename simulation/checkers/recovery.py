@@ -14,7 +14,7 @@ _DISK_FAULTS = frozenset(("disk_full", "io_error", "fsync_fails", "fsync_lies", 
 
 
 class RestartKeeps(EventChecker):
-    """Compares the log that a node opens with the one it had on disk when it ended."""
+    """Compares the log that a node opens with the one that it had on disk when it ended."""
 
     name: ClassVar[str] = "restart_keeps"
     statement: ClassVar[str] = "Whatever was on disk when a node ended is in the log that it opens next."
@@ -41,7 +41,7 @@ class RestartKeeps(EventChecker):
 
 
 class FailsForCause(EventChecker):
-    """Holds every NodeFailed against the faults that its disk has had."""
+    """Compares every NodeFailed with the faults that the node's disk has had."""
 
     name: ClassVar[str] = "fails_for_cause"
     statement: ClassVar[str] = (
@@ -55,7 +55,7 @@ class FailsForCause(EventChecker):
         self._faults: dict[NodeId, set[str]] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
-        """What failed once is over; what was spoiled is not."""
+        """Forget faults that fail once; a spoiled disk stays spoiled."""
         self._faults[event.node_id] = {"bit_rot"} if self.model.node(event.node_id).is_rotten else set()
 
     def _on_fault(self, event: FaultInjected) -> None:

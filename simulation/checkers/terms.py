@@ -1,4 +1,4 @@
-"""Terms, leaders, and the commit position as each node tells of it."""
+"""Terms, leaders, and the commit position as each node reports them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ourolog.storage.types import START, NodeId, Position, Term
 
 
 class OneLeaderATerm(EventChecker):
-    """Compares all announcements, and who wrote the batches of each term."""
+    """Compares all announcements, and which node wrote the batches of each term."""
 
     name: ClassVar[str] = "one_leader_a_term"
     statement: ClassVar[str] = (

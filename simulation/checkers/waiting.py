@@ -1,4 +1,4 @@
-"""Whoever waits for something is told when it has come: readers at the end of the log, and produces."""
+"""Waiting clients are answered when what they wait for has come: readers at the end of the log, and produces."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ourolog.simulation.events import MessageTold, NodeCrashed, NodeSaid, NodeSt
 from ourolog.storage.types import NodeId, Offset
 
 SOON_S: Final = 0.5
-"""Nothing but messages between the actors of one node lies between the event and the answer."""
+"""Between the event and the answer there are only messages between the actors of one node."""
 
 
 class _Waiters(EventChecker):
-    """What both have in common: who waits at which node, and since when its answer is due."""
+    """What both checkers have in common: who waits at which node, and since when the answer is due."""
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
@@ -128,7 +128,7 @@ class ReadersWoken(_Waiters):
         if waiting:
             due = self._due.setdefault(node.node_id, {})
             for request_id, offset in waiting.items():
-                # What retention has taken is answered with the range that there is, once that is known.
+                # A read of what retention has removed is answered with the readable range, once that is known.
                 is_told_a_range = offset < node.log.start.offset and node.node_id in self._unknowing
                 if offset < node.committed.offset and not is_told_a_range:
                     due.setdefault(request_id, told.time_s + SOON_S)
@@ -292,7 +292,7 @@ class ProducesAnswered(_Waiters):
                 self._expect(produce, told, f"entry {produce.index} has all that acks={produce.acks.name.lower()} asks")
 
     def _on_disputed(self, told: MessageTold) -> None:
-        """Two claim to lead, or to say who does: nothing is acknowledged until they agree."""
+        """While two nodes claim contradictory things about the lead, nothing is acknowledged."""
         of_node = self._of(told)
         if of_node is not None:
             of_node.is_disputed = True

@@ -1,6 +1,6 @@
-"""Copies of records, read from what nodes write to their logs: the truth about replication.
+"""Copies of records, read from what nodes write to their logs, which is the truth about replication.
 
-A batch carries its identity and the path it took, so what multiplies, and by whom, can be seen
+A batch carries its identity and the path it took, so what multiplies, and through which nodes, can be seen
 without asking any node.
 """
 
@@ -17,7 +17,7 @@ from ourolog.storage.segment import LOG_SUFFIX
 
 
 def copies_in(event: FileAppended, step: int, via: int) -> Iterator[Copy]:
-    """Every whole data batch in a write to a log. Damage ends the list: it is the checkers' matter."""
+    """Every whole data batch in a write to a log. Damage ends the list: checkers deal with that."""
     if not event.path.endswith(LOG_SUFFIX):
         return
     try:

@@ -1,6 +1,6 @@
-"""Three pictures at the head of a report: who pulled from whom, where a record went, how logs grew.
+"""Three pictures at the top of a report: who pulled from whom, where a record went, how logs grew.
 
-They are inline SVG, made here, so that they are there without a script too.
+They are inline SVG, made here, so that they are shown without scripts, too.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def most_copied(window: Window, violations: Sequence[Violation] = ()) -> list[Co
 
 
 def journey(window: Window, copies: Sequence[Copy]) -> str:
-    """A lane per node, a column per hop: where one record went, and how often it lies there."""
+    """A lane per node, a column per hop: where one record went, and how often each node has it."""
     cells = Counter[tuple[int, NodeId]]()
     offsets: dict[tuple[int, NodeId], int] = {}
     links = Counter[tuple[int, NodeId, NodeId]]()

@@ -1,4 +1,4 @@
-"""The page itself: one HTML file with its style, script, pictures and data inside, and nothing to load."""
+"""The page itself: one HTML file with its style, script, pictures and data inside, which loads nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Header:
 
 
 def render_report(window: Window, header: Header, violations: Sequence[Violation] = ()) -> str:
-    """The whole page. It is a function of its arguments: the same run makes the same bytes."""
+    """The whole page, as a function of its arguments: the same run makes the same bytes."""
     kind, sentence = headline(window, has_failed=bool(violations))
     journeyed = most_copied(window, violations)
     return Template(_part("page.html")).substitute(
@@ -152,7 +152,7 @@ def _data(window: Window, violations: Sequence[Violation]) -> dict[str, Any]:
 
 
 def _embedded(data: object) -> str:
-    """JSON that cannot end the script element it stands in, whatever a record's value says."""
+    """JSON that cannot end the script element that contains it, whatever a record's value is."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 

@@ -57,9 +57,9 @@ class Recorder:
     Landmarks are crashes, faults, partitions and the like; copies of records are bounded the same
     way. Nothing of a message is kept but its description, once it has been handled.
 
-    A row's cause is found as the stream goes by: all that a node does between two handled messages,
-    the second one caused. What a port or a client tells first thing after a packet arrived, or an
-    operation was invoked, that arrival caused.
+    A row's cause is found as the stream goes by: whatever a node does between two handled messages
+    was caused by the second one. What a port or a client tells first after a packet arrived, or an
+    operation was invoked, was caused by that.
     """
 
     def __init__(self, limit: int = 20_000) -> None:
@@ -325,12 +325,12 @@ class Recorder:
         return row
 
     def _by(self, who: str, row: Row) -> None:
-        """The row was done by that node, or actor, in the midst of handling a message."""
+        """Note that the node, or actor, did this while handling a message."""
         self._doing.append((row, who))
 
 
 def _remember(open_ones: dict[K, V], key: K, value: V) -> None:
-    """Messages to the dead are never handled: the oldest are let go."""
+    """Keep a bounded number of messages: those to dead actors are never handled, so the oldest are dropped."""
     open_ones[key] = value
     while len(open_ones) > _OPEN_MOST:
         del open_ones[next(iter(open_ones))]

@@ -1,4 +1,4 @@
-"""What a report is made of: one row a thing that happened, and the record copies that came of it."""
+"""What a report is made of: one row for each thing that happened, and the record copies that it made."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Copy:
 
     @property
     def came_back(self) -> bool:
-        """This node had held the same record before; whether it holds it twice now, `Window.multiplies` says."""
+        """Whether this node had held the same record before; `Window.multiplies` says whether it holds it twice now."""
         return self.node_id in self.path[:-1]
 
     @property
