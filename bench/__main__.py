@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def _run(names: list[str], settings: Settings, report: Report) -> str:
-    """Measure; what went wrong, if anything. What was measured before that is in the report all the same."""
+    """Measure, and report what went wrong, if anything. What was measured before that is in the report, too."""
     try:
         asyncio.run(_measure(names, settings, report))
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""What there is to compare with: handlers that do nothing, and a file that is only appended to.
+"""What nodes are compared with: handlers that do nothing, and a file that is only appended to.
 
 `python -m bench.baseline` serves the Log service with empty handlers, prints its port, and ends
 when its standard input does.
@@ -29,7 +29,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class EmptyLog(pb_grpc.LogServicer):
-    """Answers without looking at what was asked."""
+    """A Log service that answers without looking at the request."""
 
     async def Produce(self, request: pb.ProduceRequest, context: Context) -> pb.ProduceResponse:  # noqa: ARG002, N802
         return pb.ProduceResponse(offset=1)
@@ -49,7 +49,7 @@ class EmptyLog(pb_grpc.LogServicer):
 
 @contextlib.asynccontextmanager
 async def empty_server() -> AsyncIterator[Nodes]:
-    """EmptyLog in a process of its own."""
+    """An EmptyLog in a process of its own."""
     process = await asyncio.create_subprocess_exec(
         *python_command("-m", "bench.baseline"),
         env=child_environment(),
@@ -91,7 +91,7 @@ async def _serve() -> None:
 
 
 class SyncedAppends:
-    """One file, appended to by `size_bytes` at a time with an fdatasync after each: what the disk gives alone."""
+    """A file to which `size_bytes` are appended at a time, with an fdatasync after each: what the disk alone can do."""
 
     def __init__(self, path: str, size_bytes: int, records: int) -> None:
         self._path = path

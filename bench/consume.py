@@ -46,7 +46,7 @@ async def consume(settings: Settings, report: Report) -> None:
 
 
 async def _fill(node: Nodes, fill_bytes: int, size_bytes: int) -> int:
-    """Produce so many bytes of values; returns how many records that were."""
+    """Produce that many bytes of values. Returns how many records that was."""
     request = batch_request(_BATCH_RECORDS, size_bytes)
     batches = max(1, fill_bytes // (size_bytes * _BATCH_RECORDS))
     acknowledged = 0

@@ -1,4 +1,4 @@
-"""On what the numbers were taken."""
+"""The machine on which the numbers were taken."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_in_memory(directory: str) -> bool:
 
 
 def file_system(directory: str) -> str:
-    """Its type, as the longest mount point above the directory has it."""
+    """The type of the file system that holds a directory, by the longest mount point above it."""
     path = os.path.realpath(directory)
     best, kind = "", "unknown"
     with open("/proc/mounts", encoding="utf-8", errors="replace") as mounts:
@@ -47,7 +47,7 @@ def _processor() -> str:
 
 
 class Bystanders:
-    """How much of the processors' time went to processes that are not this one's children."""
+    """How much of the processors' time went to processes other than this one and its children."""
 
     def __init__(self) -> None:
         self._busy_s, self._all_s = _processors_s()

@@ -69,7 +69,7 @@ async def _tail(node: Nodes, seconds: float, pause_s: float) -> tuple[float, flo
             yield request
             sent += request.record_count
             await asyncio.sleep(pause_s)
-        # Envelope before the last batch is sent, so that the follower has one more to see it by.
+        # Set before the last batch is sent, so that the follower receives one more batch and sees it.
         end.set_result(sent + request.record_count)
         yield request
 

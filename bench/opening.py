@@ -42,7 +42,7 @@ _NODE: Final = NodeId("n1")
 async def opening(settings: Settings, report: Report) -> None:
     """Logs of two sizes in batches of about 100 KB, and one of one-record batches.
 
-    "killed" is what a killed process left, "closed" what one left that closed its log.
+    "killed" is a log left by a killed process, "closed" one that was closed in good order.
     """
     kinds = (
         (settings.small_log_bytes, 1_000),

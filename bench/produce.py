@@ -152,7 +152,7 @@ async def three_nodes(settings: Settings, report: Report) -> None:
 
 
 async def _and_check(cases: list[Case], node: Nodes, settings: Settings, report: Report, group: str) -> None:
-    """Measure, and see that the log holds what was acknowledged, no more and no less."""
+    """Measure, and check that the log holds exactly what was acknowledged."""
     counted = [0]
     watched = [
         Case(case.name, case.unit, _counting(case, counted), case.pids, case.record_bytes, case.note)
@@ -177,7 +177,7 @@ def _counting(case: Case, counted: list[int]) -> Work:
 
 
 def _calls(where: Nodes, in_flight: int) -> Work:
-    """Unary Produce, so many at once."""
+    """Unary Produce, this many at once."""
     request = pb.ProduceRequest(record=pb.Record(value=values_of(1, 100)[0]))
     produce = where.stub.Produce
     return _in_flight(lambda: produce(request), in_flight, 1, 100)
@@ -225,7 +225,7 @@ def _pump(method: Callable[[AsyncIterator[Any]], Any], request: Any, records: in
 
 
 def _built(client: LogClient, values: list[bytes]) -> Work:
-    """By way of the client library, which encodes every record inside the measured time."""
+    """Produce through the client library, which encodes every record inside the measured time."""
     size_bytes = sum(map(len, values))
 
     async def work(span: Span) -> Done:

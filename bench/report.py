@@ -1,4 +1,4 @@
-"""What was measured: kept by name, printed as one table, written as JSON."""
+"""The measurements: kept by name, printed as one table, written as JSON."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Settings:
 
     @classmethod
     def quick(cls, directory: str) -> Settings:
-        """For a look in passing: the logs are a tenth as large, and the numbers less steady."""
+        """Settings for a quick look: the logs are a tenth as large, and the numbers vary more."""
         return cls(
             directory,
             rounds=2,

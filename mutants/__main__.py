@@ -60,7 +60,7 @@ class Score:
 
     @classmethod
     def of_row(cls, row: str) -> Score | None:
-        """What a page says of a mutant; None where the row is of none that there is."""
+        """The score on a row of the page; None if the row is of a mutant that no longer exists."""
         cells = [cell.strip() for cell in row.strip().strip("|").split(" | ")]
         if len(cells) != len(COLUMNS) or cells[0] not in MUTANTS:
             return None
@@ -72,7 +72,7 @@ class Score:
 
 
 def hunt(mutant: Mutant, start: int, most_seeds: int) -> tuple[int | None, str]:
-    """In a process of its own; the modes take turns from start to start."""
+    """Look for one mutant, in a process of its own; the modes take turns from start to start."""
     mode = mutant.modes[start % len(mutant.modes)]
     first_seed = start * SEEDS_APART
     command = python_command("-m", "mutants.child", mutant.name, mode, str(first_seed), str(most_seeds))
@@ -97,7 +97,7 @@ def score(mutant: Mutant, starts: int, most_seeds: int) -> Score:
 
 
 def rows_of(text: str) -> dict[str, Score]:
-    """The scores that a page tells of, of mutants that there are."""
+    """The scores on a page, of mutants that still exist."""
     scores = (Score.of_row(line) for line in text.splitlines() if line.startswith("| "))
     return {one.mutant.name: one for one in scores if one is not None}
 
@@ -122,7 +122,7 @@ bugs are in `mutants/`, and nothing that is shipped knows of them.
 
 
 def equivalents() -> str:
-    """Those that no run within the fault budget can tell from the right code, and why; they are not hunted."""
+    """The mutants that no run within the fault budget can tell from the right code, and why; they are not hunted."""
     equivalent = [mutant for mutant in MUTANTS.values() if mutant.equivalent]
     if not equivalent:
         return ""
@@ -161,7 +161,7 @@ def main() -> int:
             try:
                 one = future.result()
             except RuntimeError as error:
-                # What the others show is not lost for one that does not fit the code any more.
+                # One mutant that no longer fits the code must not cost the results of the others.
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
                 broken.append(name)
                 scores.pop(name, None)

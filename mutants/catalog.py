@@ -1,4 +1,4 @@
-"""All mutants by name: whoever imports this has every one of them registered."""
+"""All mutants by name: importing this registers every one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One mutant in a process of its own: put it in, run seeds until a checker sees it, say so as JSON."""
+"""One mutant in a process of its own: apply it, run seeds until a checker notices it, and report that as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def options_of(mode: str, seed: int) -> Options:
 
 
 def hunt(name: str, mode: str, first_seed: int, most_seeds: int) -> dict[str, Any]:
-    """How many seeds from first_seed on it takes to see the mutant, and by which claim."""
+    """How many seeds from first_seed on it takes to notice the mutant, and which claim does."""
     mutant = MUTANTS[name]
     mutant.apply()
     for tried in range(1, most_seeds + 1):
@@ -48,7 +48,7 @@ def hunt(name: str, mode: str, first_seed: int, most_seeds: int) -> dict[str, An
 
 
 def _hash_elsewhere(name: str, mode: str, seed: int, hash_seed: str) -> str:
-    """The trace hash of that seed in a process whose sets have another order."""
+    """The trace hash of that seed in a process whose sets are ordered differently."""
     command = python_command("-m", "mutants.child", "hash", name, mode, str(seed))
     environment = {**child_environment(), "PYTHONHASHSEED": hash_seed}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout

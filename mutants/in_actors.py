@@ -1,4 +1,4 @@
-"""Bugs in the actors: what they promise too early, count wrong, forget, or do in no order."""
+"""Bugs in the actors: what they promise too early, count wrong, forget, or do in the wrong order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mutant is, and how one gets into the code of this process."""
+"""What a mutant is, and how one is applied to the code of this process."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def mutant(
 
 
 def wrap(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """Put make(original) in the place of owner.name. A mutant of what is gone would test nothing."""
+    """Replace owner.name with make(original). It must exist: a mutant of code that is gone would test nothing."""
     assert hasattr(owner, name), f"{owner.__name__} has no {name} any more: mend the mutant"
     setattr(owner, name, make(getattr(owner, name)))
 
 
 @contextmanager
 def doing_nothing(owner: Any, name: str) -> Iterator[None]:
-    """While in here, owner.name does nothing."""
+    """A context in which owner.name does nothing."""
     original = getattr(owner, name)
     setattr(owner, name, lambda *_, **__: None)
     try:

@@ -3,13 +3,13 @@
     class TestMyElection(ElectionClusterConformance):
         election = "mine:n1,n2,n3"
 
-and pytest starts whole nodes by it in virtual time, breaks them, and looks at them from outside: at the ballots
-that their disks hold, at what they announce, and at what clients get. All checkers watch besides. What one occupant
+and pytest runs whole nodes with it in virtual time, breaks them, and looks at them from outside: at the ballots
+on their disks, at what they announce, and at what clients get. All checkers watch, too. What one occupant
 alone can show is in `ourolog.actors.testing.election_conformance`.
 
-Which claims apply is for the occupant to say, by its ElectionChoice. Where voters elect, all of them do. A decreed
+The occupant's ElectionChoice determines which claims apply. Where voters elect, all of them do. A decreed
 leader needs nobody's vote and nobody takes its place: it has to come back, and to be the only one. Where nobody is
-elected nobody may lead, and what was apart has to come together.
+elected, nobody may lead, and what was separated has to come together.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ class Lead:
 
 
 class ElectionCluster(Cluster):
-    """Three nodes by one election, and what can be seen of it from outside.
+    """Three nodes with one election, and what can be seen of it from outside.
 
     votes: whom each disk has voted for in each term, in all the ballots that it ever held.
-    leads: who has said that it leads, in order.
+    leads: which nodes have said that they lead, in order.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class ElectionCluster(Cluster):
         return tuple(node_id for node_id in self.names if node_id not in names)
 
     def await_leader(self, among: Iterable[NodeId] = ()) -> NodeId:
-        """Who leads, once all of these (by default all that run) say that one of them does, and say the same.
+        """The leader, once all of these (by default all that run) say that one of them leads, and name the same one.
 
-        AssertionError if that takes too long: they are a majority, they run, and nothing is between them.
+        AssertionError if that takes too long: they are a majority, they run, and nothing separates them.
         """
         electorate = tuple(among) or tuple(self.running)
         try:
@@ -166,7 +166,7 @@ class ElectionCluster(Cluster):
         return f"{believed.leader_id or 'nobody'} in term {believed.term}"
 
     def await_acknowledgement(self, acks: str, among: Iterable[NodeId] = ()) -> NodeId:
-        """Who leads these (by default all that run), once it has acknowledged a new record.
+        """The leader of these (by default of all that run), once it has acknowledged a new record.
 
         AssertionError if that takes too long.
         """
@@ -193,7 +193,7 @@ class ElectionCluster(Cluster):
         return self.leads[before]
 
     def make_whole(self) -> NodeId:
-        """Mend and start everything. Who leads, once it has acknowledged a record that all have."""
+        """Mend and start everything. Returns the leader, once it has acknowledged a record that all have."""
         self.heal()
         for node_id in tuple(self.paused):
             self.resume(node_id)
@@ -225,7 +225,7 @@ class ElectionCluster(Cluster):
         self._cut = cut
 
     def start_later(self, node_id: NodeId, delay_s: float) -> None:
-        """Start that node after a while, unless it runs then."""
+        """Start that node after a while, unless it is running then."""
 
         def start() -> None:
             if node_id not in self.running:
@@ -235,14 +235,14 @@ class ElectionCluster(Cluster):
 
 
 def _nothing(_: MessageTold) -> None:
-    """No power is to be cut."""
+    """Do nothing: no power is to be cut."""
 
 
 class ElectionClusterConformance:
     """Inherit, set `election`, and let pytest collect it.
 
     election: what `--election` says, naming n1, n2 and n3 as voters in any order, if there are voters.
-    leads_within_s: how soon one must lead, in virtual seconds, once a majority runs and nothing is between them.
+    leads_within_s: how soon one must lead, in virtual seconds, once a majority runs and nothing separates its nodes.
     seeds: each scenario that depends on chance is played once with each.
     """
 
@@ -287,7 +287,7 @@ class ElectionClusterConformance:
                 assert not twice, f"power cut at {moment}: by voter and term, for whom their disks have voted: {twice}"
 
     def test_a_vote_is_not_given_again_in_its_term_after_a_power_cut(self) -> None:
-        """One has slept through an election, and stands in the term in which the others have voted already."""
+        """One was paused during an election, and is a candidate in the term in which the others have voted."""
         if not self.is_voted:
             return  # nobody asks for a vote
         for seed in self.seeds:
@@ -312,7 +312,7 @@ class ElectionClusterConformance:
                 cluster.make_whole()
 
     def test_two_who_stand_at_once_do_not_both_lead(self) -> None:
-        """Both have slept for so long that no patience is left, and wake to a third that has their votes to give."""
+        """Both were paused for longer than any election timeout, and wake to a third that can vote for either."""
         if not self.is_voted:
             return
         for seed in self.seeds:
@@ -371,7 +371,7 @@ class ElectionClusterConformance:
     # ------------------------------------------------------------ no vote for a stale log
 
     def test_who_lacks_what_a_majority_acknowledged_does_not_lead(self) -> None:
-        """It was cut off meanwhile; then the leader is gone, and the one other that has everything was away."""
+        """It was cut off meanwhile; then the leader is gone, and the only other node that has everything was away."""
         if not self.is_voted:
             return  # who is decreed asks first, whatever it is asked to lead
         for seed, is_crash, restarts in product(self.seeds, (False, True), (False, True)):
@@ -490,14 +490,14 @@ def _pause_leader(cluster: ElectionCluster, leader_id: NodeId) -> tuple[NodeId, 
 
 
 def _deafen_leader(cluster: ElectionCluster, leader_id: NodeId) -> tuple[NodeId, ...]:
-    """Nothing reaches it, and what it sends arrives."""
+    """Nothing reaches the leader, while what it sends arrives."""
     for other in cluster.others(leader_id):
         cluster.cut(other, leader_id)
     return cluster.others(leader_id)
 
 
 def _silence_leader(cluster: ElectionCluster, leader_id: NodeId) -> tuple[NodeId, ...]:
-    """Nothing that it sends arrives, and it hears everything."""
+    """Nothing that the leader sends arrives, while it receives everything."""
     for other in cluster.others(leader_id):
         cluster.cut(leader_id, other)
     return cluster.others(leader_id)

@@ -6,7 +6,7 @@ Real nodes on loopback, honest clients beside them, and one kind of villain at a
     stage      the nodes of a scenario, their limits, and what /proc knows of them
     relay      what gossip passes where it can be cut
     honest     clients that produce and consume all the time, and remember every promise
-    audit      what the logs hold afterwards, against what was promised
+    audit      what the logs hold afterwards, compared with what was promised
     scenario   one scenario from its first node to its verdict
     scenarios  the table of all of them
     faults     villains that do something to the nodes' processes and disks

@@ -1,4 +1,4 @@
-"""What the logs hold in the end, against what was promised: nothing lost, nothing twice, all alike."""
+"""What the logs hold at the end, compared with what was promised: nothing lost, nothing twice, all alike."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def audit(addresses: Mapping[str, str], acknowledged: Mapping[int, bytes],
 
 
 async def contents(addr: str) -> Contents:
-    """All that can be read from a node now. Raises AioRpcError."""
+    """Everything that can be read from a node now. Raises AioRpcError."""
     digest = hashlib.blake2b(digest_size=16)
     honest: dict[bytes, tuple[int, ...]] = {}
     end = 0
@@ -96,7 +96,7 @@ def _twice(name: str, held: Contents) -> list[str]:
 
 
 async def _caught_up(addr: str, held: Contents, *, alike: bool) -> Contents:
-    """What a copy holds once it has all that it should, or when the time for that is over."""
+    """What a copy holds once it has everything that it should, or when the time for that is over."""
     loop = asyncio.get_running_loop()
     give_up_at_s = loop.time() + _CATCH_UP_S
     async with open_channel(addr) as channel:

@@ -46,4 +46,4 @@ class Bounds:
 
 
 WAIT_RATIO = 10.0
-"""A machine that others keep busy is slow in the calm, too: bounds grow with what was seen there."""
+"""A busy machine is slow in the calm, too, so bounds grow by this many times what was seen there."""

@@ -1,4 +1,4 @@
-"""Villains that do something to the nodes' processes and disks, or send a process of `villains` upon them."""
+"""Villains that do something to the nodes' processes and disks, or attack them with a process of `villains`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RECORD_BYTES: Final = 512 * 1024
 
 
 def remote(name: str) -> Attack:
-    """The villain of that name, in a process of its own: what it does costs the honest clients nothing."""
+    """The villain of that name, in a process of its own, so that its work does not slow the honest clients down."""
 
     async def attack(stage: Stage, length: Length) -> Mapping[str, int]:
         nodes = tuple(NodeAddress(node.node_id, node.rpc_addr, node.gossip_addr) for node in stage)
@@ -123,7 +123,7 @@ async def kill_loop(stage: Stage, length: Length) -> Mapping[str, int]:
 
 
 async def frozen_leader(stage: Stage, _: Length) -> Mapping[str, int]:
-    """The leader stands still (SIGSTOP) for longer than any time-out of the others, and goes on."""
+    """The leader is paused (SIGSTOP) for longer than any time-out of the others, and then goes on."""
     leader = next(iter(stage))
     leader.send_signal(signal.SIGSTOP)
     try:
@@ -134,7 +134,7 @@ async def frozen_leader(stage: Stage, _: Length) -> Mapping[str, int]:
 
 
 async def failed_fsync(stage: Stage, length: Length) -> Mapping[str, int]:
-    """fdatasync and fsync of the leader's fail, one after some good ones; it ends, and is started again.
+    """After some good ones, fdatasync and fsync of the leader fail; it ends, and is started again.
 
     strace(1) makes them fail, in the system call itself.
     """
@@ -162,7 +162,7 @@ async def failed_fsync(stage: Stage, length: Length) -> Mapping[str, int]:
 
 
 async def cut_gossip(stage: Stage, _: Length) -> Mapping[str, int]:
-    """No datagram reaches the leader or comes from it, while TCP is as well as ever."""
+    """No datagram reaches the leader or comes from it, while TCP works as usual."""
     leader = next(iter(stage)).node_id
     stage.cut.add(leader)
     try:
@@ -173,7 +173,7 @@ async def cut_gossip(stage: Stage, _: Length) -> Mapping[str, int]:
 
 
 async def full_disk(stage: Stage, length: Length) -> Mapping[str, int]:
-    """The disk fills up; the node ends, as it says it does. There is room again, and it is started again.
+    """The disk fills up; the node ends, as it says it does. Room is made again, and it is started again.
 
     Several times over, each with produces open.
     """
@@ -195,7 +195,7 @@ async def full_disk(stage: Stage, length: Length) -> Mapping[str, int]:
 
 
 def _allocate(path: str) -> None:
-    """A file that takes all the room but a little."""
+    """A file that takes nearly all the room."""
     room = os.statvfs(os.path.dirname(path))
     size = room.f_bavail * room.f_frsize - _BALLAST_BYTES // 8
     with open(path, "wb") as file:
@@ -203,7 +203,7 @@ def _allocate(path: str) -> None:
 
 
 async def _produce_until_it_ends(node: NodeProcess) -> None:
-    """Records that nobody honest wants, until the disk is full and the node notices."""
+    """Produce records, which no honest client sent, until the disk is full and the node notices."""
     async with open_channel(node.rpc_addr) as channel:
         stub = pb_grpc.LogStub(channel)
         request = pb.ProduceRequest(record=pb.Record(value=b"villain" + bytes(_RECORD_BYTES)))

@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Waits:
-    """Seconds, as they were measured."""
+    """Waiting times in seconds, as they were measured."""
 
     seconds: list[float] = field(default_factory=list)
 
@@ -99,7 +99,7 @@ class Honest:
         await self.stop(within_s=0.0)
 
     async def stop(self, within_s: float = _PRODUCE_TIMEOUT_S) -> None:
-        """End all calls. Producers that are in the middle of one get so long for it."""
+        """End all calls. Producers in the middle of a call get this long for it."""
         self._stopping = True
         producers, others = self._tasks[: len(self._producers)], self._tasks[len(self._producers) :]
         for task in others:
@@ -114,7 +114,7 @@ class Honest:
         self._tasks = []
 
     async def wait_for_more(self, count: int, within_s: float) -> bool:
-        """Whether so many more records were acknowledged and consumed within that time."""
+        """Whether that many more records were acknowledged and consumed within that time."""
         target = len(self.acknowledged) + count
 
         def reached() -> bool:
@@ -128,7 +128,7 @@ class Honest:
         return True
 
     async def wait_until_consumed(self, within_s: float) -> bool:
-        """Whether all that is acknowledged by now has reached the consumer within that time."""
+        """Whether all that has been acknowledged by now reached the consumer within that time."""
         last = max(self.acknowledged, default=-1)
         try:
             async with asyncio.timeout(within_s), self._changed:
@@ -155,7 +155,7 @@ class Honest:
         return [PREFIX + f"{name} {number}".encode() for number in range(first, first + count)]
 
     async def _store(self, client: LogClient, values: list[bytes], name: str) -> int | None:
-        """The first offset; None where it failed, which is noted."""
+        """Produce, and return the first offset; None where it failed, which is recorded."""
         loop = asyncio.get_running_loop()
         began, began_s = self.phase, loop.time()
         try:
@@ -179,7 +179,7 @@ class Honest:
         return offset
 
     def _during(self, began: Phase) -> Seen:
-        """A call counts for the attack when any of it lay in it."""
+        """The phase of a call: it counts for the attack if any part of it lay in it."""
         return self.seen[Phase.ATTACK if Phase.ATTACK in {began, self.phase} else self.phase]
 
     # ------------------------------------------------------------ consumers
@@ -214,7 +214,7 @@ class Honest:
     # ------------------------------------------------------------ strangers
 
     async def _strangers(self) -> None:
-        """New connections: whoever was there before may be served while nobody else gets in."""
+        """Connect anew: clients that were connected before may be served while nobody else gets in."""
         loop = asyncio.get_running_loop()
         while not self._stopping:
             began, began_s = self.phase, loop.time()
@@ -233,7 +233,7 @@ class Honest:
             if not error.is_out_of_range:
                 self.seen[self.phase].refused.append(text)
             elif error.addr == self.addresses[0]:
-                # A follower may lag; whoever acknowledged a record must not deny it.
+                # A follower may lag; the node that acknowledged a record must not deny it.
                 self.violations.append(text)
             return
         if record.value != self.acknowledged[offset]:

@@ -35,13 +35,13 @@ _SAMPLE_EVERY_S: Final = 0.1
 _RECOVERY_RECORDS: Final = 100
 _FILL_BYTES: Final = 1024 * 1024
 _SHOWN: Final = 3
-# A median of fewer says nothing; the longest is judged all the same.
+# A median of fewer says nothing; the longest is still judged.
 _FEWEST: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How long an attack lasts: about so many seconds, or until all of `enough` has been counted, if that is sooner."""
+    """How long an attack lasts: about this many seconds, or until all of `enough` was counted, if sooner."""
 
     seconds: float
     enough: Mapping[str, int] = field(default_factory=dict)
@@ -150,7 +150,7 @@ async def run(scenario: Scenario, directory: str, seconds: float, *, brief: bool
 
 
 async def _play(scenario: Scenario, stage: Stage, length: Length, verdict: Verdict) -> None:
-    # Where a node was away, each of the crowd has got to know another one.
+    # If a node was away, each of the crowd has moved to another one.
     bounds = dataclasses.replace(scenario.bounds, kept_files=scenario.bounds.kept_files + scenario.crowd)
     await _fill(stage, scenario.fill_mib)
     async with Honest(stage.addresses, strangers=bounds.strangers_wait, crowd=scenario.crowd) as honest:
@@ -200,7 +200,7 @@ async def _fill(stage: Stage, mib: int) -> None:
 
 
 async def _calm(stage: Stage, honest: Honest) -> dict[str, Usage]:
-    """Honest clients alone, for the figures that the attack is compared with. What the nodes took."""
+    """Run honest clients only, for the figures that the attack is compared with. Returns what the nodes took."""
     began_s = time.monotonic()
     if not await honest.wait_for_more(CALM_RECORDS, _CALM_WITHIN_S):
         raise ClusterError(f"without any villain, {CALM_RECORDS} records took over {_CALM_WITHIN_S:g} s")
@@ -214,7 +214,7 @@ async def _calm(stage: Stage, honest: Honest) -> dict[str, Usage]:
 async def _attack(
     scenario: Scenario, stage: Stage, honest: Honest, length: Length, verdict: Verdict
 ) -> dict[str, Usage]:
-    """The most that each node took meanwhile; the villain's counts are judged here."""
+    """Run the attack, and check the villain's counts. Returns the most that each node took meanwhile."""
     highest: dict[str, Usage] = {}
     honest.phase = Phase.ATTACK
     sampling = asyncio.create_task(_sample(stage, highest))
@@ -248,7 +248,7 @@ async def _sample(stage: Stage, highest: dict[str, Usage]) -> None:
 async def _settle(
     stage: Stage, honest: Honest, calm: dict[str, Usage], bounds: Bounds, verdict: Verdict
 ) -> dict[str, Usage]:
-    """The villain is gone: everything must be well again within its time. What the nodes take then."""
+    """The villain is gone: everything must work again within its time. Returns what the nodes take then."""
     began_s = time.monotonic()
     ended = [node for node in stage if not node.is_running]
     if ended:
@@ -330,7 +330,7 @@ def _judge_usage(
 def _judge_log(lines: dict[str, list[LogLine]], bounds: Bounds, verdict: Verdict) -> None:
     verdict.figures["log_lines"] = {name: len(of) for name, of in lines.items()}
     for name, logged in lines.items():
-        # With nobody elected the cycle is told of every second, by design.
+        # With nobody elected the cycle is reported every second, by design.
         counted = [line for line in logged if line.event != "cycle_seen"]
         verdict.check(f"{name}'s log", len(counted), bounds.log_lines, "lines")
         longest = max((len(str(line.fields)) for line in counted if "exception" not in line.fields), default=0)
@@ -347,13 +347,13 @@ def _judge_log(lines: dict[str, list[LogLine]], bounds: Bounds, verdict: Verdict
 
 
 def _told(line: LogLine) -> str:
-    """The beginning of a line, and the end of the traceback that it has."""
+    """The beginning of a line, and the end of its traceback if it has one."""
     text = str(line.fields.get("reason") or line.fields.get("text") or line.event)
     return text[:200] + str(line.fields.get("exception", ""))[-600:]
 
 
 async def _judge_stop(stage: Stage, bounds: Bounds, verdict: Verdict) -> None:
-    """SIGTERM ends every node, in time and well."""
+    """SIGTERM must end every node, in time and with status 0."""
     running = [node for node in stage if node.is_running]
     began_s = time.monotonic()
     for node in running:

@@ -19,7 +19,7 @@ from torture.faults import (
 )
 from torture.scenario import STATIC, Scenario
 
-# Who sends little, or is sent little, costs little.
+# Clients that send little, or are sent little, cost little.
 _LIGHT: Final = Bounds(grown_mib=96, kept_mib=64)
 # What docs/api.md and docs/running.md name: 180 MiB arriving, up to three times that while they are handed
 # over, 64 MiB of produces, 128 MiB of answers to those who copy them.
@@ -136,7 +136,7 @@ SCENARIOS: Final = (
         nodes=3,
         flags=STATIC,
         must={"impatient produces": 1_000},
-        # 200 clients that knock as fast as they can leave little of two cores.
+        # 200 clients that connect as fast as they can leave little of two cores.
         bounds=Bounds(wait_s=10, typical_s=2, behind_s=10),
     ),
     # Peers.
@@ -286,7 +286,7 @@ SCENARIOS: Final = (
         nodes=3,
         flags=STATIC,
         must={"freezes": 1},
-        # Nobody else may lead meanwhile: every wait is as long as the leader stands still.
+        # Nobody else may lead meanwhile: every wait is as long as the leader's pause.
         bounds=Bounds(wait_s=16, typical_s=16, behind_s=16, unknown=True),
     ),
     Scenario(

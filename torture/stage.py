@@ -31,7 +31,7 @@ class Usage:
 
     @classmethod
     def of(cls, pid: int) -> Usage:
-        """Raises OSError when the process has gone."""
+        """What that process takes now. Raises OSError when the process has gone."""
         found = {"VmRSS": 0.0, "VmHWM": 0.0}
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             for line in file:
@@ -42,7 +42,7 @@ class Usage:
 
 
 def reset_peak(pid: int) -> None:
-    """VmHWM counts from here on (proc(5), clear_refs)."""
+    """Let VmHWM count from here on (proc(5), clear_refs)."""
     with open(f"/proc/{pid}/clear_refs", "w", encoding="ascii") as file:
         file.write("5")
 
@@ -104,7 +104,7 @@ class Stage(LocalCluster):
             relay.close()
 
     async def open_relays(self) -> None:
-        """Before the start, on the loop that is to pass gossip on; nothing where it goes directly."""
+        """Open the relays before the start, on the loop that passes gossip on; none if gossip goes directly."""
         for node in self:
             assert isinstance(node, TorturedNode)
             if node.is_relayed:
@@ -122,13 +122,13 @@ class Stage(LocalCluster):
         return [node.rpc_addr for node in self]
 
     def log_since(self, node_id: str, since_s: float) -> list[LogLine]:
-        """What a node has logged since then (time.monotonic), restarts included."""
+        """What a node has logged since then (time.monotonic), including its restarts."""
         node = self[node_id]
         assert isinstance(node, TorturedNode)
         return [line for at_s, line in list(node.log) if at_s >= since_s]
 
     def usage(self) -> dict[str, Usage]:
-        """Of each node that runs."""
+        """What each running node takes."""
         found = {}
         for node in self:
             try:

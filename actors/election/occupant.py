@@ -144,11 +144,11 @@ class ElectionActor(NodeActor):
 
     @classmethod
     def choose(cls, name: str, argument: str, nodes: tuple[NodeId, ...] = ()) -> ElectionChoice:
-        """What the flag `--election NAME:ARGUMENT` means to this occupant; here, that voters elect.
+        """The meaning of the flag `--election NAME:ARGUMENT` to this occupant; by default, that voters elect.
 
         By default the argument names the voters, as in `n1,n2,n3`; an occupant with another one overrides this.
         nodes: those that the cluster will have, where that is known: they vote if the argument names nobody.
-        Raises ValueError with a sentence for whoever typed it.
+        Raises ValueError with a sentence for the person who typed it.
         """
         voters = voters_named(argument) or nodes
         if not voters:
@@ -156,7 +156,7 @@ class ElectionActor(NodeActor):
         return ElectionChoice(name, ",".join(voters), voters=voters)
 
     def on_receive(self, message: ElectionMessage) -> None:
-        """What becomes of each message that an occupant does not handle itself."""
+        """Handle each message that an occupant does not handle itself."""
         match message:
             case ClaimReceived():
                 self._on_claim(message)
@@ -202,9 +202,9 @@ class ElectionActor(NodeActor):
         self._judge_claims()
 
     def _on_claim(self, received: ClaimReceived) -> None:
-        """Say so when the claims contradict each other, and when they agree again.
+        """Report when the claims contradict each other, and when they agree again.
 
-        A later term in the claim of a voter under the same decree is taken like one from the leader.
+        A later term in the claim of a voter under the same decree is handled like one from the leader.
         """
         self._claims.add(received)
         self._judge_claims()
@@ -228,7 +228,7 @@ class ElectionActor(NodeActor):
 
     @property
     def role(self) -> str:
-        """What the status calls this node, by what was announced: leader, follower, or peer where nobody leads."""
+        """This node's role in the status, by what was announced: leader, follower, or peer where nobody leads."""
         if self.leader_id == self.node_id:
             return "leader"
         return "follower" if self.config.election.elects else "peer"
@@ -248,5 +248,5 @@ class ElectionActor(NodeActor):
         request.reply_to.tell(StatusReported(request.request_id, status))
 
     def refuse_to_run(self, reason: str) -> None:
-        """Stop the node; the reason is for whoever started it."""
+        """Stop the node; the reason is for the person who started it."""
         self.observer.tell(NodeFailed(self.node_id, self.actor_name, FailureKind.REFUSED_TO_RUN, reason))

@@ -1,8 +1,8 @@
 """Orders go into the log; somebody adds them up. What a small application on ourolog looks like.
 
-A shop appends each order until it is acknowledged. When it does not learn what became of an order it
-appends it again, so an order can stand in the log twice: whoever adds up counts each order id once.
-The one who adds up keeps sums and position in one file, so that a restart neither skips nor repeats.
+A shop appends each order until it is acknowledged. When it does not learn whether an order was stored, it
+appends it again, so an order can be in the log twice: the bookkeeper counts each order id once.
+It keeps sums and position in one file, so that a restart neither skips nor repeats.
 
     python -m examples.orders 127.0.0.1:8400 add shoes 4900
     python -m examples.orders 127.0.0.1:8400 total totals.json
@@ -27,7 +27,7 @@ class Record(Protocol):
 
 
 class Log(Protocol):
-    """What this program needs of a log; a client of a real cluster and a simulated one both will do."""
+    """What this program needs of a log; clients of real clusters and of simulated ones both provide it."""
 
     def produce(self, value: bytes) -> int:
         """Append and return the offset. Raises TryAgainError when that is not known to have happened."""
@@ -57,7 +57,7 @@ class Order:
 
 
 def take(order: Order, log: Log, attempts: int = 50) -> int:
-    """Append the order until it is acknowledged. Raises TryAgainError after so many attempts."""
+    """Append the order until it is acknowledged. Raises TryAgainError after that many attempts."""
     for attempt in range(1, attempts + 1):
         try:
             return log.produce(order.encode())
@@ -69,14 +69,14 @@ def take(order: Order, log: Log, attempts: int = 50) -> int:
 
 @dataclass(slots=True)
 class Totals:
-    """What was sold, and up to where in the log that is known."""
+    """What was sold, and up to which offset that has been counted."""
 
     next_offset: int = 0
     cents: int = 0
     counted: set[str] = field(default_factory=set)
 
     def catch_up(self, log: Log) -> None:
-        """Add what is new. Raises TryAgainError; all that was read until then is added."""
+        """Add what is new. Raises TryAgainError; all that was read until then has been added."""
         for record in log.records(self.next_offset):
             order = Order.decode(record.value)
             if order.order_id not in self.counted:

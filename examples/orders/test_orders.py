@@ -1,6 +1,6 @@
 """The orders program against crashes and partitions, on a simulated cluster, in milliseconds.
 
-Nothing here is about simulation but the cluster that is handed in: the program under test is the
+Only the cluster that is handed in is simulated: the program under test is the
 one that runs in production, with another client.
 """
 
@@ -37,7 +37,7 @@ class SimulatedLog:
 
 
 def break_something(cluster: Cluster, chance: Random) -> None:
-    """And mend it some seconds later, while the shop is at it."""
+    """Break something, and mend it some seconds later, while the shop is running."""
     mend_after_s = chance.uniform(0.5, 8.0)
     match chance.randrange(5):
         case 0:
@@ -53,7 +53,7 @@ def break_something(cluster: Cluster, chance: Random) -> None:
             cluster.cut(*chance.sample(["n1", "n2", "n3"], 2))
             cluster.after(mend_after_s, cluster.heal)
         case 3:
-            # Just after the order has gone out, so that its answer is what is lost.
+            # Just after the order was sent, so that its answer is lost.
             cluster.after(0.003, lambda: cluster.crash("n1"))
             cluster.after(
                 mend_after_s, lambda: cluster.restart("n1", wait=False) if "n1" not in cluster.running else None
@@ -70,7 +70,7 @@ def mend_everything(cluster: Cluster) -> None:
 
 
 def run_a_day(cluster: Cluster, seed: int) -> tuple[int, Totals, int]:
-    """(cents that were ordered, what was added up, how many orders stand in the log twice)."""
+    """(cents that were ordered, what was added up, how many orders are in the log twice)."""
     chance = Random(seed)  # noqa: S311  # chance of a test, not a secret
     shop, books = SimulatedLog(cluster.client("shop")), SimulatedLog(cluster.client("books"))
     saved = Totals().to_json()

@@ -20,11 +20,11 @@ MODULES = (calls, connections, gossip, liar, peers)
 async def main() -> None:
     name, target = sys.argv[1], Target.parse(sys.argv[2])
     take_all_descriptors()
-    # A villain would have a machine of its own: what it does to this one's processors is not the matter here.
+    # A real villain would have a machine of its own: its use of this one's processors is not part of the attack.
     os.nice(10)
     await VILLAINS[name](target)
     print(json.dumps(target.counts), flush=True)
-    # Hundreds of calls and sockets are open still: the kernel closes them faster than anybody else.
+    # Hundreds of calls and sockets are still open, and the kernel closes them fastest.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Villains that are well-formed gRPC clients: greedy, impatient, or talking nonsense."""
+"""Villains that are well-formed gRPC clients: greedy, impatient, or sending nonsense."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SERVICES: Final = (pb.DESCRIPTOR.services_by_name["Log"], peer_pb2.DESCRIPTOR.s
 
 
 def raw_call(channel: grpc.aio.Channel, method: str, payload: bytes, timeout_s: float = 10.0) -> Any:
-    """Any method, sent bytes and read as bytes: on the wire all four kinds of call are streams."""
+    """Call any method, with requests and answers as bytes: on the wire all four kinds of call are streams."""
     method_of: Any = channel.stream_stream(method)
     return method_of(iter([payload]), timeout=timeout_s)
 
 
 async def code_of(call: Any) -> str:
-    """Read it to its end; the name of its status."""
+    """Read a call to its end. Returns the name of its status."""
     with contextlib.suppress(grpc.aio.AioRpcError):
         async for _ in call:
             pass

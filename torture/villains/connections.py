@@ -57,7 +57,7 @@ async def silent_produces(target: Target) -> None:
 
 @villain
 async def a_byte_a_second(target: Target) -> None:
-    """Connections that send everything, the preface included, one byte a second, and calls whose message does."""
+    """Connections that send everything, even the preface, at one byte a second, and calls whose message arrives so."""
     message = pb.ProduceRequest(record=pb.Record(value=b"villain")).SerializeToString()
 
     async def slow_message() -> None:
@@ -80,7 +80,7 @@ async def a_byte_a_second(target: Target) -> None:
 
 @villain
 async def unread_streams(target: Target) -> None:
-    """1,500 consume streams that may be sent anything and never read; half of them by the batch."""
+    """1,500 consume streams that accept messages and never read them; half of them by the batch."""
 
     async def hold(path: bytes) -> None:
         connection = await Connection.open(target.leader.rpc_addr, window=LARGEST_WINDOW)

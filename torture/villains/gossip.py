@@ -33,9 +33,9 @@ _DATAGRAMS_A_SECOND: Final = 1_000
 
 
 class Forger:
-    """Sends whatever gossip it is given, from a port of its own, as whoever it likes.
+    """Sends any gossip from a port of its own, under any name.
 
-    It reads what it is sent, so it can prove that it sits at its own address, and nowhere else.
+    It reads what it is sent, so it can prove that it is at its own address, and nowhere else.
     """
 
     def __init__(self, target: Target) -> None:
@@ -65,7 +65,7 @@ class Forger:
         self.send_bytes(addr, encode(Datagram(self._target.cluster, sender, self._sequence, body, updates, echoed, 7)))
 
     def member(self, name: str) -> Member:
-        """One that really lives at this port, of that name."""
+        """A member of that name that really lives at this port."""
         return Member(NodeId(name), self.addr, self.addr, MemberState.ALIVE, int(time.time() * 1000))
 
     def send_bytes(self, addr: str, payload: bytes) -> None:
@@ -84,7 +84,7 @@ def made_up(number: int, now_ms: int) -> Member:
 
 
 async def _paced(target: Target, sends: Iterator[None], a_second: int) -> None:
-    """As many sends as that, until the time is over or there are no more."""
+    """That many acts, until the time is over or there are no more."""
     while not target.is_over:
         for _ in range(max(1, a_second // 50)):
             if next(sends, "none") == "none":

@@ -1,7 +1,7 @@
-"""Just enough of HTTP/2 (RFC 9113) and HPACK (RFC 7541) to misuse it: no library would.
+"""Just enough of HTTP/2 (RFC 9113) and HPACK (RFC 7541) to misuse it, which no library would allow.
 
-Headers are sent as literals without index or Huffman code, so any bytes can be a header. Of what
-comes, frames are told apart and pings answered; headers are not decoded.
+Headers are sent as literals without index or Huffman code, so any bytes can be a header. In what
+arrives, frames are told apart and pings answered; headers are not decoded.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def header_block(headers: Sequence[Header]) -> bytes:
 
 
 def grpc_headers(path: bytes, *extra: Header) -> list[Header]:
-    """What a gRPC call begins with; a header given in `extra` takes the place of the usual one."""
+    """The headers that begin a gRPC call; a header given in `extra` replaces the usual one."""
     usual = {
         b":method": b"POST",
         b":scheme": b"http",
@@ -64,7 +64,7 @@ def grpc_headers(path: bytes, *extra: Header) -> list[Header]:
 
 
 def grpc_message(payload: bytes) -> bytes:
-    """Length-prefixed, uncompressed."""
+    """A gRPC message: length-prefixed, uncompressed."""
     return b"\x00" + struct.pack(">I", len(payload)) + payload
 
 
@@ -82,7 +82,10 @@ def _string(text: bytes) -> bytes:
 
 
 class Connection:
-    """One connection to one node. window: how much the node may send on a stream, and in all, unasked."""
+    """One connection to one node.
+
+    window: how much the node may send on a stream, and in all, before it is allowed more.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -98,7 +101,7 @@ class Connection:
         return connection
 
     def request(self, headers: Sequence[Header], message: bytes | None = None, *, end: bool = True) -> int:
-        """Begin a call, with a message or without; its stream."""
+        """Begin a call, with a message or without. Returns its stream."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         ends = END_STREAM if end and message is None else 0
         block = header_block(headers)
@@ -112,11 +115,11 @@ class Connection:
         self.writer.write(frame(DATA, END_STREAM if end else 0, stream, payload))
 
     def stop_reading(self) -> None:
-        """What comes stays in the sockets' buffers."""
+        """Leave what arrives in the sockets' buffers."""
         self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads has it
 
     async def frames(self) -> AsyncIterator[Frame]:
-        """What comes, until the node closes; settings and pings are answered here."""
+        """The frames that arrive, until the node closes; settings and pings are answered here."""
         while True:
             try:
                 head = await self.reader.readexactly(9)
@@ -134,13 +137,13 @@ class Connection:
             yield found
 
     def vanish(self) -> None:
-        """RST instead of FIN, as a machine that lost its power is answered for by the next one."""
+        """Reset the connection (RST instead of FIN), as happens after a machine has lost its power."""
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
 async def tcp(addr: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection that has said nothing yet."""
+    """A connection on which nothing has been sent yet."""
     host, _, port = addr.rpartition(":")
     return await asyncio.open_connection(host, int(port))

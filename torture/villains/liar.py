@@ -1,6 +1,6 @@
-"""A node that lies: it gossips as nodes do, is pulled from, and answers what no node would.
+"""A node that lies: it gossips as nodes do, is pulled from, and gives answers that no node would give.
 
-With nobody elected every node pulls from whoever it discovers, so anybody who can gossip is a
+With nobody elected every node pulls from every node that it discovers, so anybody who can gossip is a
 source. Each fetch gets the next of a list of hostile answers.
 """
 
@@ -58,7 +58,7 @@ class Lies:
     large: int = 0
 
     def next(self, request: pb.FetchRequest) -> tuple[str, pb.FetchResponse | None]:
-        """A name and an answer; None for never answering."""
+        """The name of a lie and an answer; None for never answering."""
         self.told += 1
         if self.told % 2:
             return "", self._batches(request, self._batch(request))
@@ -120,7 +120,7 @@ class Lies:
         ]
 
     def _batch(self, request: pb.FetchRequest, **fields: Any) -> bytes:
-        """A good batch at the place that was asked for, but for `fields`."""
+        """A good batch at the place that was asked for, except for `fields`."""
         good: dict[str, Any] = {
             "index": Index(request.next_index),
             "term": Term(0),
@@ -205,7 +205,7 @@ class LyingPeer(pb_grpc.PeerServicer):
         return answer
 
     async def LogEnd(self, request: pb.LogEndRequest, context: Context) -> pb.LogEndResponse:  # noqa: ARG002, N802
-        """It has everything, and more."""
+        """Claim to have everything, and more."""
         self._target.count("lies")
         end = pb.Position(index=2**62, offset=2**62)
         last = pb.Place(term=2**62, writer=LIAR, writer_epoch=1)
@@ -215,7 +215,7 @@ class LyingPeer(pb_grpc.PeerServicer):
 
 
 class LyingGossip(asyncio.DatagramProtocol):
-    """Answers pings and joins, so that it counts as a live member, and pings by itself."""
+    """Answers pings and joins, and pings others, so that it counts as a live member."""
 
     def __init__(self, target: Target, rpc_addr: str) -> None:
         self._target = target
@@ -236,7 +236,7 @@ class LyingGossip(asyncio.DatagramProtocol):
         self._cookies[heard.sender.gossip_addr] = heard.issued_cookie
         for news in heard.updates:
             if news.node_id == LIAR and news.state is not MemberState.ALIVE:
-                # It is quick to say that it lives, as whoever is well would be.
+                # It answers quickly that it is alive, as a healthy node would.
                 self.me = replace(self.me, incarnation=max(self.me.incarnation, news.incarnation + 1))
         if isinstance(heard.body, Ping):
             self._send(addr, Ack(heard.sequence))
@@ -265,7 +265,7 @@ async def lying_peer(target: Target) -> None:
 
 @villain
 async def poisoning_peer(target: Target) -> None:
-    """A member whose batches are checksummed well, and hold what nobody can read."""
+    """A member whose batches have right checksums, and hold what nobody can read."""
     await _be_pulled_from(target, poisons=True)
 
 
@@ -289,7 +289,7 @@ async def _epoch_of(target: Target, node: NodeAddress) -> int:
 
 
 def _long_path() -> tuple[NodeId, ...]:
-    """65,534 bytes on the wire, so that there is no room for one more name."""
+    """A path of 65,534 bytes on the wire, which leaves no room for one more name."""
     names = [NodeId("p" * 63)] * (65_534 // 64 - 1)
     left = 65_534 - 64 * len(names)
     return (*names, NodeId("p" * (left // 2 - 1)), NodeId("p" * (left - left // 2 - 1)))

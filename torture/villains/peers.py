@@ -33,14 +33,14 @@ def fetch(target: Target, node_id: str = "villain", **fields: int | bool) -> pb.
 
 
 async def term_of(target: Target) -> int:
-    """The leader's, as a fetch is told it."""
+    """The leader's term, as a fetch is told it."""
     async with open_channel(target.leader.rpc_addr) as channel:
         response = await pb_grpc.PeerStub(channel).Fetch(fetch(target, elected=True, max_wait_ms=0), timeout=10)
     return int(response.term)
 
 
 def follow(request: pb.FetchRequest, answer: pb.FetchResponse) -> None:
-    """Go on behind what was answered, as a follower that has it on its disk."""
+    """Continue after what was answered, as a follower that has it on its disk."""
     heads = list(scan(answer.batches))
     if heads:
         last = heads[-1]

@@ -84,9 +84,9 @@ class Target:
         self.counts[what] += many
 
     async def until_over(self, *work: Coroutine[Any, Any, object], wave: int = 50) -> None:
-        """Run all of it, `wave` more every twentieth of a second, and cut it off when the time is over.
+        """Run all of them, `wave` more every twentieth of a second, and cancel them when the time is over.
 
-        A villain that breaks on what a node does is no reason to stop: what broke is counted.
+        If a villain breaks on what a node does, that is counted and does not stop the others.
         """
         tasks: list[asyncio.Task[None]] = []
         for at, one in enumerate(work):
@@ -110,12 +110,12 @@ Villain = Callable[[Target], Awaitable[None]]
 
 
 def villain(act: Villain) -> Villain:
-    """Register under the function's name."""
+    """Register the function as the villain of its name."""
     VILLAINS[act.__name__] = act
     return act
 
 
 def take_all_descriptors() -> None:
-    """The villain's own limit of open files, as high as it goes."""
+    """Raise the villain's own limit of open files as far as possible."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
