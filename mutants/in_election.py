@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import ourolog.actors.election.log_end_survey
-from mutants.mutant import DECREES, FOUR_VOTERS, STANDBY, STATIC, mutant, wrap
+from mutants.mutant import DECREED_IDLE, DECREES, FOUR_VOTERS, STANDBY, STATIC, mutant, wrap
 from ourolog.actors.election.log_end_survey import LogEndSurvey
 from ourolog.actors.election.static import StaticElection
+from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index
 
 
@@ -50,6 +51,18 @@ def equal_is_ahead() -> None:
     def make(original: Any) -> Any:
         def why_ahead(voter: Any, answer: Any, own: Any, own_end: Any) -> Any:
             return original(voter, answer, own, Index(own_end - 1) if own_end else own_end)
+
+        return why_ahead
+
+    wrap(ourolog.actors.election.log_end_survey, "_why_ahead", make)
+
+
+@mutant("A decreed leader does not mind that a voter has another maker's entry where its own log ends.", DECREED_IDLE)
+def other_maker_passed_over() -> None:
+    def make(original: Any) -> Any:
+        def why_ahead(voter: Any, answer: Any, own: Any, own_end: Any) -> Any:
+            is_same_place = LastEntry.of(answer.last, answer.end.index) == LastEntry.of(own, own_end)
+            return None if is_same_place else original(voter, answer, own, own_end)
 
         return why_ahead
 

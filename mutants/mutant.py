@@ -27,6 +27,8 @@ BUSY = tuple(f"{mode} --clients 12 --operations 2400" for mode in (BREAK, STATIC
 """With so many at once that groups form everywhere."""
 IDLE = (f"{STATIC} --operations 15",)
 """With so few records that readers wait for long."""
+DECREED_IDLE = (f"{DECREES} --clients 1 --operations 20",)
+"""With so few records that logs of rival leaders, which begin each term with an entry, end at the same index."""
 MANY_READERS = tuple(f"{mode} --clients 12" for mode in EVERY)
 RETAINED = EVERY
 LEADERS_DIE = (f"{STATIC} --faults kill,blackout,partition --clients 8 --operations 800",)

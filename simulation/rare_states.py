@@ -44,12 +44,14 @@ from ourolog.simulation.events import (
     PartitionMade,
 )
 from ourolog.simulation.replication_states import REPLICATION_STATES, ReplicationStates
+from ourolog.simulation.survey_states import SURVEY_STATES, SurveyStates
 from ourolog.simulation.vote_states import VOTE_STATES, VoteStates
 from ourolog.storage.types import NodeId
 
 STATES: Final[dict[str, str]] = {
     **REPLICATION_STATES,
     **VOTE_STATES,
+    **SURVEY_STATES,
     "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
     "damage_found": "A log or another file was found damaged.",
     "segment_rolled": "A segment was sealed and another begun.",
@@ -117,6 +119,7 @@ class RareStates:
         self._led: dict[NodeId, None] = {}
         self._replication = ReplicationStates(self._note)
         self._votes = VoteStates(self._note)
+        self._survey = SurveyStates(self._note)
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LeaderHinted: lambda _: self._note("leader_hinted"),
@@ -133,6 +136,7 @@ class RareStates:
         self._replication.see(event)
         match event:
             case MessageTold():
+                self._survey.see(event)
                 handle = self._on_message.get(type(event.message))
                 if handle is not None:
                     handle(event)

@@ -15,8 +15,8 @@ from ourolog.storage.types import NodeId, Term
 class DecreedLeaderAsked(AnswersChecker):
     """Judges each decision to lead, when the ballot is handed to the store, by what the node has heard until then.
 
-    Nothing is asked of who was told to lead without asking (`--force-lead`), or is the only voter. Where a disk
-    lies or has lost something it is not known who was ahead; that enough have answered is held all the same.
+    Nothing is asked of who was told to lead without asking (`--force-lead`), or is the only voter. While its own disk
+    lies, or has just lost something, it is not known who was ahead; that enough have answered is held all the same.
     """
 
     name: ClassVar[str] = "decreed_leader_asked"

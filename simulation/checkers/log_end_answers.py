@@ -30,9 +30,9 @@ class KnownEnd:
 
     @classmethod
     def of(cls, node: NodeModel) -> KnownEnd | None:
-        """None where nothing can be said of that disk: it lies, has lost something, or is not open."""
+        """None where that is not known: the disk lies, has just lost something, cannot be followed, or is not open."""
         log = node.log
-        if node.spoiled or node.was_spoiled or not log.opened or (not log.entries and log.durable_index):
+        if node.spoiled or node.is_blind or not log.opened or (not log.entries and log.durable_index):
             return None
         entry = log.entry(log.durable_index - 1)
         return cls(log.durable_place, (entry.path[0], entry.origin_epoch) if entry is not None else None)

@@ -12,7 +12,7 @@ from ourolog.actors.messages.store import SaveBallot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.checkers.log_end_answers import QUESTION
-from ourolog.simulation.events import MessageHandled, PacketSent
+from ourolog.simulation.events import FaultInjected, MessageHandled, PacketSent
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.terms import Place
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
@@ -182,7 +182,7 @@ def test_nothing_is_asked_of_who_is_forced_or_alone_and_of_a_spoiled_disk_only_a
     asked(force_lead=True).lead()
     asked("static:n1").lead()
     lead = asked()
-    lead.scene.checker.model.nodes[N1].was_spoiled = True  # type: ignore[attr-defined]
+    lead.scene.see(FaultInjected(lead.scene.tick(), "fsync_lies", "n1"))
     lead.ask("n2", "n3")
     lead.answered("n2", 9)
     lead.lead()
