@@ -1,4 +1,4 @@
-"""The demonstration of `ourolog cycle`, in three parts. Nothing sleeps for show: each waits for what it claims."""
+"""The demonstration of `ourolog cycle`, in three parts. Nothing sleeps for effect: each waits for what it claims."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def allowed(narration: Narration) -> None:
 
 
 async def broken(narration: Narration) -> None:
-    """The cycle broken: each identity is appended once a node."""
+    """The cycle broken: each node appends each identity once."""
     narration.chapter(2, "Nobody leads, what comes back is dropped", "--election none --cycle break")
     async with _cluster(3, "--election", "none", "--cycle", "break") as cluster:
         await _show_graph(narration, cluster, "everyone pulls from everyone: the same cycles, and more of them")
@@ -132,7 +132,7 @@ async def _cluster(nodes: int, *flags: str) -> AsyncIterator[LocalCluster]:
 
 
 async def _show_graph(narration: Narration, cluster: LocalCluster, claim: str, *, leader: str | None = None) -> None:
-    """Wait for the pulls that there must be with that leader, or with none, and draw those that there are."""
+    """Wait until the pulls are those expected with that leader, or with none, and draw the actual ones."""
     names = [node.node_id for node in cluster]
     expected = {
         name: sorted(other for other in names if other != name and (leader is None or other == leader))
@@ -157,7 +157,7 @@ async def _status(cluster: LocalCluster) -> dict[str, Any]:
 
 
 def _has_settled(status: dict[str, Any]) -> bool:
-    """Every node has pulled all that every other one has, the record among it."""
+    """Whether every node has pulled all that every other one has, including the record."""
     nodes = status["nodes"]
     came_back = nodes[0]["cycles_seen"] == len(nodes) - 1  # once from each that copied it from n1
     return came_back and all(
@@ -203,13 +203,13 @@ async def _answer_to_consume(addr: str, offset: int) -> str:
 
 
 async def _leader_by(addr: str) -> str:
-    """Who leads, according to the node at this address."""
+    """The leader, according to the node at this address."""
     async with LogClient(addr, timeout_s=_WAIT_S) as client:
         return next((server.node_id for server in await client.get_servers() if server.is_leader), "nobody")
 
 
 async def _until(look: Callable[[], Awaitable[T]], is_it: Callable[[T], bool]) -> T:
-    """Look until it is so, or the waiting has taken long enough; then what was seen last, for the claim to judge."""
+    """Look until it is so or the time is up; returns what was seen last, for the claim to judge."""
     deadline_s = time.monotonic() + _WAIT_S
     while True:
         found = await look()

@@ -1,4 +1,4 @@
-"""How `ourolog cycle` is told: chapters, pictures of who copies from whom, and claims that were seen or not."""
+"""How `ourolog cycle` reports: chapters, pictures of who copies from whom, and claims that were seen or not."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _PICTURES: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {
 
 
 def picture(graph: Graph) -> str:
-    """A drawing of the pull graph (node to the nodes it pulls from), arrows as records flow."""
+    """A drawing of the pull graph (node to the nodes it pulls from), with arrows in the direction of records."""
     key = tuple((node, tuple(sorted(graph[node]))) for node in sorted(graph))
     fallback = "\n".join(f"{node} <- {', '.join(sources) or 'nobody'}" for node, sources in key)
     return _PICTURES.get(key, fallback)
 
 
 class Narration:
-    """Tells, and keeps count of the claims. Readable without colours and without a terminal."""
+    """Prints the report, and counts the claims. Readable without colours and without a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
@@ -57,7 +57,7 @@ class Narration:
         self.tell()
 
     def check(self, claim: str, seen: bool, evidence: str = "") -> None:
-        """Tell the claim with a mark, and what was seen."""
+        """Print the claim with a mark, and what was seen."""
         if seen:
             self.seen += 1
         else:
@@ -68,7 +68,7 @@ class Narration:
         self._print(text)
 
     def end(self) -> bool:
-        """The last line. Whether all claims were seen, and there were some."""
+        """Print the last line. Returns whether there were claims, and all were seen."""
         took_s = time.monotonic() - self._started_s
         self.tell()
         self.tell(f"{self.seen} of {self.seen + self.missed} claims seen, in {took_s:.1f} s.")

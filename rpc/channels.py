@@ -1,4 +1,4 @@
-"""Channels to nodes, for clients."""
+"""gRPC channels to nodes, for clients."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ CLIENT_OPTIONS: Final = (
 
 
 def open_channel(rpc_addr: str) -> grpc.aio.Channel:
-    """A channel to one node, on the running loop; connects when it is first used."""
+    """A channel to one node, on the running loop; it connects when it is first used."""
     return grpc.aio.insecure_channel(rpc_addr, options=CLIENT_OPTIONS)

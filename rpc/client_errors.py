@@ -93,13 +93,13 @@ def client_closed(addr: str) -> LogError:
 
 
 def not_understood(addr: str) -> LogError:
-    """The error for an answer that is not of this contract."""
+    """The error for an answer that does not follow the contract."""
     message = f"what {addr} answered is not of this contract: is it an ourolog node?"
     return LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
 
 
 def no_records(addr: str, offset: int) -> LogError:
-    """The error for a batch that holds no records, as an old log may. Servers pass a batch's bytes on as they are."""
+    """The error for a batch without records, which an old log may hold. Servers pass a batch's bytes on unchanged."""
     message = (
         f"the batch at offset {offset} that {addr} sent holds something else than the records that it claims: "
         "whoever produced or replicated it has a fault"
@@ -162,7 +162,7 @@ def _unknown_call(addr: str) -> str:
 
 
 def _sentence(code: str, text: str, addr: str, *, never_sent: bool) -> str:
-    """What gRPC's own texts mean, as a sentence for a person."""
+    """The meaning of gRPC's own texts, as a sentence for a person."""
     # grpcio's words, of what it received ("Received message") and of what it was to send ("Sent message").
     if code == "RESOURCE_EXHAUSTED" and "essage larger than max" in text:
         return f"the message is larger than what can be sent to {addr}; split it ({text})"

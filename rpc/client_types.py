@@ -76,7 +76,7 @@ class ServerInfo:
 
 
 def provenance_from(provenance: pb.Provenance) -> Provenance:
-    """The value for the message of the contract."""
+    """The value for the contract's message."""
     return Provenance(
         provenance.origin,
         tuple(provenance.path),

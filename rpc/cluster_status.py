@@ -1,4 +1,4 @@
-"""The status of a whole cluster: one node is asked for the members, then each of them for itself.
+"""The status of a whole cluster: one node is asked for the members, then each member for its own status.
 
 The shape is that of `ourolog status --output json`; programs read it, so keys are added and
 never renamed.

@@ -1,4 +1,4 @@
-"""The consume calls of the Log service: they read in chunks, wait at the end of the log, at their clients' pace.
+"""The consume calls of the Log service, which read in chunks, wait at the end of the log, and adapt to their clients.
 
 A stream is one coroutine; while it waits at the end of the log it is one future and no thread.
 Streams that wait at the same offset share one request and its answer, so a thousand of them cost

@@ -36,7 +36,7 @@ class TokenBucket:
 
 
 class DatagramRateLimiter:
-    """A rate for each member, told by the address its datagrams come from, and one rate for all others together.
+    """One rate for each member, recognized by the source address of its datagrams, and one for all others together.
 
     A member behind a translated address counts among the others.
     """
@@ -53,14 +53,14 @@ class DatagramRateLimiter:
         self._members: OrderedDict[tuple[Any, ...], TokenBucket] = OrderedDict()
 
     def introduce(self, socket_addr: tuple[Any, ...]) -> None:
-        """This is a member's address. When there are too many, the one introduced longest ago is forgotten."""
+        """Note a member's address. When there are too many, the one introduced longest ago is forgotten."""
         if socket_addr not in self._members:
             if len(self._members) >= MAX_MEMBERS:
                 self._members.popitem(last=False)
             self._members[socket_addr] = TokenBucket(self._each_member_per_s, self._now_s())
 
     def dismiss(self, socket_addr: tuple[Any, ...]) -> None:
-        """This is no member's address any more."""
+        """Forget a member's address."""
         self._members.pop(socket_addr, None)
 
     def is_member(self, socket_addr: tuple[Any, ...]) -> bool:

@@ -122,7 +122,7 @@ class UdpDatagrams:
         self._mailbox = mailbox
 
     def introduce(self, addr: str) -> None:
-        """A member gossips from there: accept its datagrams whatever strangers send. On the loop's thread."""
+        """Accept datagrams from a member's address whatever strangers send. On the loop's thread."""
         self._members.add(addr)
         name = self._names.get(addr)
         host, port = split_address(addr)
@@ -132,7 +132,7 @@ class UdpDatagrams:
             self._rate_limiter.introduce(name.socket_addr[:2])
 
     def dismiss(self, addr: str) -> None:
-        """Nobody gossips from there any more."""
+        """Forget a member's address."""
         self._members.discard(addr)
         self._rate_limiter.dismiss(split_address(addr))
 
@@ -214,7 +214,7 @@ class UdpDatagrams:
             self.unsent += 1
 
     def _may_resolve(self, addr: str) -> bool:
-        """Each lookup occupies a thread for as long as it takes, so strangers' names get only half of them."""
+        """Whether a name may be looked up now. Each lookup takes a thread; strangers' names get half of them."""
         return len(self._resolvers) < (_MAX_RESOLVING if addr in self._members else _MAX_RESOLVING // 2)
 
     def _remember_name(self, addr: str) -> _ResolvedName:
@@ -260,7 +260,7 @@ class UdpDatagrams:
 
 
 def _ip_family(host: str) -> socket.AddressFamily | None:
-    """Of an IP address; None for a name."""
+    """The family of an IP address; None for a name."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

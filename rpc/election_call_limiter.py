@@ -1,9 +1,9 @@
-"""How many election calls are under way at once, so that whoever calls for no reason keeps no voter waiting.
+"""A limit on the election calls under way at once, so that useless callers keep no voter waiting.
 
-An election call is small, and answered by one look at the disk; but each costs that look, and who calls is a name
-that anybody can write. So a few calls are permitted to each name: for every voter (of this node's configuration, and
-what the election announces since), for every member that gossip knows, and as many for all strangers together.
-Whoever takes the name of a voter takes permits from that voter and from nobody else; the permits of one name are
+An election call is small, and answered by one look at the disk. But each costs that look, and anybody can write any
+name into a call. So each name gets a few permits: every voter (of this node's configuration, and
+those that the election announced since), every member that gossip knows, and as many for all strangers together.
+A caller that uses a voter's name takes permits from that voter and from nobody else; the permits of one name are
 divided among the connections that use it.
 """
 

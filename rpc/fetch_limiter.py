@@ -1,8 +1,8 @@
-"""How much of other nodes' fetches is under way at once: fetches, and bytes of their answers.
+"""A limit on other nodes' fetches under way at once, and on the bytes of their answers.
 
 A fetch asks for up to some megabytes, waits for up to half a minute, and its answer stays in
-memory until the fetcher has taken it, which may be never. Who asks is a name that anybody can
-write. So there is a limiter for each kind of fetcher, and strangers cannot exhaust that of the others:
+memory until the fetcher has taken it, which may be never. Anybody can write any name into a
+fetch. So there is a limiter for each kind of fetcher, and strangers cannot exhaust that of the others:
 voters (named by this node's configuration), members (known from gossip), and everybody else, who
 gets as much as a newcomer needs until gossip has introduced it.
 

@@ -2,7 +2,7 @@
 
 A checksum says that a batch is what its sender wrote, not that there are records in it. With a
 leader every batch was checked where it was produced, and its bytes pass through. With nobody
-elected any member is a source, and what one node appends is copied by all others; so it is
+elected any member is a source, and all others copy what one node appends; so it is
 checked before it is appended.
 """
 

@@ -1,7 +1,7 @@
 """The standard health service of gRPC (grpc.health.v1), for one node.
 
-Not the one of grpcio-health-checking: that one writes to a watcher while it holds the lock that a
-change of status needs, so one watcher that does not read would keep the node from saying anything,
+The one of grpcio-health-checking is not used: it writes to a watcher while it holds the lock that a
+change of status needs, so one watcher that does not read would keep the node from reporting anything,
 and from stopping.
 """
 

@@ -14,8 +14,8 @@ from ourolog.actors.addresses import split_address
 def own_host(host: str) -> str:
     """An address of this machine for others to use, when it listens on the wildcard `host`.
 
-    What the machine's name resolves to; the loopback address where it resolves to nothing. A
-    guess: whoever runs several interfaces says which to advertise.
+    It is what the machine's name resolves to, or the loopback address if that is nothing. This is a
+    guess: a machine with several interfaces needs to be told which one to advertise.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -31,10 +31,10 @@ def own_host(host: str) -> str:
 
 
 async def check_listenable(address: str) -> None:
-    """Try to listen for TCP there, and let go of it again.
+    """Try to listen for TCP at that address, and release it again.
 
-    gRPC fails to bind without saying why. Raises OSError that says it, and ValueError for what
-    is no address.
+    gRPC fails to bind without saying why. Raises OSError that says it, and ValueError for
+    an invalid address.
     """
     host, port = split_address(address)
     try:

@@ -2,10 +2,10 @@
 
 grpcio (1.85) decodes the path of every call to a method that was not registered inside the loop
 that accepts calls. One path that is not UTF-8 ends that loop: the port is closed, open calls go
-on, and nobody is told. So there are two defences. All methods of a node are registered, and what
-comes for any other is answered UNIMPLEMENTED here, before the loop sees it. Should the loop end
-all the same, whatever the reason, a second server takes over the port at once, open calls go on
-on the first, and the owner hears of it. When the port cannot be bound again the owner must stop.
+on, and nobody is told. So there are two defences. All methods of a node are registered, and calls
+to any other are answered UNIMPLEMENTED here, before the loop sees them. If the loop ends
+nevertheless, for whatever reason, a second server takes over the port at once, open calls go on
+on the first, and the owner is told. If the port cannot be bound again the owner must stop.
 
 Both need names that are private to grpcio; tests/rpc/test_listener.py notices when they change.
 """

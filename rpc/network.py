@@ -67,7 +67,7 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class _Forget:
-    """An actor pulls from that peer no longer."""
+    """An actor no longer pulls from that peer."""
 
     peer_id: NodeId
 
@@ -159,7 +159,7 @@ class GrpcPeerNetwork:
         task.add_done_callback(lambda done: _ended(connection, call, done))
 
     def _has_room(self) -> bool:
-        """Whether there may be another connection; one over which an election has asked all it wanted makes room."""
+        """Whether there may be another connection; an idle one that an election has used makes room."""
         if len(self._connections) < self._most_connections:
             return True
         for lane, connection in self._connections.items():

@@ -252,7 +252,7 @@ class NodeServer:
         self._observe(NodeFailed(self.config.node_id, "rpc", FailureKind.LISTENER_LOST, why))
 
     async def _hand_over(self, node: Node) -> None:
-        """Let the election see to it that another node can lead, if this one does."""
+        """Let the election make sure that another node can lead, if this one does."""
         await self._ask(
             lambda request_id, reply_to: node.election.tell(HandOver(request_id, reply_to)), HANDS_OVER_WITHIN_S
         )
@@ -264,7 +264,7 @@ class NodeServer:
         )
 
     async def _ask(self, tell: Callable[[int, PendingRequests], None], within_s: float) -> None:
-        """Tell an actor something, and wait for its answer so long at most; not at all once the node has failed."""
+        """Tell an actor something, and wait at most this long for its answer; not at all once the node has failed."""
         requests = PendingRequests(asyncio.get_running_loop())
         request_id, answered = requests.open()
         tell(request_id, requests)

@@ -40,7 +40,7 @@ MAX_NAME_CHARS: Final = 4096
 
 
 class PeerCodecError(ValueError):
-    """A message of a peer means nothing; its text says what is wrong with it."""
+    """A message of a peer is invalid; its text says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def encode_fetch_request(request: FetchRequest) -> pb.FetchRequest:
 
 
 def decode_fetch_request(request: pb.FetchRequest) -> FetchRequest:
-    """Bounds are clamped to what this node answers. Raises PeerCodecError."""
+    """The actor's request. Bounds are clamped to what this node allows. Raises PeerCodecError."""
     try:
         node_id = check_node_id(request.node_id)
         last = _decode_place(request.last) if request.HasField("last") else None
@@ -122,7 +122,7 @@ def decode_fetch_request(request: pb.FetchRequest) -> FetchRequest:
 
 
 def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
-    """`unreadable` is the fetcher's own and stays here."""
+    """The answer for the wire. `unreadable` is the fetcher's own and is not sent."""
     begins_anew = response.outcome in (FetchOutcome.OUT_OF_RANGE, FetchOutcome.DIVERGED)
     return pb.FetchResponse(
         protocol=PROTOCOL,
@@ -143,7 +143,7 @@ def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
 
 
 def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
-    """An answer of another protocol is REFUSED. Raises PeerCodecError."""
+    """The actor's answer; one of another protocol is REFUSED. Raises PeerCodecError."""
     if response.protocol != PROTOCOL:
         detail = f" ({clipped(response.detail)})" if response.detail else ""
         return refusal(_other_answer(response.protocol) + detail)
@@ -173,7 +173,7 @@ def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
 
 
 def refusal(detail: str) -> FetchResponse:
-    """REFUSED, with nothing said about any log."""
+    """A REFUSED answer, which says nothing about any log."""
     return FetchResponse(FetchOutcome.REFUSED, Term(0), 0, START, START, START, detail=detail)
 
 
@@ -192,7 +192,7 @@ def encode_log_end_request(request: LogEndRequest) -> pb.LogEndRequest:
 
 
 def decode_log_end_request(request: pb.LogEndRequest) -> LogEndRequest:
-    """Raises PeerCodecError."""
+    """The actor's request. Raises PeerCodecError."""
     try:
         node_id = check_node_id(request.node_id)
         cluster, election = _check_name(request.cluster), _check_name(request.election)
@@ -215,7 +215,7 @@ def encode_log_end_response(response: LogEndResponse) -> pb.LogEndResponse:
 
 
 def decode_log_end_response(response: pb.LogEndResponse) -> LogEndResponse:
-    """Raises PeerCodecError."""
+    """The actor's answer. Raises PeerCodecError."""
     if response.protocol != PROTOCOL:
         raise PeerCodecError(_other_answer(response.protocol))
     try:
@@ -239,12 +239,12 @@ def decode_log_end_response(response: pb.LogEndResponse) -> LogEndResponse:
 
 
 def clipped(detail: str) -> str:
-    """It is logged and shown in the status, and a peer may have written a book."""
+    """The text, shortened: it is logged and shown in the status, and a peer may have sent any amount."""
     return detail if len(detail) <= MAX_DETAIL_CHARS else detail[:MAX_DETAIL_CHARS] + "…"
 
 
 def _check_name(name: str) -> str:
-    """Raises ValueError."""
+    """Raises ValueError for an invalid name."""
     if len(name) > MAX_NAME_CHARS:
         raise ValueError(f"a name of {len(name)} characters is longer than {MAX_NAME_CHARS}")
     return name
@@ -257,7 +257,7 @@ def _encode_place(place: Place | None) -> pb.Place | None:
 
 
 def _decode_place(place: pb.Place) -> Place:
-    """Raises ValueError."""
+    """A place. Raises ValueError."""
     return Place(Term(place.term), (check_node_id(place.writer), place.writer_epoch))
 
 
@@ -280,7 +280,7 @@ def _encode_voters(voters: VoterSet | None) -> pb.VoterSet | None:
 
 
 def _decode_voters(response: pb.FetchResponse) -> VoterSet:
-    """Raises ValueError."""
+    """A voter set. Raises ValueError."""
     encoded = response.voters_before_start
     if encoded.index >= response.start.index:
         raise ValueError(f"entry {encoded.index} does not stand below the start, {response.start.index}")

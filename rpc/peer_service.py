@@ -106,19 +106,19 @@ class PeerService:
         server.add_registered_method_handlers(PEER_SERVICE, handlers)
 
     def set_voters(self, voters: Iterable[NodeId]) -> None:
-        """From now on these are the voters."""
+        """Set the voters from now on."""
         self._voters = frozenset(voters)
 
     def introduce(self, node_id: NodeId) -> None:
-        """Gossip knows a node of that name."""
+        """Note that gossip knows a node of that name."""
         self._members.add(node_id)
 
     def dismiss(self, node_id: NodeId) -> None:
-        """Gossip says that it failed or left. Whoever calls all the same is no worse off than a newcomer."""
+        """Note that gossip says that it failed or left. If it still calls, it is treated like a newcomer."""
         self._members.discard(node_id)
 
     def end(self, error: ServiceError) -> None:
-        """The actors are gone: everything open, and everything that comes, fails with `error`."""
+        """The actors are gone: everything open, and every later call, fails with `error`."""
         self._fetches.end(error)
         self._election_calls.end(error)
         self._requests.close(error)
@@ -147,7 +147,7 @@ class PeerService:
             permit.release()
 
     async def _ask_for_batches(self, request: FetchRequest, permit: FetchPermit) -> FetchResponse:
-        """What the replicator answers. Raises ServiceError when a newer fetch takes the permit meanwhile."""
+        """The replicator's answer. Raises ServiceError when a newer fetch replaces this one meanwhile."""
         replicator = self._answerers[Answerer.REPLICATOR]
         request_id, future = self._requests.open()
         replicator.tell(CallReceived(request_id, request, self._requests))
@@ -183,7 +183,7 @@ class PeerService:
             return codec.encode_response(await self._ask_election(decoded))
 
     async def _ask_election(self, request: PeerRequest[Any]) -> Any:
-        """What the election answers. Raises ServiceError when it does not, or refuses to."""
+        """The election's answer. Raises ServiceError when it does not answer, or declines to."""
         election = self._answerers[Answerer.ELECTION]
         request_id, future = self._requests.open()
         election.tell(CallReceived(request_id, request, self._requests))

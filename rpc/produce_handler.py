@@ -216,7 +216,7 @@ class ProduceHandler:
             asyncio.get_running_loop().call_later(self._abandoned_counts_s, self._limiter.release, call.client, size)
 
     def _cancel(self, sent: _PendingProduce) -> None:
-        """Nobody waits for the answer any more."""
+        """Cancel a produce whose answer nobody waits for any more."""
         sent.answer.cancel()
         if self._requests.forget(sent.request_id):
             self._server.tell(CancelRequest(sent.request_id, self._requests))

@@ -124,11 +124,11 @@ class OpenCalls:
         return grpc.stream_stream_rpc_method_handler(handle, response_serializer=response_class.SerializeToString)
 
     def refuse_new(self, error: ServiceError) -> None:
-        """Every later call ends with `error`; those that are open go on."""
+        """End every later call with `error`; open ones go on."""
         self._refusal = self._ended or error
 
     def end(self, error: ServiceError) -> None:
-        """Every open call ends with `error`, and so does every later one. The first error given stays."""
+        """End every open call with `error`, and every later one. The first error given stays."""
         if self._ended is None:
             self._refusal = self._ended = error
         for task in list(self._open.values()):

@@ -119,4 +119,4 @@ def _see_of(checker: Checker, kind: type, message_kind: type | None) -> See:
 
 
 def _nobody_listens(_: Violation) -> None:
-    """Do nothing: the violation is kept all the same."""
+    """Do nothing: the violation is kept anyway."""

@@ -176,7 +176,7 @@ class StaysBounded(EventChecker):
         self._of(told.receiver).readers.pop(cancel.request_id, None)
 
     def _check_readers(self, node: NodeModel) -> None:
-        """Who has asked just now is perhaps about to be refused."""
+        """Check the readers, except those that have only just asked and may be about to be refused."""
         kept = self._nodes.get(node.node_id)
         if kept is None or node.config is None or self.model.hindrances.is_held_up(node.node_id, self.time_s):
             return

@@ -125,5 +125,5 @@ class Hindrances:
         self._all_links_s = event.time_s
 
     def _on_phase(self, event: PhaseBegan) -> None:
-        """Whoever was slowed down has been mended, or is left alone."""
+        """Nodes that were slowed down have been mended, or are left as they are."""
         self._all_links_s = max(self._all_links_s, event.time_s)

@@ -21,8 +21,8 @@ class SamePlaceSameBytes(EventChecker):
     """Remembers the first entry seen at each place: index, term, who made it, and in which epoch of its log.
 
     Unlike `log_matching` it follows an entry also where two leaders claim one term, and over the wire.
-    What a node made whose disk has lied, or is an old one, is let be: it may not remember the term in
-    which it made it, and make another in its place.
+    Entries of a node whose disk has lied, or is an old one, are not checked: it may not remember the term in
+    which it made them, and make others in their place.
     """
 
     name: ClassVar[str] = "same_place_same_bytes"

@@ -65,13 +65,13 @@ class OrderedFault:
 
 @dataclass(slots=True)
 class DiskFaults:
-    """What is wrong with a disk now; whoever injects faults sets it, `SimulatedDisk.repair` clears it.
+    """What is wrong with a disk now. Fault injection sets it, `SimulatedDisk.repair` clears it.
 
     room_bytes: how much more can be written; None for enough.
-    io_error_in: after so many more operations of any kind one fails; None for never.
-    sync_fails_in: after so many more syncs, of files and of directories, one fails; None for never.
-    power_cut_in: after so many more operations the machine goes off in the middle of one; None for never.
-    lies: a sync returns and does nothing.
+    io_error_in: after this many more operations of any kind one fails; None for never.
+    sync_fails_in: after this many more syncs, of files and of directories, one fails; None for never.
+    power_cut_in: after this many more operations the machine loses power in the middle of one; None for never.
+    lies: whether a sync returns and does nothing.
     slow_s: how long an operation takes at most, in seconds.
     ordered: what was ordered by `SimulatedDisk.fail` and has not come yet.
     """
