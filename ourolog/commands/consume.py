@@ -29,7 +29,7 @@ Examples:
   ourolog consume --provenance                   and the nodes each record passed
 """
 
-_SAY_AFTER_S: Final = 1.0
+_NOTICE_AFTER_S: Final = 1.0
 # No log has a record there.
 _BEYOND: Final = 2**64 - 1
 
@@ -78,15 +78,15 @@ async def _consume(
 
     write = _Writer(output, provenance)
     left = count
-    waiting = _Waiting()
+    retries = _RetryNotice()
     try:
-        async with LogClient(addr, timeout_s=timeout_s, on_retry=waiting.failed) as client:
+        async with LogClient(addr, timeout_s=timeout_s, on_retry=retries.failed) as client:
             offset, end = await _range(client, start)
             total = count if follow or count else max(0, end - offset)
             with Progress("consumed", total) as progress:
                 batches = client.consume_batches(offset, provenance=provenance, stop_at_end=not follow)
                 async for batch in batches:
-                    waiting.is_over()
+                    retries.succeeded()
                     skipped = max(0, offset - batch.base_offset)  # batches come whole
                     taken = batch.values[skipped:] if left is None else batch.values[skipped : skipped + left]
                     write.batch(batch.base_offset + skipped, taken, batch.provenance)
@@ -118,24 +118,24 @@ async def _range(client: LogClient, start: int | str) -> tuple[int, int]:
     return (start if isinstance(start, int) else first), end
 
 
-class _Waiting:
+class _RetryNotice:
     """Says on standard error what is waited for, once it has taken a while."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
-        self._said = ""
+        self._last_notice = ""
 
     def failed(self, error: LogError) -> None:
         now_s = asyncio.get_running_loop().time()
         if self._since_s is None:
             self._since_s = now_s
-        if now_s - self._since_s >= _SAY_AFTER_S and str(error) != self._said:
-            self._said = str(error)
+        if now_s - self._since_s >= _NOTICE_AFTER_S and str(error) != self._last_notice:
+            self._last_notice = str(error)
             click.echo(f"Waiting: {error}", err=True)
 
-    def is_over(self) -> None:
+    def succeeded(self) -> None:
         self._since_s = None
-        self._said = ""
+        self._last_notice = ""
 
 
 class _Writer:
