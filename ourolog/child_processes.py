@@ -1,6 +1,6 @@
-"""Python processes that are started from this one: the nodes of `dev` and `cycle`, the torture's villains, the benches.
+"""Python processes that are started from this one: the nodes of `dev` and `cycle`, the torture's villains, benchmarks.
 
-They import what this process imports from, and nothing from the directory that it happens to be started in:
+They import from where this process imports, and nothing from their working directory:
 `python -m` puts that first on the path, and a user's own logging.py there would be taken for Python's.
 """
 

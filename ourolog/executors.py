@@ -85,7 +85,7 @@ def opened(factory: Factory) -> Iterator[Executor]:
 
 
 def processes(jobs: int | None = None) -> ProcessPoolExecutor:
-    """As many processes as there are cores, or `jobs`. Each is spawned: nothing is inherited but the code."""
+    """As many processes as there are cores, or `jobs`. Each is spawned, so that it inherits nothing but the code."""
     return _Processes(
         max_workers=jobs or os.cpu_count() or 1,
         mp_context=multiprocessing.get_context("spawn"),

@@ -180,12 +180,12 @@ class NodeProcess:
         self.wait()
 
     def send_signal(self, number: int) -> None:
-        """Nothing happens if it has ended already."""
+        """Send a signal; nothing happens if the process has ended already."""
         if self._process is not None:
             self._process.send_signal(number)
 
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Its exit status (negative: the signal that ended it), all its log read. ClusterError if time ends first."""
+        """The exit status (negative: the ending signal), once its log is read. ClusterError if time runs out."""
         assert self._process is not None, "only a node that was started can be waited for"
         try:
             status = self._process.wait(timeout_s)

@@ -157,7 +157,7 @@ class NodeRunner:
         self._log.error("node_failed", actor="process", reason=reason, is_bug=False)
 
     def _write_ready_file(self, path: str) -> None:
-        """Whole or not at all: whoever waits for the file may read it the moment it exists."""
+        """Write the file atomically: whoever waits for it may read it the moment it exists."""
         content = {
             "node_id": self._config.node_id,
             "cluster": self._config.cluster,
@@ -174,7 +174,7 @@ class NodeRunner:
             self._log.warning("ready_file_failed", reason=f"cannot write {path}: {error.strerror}")
 
     def _remove_ready_file(self) -> None:
-        """One that an earlier process left would say that clients are served."""
+        """Remove the file that an earlier process left, which would say that clients are served."""
         if self._ready_file is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._ready_file)

@@ -16,7 +16,7 @@ class SeedFileError(ValueError):
 
 
 def read_seeds(path: str) -> list[Options]:
-    """All runs of the file. Raises SeedFileError: no such file, nothing in it, or a line of another version."""
+    """All runs in the file. Raises SeedFileError: no such file, nothing in it, or a line of another version."""
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()

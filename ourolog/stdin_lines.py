@@ -14,10 +14,10 @@ _MAX_LINE_BYTES: Final = 64 * 1024 * 1024  # more than any node takes; without a
 
 
 async def stdin_lines() -> AsyncIterator[list[bytes]]:
-    """What has arrived, cut into lines without their ends; several at a time when they come fast.
+    """What has arrived on standard input, cut into lines without their ends; several at a time when they come fast.
 
     A last line without an end counts. A thread reads, at most a few chunks ahead; it is a daemon
-    because nothing can wake it from a read, and a Ctrl-C shall not wait for one more line.
+    because nothing can wake it from a read, and a Ctrl-C must not wait for one more line.
     Raises OSError when standard input cannot be read or a line is longer than 64 MiB.
     """
     loop = asyncio.get_running_loop()

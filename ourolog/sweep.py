@@ -73,7 +73,7 @@ def run_seed(options_text: str) -> Outcome:
 
 
 def outcome_of(result: Any) -> Outcome:
-    """A Result without what cannot, or need not, travel."""
+    """The outcome of a Result, without what cannot, or need not, travel."""
     return Outcome(
         seed=result.seed,
         options=result.options.to_text(),

@@ -7,7 +7,7 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Tell the service manager, if there is one, e.g. `READY=1`. Never fails: it is a courtesy."""
+    """Tell the service manager, if there is one, e.g. `READY=1`. Never fails."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return

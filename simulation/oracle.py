@@ -71,7 +71,7 @@ class _Candidacy:
     candidate_id: who stands.
     voters: the others that are asked for their votes.
     last: the last entry of the candidate's log; None until its vote for itself is on disk.
-    granted: who has voted for it, itself included, each the process that said so.
+    granted: which nodes have voted for it, itself included, each with the process that said so.
     refused: who has not, with the last entry of its log.
     is_over: whether no vote counts any more.
     """

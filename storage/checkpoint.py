@@ -32,7 +32,7 @@ class Checkpoint:
     state: the state of everything below `position`.
     committed: a lower bound of the commit position.
     clean: whether the log was closed right there; nothing was written since.
-    resetting: whether the log is to be emptied and to begin at `position`; whoever opens it finishes that.
+    resetting: whether the log is to be emptied and to begin at `position`; the next opening finishes that.
     """
 
     position: Position

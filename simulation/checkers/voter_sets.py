@@ -26,7 +26,7 @@ class _Sets:
 
     here: those whose entries are in it, by index.
     before: the one that was in force where the log begins.
-    reset_to: what `before` is to be once the log has begun anew; None while it is not asked to.
+    reset_to: the reset that was asked for and is not done yet, which says what `before` will be; None if there is none.
     is_known: whether this has been followed since the log was opened whole.
     """
 
