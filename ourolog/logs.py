@@ -50,7 +50,7 @@ class LibraryLimit(logging.Filter):
         return True
 
 
-# gRPC logs a traceback for every header that is not UTF-8. That is a stranger's error, and none of the node's.
+# gRPC logs a traceback for every header that is not UTF-8. That is a stranger's error, not the node's.
 _OF_STRANGERS: Final = ("Invalid encoding on",)
 _NO_WORD: Final = re.compile(r"[^A-Za-z ]+")
 

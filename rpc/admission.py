@@ -57,7 +57,7 @@ class FairLimit:
 
     def has_room(self, client: str, size_bytes: int) -> bool:
         """Whether this client may take one more thing of that size now."""
-        # When nothing is held anything may come in, or what is larger than the limit would wait for ever.
+        # When nothing is held, anything is admitted; otherwise what is larger than the limit would wait for ever.
         if not self.count:
             return True
         count, held_bytes = self.held_by(client)

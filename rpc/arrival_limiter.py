@@ -71,7 +71,7 @@ class ArrivalLimiter:
         self._long_patience_s = long_patience_s
         self._arriving: dict[_Arrival, None] = {}
         self._by_client: Counter[str] = Counter()
-        # Who waits, client by client in the order of their turns: those that were in time so far, and the late ones.
+        # The waiting calls, by client in the order of their turns: clients that were in time so far, and late ones.
         self._in_time: OrderedDict[str, deque[asyncio.Future[_Arrival]]] = OrderedDict()
         self._late: OrderedDict[str, deque[asyncio.Future[_Arrival]]] = OrderedDict()
         self._late_until_s: OrderedDict[str, float] = OrderedDict()

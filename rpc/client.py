@@ -174,7 +174,7 @@ class LogClient:
         answered = 0
         try:
             async for response in call:
-                if response is None:  # its bytes were none
+                if response is None:  # its bytes were no message
                     raise not_understood(addr)
                 answered += 1
                 yield response
@@ -267,7 +267,7 @@ class LogClient:
             if not failure.may_pass or now_s + backoff_s >= failing_since_s + self._timeout_s:
                 raise failure
             self._on_retry(failure)
-            if not failure.is_end_unknown:  # another node may have less, and take that for the end
+            if not failure.is_end_unknown:  # another node may have less, and report that as the end
                 self._try_next_address()
             await asyncio.sleep(max(backoff_s, failure.retry_after_s or 0.0))
             backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)

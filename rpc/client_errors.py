@@ -115,7 +115,7 @@ def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
     code = error.code().name
     text = error.details() or code
     if code == "CANCELLED":
-        # Not by this client, that would be no error: the server has closed the connection, or one between.
+        # This client did not cancel it, which would be no error: the server, or a proxy, closed the connection.
         code, text = "UNAVAILABLE", "it was closed"
     never_sent = text.startswith(_NEVER_SENT)
     found = LogError(text, code, addr=addr)

@@ -246,7 +246,7 @@ class ConsumeHandler:
                     tail = error.end
                     continue
                 except ServiceError as error:
-                    # A stream that follows the log waits anyway; one that stops there must hear that none is known.
+                    # A stream that follows the log waits anyway; one that stops there must be told that none is known.
                     if error.reason != Refusal.COMMIT_UNKNOWN.name or stop_at_end:
                         raise
                     await self._reader.pause()

@@ -26,7 +26,7 @@ from ourolog.rpc.listen_addresses import check_listenable
 
 Options: TypeAlias = list[tuple[str, int]]
 
-# Enough for accidents; whoever makes the loop end more often finds the port closed for a while in between.
+# Enough for accidents; if somebody makes the loop end more often, the port is closed for a while in between.
 RESTARTS_AT_ONCE: Final = 10
 RESTARTS_PER_S: Final = 5.0
 BIND_WITHIN_S: Final = 5.0
@@ -130,7 +130,7 @@ class RpcListener:
         try:
             bound = server.add_insecure_port(join_address(host, port))
         except RuntimeError as error:
-            # Somebody took it since it was looked at, or gRPC sees what a plain socket does not.
+            # The port was taken since it was checked, or gRPC sees a problem that a plain socket does not.
             raise OSError(f"cannot listen for gRPC on {address}: {error}") from error
         self._server = server
         self._address = join_address(host, bound)

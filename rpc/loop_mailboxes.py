@@ -46,7 +46,7 @@ class LoopMailbox(Generic[M]):
     def _drain(self) -> None:
         self._woken = False
         arrived = self._arrived
-        # Only what is here now: a flood must not keep the loop from its other work.
+        # Only what has arrived by now: a flood must not keep the loop from its other work.
         count = len(arrived)
         try:
             while count:

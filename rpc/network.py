@@ -33,7 +33,7 @@ CHANNEL_OPTIONS: Final = (
     # A peer behind a dead link is noticed within these, not after TCP's quarter of an hour.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # The actors decide when to try again; gRPC shall not sit out a longer pause of its own.
+    # The actors decide when to try again; gRPC must not wait for longer by itself.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -197,11 +197,11 @@ class GrpcPeerNetwork:
 
 def _ended(connection: _Connection, call: _Call, task: asyncio.Task[None]) -> None:
     connection.open.discard(task)
-    # A task that is cancelled before its first step never gets to say so itself.
+    # A task that is cancelled before its first step cannot report that itself.
     if task.cancelled():
         call.fail(f"the connection to {call} was dropped")
     elif (error := task.exception()) is not None:
-        # Whatever it was, who asked must not wait for ever.
+        # Whatever the error was, the caller must not wait for ever.
         call.fail(f"{call}: {error!r}")
 
 

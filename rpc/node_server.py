@@ -150,7 +150,7 @@ class NodeServer:
 
     async def _drain(self, node: Node, grace_s: float) -> None:
         self._health.end()
-        # While produces and fetches go on: a leader hands over to who has all of its log.
+        # While produces and fetches go on: a leader hands over to a node that has all of its log.
         await self._hand_over(node)
         await self._leave_cluster(node)
         self._service.drain()
@@ -194,7 +194,7 @@ class NodeServer:
         node.start()
         # On a thread: the actors' last answers need the loop, and closing the log may take a while.
         self._cleanup.push_async_callback(asyncio.to_thread, node.stop)
-        # Nothing is awaited until here, so no event comes before there is somebody to hear it.
+        # Nothing is awaited up to here, so no event comes before there is a receiver.
         self._make_services(node)
         self._node = node
         datagrams.deliver_to(node.membership, getattr(node.membership.actor_inbox, "qsize", None))
@@ -277,7 +277,7 @@ class NodeServer:
                 self._peers.introduce(member.node_id)
                 self._datagrams.introduce(member.gossip_addr)
             case MemberFailed(member):
-                # Its datagrams are heard as before, for it may say that it is well.
+                # Its datagrams are accepted as before, since it may say that it is alive.
                 self._peers.dismiss(member.node_id)
             case MemberLeft(member):
                 self._peers.dismiss(member.node_id)

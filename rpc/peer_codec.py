@@ -35,7 +35,7 @@ MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
 MAX_DETAIL_CHARS: Final = 500
 MAX_FETCH_BYTES: Final = 16 * 1024 * 1024
 MAX_WAIT_S: Final = 60.0
-# Names of clusters and elections come from flags; what is longer than this was made to fill memory and logs.
+# Names of clusters and elections come from flags; longer ones are meant to fill memory and logs.
 MAX_NAME_CHARS: Final = 4096
 
 

@@ -29,7 +29,7 @@ MAX_PRODUCE_STREAMS: Final = 192
 SMALL_BYTES: Final = 1024 * 1024
 # How long a stream's message that has arrived waits for room before it is refused as a single call's is.
 ROOM_WITHIN_S: Final = 1.0
-# A client is answered somewhat before its own deadline, so that it hears what became of its record.
+# A client is answered somewhat before its own deadline, so that it learns what became of its record.
 _MARGIN_FRACTION: Final = 0.1
 _MAX_MARGIN_S: Final = 0.5
 # An abandoned produce may still be on its way to the disk, and no answer tells when it has got

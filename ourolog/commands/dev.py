@@ -140,7 +140,7 @@ class _Dev:
 
     def _show(self, line: LogLine) -> None:
         if self._is_stopping:
-            return  # that they all leave one another is not news
+            return  # when all nodes stop, their leaving is not worth a line
         try:
             self._view.show(line)
         except BrokenPipeError:  # nobody reads any more: `ourolog dev | head`
