@@ -169,7 +169,7 @@ class StaticElection(ElectionActor):
 
     def _save(self, term: Term) -> None:
         self._newest = term
-        self._saving = Ballot(term, self.decreed, self.decreed)
+        self._saving = Ballot(term, self.decreed if self._votes else None, self.decreed)
         self.store.tell(SaveBallot(next(self.request_ids), self._saving, self.me))
 
     def _save_without_leader(self, term: Term) -> None:

@@ -370,23 +370,38 @@ def test_a_node_that_does_not_vote_makes_no_term_of_its_own_and_finds_the_leader
         assert cluster.says_ready("n3")
 
 
-def test_a_node_that_has_followed_another_leader_in_that_very_term_says_so_and_follows_in_the_next() -> None:
-    with_standby, other = "static:n1,n2", "static:n2,n1"
-    with DecreedCluster(without=("one_leader_a_term",)) as cluster:
-        cluster.stop(*NAMES)
-        cluster.start_under(with_standby, *NAMES)
-        cluster.run_for(3)
-        cluster.stop(*NAMES)
-        cluster.start_under(other, "n2", "n3", force_lead=True)
-        cluster.run_for(3)
-        cluster.stop("n3")
-        cluster.lose_disk("n2")
-        cluster.start_under(with_standby, *NAMES, force_lead=True)
-        cluster.run_for(5)
+def two_leaders_of_one_term(first: str, second: str, *under_first: str) -> DecreedCluster:
+    """A cluster in which n3 had n2 for its leader, and n1 leads in that very term; the disk of n2 is gone."""
+    cluster = DecreedCluster(without=("one_leader_a_term",)).__enter__()
+    cluster.stop(*NAMES)
+    cluster.start_under(second, *NAMES)
+    cluster.run_for(3)
+    cluster.stop(*NAMES)
+    cluster.start_under(first, *under_first, force_lead=True)
+    cluster.run_for(3)
+    assert cluster.status("n3").election.leader_id == "n2"
+    cluster.stop(*under_first)
+    cluster.wipe("n2")
+    cluster.start_under(second, *NAMES, force_lead=True)
+    cluster.run_for(5)
+    return cluster
+
+
+def test_a_node_without_a_vote_follows_whom_it_is_told_to_also_in_a_term_in_which_it_followed_another() -> None:
+    with contextlib.closing(two_leaders_of_one_term("static:n2,n1", "static:n1,n2", "n2", "n3")) as cluster:
+        assert cluster.acknowledges("n1", b"after", "quorum")
+        cluster.run_for(1)
+        assert cluster.values("n3") == [b"after"]
+        assert {cluster.status(name).election.term for name in NAMES} == {4}
+        assert cluster.says_ready("n3")
+
+
+def test_a_node_that_voted_for_another_leader_in_that_very_term_says_so_and_follows_in_the_next() -> None:
+    with contextlib.closing(two_leaders_of_one_term("static:n2,n3", "static:n1,n2", "n3")) as cluster:
         assert "does not follow n1 in term 4, in which n2 led before" in cluster.warnings("n3")
         assert not cluster.says_ready("n3")
         cluster.stop("n1")
-        cluster.start_under(with_standby, "n1", force_lead=True)
+        cluster.start_under("static:n1,n2", "n1", force_lead=True)
         cluster.run_for(5)
         assert cluster.acknowledges("n1", b"after", "quorum")
         cluster.run_for(1)

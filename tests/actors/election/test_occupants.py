@@ -90,7 +90,7 @@ def test_another_decree_is_no_new_term_for_a_node_that_does_not_vote() -> None:
     slot.ref.tell(HigherTermSeen(Term(5), N3, N3))
     slot.settle()
     assert slot.leaders() == [asking, LeaderChanged(Term(5), N3)]
-    assert slot.on_disk == Ballot(Term(5), N3, N3)
+    assert slot.on_disk == Ballot(Term(5), None, N3)
 
 
 def test_a_node_that_does_not_vote_believes_a_hint_of_its_decreed_leader_alone_and_in_its_own_term() -> None:
