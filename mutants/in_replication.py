@@ -7,7 +7,7 @@ from typing import Any
 
 import ourolog.actors.replication.fetch_server
 import ourolog.actors.replication.pulls
-from mutants.mutant import DECREES, ELECTED, EVERY, FIVE_VOTERS, ORACLE, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import DECREES, ELECTED, EVERY, FIVE_VOTERS, ORACLE, STANDBY, STATIC, doing_nothing, mutant, wrap
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.static import StaticElection
 from ourolog.actors.messages.events import ClaimsDisputed, ReplicasAdvanced
@@ -15,6 +15,7 @@ from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest
 from ourolog.actors.messages.store import AppendControl
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit
 from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.leader_search import LeaderSearch
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.server import ServerActor
@@ -298,3 +299,20 @@ def disputed_acknowledges() -> None:
 @mutant("A node does not care that a peer is in a later term.", (STATIC,))
 def higher_term_ignored() -> None:
     wrap(StaticElection, "_on_higher_term", lambda _: lambda *_: None)
+
+
+@mutant("A node that knows of no leader asks nobody.", (*STANDBY, ORACLE))
+def search_asks_nobody() -> None:
+    wrap(LeaderSearch, "_ask", lambda _: lambda _: None)
+
+
+@mutant("A node that knows of no leader asks one voter only, ever again.", (*STANDBY, ORACLE))
+def search_asks_one_voter() -> None:
+    def make(original: Any) -> Any:
+        def ask(self: LeaderSearch) -> None:
+            self._last_asked = NodeId("")
+            original(self)
+
+        return ask
+
+    wrap(LeaderSearch, "_ask", make)

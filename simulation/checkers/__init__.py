@@ -34,6 +34,7 @@ from ourolog.simulation.checkers.promises import BallotsOnDisk, FetchesHonest, P
 from ourolog.simulation.checkers.ranges import RangesTrue
 from ourolog.simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
 from ourolog.simulation.checkers.recovery import FailsForCause, RestartKeeps
+from ourolog.simulation.checkers.seeking import VotersAskedForLeader
 from ourolog.simulation.checkers.terms import CommitForward, OneLeaderATerm
 from ourolog.simulation.checkers.voter_sets import VotersKept
 from ourolog.simulation.checkers.votes import VotesByPresentEnd
@@ -83,6 +84,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     LogEndsTrue,
     VotesByPresentEnd,
     VotersKept,
+    VotersAskedForLeader,
     DecreedLeaderNotBehind,
     DecreedLeaderAsked,
     LeadWithheldForCause,
@@ -109,6 +111,7 @@ _ONLY_ELECTED: Final = (
     LogEndsTrue,
     VotesByPresentEnd,
     VotersKept,
+    VotersAskedForLeader,
     DecreedLeaderNotBehind,
     DecreedLeaderAsked,
     LeadWithheldForCause,

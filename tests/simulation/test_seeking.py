@@ -1,0 +1,77 @@
+"""A node that knows of no leader asks the voters: each way not to is seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from ourolog.actors.messages.events import LeaderChanged, MemberJoined
+from ourolog.actors.messages.values import Member
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.events import NodePaused, PacketSent
+from ourolog.storage.types import NodeId, Term
+from tests.simulation.scene import N1, N2, N3, Scene
+
+
+def seeking(*known: NodeId) -> Scene:
+    """n1, which knows these members and has just been told that it knows of no leader."""
+    scene = Scene("voters_asked_for_leader")
+    scene.start("n1", "static:n2,n3,n1")
+    for node_id in known:
+        scene.tell("n1.membership", "n1.replicator", MemberJoined(Member(node_id, f"{node_id}:1", f"{node_id}:2")))
+    scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
+    return scene
+
+
+def ask(scene: Scene, target: NodeId, what: str = "fetch") -> None:
+    scene.wait(0.5)
+    scene.see(PacketSent(scene.tick(), 1, N1, target, what))
+
+
+def test_who_asks_one_after_the_other_does_right() -> None:
+    scene = seeking(N2, N3)
+    for target in (N3, N2, N3):
+        ask(scene, target)
+    scene.wait(30.0)
+
+
+def test_who_asks_nobody_is_seen() -> None:
+    scene = seeking(N3)
+    ask(scene, N3, "log end")
+    with pytest.raises(Violation, match="has asked no voter, though it knows one"):
+        scene.wait(1.1)
+
+
+@pytest.mark.parametrize("known", [(), (NodeId("n9"),), (N1,)])
+def test_who_knows_no_other_voter_has_nobody_to_ask(known: tuple[NodeId, ...]) -> None:
+    seeking(*known).wait(30.0)
+
+
+def test_who_is_held_up_or_has_a_leader_again_asks_nobody() -> None:
+    scene = seeking(N2)
+    scene.see(NodePaused(scene.tick(), N1))
+    scene.wait(30.0)
+    scene = seeking(N2)
+    scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), N2))
+    for _ in range(3):
+        ask(scene, N2)
+
+
+def test_who_asks_the_same_voter_again_is_seen_if_it_knows_another() -> None:
+    scene = seeking(N2)
+    ask(scene, N2)
+    ask(scene, N2)
+    scene = seeking(N2, N3)
+    ask(scene, N2)
+    with pytest.raises(Violation, match=r"asked n2 at .* and once more, though it knows n3"):
+        ask(scene, N2)
+
+
+def test_who_is_started_again_begins_anew() -> None:
+    scene = seeking(N2, N3)
+    ask(scene, N2)
+    scene.crash("n1")
+    scene.start("n1", "static:n2,n3,n1")
+    scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
+    for node_id in (N2, N3):
+        scene.tell("n1.membership", "n1.replicator", MemberJoined(Member(node_id, f"{node_id}:1", f"{node_id}:2")))
+    ask(scene, N2)
