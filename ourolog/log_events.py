@@ -74,9 +74,11 @@ def log_event_of(event: NodeEvent) -> LogEvent:
             return LogEvent("error" if needs_person else "info", "not_ready", {"reason": reason})
         case NodeFailed(_, actor, kind, reason):
             is_bug = kind is FailureKind.BUG
-            return LogEvent("error", "node_failed", {"actor": actor, "reason": reason, "is_bug": is_bug})
-        case NodeWarned(_, actor, _, reason):
-            return LogEvent("warning", "node_warned", {"actor": actor, "reason": reason})
+            fields = {"actor": actor, "kind": str(kind), "reason": reason, "is_bug": is_bug}
+            return LogEvent("error", "node_failed", fields)
+        case NodeWarned(_, actor, kind, reason, about):
+            fields = {"actor": actor, "kind": str(kind), "reason": reason}
+            return LogEvent("warning", "node_warned", {**fields, "about": about} if about else fields)
         case MemberSuspected(_, member):
             return LogEvent("info", "member_suspected", _of_member(member))
         case SuspicionRefuted(_, member):

@@ -23,7 +23,6 @@ from ourolog.actors.messages.observer import (
     NodeNotReady,
     NodeReady,
     NodeWarned,
-    WarningKind,
 )
 from ourolog.cycle_log_throttle import CycleLogThrottle
 from ourolog.log_events import LogEvent, log_event_of
@@ -115,11 +114,7 @@ class NodeRunner:
         if isinstance(event, CycleSeen):
             self._cycle_log.saw(event)
             return
-        # How far recovery has come is new each time, though the lines differ in numbers only.
-        if isinstance(event, NodeWarned) and event.kind is not WarningKind.RECOVERY_PROGRESS:
-            self._warning_log.warned(event)
-            return
-        if isinstance(event, NameContested):
+        if isinstance(event, NodeWarned | NameContested):
             self._warning_log.warned(event)
             return
         if isinstance(event, NodeReady | NodeNotReady):

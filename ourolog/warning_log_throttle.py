@@ -1,7 +1,8 @@
 """Throttles the log lines of warnings: each at once when it is first given, then at most once in five minutes.
 
 A peer that cannot be reached is a warning at every try, hundreds in an hour that say one thing.
-Warnings that differ only in numbers (ports, offsets, counts) count as the same. When many differ,
+Warnings of one kind about one node that differ only in numbers (ports, offsets, counts) count as the same. Those that
+say what becomes of the node's own log, or of its lead, are never held back. When many differ,
 strangers' names perhaps, all beyond the first 64 are one line a minute with their count.
 """
 
@@ -12,13 +13,26 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from ourolog.actors.messages.observer import NameContested, NodeWarned
+from ourolog.actors.messages.observer import NameContested, NodeWarned, WarningKind
 from ourolog.log_events import LogEvent, log_event_of
 
 REPEAT_INTERVAL_S: Final = 300.0
 MAX_DIFFERENT: Final = 64
 OTHERS_AFTER_S: Final = 60.0
 _NUMBER: Final = re.compile(r"\d+")
+
+NEVER_HELD_BACK: Final = frozenset(
+    {
+        WarningKind.RECOVERY_PROGRESS,
+        WarningKind.TORN_TAIL_CUT,
+        WarningKind.ENTRIES_DROPPED,
+        WarningKind.LOG_BEGUN_ANEW,
+        WarningKind.KEEPS_ITS_COPY,
+        WarningKind.LEAD_WITHHELD,
+        WarningKind.LEAD_FORCED,
+    }
+)
+"""Each of these is news, though the lines may differ in numbers only."""
 
 LoggedWarning: TypeAlias = NodeWarned | NameContested
 
@@ -38,11 +52,14 @@ class WarningLogThrottle:
     def __init__(self, write: Callable[[LogEvent], None], loop: asyncio.AbstractEventLoop) -> None:
         self._write = write
         self._loop = loop
-        self._repeats: dict[tuple[str, str], _Repeats] = {}
+        self._repeats: dict[tuple[str, ...], _Repeats] = {}
         self._others = _Repeats(0.0)
         self._timer: asyncio.TimerHandle | None = None
 
     def warned(self, event: LoggedWarning) -> None:
+        if isinstance(event, NodeWarned) and event.kind in NEVER_HELD_BACK:
+            self._write(log_event_of(event))
+            return
         key = _key(event)
         repeats = self._repeats.get(key)
         if repeats is None and len(self._repeats) < MAX_DIFFERENT:
@@ -90,10 +107,10 @@ class WarningLogThrottle:
         repeats.count, repeats.last = 0, None
 
 
-def _key(event: LoggedWarning) -> tuple[str, str]:
-    """What is the same warning again."""
+def _key(event: LoggedWarning) -> tuple[str, ...]:
+    """Warnings with equal keys are repetitions of one."""
     match event:
         case NodeWarned():
-            return event.actor, _NUMBER.sub("0", event.reason)
+            return event.actor, event.kind, event.about, _NUMBER.sub("0", event.reason)
         case NameContested():
             return "name_contested", event.name

@@ -195,12 +195,20 @@ class WarningKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeWarned:
-    """Any actor -> observer: something that a person should know and that did not stop the node."""
+    """Any actor -> observer: something that a person should know and that did not stop the node.
+
+    node_id: the node that warns.
+    actor: which of its parts.
+    kind: what it warns of.
+    reason: for a person.
+    about: the node that the warning is about, "" if it is about the node itself or about several.
+    """
 
     node_id: NodeId
     actor: str
     kind: WarningKind
     reason: str
+    about: NodeId = NodeId("")
 
 
 NodeEvent = (

@@ -227,7 +227,7 @@ class Pulls:
     def _complain(self, pull: Pull, kind: WarningKind, reason: str) -> None:
         if pull.detail != reason:
             pull.detail = reason
-            self._state.warn(kind, reason)
+            self._state.warn(kind, reason, pull.source_id)
 
     # ------------------------------------------------------------ what a fetch brought
 
@@ -343,7 +343,7 @@ class Pulls:
                 if isinstance(answer, Diverged):
                     self._warn_of_loss(pull, state.start.index)
                 else:
-                    state.warn(WarningKind.LOG_BEGUN_ANEW, self._why_begin_anew(pull, response))
+                    state.warn(WarningKind.LOG_BEGUN_ANEW, self._why_begin_anew(pull, response), pull.source_id)
                 state.store.tell(
                     ResetLog(response.start, response.before_start, response.voters_before_start, state.term, state.me)
                 )
@@ -385,6 +385,7 @@ class Pulls:
                 WarningKind.ENTRIES_DROPPED,
                 f"{state.node_id} drops its entries [{index}, {state.end.index}): leader {pull.source_id} does not "
                 "have them, and nothing here says that they were committed",
+                pull.source_id,
             )
 
     def _on_out_of_range(self, pull: Pull, response: FetchResponse) -> None:
@@ -401,6 +402,7 @@ class Pulls:
             WarningKind.ENTRIES_SKIPPED,
             f"the log of {pull.source_id} holds entries [{response.start.index}, {response.end.index}); the pull "
             f"stood at {position.next_index} and goes on at {nearest}",
+            pull.source_id,
         )
         self._positions[pull.source_id] = PullPosition(response.log_epoch, Index(nearest))
         self._fetch(pull)
@@ -413,6 +415,7 @@ class Pulls:
         state.warn(
             WarningKind.SOURCE_LOG_REPLACED,
             f"{pull.source_id} has a new log (its data directory was replaced); pulling it from the start",
+            pull.source_id,
         )
         self._positions[pull.source_id] = PullPosition(response.log_epoch, response.start.index)
         self._fetch(pull)

@@ -107,5 +107,5 @@ class ReplicationState:
     def observe(self, event: NodeEvent) -> None:
         self.ports.observer.tell(event)
 
-    def warn(self, kind: WarningKind, reason: str) -> None:
-        self.observe(NodeWarned(self.node_id, "replicator", kind, reason))
+    def warn(self, kind: WarningKind, reason: str, about: NodeId) -> None:
+        self.observe(NodeWarned(self.node_id, "replicator", kind, reason, about))

@@ -44,8 +44,10 @@ def make() -> tuple[WarningLogThrottle, VirtualLoop, list[tuple[object, object]]
     return WarningLogThrottle(write, loop), loop, written  # type: ignore[arg-type]  # it is as much of a loop as is used
 
 
-def warned(reason: str, actor: str = "replicator") -> NodeWarned:
-    return NodeWarned(NodeId("n1"), actor, WarningKind.PULL_REFUSED, reason)
+def warned(
+    reason: str, actor: str = "replicator", kind: WarningKind = WarningKind.PULL_REFUSED, about: str = ""
+) -> NodeWarned:
+    return NodeWarned(NodeId("n1"), actor, kind, reason, NodeId(about))
 
 
 def test_a_warning_is_written_at_once_and_its_repetitions_are_counted_and_written_after_minutes() -> None:
@@ -104,3 +106,20 @@ def test_a_name_that_is_contested_again_and_again_is_logged_once() -> None:
     log.close()
     assert [event.name for event in written] == ["name_contested"] * 2
     assert written[1].fields["repeated"] == 474
+
+
+def test_what_is_said_of_another_node_or_of_another_kind_is_not_held_back_for_its_numbers() -> None:
+    log, _, written = make()
+    log.warned(warned("n2 refused the pull", about="n2"))
+    log.warned(warned("n3 refused the pull", about="n3"))
+    log.warned(warned("n3 refused the pull", about="n3", kind=WarningKind.PULL_NOT_APPENDED))
+    log.warned(warned("n3 refused the pull", about="n3"))
+    assert len(written) == 3
+
+
+def test_what_becomes_of_a_nodes_own_log_is_never_held_back() -> None:
+    log, _, written = make()
+    for start, leader in ((10, "n1"), (30, "n2"), (50, "n1")):
+        reason = f"n3 drops its entries [{start}, 60): leader {leader} does not have them"
+        log.warned(warned(reason, kind=WarningKind.ENTRIES_DROPPED, about=leader))
+    assert len(written) == 3
