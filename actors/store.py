@@ -367,7 +367,11 @@ class StoreActor(NodeActor):
         last = log.terms.last_place
         if message.candidate is None:
             assert asked.term >= present.term, "terms never fall"
-            granted = asked.term > present.term or present.voted_for in (None, asked.voted_for)
+            granted = asked.term > present.term or (
+                present.voted_for in (None, asked.voted_for)
+                # Who votes has one leader in a term; who does not may be told of another by a second decree.
+                and (asked.voted_for is None or present.leader_id in (None, asked.leader_id or asked.voted_for))
+            )
         else:
             assert asked.voted_for is not None, "a candidate has a name"
             granted = self._may_vote(asked, message.candidate, LastEntry.of(last, log.end.index))

@@ -9,6 +9,7 @@ import ourolog.storage.identity
 import ourolog.storage.log
 import ourolog.storage.recovery
 from mutants.mutant import BREAK, BUSY, EVERY, LATE, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
+from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.actors.store import StoreActor
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.identity import DataDirectory, Identity
@@ -409,3 +410,36 @@ def reset_forgets_voters() -> None:
 @mutant("A checkpoint does not keep the voters.", (ORACLE,))
 def checkpoint_forgets_voters() -> None:
     wrap(VoterHistory, "encode", lambda _: lambda _: [])
+
+
+@mutant("A node votes against the leader of the term that it knows.", (ORACLE,))
+def vote_against_the_leader() -> None:
+    def make(original: Any) -> Any:
+        def may_vote(self: StoreActor, asked: Ballot, candidates: LastEntry, own: LastEntry) -> Any:
+            present = self._ballot
+            self._ballot = replace(present, leader_id=None, voted_for=None)
+            try:
+                return original(self, asked, candidates, own)
+            finally:
+                self._ballot = present
+
+        return may_vote
+
+    wrap(StoreActor, "_may_vote", make)
+
+
+@mutant("A node that refuses its vote stays in the term that it was in.", (ORACLE,))
+def refusal_keeps_the_term() -> None:
+    def make(original: Any) -> Any:
+        def save_ballot(self: StoreActor, message: SaveBallot) -> None:
+            last = self.log.terms.last_place
+            own = LastEntry.of(last, self.log.appended_end.index)
+            if message.candidate is None or self._may_vote(message.ballot, message.candidate, own):
+                original(self, message)
+                return
+            saved = BallotSaved(message.request_id, self._ballot, False, self.log.end, last, self.log.voters)
+            message.reply_to.tell(saved)
+
+        return save_ballot
+
+    wrap(StoreActor, "_save_ballot", make)

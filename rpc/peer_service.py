@@ -134,7 +134,7 @@ class PeerService:
         try:
             decoded = decode_fetch_request(request)
         except PeerCodecError as error:
-            raise invalid("node_id", "is not a node id", str(error)) from error
+            raise invalid("node_id", "is not a node id", clipped(str(error))) from error
         limiter, name = self._limiter_of(decoded.node_id)
         permit = await limiter.acquire(name, call.client, decoded.max_bytes)
         try:
@@ -177,7 +177,7 @@ class PeerService:
         try:
             decoded = codec.decode_request(request)
         except PeerCodecError as error:
-            raise invalid("request", "means nothing", str(error)) from error
+            raise invalid("request", "means nothing", clipped(str(error))) from error
         is_known = decoded.node_id in self._voters or decoded.node_id in self._members
         with self._election_call_limiter.permit(decoded.node_id if is_known else "", call.client):
             return codec.encode_response(await self._ask_election(decoded))

@@ -154,7 +154,11 @@ def decode_control(payload: bytes) -> ControlEntry | None:
                 return None
         case _:
             raise ValueError("it is no JSON object with a type and a version")
-    if _canonical(value) != payload:
+    try:
+        is_canonical = _canonical(value) == payload
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not is_canonical:
         raise ValueError("it is not in canonical form")
     match value:
         case {

@@ -159,7 +159,10 @@ class StaticElection(ElectionActor):
         if not is_ahead(seen.term, self._newest):
             return
         self._newest = step_towards(seen.term, self._newest)
-        if not self._leads:
+        if not self._leads and not self._votes and seen.leader_id != self.decreed:
+            # Somebody is in that term; that the decreed leader leads it is still to be heard.
+            self._save_without_leader(self._newest)
+        elif not self._leads:
             self._save(self._newest)
         elif self._may_lead_unasked:
             self._save(Term(self._newest + 1))

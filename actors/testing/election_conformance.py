@@ -113,6 +113,8 @@ class Slot:
         granted = is_newer or (asked.term == present.term and present.voted_for in (None, asked.voted_for))
         if message.candidate is None:
             assert asked.term >= present.term, "terms never fall"
+            is_led = not is_newer and present.leader_id not in (None, asked.leader_id or asked.voted_for)
+            granted = granted and not (is_led and asked.voted_for is not None)
         else:
             is_led = not is_newer and present.leader_id not in (None, asked.voted_for)
             granted = granted and not is_led and message.candidate >= LastEntry.of(self.last, self.end.index)

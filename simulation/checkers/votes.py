@@ -37,7 +37,8 @@ class VotesByPresentEnd(EventChecker):
     statement: ClassVar[str] = (
         "A node votes for a candidate only if the candidate's last entry is no older, by term and then by index, than "
         "the last one of its own log as it is at that moment (Raft section 5.4.1), for one candidate in a term over "
-        "all crashes, and it refuses nobody else who asks in a later term than it was in."
+        "all crashes, and for none but the leader where it knows one. It refuses nobody else who asks in a later term "
+        "than it was in, and is in that term from then on."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -90,6 +91,16 @@ class VotesByPresentEnd(EventChecker):
         if own is None or asked.candidate is None:
             return
         candidate = asked.candidate.term, asked.candidate.index
+        if saved.ballot.term < asked.ballot.term:
+            raise self.violated(
+                f"{node.node_id} was asked for its vote in term {asked.ballot.term}, and stays in {saved.ballot.term}"
+            )
+        is_led = asked.ballot.term == before.term and before.leader_id not in (None, asked.ballot.voted_for)
+        if saved.granted and is_led:
+            raise self.violated(
+                f"{node.node_id} votes for {asked.ballot.voted_for} in term {before.term}, and {before.leader_id} "
+                "leads in it"
+            )
         of_whom = f"{asked.ballot.voted_for}, whose log ends at index {candidate[1]} in term {candidate[0]}"
         own_end = f"its own ends at index {own[1]} in term {own[0]}"
         if saved.granted and candidate < own:

@@ -210,6 +210,20 @@ def test_a_term_whose_leader_is_known_has_no_vote_for_another() -> None:
     assert vote(stage, 5, N3, 9, 9).ballot == Ballot(Term(5), N3, N3)
 
 
+def test_a_node_that_knows_the_leader_of_a_term_does_not_vote_for_itself_in_it() -> None:
+    stage = Stage()
+    stage.tell(SaveBallot(1, Ballot(Term(5), None, N2), stage.client))
+    stage.tell(SaveBallot(2, Ballot(Term(5), N1, N1), stage.client))
+    refused = stage.client.last(BallotSaved)
+    assert (refused.granted, refused.ballot) == (False, Ballot(Term(5), None, N2))
+    stage.tell(SaveBallot(3, Ballot(Term(6), N2, N2), stage.client))
+    stage.tell(SaveBallot(4, Ballot(Term(6), N2, N3), stage.client))
+    assert stage.client.last(BallotSaved).ballot == Ballot(Term(6), N2, N2)
+    stage.tell(SaveBallot(5, Ballot(Term(7), None, N2), stage.client))
+    stage.tell(SaveBallot(6, Ballot(Term(7), None, N3), stage.client))
+    assert stage.client.last(BallotSaved).granted, "it does not vote, and is told of another leader"
+
+
 def test_a_candidate_of_an_older_term_is_refused_and_changes_nothing() -> None:
     stage = voter()
     saved = vote(stage, 2, N2, 9, 9)

@@ -85,6 +85,21 @@ def test_a_node_that_votes_for_itself_has_voted() -> None:
         ask(scene, 5, N2, (2, 3), granted=True)
 
 
+def test_a_vote_against_the_leader_of_the_term_is_seen() -> None:
+    scene = voter(Ballot(Term(5), None, N3))
+    ask(scene, 5, N3, (2, 3), granted=True)
+    with pytest.raises(Violation, match="votes for n2 in term 5, and n3 leads in it"):
+        ask(voter(Ballot(Term(5), None, N3)), 5, N2, (2, 3), granted=True)
+
+
+def test_who_refuses_is_in_the_later_term_all_the_same() -> None:
+    scene = voter(Ballot(Term(3)))
+    scene.tell("n1.election", "n1.store", SaveBallot(1, Ballot(Term(5), N2), Probe(), LastEntry(Term(1), Index(1))))
+    place = Place(Term(2), (N1, EPOCH))
+    with pytest.raises(Violation, match="asked for its vote in term 5, and stays in 3"):
+        scene.tell("n1.store", "n1.election", BallotSaved(1, Ballot(Term(3)), False, at(3), place, None))
+
+
 def test_who_is_asked_in_a_term_that_it_is_in_may_refuse() -> None:
     ask(voter(Ballot(Term(5))), 5, N2, (2, 3), granted=False)
 

@@ -112,6 +112,13 @@ def test_whatever_a_peer_sends_raises_nothing_but_value_errors(payload: bytes) -
     assert len(reason) < 400
 
 
+def test_however_deep_it_is_nested_it_raises_nothing_but_value_errors() -> None:
+    for depth in range(700, 1_100):
+        payload = b'{"type":"voters-set","version":1,"voters":' + b"[" * depth + b"]" * depth + b"}"
+        with pytest.raises(ValueError, match=r"nested too deeply|no JSON|canonical|voter"):
+            decode_control(payload)
+
+
 def test_an_entry_that_nobody_would_take_is_not_written() -> None:
     with pytest.raises(ValueError, match="no voters"):
         encode_control(VotersSet(()))
