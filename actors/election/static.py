@@ -158,9 +158,11 @@ class StaticElection(ElectionActor):
     def _on_higher_term(self, seen: HigherTermSeen) -> None:
         if not is_ahead(seen.term, self._newest):
             return
+        if not self._leads and not self._votes and seen.peer_id != self.decreed:
+            # The term of a voter whose disk is lost next would be one that nobody leads.
+            return
         self._newest = step_towards(seen.term, self._newest)
         if not self._leads and not self._votes and seen.leader_id != self.decreed:
-            # Somebody is in that term; that the decreed leader leads it is still to be heard.
             self._save_without_leader(self._newest)
         elif not self._leads:
             self._save(self._newest)

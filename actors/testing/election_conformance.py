@@ -140,11 +140,18 @@ class Slot:
 
 
 class ElectionConformance:
-    """Inherit, set the three class variables, and let pytest collect it."""
+    """Inherit, set the class variables, and let pytest collect it.
+
+    occupant: the class under test.
+    election: what it was chosen by.
+    node_id: the node that it runs on.
+    informant: the node that speaks of later terms; an occupant may believe its leader alone.
+    """
 
     occupant: ClassVar[type[ElectionActor]]
     election: ClassVar[ElectionChoice]
     node_id: ClassVar[NodeId] = NodeId("n1")
+    informant: ClassVar[NodeId] = NodeId("n2")
 
     def slot(self, ballot: Ballot = Ballot()) -> Slot:  # noqa: B008
         config = NodeConfig(self.node_id, "/data", "127.0.0.1:1", "127.0.0.1:2", election=self.election)
@@ -225,7 +232,7 @@ class ElectionConformance:
         slot.open_log()
         self.until_announced(slot)
         for term in (3, 2, 9):
-            slot.ref.tell(HigherTermSeen(Term(term), None, NodeId("n2")))
+            slot.ref.tell(HigherTermSeen(Term(term), None, self.informant))
             slot.settle(seconds=5)
         leaders: dict[Term, NodeId] = {}
         for change in slot.leaders():
@@ -239,7 +246,7 @@ class ElectionConformance:
         if not slot.leaders():
             return  # this election has no leaders
         before = len(slot.leaders())
-        slot.ref.tell(HigherTermSeen(Term(41), None, NodeId("n2")))
+        slot.ref.tell(HigherTermSeen(Term(41), None, self.informant))
         self.until_announced(slot)
         assert len(slot.leaders()) > before
         assert all(change.term >= 41 for change in slot.leaders()[before:])
@@ -249,7 +256,7 @@ class ElectionConformance:
         slot.open_log()
         self.until_announced(slot)
         for term in (3, 17, 40):
-            slot.ref.tell(HigherTermSeen(Term(term), None, NodeId("n2")))
+            slot.ref.tell(HigherTermSeen(Term(term), None, self.informant))
             self.until_announced(slot)
             announced = max((change.term for change in slot.leaders()), default=Term(0))
             assert announced >= slot.on_disk.term, "the store refuses every other term, and nobody was told of this one"
@@ -258,7 +265,7 @@ class ElectionConformance:
         slot = self.slot()
         slot.open_log()
         self.until_announced(slot)
-        slot.ref.tell(HigherTermSeen(Term(5), None, NodeId("n2")))
+        slot.ref.tell(HigherTermSeen(Term(5), None, self.informant))
         slot.ref.tell(HigherTermSeen(Term(5), None, NodeId("n3")))
         slot.settle(seconds=30)
         announced = slot.listener.received
@@ -328,7 +335,7 @@ class ElectionConformance:
         slot.open_log()
         self.until_announced(slot)
         for term in (3, 17):
-            slot.ref.tell(HigherTermSeen(Term(term), None, NodeId("n2")))
+            slot.ref.tell(HigherTermSeen(Term(term), None, self.informant))
             request = LogEndRequest("ourolog", NodeId("n2"), 1, str(self.election), Term(0))
             slot.ref.tell(CallReceived(term, request, caller))
             slot.settle(seconds=5)

@@ -44,6 +44,7 @@ class TestStaticStandby(ElectionConformance):
     occupant = StaticElection
     election = STATIC
     node_id = NodeId("n9")
+    informant = N1  # it believes no other of a later term
 
 
 def slot_of(node_id: NodeId, election: ElectionChoice, ballot: Ballot) -> Slot:
@@ -93,16 +94,19 @@ def test_another_decree_is_no_new_term_for_a_node_that_does_not_vote() -> None:
     assert slot.on_disk == Ballot(Term(5), None, N3)
 
 
-def test_a_node_that_does_not_vote_does_not_take_its_leader_for_that_of_any_term_it_hears_of() -> None:
-    slot = slot_of(N2, parse_election("static:n3"), Ballot(Term(4), None, N3))
+def test_a_node_that_does_not_vote_believes_its_leader_alone_of_a_later_term() -> None:
+    slot = slot_of(N2, parse_election("static:n3,n1"), Ballot(Term(4), None, N3))
     slot.open_log()
-    assert slot.leaders() == [LeaderChanged(Term(4), N3)]
-    slot.ref.tell(HigherTermSeen(Term(6), N1, N1))
+    for leader_id in (N1, N3, None):
+        slot.ref.tell(HigherTermSeen(Term(6), leader_id, N1))
+        slot.settle()
+    assert (slot.on_disk, slot.leaders()) == (Ballot(Term(4), None, N3), [LeaderChanged(Term(4), N3)])
+    slot.ref.tell(HigherTermSeen(Term(5), None, N3))
     slot.settle()
-    assert (slot.on_disk, slot.leaders()[-1].leader_id) == (Ballot(Term(6)), None)
-    slot.ref.tell(LeaderHinted(Term(6), N3, N3))
+    assert (slot.on_disk, slot.leaders()[-1].leader_id) == (Ballot(Term(5)), None)
+    slot.ref.tell(LeaderHinted(Term(5), N3, N1))
     slot.settle()
-    assert slot.leaders()[-1] == LeaderChanged(Term(6), N3)
+    assert slot.leaders()[-1] == LeaderChanged(Term(5), N3)
 
 
 def test_a_node_that_does_not_vote_believes_a_hint_of_its_decreed_leader_alone_and_in_its_own_term() -> None:
