@@ -9,6 +9,7 @@ from ourolog.actors.messages.events import LeaderChanged, MemberJoined, MemberUp
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.peer_calls import CALL_KINDS, FetchRequest
 from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.hindrances import IN_FLIGHT_S
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import MessageTold, NodeStarted, PacketSent
 from ourolog.storage.types import NodeId
@@ -57,7 +58,10 @@ class VotersAskedForLeader(EventChecker):
         before = self._asked.get(node_id)
         self._asked[node_id] = event.time_s, event.target
         hindrances = self.model.hindrances
-        if before is None or before[1] != event.target or hindrances.node_clear_s(node_id) >= before[0]:
+        # The first may still be of the pull that ends.
+        if before is None or before[0] <= since_s + IN_FLIGHT_S:
+            return
+        if before[1] != event.target or hindrances.node_clear_s(node_id) >= before[0]:
             return
         for other in self._others(self.model.node(node_id)):
             if other != event.target and self._known_s.get((node_id, other), inf) < before[0]:

@@ -22,6 +22,12 @@ def seeking(*known: NodeId) -> Scene:
     return scene
 
 
+def test_the_last_fetch_of_a_pull_that_ends_is_no_question() -> None:
+    scene = seeking(N2, N3)
+    for _ in range(2):
+        scene.see(PacketSent(scene.time_s, 1, N1, N2, "fetch"))
+
+
 def ask(scene: Scene, target: NodeId, what: str = "fetch") -> None:
     scene.wait(0.5)
     scene.see(PacketSent(scene.tick(), 1, N1, target, what))
