@@ -147,7 +147,7 @@ def journey(window: Window, copies: Sequence[Copy]) -> str:
         if source not in places or node not in places:
             continue
         x1, x2 = left + (hop - 0.5) * step, left + (hop + 0.5) * step
-        kind = "back" if hop > seen_at[node] else "flow"
+        kind = "back" if window.multiplies and hop > seen_at[node] else "flow"
         ax, ay = _towards(x1, places[source], x2, places[node], 12)
         bx, by = _towards(x2, places[node], x1, places[source], 17)
         parts.append(
@@ -158,7 +158,7 @@ def journey(window: Window, copies: Sequence[Copy]) -> str:
     numbers = {node: number % _PALETTE for number, node in enumerate(window.nodes)}
     for (hop, node), count in sorted(cells.items()):
         x, y = left + (hop + 0.5) * step, places[node]
-        is_back = hop > seen_at[node]
+        is_back = window.multiplies and hop > seen_at[node]
         text = f"×{count}" if count > 1 else str(offsets[hop, node])
         title = f"{node}, {count} at hop {hop}" if count > 1 else f"{node}, offset {offsets[hop, node]}, hop {hop}"
         parts.append(

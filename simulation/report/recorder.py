@@ -6,6 +6,7 @@ from collections import deque
 from heapq import merge
 from typing import Final, TypeVar, assert_never
 
+from ourolog.actors.config import Cycle
 from ourolog.actors.message_names import message_name
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.observer import CycleSeen, NodeFailed, NodeReady, NodeWarned, PullStarted, PullStopped
@@ -102,8 +103,6 @@ class Recorder:
             case NodeStarted() | NodeStopped() | NodeCrashed() | NodePaused() | NodeResumed():
                 self._node(event)
             case NodeSaid():
-                if isinstance(event.event, CycleSeen) and not event.event.broken:
-                    self._multiplies = True
                 if isinstance(event.event, PullStarted):
                     self._pulls[event.event.source_id, event.node_id] = None
                 if isinstance(event.event, _NOTES):
@@ -286,6 +285,8 @@ class Recorder:
             case NodeStarted():
                 label = NodeChange.RESTARTED if event.node_id in self._nodes else NodeChange.STARTED
                 self._nodes.setdefault(event.node_id)
+                if event.config.cycle is Cycle.ALLOW and not event.config.election.elects:
+                    self._multiplies = True
                 detail = f"election {event.config.election}, cycle {event.config.cycle}"
             case NodeStopped():
                 label, detail = NodeChange.STOPPED, ""

@@ -140,7 +140,7 @@ class Window:
     produced: how many records were produced.
     stored: how many records were written, copies counted.
     pulls: every arrow (source, puller) of the pull graph that there ever was, sorted: records flow along it.
-    multiplies: whether some node appended what had come back to it, as it does where the cycle is allowed.
+    multiplies: whether some node was started so that it appends what comes back to it: nobody elected, cycle allowed.
     """
 
     rows: list[Row]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,8 +85,15 @@ def test_a_wheel_holds_the_whole_package_and_nothing_else(installed: Installed) 
         assert f"ourolog/{data_file}" in held
 
 
-def test_a_wheel_from_an_sdist_is_the_same(installed: Installed, tmp_path: Path) -> None:
-    from_sdist = members(build_wheel(build_sdist(tmp_path / "sdist"), tmp_path / "wheel"))
+def test_a_wheel_from_an_sdist_is_the_same_and_the_sdist_has_what_its_makefile_runs(
+    installed: Installed, tmp_path: Path
+) -> None:
+    sdist = build_sdist(tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = set(re.findall(r"\.ci/[\w.-]+", (ROOT / "Makefile").read_text()))
+    assert {".ci/make-venv", ".ci/generated.py"} <= wanted <= held
+    from_sdist = members(build_wheel(sdist, tmp_path / "wheel"))
     record = "ourolog-0.1.0.dist-info/RECORD"
     assert from_sdist.keys() == members(installed.wheel).keys()
     assert {**from_sdist, record: b""} == {**members(installed.wheel), record: b""}

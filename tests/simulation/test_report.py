@@ -9,12 +9,22 @@ from typing import Any
 
 import pytest
 
+from ourolog.actors.messages.observer import CycleSeen
 from ourolog.actors.messages.store import AppendBatch, FsyncDue
 from ourolog.simulation import Cluster, Violation
-from ourolog.simulation.events import ClientInvoked, FaultInjected, MessageTold, Operation, OperationKind, PartitionMade
+from ourolog.simulation.events import (
+    ClientInvoked,
+    Event,
+    FaultInjected,
+    MessageTold,
+    NodeSaid,
+    Operation,
+    OperationKind,
+    PartitionMade,
+)
 from ourolog.simulation.report import Header, Recorder, render_report
 from ourolog.simulation.report.causes import explain
-from ourolog.simulation.report.overview import headline
+from ourolog.simulation.report.overview import headline, journey, most_copied, pull_graph, returned
 from ourolog.simulation.report.rows import RowKind, Window
 from ourolog.storage.types import NodeId
 
@@ -177,6 +187,29 @@ def test_what_comes_back_to_a_new_disk_is_not_told_as_a_copy_of_a_copy() -> None
     kind, text = headline(window)
     assert kind == "neutral"
     assert "1 came back to a node that had lost them" in text
+    drawn = journey(window, most_copied(window))
+    assert 'class="flow"' in drawn
+    for picture in (drawn, pull_graph(window)):
+        assert 'class="back"' not in picture
+        assert " again" not in picture
+
+
+def test_a_run_that_ended_before_a_node_said_that_it_saw_a_cycle_shows_it_all_the_same() -> None:
+    recorder = Recorder()
+
+    def deaf(event: Event) -> None:
+        if not (isinstance(event, NodeSaid) and isinstance(event.event, CycleSeen)):
+            recorder.see(event)
+
+    with Cluster(seed=7, nodes=2, cycle="allow", max_hops=3, observers=(deaf,)) as cluster:
+        cluster.run_for(2.0)
+        cluster.produce("n1", "foo")
+        cluster.run_for(1.0)
+    window = recorder.window()
+    assert headline(window)[0] == "again"
+    assert returned(window)
+    for picture in (journey(window, most_copied(window)), pull_graph(window)):
+        assert 'class="back"' in picture
 
 
 def test_the_pull_graph_is_a_cycle_without_a_leader_and_a_star_with_one(recorded: Callable[..., Recorder]) -> None:
