@@ -15,6 +15,9 @@ from ourolog.storage.types import NODE_ID, NodeId
 MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
 """No batch may be larger, however a node is configured."""
 
+MAX_CLUSTER_BYTES: Final = 64
+"""The longest name of a cluster: it stands in every datagram."""
+
 _MAX_UDP_PAYLOAD_BYTES: Final = 65_507
 
 
@@ -158,6 +161,13 @@ class GossipConfig:
             _check_positive(name, getattr(self, name))
         _check_range("indirect_probes", self.indirect_probes, 0)
         _check_range("max_datagram_bytes", self.max_datagram_bytes, 1, _MAX_UDP_PAYLOAD_BYTES)
+        if self.probe_timeout_s >= self.probe_interval_s:
+            raise InvalidFieldError(
+                FieldName("probe_timeout_s"),
+                f" is {self.probe_timeout_s:g} and must be less than ",
+                FieldName("probe_interval_s"),
+                f", which is {self.probe_interval_s:g}",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +225,19 @@ class NodeConfig:
     gossip: GossipConfig = field(default_factory=GossipConfig)
 
     def __post_init__(self) -> None:
-        check_node_id(self.node_id)
+        try:
+            check_node_id(self.node_id)
+        except ValueError as error:
+            raise InvalidFieldError(FieldName("node_id"), f": {error}") from error
+        kinds = (("election", ElectionChoice), ("cycle", Cycle), ("fsync", Fsync), ("acks", Acks), ("join", tuple))
+        for name, kind in kinds:
+            _check_kind(name, getattr(self, name), kind)
         if not self.data_dir:
             raise InvalidFieldError(FieldName("data_dir"), " must name a directory")
-        if not self.cluster:
-            raise InvalidFieldError(FieldName("cluster"), " must be a name")
+        if not 0 < len(self.cluster.encode()) <= MAX_CLUSTER_BYTES:
+            raise InvalidFieldError(
+                FieldName("cluster"), f" must be a name of at most {MAX_CLUSTER_BYTES} bytes, not {self.cluster[:80]!r}"
+            )
         _check_address("rpc_addr", self.rpc_addr)
         _check_address("gossip_addr", self.gossip_addr)
         for address in self.join:
@@ -268,7 +286,15 @@ def _check_address(name: str, address: str, lowest_port: int = 0) -> None:
         raise InvalidFieldError(FieldName(name), f": nobody can be reached at port 0, as in {address!r}")
 
 
+def _check_kind(name: str, value: object, kind: type) -> None:
+    """Anything else, the text of an enum for instance, would be taken for another choice without a word."""
+    if not isinstance(value, kind):
+        raise InvalidFieldError(FieldName(name), f" must be of type {kind.__name__}, not {value!r}")
+
+
 def _check_range(name: str, value: int, lowest: int, highest: int | None = None) -> None:
+    if not isinstance(value, int):
+        raise InvalidFieldError(FieldName(name), f" must be a whole number, not {value!r}")
     if value < lowest or (highest is not None and value > highest):
         limits = f"at least {lowest}" if highest is None else f"{lowest} to {highest}"
         raise InvalidFieldError(FieldName(name), f" must be {limits}, not {value}")

@@ -55,7 +55,7 @@ def _installed(name: str, others: tuple[str, ...]) -> type[ElectionActor]:
     named = [point for point in points if point.name == name]
     if not named:
         known = ", ".join(dict.fromkeys((*others, *sorted(point.name for point in points))))
-        raise ValueError(f"unknown election {name!r}: there are {known}")
+        raise ValueError(f"unknown election {name!r}: choose one of {known}")
     where = " and ".join(sorted(point.value for point in named))
     if len(named) > 1:
         raise ValueError(f"several packages install an election named {name!r}: {where}")

@@ -39,7 +39,15 @@ def test_the_defaults_are_fit_for_a_node() -> None:
     [
         ("node_id", "n 1", "node id"),
         ("data_dir", "", "data_dir must name"),
+        ("node_id", "", "node_id: node id ''"),
         ("cluster", "", "cluster must be"),
+        ("cluster", "ö" * 33, "cluster must be a name of at most 64 bytes"),
+        ("election", "static:n1", "election must be of type ElectionChoice, not 'static:n1'"),
+        ("cycle", "break", "cycle must be of type Cycle, not 'break'"),
+        ("fsync", "always", "fsync must be of type Fsync"),
+        ("acks", "quorum", "acks must be of type Acks"),
+        ("join", "127.0.0.1:8401", "join must be of type tuple"),
+        ("max_hops", 2.5, "max_hops must be a whole number, not 2.5"),
         ("rpc_addr", "h", "rpc_addr: 'h' is not HOST:PORT"),
         ("gossip_addr", "h:99999", "gossip_addr: .*port must be"),
         ("join", ("h:1", "h:0"), "join: nobody can be reached at port 0"),
@@ -73,6 +81,7 @@ def test_what_no_node_can_be_is_refused_with_a_sentence_that_names_it(field: str
     [
         ("probe_interval_s", 0.0),
         ("probe_timeout_s", -1.0),
+        ("probe_timeout_s", 0.5),
         ("suspicion_s", math.nan),
         ("full_exchange_interval_s", math.inf),
         ("join_retry_s", 0.0),

@@ -87,7 +87,7 @@ def test_a_choice_travels_to_other_processes_as_plain_data() -> None:
 
 def test_an_unknown_name_is_answered_with_those_that_there_are(install: Install) -> None:
     install("listed_elections", MODULE, listed="Plain")
-    with pytest.raises(ValueError, match=r"unknown election 'unlisted': there are none, static, .*listed"):
+    with pytest.raises(ValueError, match=r"unknown election 'unlisted': choose one of none, static, .*listed"):
         parse_election("unlisted:n1")
 
 
