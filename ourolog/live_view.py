@@ -48,7 +48,7 @@ class LiveView:
         self.print(coloured(text))
 
     def print(self, text: Text | str = "") -> None:
-        """Print one line whole, never wrapped, so that it can be searched for in a log."""
+        """Print lines whole and together, never wrapped, so that it can be searched for in a log."""
         with self._lock:
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 

@@ -169,7 +169,7 @@ class NodeRunner:
             self._log.warning("ready_file_failed", reason=f"cannot write {path}: {error.strerror}")
 
     def _remove_ready_file(self) -> None:
-        """Remove the file that an earlier process left, which would say that clients are served."""
+        """Remove the file, also one that an earlier process left: it would say that the node has started."""
         if self._ready_file is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._ready_file)

@@ -31,7 +31,7 @@ class ClaimReceived:
 
 @dataclass(frozen=True, slots=True)
 class HigherTermSeen:
-    """Replicator -> Election: the leader that this node pulls from answered with a term above ours.
+    """Replicator -> Election: a node that was asked, the leader or any voter, answered with a term above ours.
 
     An occupant also turns a ClaimReceived with a later term into one. A mere request never causes one: anybody can
     write any name into a request.

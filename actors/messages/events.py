@@ -102,6 +102,8 @@ class LogCut:
 class LogStartMoved:
     """Store -> Replicator, Server: retention removed what lay below `start`.
 
+    The replicator also sends it to the server after the log was begun anew at `start`.
+
     start: where the log begins now.
     voters_before_start: the voter set in force there, None if there is none.
     """

@@ -155,6 +155,8 @@ class FetchResponse:
 class FetchRequest(PeerRequest[FetchResponse]):
     """Replicator -> the replicator that it pulls from: send what comes next in your log.
 
+    A node that has not found its leader also sends it to any voter, to learn who leads.
+
     cluster: the name of the fetcher's cluster.
     node_id: the fetcher.
     log_epoch: the epoch of the fetcher's own log: the identity of its disk, so that an empty disk can be told

@@ -61,7 +61,7 @@ class _Parked:
 
 
 class FetchServer:
-    """Answers fetches. `on_disk_of` learns from each fetch what is on the fetcher's disk."""
+    """Answers fetches, and parks those that have everything there is until there is more."""
 
     def __init__(self, state: ReplicationState) -> None:
         self._state = state

@@ -169,12 +169,11 @@ class _Dev:
             (f"kill -9 {last.pid}", f"that is {last.node_id}: watch the others notice"),
         ]
         width = max(len(step) for step, _ in steps)
-        self._view.print()
-        self._view.print(f"{len(nodes)} node{'s are' if len(nodes) > 1 else ' is'} up. Next, in another terminal:")
-        for step, why in steps:
-            self._view.print(f"  {step:<{width}}   # {why}")
+        lines = ["", f"{len(nodes)} node{'s are' if len(nodes) > 1 else ' is'} up. Next, in another terminal:"]
+        lines += (f"  {step:<{width}}   # {why}" for step, why in steps)
         where = "and removes their data" if self._is_temporary else f"and keeps their data in {self._directory}"
-        self._view.print(f"Ctrl-C here takes all of them down {where}.\n")
+        lines.append(f"Ctrl-C here takes all of them down {where}.\n")
+        self._view.print("\n".join(lines))  # at once, so that no event of a node comes in between
 
 
 def own_command() -> str:

@@ -64,7 +64,7 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
 @option("--log-level", type=click.Choice(LEVELS), default="info", help="The least that is logged.")
 @option("--log-format", type=click.Choice(FORMATS), default="auto", help="auto: text on a terminal, else JSON.")
 @option(
-    "--ready-file", type=click.Path(dir_okay=False), help="Write the addresses here as JSON once clients are served."
+    "--ready-file", type=click.Path(dir_okay=False), help="Write the addresses here as JSON once the node has started."
 )
 @option("--drain-timeout", "drain_s", type=DURATION, default="10s", help="How long stopping waits for open calls.")
 @option("--exit-with-parent", is_flag=True, hidden=True, help="Stop when standard input ends.")

@@ -1,4 +1,4 @@
-"""What the voters have told each node that wants to lead of where their logs end, as that node has heard it."""
+"""Where the logs of the voters end, according to the answers that each would-be leader has received."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Answers:
     doubtful: set[NodeId] = field(default_factory=set)
 
     def ask(self, voter: NodeId) -> None:
-        """What it said before does not count any more."""
+        """A new question to `voter`: its earlier answer no longer counts."""
         self._forget(voter)
         self.open[voter] = self.open.get(voter, 0) + 1
 
     def end(self, voter: NodeId) -> bool:
-        """A question to it was answered, or failed: whether it is the last one that was under way."""
+        """A question to `voter` was answered or failed. Return whether no other question to it is under way."""
         self.open[voter] = self.open.get(voter, 1) - 1
         return not self.open[voter]
 
