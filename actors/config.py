@@ -302,7 +302,7 @@ def _check_range(name: str, value: int, lowest: int, highest: int | None = None)
 
 def _check_positive(name: str, seconds: float) -> None:
     if not 0 < seconds < math.inf:
-        raise InvalidFieldError(FieldName(name), f" must be more than nothing and less than for ever, not {seconds:g}")
+        raise InvalidFieldError(FieldName(name), f" must be greater than 0 and finite, not {seconds:g}")
 
 
 def _check_not_negative(name: str, seconds: float) -> None:

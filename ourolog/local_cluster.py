@@ -277,7 +277,7 @@ class LocalCluster:
         self._wait_until_led()
 
     def _wait_until_led(self) -> None:
-        """A leader that finds a majority of its voters leads soon; one that does not is not waited for."""
+        """Wait until every node says who leads, but at most LEADS_WITHIN_S: without a majority, nobody leads."""
         deadline_s = time.monotonic() + LEADS_WITHIN_S
         with contextlib.suppress(ClusterError):
             for node in self:

@@ -221,7 +221,7 @@ class OracleElection(ElectionActor):
             self.announce(LeaderChanged(term, leader_id))
 
     def _on_voters_wanted(self, wanted: VotersWanted) -> None:
-        """Write a voter set that no other entry has: the disks in it are drawn, and nobody goes by them."""
+        """Write a voter set unlike any other: its log epochs are random, and nobody uses them."""
         if (self.term, self.leader_id) == (wanted.term, self.node_id):
             voters = tuple(
                 Voter(node_id, self.ports.rng.randrange(1, MAX_EPOCH), f"{node_id}:8400", f"{node_id}:8401")

@@ -64,7 +64,7 @@ class FetchWaitExpired:
 
 @dataclass(frozen=True, slots=True)
 class NotesDue:
-    """Timer -> Replicator: tell the store what to remember of the commit position and the pulls; not urgent."""
+    """Timer -> Replicator: tell the store the commit position to remember, if it has moved."""
 
 
 ReplicatorMessage = (

@@ -13,7 +13,7 @@ from ourolog.storage.types import Index, NodeId, Term
 
 
 class DecreedLeaderNotBehind(EventChecker):
-    """Holds the log of a decreed leader, when it begins to lead, against the disks of the voters.
+    """Compares the log of a decreed leader, when it begins to lead, with the disks of the voters.
 
     What they have answered does not matter here, nor whether they were asked (see `decreed_leader_asked`). Of one
     that was asked, its log counts as it was at its shortest since: what it got from another leader after its answer,

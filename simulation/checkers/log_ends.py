@@ -16,7 +16,7 @@ from ourolog.storage.types import Index, NodeId, Term
 
 @dataclass(slots=True)
 class _Asked:
-    """How it was when the question came, or has been since.
+    """The state of the node when the question came, and what has changed since.
 
     least: below this index all has been on the disk, from the question on.
     term: the ballot on the disk was of this term.

@@ -319,7 +319,7 @@ class ClusterModel:
             self._change(node, [], fresh)
 
     def _heal(self, node: NodeModel) -> None:
-        """Once started again a disk is as good as another, unless it lies; and whole with as much as it had."""
+        """Trust a spoiled disk again after a restart, unless it lies; a lost log counts as whole once it is as long."""
         if node.spoiled and node.log.opened and node.life > node.spoiled_in_life:
             node.spoiled &= {LIES}
         if node.lost is not None and node.log.opened:

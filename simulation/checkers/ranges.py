@@ -19,7 +19,7 @@ _MAX_OPEN: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """How it was when the request was told. Messages from the store come before it in every inbox."""
+    """The readable range when the request entered the mailbox, behind the store's messages of before."""
 
     time_s: float
     start_offset: int

@@ -65,10 +65,10 @@ def test_the_defaults_are_fit_for_a_node() -> None:
         ("max_uncommitted_bytes", -1, "max_uncommitted_bytes must be at least 1"),
         ("fsync_interval_s", math.nan, "fsync_interval_s must be 0 or more"),
         ("fetch_wait_s", math.inf, "fetch_wait_s must be 0 or more"),
-        ("retention_check_s", 0.0, "retention_check_s must be more than nothing"),
-        ("pull_backoff_min_s", 0.0, "pull_backoff_min_s must be more than nothing"),
+        ("retention_check_s", 0.0, "retention_check_s must be greater than 0 and finite"),
+        ("pull_backoff_min_s", 0.0, "pull_backoff_min_s must be greater than 0 and finite"),
         ("pull_backoff_min_s", 3.0, "pull_backoff_min_s is 3 and pull_backoff_max_s only 2"),
-        ("pull_backoff_max_s", math.nan, "pull_backoff_max_s must be more than nothing"),
+        ("pull_backoff_max_s", math.nan, "pull_backoff_max_s must be greater than 0 and finite"),
     ],
 )
 def test_what_no_node_can_be_is_refused_with_a_sentence_that_names_it(field: str, value: Any, said: str) -> None:

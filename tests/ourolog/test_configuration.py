@@ -150,8 +150,8 @@ def test_a_missing_file_is_a_usage_error(parse: Parse, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--suspicion", "0"], "--suspicion must be more than nothing"),
-        (["--probe-interval", "0s"], "--probe-interval must be more than nothing"),
+        (["--suspicion", "0"], "--suspicion must be greater than 0 and finite"),
+        (["--probe-interval", "0s"], "--probe-interval must be greater than 0 and finite"),
         (["--cluster", ""], "--cluster must be a name"),
         (["--retention-age", "9" * 400], "--retention-age must be 0 or more and less than for ever"),
         (["--max-record-bytes", "16MiB"], "--max-record-bytes is 16777216 and --max-batch-bytes only 8388608"),
