@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+from zlib import crc32
 
 from ourolog.actors.addresses import split_address
 from ourolog.actors.messages.values import Acks
@@ -17,6 +18,9 @@ MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
 
 MAX_CLUSTER_BYTES: Final = 64
 """The longest name of a cluster: it stands in every datagram."""
+
+MAX_ELECTION_BYTES: Final = 100
+"""The longest value of `--election` that is claimed as it is."""
 
 _MAX_UDP_PAYLOAD_BYTES: Final = 65_507
 
@@ -99,8 +103,17 @@ class ElectionChoice:
     def decreed_leader(self) -> NodeId | None:
         return self.voters[0] if self.is_decreed else None
 
+    @property
+    def claimed(self) -> str:
+        """What the node's gossip claims, and nodes compare: the flag, or its beginning and a digest if it is long."""
+        text = str(self)
+        if len(text.encode()) <= MAX_ELECTION_BYTES:
+            return text
+        mark = f"…{crc32(text.encode()):08x}"
+        return text[: MAX_ELECTION_BYTES - len(mark.encode())] + mark
+
     def __str__(self) -> str:
-        """The flag as it is typed; every node's gossip claims this, and nodes compare it."""
+        """The flag as it is typed."""
         return f"{self.name}:{self.argument}" if self.argument else self.name
 
 

@@ -14,24 +14,12 @@ who join under made-up names could silence a cluster.
 from __future__ import annotations
 
 from typing import Final
-from zlib import crc32
 
-from ourolog.actors.config import ElectionChoice
-from ourolog.actors.gossip.codec import MAX_ELECTION_BYTES
 from ourolog.actors.messages.election import ClaimReceived
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.storage.types import NodeId
 
 _MAX_NAMED: Final = 3
-
-
-def claimed_election(choice: ElectionChoice) -> str:
-    """The flag's value for a claim: unchanged, or its beginning and a digest if it is too long."""
-    text = str(choice)
-    if len(text.encode()) <= MAX_ELECTION_BYTES:
-        return text
-    mark = f"…{crc32(text.encode()):08x}"
-    return text[: MAX_ELECTION_BYTES - len(mark.encode())] + mark
 
 
 class Claims:

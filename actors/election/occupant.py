@@ -57,7 +57,7 @@ from typing import Any, ClassVar, assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import ElectionChoice, NodeConfig, voters_named
-from ourolog.actors.election.claims import Claims, claimed_election
+from ourolog.actors.election.claims import Claims
 from ourolog.actors.messages.election import (
     ClaimReceived,
     ElectionMessage,
@@ -100,7 +100,7 @@ from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusR
 from ourolog.actors.messages.store import AppendRefused, BallotSaved, BatchAppended, LogDescribed, StoreMessage
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.actors.ports import Ports
-from ourolog.actors.replication.state import is_ahead
+from ourolog.actors.terms import is_ahead
 from ourolog.storage.types import NodeId, Term
 
 
@@ -138,7 +138,7 @@ class ElectionActor(NodeActor):
         self.why_nobody = ""
         self.voters: tuple[NodeId, ...] = ()
         self.request_ids = itertools.count(1)
-        self._claims = Claims(config.node_id, config.election.voters, ElectionClaim(claimed_election(config.election)))
+        self._claims = Claims(config.node_id, config.election.voters, ElectionClaim(config.election.claimed))
         self._dispute = ""
         self._has_announced = False
 

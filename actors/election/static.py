@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ourolog.actors.config import ElectionChoice, voters_named
-from ourolog.actors.election.claims import claimed_election
 from ourolog.actors.election.log_end_survey import Findings, LogEndSurvey
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, LeaderHinted, SurveyDue
@@ -22,7 +21,7 @@ from ourolog.actors.messages.peer_calls import (
     LogEndResponse,
 )
 from ourolog.actors.messages.store import BallotSaved, DescribeLog, LogDescribed, SaveBallot
-from ourolog.actors.replication.state import is_ahead, step_towards
+from ourolog.actors.terms import is_ahead, step_towards
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import Index, NodeId, Term
 
@@ -221,7 +220,7 @@ class StaticElection(ElectionActor):
     def _question(self) -> LogEndRequest:
         config = self.config
         assert self._log_epoch is not None, "the log is open"
-        election = claimed_election(config.election)
+        election = config.election.claimed
         return LogEndRequest(config.cluster, self.node_id, self._log_epoch, election, self._newest)
 
     def _on_findings(self, findings: Findings) -> None:
@@ -273,7 +272,7 @@ class StaticElection(ElectionActor):
         config = self.config
         if request.cluster != config.cluster:
             return f"{self.node_id} is of cluster {config.cluster!r}, {request.node_id} of {request.cluster!r}"
-        if request.election != claimed_election(config.election):
+        if request.election != config.election.claimed:
             return f"{self.node_id} runs with --election {config.election}, {request.node_id} with {request.election}"
         return "" if self._log_epoch is not None else f"{self.node_id} is starting"
 

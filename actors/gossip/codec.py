@@ -23,14 +23,13 @@ from typing import Final, TypeAlias, assert_never
 
 import google_crc32c
 
-from ourolog.actors.config import MAX_CLUSTER_BYTES
+from ourolog.actors.config import MAX_CLUSTER_BYTES, MAX_ELECTION_BYTES
 from ourolog.actors.messages.values import ElectionClaim, Member, MemberState
 from ourolog.storage.types import NODE_ID, NodeId, Term
 
 MAGIC: Final = 0x474F  # "OG"
 VERSION: Final = 2
 MAX_ADDR_BYTES: Final = 128
-MAX_ELECTION_BYTES: Final = 100
 MAX_INCARNATION: Final = 2**63 - 1
 MIN_DATAGRAM_BYTES: Final = 1152
 """Room for the longest names there can be, and one update beside them."""

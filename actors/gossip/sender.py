@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Final
 
 from ourolog.actors.config import NodeConfig
-from ourolog.actors.election.claims import claimed_election
 from ourolog.actors.gossip.codec import (
     MIN_DATAGRAM_BYTES,
     Body,
@@ -41,7 +40,7 @@ class GossipSender:
         self._datagrams = ports.datagrams
         self._table = table
         self._updates = updates
-        self.claim = ElectionClaim(claimed_election(config.election))
+        self.claim = ElectionClaim(config.election.claimed)
         self._sequence = ports.rng.randrange(_SEQUENCES)
 
     def send(self, addr: str, body: Body, first: Member | None = None) -> int:

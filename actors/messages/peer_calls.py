@@ -240,7 +240,7 @@ class LogEndRequest(PeerRequest[LogEndResponse]):
     cluster: the name of the asking node's cluster.
     node_id: the asking node.
     log_epoch: the epoch of its log: the identity of its disk.
-    election: what it runs with, as `claimed_election` says it.
+    election: what it runs with, as `ElectionChoice.claimed` says it.
     term: its term.
     """
 

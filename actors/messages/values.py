@@ -69,7 +69,7 @@ class PullPosition:
 class ElectionClaim:
     """What a node claims about who leads.
 
-    election: the value of its flag, see `claimed_election`.
+    election: the value of its flag, see `ElectionChoice.claimed`.
     term: the present term, as it was announced last.
     leader_id: who leads in it, None if nobody does or is known to.
     """

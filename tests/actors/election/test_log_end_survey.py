@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from ourolog.actors.config import NodeConfig
-from ourolog.actors.election.claims import claimed_election
 from ourolog.actors.election.log_end_survey import AGAIN_AFTER_S
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged
@@ -135,7 +134,7 @@ def answers(slot: Slot, request: LogEndRequest) -> list[LogEndResponse | CallRef
 
 
 def question(slot: Slot) -> LogEndRequest:
-    return LogEndRequest(slot.config.cluster, N1, 4, claimed_election(slot.config.election), Term(3))
+    return LogEndRequest(slot.config.cluster, N1, 4, slot.config.election.claimed, Term(3))
 
 
 def test_a_voter_says_what_is_on_its_disk_to_who_runs_by_the_same_decree() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ourolog.actors.config import MAX_ELECTION_BYTES
 from ourolog.actors.gossip.codec import (
-    MAX_ELECTION_BYTES,
     MAX_INCARNATION,
     MIN_DATAGRAM_BYTES,
     VERSION,
