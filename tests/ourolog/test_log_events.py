@@ -70,19 +70,25 @@ CASES: list[tuple[NodeEvent, str, str, dict[str, object]]] = [
         NodeFailed(N1, "store", FailureKind.DISK_FULL, "disk full"),
         "error",
         "node_failed",
-        {"actor": "store", "reason": "disk full", "is_bug": False},
+        {"actor": "store", "kind": "disk_full", "reason": "disk full", "is_bug": False},
     ),
     (
         NodeFailed(N1, "store", FailureKind.BUG, "KeyError"),
         "error",
         "node_failed",
-        {"actor": "store", "reason": "KeyError", "is_bug": True},
+        {"actor": "store", "kind": "bug", "reason": "KeyError", "is_bug": True},
     ),
     (
         NodeWarned(N1, "store", WarningKind.RECOVERY_PROGRESS, "slow"),
         "warning",
         "node_warned",
-        {"actor": "store", "reason": "slow"},
+        {"actor": "store", "kind": "recovery_progress", "reason": "slow"},
+    ),
+    (
+        NodeWarned(N1, "replicator", WarningKind.PULL_REFUSED, "n2 refuses", NodeId("n2")),
+        "warning",
+        "node_warned",
+        {"actor": "replicator", "kind": "pull_refused", "reason": "n2 refuses", "about": "n2"},
     ),
 ]
 
