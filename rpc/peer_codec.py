@@ -29,7 +29,7 @@ from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import Place
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 # A message holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
 MAX_DETAIL_CHARS: Final = 500
@@ -96,6 +96,7 @@ def encode_fetch_request(request: FetchRequest) -> pb.FetchRequest:
         committed_index=request.committed,
         max_bytes=request.max_bytes,
         max_wait_ms=round(request.max_wait_s * 1000),
+        read_round=request.read_round,
     )
 
 
@@ -118,6 +119,7 @@ def decode_fetch_request(request: pb.FetchRequest) -> FetchRequest:
         committed=Index(request.committed_index),
         max_bytes=min(request.max_bytes, MAX_FETCH_BYTES),
         max_wait_s=min(request.max_wait_ms / 1000, MAX_WAIT_S),
+        read_round=request.read_round,
     )
 
 
@@ -139,6 +141,7 @@ def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
         diverged_at=response.diverged_at,
         voters_before_start=_encode_voters(response.voters_before_start) if begins_anew else None,
         detail=response.detail,
+        read_round=response.read_round,
     )
 
 
@@ -169,6 +172,7 @@ def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
         diverged=diverged,
         diverged_at=Index(response.diverged_at),
         detail=clipped(response.detail),
+        read_round=response.read_round,
     )
 
 

@@ -133,6 +133,7 @@ class FetchResponse:
     unreadable: never on the wire. With nobody elected the fetcher's network checks what a fetch brings, passes
         on the batches before the first that no consumer could read, and says here what is wrong with that one;
         "" if all can be read. Nothing behind it is passed on.
+    read_round: of a leader, the number of the last round of reads that it has opened in `term`, 0 if there was none.
     """
 
     outcome: FetchOutcome
@@ -149,6 +150,7 @@ class FetchResponse:
     diverged_at: Index = Index(0)
     detail: str = ""
     unreadable: str = ""
+    read_round: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,8 @@ class FetchRequest(PeerRequest[FetchResponse]):
     committed: the commit index that the fetcher knows, so that a change of it can be answered at once.
     max_bytes: how many bytes of batches the answer may hold; one batch comes in any case.
     max_wait_s: how long the peer may keep the fetch at the end of its log, in seconds.
+    read_round: the number in the last answer that this leader gave in this term, 0 if it gave none: who echoes a
+        number had not gone over to a later term when that round of reads was opened.
     """
 
     cluster: str
@@ -183,6 +187,7 @@ class FetchRequest(PeerRequest[FetchResponse]):
     committed: Index
     max_bytes: int
     max_wait_s: float
+    read_round: int = 0
 
 
 class FetchOutcome(IntEnum):

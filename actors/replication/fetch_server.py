@@ -48,6 +48,7 @@ class _ReadAnswer:
             before_start=head.before_start,
             voters_before_start=head.voters_before_start,
             detail=detail,
+            read_round=head.read_round,
         )
         self.answer_to.tell(CallAnswer(self.request_id, response))
 

@@ -111,6 +111,7 @@ class FetchRequest(_message.Message):
     MAX_WAIT_MS_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    READ_ROUND_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     cluster: _builtins.str
     node_id: _builtins.str
@@ -123,6 +124,8 @@ class FetchRequest(_message.Message):
     max_wait_ms: _builtins.int
     log_epoch: _builtins.int
     """Of the fetcher's own log: the identity of its disk."""
+    read_round: _builtins.int
+    """The read_round of the last answer from this leader in this term; 0 before the first."""
     @_builtins.property
     def last(self) -> Global___Place:
         """Of the fetcher's last entry; absent where it knows of none."""
@@ -142,10 +145,11 @@ class FetchRequest(_message.Message):
         max_wait_ms: _builtins.int = ...,
         last: Global___Place | None = ...,
         log_epoch: _builtins.int = ...,
+        read_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "elected", b"elected", "last", b"last", "log_epoch", b"log_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "elected", b"elected", "last", b"last", "log_epoch", b"log_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "read_round", b"read_round", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,6 +173,7 @@ class FetchResponse(_message.Message):
     BEFORE_START_FIELD_NUMBER: _builtins.int
     DIVERGED_FIELD_NUMBER: _builtins.int
     VOTERS_BEFORE_START_FIELD_NUMBER: _builtins.int
+    READ_ROUND_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     outcome: Global___FetchOutcome.ValueType
     term: _builtins.int
@@ -177,6 +182,8 @@ class FetchResponse(_message.Message):
     batches: _builtins.bytes
     diverged_at: _builtins.int
     detail: _builtins.str
+    read_round: _builtins.int
+    """Of a leader: the last round of reads that it has opened, for the fetcher to echo."""
     @_builtins.property
     def start(self) -> Global___Position: ...
     @_builtins.property
@@ -212,10 +219,11 @@ class FetchResponse(_message.Message):
         before_start: Global___Place | None = ...,
         diverged: Global___Place | None = ...,
         voters_before_start: Global___VoterSet | None = ...,
+        read_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before_start", b"before_start", "committed", b"committed", "diverged", b"diverged", "end", b"end", "start", b"start", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "read_round", b"read_round", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

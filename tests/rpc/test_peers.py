@@ -423,6 +423,7 @@ async def _code(call: Any) -> grpc.StatusCode:
         committed=u64,
         max_bytes=st.integers(0, MAX_FETCH_BYTES),
         max_wait_s=st.integers(0, int(MAX_WAIT_S * 1000)).map(lambda ms: ms / 1000),
+        read_round=u64,
     )
 )
 def test_a_request_survives_the_wire(request: FetchRequest) -> None:
@@ -446,6 +447,7 @@ def test_a_request_survives_the_wire(request: FetchRequest) -> None:
         diverged=st.none() | places,
         diverged_at=u64,
         detail=st.text(max_size=20),
+        read_round=u64,
     )
 )
 def test_a_response_survives_the_wire(sent: FetchResponse) -> None:
