@@ -13,21 +13,24 @@ from ourolog.simulation.checker import Checker
 from ourolog.simulation.checkers.acknowledged import AcknowledgedDurable, AcknowledgedKept
 from ourolog.simulation.checkers.agreement import CommittedAgree, LogMatching
 from ourolog.simulation.checkers.answered import AnsweredOnce
+from ourolog.simulation.checkers.append_only import LeaderAppendOnly
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.bounds import StaysBounded
 from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
+from ourolog.simulation.checkers.completeness import LeaderCompleteness
 from ourolog.simulation.checkers.convergence import Convergence, Progress
 from ourolog.simulation.checkers.cycle import CopiesFaithful, CycleGrowth
 from ourolog.simulation.checkers.decreed_lead import DecreedLeaderNotBehind
 from ourolog.simulation.checkers.decreed_survey import DecreedLeaderAsked
 from ourolog.simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
+from ourolog.simulation.checkers.elected import LeaderElected
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from ourolog.simulation.checkers.linearizable import Linearizable
 from ourolog.simulation.checkers.log_ends import LogEndsTrue
-from ourolog.simulation.checkers.model import ClusterModel
+from ourolog.simulation.checkers.model import RAFT, ClusterModel
 from ourolog.simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
 from ourolog.simulation.checkers.places import SamePlaceSameBytes
 from ourolog.simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
@@ -88,6 +91,9 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     DecreedLeaderNotBehind,
     DecreedLeaderAsked,
     LeadWithheldForCause,
+    LeaderAppendOnly,
+    LeaderCompleteness,
+    LeaderElected,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -116,6 +122,10 @@ _ONLY_ELECTED: Final = (
     DecreedLeaderAsked,
     LeadWithheldForCause,
 )
+_ONLY_LEAD_PASSED_ON: Final = (LeaderAppendOnly, LeaderCompleteness)
+"""What there is to see only where the lead passes on from one node to another, and not because people say so."""
+_ONLY_RAFT: Final = (LeaderElected,)
+"""What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)
 _NO_DECREES: Final = (
@@ -132,11 +142,16 @@ _NO_DECREES: Final = (
 
 def default_checkers(options: Options) -> list[Checker]:
     """All checkers that can say something with these options, on one model that the first keeps up to date."""
+    choice = options.election_choice()
     unneeded: tuple[type[EventChecker], ...]
-    if not options.election_choice().elects:
+    if not choice.elects:
         unneeded = (*_ONLY_ELECTED, *_ONLY_DECREES)
     else:
         unneeded = (*_ONLY_PEERS, *(_NO_DECREES if options.decrees_change else _ONLY_DECREES))
+    if not choice.elects or choice.is_decreed:
+        unneeded = (*unneeded, *_ONLY_LEAD_PASSED_ON)
+    if choice.name != RAFT:
+        unneeded = (*unneeded, *_ONLY_RAFT)
     model = ClusterModel()
     checkers: list[EventChecker] = [kind(model) for kind in _MINE if kind not in unneeded]
     for checker in checkers[1:]:

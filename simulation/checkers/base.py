@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ourolog.simulation.checker import Violation, World
-from ourolog.simulation.checkers.model import CHANGING, MODELLED, MODELLED_MESSAGES, ClusterModel, NodeModel
+from ourolog.simulation.checkers.model import (
+    CHANGING,
+    CHANGING_MESSAGES,
+    MODELLED,
+    MODELLED_MESSAGES,
+    ClusterModel,
+    NodeModel,
+)
 from ourolog.simulation.events import Event, MessageTold
 
 Handler = Callable[[Any], None]
@@ -56,7 +63,9 @@ class EventChecker:
     def sees_told(self) -> tuple[type | None, ...]:
         """The kinds of message that it must be shown in MessageTold; None for events that are something else."""
         kinds = set(self.on_told)
-        if self.on_log is not None or self.drives:
+        if self.on_log is not None:
+            kinds.update(CHANGING_MESSAGES)
+        if self.drives:
             kinds.update(MODELLED_MESSAGES)
         return (None, *sorted(kinds, key=lambda kind: kind.__name__))
 
@@ -79,7 +88,7 @@ class EventChecker:
         """
         is_told = kind is MessageTold
         handler = self.on_told.get(message_kind) if is_told and message_kind else self.on.get(kind)
-        may_change = message_kind in MODELLED_MESSAGES if is_told else kind in CHANGING
+        may_change = message_kind in CHANGING_MESSAGES if is_told else kind in CHANGING
         if handler is None or self.drives or (self.on_log is not None and may_change):
             return self.see
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ourolog.actors.config import Cycle, Fsync, NodeConfig
-from ourolog.actors.messages.events import CommitAdvanced, LogOpened
-from ourolog.actors.messages.store import BatchAppended, LogTruncated
+from ourolog.actors.messages.events import CommitAdvanced, LogAppended, LogCut, LogOpened
+from ourolog.actors.messages.store import BallotSaved, BatchAppended, LogTruncated
 from ourolog.simulation.checker import World
 from ourolog.simulation.checkers.hindrances import HINDERING, Hindrances
 from ourolog.simulation.checkers.log_model import Entry, LogModel
@@ -29,15 +29,23 @@ from ourolog.simulation.events import (
     NodeStopped,
 )
 from ourolog.simulation.faults import SPOILING
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.checkpoint import CHECKPOINT_NAME
+from ourolog.storage.control import VoterKey, VoterSet
 from ourolog.storage.types import START, Index, NodeId, Position, Term
 
 CHANGING: Final[tuple[type, ...]] = (FileAppended, FileRewritten, FileTruncated, FileRemoved, MessageTold)
 """The kinds of event that may change a log."""
 
 MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileReplaced, FileSynced, DiskRestored, *HINDERING)
-MODELLED_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened, LogTruncated)
+CHANGING_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened, LogTruncated)
+"""The messages that come with a change of a log, or of what is committed of it."""
+
+MODELLED_MESSAGES: Final[tuple[type, ...]] = (*CHANGING_MESSAGES, LogAppended, LogCut, BallotSaved)
 """The messages that the model is derived from, besides other events."""
+
+RAFT: Final = "raft"
+"""The election in which votes belong to disks."""
 
 LIES: Final = "fsync_lies"
 LOST_TO_LIES: Final = "lost_to_lies"
@@ -60,6 +68,9 @@ class NodeModel:
     must_reset: whether it said so when the node was started last.
     config: its configuration in this life.
     opened: what its store said when it had opened the log, in this life.
+    ballot: the one that its store said last is on disk.
+    voter_set: the voters that its log names last, as its store says; None if it names none.
+    first_epoch: the epoch of its first log, 0 before that was opened.
     spoiled: the faults that took back, or may yet take back, what was durable on its disk. Empty again once the disk
         has written what it only claimed to have written, and otherwise once the log that was left is open: from there
         on it promises anew.
@@ -83,6 +94,9 @@ class NodeModel:
     must_reset: bool = False
     config: NodeConfig | None = None
     opened: LogOpened | None = None
+    ballot: Ballot = field(default_factory=Ballot)
+    voter_set: VoterSet | None = None
+    first_epoch: int = 0
     spoiled: set[str] = field(default_factory=set)
     was_spoiled: bool = False
     disks: int = 0
@@ -112,6 +126,16 @@ class NodeModel:
     def is_lead_passed_on(self) -> bool:
         """Whether another node may become leader that does not have what only this disk has."""
         return self.is_elected and self.config is not None and not self.config.election.is_decreed
+
+    @property
+    def is_vote_of_disk(self) -> bool:
+        """Whether a voter is a node with a certain disk, so that a node with a new disk has no vote."""
+        return self.config is not None and self.config.election.name == RAFT
+
+    @property
+    def key(self) -> VoterKey:
+        """The node with its present disk."""
+        return VoterKey(self.node_id, self.opened.log_epoch if self.opened is not None else 0)
 
     @property
     def syncs_always(self) -> bool:
@@ -183,6 +207,8 @@ class ClusterModel:
                     node.log.begin_at(message.start)
             elif type(message) is LogOpened:
                 self._on_opened(event, message, world)
+            elif isinstance(message, LogAppended | LogCut | BallotSaved):
+                self._on_described(event, message)
         else:
             hinder = self._hindering.get(kind)
             if hinder is not None:
@@ -214,6 +240,19 @@ class ClusterModel:
 
     def sender_of(self, told: MessageTold) -> NodeModel | None:
         return self.nodes.get(self.place(told.sender)[0])
+
+    def voters_of(self, node: NodeModel) -> tuple[VoterKey, ...]:
+        """Who votes, as that node must know: what its log names last, before that those with whom the cluster began.
+
+        Where any disk of a voter will do, that is its present one.
+        """
+        if node.is_vote_of_disk and node.voter_set is not None:
+            return tuple(voter.key for voter in node.voter_set.voters)
+        names = node.config.election.voters if node.config is not None else ()
+        voters = [self.node(name) for name in names]
+        return tuple(
+            VoterKey(voter.node_id, voter.first_epoch) if node.is_vote_of_disk else voter.key for voter in voters
+        )
 
     def first_kept_index(self) -> int:
         """The index below which no node has any entry left."""
@@ -281,6 +320,8 @@ class ClusterModel:
         if node is None or node.opened is not None:
             return
         node.opened = opened
+        node.ballot, node.voter_set = opened.ballot, opened.voters
+        node.first_epoch = node.first_epoch or opened.log_epoch
         node.committed = opened.committed
         durable = node.log.durable_index
         log = node.log
@@ -306,6 +347,13 @@ class ClusterModel:
         self.dropped = [entry for entry in gone if first <= entry.index < durable]
         if node.must_reset and node.log.start == node.log.end:
             self.dropped = []  # it was asked to drop them, and has finished what a crash had interrupted
+
+    def _on_described(self, told: MessageTold, described: LogAppended | LogCut | BallotSaved) -> None:
+        node = self.sender_of(told)
+        if node is not None:
+            node.voter_set = described.voters
+            if isinstance(described, BallotSaved):
+                node.ballot = described.ballot
 
     def _on_appended(self, event: FileAppended) -> None:
         node = self.node(event.node_id)
