@@ -3,7 +3,7 @@
 #   make run      a cluster of three nodes on this machine        ARGS="--election none" for others
 #   make test     every test                                      ARGS="-k cycle" for some
 #   make sim      the simulation: 200 seeds of every mode
-#   make torture  villains beside honest clients; then the simulation for an hour: ten times the seeds, larger clusters
+#   make torture  villains beside honest clients; ten minutes of faults under a leader; then the simulation for an hour
 #   make check    format, lint, types, import layers, generated code up to date
 
 .DEFAULT_GOAL := help
@@ -48,6 +48,7 @@ sim: .venv/dev.stamp
 
 torture: .venv/dev.stamp
 	$(BIN)/python -m torture
+	$(BIN)/python -m torture.elections --minutes 10
 	$(MAKE) sim SEEDS=2000 FROM=10000
 	for nodes in 5 9; do for election in none static decrees oracle; do \
 		$(BIN)/ourolog simulate --seeds 500 --from 20000 --nodes $$nodes --election $$election || exit 1; \

@@ -59,6 +59,7 @@ RUN_HERE = {
 RUN_ELSEWHERE = {
     "README.md: 1. Nobody leads, every copy counts as new": "tests/ourolog/test_cycle.py",
     "docs/torture.md: $ python -m torture --list": "tests/endtoend/test_torture.py",
+    "docs/torture.md: $ python -m torture.elections --minutes 10 --nodes 3 --seed 7": "tests/endtoend/test_torture.py",
 }
 """Blocks and the file of the test that runs them."""
 

@@ -11,6 +11,7 @@ Real nodes on loopback, honest clients beside them, and one kind of villain at a
     scenarios  the table of all of them
     faults     villains that do something to the nodes' processes and disks
     villains   those that come over the network, in a process of their own
+    elections  another torture: faults of processes, disks and the network, for a cluster with a leader
 
 Nothing that is shipped may import from here.
 """
