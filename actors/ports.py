@@ -58,7 +58,7 @@ class PeerNetwork(Protocol):
     def forget(self, peer_id: NodeId) -> None:
         """Stop pulling from that peer: open fetches from it fail, and their connection is closed.
 
-        Election calls to it go on.
+        Other calls to it go on.
         """
 
 

@@ -7,7 +7,7 @@ the leader (docs/architecture.md, the pull graph).
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import NodeConfig
@@ -30,12 +30,25 @@ from ourolog.actors.messages.events import (
     VotersChanged,
 )
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.peer_calls import CallCancelled, CallFailed, CallReceived, CallReturned, FetchRequest
+from ourolog.actors.messages.peer_calls import (
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallReturned,
+    FetchRequest,
+    FetchResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
+)
 from ourolog.actors.messages.replicator import (
+    ConfirmRead,
     FetchWaitExpired,
+    ForgetRead,
     LeaderSearchDue,
     NotesDue,
     PullRetryDue,
+    ReadIndexDue,
+    ReadsExpired,
     ReplicatorMessage,
 )
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
@@ -54,6 +67,7 @@ from ourolog.actors.messages.store import (
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit, everywhere_index, why_commit_unknown
 from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.leader_search import LeaderSearch
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.state import ReplicationState, Role
@@ -87,6 +101,7 @@ class ReplicatorActor(NodeActor):
         self.pulls = Pulls(self.state, election, self._on_leader_committed)
         self.leader_search = LeaderSearch(self.state, election)
         self.fetch_server = FetchServer(self.state)
+        self.latest_reads = LatestReads(self.state, lambda: self._voters, self.fetch_server.wake)
         self._voters: tuple[NodeId, ...] = ()
         self._boundaries = Boundaries()
         self._commit: LeaderCommit | None = None
@@ -98,10 +113,9 @@ class ReplicatorActor(NodeActor):
     def on_receive(self, message: ReplicatorMessage) -> None:
         match message:
             case CallReceived():
-                self._on_fetch(message)
+                self._on_call(message)
             case CallReturned():
-                self.pulls.on_returned(message)
-                self.leader_search.on_returned(message)
+                self._on_returned(message)
             case LogAppended():
                 self._on_log_appended(message)
             case FetchedAppended():
@@ -111,6 +125,7 @@ class ReplicatorActor(NodeActor):
             case CallFailed():
                 self.pulls.on_failed(message)
                 self.leader_search.on_failed(message)
+                self.latest_reads.on_failed(message)
                 if message.peer_id in self.state.gone:
                     self._reconcile(f"{message.peer_id} is gone and does not answer")
             case PullRetryDue():
@@ -121,6 +136,15 @@ class ReplicatorActor(NodeActor):
                 self.fetch_server.expire(message.request_id)
             case CallCancelled():
                 self.fetch_server.cancel(message.request_id)
+                self.latest_reads.forget(("call", message.request_id))
+            case ConfirmRead():
+                self.latest_reads.on_confirm(message)
+            case ForgetRead():
+                self.latest_reads.forget(("server", message.request_id))
+            case ReadIndexDue():
+                self.latest_reads.on_due(message)
+            case ReadsExpired():
+                self.latest_reads.expire()
             case FetchedRejected():
                 self.pulls.on_fetched_rejected(message)
             case PullRejected():
@@ -150,10 +174,13 @@ class ReplicatorActor(NodeActor):
                 if self._commit is not None:
                     self._commit.voters = message.voters
                     self._advance_commit()
+                    self.latest_reads.recount()
             case ClaimsDisputed():
                 self._is_disputed = True
+                self.latest_reads.dispute(message.reason)
             case ClaimsSettled():
                 self._is_disputed = False
+                self.latest_reads.dispute("")
                 if self._commit is not None:
                     self._advance_commit()
             case NotesDue():
@@ -165,6 +192,21 @@ class ReplicatorActor(NodeActor):
                 pass  # the leader's control batch: LogAppended reports it, LeaderChanged why it was refused
             case _:
                 assert_never(message)
+
+    def _on_call(self, received: CallReceived[Any]) -> None:
+        match received.request:
+            case FetchRequest():
+                self._on_fetch(received)
+            case ReadIndexRequest():
+                self.latest_reads.on_asked(received)
+
+    def _on_returned(self, returned: CallReturned[Any]) -> None:
+        match returned.response:
+            case FetchResponse():
+                self.pulls.on_returned(returned)
+                self.leader_search.on_returned(returned)
+            case ReadIndexResponse():
+                self.latest_reads.on_returned(returned)
 
     # ------------------------------------------------------------ who pulls from whom
 
@@ -194,6 +236,7 @@ class ReplicatorActor(NodeActor):
         if searches:
             self.leader_search.start(self._addresses_of_voters)
             self.leader_search.look_again()
+        self.latest_reads.look_again()
         # Only nodes that may lead are remembered when they are gone: anybody can invent names.
         for node_id in [node_id for node_id in state.gone if node_id not in sources]:
             if node_id not in self._voters and node_id != state.leader_id:
@@ -239,6 +282,7 @@ class ReplicatorActor(NodeActor):
             state.store.tell(AppendControl(0, started, state.term, state.me))
         elif role is Role.PEER:
             self._set_committed(state.end)
+        self.latest_reads.change_role()
         self.fetch_server.refuse_all()
         self._reconcile("the pull set changed")
 
@@ -293,6 +337,7 @@ class ReplicatorActor(NodeActor):
             if self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
                 at_s = self.state.ports.clock.monotonic_s()
                 self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
+                self.latest_reads.on_echo(request.node_id, request.read_round)
             self._advance_commit()
         self.fetch_server.serve(received)
 
@@ -307,6 +352,7 @@ class ReplicatorActor(NodeActor):
             if not self._is_commit_known:
                 self._is_commit_known = True
                 self.server.tell(CommitKnown(commit.term))
+                self.latest_reads.commit_known()
         everywhere = everywhere_index(commit.voters, commit.on_disk)
         if everywhere > self._everywhere:
             self._everywhere = everywhere
@@ -325,6 +371,7 @@ class ReplicatorActor(NodeActor):
             advanced = CommitAdvanced(position)
             self.server.tell(advanced)
             self.election.tell(advanced)
+            self.latest_reads.on_committed()
 
     def on_stop(self) -> None:
         self._note()

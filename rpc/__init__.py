@@ -5,7 +5,7 @@ Only this package imports gRPC and generated code.
 - A node: node_server (all of it), listener (the gRPC port), datagrams (the gossip port), open_files.
 - Its services: log_service with produce_handler and consume_handler, peer_service, health, reflection. server_calls
   is how every call of theirs begins and ends; errors is what it may end with.
-- Bounds on what others may cost a node: admission, arrival_limiter, fetch_limiter, election_call_limiter,
+- Bounds on what others may cost a node: admission, arrival_limiter, fetch_limiter, urgent_call_limiter,
   datagram_rate_limit.
 - Between asyncio and the actors: loop_mailboxes.
 - The client: client, blocking_client and what they are made of.

@@ -12,7 +12,6 @@ import grpc
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import (
     CALL_KINDS,
-    Answerer,
     CallFailed,
     CallReturned,
     FetchRequest,
@@ -72,8 +71,8 @@ class _Forget:
     peer_id: NodeId
 
 
-Lane = tuple[NodeId, Answerer]
-"""What shares a connection: the calls to one peer that the same actor answers there."""
+Lane = tuple[NodeId, bool]
+"""What shares a connection: the calls to one peer, and whether they are bulk."""
 
 
 class _Connection:
@@ -89,8 +88,8 @@ class _Connection:
 class GrpcPeerNetwork:
     """A PeerNetwork on an asyncio loop. `call` and `forget` may be called from any thread.
 
-    Each call is answered exactly once, also when the network is closed meanwhile. Calls that an election
-    answers have a connection of their own to each peer, so that they never wait behind batches.
+    Each call is answered exactly once, also when the network is closed meanwhile. All calls but the bulk
+    ones share a connection of their own to each peer, so that they never wait behind batches.
     """
 
     def __init__(
@@ -135,13 +134,13 @@ class GrpcPeerNetwork:
             case _Call():
                 self._start(order)
             case _Forget():
-                self._drop((order.peer_id, Answerer.REPLICATOR))
+                self._drop((order.peer_id, True))
 
     def _start(self, call: _Call) -> None:
         if self._closed:
             call.fail("this node is stopping")
             return
-        lane = call.peer.node_id, CALL_KINDS[type(call.request)].answered_by
+        lane = call.peer.node_id, CALL_KINDS[type(call.request)].is_bulk
         connection = self._connections.get(lane)
         if connection is not None and connection.rpc_addr != call.peer.rpc_addr:
             # It restarted elsewhere.
@@ -159,11 +158,11 @@ class GrpcPeerNetwork:
         task.add_done_callback(lambda done: _ended(connection, call, done))
 
     def _has_room(self) -> bool:
-        """Whether there may be another connection; an idle one that an election has used makes room."""
+        """Whether there may be another connection; an idle one of calls that are not bulk makes room."""
         if len(self._connections) < self._most_connections:
             return True
         for lane, connection in self._connections.items():
-            if lane[1] is Answerer.ELECTION and not connection.open:
+            if not lane[1] and not connection.open:
                 self._drop(lane)
                 return True
         return False

@@ -23,6 +23,8 @@ from ourolog.actors.messages.peer_calls import (
     LogEndRequest,
     LogEndResponse,
     PeerRequest,
+    ReadIndexRequest,
+    ReadIndexResponse,
 )
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.control import VoterSet
@@ -239,6 +241,58 @@ def decode_log_end_response(response: pb.LogEndResponse) -> LogEndResponse:
     )
 
 
+# ---------------------------------------------------------------- the commit index, for reads of the latest state
+
+
+def encode_read_index_request(request: ReadIndexRequest) -> pb.ReadIndexRequest:
+    return pb.ReadIndexRequest(
+        protocol=PROTOCOL,
+        cluster=request.cluster,
+        node_id=request.node_id,
+        log_epoch=request.log_epoch,
+        term=request.term,
+    )
+
+
+def decode_read_index_request(request: pb.ReadIndexRequest) -> ReadIndexRequest:
+    """The actor's request. Raises PeerCodecError."""
+    try:
+        return ReadIndexRequest(
+            _check_name(request.cluster), check_node_id(request.node_id), request.log_epoch, Term(request.term)
+        )
+    except ValueError as error:
+        raise PeerCodecError(str(error)) from error
+
+
+def encode_read_index_response(response: ReadIndexResponse) -> pb.ReadIndexResponse:
+    return pb.ReadIndexResponse(
+        protocol=PROTOCOL,
+        node_id=response.node_id,
+        term=response.term,
+        leader_id=response.leader_id or "",
+        committed_index=response.committed,
+        detail=response.detail,
+    )
+
+
+def decode_read_index_response(response: pb.ReadIndexResponse) -> ReadIndexResponse:
+    """The actor's answer. Raises PeerCodecError."""
+    if response.protocol != PROTOCOL:
+        raise PeerCodecError(_other_answer(response.protocol))
+    try:
+        node_id = check_node_id(response.node_id)
+        leader_id = check_node_id(response.leader_id) if response.leader_id else None
+    except ValueError as error:
+        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
+    return ReadIndexResponse(
+        node_id=node_id,
+        term=Term(response.term),
+        leader_id=leader_id,
+        committed=Index(response.committed_index) if response.HasField("committed_index") else None,
+        detail=clipped(response.detail),
+    )
+
+
 # ---------------------------------------------------------------- what they share
 
 
@@ -319,6 +373,15 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             decode_log_end_request,
             encode_log_end_response,
             decode_log_end_response,
+        ),
+        ReadIndexRequest: PeerCodec(
+            "ReadIndex",
+            pb.ReadIndexRequest,
+            pb.ReadIndexResponse,
+            encode_read_index_request,
+            decode_read_index_request,
+            encode_read_index_response,
+            decode_read_index_response,
         ),
     }
 )

@@ -1,7 +1,8 @@
 """The Peer service: calls of other nodes, handed to the actor that answers them, within bounds.
 
-Fetches have the limiters of `ourolog.rpc.fetch_limiter`. Calls that the election answers have limits of their own,
-where messages arrive and where they wait, so that neither clients nor fetches can keep them out.
+Fetches have the limiters of `ourolog.rpc.fetch_limiter`. All other calls are urgent: those of elections, and questions
+for the commit index. They have limits of their own, where messages arrive and where they wait, so that neither
+clients nor fetches can keep them out.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from ourolog.actors.messages.peer_calls import (
     PeerRequest,
 )
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.election_call_limiter import ElectionCallLimiter
 from ourolog.rpc.errors import ServiceError, invalid
 from ourolog.rpc.fetch_limiter import MEMBERS, STRANGERS, VOTERS, FetchLimiter, FetchLimits, FetchPermit, replaced_error
 from ourolog.rpc.loop_mailboxes import PendingRequests
@@ -43,17 +43,18 @@ from ourolog.rpc.peer_codec import (
     refusal,
 )
 from ourolog.rpc.server_calls import OpenCalls, ServerCall
+from ourolog.rpc.urgent_call_limiter import UrgentCallLimiter
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.types import NodeId
 
 PEER_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Peer"].full_name
-# Requests of fetches that may be on their way in at once, and as many of election calls.
+# Requests of fetches that may be on their way in at once, and as many of urgent calls.
 ARRIVING: Final = 8
-# An election call is a few hundred bytes, which come with its headers.
-ELECTION_CALL_ARRIVES_WITHIN_S: Final = 1.0
-# Election calls that are open, those among them that have not yet said who asks: in all, and for each connection.
-MAX_ELECTION_CALLS: Final = 1024
-MAX_ELECTION_CALLS_EACH: Final = 16
+# An urgent call is a few hundred bytes, which come with its headers.
+URGENT_CALL_ARRIVES_WITHIN_S: Final = 1.0
+# Urgent calls that are open, those among them that have not yet said who asks: in all, and for each connection.
+MAX_URGENT_CALLS: Final = 1024
+MAX_URGENT_CALLS_EACH: Final = 16
 
 
 class PeerService:
@@ -86,21 +87,21 @@ class PeerService:
         self._voter_fetches = FetchLimiter(voter_limits)
         self._member_fetches = FetchLimiter(member_limits)
         self._stranger_fetches = FetchLimiter(stranger_limits)
-        # Places of their own for what arrives: clients cannot take those of peers, nor fetches those of elections.
+        # Places of their own for what arrives: clients cannot take those of peers, nor fetches those of urgent calls.
         self._fetches = OpenCalls(ArrivalLimiter(ARRIVING))
-        self._election_calls = OpenCalls(
-            ArrivalLimiter(ARRIVING, ELECTION_CALL_ARRIVES_WITHIN_S), MAX_ELECTION_CALLS, MAX_ELECTION_CALLS_EACH
+        self._urgent_calls = OpenCalls(
+            ArrivalLimiter(ARRIVING, URGENT_CALL_ARRIVES_WITHIN_S), MAX_URGENT_CALLS, MAX_URGENT_CALLS_EACH
         )
-        self._election_call_limiter = ElectionCallLimiter()
+        self._urgent_call_limiter = UrgentCallLimiter()
         self._requests = PendingRequests(asyncio.get_running_loop())
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register all methods, before the server is started."""
         handlers = {"Fetch": self._fetches.stream(self._fetch, pb.FetchRequest, pb.FetchResponse)}
         for request_class, kind in CALL_KINDS.items():
-            if kind.answered_by is Answerer.ELECTION:
+            if not kind.is_bulk:
                 codec = CODECS[request_class]
-                handlers[codec.method] = self._election_calls.unary(
+                handlers[codec.method] = self._urgent_calls.unary(
                     functools.partial(self._answer, codec), codec.request_class, codec.response_class
                 )
         server.add_registered_method_handlers(PEER_SERVICE, handlers)
@@ -120,7 +121,7 @@ class PeerService:
     def end(self, error: ServiceError) -> None:
         """The actors are gone: everything open, and every later call, fails with `error`."""
         self._fetches.end(error)
-        self._election_calls.end(error)
+        self._urgent_calls.end(error)
         self._requests.close(error)
 
     # ------------------------------------------------------------ fetches
@@ -168,7 +169,7 @@ class PeerService:
             return self._member_fetches, node_id
         return self._stranger_fetches, ""
 
-    # ------------------------------------------------------------ calls to the election
+    # ------------------------------------------------------------ urgent calls
 
     async def _answer(self, codec: PeerCodec, call: ServerCall[Any]) -> Message:
         request = await call.request()
@@ -179,23 +180,24 @@ class PeerService:
         except PeerCodecError as error:
             raise invalid("request", "means nothing", clipped(str(error))) from error
         is_known = decoded.node_id in self._voters or decoded.node_id in self._members
-        with self._election_call_limiter.permit(decoded.node_id if is_known else "", call.client):
-            return codec.encode_response(await self._ask_election(decoded))
+        with self._urgent_call_limiter.permit(decoded.node_id if is_known else "", call.client):
+            return codec.encode_response(await self._ask_actor(decoded))
 
-    async def _ask_election(self, request: PeerRequest[Any]) -> Any:
-        """The election's answer. Raises ServiceError when it does not answer, or declines to."""
-        election = self._answerers[Answerer.ELECTION]
+    async def _ask_actor(self, request: PeerRequest[Any]) -> Any:
+        """The answer of the actor that answers such calls. Raises ServiceError when it does not, or declines to."""
+        kind = CALL_KINDS[type(request)]
+        actor = self._answerers[kind.answered_by]
         request_id, future = self._requests.open()
-        election.tell(CallReceived(request_id, request, self._requests))
+        actor.tell(CallReceived(request_id, request, self._requests))
         try:
-            async with asyncio.timeout(CALL_KINDS[type(request)].timeout_s(request)):
+            async with asyncio.timeout(kind.timeout_s(request)):
                 return _response(await future)
         except TimeoutError:
-            late = f"the election of {self._node_id} did not answer in time"
+            late = f"the {kind.answered_by} of {self._node_id} did not answer in time"
             raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "TIMED_OUT", late) from None
         finally:
             if self._requests.forget(request_id):
-                election.tell(CallCancelled(request_id))
+                actor.tell(CallCancelled(request_id))
 
 
 def _response(answer: CallAnswer[Any]) -> Any:

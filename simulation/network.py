@@ -45,7 +45,7 @@ from ourolog.storage.types import NodeId
 
 A = TypeVar("A")
 
-PULLS: Final = frozenset(kind.name for kind in CALL_KINDS.values() if kind.answered_by is Answerer.REPLICATOR)
+PULLS: Final = frozenset(kind.name for kind in CALL_KINDS.values() if kind.is_bulk)
 """The kinds of call that end when a node stops pulling from another one."""
 
 UNNOTICED_S = 15.0

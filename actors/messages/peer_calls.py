@@ -256,15 +256,55 @@ class LogEndRequest(PeerRequest[LogEndResponse]):
     term: Term
 
 
+# ---------------------------------------------------------------- the commit index, for reads of the latest state
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndexResponse:
+    """The answer to a ReadIndexRequest.
+
+    node_id: the node that answers.
+    term: its term.
+    leader_id: who leads in that term as far as it knows.
+    committed: everything that had been committed anywhere when it was asked lies below this index; None if it could
+        not confirm that it still led then.
+    detail: why not, a sentence; "" with an index.
+    """
+
+    node_id: NodeId
+    term: Term
+    leader_id: NodeId | None
+    committed: Index | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndexRequest(PeerRequest[ReadIndexResponse]):
+    """Replicator -> the replicator of its leader: how far is the log committed, as of now or later?
+
+    The leader answers once a majority of the voters has confirmed, after it was asked, that it still leads (Raft
+    section 8; the dissertation's section 6.4).
+
+    cluster: the name of the asking node's cluster.
+    node_id: the asking node.
+    log_epoch: the epoch of its log: the identity of its disk.
+    term: its term.
+    """
+
+    cluster: str
+    node_id: NodeId
+    log_epoch: int
+    term: Term
+
+
 # ---------------------------------------------------------------- the table
 
 
 class Answerer(StrEnum):
     """The actor of the called node that answers.
 
-    REPLICATOR: its answers are large, and may wait long.
-    ELECTION: its answers are small and urgent; they have connections and places of their own, so that they never
-        queue behind batches.
+    REPLICATOR: whatever is about the log.
+    ELECTION: whatever decides who leads.
     """
 
     REPLICATOR = "replicator"
@@ -279,12 +319,15 @@ class CallKind:
     response: the class of its answer.
     answered_by: the actor of the called node that is told CallReceived.
     timeout_s: gives, for a request, after how many seconds without an answer the caller is told CallFailed.
+    is_bulk: whether its answers are large and may wait long. All other kinds have connections and places of their
+        own, so that they never queue behind batches.
     """
 
     name: str
     response: type
     answered_by: Answerer
     timeout_s: Callable[[Any], float]
+    is_bulk: bool = False
 
 
 BULK_MARGIN_S: Final = 5.0
@@ -293,12 +336,22 @@ BULK_MARGIN_S: Final = 5.0
 ELECTION_TIMEOUT_S: Final = 2.0
 """After how long an election call fails; an answer takes one sync of a log, and asking again costs little."""
 
+READ_INDEX_WAIT_S: Final = 1.0
+"""How long a leader waits for a majority to confirm that it leads, until it says that none has."""
+
 
 CALL_KINDS: Final[Mapping[type[PeerRequest[Any]], CallKind]] = MappingProxyType(
     {
         FetchRequest: CallKind(
-            "fetch", FetchResponse, Answerer.REPLICATOR, lambda fetch: float(fetch.max_wait_s) + BULK_MARGIN_S
+            "fetch",
+            FetchResponse,
+            Answerer.REPLICATOR,
+            lambda fetch: float(fetch.max_wait_s) + BULK_MARGIN_S,
+            is_bulk=True,
         ),
         LogEndRequest: CallKind("log end", LogEndResponse, Answerer.ELECTION, lambda _: ELECTION_TIMEOUT_S),
+        ReadIndexRequest: CallKind(
+            "read index", ReadIndexResponse, Answerer.REPLICATOR, lambda _: 2 * READ_INDEX_WAIT_S
+        ),
     }
 )

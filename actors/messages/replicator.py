@@ -12,6 +12,7 @@ from ourolog.actors.messages.events import (
     LogStartMoved,
     MembershipEvent,
 )
+from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import (
     CallCancelled,
     CallFailed,
@@ -19,6 +20,8 @@ from ourolog.actors.messages.peer_calls import (
     CallReturned,
     FetchRequest,
     FetchResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
 )
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import (
@@ -30,7 +33,7 @@ from ourolog.actors.messages.store import (
     PulledAppended,
     PullRejected,
 )
-from ourolog.storage.types import NodeId
+from ourolog.storage.types import NodeId, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,70 @@ class LeaderSearchDue:
     """
 
     serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmRead:
+    """Server -> Replicator: somebody wants to read the latest state.
+
+    Answered by one ReadConfirmed or ReadNotConfirmed, unless ForgetRead comes before.
+
+    request_id: chosen by the server.
+    timeout_s: after how many seconds it is given up.
+    """
+
+    request_id: int
+    timeout_s: float
+    reply_to: Mailbox[ReadConfirmed | ReadNotConfirmed]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfirmed:
+    """Replicator -> Server: all that was committed anywhere when ConfirmRead came is committed here, and known to be.
+
+    request_id: that of the ConfirmRead.
+    committed: the commit position here.
+    """
+
+    request_id: int
+    committed: Position
+
+
+@dataclass(frozen=True, slots=True)
+class ReadNotConfirmed:
+    """Replicator -> Server: it cannot be known here, or not in time, what is committed elsewhere.
+
+    request_id: that of the ConfirmRead.
+    detail: what is missing, a sentence.
+    """
+
+    request_id: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetRead:
+    """Server -> Replicator: nobody waits for this read any more.
+
+    request_id: that of the ConfirmRead.
+    """
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndexDue:
+    """Timer -> Replicator: ask the leader once more how far the log is committed.
+
+    serial: the count of such waits, so that an old timer can be told from the present one.
+    """
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadsExpired:
+    """Timer -> Replicator: give up the reads of the latest state whose time is up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +149,18 @@ ReplicatorMessage = (
     | ElectionAnnouncement
     | ClaimsVerdict
     | CallReceived[FetchRequest]
+    | CallReceived[ReadIndexRequest]
     | CallCancelled
     | CallReturned[FetchResponse]
+    | CallReturned[ReadIndexResponse]
     | CallFailed
     | PullRetryDue
     | FetchWaitExpired
     | LeaderSearchDue
+    | ConfirmRead
+    | ForgetRead
+    | ReadIndexDue
+    | ReadsExpired
     | NotesDue
     | ReportStatus
 )

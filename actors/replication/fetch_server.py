@@ -117,11 +117,11 @@ class FetchServer:
                 assert_never(unknown)
 
     def serve(self, received: CallReceived[FetchRequest]) -> None:
-        """Answer a fetch that `check` accepted: with batches, with a new commit position, or later."""
+        """Answer a fetch that `check` accepted: with batches, with news for its sender, or later."""
         state, request = self._state, received.request
         if request.next_index < state.end.index:
             self._read(received)
-        elif request.committed < state.committed.index and state.elected:
+        elif state.elected and self._has_news(request):
             self.answer(received, self._response(FetchOutcome.BATCHES))
         else:
             wait_s = min(request.max_wait_s, MAX_WAIT_S)
@@ -132,13 +132,20 @@ class FetchServer:
         received.reply_to.tell(CallAnswer(received.request_id, response))
 
     def wake(self) -> None:
-        """The log grew or the commit position moved: answer the fetches that waited for it."""
+        """The log grew, or there is other news: answer the fetches that waited for it."""
         state = self._state
         for parked in list(self._parked.values()):
             request = parked.received.request
-            if request.next_index < state.end.index or (state.elected and request.committed < state.committed.index):
+            if request.next_index < state.end.index or (state.elected and self._has_news(request)):
                 self._unpark(parked.received.request_id)
                 self.serve(parked.received)
+
+    def _has_news(self, request: FetchRequest) -> bool:
+        """Whether the fetcher should hear at once of a new commit position, or of a round of reads."""
+        state = self._state
+        return request.committed < state.committed.index or (
+            state.awaits_echoes and request.read_round != state.read_round
+        )
 
     def refuse_all(self) -> None:
         """The role changed: everybody who waits must ask again."""
@@ -190,4 +197,5 @@ class FetchServer:
             diverged=diverged,
             diverged_at=diverged_at,
             detail=detail,
+            read_round=state.read_round,
         )

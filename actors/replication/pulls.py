@@ -85,6 +85,7 @@ class Pulls:
         self._appending: set[NodeId] = set()
         self._request_ids = itertools.count(1)
         self._leader_committed = START
+        self._read_round = 0
         self.cycles_seen = 0
         self.duplicates_dropped = 0
         self.expired_dropped = 0
@@ -115,6 +116,7 @@ class Pulls:
     def restart(self) -> None:
         """Start all pulls over: the role or term changed, and fetches under way no longer count."""
         self._leader_committed = START
+        self._read_round = 0
         for source_id in sorted(self._pulls):
             self._stop(source_id, "the leader changed")
 
@@ -152,6 +154,7 @@ class Pulls:
                 committed=state.committed.index,
                 max_bytes=state.config.fetch_max_bytes,
                 max_wait_s=state.config.fetch_wait_s,
+                read_round=self._read_round,
             ),
             state.me,
         )
@@ -165,6 +168,8 @@ class Pulls:
         pull.source_end = response.end
         if self._state.elected:
             self._tell_election(pull.source_id, response)
+            if response.term == self._state.term and response.outcome in _OF_A_LEADER:
+                self._read_round = response.read_round
         match response.outcome:
             case FetchOutcome.BATCHES if response.unreadable and not response.batches:
                 self._leave_out(pull, response, response.unreadable)

@@ -368,3 +368,73 @@ class LogEndResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogEndResponse: _TypeAlias = LogEndResponse  # noqa: Y015
+
+@_typing.final
+class ReadIndexRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    cluster: _builtins.str
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    """Of the asking node's own log."""
+    term: _builtins.int
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        cluster: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadIndexRequest: _TypeAlias = ReadIndexRequest  # noqa: Y015
+
+@_typing.final
+class ReadIndexResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LEADER_ID_FIELD_NUMBER: _builtins.int
+    COMMITTED_INDEX_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    node_id: _builtins.str
+    term: _builtins.int
+    leader_id: _builtins.str
+    committed_index: _builtins.int
+    """Absent where the node could not confirm that it still leads."""
+    detail: _builtins.str
+    """Why not."""
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        term: _builtins.int = ...,
+        leader_id: _builtins.str = ...,
+        committed_index: _builtins.int | None = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_committed_index", b"_committed_index", "committed_index", b"committed_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_committed_index", b"_committed_index", "committed_index", b"committed_index", "detail", b"detail", "leader_id", b"leader_id", "node_id", b"node_id", "protocol", b"protocol", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__committed_index: _TypeAlias = _typing.Literal["committed_index"]  # noqa: Y015
+    _WhichOneofArgType__committed_index: _TypeAlias = _typing.Literal["_committed_index", b"_committed_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__committed_index) -> _WhichOneofReturnType__committed_index | None: ...
+
+Global___ReadIndexResponse: _TypeAlias = ReadIndexResponse  # noqa: Y015

@@ -46,6 +46,11 @@ class PeerStub:
                 request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndRequest.SerializeToString,
                 response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndResponse.FromString,
                 _registered_method=True)
+        self.ReadIndex = channel.unary_unary(
+                '/ourolog.peer.v1.Peer/ReadIndex',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServicer:
@@ -67,6 +72,13 @@ class PeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadIndex(self, request, context):
+        """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +91,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.LogEnd,
                     request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndRequest.FromString,
                     response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndResponse.SerializeToString,
+            ),
+            'ReadIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadIndex,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +154,33 @@ class Peer:
             '/ourolog.peer.v1.Peer/LogEnd',
             ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndRequest.SerializeToString,
             ourolog_dot_rpc_dot_v1_dot_peer__pb2.LogEndResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ourolog.peer.v1.Peer/ReadIndex',
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,

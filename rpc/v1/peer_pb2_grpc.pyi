@@ -41,6 +41,8 @@ class PeerStub:
     """Pull: answered with batches, or with why there are none; waits at the end of the log."""
     LogEnd: _grpc.UnaryUnaryMultiCallable[_peer_pb2.LogEndRequest, _peer_pb2.LogEndResponse]
     """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
+    ReadIndex: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ReadIndexRequest, _peer_pb2.ReadIndexResponse]
+    """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
 
 @_typing.type_check_only
 class PeerAsyncStub(PeerStub):
@@ -53,6 +55,8 @@ class PeerAsyncStub(PeerStub):
     """Pull: answered with batches, or with why there are none; waits at the end of the log."""
     LogEnd: _aio.UnaryUnaryMultiCallable[_peer_pb2.LogEndRequest, _peer_pb2.LogEndResponse]  # type: ignore[assignment]
     """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
+    ReadIndex: _aio.UnaryUnaryMultiCallable[_peer_pb2.ReadIndexRequest, _peer_pb2.ReadIndexResponse]  # type: ignore[assignment]
+    """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
 
 class PeerServicer(metaclass=_abc_1.ABCMeta):
     """A request that the node will not answer ends with FAILED_PRECONDITION and a sentence, one that means
@@ -74,5 +78,13 @@ class PeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.LogEndResponse, _abc.Awaitable[_peer_pb2.LogEndResponse]]:
         """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
+
+    @_abc_1.abstractmethod
+    def ReadIndex(
+        self,
+        request: _peer_pb2.ReadIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.ReadIndexResponse, _abc.Awaitable[_peer_pb2.ReadIndexResponse]]:
+        """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
 
 def add_PeerServicer_to_server(servicer: PeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,8 +25,10 @@ from ourolog.actors.messages.peer_calls import (
     CallReturned,
     FetchOutcome,
     FetchResponse,
+    ReadIndexRequest,
 )
 from ourolog.actors.messages.store import PulledAppended, TruncateLog
+from ourolog.actors.replication.latest_reads import FIRST_READ_INDEX_ID
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped, PacketSent
@@ -42,8 +44,11 @@ SPREADS_WITHIN_S: Final = 0.25
 Pair = tuple[NodeId, NodeId]
 
 
-_ASKED_BY: Final = {kind.name: str(kind.answered_by) for kind in CALL_KINDS.values()}
-"""The actor of the calling node by the name of the call: the one that answers such calls also makes them."""
+_READ_INDEX: Final = CALL_KINDS[ReadIndexRequest].name
+
+_ASKED_BY: Final = {kind.name: str(kind.answered_by) for kind in CALL_KINDS.values()} | {_READ_INDEX: _READ_INDEX}
+"""The actor of the calling node by the name of the call: the one that answers such calls also makes them. The
+replicator's questions for a read index are told from its fetches."""
 
 
 class OneFetchAtATime(EventChecker):
@@ -78,6 +83,8 @@ class OneFetchAtATime(EventChecker):
         ended = told.message
         assert isinstance(ended, CallReturned | CallFailed)
         node_id, actor = self.model.place(told.receiver)
+        if ended.request_id >= FIRST_READ_INDEX_ID:
+            actor = _READ_INDEX
         key = node_id, actor, ended.peer_id
         self._open[key] = self._open.get(key, 0) - 1
         if self._open[key] < 0:

@@ -30,7 +30,6 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.election_call_limiter import MAX_CALLS_PER_NAME
 from ourolog.rpc.errors import ServiceError
 from ourolog.rpc.peer_codec import (
     CODECS,
@@ -44,7 +43,8 @@ from ourolog.rpc.peer_codec import (
     encode_log_end_request,
     encode_log_end_response,
 )
-from ourolog.rpc.peer_service import MAX_ELECTION_CALLS_EACH, PeerService
+from ourolog.rpc.peer_service import MAX_URGENT_CALLS_EACH, PeerService
+from ourolog.rpc.urgent_call_limiter import MAX_CALLS_PER_NAME
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.terms import Place
@@ -206,7 +206,7 @@ async def test_when_the_node_ends_each_open_call_ends_once_and_so_does_each_late
     service = service_of(election)
     async with serving(service) as addr, network() as net, connection(addr) as channel:
         silent = channel.stream_unary(LOG_END)()  # it has not sent its message yet
-        while len(service._election_calls) != 1:  # noqa: ASYNC110  # it has no event for that
+        while len(service._urgent_calls) != 1:  # noqa: ASYNC110  # it has no event for that
             await asyncio.sleep(0)
         for request_id in range(5):
             net.call(Peer(N2, addr), request_id, ASKED, answers)
@@ -352,7 +352,7 @@ async def test_a_flood_of_one_caller_has_a_few_calls_at_the_election_and_keeps_n
         while not any(message.request.node_id == N1 for message in election.received):
             election.changed.clear()
             await election.changed.wait()
-        assert election.most_at_once <= MAX_ELECTION_CALLS_EACH
+        assert election.most_at_once <= MAX_URGENT_CALLS_EACH
         election.answers = True
         for received in [first, *election.received]:
             election.answer(received)
@@ -360,7 +360,7 @@ async def test_a_flood_of_one_caller_has_a_few_calls_at_the_election_and_keeps_n
         codes = Counter(await asyncio.gather(*flood))
         assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert sum(codes.values()) == 500
-        assert len(service._election_call_limiter) == 0
+        assert len(service._urgent_call_limiter) == 0
 
 
 async def test_one_connection_has_so_many_election_calls_open_and_no_more_whoever_it_says_it_is() -> None:
@@ -371,9 +371,9 @@ async def test_one_connection_has_so_many_election_calls_open_and_no_more_whoeve
             asyncio.ensure_future(ask(channel, dataclasses.replace(ASKED, node_id=NodeId(f"v{at}"))))
             for at in range(50)
         ]
-        for _ in range(MAX_ELECTION_CALLS_EACH):
+        for _ in range(MAX_URGENT_CALLS_EACH):
             await election.next(CallReceived)
-        while len(asking) > MAX_ELECTION_CALLS_EACH:
+        while len(asking) > MAX_URGENT_CALLS_EACH:
             done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             assert {call.result() for call in done} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
             asking = [call for call in asking if call not in done]
@@ -400,7 +400,7 @@ async def test_a_flood_of_many_strangers_silent_ones_too_shares_the_places_of_st
             while not any(message.request.node_id == known for message in election.received):
                 election.changed.clear()
                 await election.changed.wait()
-            assert len(service._election_call_limiter) <= MAX_CALLS_PER_NAME + 2
+            assert len(service._urgent_call_limiter) <= MAX_CALLS_PER_NAME + 2
             for received in list(election.received):
                 if received.request.node_id == known:
                     election.answer(received)
@@ -426,7 +426,7 @@ async def test_who_takes_the_name_of_a_voter_takes_places_from_that_voter_alone(
         while not any(message.request.node_id == N3 for message in election.received):
             election.changed.clear()
             await election.changed.wait()
-        assert len(service._election_call_limiter) <= MAX_CALLS_PER_NAME + 1
+        assert len(service._urgent_call_limiter) <= MAX_CALLS_PER_NAME + 1
         election.answers = True
         for received in list(election.received):
             election.answer(received)
@@ -507,7 +507,7 @@ async def test_whom_the_election_announces_as_a_voter_has_places_of_its_own(node
         for at in range(4):
             channel = await stack.enter_async_context(connection(n.rpc_addr))
             stranger = dataclasses.replace(ASKED, node_id=NodeId(f"x{at}"))
-            flood |= {asyncio.ensure_future(ask(channel, stranger)) for _ in range(MAX_ELECTION_CALLS_EACH)}
+            flood |= {asyncio.ensure_future(ask(channel, stranger)) for _ in range(MAX_URGENT_CALLS_EACH)}
         while len(flood) >= MAX_CALLS_PER_NAME:
             done, flood = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
             assert {call.result() for call in done} == {grpc.StatusCode.RESOURCE_EXHAUSTED}

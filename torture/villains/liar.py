@@ -213,6 +213,17 @@ class LyingPeer(pb_grpc.PeerServicer):
             protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=2**62, leader_id=LIAR, end=end, last=last, committed=end
         )
 
+    async def ReadIndex(  # noqa: N802
+        self,
+        request: pb.ReadIndexRequest,
+        context: Context,  # noqa: ARG002
+    ) -> pb.ReadIndexResponse:
+        """Claim to lead, and that more is committed than there is."""
+        self._target.count("lies")
+        return pb.ReadIndexResponse(
+            protocol=PROTOCOL, node_id=LIAR, term=request.term, leader_id=LIAR, committed_index=2**62
+        )
+
 
 class LyingGossip(asyncio.DatagramProtocol):
     """Answers pings and joins, and pings others, so that it counts as a live member."""

@@ -1,7 +1,7 @@
-"""A limit on the election calls under way at once, so that useless callers keep no voter waiting.
+"""A limit on the urgent calls under way at once, so that useless callers keep no voter waiting.
 
-An election call is small, and answered by one look at the disk. But each costs that look, and anybody can write any
-name into a call. So each name gets a few permits: every voter (of this node's configuration, and
+An urgent call is small, and answered by one look at the disk or one round of fetches. But each costs that, and anybody
+can write any name into a call. So each name gets a few permits: every voter (of this node's configuration, and
 those that the election announced since), every member that gossip knows, and as many for all strangers together.
 A caller that uses a voter's name takes permits from that voter and from nobody else; the permits of one name are
 divided among the connections that use it.
@@ -22,8 +22,8 @@ MAX_CALLS_PER_NAME: Final = 16
 _RETRY_AFTER_S: Final = 0.1
 
 
-class ElectionCallLimiter:
-    """Permits for election calls, under all names. Lives on one asyncio loop."""
+class UrgentCallLimiter:
+    """Permits for urgent calls, under all names. Lives on one asyncio loop."""
 
     def __init__(self, max_calls: int = MAX_CALLS_PER_NAME) -> None:
         """Prepare a limiter that knows no names.
@@ -47,7 +47,7 @@ class ElectionCallLimiter:
         if not limit.has_room(connection, 0):
             who = f"the name {name}" if name else "strangers"
             raise overloaded(
-                f"{limit.count} election calls under {who} are open, {self._max_calls} are shared among those who "
+                f"{limit.count} urgent calls under {who} are open, {self._max_calls} are shared among those who "
                 "make them; try again shortly",
                 _RETRY_AFTER_S,
             )
