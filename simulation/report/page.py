@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.report.causes import explain
+from ourolog.simulation.report.leads import leaders
 from ourolog.simulation.report.overview import growth, headline, journey, most_copied, pull_graph
 from ourolog.simulation.report.rows import RowKind, Window
 
@@ -57,6 +58,7 @@ def render_report(window: Window, header: Header, violations: Sequence[Violation
         journey_of=escape(f"the record {journeyed[0].value}") if journeyed else "a record",
         graph=pull_graph(window),
         growth=growth(window),
+        leaders=_leaders(window),
         data=_embedded(_data(window, violations)),
     )
 
@@ -79,6 +81,17 @@ def _violation(violation: Violation, header: Header) -> str:
         f'<section class="violation"><h2>{escape(violation.claim)}</h2>'
         f'<p class="claim">{escape(statement)}</p>'
         f"<p>{escape(violation.detail)} <small>at {violation.time_s:.6f} virtual seconds</small></p>{replay}</section>"
+    )
+
+
+def _leaders(window: Window) -> str:
+    picture = leaders(window)
+    if not picture:
+        return ""
+    return (
+        f'<figure class="across"><figcaption>Who led when</figcaption>{picture}<p class="legend">A bar is a time in '
+        "which that node said it leads, with the term. A dot is a vote of that node, in the colour of the candidate; "
+        "hollow: it was refused. Grey: the node is down.</p></figure>"
     )
 
 

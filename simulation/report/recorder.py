@@ -40,6 +40,7 @@ from ourolog.simulation.events import (
     PhaseBegan,
 )
 from ourolog.simulation.report.copies import copies_in
+from ourolog.simulation.report.leads import LeadRecorder
 from ourolog.simulation.report.rows import LANDMARKS, Copy, NodeChange, Row, RowKind, Window
 from ourolog.simulation.report.summary import GOSSIP_MESSAGES, describe, describe_operation, describe_result
 from ourolog.storage.types import NodeId
@@ -84,11 +85,13 @@ class Recorder:
         self._doing: list[tuple[Row, str]] = []
         self._answering: list[tuple[Row, str]] = []
         self._arrived: Row | None = None
+        self._leads = LeadRecorder(limit)
 
     def see(self, event: Event) -> None:
         """Called for every event, in order."""
         self._steps += 1
         self.now_s = event.time_s
+        self._leads.see(event)
         match event:
             case MessageTold():
                 self._told(event)
@@ -134,7 +137,7 @@ class Recorder:
     def window(self) -> Window:
         """What there is to show now."""
         rows = list(merge(self._traffic, self._gossip, self._landmarks, key=lambda row: row.row_id))
-        return Window(
+        window = Window(
             rows=rows,
             copies=list(self._copies),
             dropped=self._kept - len(rows),
@@ -146,6 +149,8 @@ class Recorder:
             multiplies=self._multiplies,
             pulls=sorted(self._pulls),
         )
+        self._leads.fill(window)
+        return window
 
     # ------------------------------------------------------------ one event each
 

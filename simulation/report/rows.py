@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ourolog.simulation.events import Outcome
-from ourolog.storage.types import NodeId
+from ourolog.storage.types import NodeId, Term
 
 
 class RowKind(StrEnum):
@@ -128,6 +128,39 @@ class Copy:
 
 
 @dataclass(slots=True)
+class Lead:
+    """A time in which a node said that it leads.
+
+    node_id: the node.
+    term: the term in which it led.
+    begin_s, end_s: from when to when, in virtual seconds; `end_s` is None while it leads.
+    """
+
+    node_id: NodeId
+    term: Term
+    begin_s: float
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A store has voted, or refused to.
+
+    time_s: when, in virtual seconds.
+    node_id: the node whose store it is.
+    candidate_id: who asked for the vote, perhaps the node itself.
+    term: the term that it was asked for in.
+    granted: whether the candidate has it.
+    """
+
+    time_s: float
+    node_id: NodeId
+    candidate_id: NodeId
+    term: Term
+    granted: bool
+
+
+@dataclass(slots=True)
 class Window:
     """Everything a page shows.
 
@@ -141,6 +174,9 @@ class Window:
     stored: how many records were written, copies counted.
     pulls: every arrow (source, puller) of the pull graph that there ever was, sorted: records flow along it.
     multiplies: whether some node was started so that it appends what comes back to it: nobody elected, cycle allowed.
+    leads: who led when, in the order in which they began.
+    votes: the votes that were asked for, in the order in which they were decided.
+    down: for each node the times, in virtual seconds, from when to when it did not run.
     """
 
     rows: list[Row]
@@ -153,3 +189,6 @@ class Window:
     stored: int
     pulls: list[tuple[NodeId, NodeId]] = field(default_factory=list)
     multiplies: bool = False
+    leads: list[Lead] = field(default_factory=list)
+    votes: list[Vote] = field(default_factory=list)
+    down: dict[NodeId, list[tuple[float, float]]] = field(default_factory=dict)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.observer import CycleSeen
-from ourolog.actors.messages.store import AppendBatch, FsyncDue
-from ourolog.simulation import Cluster, Violation
+from ourolog.actors.messages.store import AppendBatch, BallotSaved, FsyncDue, SaveBallot
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation import Cluster, Options, Violation, simulate
 from ourolog.simulation.events import (
     ClientInvoked,
     Event,
     FaultInjected,
     MessageTold,
+    NodeCrashed,
     NodeSaid,
+    NodeStarted,
     Operation,
     OperationKind,
     PartitionMade,
@@ -25,8 +30,11 @@ from ourolog.simulation.events import (
 from ourolog.simulation.report import Header, Recorder, render_report
 from ourolog.simulation.report.causes import explain
 from ourolog.simulation.report.overview import headline, journey, most_copied, pull_graph, returned
-from ourolog.simulation.report.rows import RowKind, Window
-from ourolog.storage.types import NodeId
+from ourolog.simulation.report.rows import Lead, RowKind, Vote, Window
+from ourolog.storage.ballot import Ballot
+from ourolog.storage.terms import LastEntry
+from ourolog.storage.types import START, Index, NodeId, Term
+from tests.simulation.scene import config
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -222,6 +230,56 @@ def test_the_pull_graph_outlives_the_rows_that_told_of_it() -> None:
     with Cluster(seed=3, nodes=2, observers=(recorder,)) as cluster:
         cluster.run_for(2.0)
     assert recorder.window().pulls == [("n1", "n2"), ("n2", "n1")]
+
+
+def test_who_led_when_is_kept_and_drawn_with_the_terms_the_votes_and_the_times_down() -> None:
+    recorder = Recorder()
+    n1, n2 = NodeId("n1"), NodeId("n2")
+    for name in (n1, n2):
+        recorder.see(NodeStarted(0.0, name, config(name)))
+    asked = SaveBallot(1, Ballot(Term(7), n1), Probe(), LastEntry(Term(0), Index(0)))
+    for time_s, number, granted in ((1.0, 1, True), (1.5, 2, False)):
+        recorder.see(MessageTold(time_s, "n2.election", "n2.store", replace(asked, request_id=number)))
+        saved = BallotSaved(number, asked.ballot, granted, START, None, None)
+        recorder.see(MessageTold(time_s, "n2.store", "n2.election", saved))
+    recorder.see(NodeSaid(2.0, n1, LeaderChanged(Term(7), n1)))
+    recorder.see(NodeSaid(2.5, n1, LeaderChanged(Term(7), n1)))
+    recorder.see(NodeCrashed(5.0, n1, power_lost=False))
+    recorder.see(NodeSaid(6.0, n2, LeaderChanged(Term(8), n2)))
+    window = recorder.window()
+    assert window.leads == [Lead(n1, Term(7), 2.0, 5.0), Lead(n2, Term(8), 6.0)]
+    assert window.votes == [Vote(1.0, n2, n1, Term(7), True), Vote(1.5, n2, n1, Term(7), False)]
+    assert window.down == {n1: [(5.0, 6.0)]}
+    page = render_report(window, Header("led"))
+    for told in (
+        "n1 leads term 7, 2.000 to 5.000 s",
+        "n2 leads term 8, 6.000 to the end",
+        "n2 votes for n1 in term 7, at 1.000 s",
+        "n2 refuses its vote to n1 in term 7, at 1.500 s",
+        "n1 is down, 5.000 to 6.000 s",
+    ):
+        assert f"<title>{told}</title>" in page
+
+
+@pytest.mark.parametrize("election", ["static", "oracle", "decrees"])
+def test_every_run_with_leaders_shows_who_led(election: str, recorded: Callable[..., Recorder]) -> None:
+    recorder = Recorder()
+    options = Options(3, election=election, faults=("kill", "pause"), minutes=0.2)
+    simulate(options, observers=(recorder,))
+    window = recorder.window()
+    assert {lead.node_id for lead in window.leads} <= set(window.nodes)
+    assert all(lead.end_s is None or lead.begin_s <= lead.end_s for lead in window.leads)
+    assert bool(window.votes) == (election == "oracle")
+    page = render_report(window, Header("led"))
+    assert len(re.findall(r"<title>n\d leads term ", page)) == len(window.leads) > 0
+    assert "Who led when" not in render_report(recorded(cycle="break").window(), Header("nobody leads"))
+
+
+def test_leads_and_votes_are_bounded_however_many_there_are() -> None:
+    recorder = Recorder(limit=10)
+    for term in range(100):
+        recorder.see(NodeSaid(float(term), NodeId("n1"), LeaderChanged(Term(term), NodeId("n1"))))
+    assert [lead.term for lead in recorder.window().leads] == list(range(90, 100))
 
 
 # ---------------------------------------------------------------- the page
