@@ -19,6 +19,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from bench.consume import consume
+from bench.failover import failover
 from bench.machine import Bystanders, describe, is_in_memory
 from bench.memory import memory
 from bench.opening import opening
@@ -34,6 +35,7 @@ GROUPS: Final[dict[str, Callable[[Settings, Report], Awaitable[None]]]] = {
     "bulk": bulk,
     "consume": consume,
     "three": three_nodes,
+    "failover": failover,
     "opening": opening,
     "memory": memory,
     "simulation": simulation_speed,
@@ -57,7 +59,7 @@ def main() -> int:
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory(prefix="ourolog-bench-", dir=within) as directory:
         settings = (Settings.quick if arguments.quick else Settings)(directory)
-        settings = settings.with_rounds(arguments.rounds)
+        settings = settings.with_rounds(arguments.rounds).with_election(arguments.election)
         broken = _run(arguments.names or list(GROUPS), settings, report)
     run = {"quick": arguments.quick, "rounds": settings.rounds, "took_s": time.monotonic() - began_s}
     others = bystanders.share()
@@ -99,6 +101,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller logs: about a minute")
     parser.add_argument("--rounds", type=int, help="how often each case is measured")
+    parser.add_argument("--election", help="of the cluster whose leader fails, in `failover`")
     parser.add_argument("--json", metavar="PATH", help="where the JSON goes; default: bench/results/<time>.json")
     parser.add_argument("--directory", metavar="PATH", help="where the nodes' data goes while it lasts, on a disk")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(GROUPS)}")

@@ -26,6 +26,9 @@ class Settings:
     small_log_bytes, large_log_bytes: the two logs that are opened.
     tiny_log_bytes: a log of one-record batches.
     tail_s: how long a tailing node is watched.
+    failovers: how often each kind of failover is measured.
+    idle_s: how long an idle cluster is watched.
+    election: of the cluster whose leader fails.
     """
 
     directory: str
@@ -38,6 +41,9 @@ class Settings:
     large_log_bytes: int = 4_000_000_000
     tiny_log_bytes: int = 200_000_000
     tail_s: float = 8.0
+    failovers: int = 20
+    idle_s: float = 10.0
+    election: str = "static:n1,n2,n3"
 
     @classmethod
     def quick(cls, directory: str) -> Settings:
@@ -53,10 +59,15 @@ class Settings:
             large_log_bytes=400_000_000,
             tiny_log_bytes=20_000_000,
             tail_s=2.0,
+            failovers=3,
+            idle_s=3.0,
         )
 
     def with_rounds(self, rounds: int | None) -> Settings:
-        return self if rounds is None else replace(self, rounds=rounds)
+        return self if rounds is None else replace(self, rounds=rounds, failovers=rounds)
+
+    def with_election(self, election: str | None) -> Settings:
+        return self if election is None else replace(self, election=election)
 
 
 @dataclass(frozen=True, slots=True)
