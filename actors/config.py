@@ -19,6 +19,9 @@ MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
 MAX_CLUSTER_BYTES: Final = 64
 """The longest name of a cluster: it stands in every datagram."""
 
+MAX_FOUNDERS: Final = 31
+"""How many nodes can found a cluster together: more voters make a quorum slower, and hardly any safer."""
+
 MAX_ELECTION_BYTES: Final = 100
 """The longest value of `--election` that is claimed as it is."""
 
@@ -203,6 +206,9 @@ class NodeConfig:
     max_waiting_requests: how many produces may be open, and how many readers may wait for more; others are refused.
     max_uncommitted_entries, max_uncommitted_bytes: how much a leader may have appended, in one run of the process,
         that no majority has yet; beyond that it refuses produces.
+    election_timeout_s: where voters elect, after how long without an answer from the leader a voter stands itself.
+    bootstrap_expect: how many nodes found a new cluster together, this one among them; None to join one, or where the
+        election names its founders. Ignored once the data directory belongs to a cluster.
     force_lead: where a person decreed that this node leads, it leads without asking the other voters first.
     fetch_max_bytes, fetch_wait_s: how much one fetch from a peer brings, and how long it may wait for something new.
     pull_backoff_min_s, pull_backoff_max_s: how long a pull rests after its first failure, and at most.
@@ -217,6 +223,8 @@ class NodeConfig:
     join: tuple[str, ...] = ()
     force_lead: bool = False
     election: ElectionChoice = NOBODY_ELECTED
+    election_timeout_s: float = 1.0
+    bootstrap_expect: int | None = None
     cycle: Cycle = Cycle.BREAK
     max_hops: int = 16
     acks: Acks = Acks.QUORUM
@@ -275,11 +283,13 @@ class NodeConfig:
                 f" only {self.max_batch_bytes}: such a record would fit no batch",
             )
         _check_range("fetch_max_bytes", self.fetch_max_bytes, 1, MAX_BATCH_BYTES)
+        if self.bootstrap_expect is not None:
+            _check_range("bootstrap_expect", self.bootstrap_expect, 1, MAX_FOUNDERS)
         for name in ("max_waiting_requests", "max_uncommitted_entries", "max_uncommitted_bytes"):
             _check_range(name, getattr(self, name), 1)
         for name in ("fsync_interval_s", "fetch_wait_s"):
             _check_not_negative(name, getattr(self, name))
-        for name in ("retention_check_s", "pull_backoff_min_s", "pull_backoff_max_s"):
+        for name in ("election_timeout_s", "retention_check_s", "pull_backoff_min_s", "pull_backoff_max_s"):
             _check_positive(name, getattr(self, name))
         if self.pull_backoff_min_s > self.pull_backoff_max_s:
             raise InvalidFieldError(

@@ -11,7 +11,13 @@ from typing import Any, assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import NodeConfig
-from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, LeaderHinted, VoterFetched
+from ourolog.actors.messages.election import (
+    HigherTermSeen,
+    LeaderAnswered,
+    LeaderHinted,
+    LeaderUnreachable,
+    VoterFetched,
+)
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
@@ -53,9 +59,6 @@ from ourolog.actors.messages.replicator import (
 )
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
-    AppendControl,
-    AppendRefused,
-    BatchAppended,
     FetchedAppended,
     FetchedRejected,
     LogTruncated,
@@ -71,7 +74,7 @@ from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.leader_search import LeaderSearch
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.state import ReplicationState, Role
-from ourolog.storage.control import LeaderStarted, VoterKey
+from ourolog.storage.control import VoterKey
 from ourolog.storage.types import Index, NodeId, Position
 
 NOTES_INTERVAL_S = 1.0
@@ -92,7 +95,9 @@ class ReplicatorActor(NodeActor):
         ports: Ports,
         store: Mailbox[StoreMessage],
         server: Mailbox[LogStartMoved | CommitAdvanced | CommitKnown | ReplicasAdvanced],
-        election: Mailbox[HigherTermSeen | LeaderHinted | LeaderAnswered | VoterFetched | CommitAdvanced],
+        election: Mailbox[
+            HigherTermSeen | LeaderHinted | LeaderUnreachable | LeaderAnswered | VoterFetched | CommitAdvanced
+        ],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
         self.server = server
@@ -103,6 +108,7 @@ class ReplicatorActor(NodeActor):
         self.fetch_server = FetchServer(self.state)
         self.latest_reads = LatestReads(self.state, lambda: self._voters, self.fetch_server.wake)
         self._voters: tuple[NodeId, ...] = ()
+        self._keys: frozenset[VoterKey] = frozenset()
         self._boundaries = Boundaries()
         self._commit: LeaderCommit | None = None
         self._everywhere = Index(0)
@@ -169,12 +175,7 @@ class ReplicatorActor(NodeActor):
             case LeaderChanged():
                 self._on_leader_changed(message)
             case VotersChanged():
-                self._voters = message.voters
-                self.leader_search.look_again()
-                if self._commit is not None:
-                    self._commit.voters = message.voters
-                    self._advance_commit()
-                    self.latest_reads.recount()
+                self._on_voters_changed(message)
             case ClaimsDisputed():
                 self._is_disputed = True
                 self.latest_reads.dispute(message.reason)
@@ -188,8 +189,6 @@ class ReplicatorActor(NodeActor):
                 self.state.ports.timers.after(NOTES_INTERVAL_S, self.me, NotesDue())
             case ReportStatus():
                 self._report(message)
-            case BatchAppended() | AppendRefused():
-                pass  # the leader's control batch: LogAppended reports it, LeaderChanged why it was refused
             case _:
                 assert_never(message)
 
@@ -254,11 +253,13 @@ class ReplicatorActor(NodeActor):
         self._reconcile(f"{node_id} {'left' if has_left else 'failed'}")
 
     def _addresses_of_voters(self) -> dict[NodeId, str]:
-        """The addresses of the other voters, including those that gossip counts as gone: it may be wrong, or late."""
+        """The addresses of the other voters, including those that gossip counts as gone: it may be wrong, or late.
+
+        A node that joins does not know who votes, and asks every member.
+        """
         members = self.state.members
-        return {
-            voter: members[voter].rpc_addr for voter in self._voters if voter in members and voter != self.state.node_id
-        }
+        asked = self._voters or tuple(sorted(members))
+        return {voter: members[voter].rpc_addr for voter in asked if voter in members and voter != self.state.node_id}
 
     def _on_leader_changed(self, changed: LeaderChanged) -> None:
         assert changed.term >= self.state.term, "terms never fall"
@@ -268,6 +269,15 @@ class ReplicatorActor(NodeActor):
         self.state.leader_id = changed.leader_id
         self._change_role(Role.LEADER if changed.leader_id == self.state.node_id else Role.FOLLOWER)
 
+    def _on_voters_changed(self, changed: VotersChanged) -> None:
+        self._voters, self._keys = changed.voters, frozenset(changed.keys)
+        self.state.cluster_id = changed.cluster_id
+        self.leader_search.look_again()
+        if self._commit is not None:
+            self._commit.set_voters(changed.voters, self._keys)
+            self._advance_commit()
+            self.latest_reads.recount()
+
     def _change_role(self, role: Role) -> None:
         state = self.state
         state.role = role
@@ -275,11 +285,9 @@ class ReplicatorActor(NodeActor):
         self._commit = None
         self._is_commit_known = False
         if role is Role.LEADER:
-            self._commit = LeaderCommit(state.term, self._voters, state.committed)
-            self._commit.on_disk[state.node_id] = state.end.index
+            self._commit = LeaderCommit(state.term, self._voters, state.committed, self._keys)
+            self._commit.fetched(state.node_id, state.log_epoch, state.end.index)
             self._everywhere = Index(0)
-            started = LeaderStarted(VoterKey(state.node_id, state.log_epoch), self._voters)
-            state.store.tell(AppendControl(0, started, state.term, state.me))
         elif role is Role.PEER:
             self._set_committed(state.end)
         self.latest_reads.change_role()
@@ -308,7 +316,7 @@ class ReplicatorActor(NodeActor):
         else:
             self._boundaries.extend(appended.ends)
             if self._commit is not None:
-                self._commit.on_disk[state.node_id] = state.end.index
+                self._commit.fetched(state.node_id, state.log_epoch, state.end.index)
                 self._advance_commit()
         self.fetch_server.wake()
 
@@ -328,7 +336,11 @@ class ReplicatorActor(NodeActor):
     def _on_fetch(self, received: CallReceived[FetchRequest]) -> None:
         refusal = self.fetch_server.check(received)
         if refusal is not None:
-            # A term in a request changes nothing: anybody who can reach the port can write any name and number.
+            # A term in a request changes nothing, unless it comes with the identity of a voter's disk: anybody who
+            # can reach the port can write any name and number.
+            request = received.request
+            if VoterKey(request.node_id, request.log_epoch) in self._keys and self._is_of_later_term(request):
+                self.election.tell(HigherTermSeen(request.term, None, request.node_id, request.cluster_id))
             self.fetch_server.answer(received, refusal)
             return
         # Only voters are kept: other fetchers may use ever new names.
@@ -340,6 +352,10 @@ class ReplicatorActor(NodeActor):
                 self.latest_reads.on_echo(request.node_id, request.read_round)
             self._advance_commit()
         self.fetch_server.serve(received)
+
+    def _is_of_later_term(self, request: FetchRequest) -> bool:
+        """Whether a voter of this cluster asks in a later term: a leader that does not hear of it blocks that voter."""
+        return request.cluster_id == self.state.cluster_id and self.state.is_ahead(request.term)
 
     def _advance_commit(self) -> None:
         commit = self._commit

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import Cycle, Fsync, NodeConfig
-from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved
+from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved, VotersLogged
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import FailureKind, NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.status import ReportStatus, StatusReported, StoreStatus
@@ -26,10 +26,12 @@ from ourolog.actors.messages.store import (
     BallotSaved,
     BatchAppended,
     BatchesRead,
+    BeginTerm,
     DescribeLog,
     FetchedAppended,
     FetchedRejected,
     FlushAppends,
+    FoundingSaved,
     FsyncDue,
     LogDescribed,
     LogTruncated,
@@ -43,6 +45,7 @@ from ourolog.actors.messages.store import (
     ResetLog,
     RetentionDue,
     SaveBallot,
+    SaveFounding,
     StoreMessage,
     TruncateLog,
 )
@@ -51,7 +54,7 @@ from ourolog.actors.ports import Ports
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, Kind, NewBatch
 from ourolog.storage.batch_limits import LIMIT
-from ourolog.storage.control import encode_control
+from ourolog.storage.control import ControlEntry, LeaderStarted, VoterKey, VoterSet, encode_control
 from ourolog.storage.errors import (
     CorruptBatchError,
     DamagedFileError,
@@ -88,7 +91,7 @@ class StoreActor(NodeActor):
         ports: Ports,
         replicator: Mailbox[LogOpened | LogAppended | LogStartMoved],
         server: Mailbox[LogOpened | LogStartMoved],
-        election: Mailbox[LogOpened | LogAppended | LogCut],
+        election: Mailbox[LogOpened | LogAppended | LogCut | VotersLogged],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
         self.config = config
@@ -105,6 +108,7 @@ class StoreActor(NodeActor):
         self._fsync_is_due = False
         self._has_fetched = False
         self._unannounced: list[Position] = []
+        self._voters_told: VoterSet | None = None
 
     # ------------------------------------------------------------ one message
 
@@ -122,6 +126,8 @@ class StoreActor(NodeActor):
                 self._append_batch(message)
             case AppendControl():
                 self._append_control(message)
+            case BeginTerm():
+                self._begin_term(message)
             case ReadBatches():
                 self._read(message)
             case FlushAppends():
@@ -144,6 +150,8 @@ class StoreActor(NodeActor):
                     self._answer_truncated(message.reply_to)
             case SaveBallot():
                 self._save_ballot(message)
+            case SaveFounding():
+                self._save_founding(message)
             case DescribeLog():
                 self._describe(message)
             case NoteCommitted():
@@ -222,7 +230,9 @@ class StoreActor(NodeActor):
             committed=log.committed,
             voters=log.voters,
             voters_before_start=log.voters_before_start,
+            founding=self._directory.founding,
         )
+        self._voters_told = log.voters
         self.replicator.tell(opened)
         self.server.tell(opened)
         self.election.tell(opened)
@@ -277,6 +287,12 @@ class StoreActor(NodeActor):
             appended = LogAppended(ends, self.log.terms, self.log.voters)
             self.replicator.tell(appended)
             self.election.tell(appended)
+            self._tell_voters()
+
+    def _tell_voters(self) -> None:
+        if self.log.voters != self._voters_told:
+            self._voters_told = self.log.voters
+            self.election.tell(VotersLogged(self.log.voters))
 
     def _append_batch(self, message: AppendBatch) -> None:
         if message.term != self._ballot.term:
@@ -289,8 +305,15 @@ class StoreActor(NodeActor):
         self._gather((placed.end,), lambda: message.reply_to.tell(answer))
 
     def _append_control(self, message: AppendControl) -> None:
-        batch = NewBatch(encode_control(message.entry), record_count=0, kind=Kind.CONTROL)
+        batch = _control_batch(message.entry)
         self._append_batch(AppendBatch(message.request_id, batch, message.term, message.reply_to))
+
+    def _begin_term(self, message: BeginTerm) -> None:
+        if message.term == self._ballot.term:
+            key = VoterKey(self.node_id, self.log.log_epoch)
+            batch = _control_batch(LeaderStarted(key, message.voters, message.granted_by))
+            placed = self.log.append_new(batch, message.term, self.ports.clock.wall_ms())
+            self._gather((placed.end,), _nobody_waits)
 
     def _append_fetched(self, message: AppendFetched) -> None:
         if message.term != self._ballot.term:
@@ -356,6 +379,7 @@ class StoreActor(NodeActor):
         log = self.log
         reply_to.tell(LogTruncated(log.start, log.end, log.terms, log.voters_before_start))
         self.election.tell(LogCut(log.start, log.end, log.terms, log.voters))
+        self._tell_voters()
 
     # ------------------------------------------------------------ the ballot
 
@@ -368,7 +392,7 @@ class StoreActor(NodeActor):
         if message.candidate is None:
             assert asked.term >= present.term, "terms never fall"
             granted = asked.term > present.term or (
-                present.voted_for in (None, asked.voted_for)
+                present.vote in (None, asked.vote)
                 # Who votes has one leader in a term; who does not may be told of another by a second decree.
                 and (asked.voted_for is None or present.leader_id in (None, asked.leader_id or asked.voted_for))
             )
@@ -395,10 +419,19 @@ class StoreActor(NodeActor):
         present = self._ballot
         is_free = asked.term > present.term or (
             asked.term == present.term
-            and present.voted_for in (None, asked.voted_for)
+            and present.vote in (None, asked.vote)
             and present.leader_id in (None, asked.voted_for)
         )
         return is_free and candidates >= own
+
+    def _save_founding(self, message: SaveFounding) -> None:
+        directory = self._directory
+        assert directory is not None
+        if directory.founding is None:
+            directory.save_founding(message.founding)
+        present = directory.founding
+        assert present is not None
+        message.reply_to.tell(FoundingSaved(message.request_id, present))
 
     def _describe(self, message: DescribeLog) -> None:
         self._settle()
@@ -456,6 +489,14 @@ class StoreActor(NodeActor):
             )
             self._warn(WarningKind.RETENTION_HELD_BACK, text)
         self.ports.timers.after(self.config.retention_check_s, self.me, RetentionDue())
+
+
+def _control_batch(entry: ControlEntry) -> NewBatch:
+    return NewBatch(encode_control(entry), record_count=0, kind=Kind.CONTROL)
+
+
+def _nobody_waits() -> None:
+    """What follows from the entry, LogAppended tells."""
 
 
 def _failure_kind(error: Exception) -> FailureKind:

@@ -20,7 +20,7 @@ from bench.nodes import Nodes
 from bench.rounds import Done, Span
 from ourolog.child_processes import child_environment, python_command
 from ourolog.rpc.channels import open_channel
-from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES
+from ourolog.rpc.peer_values import MAX_MESSAGE_BYTES
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 

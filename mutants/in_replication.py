@@ -12,7 +12,6 @@ from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.static import StaticElection
 from ourolog.actors.messages.events import ClaimsDisputed, ReplicasAdvanced
 from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest
-from ourolog.actors.messages.store import AppendControl
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit
 from ourolog.actors.replication.fetch_server import FetchServer
 from ourolog.actors.replication.leader_search import LeaderSearch
@@ -148,25 +147,7 @@ def no_commit_check() -> None:
 
 @mutant("A new leader does not begin its term with a batch of its own.", ELECTED)
 def no_control_batch() -> None:
-    class WithoutLeaderBatch:
-        def __init__(self, store: Any) -> None:
-            self._store = store
-
-        def tell(self, message: Any) -> None:
-            if not isinstance(message, AppendControl):
-                self._store.tell(message)
-
-    def make(original: Any) -> Any:
-        def change_role(self: ReplicatorActor, role: Any) -> None:
-            store, self.state.store = self.state.store, WithoutLeaderBatch(self.state.store)
-            try:
-                original(self, role)
-            finally:
-                self.state.store = store
-
-        return change_role
-
-    wrap(ReplicatorActor, "_change_role", make)
+    wrap(StoreActor, "_begin_term", lambda _: lambda *_: None)
 
 
 @mutant("What a leader believes of a voter's disk never falls, whatever the voter's fetches say.", ELECTED)

@@ -6,7 +6,7 @@ from typing import Final
 
 import grpc
 
-from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES
+from ourolog.rpc.peer_values import MAX_MESSAGE_BYTES
 
 CLIENT_OPTIONS: Final = (
     # gRPC's own bound of 4 MiB is below one batch.

@@ -22,7 +22,8 @@ from ourolog.actors.messages.values import Peer
 from ourolog.rpc.fetched_batches import readable_prefix
 from ourolog.rpc.loop_mailboxes import LoopMailbox
 from ourolog.rpc.open_files import max_peers
-from ourolog.rpc.peer_codec import CODECS, MAX_MESSAGE_BYTES, PeerCodec, PeerCodecError, clipped
+from ourolog.rpc.peer_codec import CODECS, PeerCodec
+from ourolog.rpc.peer_values import MAX_MESSAGE_BYTES, PeerCodecError, clipped
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.types import NodeId
 

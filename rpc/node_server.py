@@ -43,8 +43,8 @@ from ourolog.rpc.loop_mailboxes import LoopMailbox, PendingRequests
 from ourolog.rpc.network import GrpcPeerNetwork
 from ourolog.rpc.node_status import StatusSources
 from ourolog.rpc.open_files import max_connections
-from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES
 from ourolog.rpc.peer_service import PeerService
+from ourolog.rpc.peer_values import MAX_MESSAGE_BYTES
 from ourolog.rpc.record_checks import RecordLimits
 from ourolog.rpc.reflection import ReflectionService
 from ourolog.rpc.server_calls import OpenCalls

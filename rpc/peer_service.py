@@ -35,13 +35,12 @@ from ourolog.rpc.loop_mailboxes import PendingRequests
 from ourolog.rpc.peer_codec import (
     CODECS,
     PeerCodec,
-    PeerCodecError,
-    clipped,
     decode_fetch_request,
     encode_fetch_response,
     other_protocol,
     refusal,
 )
+from ourolog.rpc.peer_values import PeerCodecError, clipped
 from ourolog.rpc.server_calls import OpenCalls, ServerCall
 from ourolog.rpc.urgent_call_limiter import UrgentCallLimiter
 from ourolog.rpc.v1 import peer_pb2 as pb

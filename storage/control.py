@@ -107,14 +107,14 @@ class VoterSet:
 
     def encode(self) -> dict[str, Any]:
         """The set as a value that JSON can carry."""
-        return {"index": self.index, "term": self.term, "voters": _encode_voters(self.voters)}
+        return {"index": self.index, "term": self.term, "voters": encode_voters(self.voters)}
 
     @classmethod
     def decode(cls, value: Any) -> VoterSet:
         """The set that was encoded. Raises ValueError for any other value."""
         match value:
             case {"index": int(index), "term": int(term), "voters": list(voters), **rest} if not rest:
-                return cls(Index(_number(index)), Term(_number(term)), _decode_voters(voters))
+                return cls(Index(_number(index)), Term(_number(term)), decode_voters(voters))
             case _:
                 raise ValueError("a set of voters has an index, a term and voters")
 
@@ -131,7 +131,7 @@ def encode_control(entry: ControlEntry) -> bytes:
                 "granted_by": list(entry.granted_by),
             }
         case VotersSet():
-            fields = {"type": _VOTERS_SET, "voters": _encode_voters(entry.voters)}
+            fields = {"type": _VOTERS_SET, "voters": encode_voters(entry.voters)}
     payload = _canonical({**fields, "version": _VERSION})
     decode_control(payload)
     return payload
@@ -171,7 +171,7 @@ def decode_control(payload: bytes) -> ControlEntry | None:
                 VoterKey(_node_id(node_id), _epoch(log_epoch)), _node_ids(voters), _node_ids(granted_by)
             )
         case {"type": "voters-set", "voters": list(voters)} if len(value) == 3:
-            return VotersSet(_decode_voters(voters))
+            return VotersSet(decode_voters(voters))
         case _:
             raise ValueError(f"{value['type']} has not the fields that it should have")
 
@@ -180,11 +180,13 @@ def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _encode_voters(voters: Sequence[Voter]) -> list[list[Any]]:
+def encode_voters(voters: Sequence[Voter]) -> list[list[Any]]:
+    """The voters as a value that JSON can carry."""
     return [[voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr] for voter in voters]
 
 
-def _decode_voters(encoded: list[Any]) -> tuple[Voter, ...]:
+def decode_voters(encoded: list[Any]) -> tuple[Voter, ...]:
+    """The voters that were encoded. Raises ValueError for any other value, and if there are none."""
     voters = []
     for voter in encoded:
         match voter:

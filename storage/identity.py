@@ -3,6 +3,7 @@
 lock            held by the process that uses the directory
 identity.json   who it belongs to and which disk it is, written once
 ballot          term, vote and leader, replaced atomically (ourolog.storage.ballot)
+founding        to which cluster of voters it belongs, written once (ourolog.storage.founding)
 log/            the log
 """
 
@@ -18,11 +19,13 @@ from ourolog.storage.control import MAX_EPOCH
 from ourolog.storage.errors import DamagedFileError, StorageError, WrongIdentityError
 from ourolog.storage.failures import as_storage_error
 from ourolog.storage.files import File, Files
+from ourolog.storage.founding import Founding, load_founding, save_founding
 from ourolog.storage.types import NodeId
 
 LOCK_NAME: Final = "lock"
 IDENTITY_NAME: Final = "identity.json"
 BALLOT_NAME: Final = "ballot"
+FOUNDING_NAME: Final = "founding"
 LOG_NAME: Final = "log"
 _FORMAT: Final = 2
 
@@ -45,9 +48,12 @@ class Identity:
 class DataDirectory:
     """An open data directory. Close it before another process can use it."""
 
-    def __init__(self, files: Files, path: str, lock: File, identity: Identity, ballot: Ballot) -> None:
+    def __init__(
+        self, files: Files, path: str, lock: File, identity: Identity, ballot: Ballot, founding: Founding | None
+    ) -> None:
         self.identity = identity
         self.ballot = ballot
+        self.founding = founding
         self._files = files
         self._path = path
         self._lock = lock
@@ -68,6 +74,7 @@ class DataDirectory:
         try:
             identity = _identify(files, path, Identity(cluster, node_id, rng.randint(1, MAX_EPOCH)))
             ballot = load_ballot(files, f"{path}/{BALLOT_NAME}")
+            founding = load_founding(files, f"{path}/{FOUNDING_NAME}")
             _rename_again(files, path)
             files.make_directory(f"{path}/{LOG_NAME}")
         except OSError as error:
@@ -76,7 +83,7 @@ class DataDirectory:
         except StorageError:
             lock.close()
             raise
-        return cls(files, path, lock, identity, ballot)
+        return cls(files, path, lock, identity, ballot, founding)
 
     @property
     def log_directory(self) -> str:
@@ -95,6 +102,16 @@ class DataDirectory:
             raise as_storage_error(error, f"cannot save {path}") from error
         self.ballot = ballot
 
+    def save_founding(self, founding: Founding) -> None:
+        """Put the promise on disk before this returns; there is none yet. Raises StorageFailedError."""
+        assert self.founding is None, "a founding promise is made once"
+        path = f"{self._path}/{FOUNDING_NAME}"
+        try:
+            save_founding(self._files, path, founding)
+        except OSError as error:
+            raise as_storage_error(error, f"cannot save {path}") from error
+        self.founding = founding
+
     def close(self) -> None:
         self._lock.close()
 
@@ -105,7 +122,7 @@ def _rename_again(files: Files, path: str) -> None:
     A rename may stand in the page cache only: where a killed process left it, or for good, where the
     sync of the directory has failed (see ourolog.simulation.disks.directory_entries).
     """
-    for name in (IDENTITY_NAME, BALLOT_NAME):
+    for name in (IDENTITY_NAME, BALLOT_NAME, FOUNDING_NAME):
         if files.exists(f"{path}/{name}"):
             files.replace(f"{path}/{name}", files.read_all(f"{path}/{name}"))
 

@@ -26,12 +26,13 @@ class Claims:
     """The last claim of each member that is present, or that contradicted this node when it failed.
 
     own: what this node claims.
+    voters: who votes.
     """
 
     def __init__(self, node_id: NodeId, voters: tuple[NodeId, ...], own: ElectionClaim) -> None:
         self.own = own
+        self.voters = voters
         self._node_id = node_id
-        self._voters = voters
         self._claims: dict[NodeId, ElectionClaim] = {}
         self._failed: set[NodeId] = set()
 
@@ -50,7 +51,7 @@ class Claims:
         A node that is cut off looks the same as a dead one; a person has to say which it is.
         """
         claim = self._claims.get(peer_id)
-        if claim is not None and peer_id in self._voters and self._contradiction(peer_id, claim):
+        if claim is not None and peer_id in self.voters and self._contradiction(peer_id, claim):
             self._failed.add(peer_id)
         else:
             self._claims.pop(peer_id, None)
@@ -65,7 +66,7 @@ class Claims:
             peer_id: complaint for peer_id, claim in self.all() if (complaint := self._contradiction(peer_id, claim))
         }
         is_outvoted = 2 * len(by_member) > len(self._claims) + 1 and not self._has_majority()
-        complaints = [complaint for peer_id, complaint in by_member.items() if is_outvoted or peer_id in self._voters]
+        complaints = [complaint for peer_id, complaint in by_member.items() if is_outvoted or peer_id in self.voters]
         if not complaints:
             return ""
         named = "; ".join(complaints[:_MAX_NAMED])
@@ -79,8 +80,8 @@ class Claims:
 
     def _has_majority(self) -> bool:
         """Whether a majority of the voters agrees with this node, counting itself; this node alone proves nothing."""
-        others = sum(self._agrees(voter) for voter in self._voters if voter != self._node_id)
-        return others > 0 and 2 * (others + (self._node_id in self._voters)) > len(self._voters)
+        others = sum(self._agrees(voter) for voter in self.voters if voter != self._node_id)
+        return others > 0 and 2 * (others + (self._node_id in self.voters)) > len(self.voters)
 
     def _agrees(self, peer_id: NodeId) -> bool:
         claim = self._claims.get(peer_id)

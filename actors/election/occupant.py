@@ -1,13 +1,14 @@
 """The election slot: the contract of the one actor that decides who leads, and what all its occupants share.
 
 What an occupant is told (`ElectionMessage`):
-- LogOpened, first and once: where the log begins and ends, its terms, the voters that it names, and the ballot
-  that is on disk.
+- LogOpened, first and once: where the log begins and ends, its terms, the voters that it names, the ballot
+  that is on disk, and to which cluster that disk belongs. VotersLogged, when the log names other voters.
 - MemberJoined, MemberUpdated, MemberFailed, MemberLeft, as gossip learns of them: who can be reached and where,
   never who votes.
 - One answer of the store to each question: BallotSaved to SaveBallot, LogDescribed to DescribeLog, BatchAppended or
-  AppendRefused to AppendControl, each with the question's request_id.
+  AppendRefused to AppendControl, FoundingSaved to SaveFounding, each with the question's request_id.
 - HigherTermSeen and LeaderHinted: what other nodes know of a later term, or of who leads in this one.
+- LeaderUnreachable: the leader's process is gone, as far as a broken connection and a refused one can tell.
 - Calls between nodes (`ourolog.actors.messages.peer_calls`): CallReceived and CallCancelled from those that ask this
   node; CallReturned or CallFailed, exactly one of the two, for each call that the occupant made.
 - ClaimReceived, ReportStatus, and HandOver before the node stops. The base class has an answer to each.
@@ -18,8 +19,9 @@ An occupant handles in `on_receive` what its decisions depend on, and hands ever
 `super().on_receive`, which has an answer for each message that there is: so an occupant need not change when
 there are more of them.
 
-What it tells: SaveBallot, DescribeLog and AppendControl to the store; VotersChanged, LeaderChanged and
-NobodyElected to everybody, by `announce`; one CallAnswer for each CallReceived; HandedOver for HandOver.
+What it tells: SaveBallot, DescribeLog, AppendControl and SaveFounding to the store; VotersChanged, LeaderChanged and
+NobodyElected to everybody, by `announce`; one CallAnswer for each CallReceived; HandedOver for HandOver. Before it
+tells that its own node leads, `announce` tells the store BeginTerm: nothing of a term stands before that entry.
 
 The ballot. `SaveBallot` is the only way to change the term or to vote, and one step of the store, which alone knows
 the ballot and the end of the log at once:
@@ -66,6 +68,7 @@ from ourolog.actors.messages.election import (
     HigherTermSeen,
     LeaderAnswered,
     LeaderHinted,
+    LeaderUnreachable,
     SurveyDue,
     VoterFetched,
 )
@@ -84,6 +87,7 @@ from ourolog.actors.messages.events import (
     MemberUpdated,
     NobodyElected,
     VotersChanged,
+    VotersLogged,
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import FailureKind, NodeFailed
@@ -97,7 +101,15 @@ from ourolog.actors.messages.peer_calls import (
     CallReturned,
 )
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
-from ourolog.actors.messages.store import AppendRefused, BallotSaved, BatchAppended, LogDescribed, StoreMessage
+from ourolog.actors.messages.store import (
+    AppendRefused,
+    BallotSaved,
+    BatchAppended,
+    BeginTerm,
+    FoundingSaved,
+    LogDescribed,
+    StoreMessage,
+)
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.actors.ports import Ports
 from ourolog.actors.terms import is_ahead
@@ -172,7 +184,9 @@ class ElectionActor(NodeActor):
                 message.reply_to.tell(HandedOver(message.request_id))
             case CallReceived():
                 self._refuse_call(message)
-            case LogOpened() | BallotSaved() | LogDescribed() | BatchAppended() | AppendRefused():
+            case LogOpened() | BallotSaved() | LogDescribed() | BatchAppended() | AppendRefused() | FoundingSaved():
+                pass
+            case VotersLogged() | LeaderUnreachable():
                 pass
             case CallCancelled() | CallReturned() | CallFailed():
                 pass
@@ -189,8 +203,11 @@ class ElectionActor(NodeActor):
             case LeaderChanged():
                 self.term, self.leader_id = announcement.term, announcement.leader_id
                 self.why_nobody = announcement.why_nobody
+                if announcement.leader_id == self.node_id:
+                    self.store.tell(BeginTerm(announcement.term, self.voters, announcement.granted_by))
             case VotersChanged():
                 self.voters = announcement.voters
+                self._claims.voters = announcement.voters
             case NobodyElected():
                 pass
             case _:

@@ -82,7 +82,7 @@ class StaticElection(ElectionActor):
                 self._on_hint(message)
             case MemberJoined() | MemberUpdated():
                 self._survey.met(message.member.node_id, message.member.rpc_addr)
-            case CallReceived():
+            case CallReceived(request=LogEndRequest()):
                 self._on_asked(message)
             case CallCancelled():
                 self._forget(message)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
-from ourolog.actors.messages.events import CommitAdvanced, LogAppended, LogCut, LogOpened, MembershipEvent
-from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.peer_calls import (
-    CallCancelled,
-    CallFailed,
-    CallReceived,
-    CallReturned,
-    LogEndRequest,
-    LogEndResponse,
+from ourolog.actors.messages.events import (
+    CommitAdvanced,
+    LogAppended,
+    LogCut,
+    LogOpened,
+    MembershipEvent,
+    VotersLogged,
 )
+from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.peer_calls import CallCancelled, CallFailed, CallReceived, CallReturned
 from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.store import AppendRefused, BallotSaved, BatchAppended, LogDescribed
+from ourolog.actors.messages.store import AppendRefused, BallotSaved, BatchAppended, FoundingSaved, LogDescribed
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.storage.types import Index, NodeId, Term
 
@@ -33,13 +33,19 @@ class ClaimReceived:
 class HigherTermSeen:
     """Replicator -> Election: a node that was asked, the leader or any voter, answered with a term above ours.
 
-    An occupant also turns a ClaimReceived with a later term into one. A mere request never causes one: anybody can
-    write any name into a request.
+    An occupant also turns a ClaimReceived with a later term into one. A mere request causes one only where voters have
+    disks, and it names the voter's: otherwise anybody could write any name into a request.
+
+    term: the later term.
+    leader_id: who leads in it according to that node, None if it does not know.
+    peer_id: that node.
+    cluster_id: the cluster that it says it belongs to, 0 if it says nothing.
     """
 
     term: Term
     leader_id: NodeId | None
     peer_id: NodeId
+    cluster_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +55,28 @@ class LeaderHinted:
     term: the present one.
     leader_id: who leads in it.
     peer_id: who says so: the leader itself, or a voter that was asked.
+    cluster_id: the cluster that it says it belongs to, 0 if it says nothing.
     """
 
     term: Term
     leader_id: NodeId
     peer_id: NodeId
+    cluster_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderUnreachable:
+    """Replicator -> Election: the pull from the leader broke, and nobody listens at its address any more.
+
+    Its process has ended, most likely. The node may still be wrong about it: only a majority that has lost it, too, can
+    replace it.
+
+    term: the present one.
+    leader_id: who led in it.
+    """
+
+    term: Term
+    leader_id: NodeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +155,16 @@ ElectionMessage = (
     | BatchAppended
     | AppendRefused
     | LogDescribed
+    | FoundingSaved
+    | VotersLogged
     | HigherTermSeen
     | LeaderHinted
+    | LeaderUnreachable
     | SurveyDue
     | HandOver
-    | CallReceived[LogEndRequest]
+    | CallReceived[Any]
     | CallCancelled
-    | CallReturned[LogEndResponse]
+    | CallReturned[Any]
     | CallFailed
     | ReportStatus
 )

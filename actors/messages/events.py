@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ourolog.actors.messages.values import Member, PullPosition
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.control import VoterSet
+from ourolog.storage.control import VoterKey, VoterSet
+from ourolog.storage.founding import Founding
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Position, Term
 
@@ -55,6 +56,7 @@ class LogOpened:
     committed: a lower bound from before the restart.
     voters: the last voter set in the log, None if there is none.
     voters_before_start: the voter set in force where the log begins, None if there is none.
+    founding: to which cluster this disk belongs, None if to none yet, or if clusters here have no voters.
     """
 
     start: Position
@@ -66,6 +68,7 @@ class LogOpened:
     committed: Position
     voters: VoterSet | None = None
     voters_before_start: VoterSet | None = None
+    founding: Founding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,18 @@ class LogCut:
 
 
 @dataclass(frozen=True, slots=True)
+class VotersLogged:
+    """Store -> Election: the log names other voters than before, and that is on disk.
+
+    An entry that names them was appended, or cut; a set is in force from its append on (Raft dissertation section 4.1).
+
+    voters: the last voter set in the log now, None if there is none.
+    """
+
+    voters: VoterSet | None
+
+
+@dataclass(frozen=True, slots=True)
 class LogStartMoved:
     """Store -> Replicator, Server: retention removed what lay below `start`.
 
@@ -128,19 +143,28 @@ class LeaderChanged:
     leader_id: who leads in it, None if nobody does or is known to.
     why_nobody: for a person, why nobody can lead at present; "" if that is known to pass, or somebody does.
     needs_person: whether it stays so until a person does something.
+    granted_by: on the node that leads, who voted for it; () if nobody had to.
     """
 
     term: Term
     leader_id: NodeId | None
     why_nobody: str = ""
     needs_person: bool = False
+    granted_by: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class VotersChanged:
-    """Election -> Replicator, Server: whose disks count for a quorum."""
+    """Election -> Replicator, Server: whose disks count for a quorum.
+
+    voters: the names of the voters.
+    keys: the same voters with their disks, where a vote belongs to a disk; () where it belongs to a name.
+    cluster_id: of the cluster that they vote in; 0 where clusters have none, or it is not known yet.
+    """
 
     voters: tuple[NodeId, ...]
+    keys: tuple[VoterKey, ...] = ()
+    cluster_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

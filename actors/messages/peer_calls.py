@@ -19,8 +19,9 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.storage.control import VoterSet
-from ourolog.storage.terms import Place
+from ourolog.storage.control import VoterKey, VoterSet
+from ourolog.storage.founding import Founding
+from ourolog.storage.terms import LastEntry, Place
 from ourolog.storage.types import Index, NodeId, Position, Term
 
 A_co = TypeVar("A_co", covariant=True)
@@ -130,6 +131,7 @@ class FetchResponse:
         DIVERGED only: a node that begins anew at `start` needs it.
     diverged, diverged_at: with DIVERGED, an upper bound of what the logs share, see `TermHistory.parting`.
     detail: with REFUSED and some others, a sentence that says why.
+    cluster_id: of the peer's cluster, 0 if it has none or does not know it yet.
     unreadable: never on the wire. With nobody elected the fetcher's network checks what a fetch brings, passes
         on the batches before the first that no consumer could read, and says here what is wrong with that one;
         "" if all can be read. Nothing behind it is passed on.
@@ -151,6 +153,7 @@ class FetchResponse:
     detail: str = ""
     unreadable: str = ""
     read_round: int = 0
+    cluster_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +173,12 @@ class FetchRequest(PeerRequest[FetchResponse]):
         none; all below next_index is on the fetcher's disk.
     source_epoch: with nobody elected, the epoch of the log that next_index belongs to, 0 if not known yet.
     committed: the commit index that the fetcher knows, so that a change of it can be answered at once.
-    max_bytes: how many bytes of batches the answer may hold; one batch comes in any case.
+    max_bytes: how many bytes of batches the answer may hold; one batch comes in any case, but none with 0: such a fetch
+        asks who leads, or says that its sender is still there while it writes what it has.
     max_wait_s: how long the peer may keep the fetch at the end of its log, in seconds.
     read_round: the number in the last answer that this leader gave in this term, 0 if it gave none: who echoes a
         number had not gone over to a later term when that round of reads was opened.
+    cluster_id: of the fetcher's cluster, 0 if it has none or does not know it yet.
     """
 
     cluster: str
@@ -188,6 +193,7 @@ class FetchRequest(PeerRequest[FetchResponse]):
     max_bytes: int
     max_wait_s: float
     read_round: int = 0
+    cluster_id: int = 0
 
 
 class FetchOutcome(IntEnum):
@@ -297,6 +303,169 @@ class ReadIndexRequest(PeerRequest[ReadIndexResponse]):
     term: Term
 
 
+# ---------------------------------------------------------------- elections
+
+
+@dataclass(frozen=True, slots=True)
+class VoteResponse:
+    """The answer to a VoteRequest.
+
+    node_id, log_epoch: the node that answers, and its disk.
+    term: the term of its ballot.
+    leader_id: who leads in that term as far as it knows.
+    granted: whether the candidate has this vote; with a pre-vote, whether it would have it.
+    detail: if not, a sentence that says why.
+    """
+
+    node_id: NodeId
+    log_epoch: int
+    term: Term
+    leader_id: NodeId | None
+    granted: bool
+    detail: str = ""
+
+    @property
+    def key(self) -> VoterKey:
+        return VoterKey(self.node_id, self.log_epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRequest(PeerRequest[VoteResponse]):
+    """Election -> the election of another node: vote for me (Raft section 5.2; KIP-595, KIP-996, KIP-853).
+
+    cluster: the name of the candidate's cluster.
+    cluster_id: the id of that cluster.
+    node_id, log_epoch: the candidate, and its disk.
+    voter: whose vote is asked for; any other node or disk refuses.
+    term: the one that the candidate stands in; with a pre-vote, its present one.
+    last: the last entry of the candidate's log.
+    is_pre_vote: whether it only asks if it would be voted for in the next term; nobody's ballot changes by that.
+    by_leave: whether the leader asked the candidate to take over, so that a voter need not have missed the leader.
+    """
+
+    cluster: str
+    cluster_id: int
+    node_id: NodeId
+    log_epoch: int
+    voter: VoterKey
+    term: Term
+    last: LastEntry
+    is_pre_vote: bool = False
+    by_leave: bool = False
+
+    @property
+    def key(self) -> VoterKey:
+        return VoterKey(self.node_id, self.log_epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class TermResponse:
+    """The answer to a BeginTermRequest or an EndTermRequest.
+
+    node_id, log_epoch: the node that answers, and its disk.
+    term: the term of its ballot.
+    leader_id: who leads in that term as far as it knows.
+    accepted: whether it does what it was asked to.
+    """
+
+    node_id: NodeId
+    log_epoch: int
+    term: Term
+    leader_id: NodeId | None
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BeginTermRequest(PeerRequest[TermResponse]):
+    """Election of a new leader -> the election of another node: I lead in this term, pull from me (KIP-595).
+
+    Repeated for voters that do not fetch.
+
+    cluster: the name of the leader's cluster.
+    cluster_id: the id of that cluster.
+    node_id, log_epoch: the leader, and its disk.
+    voter: who is told; any other node or disk refuses.
+    term: the leader's.
+    """
+
+    cluster: str
+    cluster_id: int
+    node_id: NodeId
+    log_epoch: int
+    voter: VoterKey
+    term: Term
+
+    @property
+    def key(self) -> VoterKey:
+        return VoterKey(self.node_id, self.log_epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class EndTermRequest(PeerRequest[TermResponse]):
+    """Election of a leader -> the election of another node: I am about to stop leading, take over (KIP-595; Raft 3.10).
+
+    cluster: the name of the leader's cluster.
+    cluster_id: the id of that cluster.
+    node_id, log_epoch: the leader, and its disk.
+    voter: who is told; any other node or disk refuses.
+    term: the leader's.
+    successors: who should take over, the one with the most entries first; it stands at once, the others later.
+    """
+
+    cluster: str
+    cluster_id: int
+    node_id: NodeId
+    log_epoch: int
+    voter: VoterKey
+    term: Term
+    successors: tuple[VoterKey, ...]
+
+    @property
+    def key(self) -> VoterKey:
+        return VoterKey(self.node_id, self.log_epoch)
+
+
+# ---------------------------------------------------------------- founding a cluster
+
+
+@dataclass(frozen=True, slots=True)
+class FoundResponse:
+    """The answer to a FoundRequest.
+
+    node_id, log_epoch: the node that answers, and its disk.
+    rpc_addr, gossip_addr: its addresses.
+    agrees: whether it would found that cluster with those nodes, or, asked to promise, has promised it on disk.
+    founding: what it has promised; None if nothing.
+    detail: if it does not agree, a sentence that says why.
+    """
+
+    node_id: NodeId
+    log_epoch: int
+    rpc_addr: str
+    gossip_addr: str
+    agrees: bool
+    founding: Founding | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRequest(PeerRequest[FoundResponse]):
+    """Election -> the election of another node: will you found a cluster with these nodes?
+
+    cluster: its name, from the flag `--cluster`.
+    node_id, log_epoch: the node that asks, and its disk.
+    names: who are to found it, sorted; () while the asking node does not know enough of them: it only asks for the key.
+    founding: the promise that is asked for, which the asking node has on its disk already; None if nothing is to be
+        promised yet.
+    """
+
+    cluster: str
+    node_id: NodeId
+    log_epoch: int
+    names: tuple[NodeId, ...]
+    founding: Founding | None
+
+
 # ---------------------------------------------------------------- the table
 
 
@@ -350,6 +519,10 @@ CALL_KINDS: Final[Mapping[type[PeerRequest[Any]], CallKind]] = MappingProxyType(
             is_bulk=True,
         ),
         LogEndRequest: CallKind("log end", LogEndResponse, Answerer.ELECTION, lambda _: ELECTION_TIMEOUT_S),
+        VoteRequest: CallKind("vote", VoteResponse, Answerer.ELECTION, lambda _: ELECTION_TIMEOUT_S),
+        BeginTermRequest: CallKind("begin term", TermResponse, Answerer.ELECTION, lambda _: ELECTION_TIMEOUT_S),
+        EndTermRequest: CallKind("end term", TermResponse, Answerer.ELECTION, lambda _: ELECTION_TIMEOUT_S),
+        FoundRequest: CallKind("found", FoundResponse, Answerer.ELECTION, lambda _: ELECTION_TIMEOUT_S),
         ReadIndexRequest: CallKind(
             "read index", ReadIndexResponse, Answerer.REPLICATOR, lambda _: 2 * READ_INDEX_WAIT_S
         ),

@@ -25,8 +25,6 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import (
-    AppendRefused,
-    BatchAppended,
     FetchedAppended,
     FetchedRejected,
     LogTruncated,
@@ -143,8 +141,6 @@ ReplicatorMessage = (
     | PullRejected
     | FetchedAppended
     | FetchedRejected
-    | BatchAppended
-    | AppendRefused
     | MembershipEvent
     | ElectionAnnouncement
     | ClaimsVerdict

@@ -10,6 +10,7 @@ from ourolog.actors.messages.status import ReportStatus
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.control import ControlEntry, VoterSet
+from ourolog.storage.founding import Founding
 from ourolog.storage.terms import LastEntry, Place, TermHistory
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
@@ -35,7 +36,7 @@ class AppendBatch:
 
 @dataclass(frozen=True, slots=True)
 class AppendControl:
-    """Election, or Replicator for the first entry of its term -> Store: append a control entry about the cluster.
+    """Election -> Store: append a control entry about the cluster.
 
     Answered like AppendBatch, once it is on disk. CommitAdvanced tells that it is committed; LogCut, that it was cut.
 
@@ -49,6 +50,23 @@ class AppendControl:
     entry: ControlEntry
     term: Term
     reply_to: Mailbox[BatchAppended | AppendRefused]
+
+
+@dataclass(frozen=True, slots=True)
+class BeginTerm:
+    """Election -> Store: this node leads in that term; append the entry that begins it, before anything else of it.
+
+    The entry is a LeaderStarted, so that entries of earlier terms can be committed (Raft section 8). There is no
+    answer: LogAppended says that it is on disk, and if another term has begun nothing is appended.
+
+    term: the term; the store does nothing if it is not its ballot's.
+    voters: whose disks count for a quorum.
+    granted_by: who voted for this node; () if nobody had to.
+    """
+
+    term: Term
+    voters: tuple[NodeId, ...]
+    granted_by: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +323,33 @@ class BallotSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveFounding:
+    """Election -> Store: put the founding promise on disk, then answer with FoundingSaved.
+
+    A disk makes one promise and never a second: if there is one already it stays, whatever it says.
+
+    request_id: comes back in the answer.
+    founding: the promise.
+    """
+
+    request_id: int
+    founding: Founding
+    reply_to: Mailbox[FoundingSaved]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundingSaved:
+    """Store -> Election: the answer to SaveFounding.
+
+    request_id: that of the question.
+    founding: the promise that is on disk, which may be an earlier one.
+    """
+
+    request_id: int
+    founding: Founding
+
+
+@dataclass(frozen=True, slots=True)
 class DescribeLog:
     """Election -> Store: put all that was appended on disk, then report ballot and log as they are.
 
@@ -368,7 +413,9 @@ StoreMessage = (
     | TruncateLog
     | ResetLog
     | ReadBatches
+    | BeginTerm
     | SaveBallot
+    | SaveFounding
     | DescribeLog
     | NoteCommitted
     | FlushAppends

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
+from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, Index, NodeId, Position, Term
 
@@ -73,20 +74,42 @@ def everywhere_index(voters: tuple[NodeId, ...], on_disk: Mapping[NodeId, Index]
 class LeaderCommit:
     """The leader's view of its commit position, within one term of leadership."""
 
-    def __init__(self, term: Term, voters: tuple[NodeId, ...], committed: Position = START) -> None:
+    def __init__(
+        self,
+        term: Term,
+        voters: tuple[NodeId, ...],
+        committed: Position = START,
+        keys: frozenset[VoterKey] = frozenset(),
+    ) -> None:
+        """Begin with nothing counted, a leader's own disk included.
+
+        voters: whose disks count.
+        keys: the same with their disks; empty where any disk of a voter counts.
+        """
         self.term = term
         self.voters = voters
+        self.keys = keys
         self.committed = committed
         self.on_disk: dict[NodeId, Index] = {}
         self._epochs: dict[NodeId, int] = {}
         self._replaced: dict[NodeId, deque[int]] = {}
 
+    def set_voters(self, voters: tuple[NodeId, ...], keys: frozenset[VoterKey]) -> None:
+        """Count these from now on. What a disk has fetched that votes no more is forgotten."""
+        for voter in self.voters:
+            if voter not in voters or (keys and VoterKey(voter, self._epochs.get(voter, 0)) not in keys):
+                self._epochs.pop(voter, None)
+                self.on_disk.pop(voter, None)
+        self.voters, self.keys = voters, keys
+
     def fetched(self, voter: NodeId, log_epoch: int, index: Index) -> bool:
         """Note a voter's fetch, which says that everything below `index` is on its disk. Returns whether it counts.
 
-        log_epoch: which disk. If another disk has replaced it in this term, its late fetches do not count: what they
-            report is gone.
+        log_epoch: which disk. It must be the one that votes, where that is known. If another disk has replaced it in
+            this term, its late fetches do not count: what they report is gone.
         """
+        if self.keys and VoterKey(voter, log_epoch) not in self.keys:
+            return False
         replaced = self._replaced.setdefault(voter, deque(maxlen=MAX_REPLACED_DISKS))
         if log_epoch in replaced:
             return False

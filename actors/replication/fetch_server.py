@@ -49,6 +49,7 @@ class _ReadAnswer:
             voters_before_start=head.voters_before_start,
             detail=detail,
             read_round=head.read_round,
+            cluster_id=head.cluster_id,
         )
         self.answer_to.tell(CallAnswer(self.request_id, response))
 
@@ -81,6 +82,13 @@ class FetchServer:
                 FetchOutcome.REFUSED,
                 detail=f"{state.node_id} is of cluster {state.config.cluster!r}, "
                 f"{request.node_id} of {request.cluster!r}",
+            )
+        if state.cluster_id and request.cluster_id and request.cluster_id != state.cluster_id:
+            return self._response(
+                FetchOutcome.REFUSED,
+                detail=f"{state.node_id} belongs to cluster {state.cluster_id:x} by its disk, {request.node_id} to "
+                f"{request.cluster_id:x}: they were founded separately. Give one of them an empty --data-dir, or "
+                "another --cluster and addresses of its own",
             )
         if state.role is Role.STARTING:
             return self._response(FetchOutcome.NOT_LEADER, detail=f"{state.node_id} is starting")
@@ -119,7 +127,9 @@ class FetchServer:
     def serve(self, received: CallReceived[FetchRequest]) -> None:
         """Answer a fetch that `check` accepted: with batches, with news for its sender, or later."""
         state, request = self._state, received.request
-        if request.next_index < state.end.index:
+        if request.max_bytes == 0:
+            self.answer(received, self._response(FetchOutcome.BATCHES))
+        elif request.next_index < state.end.index:
             self._read(received)
         elif state.elected and self._has_news(request):
             self.answer(received, self._response(FetchOutcome.BATCHES))
@@ -198,4 +208,5 @@ class FetchServer:
             diverged_at=diverged_at,
             detail=detail,
             read_round=state.read_round,
+            cluster_id=state.cluster_id,
         )

@@ -76,10 +76,12 @@ class LeaderSearch:
         self._asked = None
         state, response = self._state, returned.response
         if state.is_ahead(response.term):
-            self._election.tell(HigherTermSeen(response.term, response.leader_id, returned.peer_id))
+            self._election.tell(
+                HigherTermSeen(response.term, response.leader_id, returned.peer_id, response.cluster_id)
+            )
         elif response.term == state.term and response.leader_id not in (None, state.node_id):
             assert response.leader_id is not None
-            self._election.tell(LeaderHinted(response.term, response.leader_id, returned.peer_id))
+            self._election.tell(LeaderHinted(response.term, response.leader_id, returned.peer_id, response.cluster_id))
         self._wait()
 
     def on_failed(self, failed: CallFailed) -> None:
@@ -113,6 +115,7 @@ class LeaderSearch:
             committed=state.committed.index,
             max_bytes=0,
             max_wait_s=0.0,
+            cluster_id=state.cluster_id,
         )
         state.ports.network.call(Peer(node_id, addrs[node_id]), request_id, request, state.me)
 

@@ -153,8 +153,9 @@ class Pulls:
                 source_epoch=source_epoch,
                 committed=state.committed.index,
                 max_bytes=state.config.fetch_max_bytes,
-                max_wait_s=state.config.fetch_wait_s,
                 read_round=self._read_round,
+                max_wait_s=state.fetch_wait_s,
+                cluster_id=state.cluster_id,
             ),
             state.me,
         )
@@ -196,13 +197,13 @@ class Pulls:
         """Tell what an answer says of who leads: a later term, another leader, or that this one goes on leading."""
         state = self._state
         if state.is_ahead(response.term):
-            self._election.tell(HigherTermSeen(response.term, response.leader_id, source_id))
+            self._election.tell(HigherTermSeen(response.term, response.leader_id, source_id, response.cluster_id))
         elif response.term == state.term:
             if response.outcome in _OF_A_LEADER:
                 self._election.tell(LeaderAnswered(state.term, source_id, state.ports.clock.monotonic_s()))
             elif response.leader_id not in (None, source_id, state.node_id):
                 assert response.leader_id is not None
-                self._election.tell(LeaderHinted(state.term, response.leader_id, source_id))
+                self._election.tell(LeaderHinted(state.term, response.leader_id, source_id, response.cluster_id))
 
     def on_failed(self, failed: CallFailed) -> None:
         pull = self._pulls.get(failed.peer_id)

@@ -48,6 +48,7 @@ class ReplicationState:
     terms: the terms of the whole log.
     voters_before_start: the voter set in force where the log begins, None if there is none.
     log_epoch: the epoch of the log: the identity of its disk.
+    cluster_id: of the cluster that this node belongs to; 0 where clusters have none, or it is not known yet.
     opened: whether the store has opened the log.
     committed: the commit position; never falls.
     members: all other nodes with their addresses, including those that gossip counts as gone while that may matter.
@@ -68,6 +69,7 @@ class ReplicationState:
     terms: TermHistory = field(default_factory=TermHistory)
     voters_before_start: VoterSet | None = None
     log_epoch: int = 0
+    cluster_id: int = 0
     opened: bool = False
     committed: Position = START
     members: dict[NodeId, Member] = field(default_factory=dict)
@@ -82,6 +84,15 @@ class ReplicationState:
     @property
     def elected(self) -> bool:
         return self.role in (Role.LEADER, Role.FOLLOWER)
+
+    @property
+    def fetch_wait_s(self) -> float:
+        """How long a fetch may wait at its source's end, in seconds.
+
+        Where somebody leads it is short beside the election timeout, since each answer says that the leader is there.
+        """
+        config = self.config
+        return min(config.fetch_wait_s, config.election_timeout_s / 4) if self.elected else config.fetch_wait_s
 
     @property
     def extent(self) -> LogExtent:

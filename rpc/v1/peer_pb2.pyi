@@ -112,6 +112,7 @@ class FetchRequest(_message.Message):
     LAST_FIELD_NUMBER: _builtins.int
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
     READ_ROUND_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     cluster: _builtins.str
     node_id: _builtins.str
@@ -126,6 +127,8 @@ class FetchRequest(_message.Message):
     """Of the fetcher's own log: the identity of its disk."""
     read_round: _builtins.int
     """The read_round of the last answer from this leader in this term; 0 before the first."""
+    cluster_id: _builtins.int
+    """Drawn when the cluster was founded; 0 where clusters have no id, or it is not known yet."""
     @_builtins.property
     def last(self) -> Global___Place:
         """Of the fetcher's last entry; absent where it knows of none."""
@@ -146,10 +149,11 @@ class FetchRequest(_message.Message):
         last: Global___Place | None = ...,
         log_epoch: _builtins.int = ...,
         read_round: _builtins.int = ...,
+        cluster_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "committed_index", b"committed_index", "elected", b"elected", "last", b"last", "log_epoch", b"log_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "read_round", b"read_round", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "committed_index", b"committed_index", "elected", b"elected", "last", b"last", "log_epoch", b"log_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "read_round", b"read_round", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,6 +178,7 @@ class FetchResponse(_message.Message):
     DIVERGED_FIELD_NUMBER: _builtins.int
     VOTERS_BEFORE_START_FIELD_NUMBER: _builtins.int
     READ_ROUND_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     outcome: Global___FetchOutcome.ValueType
     term: _builtins.int
@@ -184,6 +189,7 @@ class FetchResponse(_message.Message):
     detail: _builtins.str
     read_round: _builtins.int
     """Of a leader: the last round of reads that it has opened, for the fetcher to echo."""
+    cluster_id: _builtins.int
     @_builtins.property
     def start(self) -> Global___Position: ...
     @_builtins.property
@@ -220,10 +226,11 @@ class FetchResponse(_message.Message):
         diverged: Global___Place | None = ...,
         voters_before_start: Global___VoterSet | None = ...,
         read_round: _builtins.int = ...,
+        cluster_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before_start", b"before_start", "committed", b"committed", "diverged", b"diverged", "end", b"end", "start", b"start", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "read_round", b"read_round", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "cluster_id", b"cluster_id", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "read_round", b"read_round", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -438,3 +445,346 @@ class ReadIndexResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__committed_index) -> _WhichOneofReturnType__committed_index | None: ...
 
 Global___ReadIndexResponse: _TypeAlias = ReadIndexResponse  # noqa: Y015
+
+@_typing.final
+class VoterKey(_message.Message):
+    """A voter: a node together with its disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_epoch", b"log_epoch", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoterKey: _TypeAlias = VoterKey  # noqa: Y015
+
+@_typing.final
+class VoteRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    VOTER_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LAST_TERM_FIELD_NUMBER: _builtins.int
+    END_INDEX_FIELD_NUMBER: _builtins.int
+    IS_PRE_VOTE_FIELD_NUMBER: _builtins.int
+    BY_LEAVE_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    cluster: _builtins.str
+    cluster_id: _builtins.int
+    node_id: _builtins.str
+    """The candidate, and its disk."""
+    log_epoch: _builtins.int
+    term: _builtins.int
+    """The one that the candidate stands in; with a pre-vote, its present one."""
+    last_term: _builtins.int
+    """Of the candidate's log: the term of its last entry, 0 if it is empty, and the index after that entry."""
+    end_index: _builtins.int
+    is_pre_vote: _builtins.bool
+    by_leave: _builtins.bool
+    """The leader asked the candidate to take over."""
+    @_builtins.property
+    def voter(self) -> Global___VoterKey:
+        """Whose vote is asked for."""
+
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        cluster: _builtins.str = ...,
+        cluster_id: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        voter: Global___VoterKey | None = ...,
+        term: _builtins.int = ...,
+        last_term: _builtins.int = ...,
+        end_index: _builtins.int = ...,
+        is_pre_vote: _builtins.bool = ...,
+        by_leave: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["voter", b"voter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_leave", b"by_leave", "cluster", b"cluster", "cluster_id", b"cluster_id", "end_index", b"end_index", "is_pre_vote", b"is_pre_vote", "last_term", b"last_term", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term", "voter", b"voter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoteRequest: _TypeAlias = VoteRequest  # noqa: Y015
+
+@_typing.final
+class VoteResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LEADER_ID_FIELD_NUMBER: _builtins.int
+    GRANTED_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    term: _builtins.int
+    leader_id: _builtins.str
+    granted: _builtins.bool
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        term: _builtins.int = ...,
+        leader_id: _builtins.str = ...,
+        granted: _builtins.bool = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "granted", b"granted", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoteResponse: _TypeAlias = VoteResponse  # noqa: Y015
+
+@_typing.final
+class BeginTermRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    VOTER_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    cluster: _builtins.str
+    cluster_id: _builtins.int
+    node_id: _builtins.str
+    """The leader, and its disk."""
+    log_epoch: _builtins.int
+    term: _builtins.int
+    @_builtins.property
+    def voter(self) -> Global___VoterKey: ...
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        cluster: _builtins.str = ...,
+        cluster_id: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        voter: Global___VoterKey | None = ...,
+        term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["voter", b"voter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term", "voter", b"voter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginTermRequest: _TypeAlias = BeginTermRequest  # noqa: Y015
+
+@_typing.final
+class EndTermRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    VOTER_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    SUCCESSORS_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    cluster: _builtins.str
+    cluster_id: _builtins.int
+    node_id: _builtins.str
+    """The leader, and its disk."""
+    log_epoch: _builtins.int
+    term: _builtins.int
+    @_builtins.property
+    def voter(self) -> Global___VoterKey: ...
+    @_builtins.property
+    def successors(self) -> _containers.RepeatedCompositeFieldContainer[Global___VoterKey]:
+        """Who should take over, the one with the most entries first."""
+
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        cluster: _builtins.str = ...,
+        cluster_id: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        voter: Global___VoterKey | None = ...,
+        term: _builtins.int = ...,
+        successors: _abc.Iterable[Global___VoterKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["voter", b"voter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "successors", b"successors", "term", b"term", "voter", b"voter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndTermRequest: _TypeAlias = EndTermRequest  # noqa: Y015
+
+@_typing.final
+class TermResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LEADER_ID_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    term: _builtins.int
+    leader_id: _builtins.str
+    accepted: _builtins.bool
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        term: _builtins.int = ...,
+        leader_id: _builtins.str = ...,
+        accepted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TermResponse: _TypeAlias = TermResponse  # noqa: Y015
+
+@_typing.final
+class Founding(_message.Message):
+    """What a founder has on its disk before a cluster's first term, once and for good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    VOTERS_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.int
+    @_builtins.property
+    def voters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Voter]: ...
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.int = ...,
+        voters: _abc.Iterable[Global___Voter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "voters", b"voters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Founding: _TypeAlias = Founding  # noqa: Y015
+
+@_typing.final
+class FoundRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    FOUNDING_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    cluster: _builtins.str
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who are to found it; empty while the asking node does not know enough of them."""
+
+    @_builtins.property
+    def founding(self) -> Global___Founding:
+        """What the answering node is asked to promise; absent while nothing is to be promised."""
+
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        cluster: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        founding: Global___Founding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["founding", b"founding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "founding", b"founding", "log_epoch", b"log_epoch", "names", b"names", "node_id", b"node_id", "protocol", b"protocol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundRequest: _TypeAlias = FoundRequest  # noqa: Y015
+
+@_typing.final
+class FoundResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    RPC_ADDR_FIELD_NUMBER: _builtins.int
+    GOSSIP_ADDR_FIELD_NUMBER: _builtins.int
+    AGREES_FIELD_NUMBER: _builtins.int
+    FOUNDING_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    rpc_addr: _builtins.str
+    gossip_addr: _builtins.str
+    agrees: _builtins.bool
+    detail: _builtins.str
+    @_builtins.property
+    def founding(self) -> Global___Founding:
+        """What the answering node has promised; absent if nothing."""
+
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        rpc_addr: _builtins.str = ...,
+        gossip_addr: _builtins.str = ...,
+        agrees: _builtins.bool = ...,
+        founding: Global___Founding | None = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["founding", b"founding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "detail", b"detail", "founding", b"founding", "gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "rpc_addr", b"rpc_addr"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundResponse: _TypeAlias = FoundResponse  # noqa: Y015

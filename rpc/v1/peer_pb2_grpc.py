@@ -51,6 +51,26 @@ class PeerStub:
                 request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.SerializeToString,
                 response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.FromString,
                 _registered_method=True)
+        self.Vote = channel.unary_unary(
+                '/ourolog.peer.v1.Peer/Vote',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.VoteRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.VoteResponse.FromString,
+                _registered_method=True)
+        self.BeginTerm = channel.unary_unary(
+                '/ourolog.peer.v1.Peer/BeginTerm',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.BeginTermRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.TermResponse.FromString,
+                _registered_method=True)
+        self.EndTerm = channel.unary_unary(
+                '/ourolog.peer.v1.Peer/EndTerm',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.EndTermRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.TermResponse.FromString,
+                _registered_method=True)
+        self.Found = channel.unary_unary(
+                '/ourolog.peer.v1.Peer/Found',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FoundRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FoundResponse.FromString,
+                _registered_method=True)
 
 
 class PeerServicer:
@@ -79,6 +99,34 @@ class PeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Vote(self, request, context):
+        """A candidate asks for a vote, or whether it would get one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginTerm(self, request, context):
+        """A leader says that it leads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndTerm(self, request, context):
+        """A leader that stops asks another voter to take over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Found(self, request, context):
+        """A node without a cluster asks another to found one together.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +144,26 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.ReadIndex,
                     request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.FromString,
                     response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.SerializeToString,
+            ),
+            'Vote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Vote,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.VoteRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.VoteResponse.SerializeToString,
+            ),
+            'BeginTerm': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginTerm,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.BeginTermRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.TermResponse.SerializeToString,
+            ),
+            'EndTerm': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndTerm,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.EndTermRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.TermResponse.SerializeToString,
+            ),
+            'Found': grpc.unary_unary_rpc_method_handler(
+                    servicer.Found,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FoundRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.FoundResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -181,6 +249,114 @@ class Peer:
             '/ourolog.peer.v1.Peer/ReadIndex',
             ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.SerializeToString,
             ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Vote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ourolog.peer.v1.Peer/Vote',
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.VoteRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.VoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginTerm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ourolog.peer.v1.Peer/BeginTerm',
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.BeginTermRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.TermResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndTerm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ourolog.peer.v1.Peer/EndTerm',
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.EndTermRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.TermResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Found(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ourolog.peer.v1.Peer/Found',
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.FoundRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.FoundResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,14 @@ class PeerStub:
     """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
     ReadIndex: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ReadIndexRequest, _peer_pb2.ReadIndexResponse]
     """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
+    Vote: _grpc.UnaryUnaryMultiCallable[_peer_pb2.VoteRequest, _peer_pb2.VoteResponse]
+    """A candidate asks for a vote, or whether it would get one."""
+    BeginTerm: _grpc.UnaryUnaryMultiCallable[_peer_pb2.BeginTermRequest, _peer_pb2.TermResponse]
+    """A leader says that it leads."""
+    EndTerm: _grpc.UnaryUnaryMultiCallable[_peer_pb2.EndTermRequest, _peer_pb2.TermResponse]
+    """A leader that stops asks another voter to take over."""
+    Found: _grpc.UnaryUnaryMultiCallable[_peer_pb2.FoundRequest, _peer_pb2.FoundResponse]
+    """A node without a cluster asks another to found one together."""
 
 @_typing.type_check_only
 class PeerAsyncStub(PeerStub):
@@ -57,6 +65,14 @@ class PeerAsyncStub(PeerStub):
     """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
     ReadIndex: _aio.UnaryUnaryMultiCallable[_peer_pb2.ReadIndexRequest, _peer_pb2.ReadIndexResponse]  # type: ignore[assignment]
     """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
+    Vote: _aio.UnaryUnaryMultiCallable[_peer_pb2.VoteRequest, _peer_pb2.VoteResponse]  # type: ignore[assignment]
+    """A candidate asks for a vote, or whether it would get one."""
+    BeginTerm: _aio.UnaryUnaryMultiCallable[_peer_pb2.BeginTermRequest, _peer_pb2.TermResponse]  # type: ignore[assignment]
+    """A leader says that it leads."""
+    EndTerm: _aio.UnaryUnaryMultiCallable[_peer_pb2.EndTermRequest, _peer_pb2.TermResponse]  # type: ignore[assignment]
+    """A leader that stops asks another voter to take over."""
+    Found: _aio.UnaryUnaryMultiCallable[_peer_pb2.FoundRequest, _peer_pb2.FoundResponse]  # type: ignore[assignment]
+    """A node without a cluster asks another to found one together."""
 
 class PeerServicer(metaclass=_abc_1.ABCMeta):
     """A request that the node will not answer ends with FAILED_PRECONDITION and a sentence, one that means
@@ -86,5 +102,37 @@ class PeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.ReadIndexResponse, _abc.Awaitable[_peer_pb2.ReadIndexResponse]]:
         """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
+
+    @_abc_1.abstractmethod
+    def Vote(
+        self,
+        request: _peer_pb2.VoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.VoteResponse, _abc.Awaitable[_peer_pb2.VoteResponse]]:
+        """A candidate asks for a vote, or whether it would get one."""
+
+    @_abc_1.abstractmethod
+    def BeginTerm(
+        self,
+        request: _peer_pb2.BeginTermRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.TermResponse, _abc.Awaitable[_peer_pb2.TermResponse]]:
+        """A leader says that it leads."""
+
+    @_abc_1.abstractmethod
+    def EndTerm(
+        self,
+        request: _peer_pb2.EndTermRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.TermResponse, _abc.Awaitable[_peer_pb2.TermResponse]]:
+        """A leader that stops asks another voter to take over."""
+
+    @_abc_1.abstractmethod
+    def Found(
+        self,
+        request: _peer_pb2.FoundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.FoundResponse, _abc.Awaitable[_peer_pb2.FoundResponse]]:
+        """A node without a cluster asks another to found one together."""
 
 def add_PeerServicer_to_server(servicer: PeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,7 +29,6 @@ from ourolog.actors.messages.observer import CycleSeen, NodeWarned, PullStarted,
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
-    AppendControl,
     AppendFetched,
     AppendPulled,
     BatchesRead,
@@ -50,7 +49,6 @@ from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.control import LeaderStarted, VoterKey
 from ourolog.storage.terms import Place, Run, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
@@ -777,13 +775,11 @@ def test_a_copy_that_begins_above_all_that_a_leader_has_is_kept() -> None:
 # ---------------------------------------------------------------- a leader
 
 
-def test_a_leader_pulls_from_nobody_and_starts_its_term_with_a_control_batch() -> None:
+def test_a_leader_pulls_from_nobody() -> None:
     stage = Stage(election=STATIC)
     stage.tell(MemberJoined(member(N2)))
     stage.lead()
     assert stage.network.open == []
-    append = stage.store.last(AppendControl)
-    assert (append.entry, append.term) == (LeaderStarted(VoterKey(N1, 77), (N1, N2, N3)), 1)
 
 
 def test_an_entry_commits_when_a_majority_of_voters_has_it_on_disk() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ourolog.actors.config import Cycle, Fsync, NodeConfig
-from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved
+from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved, VotersLogged
 from ourolog.actors.messages.observer import FailureKind, NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.store import (
     AppendBatch,
@@ -19,9 +19,11 @@ from ourolog.actors.messages.store import (
     BallotSaved,
     BatchAppended,
     BatchesRead,
+    BeginTerm,
     DescribeLog,
     FetchedAppended,
     FetchedRejected,
+    FoundingSaved,
     LogDescribed,
     LogTruncated,
     NoteCommitted,
@@ -34,6 +36,7 @@ from ourolog.actors.messages.store import (
     ResetLog,
     RetentionDue,
     SaveBallot,
+    SaveFounding,
     TruncateLog,
 )
 from ourolog.actors.occupants import parse_election
@@ -43,7 +46,8 @@ from ourolog.actors.testing.testkit import Probe, stepping_ports
 from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch, decode_batch, scan
-from ourolog.storage.control import ControlEntry, Voter, VoterSet, VotersSet
+from ourolog.storage.control import ControlEntry, LeaderStarted, Voter, VoterKey, VoterSet, VotersSet, decode_control
+from ourolog.storage.founding import Founding
 from ourolog.storage.terms import LastEntry, Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.disks import empty_disk
@@ -425,6 +429,42 @@ def says(stage: Stage, entry: ControlEntry, term: int = 1) -> Index:
     """The entry that says so, once it is on disk."""
     stage.tell(AppendControl(7, entry, Term(term), stage.client))
     return stage.client.last(BatchAppended).index
+
+
+def test_a_term_begins_with_the_entry_that_says_who_leads_it() -> None:
+    leader, _ = leader_and_follower()
+    leader.tell(SaveBallot(1, Ballot(Term(5), N1), leader.client))
+    leader.tell(BeginTerm(Term(4), (N1, N2)), BeginTerm(Term(5), (N1, N2), (N1,)))
+    read = leader.read()
+    batch = decode_batch(read.batches, list(scan(read.batches))[-1])
+    assert batch.term == 5
+    assert decode_control(batch.payload) == LeaderStarted(VoterKey(N1, leader.log_epoch), (N1, N2), (N1,))
+
+
+def test_a_disk_makes_one_founding_promise_and_keeps_it_over_a_crash() -> None:
+    stage = Stage(**STATIC)
+    first, second = Founding(7, VOTERS.voters), Founding(8, VOTERS.voters)
+    assert stage.replicator.last(LogOpened).founding is None
+    stage.tell(SaveFounding(1, first, stage.client), SaveFounding(2, second, stage.client))
+    assert stage.client.all(FoundingSaved) == [FoundingSaved(1, first), FoundingSaved(2, first)]
+    assert Stage(stage.crash(), **STATIC).replicator.last(LogOpened).founding == first
+
+
+def test_a_vote_is_for_a_node_with_its_disk() -> None:
+    stage = Stage(**STATIC)
+    own = LastEntry(Term(0), Index(0))
+    for request_id, epoch in ((1, 6), (2, 7), (3, 6)):
+        stage.tell(SaveBallot(request_id, Ballot(Term(3), N2, None, epoch), stage.client, own))
+    assert [saved.granted for saved in stage.client.all(BallotSaved)] == [True, False, True]
+
+
+def test_the_election_is_told_when_the_log_names_other_voters() -> None:
+    leader, _ = leader_and_follower()
+    first = says(leader, VOTERS)
+    assert leader.election.all(VotersLogged) == [VotersLogged(VoterSet(first, Term(1), VOTERS.voters))]
+    leader.append(b"x", term=1)
+    leader.tell(TruncateLog(first, Term(1), leader.client))
+    assert leader.election.all(VotersLogged)[1:] == [VotersLogged(None)]
 
 
 def test_voters_that_the_log_names_are_in_force_from_their_append_on() -> None:

@@ -30,20 +30,16 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.errors import ServiceError
-from ourolog.rpc.peer_codec import (
-    CODECS,
-    MAX_DETAIL_CHARS,
-    MAX_NAME_CHARS,
-    PROTOCOL,
-    PeerCodecError,
+from ourolog.rpc.election_codec import (
     decode_log_end_request,
     decode_log_end_response,
-    encode_fetch_request,
     encode_log_end_request,
     encode_log_end_response,
 )
+from ourolog.rpc.errors import ServiceError
+from ourolog.rpc.peer_codec import CODECS, encode_fetch_request
 from ourolog.rpc.peer_service import MAX_URGENT_CALLS_EACH, PeerService
+from ourolog.rpc.peer_values import MAX_DETAIL_CHARS, MAX_NAME_CHARS, PROTOCOL, PeerCodecError
 from ourolog.rpc.urgent_call_limiter import MAX_CALLS_PER_NAME
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc

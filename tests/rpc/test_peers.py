@@ -32,17 +32,13 @@ from ourolog.rpc.loop_mailboxes import LoopMailbox
 from ourolog.rpc.network import GrpcPeerNetwork
 from ourolog.rpc.peer_codec import (
     CODECS,
-    MAX_DETAIL_CHARS,
-    MAX_FETCH_BYTES,
-    MAX_WAIT_S,
-    PROTOCOL,
-    PeerCodecError,
     decode_fetch_request,
     decode_fetch_response,
     encode_fetch_request,
     encode_fetch_response,
 )
 from ourolog.rpc.peer_service import PeerService
+from ourolog.rpc.peer_values import MAX_DETAIL_CHARS, MAX_FETCH_BYTES, MAX_WAIT_S, PROTOCOL, PeerCodecError
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.control import Voter, VoterSet

@@ -20,14 +20,12 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc.peer_codec import (
-    MAX_DETAIL_CHARS,
-    PROTOCOL,
-    PeerCodecError,
     decode_read_index_request,
     decode_read_index_response,
     encode_read_index_request,
     encode_read_index_response,
 )
+from ourolog.rpc.peer_values import MAX_DETAIL_CHARS, PROTOCOL, PeerCodecError
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.types import Index, NodeId, Term
 from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, service_of, serving, u64

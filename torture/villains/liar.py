@@ -18,7 +18,7 @@ import grpc
 from ourolog.actors.gossip.codec import Ack, Body, Datagram, Exchange, Join, Ping, decode, encode
 from ourolog.actors.messages.values import Member, MemberState
 from ourolog.rpc.channels import open_channel
-from ourolog.rpc.peer_codec import MAX_MESSAGE_BYTES, PROTOCOL
+from ourolog.rpc.peer_values import MAX_MESSAGE_BYTES, PROTOCOL
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.batch import Batch, Codec, Kind, encode_batch
@@ -203,6 +203,18 @@ class LyingPeer(pb_grpc.PeerServicer):
         if not answer.batches and answer.end.index == _MAX_U64:  # the node asks again at once
             await asyncio.sleep(0.05)
         return answer
+
+    async def Vote(self, request: pb.VoteRequest, context: Context) -> pb.VoteResponse:  # noqa: ARG002, N802
+        return pb.VoteResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=1 << 50, leader_id=LIAR, granted=True)
+
+    async def BeginTerm(self, request: pb.BeginTermRequest, context: Context) -> pb.TermResponse:  # noqa: ARG002, N802
+        return pb.TermResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=1 << 50, leader_id=LIAR)
+
+    async def EndTerm(self, request: pb.EndTermRequest, context: Context) -> pb.TermResponse:  # noqa: ARG002, N802
+        return pb.TermResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=1 << 50, accepted=True)
+
+    async def Found(self, request: pb.FoundRequest, context: Context) -> pb.FoundResponse:  # noqa: ARG002, N802
+        return pb.FoundResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, agrees=True, founding=request.founding)
 
     async def LogEnd(self, request: pb.LogEndRequest, context: Context) -> pb.LogEndResponse:  # noqa: ARG002, N802
         """Claim to have everything, and more."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 
 from ourolog.rpc.channels import open_channel
-from ourolog.rpc.peer_codec import PROTOCOL
+from ourolog.rpc.peer_values import PROTOCOL
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.batch import path_of, scan
