@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
+from ourolog.actors.messages import values as wire_values
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
@@ -27,12 +28,13 @@ _BATCH: Final = 8
 _BATCH_PAUSE_S: Final = 0.15
 _FOLLOW_S: Final = (1.0, 8.0)
 _READS_A_CLIENT: Final = 20
-_LATEST: Final[Mapping[str, Any]] = {"read": "latest"}
 
 
-def client_reads_latest() -> bool:
-    """Whether this version of the client can ask for linearizable reads."""
-    return "read" in inspect.signature(LogClient.consume).parameters
+def latest_words() -> Mapping[str, Any]:
+    """What asks `consume` for a linearizable read; nothing where this version of the client cannot."""
+    if "read" not in inspect.signature(LogClient.consume).parameters:
+        return {}
+    return {"read": getattr(wire_values, "ReadLevel").LATEST}  # noqa: B009  # older versions have no such name
 
 
 class Clients:
@@ -193,7 +195,7 @@ class Clients:
             async with LogClient(address, timeout_s=_READ_S) as client:
                 for _ in range(_READS_A_CLIENT):
                     offset = max(0, self.known_end - self._rng.randrange(2))
-                    reading = client.consume(offset, **_LATEST)
+                    reading = client.consume(offset, **latest_words())
                     await self._read(reading, node, offset, "reads of the end", knows_end=True)
                     await asyncio.sleep(_READ_PAUSE_S)
 

@@ -51,6 +51,7 @@ class Nemesis:
 
     cluster: whose nodes suffer.
     network: where they run; None where nothing can be cut.
+    seed: what is drawn from; whom it hits depends on who leads, too.
     kinds: those that may be drawn.
     wipeable: which nodes may lose a disk, how many of them at the most.
     fired: how often each kind was done.
@@ -60,7 +61,7 @@ class Nemesis:
         self,
         cluster: TorturedCluster,
         network: Network | None,
-        rng: Random,
+        seed: int,
         kinds: frozenset[Fault],
         tell: Callable[[str], None],
         *,
@@ -71,7 +72,9 @@ class Nemesis:
         self.failures: list[str] = []
         self._cluster = cluster
         self._network = network
-        self._rng = rng
+        # A hand of its own for each, so that how long one takes does not change what the other does.
+        self._rng = Random(f"{seed} processes")
+        self._network_rng = Random(f"{seed} network")
         self._kinds = kinds
         self._tell = tell
         self._wipeable = list(wipeable)
@@ -121,7 +124,7 @@ class Nemesis:
                 await self._do(Fault.WIPE, self._rng.choice(self._wipeable))
             elif drawn:
                 kind = self._rng.choices(drawn, [_WEIGHTS[kind] for kind in drawn])[0]
-                await self._do(kind, self._victim())
+                await self._do(kind, self._victim(self._rng))
 
     async def _do(self, kind: Fault, victim: str) -> None:
         self.fired[kind] += 1
@@ -131,11 +134,9 @@ class Nemesis:
             if not node.is_running:
                 self._cluster.begin(node.node_id)
 
-    def _victim(self) -> str:
-        leader = self._cluster.newest_leader
-        if leader is not None and self._rng.random() < _LEADER_SHARE:
-            return leader
-        return self._rng.choice(self._cluster.names)
+    def _victim(self, rng: Random) -> str:
+        is_leader, name = rng.random() < _LEADER_SHARE, rng.choice(self._cluster.names)
+        return (self._cluster.newest_leader if is_leader else None) or name
 
     async def _kill(self, victim: str) -> None:
         self._tell(f"kill -9 {self._title(victim)}")
@@ -166,7 +167,9 @@ class Nemesis:
     async def _restart(self, victim: str) -> None:
         self._tell(f"SIGTERM {self._title(victim)}")
         node = self._cluster.node(victim)
-        node.may_end = frozenset({0})
+        # Until it listens it may not have got so far as to handle the signal.
+        listens = any(line.event == "listening" for line in list(node.lines))
+        node.may_end = frozenset({0}) if listens else frozenset({0, -signal.SIGTERM})
         node.terminate()
         if await ended(node, _STOP_S) is None:
             self.failures.append(f"{victim} had not ended {_STOP_S:g} s after SIGTERM")
@@ -226,20 +229,21 @@ class Nemesis:
     async def _packets(self, ends_s: float) -> None:
         assert self._network is not None
         while (left_s := ends_s - time.monotonic()) > 0:
-            await asyncio.sleep(min(left_s, self._rng.uniform(1.0, 6.0)))
+            rng = self._network_rng
+            await asyncio.sleep(min(left_s, rng.uniform(1.0, 6.0)))
             cuts = self._draw_cuts()
             self._tell(f"cut {describe(cuts)}")
             self.fired[Fault.CUT] += 1
             await asyncio.to_thread(self._network.cut, cuts)
             try:
-                await asyncio.sleep(self._rng.choice([self._rng.uniform(0.2, 1.5), self._rng.uniform(1.5, 8.0)]))
+                await asyncio.sleep(rng.choice([rng.uniform(0.2, 1.5), rng.uniform(1.5, 8.0)]))
             finally:
                 self._network.heal()
 
     def _draw_cuts(self) -> set[tuple[str, str]]:
         """One node alone, or from its clients, too; two groups; one direction; a node that only one other sees."""
-        rng, names = self._rng, self._cluster.names
-        victim = self._victim()
+        rng, names = self._network_rng, self._cluster.names
+        victim = self._victim(rng)
         others = [name for name in names if name != victim]
         draw = rng.random()
         if draw < 0.3:

@@ -22,7 +22,7 @@ from ourolog.storage.errors import StorageError
 from ourolog.storage.record_set import decode_records
 from ourolog.storage.types import NodeId
 from torture.elections.claims import what_does_not_hold
-from torture.elections.clients import Clients, client_reads_latest
+from torture.elections.clients import Clients, latest_words
 from torture.elections.disks import NoDisksError, small_disks
 from torture.elections.faults import Fault, Nemesis
 from torture.elections.logs import differences, entries_of
@@ -172,18 +172,17 @@ async def _play(
     say(f"{plan.nodes} nodes, --election {plan.election_flag}, seed {plan.seed}, faults for {plan.seconds:g} s")
     await asyncio.to_thread(cluster.start)
     await asyncio.to_thread(cluster.wait_until_joined)
-    rng = Random(plan.seed)
     nemesis = Nemesis(
         cluster,
         network,
-        rng,
+        plan.seed,
         kinds,
         say,
         # Under a decree the leader's disk is the log, and one follower's may go; elected, a minority's.
         wipeable=[name for name in plan.names if name != plan.decreed],
         most_wiped=1 if plan.decreed else (plan.nodes - 1) // 2,
     )
-    clients = Clients(cluster.addresses, history, Random(plan.seed), latest=client_reads_latest())
+    clients = Clients(cluster.addresses, history, Random(plan.seed), latest=bool(latest_words()))
     async with clients:
         if not await clients.wait_for_more(_CALM_RECORDS, _CALM_WITHIN_S):
             raise ClusterError(f"before any fault, {_CALM_RECORDS} records took over {_CALM_WITHIN_S:g} s")
