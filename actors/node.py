@@ -54,7 +54,7 @@ class Node:
         to_election: LateBoundMailbox[Any] = LateBoundMailbox()
         to_membership: LateBoundMailbox[Any] = LateBoundMailbox()
         self.store = spawn(StoreActor, **shared, replicator=to_replicator, server=to_server, election=to_election)
-        self.server = spawn(ServerActor, **shared, store=self.store)
+        self.server = spawn(ServerActor, **shared, store=self.store, replicator=to_replicator)
         self.replicator = spawn(ReplicatorActor, **shared, store=self.store, server=self.server, election=to_election)
         occupant = find_occupant(self.config.election.name, self.occupants)
         self.election = spawn(

@@ -6,6 +6,7 @@ Produces that wait in the inbox are merged into one batch (payloads concatenate,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from ourolog.actors.actor import NodeActor
@@ -28,6 +29,7 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import NodeNotReady, NodeReady
+from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConfirmed, ReadNotConfirmed
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
@@ -42,11 +44,12 @@ from ourolog.actors.messages.server import (
     ServersListed,
 )
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches, StoreMessage
-from ourolog.actors.messages.values import Acks, Member
+from ourolog.actors.messages.values import Acks, Member, ReadLevel
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.commit import why_commit_unknown
 from ourolog.actors.requests.produces import OpenProduces, PendingProduce
 from ourolog.actors.requests.readers import TailingReaders
+from ourolog.actors.requests.unconfirmed import UnconfirmedReads
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 EXPIRY_CHECK_S = 0.25
@@ -57,11 +60,19 @@ class ServerActor(NodeActor):
 
     actor_name = "server"
 
-    def __init__(self, *, config: NodeConfig, ports: Ports, store: Mailbox[StoreMessage]) -> None:
+    def __init__(
+        self,
+        *,
+        config: NodeConfig,
+        ports: Ports,
+        store: Mailbox[StoreMessage],
+        replicator: Mailbox[ConfirmRead | ForgetRead],
+    ) -> None:
         super().__init__(config.node_id, ports.observer)
         self.config = config
         self.ports = ports
         self.store = store
+        self.replicator = replicator
         self._me_as_member = Member(config.node_id, config.rpc_addr, config.gossip_addr)
         self._members: dict[NodeId, Member] = {config.node_id: self._me_as_member}
         self._opened = False
@@ -80,6 +91,7 @@ class ServerActor(NodeActor):
         self._gone_leader: Member | None = None
         self._produces = OpenProduces(config)
         self._readers = TailingReaders()
+        self._unconfirmed = UnconfirmedReads()
         self._expiry_is_due = False
 
     def on_receive(self, message: ServerMessage) -> None:
@@ -107,6 +119,12 @@ class ServerActor(NodeActor):
                 for pending in self._produces.end_append(message.request_id):
                     pending.may_be_stored = False
                     self._refuse_produce(pending, Refusal.DEPOSED, message.reason)
+            case ReadConfirmed():
+                self._on_read_confirmed(message)
+            case ReadNotConfirmed():
+                consume = self._unconfirmed.take(message.request_id)
+                if consume is not None:
+                    consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.NOT_CONFIRMED, message.detail))
             case CancelRequest():
                 self._cancel(message)
             case RequestsExpired():
@@ -171,7 +189,7 @@ class ServerActor(NodeActor):
         detail = f"{self.node_id} is stopping"
         for pending in self._produces:
             self._refuse_produce(pending, Refusal.STOPPING, detail)
-        for consume in self._readers:
+        for consume in (*self._readers, *self._unconfirmed):
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.STOPPING, detail))
 
     # ------------------------------------------------------------ produce
@@ -321,6 +339,8 @@ class ServerActor(NodeActor):
         if not self._is_ready:
             refusal = RequestRefused(consume.request_id, Refusal.NOT_READY, f"{self.node_id} is starting")
             consume.reply_to.tell(refusal)
+        elif consume.read is ReadLevel.LATEST:
+            self._confirm(consume)
         elif self._start.offset <= consume.offset < self._committed.offset:
             self._read(consume)
         elif not self._knows_end and not consume.wait:
@@ -328,13 +348,34 @@ class ServerActor(NodeActor):
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.COMMIT_UNKNOWN, detail))
         elif self._knows_end and (consume.offset < self._start.offset or not consume.wait):
             consume.reply_to.tell(self._out_of_range(consume))
-        elif len(self._readers) >= self.config.max_waiting_requests:
-            refusal = RequestRefused(
-                consume.request_id, Refusal.OVERLOADED, f"{len(self._readers)} readers wait already"
-            )
-            consume.reply_to.tell(refusal)
-        else:
+        elif self._may_wait(consume):
             self._readers.add(consume)
+
+    def _may_wait(self, consume: Consume) -> bool:
+        """Whether there is room for one more reader that waits; it is told if there is none."""
+        waiting = len(self._readers) + len(self._unconfirmed)
+        if waiting < self.config.max_waiting_requests:
+            return True
+        consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.OVERLOADED, f"{waiting} readers wait already"))
+        return False
+
+    def _confirm(self, consume: Consume) -> None:
+        """Have the replicator make sure what the latest state is, before this is read."""
+        if not self._elected:
+            detail = (
+                f"{self.node_id} runs with --election {self.config.election}: nobody leads, and each node has a log of "
+                "its own, so there is no latest state to read; read what is committed here"
+            )
+            consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.NOBODY_ELECTED, detail))
+        elif self._may_wait(consume):
+            read_id = self._unconfirmed.add(consume)
+            self.replicator.tell(ConfirmRead(read_id, consume.timeout_s, self.me))
+
+    def _on_read_confirmed(self, confirmed: ReadConfirmed) -> None:
+        self._advance(confirmed.committed)
+        consume = self._unconfirmed.take(confirmed.request_id)
+        if consume is not None:
+            self._consume(replace(consume, read=ReadLevel.COMMITTED))
 
     def _read(self, consume: Consume) -> None:
         self.store.tell(
@@ -365,6 +406,10 @@ class ServerActor(NodeActor):
     def _cancel(self, cancel: CancelRequest) -> None:
         """Forget a waiting request. What a produce has appended stays appended."""
         if self._readers.cancel(cancel):
+            return
+        read_id = self._unconfirmed.cancel(cancel)
+        if read_id is not None:
+            self.replicator.tell(ForgetRead(read_id))
             return
         pending = self._produces.cancelled(cancel)
         if pending is not None:

@@ -1,7 +1,8 @@
 """ourolog, a replicated commit log: the public face, all that a program needs in order to produce and consume.
 
     from ourolog import LogClient            # or BlockingLogClient, without asyncio
-    from ourolog import Acks, LogError       # what is asked for, and what every call may raise
+    from ourolog import Acks, ReadLevel      # what is asked for
+    from ourolog import LogError             # what every call may raise
 
 Names are loaded when they are first asked for: `import ourolog`, and with it `ourolog.storage` and
 `ourolog.simulation`, costs no gRPC. Simulated clusters, for tests, are in `ourolog.simulation`; the
@@ -21,6 +22,7 @@ __all__ = [
     "LogError",
     "LogRecord",
     "Provenance",
+    "ReadLevel",
     "ServerInfo",
     "__version__",
     "cluster_status",
@@ -28,7 +30,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from ourolog.actors.messages.values import Acks
+    from ourolog.actors.messages.values import Acks, ReadLevel
     from ourolog.rpc.blocking_client import BlockingLogClient
     from ourolog.rpc.client import LogClient
     from ourolog.rpc.client_errors import LogError
@@ -46,6 +48,7 @@ else:
         "LogError": "ourolog.rpc.client_errors",
         "LogRecord": "ourolog.rpc.client_types",
         "Provenance": "ourolog.rpc.client_types",
+        "ReadLevel": "ourolog.actors.messages.values",
         "ServerInfo": "ourolog.rpc.client_types",
         "cluster_status": "ourolog.rpc.cluster_status",
         "encode_records": "ourolog.storage.record_set",

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ourolog.actors.messages.values import Acks
+from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_types import LogBatch, LogRecord, ServerInfo
 
@@ -63,15 +63,27 @@ class BlockingLogClient:
         call = self._client.produce_batch(values, acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown)
         return self._run(call)
 
-    def consume(self, offset: int, *, provenance: bool = False, timeout_s: float | None = None) -> LogRecord:
+    def consume(
+        self,
+        offset: int,
+        *,
+        provenance: bool = False,
+        read: ReadLevel = ReadLevel.COMMITTED,
+        timeout_s: float | None = None,
+    ) -> LogRecord:
         """The record at `offset`."""
-        return self._run(self._client.consume(offset, provenance=provenance, timeout_s=timeout_s))
+        return self._run(self._client.consume(offset, provenance=provenance, read=read, timeout_s=timeout_s))
 
     def consume_stream(
-        self, offset: int = 0, *, provenance: bool = False, stop_at_end: bool = False
+        self,
+        offset: int = 0,
+        *,
+        provenance: bool = False,
+        stop_at_end: bool = False,
+        read: ReadLevel = ReadLevel.COMMITTED,
     ) -> Iterator[LogRecord]:
         """Every record from `offset` on; blocks at the end for more unless stop_at_end."""
-        batches = self._client.consume_batches(offset, provenance=provenance, stop_at_end=stop_at_end)
+        batches = self._client.consume_batches(offset, provenance=provenance, stop_at_end=stop_at_end, read=read)
 
         async def next_batch() -> LogBatch | None:
             return await anext(batches, None)

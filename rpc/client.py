@@ -17,7 +17,7 @@ from typing import Any, Final, Self, TypeVar
 import grpc
 from google.protobuf.message import DecodeError
 
-from ourolog.actors.messages.values import Acks
+from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.client_errors import LogError, client_closed, no_records, not_understood, to_log_error
 from ourolog.rpc.client_requests import CountedRequests
@@ -198,9 +198,19 @@ class LogClient:
 
     # ------------------------------------------------------------ consume
 
-    async def consume(self, offset: int, *, provenance: bool = False, timeout_s: float | None = None) -> LogRecord:
-        """The record at `offset`, from the first node that answers. OUT_OF_RANGE if there is none yet."""
-        request = pb.ConsumeRequest(offset=offset, provenance=provenance)
+    async def consume(
+        self,
+        offset: int,
+        *,
+        provenance: bool = False,
+        read: ReadLevel = ReadLevel.COMMITTED,
+        timeout_s: float | None = None,
+    ) -> LogRecord:
+        """The record at `offset`, from the first node that answers. OUT_OF_RANGE if there is none yet.
+
+        read: with LATEST, OUT_OF_RANGE says that no quorum had acknowledged a record there when this was called.
+        """
+        request = pb.ConsumeRequest(offset=offset, provenance=provenance, read=_READS[read])
         response = await self._call(lambda stub, left_s: stub.Consume(request, timeout=left_s), timeout_s)
         record = response.record
         return LogRecord(
@@ -210,10 +220,15 @@ class LogClient:
         )
 
     async def consume_stream(
-        self, offset: int = 0, *, provenance: bool = False, stop_at_end: bool = False
+        self,
+        offset: int = 0,
+        *,
+        provenance: bool = False,
+        stop_at_end: bool = False,
+        read: ReadLevel = ReadLevel.COMMITTED,
     ) -> AsyncGenerator[LogRecord, None]:
         """Every record from `offset` on; waits at the end for more unless stop_at_end. See consume_batches."""
-        batches = self.consume_batches(offset, provenance=provenance, stop_at_end=stop_at_end)
+        batches = self.consume_batches(offset, provenance=provenance, stop_at_end=stop_at_end, read=read)
         try:
             async for batch in batches:
                 for at, value in enumerate(batch.values, batch.base_offset):
@@ -223,7 +238,13 @@ class LogClient:
             await batches.aclose()
 
     async def consume_batches(
-        self, offset: int = 0, *, provenance: bool = False, stop_at_end: bool = False, max_bytes: int = 0
+        self,
+        offset: int = 0,
+        *,
+        provenance: bool = False,
+        stop_at_end: bool = False,
+        max_bytes: int = 0,
+        read: ReadLevel = ReadLevel.COMMITTED,
     ) -> AsyncGenerator[LogBatch, None]:
         """The records from `offset` on by the batch, much faster than one by one.
 
@@ -232,6 +253,8 @@ class LogClient:
         than records it ends with a LogError of code DATA_LOSS.
 
         max_bytes: how much one message may hold; 0 for the server's choice.
+        read: with LATEST, it holds at least all that a quorum had acknowledged when it was called; what comes after
+            that is as recent as the node that is read from.
         """
         loop = asyncio.get_running_loop()
         failing_since_s: float | None = None
@@ -239,7 +262,11 @@ class LogClient:
         while True:
             addr = self._addresses[self._at]
             request = pb.ConsumeBatchRequest(
-                offset=offset, max_bytes=max_bytes, stop_at_end=stop_at_end, provenance=provenance
+                offset=offset,
+                max_bytes=max_bytes,
+                stop_at_end=stop_at_end,
+                provenance=provenance,
+                read=_READS[read],
             )
             began_s = loop.time()
             try:
@@ -356,6 +383,9 @@ class LogClient:
         if channel is None:
             channel = self._channels[addr] = open_channel(addr)
         return pb_grpc.LogStub(channel)
+
+
+_READS: Final = {ReadLevel.COMMITTED: pb.READ_COMMITTED, ReadLevel.LATEST: pb.READ_LATEST}
 
 
 def _acks(acks: Acks) -> pb.Acks.ValueType:

@@ -13,8 +13,17 @@ from typing import Any, Final, Generic, TypeVar, assert_never
 
 from google.protobuf.message import Message
 
-from ourolog.actors.messages.server import CancelRequest, Consume, Refusal, RequestRefused, ServerMessage
+from ourolog.actors.messages.server import (
+    CONFIRMS_WITHIN_S,
+    CancelRequest,
+    Consume,
+    Refusal,
+    RequestRefused,
+    ServerMessage,
+)
 from ourolog.actors.messages.store import BatchesRead, ReadRefused
+from ourolog.actors.messages.values import ReadLevel
+from ourolog.actors.replication.latest_reads import EXPIRY_CHECK_S
 from ourolog.rpc import consume_responses
 from ourolog.rpc.admission import IN_FLIGHT_COPIES, READ_COPIES, FairLimit, ReadBudget, ReadReservation
 from ourolog.rpc.errors import (
@@ -23,6 +32,7 @@ from ourolog.rpc.errors import (
     ServiceError,
     from_read_refused,
     from_refusal,
+    invalid,
     overloaded,
     unavailable,
 )
@@ -39,6 +49,10 @@ MAX_STREAMS: Final = 1024
 MAX_CONCURRENT_READS: Final = 16
 MAX_STREAMS_SHARING: Final = 32
 _MAX_EMPTY_READS: Final = 100
+# No log has a record there.
+_BEYOND: Final = Offset(2**64 - 1)
+# How much of a client's time may go by until it is known what the latest state is.
+_CONFIRM_PART: Final = 0.9
 
 R = TypeVar("R", bound=Message)
 
@@ -75,6 +89,33 @@ class LogReader:
             finally:
                 if self._requests.forget(request_id):
                     self._server.tell(CancelRequest(request_id, self._requests))
+
+    async def confirm(self, timeout_s: float) -> None:
+        """Have this node commit all that was committed anywhere, so that it is read from here on. Raises ServiceError.
+
+        It holds no place among the reads, since it may take long, and its answer is small.
+
+        timeout_s: how long it may take.
+        """
+        request_id, future = self._requests.open()
+        self._server.tell(
+            Consume(
+                request_id,
+                _BEYOND,
+                max_bytes=1,
+                wait=False,
+                reply_to=self._requests,
+                read=ReadLevel.LATEST,
+                timeout_s=timeout_s,
+            )
+        )
+        try:
+            _batches(await future)
+        except OutOfRangeError:
+            pass  # as expected: there is nothing at that offset, and the end of the log is known
+        finally:
+            if self._requests.forget(request_id):
+                self._server.tell(CancelRequest(request_id, self._requests))
 
     async def read_or_wait(self, offset: int, max_bytes: int) -> BatchesRead:
         """As `read`, but at the end of the log it waits for more. Raises ServiceError."""
@@ -146,6 +187,7 @@ class ConsumeHandler:
         reservation = ReadReservation(call.client, lambda: None)
         # Its size is known only once it has been read; most records are like the last one.
         wanted_bytes = max(READ_COPIES * MIN_CHUNK_BYTES, self._last_record_bytes)
+        await self._confirm(request.read, call)
         try:
             # Room first: a client that does not read what it asked for waits here, with nothing in memory and out
             # of the way of those that do.
@@ -176,7 +218,7 @@ class ConsumeHandler:
             for message in consume_responses.records(batches, heads, offset, provenance=request.provenance):
                 yield message, message.record.offset + 1
 
-        await self._stream(request.offset, CHUNK_BYTES, messages, call, stop_at_end=False)
+        await self._stream(request.offset, CHUNK_BYTES, messages, call, request.read, stop_at_end=False)
 
     async def stream_batches(self, request: pb.ConsumeBatchRequest, call: ServerCall[Any]) -> None:
         """ConsumeBatchStream. Ends at the end of the log if asked to, by cancellation, or with ServiceError."""
@@ -201,7 +243,7 @@ class ConsumeHandler:
             if gathered:
                 yield _response(gathered)
 
-        await self._stream(request.offset, max_bytes, messages, call, stop_at_end=request.stop_at_end)
+        await self._stream(request.offset, max_bytes, messages, call, request.read, stop_at_end=request.stop_at_end)
 
     async def _stream(
         self,
@@ -209,6 +251,7 @@ class ConsumeHandler:
         max_bytes: int,
         messages: Callable[[bytes, list[BatchHead], int, int], Iterator[tuple[R, int]]],
         call: ServerCall[Any],
+        read_level: pb.Read.ValueType,
         *,
         stop_at_end: bool,
     ) -> None:
@@ -222,6 +265,7 @@ class ConsumeHandler:
         wanted_bytes = 0
         empty_reads = 0
         try:
+            await self._confirm(read_level, call)
             while True:
                 chunk_bytes = min(max_bytes, self._fair_chunk_bytes())
                 self._budget.release(reservation)
@@ -282,6 +326,19 @@ class ConsumeHandler:
         finally:
             self._open.release(call.client, 0)
             self._budget.release(reservation)
+
+    async def _confirm(self, read: pb.Read.ValueType, call: ServerCall[Any]) -> None:
+        """Wait until what is read from now on is as recent as was asked for. Raises ServiceError."""
+        if read == pb.READ_COMMITTED:
+            return
+        if read != pb.READ_LATEST:
+            raise invalid("read", "is none of the levels there are", f"{read} is no level of this version's reads")
+        timeout_s = CONFIRMS_WITHIN_S
+        remaining_s = call.context.time_remaining()
+        if remaining_s is not None:
+            # So that the client is told what was missing, and not only that its time is up.
+            timeout_s = max(0.0, min(timeout_s, _CONFIRM_PART * remaining_s - EXPIRY_CHECK_S))
+        await self._reader.confirm(timeout_s)
 
     def _fair_chunk_bytes(self) -> int:
         """How much a stream reads at a time: a part of what is free, within bounds."""

@@ -156,8 +156,21 @@ _CODES: Final = {
     Refusal.DEPOSED: grpc.StatusCode.ABORTED,
     Refusal.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Refusal.COMMIT_UNKNOWN: grpc.StatusCode.UNAVAILABLE,
+    Refusal.NOT_CONFIRMED: grpc.StatusCode.UNAVAILABLE,
+    Refusal.NOBODY_ELECTED: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.STOPPING: grpc.StatusCode.UNAVAILABLE,
 }
+
+
+_PASSES_SOON: Final = frozenset(
+    {
+        Refusal.OVERLOADED,
+        Refusal.NOT_READY,
+        Refusal.COMMIT_UNKNOWN,
+        Refusal.NOT_CONFIRMED,
+        Refusal.LEADER_UNKNOWN,
+    }
+)
 
 
 def from_refusal(refused: RequestRefused) -> ServiceError:
@@ -167,7 +180,7 @@ def from_refusal(refused: RequestRefused) -> ServiceError:
     details: list[Message] = []
     if refused.refusal in {Refusal.NOT_LEADER, Refusal.LEADER_UNKNOWN}:
         details.append(pb.LeaderHint(leader_id=refused.leader_id or "", leader_addr=refused.leader_addr))
-    if refused.refusal in {Refusal.OVERLOADED, Refusal.NOT_READY, Refusal.COMMIT_UNKNOWN, Refusal.LEADER_UNKNOWN}:
+    if refused.refusal in _PASSES_SOON:
         details.append(_retry_info(RETRY_AFTER_S))
     return ServiceError(
         _CODES[refused.refusal],

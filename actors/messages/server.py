@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from ourolog.actors.messages.events import (
     ClaimsVerdict,
@@ -16,10 +17,14 @@ from ourolog.actors.messages.events import (
     ReplicasAdvanced,
 )
 from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.replicator import ReadConfirmed, ReadNotConfirmed
 from ourolog.actors.messages.store import AppendRefused, BatchAppended, BatchesRead, ReadRefused
-from ourolog.actors.messages.values import Acks, Member
+from ourolog.actors.messages.values import Acks, Member, ReadLevel
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.types import NodeId, Offset, Term
+
+CONFIRMS_WITHIN_S: Final = 5.0
+"""How long it may take to make sure that a read sees the latest state, unless the client has less time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Consume:
     offset: the first record that is wanted.
     max_bytes: how many bytes of batches may come; one batch comes in any case.
     wait: whether to answer, at the end of the log, once there is something, instead of with OUT_OF_RANGE.
+    read: how recent the end of the log must be.
+    timeout_s: how long it may take, in seconds, to make sure of that.
     """
 
     request_id: int
@@ -63,6 +70,8 @@ class Consume:
     max_bytes: int
     wait: bool
     reply_to: Mailbox[BatchesRead | ReadRefused | RequestRefused]
+    read: ReadLevel = ReadLevel.COMMITTED
+    timeout_s: float = CONFIRMS_WITHIN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,8 @@ class Refusal(StrEnum):
     DEPOSED = "leader changed"
     NOT_READY = "not ready"
     COMMIT_UNKNOWN = "the end of what is committed is not known"
+    NOT_CONFIRMED = "the latest state is not confirmed"
+    NOBODY_ELECTED = "nobody is elected"
     STOPPING = "stopping"
 
 
@@ -146,6 +157,8 @@ ServerMessage = (
     | CommitAdvanced
     | CommitKnown
     | ReplicasAdvanced
+    | ReadConfirmed
+    | ReadNotConfirmed
     | Produce
     | Consume
     | CancelRequest

@@ -25,6 +25,18 @@ class Acks(IntEnum):
     ALL = 3
 
 
+class ReadLevel(StrEnum):
+    """How recent what a reader gets must be.
+
+    COMMITTED: what the node that is asked knows to be committed. It may lag behind the leader.
+    LATEST: at least all that was committed anywhere when the read came, and so all that a quorum had acknowledged.
+        The leader makes sure first that it still leads, and other nodes ask the leader.
+    """
+
+    COMMITTED = "committed"
+    LATEST = "latest"
+
+
 class MemberState(StrEnum):
     """What gossip believes of a member (SWIM section 4.2), from the best state to the worst."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ourolog.actors.messages.values import ReadLevel
 from ourolog.options import RunningError, client_options, config_option, option
 from ourolog.progress import Progress
 from ourolog.record_formats import FORMATS, FORMATTERS, Origin
@@ -27,6 +28,7 @@ Examples:
   ourolog consume --output json | jq .value
   ourolog consume --output raw > copy.log        what `ourolog produce < file` read
   ourolog consume --provenance                   and the nodes each record passed
+  ourolog consume --read latest                  all that was acknowledged before, from any node
 """
 
 _NOTICE_AFTER_S: Final = 1.0
@@ -55,6 +57,13 @@ class FromType(click.ParamType[int | str]):
 @option("--follow", "-f", is_flag=True, help="At the end of the log wait for more.")
 @option("--count", "-n", type=click.IntRange(1), help="End after so many records. [default: no limit]")
 @option("--output", type=click.Choice(FORMATS), default="text", help="text: offset and value. raw: values alone.")
+@option(
+    "--read",
+    type=click.Choice([level.value for level in ReadLevel]),
+    default=ReadLevel.COMMITTED.value,
+    help="committed: what the node knows, which may lag. latest: it asks the leader first, so that nothing is missing "
+    "that a quorum had acknowledged.",
+)
 @option("--provenance", is_flag=True, help="Also print the nodes that each record passed.")
 def consume(
     *,
@@ -64,14 +73,22 @@ def consume(
     follow: bool,
     count: int | None,
     output: str,
+    read: str,
     provenance: bool,
 ) -> None:
     """Print the records of the log, one a line."""
-    asyncio.run(_consume(addr, timeout_s, start, follow, count, output, provenance))
+    asyncio.run(_consume(addr, timeout_s, start, follow, count, output, ReadLevel(read), provenance))
 
 
 async def _consume(
-    addr: str, timeout_s: float, start: int | str, follow: bool, count: int | None, output: str, provenance: bool
+    addr: str,
+    timeout_s: float,
+    start: int | str,
+    follow: bool,
+    count: int | None,
+    output: str,
+    read: ReadLevel,
+    provenance: bool,
 ) -> None:
     from ourolog.rpc.client import LogClient
     from ourolog.rpc.client_errors import LogError
@@ -81,10 +98,10 @@ async def _consume(
     retries = _RetryNotice()
     try:
         async with LogClient(addr, timeout_s=timeout_s, on_retry=retries.failed) as client:
-            offset, end = await _range(client, start)
+            offset, end = await _range(client, start, read)
             total = count if follow or count else max(0, end - offset)
             with Progress("consumed", total) as progress:
-                batches = client.consume_batches(offset, provenance=provenance, stop_at_end=not follow)
+                batches = client.consume_batches(offset, provenance=provenance, stop_at_end=not follow, read=read)
                 async for batch in batches:
                     retries.succeeded()
                     skipped = max(0, offset - batch.base_offset)  # batches come whole
@@ -99,14 +116,14 @@ async def _consume(
         raise RunningError(str(error)) from error
 
 
-async def _range(client: LogClient, start: int | str) -> tuple[int, int]:
+async def _range(client: LogClient, start: int | str, read: ReadLevel) -> tuple[int, int]:
     """Where to begin, as an offset, and the end of what can be read now."""
     from ourolog.rpc.client_errors import LogError
 
     if start == "end":
         # Not the status: a leader that has just begun answers this only when it knows where the end is.
         try:
-            await client.consume(_BEYOND)
+            await client.consume(_BEYOND, read=read)
         except LogError as error:
             if not error.is_out_of_range or error.first_offset is None or error.end_offset is None:
                 raise

@@ -64,6 +64,32 @@ CODEC_NONE: Codec.ValueType  # 0
 CODEC_ZSTD: Codec.ValueType  # 1
 Global___Codec: _TypeAlias = Codec  # noqa: Y015
 
+class _Read:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReadEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Read.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    READ_COMMITTED: _Read.ValueType  # 0
+    """What the node that is asked knows to be committed; it may lag behind the leader."""
+    READ_LATEST: _Read.ValueType  # 1
+    """All that was acknowledged by a quorum when the read began. The leader makes sure that it still leads, other
+    nodes ask the leader, which costs a round trip or two. UNAVAILABLE if that takes too long,
+    FAILED_PRECONDITION where nobody is elected.
+    """
+
+class Read(_Read, metaclass=_ReadEnumTypeWrapper):
+    """How recent what is read must be."""
+
+READ_COMMITTED: Read.ValueType  # 0
+"""What the node that is asked knows to be committed; it may lag behind the leader."""
+READ_LATEST: Read.ValueType  # 1
+"""All that was acknowledged by a quorum when the read began. The leader makes sure that it still leads, other
+nodes ask the leader, which costs a round trip or two. UNAVAILABLE if that takes too long,
+FAILED_PRECONDITION where nobody is elected.
+"""
+Global___Read: _TypeAlias = Read  # noqa: Y015
+
 @_typing.final
 class Record(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -211,17 +237,21 @@ class ConsumeRequest(_message.Message):
 
     OFFSET_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     provenance: _builtins.bool
+    read: Global___Read.ValueType
+    """Of a stream it is about its beginning."""
     def __init__(
         self,
         *,
         offset: _builtins.int = ...,
         provenance: _builtins.bool = ...,
+        read: Global___Read.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "provenance", b"provenance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "provenance", b"provenance", "read", b"read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -379,6 +409,7 @@ class ConsumeBatchRequest(_message.Message):
     STOP_AT_END_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     ACCEPT_ZSTD_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     max_bytes: _builtins.int
     """How much one response may hold; 0 for the server's choice (1 MiB). A batch that is larger comes alone."""
@@ -387,6 +418,8 @@ class ConsumeBatchRequest(_message.Message):
     provenance: _builtins.bool
     accept_zstd: _builtins.bool
     """Leave compressed batches compressed; without it every batch has CODEC_NONE."""
+    read: Global___Read.ValueType
+    """How recent the log is where the stream begins, and so the end of one that stops there."""
     def __init__(
         self,
         *,
@@ -395,10 +428,11 @@ class ConsumeBatchRequest(_message.Message):
         stop_at_end: _builtins.bool = ...,
         provenance: _builtins.bool = ...,
         accept_zstd: _builtins.bool = ...,
+        read: Global___Read.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_zstd", b"accept_zstd", "max_bytes", b"max_bytes", "offset", b"offset", "provenance", b"provenance", "stop_at_end", b"stop_at_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_zstd", b"accept_zstd", "max_bytes", b"max_bytes", "offset", b"offset", "provenance", b"provenance", "read", b"read", "stop_at_end", b"stop_at_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,7 @@ from ourolog.actors.messages.events import (
     ReplicasAdvanced,
 )
 from ourolog.actors.messages.observer import NodeNotReady, NodeReady
+from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConfirmed, ReadNotConfirmed
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
@@ -34,7 +35,7 @@ from ourolog.actors.messages.server import (
     ServersListed,
 )
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches
-from ourolog.actors.messages.values import Acks, Member
+from ourolog.actors.messages.values import Acks, Member, ReadLevel
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.requests.produces import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
 from ourolog.actors.server import ServerActor
@@ -58,6 +59,7 @@ class Stage:
     def __init__(self, **settings: Any) -> None:
         self.runtime = SteppingRuntime()
         self.store, self.client, self.observer = Probe(), Probe(), Probe()
+        self.replicator = Probe()
         election = parse_election("static:n1,n2,n3")
         config = NodeConfig(N1, "/data", "127.0.0.1:1", "127.0.0.1:2", election=election, **settings)
         self.ref = self.runtime.spawn(
@@ -65,6 +67,7 @@ class Stage:
             config=config,
             ports=stepping_ports(self.runtime, object(), observer=self.observer),  # type: ignore[arg-type]
             store=self.store,
+            replicator=self.replicator,
         )
 
     def tell(self, *messages: object) -> None:
@@ -101,6 +104,13 @@ class Stage:
             self.appended(index - 1, index)
             self.tell(CancelRequest(index, client))
         return clients
+
+    def read_latest(self, request_id: int, offset: int, *, wait: bool = False, client: Probe | None = None) -> None:
+        reply_to = client or self.client
+        self.tell(Consume(request_id, Offset(offset), 1000, wait, reply_to, ReadLevel.LATEST, timeout_s=2.5))
+
+    def asked(self) -> ConfirmRead:
+        return self.replicator.last(ConfirmRead)
 
     def refused(self) -> RequestRefused:
         return self.client.last(RequestRefused)
@@ -432,6 +442,97 @@ def test_stopping_answers_everybody_who_waits() -> None:
         (1, Refusal.STOPPING),
         (2, Refusal.STOPPING),
     }
+
+
+def test_a_read_of_the_latest_state_is_confirmed_before_anything_is_read() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.tell(CommitAdvanced(at(3, 30)))
+    stage.read_latest(1, 29)
+    assert (stage.asked().timeout_s, stage.asked().reply_to) == (2.5, stage.ref)
+    assert stage.store.all(ReadBatches) == []
+    stage.tell(ReadConfirmed(stage.asked().request_id, at(4, 40)))
+    read = stage.store.last(ReadBatches)
+    assert (read.request_id, read.offset, read.until) == (1, 29, 4)
+    assert len(stage.replicator.received) == 1
+
+
+def test_the_end_that_a_read_of_the_latest_state_is_told_is_not_below_the_confirmed_one() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(LeaderChanged(Term(1), N2))
+    stage.read_latest(1, 40)
+    stage.tell(ReadConfirmed(stage.asked().request_id, at(4, 40)))
+    assert (stage.refused().refusal, stage.refused().end) == (Refusal.OUT_OF_RANGE, 40)
+
+
+def test_a_read_of_the_latest_state_that_waits_at_the_end_is_confirmed_once() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.read_latest(1, 40, wait=True)
+    stage.tell(ReadConfirmed(stage.asked().request_id, at(4, 40)))
+    assert stage.client.received == []
+    stage.tell(CommitAdvanced(at(5, 41)))
+    assert stage.store.last(ReadBatches).request_id == 1
+    assert len(stage.replicator.received) == 1
+
+
+def test_what_is_not_confirmed_is_refused_with_what_is_missing() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.read_latest(1, 0)
+    stage.tell(ReadNotConfirmed(stage.asked().request_id, "no word of n2, n3"))
+    assert stage.refused() == RequestRefused(1, Refusal.NOT_CONFIRMED, "no word of n2, n3")
+    stage.tell(ReadConfirmed(stage.asked().request_id, at(4, 40)))
+    assert len(stage.client.received) == 1
+
+
+def test_each_read_has_its_own_confirmation_whatever_ids_clients_choose() -> None:
+    stage = Stage()
+    stage.lead()
+    other = Probe()
+    stage.read_latest(1, 0)
+    stage.read_latest(1, 0, client=other)
+    first, second = stage.replicator.all(ConfirmRead)
+    stage.tell(ReadConfirmed(second.request_id, at(4, 40)))
+    assert [read.reply_to for read in stage.store.all(ReadBatches)] == [other]
+    stage.tell(CancelRequest(1, stage.client))
+    assert stage.replicator.last(ForgetRead) == ForgetRead(first.request_id)
+    stage.tell(ReadConfirmed(first.request_id, at(4, 40)))
+    assert len(stage.store.all(ReadBatches)) == 1
+
+
+def test_reads_that_wait_for_a_confirmation_share_the_room_of_readers_that_wait() -> None:
+    stage = Stage(max_waiting_requests=2)
+    stage.lead()
+    stage.read_latest(1, 0)
+    stage.tell(Consume(2, Offset(0), 1000, True, stage.client))
+    stage.read_latest(3, 0)
+    stage.tell(Consume(4, Offset(0), 1000, True, stage.client))
+    assert [(refused.request_id, refused.refusal) for refused in stage.client.all(RequestRefused)] == [
+        (3, Refusal.OVERLOADED),
+        (4, Refusal.OVERLOADED),
+    ]
+
+
+def test_with_nobody_elected_the_latest_state_is_refused_and_what_is_committed_is_not() -> None:
+    stage = Stage()
+    stage.open(end=at(1, 10), committed=at(1, 10))
+    stage.tell(NobodyElected())
+    stage.read_latest(1, 0)
+    assert stage.refused().refusal is Refusal.NOBODY_ELECTED
+    assert "no latest state" in stage.refused().detail
+    assert stage.replicator.received == []
+    stage.tell(Consume(2, Offset(0), 1000, False, stage.client))
+    assert stage.store.last(ReadBatches).request_id == 2
+
+
+def test_stopping_answers_reads_that_wait_for_a_confirmation() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.read_latest(1, 0)
+    stage.runtime.stop(stage.ref)
+    assert stage.refused().refusal is Refusal.STOPPING
 
 
 def test_the_servers_are_this_node_and_the_living_members() -> None:

@@ -46,6 +46,15 @@ def test_consume_begins_where_it_is_told_and_ends_after_so_many(run: Run, addr: 
     assert run("consume", "--addr", addr, "--from", "end").stdout == ""
 
 
+def test_with_nobody_elected_the_latest_state_is_refused_with_a_sentence(run: Run, addr: str) -> None:
+    run("produce", "a", "--addr", addr)
+    assert run("consume", "--addr", addr, "--read", "committed").stdout == "0\ta\n"
+    for start in ("first", "end"):
+        done = run("consume", "--addr", addr, "--read", "latest", "--from", start)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "nobody leads" in done.stderr
+
+
 def test_a_record_comes_as_json_with_its_provenance(run: Run, addr: str) -> None:
     run("produce", "hello", "--addr", addr)
     record = json.loads(run("consume", "--addr", addr, "--output", "json", "--provenance").stdout)
