@@ -16,6 +16,7 @@ from ourolog.simulation.checkers.answered import AnsweredOnce
 from ourolog.simulation.checkers.append_only import LeaderAppendOnly
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.bounds import StaysBounded
+from ourolog.simulation.checkers.check_quorum import CheckQuorum
 from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
 from ourolog.simulation.checkers.completeness import LeaderCompleteness
 from ourolog.simulation.checkers.convergence import Convergence, Progress
@@ -23,11 +24,12 @@ from ourolog.simulation.checkers.cycle import CopiesFaithful, CycleGrowth
 from ourolog.simulation.checkers.decreed_lead import DecreedLeaderNotBehind
 from ourolog.simulation.checkers.decreed_survey import DecreedLeaderAsked
 from ourolog.simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
-from ourolog.simulation.checkers.elected import LeaderElected
+from ourolog.simulation.checkers.elected import LeaderElected, LeadsOnceElected
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
+from ourolog.simulation.checkers.led import MajorityIsLed
 from ourolog.simulation.checkers.linearizable import Linearizable
 from ourolog.simulation.checkers.log_ends import LogEndsTrue
 from ourolog.simulation.checkers.model import RAFT, ClusterModel
@@ -94,6 +96,9 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     LeaderAppendOnly,
     LeaderCompleteness,
     LeaderElected,
+    LeadsOnceElected,
+    CheckQuorum,
+    MajorityIsLed,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -124,7 +129,7 @@ _ONLY_ELECTED: Final = (
 )
 _ONLY_LEAD_PASSED_ON: Final = (LeaderAppendOnly, LeaderCompleteness)
 """What there is to see only where the lead passes on from one node to another, and not because people say so."""
-_ONLY_RAFT: Final = (LeaderElected,)
+_ONLY_RAFT: Final = (LeaderElected, LeadsOnceElected, CheckQuorum, MajorityIsLed)
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)

@@ -19,6 +19,7 @@ from ourolog.simulation.events import (
     OperationKind,
     Outcome,
 )
+from ourolog.storage.control import VoterKey
 from ourolog.storage.types import NodeId, Offset
 
 _MAX_OPEN = 10_000
@@ -94,10 +95,8 @@ class AcknowledgedDurable(EventChecker):
             raise self.violated(f"the record at {where} was acknowledged before it was on the node's own disk")
         if rests_on_one:
             return
-        voters = node.config.election.voters
-        holders = [
-            voter for voter in voters if voter in self.model.nodes and is_on_disk(self.model.nodes[voter], entry)
-        ]
+        voters = self.model.voters_of(node)
+        holders = [voter.node_id for voter in voters if is_on_disk_of(self.model, voter, entry)]
         needed = len(voters) if acks is Acks.ALL else len(voters) // 2 + 1
         if len(holders) < needed:
             raise self.violated(
@@ -114,6 +113,14 @@ def is_on_disk(node: NodeModel, entry: Entry) -> bool:
     if held is not None and held.crc == entry.crc and entry.index < node.log.durable_index:
         return True
     return node.may_have_had(entry.index)
+
+
+def is_on_disk_of(model: ClusterModel, voter: VoterKey, entry: Entry) -> bool:
+    """Whether the entry is on the disk that votes, or was when that disk was lost."""
+    node = model.nodes.get(voter.node_id)
+    if node is None or voter == node.key or not node.is_vote_of_disk:
+        return node is not None and is_on_disk(node, entry)
+    return entry.index < node.lost_disks.get(voter.log_epoch, 0)
 
 
 class AcknowledgedKept(EventChecker):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ourolog.actors.messages.events import CommitAdvanced
-from ourolog.simulation.checkers.acknowledged import is_on_disk
+from ourolog.simulation.checkers.acknowledged import is_on_disk_of
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.log_model import Entry
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
@@ -98,15 +98,14 @@ class CommittedAgree(EventChecker):
             raise self.violated(f"{node.node_id} holds {last} for committed, and another node {known}")
 
     def _check_majority(self, node: NodeModel, last: Entry) -> None:
-        assert node.config is not None, "it has started"
-        voters = node.config.election.voters
+        voters = self.model.voters_of(node)
         if not voters:
             return
-        nodes = self.model.nodes
-        holders = [voter for voter in voters if voter in nodes and is_on_disk(nodes[voter], last)]
+        holders = [voter.node_id for voter in voters if is_on_disk_of(self.model, voter, last)]
         if len(holders) <= len(voters) // 2:
+            names = ", ".join(voter.node_id for voter in voters)
             raise self.violated(
-                f"{node.node_id} holds {last} for committed, and of the voters {', '.join(voters)} only "
+                f"{node.node_id} holds {last} for committed, and of the voters {names} only "
                 f"{', '.join(holders) or 'nobody'} has it on disk"
             )
 

@@ -20,6 +20,7 @@ from ourolog.simulation.checkers.hindrances import IN_FLIGHT_S
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import MessageTold, NodeStarted
 from ourolog.storage.batch import Kind
+from ourolog.storage.control import VoterKey
 from ourolog.storage.types import Index, NodeId, Position, Term
 
 
@@ -106,7 +107,7 @@ class CountsHonestly(EventChecker):
         }
         self._voters: dict[NodeId, tuple[NodeId, ...]] = {}
         self._led: dict[NodeId, list[tuple[float, Term]]] = {}
-        self._fetched: dict[tuple[NodeId, NodeId, Term], list[tuple[float, Index]]] = {}
+        self._fetched: dict[tuple[NodeId, VoterKey, Term], list[tuple[float, Index]]] = {}
         self._own_end: dict[NodeId, Index] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
@@ -142,7 +143,10 @@ class CountsHonestly(EventChecker):
         assert isinstance(received, CallReceived)
         request = received.request
         if isinstance(request, FetchRequest) and request.elected and not self._parts(told, request):
-            key = self.model.place(told.receiver)[0], request.node_id, request.term
+            leader = self.model.receiver_of(told)
+            is_of_disk = leader is not None and leader.is_vote_of_disk
+            fetcher = VoterKey(request.node_id, request.log_epoch if is_of_disk else 0)
+            key = self.model.place(told.receiver)[0], fetcher, request.term
             fetches = self._fetched.setdefault(key, [])
             while len(fetches) > 1 and fetches[1][0] < told.time_s - IN_FLIGHT_S:
                 del fetches[0]
@@ -159,10 +163,10 @@ class CountsHonestly(EventChecker):
             return False
         return request.last != (mine.term, (mine.path[0], mine.origin_epoch))
 
-    def _reached(self, leader: NodeModel, voter: NodeId, term: Term) -> float:
+    def _reached(self, leader: NodeModel, voter: VoterKey, term: Term) -> float:
         """The most that the leader may assume of that voter now."""
-        if voter == leader.node_id:
-            return max(self._own_end.get(voter, Index(0)), leader.opened.end.index if leader.opened else 0)
+        if voter.node_id == leader.node_id:
+            return max(self._own_end.get(voter.node_id, Index(0)), leader.opened.end.index if leader.opened else 0)
         fetches = self._fetched.get((leader.node_id, voter, term), ())
         recent = [
             index
@@ -173,11 +177,17 @@ class CountsHonestly(EventChecker):
 
     def _counted(self, leader: NodeModel, terms: set[Term]) -> list[float]:
         """What each voter has, the most first; empty if that is not known."""
-        voters = self._voters.get(leader.node_id, ())
+        voters = self._voters_of(leader)
         is_held_up = self.model.hindrances.is_held_up(leader.node_id, self.time_s)
         if not voters or is_held_up or Term(0) in terms or not leader.is_elected:
             return []
         return sorted((max(self._reached(leader, voter, term) for term in terms) for voter in voters), reverse=True)
+
+    def _voters_of(self, leader: NodeModel) -> tuple[VoterKey, ...]:
+        """Whose fetches count: those of the disks that its log names, or of whoever has the name of a voter."""
+        if leader.is_vote_of_disk:
+            return self.model.voters_of(leader)
+        return tuple(VoterKey(voter, 0) for voter in self._voters.get(leader.node_id, ()))
 
     def _on_committed(self, told: MessageTold) -> None:
         advanced, leader = told.message, self.model.receiver_of(told)

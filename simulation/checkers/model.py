@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from ourolog.actors.config import Cycle, Fsync, NodeConfig
@@ -70,7 +71,8 @@ class NodeModel:
     opened: what its store said when it had opened the log, in this life.
     ballot: the one that its store said last is on disk.
     voter_set: the voters that its log names last, as its store says; None if it names none.
-    first_epoch: the epoch of its first log, 0 before that was opened.
+    first_epoch, epoch: the epochs of its first log and of its last one, 0 before one was opened.
+    lost_disks: by the epoch of each earlier log, the index below which everything was on that disk when it was lost.
     spoiled: the faults that took back, or may yet take back, what was durable on its disk. Empty again once the disk
         has written what it only claimed to have written, and otherwise once the log that was left is open: from there
         on it promises anew.
@@ -78,6 +80,7 @@ class NodeModel:
     disks: how many disks it has lost.
     is_rotten: whether bits of its disk have flipped, which changes what can be read, not what was written.
     is_blind: whether such faults have made it impossible to follow its log.
+    seen_since_s: since when its log is followed again, in virtual seconds; what it said before may still arrive.
     spoiled_in_life: the life in which its disk was last spoiled.
     lost: where the log ended (term of its last entry, next index) before such a fault took from it; until as much is
         there again, with somebody elected, others may count it for what it lacks.
@@ -97,11 +100,14 @@ class NodeModel:
     ballot: Ballot = field(default_factory=Ballot)
     voter_set: VoterSet | None = None
     first_epoch: int = 0
+    epoch: int = 0
+    lost_disks: dict[int, Index] = field(default_factory=dict)
     spoiled: set[str] = field(default_factory=set)
     was_spoiled: bool = False
     disks: int = 0
     is_rotten: bool = False
     is_blind: bool = False
+    seen_since_s: float = -inf
     spoiled_in_life: int = 0
     lost: tuple[Term, Index] | None = None
     rot_over_s: float | None = None
@@ -134,8 +140,8 @@ class NodeModel:
 
     @property
     def key(self) -> VoterKey:
-        """The node with its present disk."""
-        return VoterKey(self.node_id, self.opened.log_epoch if self.opened is not None else 0)
+        """The node with its present disk, or the last one that was opened."""
+        return VoterKey(self.node_id, self.epoch)
 
     @property
     def syncs_always(self) -> bool:
@@ -309,10 +315,11 @@ class ClusterModel:
             # If it was opened in the meantime, its disk had shown less than there was.
             log = node.log
             log.reopened(world.durable(node.node_id), log.start if log.opened else node.opened.start, trusts=False)
-            node.is_blind = bool(log.damage or log.gap)
+            was_blind, node.is_blind = node.is_blind, bool(log.damage or log.gap)
             if node.is_blind:
                 self._lose_sight(node)
             else:
+                node.seen_since_s = event.time_s if was_blind else node.seen_since_s
                 self._see_again(node, [])
 
     def _on_opened(self, told: MessageTold, opened: LogOpened, world: World) -> None:
@@ -321,7 +328,10 @@ class ClusterModel:
             return
         node.opened = opened
         node.ballot, node.voter_set = opened.ballot, opened.voters
-        node.first_epoch = node.first_epoch or opened.log_epoch
+        if opened.log_epoch != node.epoch:
+            node.first_epoch = node.first_epoch or opened.log_epoch
+            node.lost_disks[node.epoch] = node.log.durable_index
+            node.epoch = opened.log_epoch
         node.committed = opened.committed
         durable = node.log.durable_index
         log = node.log
@@ -333,10 +343,11 @@ class ClusterModel:
             node.lost = max(term, before_term), max(index, before_index)
         started = log.start.index
         gone, fresh = log.reopened(world.durable(node.node_id), opened.start, trusts=trusts)
-        node.is_blind = bool((node.spoiled or node.is_rotten) and (log.damage or log.gap))
+        was_blind, node.is_blind = node.is_blind, bool((node.spoiled or node.is_rotten) and (log.damage or log.gap))
         if node.is_blind:
             self._lose_sight(node)
             return
+        node.seen_since_s = told.time_s if was_blind else node.seen_since_s
         if node.spoiled - {LIES}:
             self._see_again(node, fresh)  # its earlier identities are forgotten, even those not on disk
         self._change(node, gone, fresh)

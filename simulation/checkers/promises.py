@@ -11,6 +11,7 @@ from ourolog.actors.messages.store import BallotSaved, BatchAppended, FetchedApp
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import FileReplaced, MessageTold
+from ourolog.simulation.links import REPLAY_WITHIN_S
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind
 from ourolog.storage.identity import BALLOT_NAME
@@ -124,7 +125,7 @@ class BallotsOnDisk(EventChecker):
         before = self._promised.get(node_id, Ballot())
         if ballot.term < before.term:
             raise self.violated(f"{node_id} wrote a ballot of term {ballot.term} over one of term {before.term}")
-        if ballot.term == before.term and before.voted_for not in (None, ballot.voted_for):
+        if ballot.term == before.term and before.vote not in (None, ballot.vote):
             raise self.violated(f"{node_id} voted for {before.voted_for} and {ballot.voted_for} in term {ballot.term}")
         self._written[node_id] = ballot
 
@@ -178,7 +179,12 @@ class BallotsOnDisk(EventChecker):
         try:
             value = json.loads(content.partition(b"\n")[2])
             voted_for, leader_id = value["voted_for"], value["leader_id"]
-            return Ballot(Term(value["term"]), voted_for and NodeId(voted_for), leader_id and NodeId(leader_id))
+            return Ballot(
+                Term(value["term"]),
+                voted_for and NodeId(voted_for),
+                leader_id and NodeId(leader_id),
+                value["voted_for_epoch"],
+            )
         except (ValueError, KeyError) as error:
             raise self.violated(f"{node_id} wrote a ballot that cannot be read again: {error}") from error
 
@@ -211,6 +217,8 @@ class FetchesHonest(EventChecker):
             )
         if fetcher is None or not request.elected or fetcher.spoiled:
             return
+        if told.time_s < fetcher.seen_since_s + REPLAY_WITHIN_S + 1.0:
+            return  # it may be of a time when nobody could see what was on the fetcher's disk
         on_disk = fetcher.log.highest_durable_index
         if request.next_index > on_disk:
             raise self.violated(

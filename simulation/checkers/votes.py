@@ -19,13 +19,13 @@ class _Voter:
     """What one node has promised, and what it is being asked.
 
     ballot: the last one that it said is on its disk.
-    votes: for whom it voted, by term, since its disk last lost anything.
+    votes: for whom it voted, with which disk, by term, since its disk last lost anything.
     asked: the ballots that its store is to save, by request.
     disks: how many disks it had lost when the first of these votes was given.
     """
 
     ballot: Ballot = field(default_factory=Ballot)
-    votes: dict[Term, NodeId] = field(default_factory=dict)
+    votes: dict[Term, tuple[NodeId, int]] = field(default_factory=dict)
     asked: dict[int, SaveBallot] = field(default_factory=dict)
     disks: int = 0
 
@@ -36,9 +36,9 @@ class VotesByPresentEnd(EventChecker):
     name: ClassVar[str] = "votes_by_present_end"
     statement: ClassVar[str] = (
         "A node votes for a candidate only if the candidate's last entry is no older, by term and then by index, than "
-        "the last one of its own log as it is at that moment (Raft section 5.4.1), for one candidate in a term over "
-        "all crashes, and for none but the leader where it knows one. It refuses nobody else who asks in a later term "
-        "than it was in, and is in that term from then on."
+        "the last one of its own log as it is at that moment (Raft section 5.4.1), for one candidate, with one disk, "
+        "in a term over all crashes, and for none but the leader where it knows one. It refuses nobody else who asks "
+        "in a later term than it was in, and is in that term from then on."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -76,12 +76,13 @@ class VotesByPresentEnd(EventChecker):
             return
         asked = voter.asked.pop(saved.request_id, None)
         before, voter.ballot = voter.ballot, saved.ballot
-        if saved.ballot.voted_for is not None:
-            known = voter.votes.setdefault(saved.ballot.term, saved.ballot.voted_for)
-            if known != saved.ballot.voted_for and not node.spoiled:
+        if saved.ballot.vote is not None:
+            known = voter.votes.setdefault(saved.ballot.term, saved.ballot.vote)
+            if known != saved.ballot.vote and not node.spoiled:
+                other = " with another disk" if known[0] == saved.ballot.voted_for else ""
                 raise self.violated(
                     f"{node.node_id} votes for {saved.ballot.voted_for} in term {saved.ballot.term}, and has voted for "
-                    f"{known} in it"
+                    f"{known[0]}{other} in it"
                 )
         if asked is not None and asked.candidate is not None:
             self._judge(node, asked, saved, before)

@@ -144,7 +144,7 @@ def test_an_acknowledgement_from_a_segment_without_a_durable_name_is_seen() -> N
 
 
 def ballot_file(term: int, leader: str) -> bytes:
-    return encode("ballot", 1, {"leader_id": leader, "term": term, "voted_for": leader})
+    return encode("ballot", 1, {"leader_id": leader, "term": term, "voted_for": leader, "voted_for_epoch": 0})
 
 
 def write_ballot(scene: Scene, term: int, leader: str) -> None:
@@ -222,6 +222,16 @@ def test_a_fetch_that_claims_more_than_is_on_the_disk_is_seen() -> None:
     scene.append("n2", batch(0, "a"))
     scene.tell("", "n1.replicator", fetch("n2", 1))
     scene.append("n2", batch(1, "b"), sync=False)
+    with pytest.raises(Violation, match="never had more there"):
+        scene.tell("", "n1.replicator", fetch("n2", 2))
+
+
+def test_a_fetch_from_when_nobody_could_see_the_disk_is_not_judged() -> None:
+    scene = Scene("fetches_honest")
+    scene.start("n2", "static:n1,n2")
+    scene.checker.model.node(N2).seen_since_s = scene.time_s  # type: ignore[attr-defined]
+    scene.tell("", "n1.replicator", fetch("n2", 2))
+    scene.wait(4.0)
     with pytest.raises(Violation, match="never had more there"):
         scene.tell("", "n1.replicator", fetch("n2", 2))
 

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 
 import pytest
 
 from ourolog.actors.config import ElectionChoice
-from ourolog.actors.messages.events import LeaderChanged, LogAppended
+from ourolog.actors.messages.events import CommitKnown, LeaderChanged, LogAppended
+from ourolog.actors.messages.peer_calls import (
+    CallAnswer,
+    CallReceived,
+    CallReturned,
+    FetchRequest,
+    VoteRequest,
+    VoteResponse,
+)
+from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
-from ourolog.simulation.events import FaultInjected
+from ourolog.simulation.events import (
+    FaultInjected,
+    NodePaused,
+    NodeResumed,
+    PartitionHealed,
+    PartitionMade,
+)
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.control import Voter, VoterSet
-from ourolog.storage.terms import TermHistory
+from ourolog.storage.batch import Kind
+from ourolog.storage.control import Voter, VoterKey, VoterSet
+from ourolog.storage.terms import LastEntry, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene, ballot_saved, batch, sized
 
@@ -30,7 +47,8 @@ def scene_of(claim: str, election: ElectionChoice = ELECTED) -> Scene:
 
 
 def vote(scene: Scene, voter: NodeId, term: int, candidate_id: NodeId | None) -> None:
-    scene.tell(f"{voter}.store", f"{voter}.election", ballot_saved(Ballot(Term(term), candidate_id)))
+    epoch = 0 if candidate_id is None else EPOCH + NODES.index(candidate_id)
+    scene.tell(f"{voter}.store", f"{voter}.election", ballot_saved(Ballot(Term(term), candidate_id, None, epoch)))
 
 
 def lead(scene: Scene, leader_id: NodeId, term: int, *voters: NodeId) -> None:
@@ -204,7 +222,7 @@ def test_votes_for_another_or_in_another_term_do_not_count() -> None:
 def test_a_vote_that_a_crash_kept_from_being_reported_counts_and_so_does_one_of_before_a_later_term() -> None:
     scene = scene_of("leader_elected", RAFT)
     scene.crash("n2")
-    scene.start("n2", settings={"election": RAFT}, log_epoch=EPOCH + 1, ballot=Ballot(Term(1), N1))
+    scene.start("n2", settings={"election": RAFT}, log_epoch=EPOCH + 1, ballot=Ballot(Term(1), N1, None, EPOCH))
     vote(scene, N2, 2, N3)
     lead(scene, N1, 1, N1)
 
@@ -226,3 +244,227 @@ def test_a_node_with_another_disk_may_not_lead() -> None:
     scene.start("n1", settings={"election": RAFT}, log_epoch=EPOCH + 9)
     with pytest.raises(Violation, match="n1 leads term 2 with a disk that has no vote"):
         lead(scene, N1, 2, N1, N2, N3)
+
+
+def begin(scene: Scene, leader: list[object], voters: list[NodeId], granted_by: list[NodeId]) -> None:
+    """n1 leads term 1 with the votes of n1 and n2, and writes this as the first entry of its term."""
+    lead(scene, N1, 1, N1, N2)
+    value = {"type": "leader-started", "leader": leader, "voters": voters, "granted_by": granted_by, "version": 1}
+    payload = json.dumps(value).encode()
+    scene.append("n1", batch(0, "", term=Term(1), kind=Kind.CONTROL, record_count=0, payload=payload))
+
+
+def test_the_entry_that_begins_a_term_says_who_leads_who_votes_and_who_voted() -> None:
+    voters = [N1, N2, N3]
+    begin(scene_of("leader_elected", RAFT), [N1, EPOCH], voters, [N1, N2])
+    for leader, named, granted_by, why in (
+        ([N1, EPOCH + 1], voters, [N1, N2], "as the leader that wrote it"),
+        ([N1, EPOCH], [N1, N2], [N1, N2], "names the voters n1, n2, and they are n1, n2, n3"),
+        ([N1, EPOCH], voters, [N1], "says that n1 voted for its leader, and the disks of n1, n2 hold such a vote"),
+        ([N1, EPOCH], voters, [N1, N2, N3], "the disks of n1, n2 hold such a vote"),
+    ):
+        with pytest.raises(Violation, match=why):
+            begin(scene_of("leader_elected", RAFT), leader, named, granted_by)
+
+
+# ---------------------------------------------------------------- leads once elected
+
+
+def grant(scene: Scene, voter: NodeId, candidate_id: NodeId, term: int, *, is_pre_vote: bool = False) -> None:
+    """The candidate asks the voter for its vote, gets it, and hears of it."""
+    if not is_pre_vote:
+        vote(scene, voter, term, candidate_id)
+    key = VoterKey(voter, EPOCH + NODES.index(voter))
+    request = VoteRequest(
+        "ourolog",
+        1,
+        candidate_id,
+        EPOCH + NODES.index(candidate_id),
+        key,
+        Term(term),
+        LastEntry.of(None, Index(0)),
+        is_pre_vote,
+    )
+    scene.tell("", f"{voter}.election", CallReceived(1, request, Probe()))
+    response = VoteResponse(voter, key.log_epoch, Term(term), None, True)
+    scene.tell(f"{voter}.election", "network", CallAnswer(1, response))
+    scene.tell("", f"{candidate_id}.election", CallReturned(voter, 1, response))
+
+
+def test_who_has_the_votes_of_a_majority_must_say_that_it_leads_and_begin_the_term() -> None:
+    scene = scene_of("leads_once_elected", RAFT)
+    vote(scene, N1, 1, N1)
+    grant(scene, N2, N1, 1)
+    scene.wait(0.4)
+    with pytest.raises(
+        Violation, match=r"n1 knows of the votes of a majority for term 1 since .* not said that it leads"
+    ):
+        scene.wait(0.2)
+    lead(scene, N1, 1)
+    scene.wait(0.4)
+    with pytest.raises(Violation, match=r"n1 leads term 1 since .*, and no entry begins the term in its log"):
+        scene.wait(0.2)
+    append(scene, N1, 0, 1)
+    scene.wait(10)
+
+
+def test_pre_votes_and_votes_of_a_term_that_is_over_make_nobody_lead() -> None:
+    for term, is_pre_vote in ((2, True), (1, False)):
+        scene = scene_of("leads_once_elected", RAFT)
+        vote(scene, N1, 2, N1)
+        grant(scene, N2, N1, term, is_pre_vote=is_pre_vote)
+        scene.wait(10)
+
+
+def test_who_is_held_up_ends_or_hears_of_a_later_term_need_not_lead() -> None:
+    for prevents in ("crash", "term", "pause"):
+        scene = scene_of("leads_once_elected", RAFT)
+        vote(scene, N1, 1, N1)
+        grant(scene, N2, N1, 1)
+        match prevents:
+            case "crash":
+                scene.crash("n1")
+            case "term":
+                vote(scene, N1, 2, N3)
+            case _:
+                scene.see(NodePaused(scene.tick(), N1))
+        scene.wait(10)
+
+
+# ---------------------------------------------------------------- check quorum
+
+
+def fetch(scene: Scene, voter: NodeId, leader_id: NodeId, term: int, *, epoch: int | None = None) -> None:
+    """The node fetches from the leader: with its own disk, or with that epoch."""
+    number = NODES.index(voter)
+    request = FetchRequest(
+        cluster="ourolog",
+        node_id=voter,
+        log_epoch=EPOCH + number if epoch is None else epoch,
+        elected=True,
+        term=Term(term),
+        next_index=Index(0),
+        last=None,
+        source_epoch=0,
+        committed=Index(0),
+        max_bytes=1000,
+        max_wait_s=0.5,
+    )
+    scene.tell("", f"{leader_id}.replicator", CallReceived(1, request, Probe()))
+
+
+def test_a_leader_that_nobody_fetches_from_must_stop_leading() -> None:
+    scene = scene_of("check_quorum", RAFT)
+    lead(scene, N1, 1, N1, N2)
+    for _ in range(10):
+        fetch(scene, N3, N1, 1)
+        scene.wait(1.0)
+    scene.wait(1.9)
+    with pytest.raises(Violation, match=r"n1 still leads term 1, and has not heard from a majority .* since 9\.\d+ s"):
+        scene.wait(1.2)
+
+
+def test_who_has_stopped_leading_or_does_not_run_needs_no_fetches() -> None:
+    scene = scene_of("check_quorum", RAFT)
+    lead(scene, N1, 1, N1, N2)
+    scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
+    lead(scene, N2, 2, N2, N1)
+    scene.crash("n2")
+    scene.wait(10)
+
+
+def test_a_leader_that_stood_still_is_given_time_to_notice() -> None:
+    scene = scene_of("check_quorum", RAFT)
+    lead(scene, N1, 1, N1, N2)
+    scene.see(NodePaused(scene.tick(), N1))
+    scene.wait(10)
+    scene.see(NodeResumed(scene.tick(), N1))
+    scene.wait(2.9)
+    with pytest.raises(Violation, match="n1 still leads term 1"):
+        scene.wait(0.2)
+
+
+@pytest.mark.parametrize("of_whom", ["an older term", "another disk", "the leader itself"])
+def test_what_is_no_voters_fetch_of_the_term_keeps_no_leader(of_whom: str) -> None:
+    scene = scene_of("check_quorum", RAFT)
+    lead(scene, N1, 2, N1, N2)
+
+    def fetches() -> None:
+        for _ in range(10):
+            match of_whom:
+                case "an older term":
+                    fetch(scene, N2, N1, 1)
+                case "another disk":
+                    fetch(scene, N2, N1, 2, epoch=EPOCH + 9)
+                case _:
+                    fetch(scene, N1, N1, 2)
+            scene.wait(0.5)
+
+    with pytest.raises(Violation, match="n1 still leads term 2"):
+        fetches()
+
+
+# ---------------------------------------------------------------- a majority that can talk is led
+
+
+def led_scene() -> Scene:
+    """n1 has led, has committed something, and is gone."""
+    scene = scene_of("majority_is_led", RAFT)
+    lead(scene, N1, 1, N1, N2)
+    scene.tell("n1.replicator", "n1.server", CommitKnown(Term(1)))
+    fetch(scene, N2, N1, 1)
+    scene.wait(0.1)
+    scene.crash("n1")
+    return scene
+
+
+def test_a_majority_with_nothing_in_its_way_must_be_led_again() -> None:
+    scene = led_scene()
+    scene.wait(14.8)
+    with pytest.raises(Violation, match=r"nothing is in the way of n2, n3 .*, and nobody leads them since 0\.\d+ s"):
+        scene.wait(0.5)
+
+
+def test_who_leads_without_the_fetches_of_a_majority_or_without_a_commit_of_its_term_does_not_count() -> None:
+    for fetches, commits in ((True, True), (True, False), (False, True)):
+        scene = led_scene()
+        lead(scene, N2, 2, N2, N3)
+        if commits:
+            scene.tell("n2.replicator", "n2.server", CommitKnown(Term(2)))
+        for _ in range(29):
+            if fetches:
+                fetch(scene, N3, N2, 2)
+            scene.wait(0.5)
+        if fetches and commits:
+            scene.wait(2.1)
+        else:
+            with pytest.raises(Violation, match="nobody leads them"):
+                scene.wait(2.1)  # who has just been elected counts for a while
+
+
+def test_nothing_is_asked_of_those_that_cannot_talk_all_with_all() -> None:
+    for blocked in (((N2, N3),), ((N3, N2),)):
+        scene = led_scene()
+        scene.see(PartitionMade(scene.tick(), "one-way", blocked))
+        scene.wait(100)
+        scene.see(PartitionHealed(scene.tick()))
+        scene.wait(14.9)
+        with pytest.raises(Violation, match="nobody leads them"):
+            scene.wait(0.2)
+
+
+def test_a_node_with_another_disk_makes_no_majority() -> None:
+    scene = led_scene()
+    scene.crash("n3")
+    scene.start("n3", settings={"election": RAFT}, log_epoch=EPOCH + 9)
+    scene.wait(100)
+
+
+def test_before_the_first_commit_all_founders_are_needed() -> None:
+    scene = scene_of("majority_is_led", RAFT)
+    scene.crash("n3")
+    scene.wait(100)
+    scene.start("n3", settings={"election": RAFT}, log_epoch=EPOCH + 2)
+    scene.wait(14.9)
+    with pytest.raises(Violation, match="nothing is in the way of n1, n2, n3"):
+        scene.wait(0.2)

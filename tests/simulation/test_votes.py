@@ -16,7 +16,7 @@ from ourolog.storage.batch import Batch, Codec, Kind
 from ourolog.storage.control import LeaderStarted, Voter, VoterKey, VoterSet, VotersSet, encode_control
 from ourolog.storage.terms import LastEntry, Place, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
-from tests.simulation.scene import EPOCH, N1, N2, N3, Scene, batch, sized
+from tests.simulation.scene import EPOCH, N1, N2, N3, Scene, ballot_saved, batch, sized
 
 ELECTION = "static:n1,n2,n3"
 
@@ -83,6 +83,14 @@ def test_a_node_that_votes_for_itself_has_voted() -> None:
     ask(scene, 5, N1, None, granted=True)
     with pytest.raises(Violation, match="has voted for n1"):
         ask(scene, 5, N2, (2, 3), granted=True)
+
+
+def test_a_vote_for_the_same_name_with_another_disk_is_a_second_one() -> None:
+    scene = voter()
+    scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(5), N2, None, 7)))
+    scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(5), N2, N2, 7)))
+    with pytest.raises(Violation, match="votes for n2 in term 5, and has voted for n2 with another disk in it"):
+        scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(5), N2, None, 8)))
 
 
 def test_a_vote_against_the_leader_of_the_term_is_seen() -> None:
