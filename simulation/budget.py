@@ -8,8 +8,10 @@ is still there. Faults that take back what was durable are bounded:
   so may one that people replace.
   A copy is spoiled if its disk was lost, is an old one, lies or rots. It counts as good again when it holds all
   that the leader has and a ballot of its term, or when the damage is restored.
-- Where people decree who leads, no disk lies or is an old one: a leader takes its next term from its
-  own disk, and would use one twice under the same name and log.
+- Where a vote belongs to a disk, a voter that has lost its disk has lost its vote for good: at most a minority of the
+  voters ever does, and none before the cluster is founded, which takes all of them.
+- Where people decree who leads, or voters elect it, no disk lies or is an old one: a leader takes its next term from
+  its own disk, and would use one twice under the same name and log; a voter would vote twice.
 - With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
   another good one holds every batch that is on it, no disk lies or is an old one (numbers would be
   used twice), and one disk at a time is spoiled.
@@ -23,7 +25,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from ourolog.simulation.checker import World
-from ourolog.simulation.disks.image import ballot_term_on, holds_all, identities_on, opens
+from ourolog.simulation.disks.image import ballot_term_on, holds_all, identities_on, names_voters, opens
 from ourolog.simulation.options import Options
 from ourolog.storage.types import NodeId
 
@@ -41,6 +43,11 @@ def budget_of(options: Options) -> str:
         )
     voters = choice.voters
     spoilable = (len(voters) - 1) // 2
+    if options.is_vote_of_disk:
+        return (
+            f"at most {spoilable} of {len(voters)} voters lose their disks, for good, and none before the cluster is "
+            "founded; no more of them are lost or rot at once, and no disk lies or is an old one"
+        )
     is_fixed = choice.is_decreed and not options.decrees_change
     never = f", and the leader {choice.decreed_leader} never" if is_fixed else ""
     return (
@@ -61,6 +68,9 @@ class LedWorld(World, Protocol):
     @property
     def are_terms_local(self) -> bool: ...
 
+    @property
+    def is_vote_of_disk(self) -> bool: ...
+
 
 class FaultBudget:
     """Decides whether a fault may spoil another copy.
@@ -73,6 +83,7 @@ class FaultBudget:
         self.spoiled: dict[NodeId, str] = {}
         self.withheld: dict[str, int] = {}
         self._world = world
+        self._is_founded = False
 
     def may_spoil(self, kind: str, node_id: NodeId) -> bool:
         """Whether that fault leaves enough good copies; a refusal is counted in `withheld`."""
@@ -100,6 +111,18 @@ class FaultBudget:
             if self.is_lost(node_id) and self._is_whole_again(node_id):
                 self.restore(node_id)
 
+    def is_founded(self) -> bool:
+        """Whether a majority of the voters can do without the others.
+
+        Where a vote belongs to a disk each voter promises with which others it founds the cluster, and the first leader
+        writes that into the log.
+        """
+        if not self._is_founded:
+            voters = next(iter(self._world.configs.values())).election.voters
+            named = sum(names_voters(self._world.durable(voter)) for voter in voters)
+            self._is_founded = not self._world.is_vote_of_disk or 2 * named > len(voters)
+        return self._is_founded
+
     def _voters(self, node_id: NodeId) -> tuple[NodeId, ...]:
         return self._world.configs[node_id].election.voters
 
@@ -109,8 +132,12 @@ class FaultBudget:
             return False
         if kind in FORGETFUL and self._world.are_terms_local:
             return False
+        if node_id not in voters:
+            return True
+        if kind == "disk_lost" and not self.is_founded():
+            return False
         spoiled = sum(voter in self.spoiled for voter in voters)
-        return node_id not in voters or spoiled + 1 <= (len(voters) - 1) // 2
+        return spoiled + 1 <= (len(voters) - 1) // 2
 
     def _may_spoil_peer(self, kind: str, node_id: NodeId) -> bool:
         if kind in FORGETFUL or self.spoiled:
@@ -127,6 +154,8 @@ class FaultBudget:
     def _is_whole_again(self, node_id: NodeId) -> bool:
         if not self._voters(node_id):
             return True  # every batch it had held is on another disk
+        if self._world.is_vote_of_disk and node_id in self._voters(node_id):
+            return False  # the vote is lost with the disk
         leader_id = self._world.leader_id
         if leader_id is None or leader_id == node_id or leader_id in self.spoiled:
             return False  # a leader's disk that lies or rots shows less than there is to copy

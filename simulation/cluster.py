@@ -212,6 +212,11 @@ class Cluster:
         return self.is_lead_passed_on and self.oracle is None
 
     @property
+    def is_vote_of_disk(self) -> bool:
+        """Whether a voter is a node with a certain disk, so that a node with a new disk has no vote."""
+        return self.options.is_vote_of_disk
+
+    @property
     def checkers(self) -> tuple[Checker, ...]:
         return self.stream.checkers
 

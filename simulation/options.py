@@ -19,6 +19,8 @@ VERSION = 2
 
 MAX_NODES = 32
 DECREES = "decrees"
+RAFT = "raft"
+"""The election in which a vote belongs to a disk: who has lost it is another voter (KIP-853)."""
 
 
 class OtherVersionError(ValueError):
@@ -93,6 +95,11 @@ class Options:
     def has_oracle(self) -> bool:
         """Whether an oracle says who leads."""
         return self.election_choice().name == ORACLE
+
+    @property
+    def is_vote_of_disk(self) -> bool:
+        """Whether a voter is a node with a certain disk, so that a node with a new disk has no vote."""
+        return self.election_choice().name == RAFT
 
     @property
     def decrees_change(self) -> bool:

@@ -174,7 +174,8 @@ class _Run:
         else:
             leaders, rest = [], [voter for voter in voters if not self.nemesis.budget.is_lost(voter)]
         self.rng.shuffle(rest)
-        majority = {*leaders, *rest[: len(voters) // 2 + 1 - len(leaders)]}
+        enough = len(voters) // 2 + 1 if self.nemesis.budget.is_founded() else len(voters)
+        majority = {*leaders, *rest[: enough - len(leaders)]}
         bystanders = {name for name in names if name not in voters and self.rng.random() < 0.5}
         return tuple(name for name in names if name in majority or name in bystanders)
 

@@ -32,7 +32,7 @@ from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, T
 from ourolog.simulation.checkers.led import MajorityIsLed
 from ourolog.simulation.checkers.linearizable import Linearizable
 from ourolog.simulation.checkers.log_ends import LogEndsTrue
-from ourolog.simulation.checkers.model import RAFT, ClusterModel
+from ourolog.simulation.checkers.model import ClusterModel
 from ourolog.simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
 from ourolog.simulation.checkers.places import SamePlaceSameBytes
 from ourolog.simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
@@ -155,7 +155,7 @@ def default_checkers(options: Options) -> list[Checker]:
         unneeded = (*_ONLY_PEERS, *(_NO_DECREES if options.decrees_change else _ONLY_DECREES))
     if not choice.elects or choice.is_decreed:
         unneeded = (*unneeded, *_ONLY_LEAD_PASSED_ON)
-    if choice.name != RAFT:
+    if not options.is_vote_of_disk:
         unneeded = (*unneeded, *_ONLY_RAFT)
     model = ClusterModel()
     checkers: list[EventChecker] = [kind(model) for kind in _MINE if kind not in unneeded]

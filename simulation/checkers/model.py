@@ -30,6 +30,7 @@ from ourolog.simulation.events import (
     NodeStopped,
 )
 from ourolog.simulation.faults import SPOILING
+from ourolog.simulation.options import RAFT
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.checkpoint import CHECKPOINT_NAME
 from ourolog.storage.control import VoterKey, VoterSet
@@ -44,9 +45,6 @@ CHANGING_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, Log
 
 MODELLED_MESSAGES: Final[tuple[type, ...]] = (*CHANGING_MESSAGES, LogAppended, LogCut, BallotSaved)
 """The messages that the model is derived from, besides other events."""
-
-RAFT: Final = "raft"
-"""The election in which votes belong to disks."""
 
 LIES: Final = "fsync_lies"
 LOST_TO_LIES: Final = "lost_to_lies"

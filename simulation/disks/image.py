@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from ourolog.storage import ballot
-from ourolog.storage.batch import HEADER_BYTES, BatchHead, read_head, verify
+from ourolog.storage.batch import HEADER_BYTES, BatchHead, Kind, payload_of, read_head, verify
 from ourolog.storage.checksummed_json import decode
 from ourolog.storage.errors import CorruptBatchError, DamagedFileError
 from ourolog.storage.identity import BALLOT_NAME, IDENTITY_NAME
@@ -45,6 +45,18 @@ def holds_all(durable: Mapping[str, bytes], leaders: Mapping[str, bytes]) -> boo
     theirs = {head.index: (head.term, head.crc) for head, _ in heads_on(leaders)}
     first = min(mine, default=0)
     return all(mine.get(index) == entry for index, entry in theirs.items() if index >= first)
+
+
+def names_voters(durable: Mapping[str, bytes]) -> bool:
+    """Whether the log on that disk has an entry that says who votes, or has had so many that its start is gone."""
+    first = True
+    for head, content in heads_on(durable):
+        if first and head.index > 0:
+            return True
+        first = False
+        if head.kind is Kind.CONTROL and json.loads(payload_of(content, head))["type"] == "voters-set":
+            return True
+    return False
 
 
 def ballot_term_on(durable: Mapping[str, bytes]) -> Term:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
+from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.store import LogTruncated
 from ourolog.simulation import Cluster, Options
 from ourolog.simulation.budget import FaultBudget
@@ -17,9 +19,11 @@ from ourolog.simulation.events import DiskRestored, FaultInjected
 from ourolog.simulation.nemesis import Nemesis
 from ourolog.simulation.operator import Operator
 from ourolog.simulation.plan import draw_plan
+from ourolog.storage.batch import Batch, Kind, encode_batch
+from ourolog.storage.control import Voter, VotersSet, encode_control
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
-from tests.simulation.scene import N1, N2, SEGMENT, Scene, batch, sized
+from tests.simulation.scene import N1, N2, N3, SEGMENT, Scene, batch, config, sized
 
 STATIC = "static:n1,n2,n3"
 
@@ -296,3 +300,65 @@ def test_nobody_is_whole_by_the_word_of_a_leader_whose_own_disk_is_spoiled(kind:
         budget.restore(leader_id)
         budget.review()
         assert node_id not in budget.spoiled
+
+
+class VotedWorld:
+    """Three voters and a fourth node, with votes that belong to disks; `write` puts entries into a node's log."""
+
+    leader_id = N1
+    is_lead_passed_on = are_terms_local = is_vote_of_disk = True
+    running: ClassVar[dict[NodeId, Any]] = {}
+
+    def __init__(self) -> None:
+        voted = ElectionChoice("raft", "n1,n2,n3", voters=(N1, N2, N3))
+        self.configs = {node_id: replace(config(node_id), election=voted) for node_id in (N1, N2, N3, NodeId("n4"))}
+        self.files: dict[NodeId, bytes] = {}
+
+    def write(self, node_id: NodeId, *batches: Batch) -> None:
+        self.files[node_id] = b"".join(encode_batch(one) for one in batches)
+
+    def durable(self, node_id: NodeId) -> dict[str, bytes]:
+        return {SEGMENT: self.files.get(node_id, b"")}
+
+    def open_files(self, node_id: NodeId) -> int:
+        return 0
+
+
+def names_all(index: int) -> Batch:
+    voters = tuple(Voter(node_id, 7, f"{node_id}:1", f"{node_id}:2") for node_id in (N1, N2, N3))
+    payload = encode_control(VotersSet(voters))
+    return batch(index, "", term=Term(1), kind=Kind.CONTROL, record_count=0, payload=payload)
+
+
+def test_where_votes_belong_to_disks_none_is_lost_before_a_majority_of_the_logs_names_the_voters() -> None:
+    world = VotedWorld()
+    budget = FaultBudget(world)
+    for node_id in (N1, N2):
+        assert not budget.may_spoil("disk_lost", N3)
+        assert not budget.is_founded()
+        assert budget.may_spoil("disk_lost", NodeId("n4"))
+        world.write(node_id, batch(0, "a", term=Term(1)), names_all(1))
+    assert budget.may_spoil("disk_lost", N3)
+    assert budget.is_founded()
+
+
+def test_where_votes_belong_to_disks_a_lost_one_never_counts_as_good_again_and_none_forgets() -> None:
+    world = VotedWorld()
+    budget = FaultBudget(world)
+    for node_id in (N1, N2, N3):
+        world.write(node_id, names_all(0))
+    budget.spoil("disk_lost", N3)
+    budget.review()
+    assert budget.spoiled == {N3: "disk_lost"}
+    assert not budget.may_spoil("disk_lost", N2)
+    assert not budget.may_spoil("bit_rot", N1)
+    assert budget.withheld == {"disk_lost": 1, "bit_rot": 1}
+    for kind in ("old_disk", "fsync_lies"):
+        assert not FaultBudget(world).may_spoil(kind, N1)
+
+
+def test_what_retention_has_left_of_a_log_belongs_to_a_founded_cluster() -> None:
+    world = VotedWorld()
+    for node_id in (N1, N2):
+        world.write(node_id, batch(9, "a", term=Term(1)))
+    assert FaultBudget(world).is_founded()
