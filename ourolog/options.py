@@ -10,7 +10,7 @@ import click
 from ourolog.actors.config import Cycle, Fsync
 from ourolog.actors.messages.values import Acks
 from ourolog.configuration import load_file
-from ourolog.parameters import ADDRESS, DURATION
+from ourolog.parameters import ADDRESSES, DURATION
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,7 +103,11 @@ def client_options(command: F) -> F:
     )(command)
     return option(
         "--addr",
-        type=ADDRESS,
-        default=DEFAULT_ADDR,
-        help="gRPC address of any node; the client finds the leader by itself.",
+        "addresses",
+        type=ADDRESSES,
+        multiple=True,
+        default=(DEFAULT_ADDR,),
+        callback=lambda _, __, values: tuple(dict.fromkeys(addr for value in values for addr in value)),
+        help="gRPC address of any node, or of several: repeated, or with commas. Where one does not answer, another "
+        "is asked; the client finds the leader by itself.",
     )(command)

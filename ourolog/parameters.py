@@ -61,6 +61,23 @@ class AddressType(click.ParamType[str]):
         return rv.replace(",", " ").split()
 
 
+class AddressesType(click.ParamType[tuple[str, ...]]):
+    """One or several addresses, with commas between."""
+
+    name = "host:port[,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        texts = [text for text in str(value).split(",") if text.strip()]
+        if not texts:
+            self.fail(f"{value!r} is not HOST:PORT, nor several with commas between.", param, ctx)
+        return tuple(ADDRESS.convert(text, param, ctx) for text in texts)
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        return ADDRESS.split_envvar_value(rv)
+
+
 class DurationType(click.ParamType[float]):
     """A time span in seconds, typed as 250ms, 5s, 10m, 12h, 7d, or a number of seconds."""
 
@@ -118,5 +135,6 @@ class ElectionType(click.ParamType[ElectionChoice]):
 NODE_ID = NodeIdType()
 ADDRESS = AddressType()
 BINDABLE = AddressType(any_port=True)
+ADDRESSES = AddressesType()
 DURATION = DurationType()
 ELECTION = ElectionType()

@@ -1,16 +1,19 @@
 """The Python client of a log cluster, on asyncio.
 
-It may be given any node's address. When a node answers a produce with "not the leader", the client
-goes to the leader that the answer names. When a node cannot be reached, it tries again, and the
-other nodes that it was given, until its time is up. A produce whose outcome is unknown is not
-repeated unless asked for, since it might be stored twice. The outcome is unknown unless the server
-itself says that nothing was appended, or the call never left this machine.
+It may be given any node's address, or several; from the nodes it learns of the others. When a node
+answers a produce with "not the leader", the client goes to the leader that the answer names. When a
+node cannot be reached, does not answer, or knows of no leader, it asks another one, until its time is
+up. A produce whose outcome is unknown is not repeated unless asked for, since it might be stored
+twice. The outcome is unknown unless the server itself says that nothing was appended, or the call
+never left this machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -18,9 +21,17 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from ourolog.actors.messages.values import Acks, ReadLevel
-from ourolog.rpc.channels import open_channel
+from ourolog.rpc.client_attempts import Attempts
 from ourolog.rpc.client_errors import LogError, client_closed, no_records, not_understood, to_log_error
-from ourolog.rpc.client_requests import CountedRequests
+from ourolog.rpc.client_liveness import (
+    CONSUME_MOST_SILENT_S,
+    CONSUME_SILENT_AFTER_S,
+    PRODUCE_ASK_AGAIN_S,
+    PRODUCE_SILENT_AFTER_S,
+    Liveness,
+)
+from ourolog.rpc.client_nodes import ClientNodes, NodeConnection
+from ourolog.rpc.client_requests import UnansweredRequests
 from ourolog.rpc.client_types import LogBatch, LogRecord, ServerInfo, provenance_from
 from ourolog.rpc.cluster_status import node_status
 from ourolog.rpc.errors import OUTCOME_UNKNOWN
@@ -28,22 +39,27 @@ from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.storage.record_set import encode_records
 
-_FIRST_BACKOFF_S: Final = 0.05
-_MAX_BACKOFF_S: Final = 1.0
 _MAX_HINTS_IN_A_ROW: Final = 3
+# How long a node may take to accept a connection while there are others, and one that was named as the leader.
+_CONNECTS_WITHIN_S: Final = 0.3
+_LEADER_CONNECTS_WITHIN_S: Final = 1.0
+# How long one node is waited for at first, where another may be asked as well.
+_FIRST_PATIENCE_S: Final = 1.0
 # A stream that was open for this long counts as one that worked.
 _WORKED_AFTER_S: Final = 2.0
+_LEARN_EVERY_S: Final = 30.0
+_LEARN_WITHIN_S: Final = 2.0
 
 T = TypeVar("T")
 Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
-Res = TypeVar("Res", pb.ProduceResponse, pb.ProduceBatchResponse)
+Res = TypeVar("Res", pb.ProduceResponse, pb.ProduceBatchResponse, pb.ConsumeBatchResponse)
 Call = Callable[["pb_grpc.LogAsyncStub", float], Awaitable[T]]  # quoted: only the typed stubs know the name
 
 
 class LogClient:
     """A client of one cluster; use it as an async context manager.
 
-    addresses: HOST:PORT of any node, or several to fall back on.
+    addresses: HOST:PORT of any node, or several: a sequence, or a text with commas between.
     timeout_s: how long one call may take, all its attempts together; streams are not bounded by it.
     on_retry: called with what an attempt failed with, each time before another one is made.
 
@@ -57,14 +73,15 @@ class LogClient:
         timeout_s: float = 30.0,
         on_retry: Callable[[LogError], None] = lambda _: None,
     ) -> None:
-        self._addresses = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-        if not self._addresses:
-            raise ValueError("the address of at least one node is needed")
+        given = [addr.strip() for addr in addresses.split(",")] if isinstance(addresses, str) else list(addresses)
+        if not given or "" in given:
+            raise ValueError("the address of at least one node is needed, and none may be empty")
+        self._nodes = ClientNodes(given)
+        self._liveness = Liveness(self._nodes)
         self._timeout_s = timeout_s
         self._on_retry = on_retry
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._at = 0
-        self._leader_addr = ""
+        self._learning: asyncio.Task[object] | None = None
+        self._learn_at_s = 0.0
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -78,9 +95,10 @@ class LogClient:
     async def close(self) -> None:
         """Close all connections; open calls fail."""
         self._closed = True
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            await channel.close()
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.gather(self._learning, return_exceptions=True)
+        await self._nodes.close()
 
     # ------------------------------------------------------------ produce
 
@@ -138,63 +156,99 @@ class LogClient:
         return response.base_offset
 
     async def produce_stream(
-        self, values: AsyncIterable[bytes] | Iterable[bytes], *, acks: Acks = Acks.DEFAULT
+        self,
+        values: AsyncIterable[bytes] | Iterable[bytes],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        repeat_unknown: bool = False,
     ) -> AsyncGenerator[int, None]:
         """Append records as they come and yield the offset of each, in order.
 
-        When it fails, the outcome of what was not answered is unknown. The stream goes to one node,
-        so the leader is asked for first.
+        When the leader changes, the stream goes on at the new one, with all that was not answered, if it is known
+        that none of that was appended; else it fails, and the outcome of what was not answered is unknown.
+
+        repeat_unknown: go on then, too, so records may be stored twice.
         """
         wanted = _acks(acks)
-        addr = await self._find_leader()
-        requests = CountedRequests(values, lambda value: pb.ProduceRequest(record=pb.Record(value=value), acks=wanted))
-        call = self._stub(addr).ProduceStream(requests.messages())
-        async for response in self._answers(call, addr, requests):
-            yield response.offset
+        requests = UnansweredRequests(
+            values, lambda value: pb.ProduceRequest(record=pb.Record(value=value), acks=wanted)
+        )
+        answers = self._answers(requests, lambda stub: stub.ProduceStream(requests.messages()), repeat_unknown)
+        async with aclosing(answers):
+            async for response in answers:
+                yield response.offset
 
     async def produce_batch_stream(
-        self, batches: AsyncIterable[Sequence[bytes]] | Iterable[Sequence[bytes]], *, acks: Acks = Acks.DEFAULT
+        self,
+        batches: AsyncIterable[Sequence[bytes]] | Iterable[Sequence[bytes]],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        repeat_unknown: bool = False,
     ) -> AsyncGenerator[int, None]:
         """Append batches as they come, pipelined, and yield the first offset of each, in order. See produce_stream."""
         wanted = _acks(acks)
-        addr = await self._find_leader()
-        requests = CountedRequests(
+        requests = UnansweredRequests(
             batches,
             lambda values: pb.ProduceBatchRequest(
                 records=encode_records(values), record_count=len(values), acks=wanted
             ),
         )
-        call = self._stub(addr).ProduceBatchStream(requests.messages())
-        async for response in self._answers(call, addr, requests):
-            yield response.base_offset
+        answers = self._answers(requests, lambda stub: stub.ProduceBatchStream(requests.messages()), repeat_unknown)
+        async with aclosing(answers):
+            async for response in answers:
+                yield response.base_offset
 
     async def _answers(
-        self, call: grpc.aio.StreamStreamCall[Req, Res], addr: str, requests: CountedRequests[Any, Req]
+        self,
+        requests: UnansweredRequests[Any, Req],
+        open_call: Callable[[pb_grpc.LogAsyncStub], grpc.aio.StreamStreamCall[Req, Res]],
+        repeat_unknown: bool,
     ) -> AsyncGenerator[Res, None]:
-        answered = 0
+        """The answers to a produce stream, on as many calls one after another as it takes."""
+        loop = asyncio.get_running_loop()
+        attempts: Attempts | None = None
+
+        async def check(connection: NodeConnection) -> tuple[LogError | None, float]:
+            if requests.outstanding:
+                return await self._liveness.produce_failure(connection), PRODUCE_ASK_AGAIN_S
+            return await self._liveness.consume_failure(connection), CONSUME_MOST_SILENT_S
+
         try:
-            async for response in call:
-                if response is None:  # its bytes were no message
-                    raise not_understood(addr)
-                answered += 1
-                yield response
-            if requests.error is not None:
-                raise requests.error
-            if answered != requests.count:
-                message = f"{addr} answered {answered} of {requests.count} produces and ended the stream"
-                raise LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
-        except grpc.aio.AioRpcError as error:
-            raise to_log_error(error, addr) from error
-        except grpc.aio.UsageError as error:
-            raise client_closed(addr) from error
-        except asyncio.CancelledError:
-            if requests.error is not None:  # gRPC cancels the call of a source that fails
-                raise requests.error from None
-            if self._closed and not _is_cancelled():
-                raise client_closed(addr) from None
-            raise
+            while True:
+                addr = await self._find_leader()
+                responses = self._responses(addr, open_call, check, PRODUCE_SILENT_AFTER_S)
+                try:
+                    async with aclosing(responses):
+                        async for response in responses:
+                            requests.note_answer()
+                            attempts = None
+                            yield response
+                    if requests.error is not None:
+                        raise requests.error
+                    if not requests.outstanding and requests.answered == requests.taken:
+                        return
+                    message = f"{addr} answered {requests.answered} of {requests.taken} produces and ended the stream"
+                    raise LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
+                except LogError as error:
+                    failure = error
+                may_repeat = failure.may_retry or failure.is_not_leader
+                if not requests.outstanding:
+                    failure.outcome_unknown = False  # all that was sent has been answered
+                    may_repeat = failure.may_pass or failure.is_not_leader
+                elif failure.outcome_unknown:
+                    may_repeat = repeat_unknown and failure.may_pass
+                    many = f"{requests.outstanding} produces of the stream were not answered"
+                    failure.args = (f"{str(failure).rstrip('.')}; {many}. {OUTCOME_UNKNOWN}",)
+                attempts = attempts or Attempts(loop.time(), self._timeout_s)
+                attempts.note(failure)
+                at_once = self._route(failure, addr)
+                wait_s = self._wait_s(attempts, failure, addr, to_leader=True)
+                if not may_repeat or wait_s is None:
+                    raise attempts.conclusion(failure)
+                self._on_retry(failure)
+                await asyncio.sleep(0 if at_once else wait_s)
         finally:
-            call.cancel()
+            await requests.close()
 
     # ------------------------------------------------------------ consume
 
@@ -257,10 +311,17 @@ class LogClient:
             that is as recent as the node that is read from.
         """
         loop = asyncio.get_running_loop()
-        failing_since_s: float | None = None
-        backoff_s = _FIRST_BACKOFF_S
+        attempts: Attempts | None = None
+        first_offset = offset
+        silent_s = CONSUME_SILENT_AFTER_S
+
+        async def check(connection: NodeConnection) -> tuple[LogError | None, float]:
+            nonlocal silent_s
+            silent_s = min(2 * silent_s, CONSUME_MOST_SILENT_S)
+            return await self._liveness.consume_failure(connection), silent_s
+
         while True:
-            addr = self._addresses[self._at]
+            addr = self._nodes.current_addr
             request = pb.ConsumeBatchRequest(
                 offset=offset,
                 max_bytes=max_bytes,
@@ -269,35 +330,36 @@ class LogClient:
                 read=_READS[read],
             )
             began_s = loop.time()
+            silent_s = CONSUME_SILENT_AFTER_S
+            responses = self._responses(addr, partial(_consume, request=request), check, silent_s)
             try:
-                call = self._stub(addr).ConsumeBatchStream(request)
-                try:
-                    async for response in call:
-                        failing_since_s = None
-                        backoff_s = _FIRST_BACKOFF_S
+                async with aclosing(responses):
+                    async for response in responses:
+                        attempts = None
+                        silent_s = CONSUME_SILENT_AFTER_S
                         for batch in _batches(response, addr):
                             if batch.end_offset > offset:
                                 yield batch
                                 offset = batch.end_offset
                         began_s = loop.time()
-                    return
-                finally:
-                    call.cancel()
+                return
             except LogError as error:
                 failure = error
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
-                failure = self._failure(error, addr)
             now_s = loop.time()
             # A stream that was open for a while has worked, whether or not there was anything to send.
-            if failing_since_s is None or (now_s - began_s > _WORKED_AFTER_S and not failure.never_sent):
-                failing_since_s = now_s
-            if not failure.may_pass or now_s + backoff_s >= failing_since_s + self._timeout_s:
-                raise failure
+            if attempts is None or (now_s - began_s > _WORKED_AFTER_S and not failure.never_sent):
+                attempts = Attempts(now_s, self._timeout_s)
+            attempts.note(failure)
+            # Of two nodes one may have less than the other, for a while.
+            is_behind = failure.is_out_of_range and first_offset < offset and offset > (failure.end_offset or 0)
+            self._route(failure, addr)
+            if is_behind:
+                self._nodes.leave(addr, now_s)
+            wait_s = self._wait_s(attempts, failure, addr)
+            if not (failure.may_pass or is_behind) or wait_s is None:
+                raise attempts.conclusion(failure)
             self._on_retry(failure)
-            if not failure.is_end_unknown:  # another node may have less, and report that as the end
-                self._try_next_address()
-            await asyncio.sleep(max(backoff_s, failure.retry_after_s or 0.0))
-            backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+            await asyncio.sleep(wait_s)
 
     # ------------------------------------------------------------ the cluster
 
@@ -314,13 +376,11 @@ class LogClient:
         return node_status(response)
 
     async def _find_leader(self) -> str:
-        """Where to produce to: the leader's address, or the first node's where nobody is elected."""
-        servers = await self.get_servers()
-        for server in servers:
-            if server.is_leader:
-                self._leader_addr = server.rpc_addr
-                return server.rpc_addr
-        return self._addresses[self._at]
+        """Where to produce to: the leader's address, or the current node's where nobody is elected."""
+        if not self._nodes.leader_addr:
+            servers = await self.get_servers()
+            self._nodes.told_of(servers, asyncio.get_running_loop().time())
+        return self._nodes.leader_addr or self._nodes.current_addr
 
     # ------------------------------------------------------------ attempts
 
@@ -328,41 +388,144 @@ class LogClient:
         self, call: Call[T], timeout_s: float | None, *, to_leader: bool = False, repeat_unknown: bool = True
     ) -> T:
         loop = asyncio.get_running_loop()
-        give_up_at_s = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
-        backoff_s = _FIRST_BACKOFF_S
+        attempts = Attempts(loop.time(), self._timeout_s if timeout_s is None else timeout_s)
+        patience_s = _FIRST_PATIENCE_S
         hints = 0
-        before = ""
         while True:
-            addr = (self._leader_addr if to_leader else "") or self._addresses[self._at]
+            addr = (self._nodes.leader_addr if to_leader else "") or self._nodes.current_addr
+            left_s = attempts.left_s(loop.time())
+            may_ask_another = not to_leader and len(self._nodes.addresses) > 1
             try:
-                response = await call(self._stub(addr), max(0.0, give_up_at_s - loop.time()))
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
-                failure = self._failure(error, addr)
-            else:
-                if response is not None:
-                    return response
-                failure = not_understood(addr)
+                return await self._attempt(
+                    addr, call, min(left_s, patience_s) if may_ask_another else left_s, is_produce=to_leader
+                )
+            except LogError as error:
+                failure = error
             if to_leader and failure.outcome_unknown and not failure.reason:
                 failure.args = (f"{str(failure).rstrip('.')}. {OUTCOME_UNKNOWN}",)
-            if failure.code == "DEADLINE_EXCEEDED" and before:
-                failure.args = (f"{failure}; before that: {before}",)
-            before = str(failure)
-            if failure.is_not_leader and failure.leader_addr and failure.leader_addr != addr:
-                self._leader_addr = failure.leader_addr
-                hints += 1
-                if hints % _MAX_HINTS_IN_A_ROW and loop.time() < give_up_at_s:
-                    continue
-            elif failure.code in {"UNAVAILABLE", "ABORTED"} and not failure.is_end_unknown:
-                self._leader_addr = ""
-                self._try_next_address()
-            wait_s = failure.retry_after_s if failure.retry_after_s is not None else backoff_s
-            wait_s = max(wait_s, backoff_s)
+            if failure.code == "DEADLINE_EXCEEDED":
+                patience_s *= 2
+            attempts.note(failure)
             worth_it = failure.may_retry or failure.is_not_leader or (repeat_unknown and failure.may_pass)
-            if not worth_it or loop.time() + wait_s >= give_up_at_s:
-                raise failure
+            if self._route(failure, addr) and worth_it:
+                hints += 1
+                if hints % _MAX_HINTS_IN_A_ROW and loop.time() < attempts.give_up_at_s:
+                    continue
+            wait_s = self._wait_s(attempts, failure, addr, to_leader=to_leader)
+            if not worth_it or wait_s is None:
+                raise attempts.conclusion(failure)
             self._on_retry(failure)
             await asyncio.sleep(wait_s)
-            backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+
+    async def _attempt(self, addr: str, call: Call[T], within_s: float, *, is_produce: bool) -> T:
+        """Ask one node, once. Raises LogError."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        connection = self._nodes.connection(addr)
+        watch: _ProduceWatch | None = None
+        try:
+            with connection.in_use():
+                await self._connect(connection, within_s)
+                calling = call(connection.stub, max(0.0, began_s + within_s - loop.time()))
+                if is_produce:
+                    watch = _ProduceWatch(self._liveness, connection, calling)
+                response = await calling
+        except LogError as error:
+            failure = error
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
+            failure = (watch and watch.failure) or self._failure(error, addr)
+        else:
+            self._worked(connection)
+            if response is not None:
+                return response
+            failure = not_understood(addr)
+        finally:
+            if watch is not None:
+                watch.end()
+        self._failed(connection, failure, began_s)
+        raise failure
+
+    async def _responses(
+        self,
+        addr: str,
+        open_call: Callable[[pb_grpc.LogAsyncStub], Any],
+        check: Callable[[NodeConnection], Awaitable[tuple[LogError | None, float]]],
+        silent_s: float,
+    ) -> AsyncGenerator[Any, None]:
+        """What a stream of one node brings. Raises LogError, also when `check` gives one.
+
+        check: called when nothing has come for a while; gives how long to wait until it is called again, too.
+        silent_s: how long that is at first.
+        """
+        connection = self._nodes.connection(addr)
+        began_s = asyncio.get_running_loop().time()
+        call: Any = None
+        try:
+            with connection.in_use():
+                await self._connect(connection, self._timeout_s)
+                call = open_call(connection.stub)
+                while (response := await _next(call, connection, check, silent_s)) is not grpc.aio.EOF:
+                    self._worked(connection)
+                    if response is None:  # its bytes were no message
+                        raise not_understood(addr)
+                    yield response
+                self._worked(connection)
+                return
+        except LogError as error:
+            failure = error
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
+            failure = self._failure(error, addr)
+        finally:
+            if call is not None:
+                call.cancel()
+        self._failed(connection, failure, began_s)
+        raise failure
+
+    async def _connect(self, connection: NodeConnection, within_s: float) -> None:
+        """Raises LogError if the node does not accept a connection in time, or sooner if others can be asked."""
+        if len(self._nodes.addresses) > 1:
+            is_leader = connection.addr == self._nodes.leader_addr
+            within_s = min(within_s, _LEADER_CONNECTS_WITHIN_S if is_leader else _CONNECTS_WITHIN_S)
+        await connection.connect(within_s)
+
+    # ------------------------------------------------------------ what is learnt from an attempt
+
+    def _worked(self, connection: NodeConnection) -> None:
+        self._nodes.reached(connection.addr)
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._learn_at_s and (self._learning is None or self._learning.done()) and not self._closed:
+            self._learn_at_s = now_s + _LEARN_EVERY_S
+            self._learning = asyncio.create_task(self._liveness.servers(connection, _LEARN_WITHIN_S))
+
+    def _failed(self, connection: NodeConnection, failure: LogError, began_s: float) -> None:
+        now_s = asyncio.get_running_loop().time()
+        is_late = failure.code == "DEADLINE_EXCEEDED"
+        if failure.reason or (failure.code != "UNAVAILABLE" and not is_late):
+            return
+        # Without a cause it is this client that gave it up.
+        took_long = now_s - began_s >= _CONNECTS_WITHIN_S
+        is_silent = is_late or failure.__cause__ is None or (failure.never_sent and took_long)
+        self._nodes.unreachable(connection.addr, now_s, is_silent=is_silent)
+        self._learn_at_s = now_s  # something has changed
+        if failure.never_sent and failure.__cause__ is not None:  # else it is still on its way
+            self._nodes.give_up(connection)
+
+    def _route(self, failure: LogError, addr: str) -> bool:
+        """Decide whom to ask after a failure. Returns whether at once."""
+        now_s = asyncio.get_running_loop().time()
+        leader_addr = failure.leader_addr
+        if failure.is_end_unknown:
+            return False  # another node may have less, and report that as the end
+        is_named = bool(leader_addr) and leader_addr != addr and not self._nodes.is_down(leader_addr, now_s)
+        if failure.code in {"UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED"} or (failure.is_not_leader and not is_named):
+            self._nodes.leave(addr, now_s)
+        if is_named:
+            self._nodes.leader_addr = leader_addr
+        return is_named
+
+    def _wait_s(self, attempts: Attempts, failure: LogError, addr: str, *, to_leader: bool = False) -> float | None:
+        following = (self._nodes.leader_addr if to_leader else "") or self._nodes.current_addr
+        return attempts.wait_s(failure, asyncio.get_running_loop().time(), is_same_node=following == addr)
 
     def _failure(self, error: BaseException, addr: str) -> LogError:
         """What an attempt ended with. Raises CancelledError when it was this task that was cancelled."""
@@ -375,14 +538,57 @@ class LogClient:
         failure.__cause__ = error
         return failure
 
-    def _try_next_address(self) -> None:
-        self._at = (self._at + 1) % len(self._addresses)
 
-    def _stub(self, addr: str) -> pb_grpc.LogAsyncStub:
-        channel = self._channels.get(addr)
-        if channel is None:
-            channel = self._channels[addr] = open_channel(addr)
-        return pb_grpc.LogStub(channel)
+class _ProduceWatch:
+    """Ends a produce to a node that answers nothing any more once another node leads.
+
+    failure: what it was ended with.
+    """
+
+    def __init__(self, liveness: Liveness, connection: NodeConnection, call: Any) -> None:
+        self._liveness = liveness
+        self._connection = connection
+        self._call = call
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(PRODUCE_SILENT_AFTER_S, self._begin)
+        self.failure: LogError | None = None
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        self.failure = await self._liveness.produce_failure(self._connection)
+        if self.failure is not None:
+            self._call.cancel()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(PRODUCE_ASK_AGAIN_S, self._begin)
+
+
+async def _next(
+    call: Any,
+    connection: NodeConnection,
+    check: Callable[[NodeConnection], Awaitable[tuple[LogError | None, float]]],
+    silent_s: float,
+) -> Any:
+    """The next response of a stream, or EOF. Raises what the call fails with, and the LogError that `check` gives."""
+    reading = asyncio.ensure_future(call.read())
+    try:
+        while not (await asyncio.wait({reading}, timeout=silent_s))[0]:
+            failure, silent_s = await check(connection)
+            if failure is not None and not reading.done():
+                raise failure
+        return reading.result()
+    finally:
+        reading.cancel()
+
+
+def _consume(stub: pb_grpc.LogAsyncStub, *, request: pb.ConsumeBatchRequest) -> Any:
+    return stub.ConsumeBatchStream(request)
 
 
 _READS: Final = {ReadLevel.COMMITTED: pb.READ_COMMITTED, ReadLevel.LATEST: pb.READ_LATEST}

@@ -92,6 +92,27 @@ def client_closed(addr: str) -> LogError:
     return LogError("the client was closed", "CANCELLED", addr=addr, outcome_unknown=True)
 
 
+def never_connected(addr: str, within_s: float) -> LogError:
+    """The error of a call to a node that takes connections, or swallows them, and says nothing on them."""
+    failure = LogError(f"cannot reach {addr}: it did not answer within {within_s:.2g} s", "UNAVAILABLE", addr=addr)
+    failure.never_sent = True
+    return failure
+
+
+def gone_silent(addr: str, within_s: float) -> LogError:
+    """The error of a stream from a node that answers nothing any more."""
+    message = f"{addr} answers nothing any more: it did not say within {within_s:.2g} s who is there"
+    return LogError(message, "UNAVAILABLE", addr=addr)
+
+
+def led_by_another(addr: str, leader_addr: str) -> LogError:
+    """The error of a produce that a node has not acknowledged, which answers nothing any more while another leads."""
+    message = f"{addr} answers nothing any more, and the node at {leader_addr} leads meanwhile"
+    failure = LogError(message, "UNAVAILABLE", addr=addr, outcome_unknown=True)
+    failure.leader_addr = leader_addr
+    return failure
+
+
 def not_understood(addr: str) -> LogError:
     """The error for an answer that does not follow the contract."""
     message = f"what {addr} answered is not of this contract: is it an ourolog node?"

@@ -1,8 +1,10 @@
-"""The messages of a produce stream, made from the caller's items."""
+"""The messages of a produce stream, made from the caller's items and kept until they are answered."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -11,30 +13,93 @@ T = TypeVar("T")
 Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
 
 
-class CountedRequests(Generic[T, Req]):
-    """The messages of a produce stream, counted.
+class UnansweredRequests(Generic[T, Req]):
+    """The messages of a produce stream, in order; those that are not answered can be sent again, on another call.
 
-    count: how many there were so far.
+    taken: how many items there were so far.
+    answered: how many of them were answered.
+    sent: how many of them the present call may have sent, those that were answered before it included.
     error: what the caller's own iterator failed with, if it did.
     """
 
     def __init__(self, items: AsyncIterable[T] | Iterable[T], make: Callable[[T], Req]) -> None:
-        self._items = items
+        self._items: AsyncIterator[T] | Iterator[T] = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         self._make: Callable[[T], Req] = make
-        self.count = 0
+        self._unanswered: deque[Req] = deque()
+        self._taking: asyncio.Task[None] | None = None
+        self._is_at_end = False
+        self._calls = 0
+        self.taken = 0
+        self.answered = 0
+        self.sent = 0
         self.error: Exception | None = None
 
-    async def messages(self) -> AsyncIterator[Req]:
-        """One message for each item. Raises whatever the items raise."""
-        try:
-            if isinstance(self._items, AsyncIterable):
-                async for item in self._items:
-                    self.count += 1
-                    yield self._make(item)
+    @property
+    def outstanding(self) -> int:
+        """How many were sent on the present call and are not answered."""
+        return self.sent - self.answered
+
+    def messages(self) -> AsyncIterator[Req]:
+        """The messages of a new call: first those that are not answered, then one for each further item.
+
+        They end where the items raise; `error` says what.
+        """
+        self.sent = self.answered
+        self._calls += 1
+        return self._messages(self._calls)
+
+    def note_answer(self) -> None:
+        """The first of those that were not answered is."""
+        self._unanswered.popleft()
+        self.answered += 1
+
+    async def close(self) -> None:
+        """Wait for no further item."""
+        self._calls += 1
+        if self._taking is not None:
+            self._taking.cancel()
+            await asyncio.gather(self._taking, return_exceptions=True)
+
+    async def _messages(self, call: int) -> AsyncIterator[Req]:
+        # gRPC may ask for one more message of a call that has been given up.
+        while call == self._calls:
+            if self.sent < self.taken:
+                self.sent += 1
+                yield self._unanswered[self.sent - 1 - self.answered]
+            elif self._is_at_end:
+                return
+            elif isinstance(self._items, AsyncIterator):
+                await self._take(self._items)
             else:
-                for item in self._items:
-                    self.count += 1
-                    yield self._make(item)
-        except Exception as error:
-            self.error = error
-            raise
+                self._take_now(self._items)
+
+    async def _take(self, items: AsyncIterator[T]) -> None:
+        # A task of its own, which goes on when the call that waits for it is given up: else the item would be lost,
+        # and the caller's generator would be cancelled.
+        if self._taking is None or self._taking.done():
+            self._taking = asyncio.create_task(self._take_one(items))
+        await asyncio.shield(self._taking)
+
+    async def _take_one(self, items: AsyncIterator[T]) -> None:
+        try:
+            self._add(await anext(items))
+        except StopAsyncIteration:
+            self._is_at_end = True
+        except Exception as error:  # raised again where the answers are read
+            self._end_with(error)
+
+    def _take_now(self, items: Iterator[T]) -> None:
+        try:
+            self._add(next(items))
+        except StopIteration:
+            self._is_at_end = True
+        except Exception as error:  # as above
+            self._end_with(error)
+
+    def _add(self, item: T) -> None:
+        self._unanswered.append(self._make(item))
+        self.taken += 1
+
+    def _end_with(self, error: Exception) -> None:
+        self.error = error
+        self._is_at_end = True

@@ -7,38 +7,73 @@ never renamed.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import grpc
 
 from ourolog.rpc.channels import open_channel
-from ourolog.rpc.client_errors import to_log_error
+from ourolog.rpc.client_errors import LogError, not_understood, to_log_error
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 
+# How long a node is waited for before the next one is asked as well, and how long those that do not answer may keep
+# the table of the others from being shown.
+_ASK_ANOTHER_AFTER_S: Final = 0.3
+_MEMBERS_WITHIN_S: Final = 2.0
 
-async def cluster_status(addr: str, *, timeout_s: float = 5.0) -> dict[str, Any]:
-    """The status of all members: `election`, `leader` (None where there is none) and `nodes`, sorted by id.
 
-    A member that does not answer has its addresses, the state that gossip gives it, and None
-    for everything that only the member itself knows. Raises LogError when the node at `addr` does not answer.
+async def cluster_status(addresses: str | Sequence[str], *, timeout_s: float = 5.0) -> dict[str, Any]:
+    """The status of all members: `election`, `leader` (None where there is none), `term` and `nodes`, sorted by id.
+
+    Who leads is what those say that know the highest term; what each node says of it is in `nodes`. A member that
+    does not answer has its addresses, the state that gossip gives it, and None for everything that only the
+    member itself knows. Raises LogError when none of the nodes answers.
+
+    addresses: HOST:PORT of one node, or of several; the first that answers is asked for the members.
     """
-    asked = await _ask(addr, timeout_s)
-    if isinstance(asked, grpc.aio.AioRpcError):
-        raise to_log_error(asked, addr) from asked
+    asked = await _first_answer([addresses] if isinstance(addresses, str) else addresses, timeout_s)
     members = sorted(asked.members, key=lambda member: member.id)
     others = [member for member in members if member.id != asked.node_id]
-    answers = await asyncio.gather(*(_ask(member.rpc_addr, timeout_s) for member in others))
+    answers = await asyncio.gather(*(_ask(member.rpc_addr, min(timeout_s, _MEMBERS_WITHIN_S)) for member in others))
     own: dict[str, pb.GetStatusResponse] = {asked.node_id: asked}
     for member, answer in zip(others, answers, strict=True):
         # Another node may have been started since at the address of one that is gone.
         if isinstance(answer, pb.GetStatusResponse) and answer.node_id == member.id:
             own[member.id] = answer
+    newest = max(own.values(), key=lambda status: (status.term, bool(status.leader), status is asked))
     return {
         "election": asked.election,
-        "leader": asked.leader or None,
+        "leader": newest.leader or None,
+        "term": newest.term,
         "nodes": [_node(member, own.get(member.id)) for member in members],
     }
+
+
+async def _first_answer(addresses: Sequence[str], timeout_s: float) -> pb.GetStatusResponse:
+    """Ask one node, the next one too where it takes long, and so on. Raises the LogError of the last that failed."""
+    waiting = list(addresses)
+    asking: set[asyncio.Task[pb.GetStatusResponse | LogError]] = set()
+    failures: list[LogError] = []
+    try:
+        while waiting or asking:
+            if waiting:
+                asking.add(asyncio.create_task(_ask(waiting.pop(0), timeout_s)))
+            done, asking = await asyncio.wait(
+                asking, timeout=_ASK_ANOTHER_AFTER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for answer in (task.result() for task in done):
+                if not isinstance(answer, LogError):
+                    return answer
+                failures.append(answer)
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    last = failures[-1]
+    if len(failures) > 1:
+        last.args = (f"none of {', '.join(addresses)} answers; the last: {last}",)
+    raise last
 
 
 def node_status(response: pb.GetStatusResponse) -> dict[str, Any]:
@@ -49,12 +84,13 @@ def node_status(response: pb.GetStatusResponse) -> dict[str, Any]:
     return _node(pb.MemberStatus(id=response.node_id), response)
 
 
-async def _ask(addr: str, timeout_s: float) -> pb.GetStatusResponse | grpc.aio.AioRpcError:
+async def _ask(addr: str, timeout_s: float) -> pb.GetStatusResponse | LogError:
     async with open_channel(addr) as channel:
         try:
-            return await pb_grpc.LogStub(channel).GetStatus(pb.GetStatusRequest(), timeout=timeout_s)
+            response = await pb_grpc.LogStub(channel).GetStatus(pb.GetStatusRequest(), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            return error
+            return to_log_error(error, addr)
+    return response if response is not None else not_understood(addr)
 
 
 def _node(member: pb.MemberStatus, own: pb.GetStatusResponse | None) -> dict[str, Any]:
@@ -65,6 +101,7 @@ def _node(member: pb.MemberStatus, own: pb.GetStatusResponse | None) -> dict[str
         "state": member.state,
         "role": own.role if own else None,
         "term": own.term if own else None,
+        "leader": (own.leader or None) if own else None,
         "first_offset": own.first_offset if own else None,
         "end_offset": own.end_offset if own else None,
         "committed_offset": own.committed_offset if own else None,

@@ -122,6 +122,7 @@ class ScriptedServer:
     received: every message it was told, in order.
     hold: whether produces stay unanswered.
     refuse: given a request id, the refusal that every produce and consume gets.
+    members: who is in the cluster, as far as it knows.
     batches, end: the log.
     tailing: the consumes that wait at its end.
     changed: set after every message.
@@ -131,6 +132,7 @@ class ScriptedServer:
         self.received: list[Any] = []
         self.hold = False
         self.leader_id: NodeId | None = None
+        self.members = tuple(Member(NodeId(f"n{i}"), f"h{i}:1", f"h{i}:2") for i in (1, 2))
         self.refuse: Callable[[int], RequestRefused] | None = None
         self.batches: list[Batch] = []
         self.end = Position(Index(0), Offset(0))
@@ -150,8 +152,7 @@ class ScriptedServer:
             case CancelRequest():
                 self.tailing = [waiting for waiting in self.tailing if waiting.request_id != message.request_id]
             case ListServers():
-                members = tuple(Member(NodeId(f"n{i}"), f"h{i}:1", f"h{i}:2") for i in (1, 2))
-                message.reply_to.tell(ServersListed(message.request_id, members, self.leader_id))
+                message.reply_to.tell(ServersListed(message.request_id, self.members, self.leader_id))
         self.changed.set()
 
     def append(self, new: NewBatch, path: tuple[str, ...] = ("n1",)) -> Offset:

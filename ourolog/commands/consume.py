@@ -13,10 +13,10 @@ from ourolog.actors.messages.values import ReadLevel
 from ourolog.options import RunningError, client_options, config_option, option
 from ourolog.progress import Progress
 from ourolog.record_formats import FORMATS, FORMATTERS, Origin
+from ourolog.retry_notice import RetryNotice
 
 if TYPE_CHECKING:
     from ourolog.rpc.client import LogClient
-    from ourolog.rpc.client_errors import LogError
     from ourolog.rpc.client_types import Provenance
 
 EPILOG = """
@@ -31,7 +31,6 @@ Examples:
   ourolog consume --read latest                  all that was acknowledged before, from any node
 """
 
-_NOTICE_AFTER_S: Final = 1.0
 # No log has a record there.
 _BEYOND: Final = 2**64 - 1
 
@@ -67,7 +66,7 @@ class FromType(click.ParamType[int | str]):
 @option("--provenance", is_flag=True, help="Also print the nodes that each record passed.")
 def consume(
     *,
-    addr: str,
+    addresses: tuple[str, ...],
     timeout_s: float,
     start: int | str,
     follow: bool,
@@ -77,11 +76,11 @@ def consume(
     provenance: bool,
 ) -> None:
     """Print the records of the log, one a line."""
-    asyncio.run(_consume(addr, timeout_s, start, follow, count, output, ReadLevel(read), provenance))
+    asyncio.run(_consume(addresses, timeout_s, start, follow, count, output, ReadLevel(read), provenance))
 
 
 async def _consume(
-    addr: str,
+    addresses: tuple[str, ...],
     timeout_s: float,
     start: int | str,
     follow: bool,
@@ -95,9 +94,9 @@ async def _consume(
 
     write = _Writer(output, provenance)
     left = count
-    retries = _RetryNotice()
+    retries = RetryNotice()
     try:
-        async with LogClient(addr, timeout_s=timeout_s, on_retry=retries.failed) as client:
+        async with LogClient(addresses, timeout_s=timeout_s, on_retry=retries.failed) as client:
             offset, end = await _range(client, start, read)
             total = count if follow or count else max(0, end - offset)
             with Progress("consumed", total) as progress:
@@ -133,26 +132,6 @@ async def _range(client: LogClient, start: int | str, read: ReadLevel) -> tuple[
     assert isinstance(first, int), "a node knows its own offsets"
     assert isinstance(end, int), "a node knows its own offsets"
     return (start if isinstance(start, int) else first), end
-
-
-class _RetryNotice:
-    """Says on standard error what is waited for, once it has taken a while."""
-
-    def __init__(self) -> None:
-        self._since_s: float | None = None
-        self._last_notice = ""
-
-    def failed(self, error: LogError) -> None:
-        now_s = asyncio.get_running_loop().time()
-        if self._since_s is None:
-            self._since_s = now_s
-        if now_s - self._since_s >= _NOTICE_AFTER_S and str(error) != self._last_notice:
-            self._last_notice = str(error)
-            click.echo(f"Waiting: {error}", err=True)
-
-    def succeeded(self) -> None:
-        self._since_s = None
-        self._last_notice = ""
 
 
 class _Writer:

@@ -13,6 +13,7 @@ import click
 from ourolog.actors.messages.values import Acks
 from ourolog.options import RunningError, client_options, config_option, option
 from ourolog.progress import Progress
+from ourolog.retry_notice import RetryNotice
 from ourolog.stdin_lines import stdin_lines
 
 if TYPE_CHECKING:
@@ -25,11 +26,17 @@ Examples:
   ourolog produce < access.log                   a record for each line
   tail -F access.log | ourolog produce           as the lines come
   ourolog produce --acks all "important"         on every voter's disk first
+  ourolog produce --addr n1:8400,n2:8400,n3:8400 < access.log
 
-An offset is printed once its record is acknowledged.
+An offset is printed once its record is acknowledged. When the leader changes,
+the command goes on at the new one. Records that were on their way just then may
+be in the log or not: they are named on standard error, are not sent again, and
+the exit status is 1. With --repeat-unknown they are, and may be stored twice.
 """
 
 _BATCH_BYTES: Final = 1024 * 1024
+# The node was lost, or leads no more: another one may take the next records. A time that is over is the person's own.
+_LOST: Final = {"UNAVAILABLE", "ABORTED"}
 
 
 @click.command(epilog=EPILOG)
@@ -48,45 +55,98 @@ _BATCH_BYTES: Final = 1024 * 1024
     default="default",
     help="Whose disks a record must be on before it is acknowledged; default: what the node was started with.",
 )
-def produce(*, values: tuple[str, ...], addr: str, timeout_s: float, batch: int, acks: str) -> None:
+@option(
+    "--repeat-unknown",
+    is_flag=True,
+    help="Send records again that may be in the log already, since their node was lost meanwhile.",
+)
+def produce(
+    *,
+    values: tuple[str, ...],
+    addresses: tuple[str, ...],
+    timeout_s: float,
+    batch: int,
+    acks: str,
+    repeat_unknown: bool,
+) -> None:
     """Append records, print their offsets.
 
     Each VALUE is a record; without any, each line of standard input is one.
     """
     if not values and sys.stdin.isatty():
         click.echo("Reading records from the terminal, one a line; Ctrl-D ends.", err=True)
-    asyncio.run(_produce(values, addr, timeout_s, batch, Acks[acks.upper()]))
+    asyncio.run(_produce(values, addresses, timeout_s, batch, Acks[acks.upper()], repeat_unknown=repeat_unknown))
 
 
-async def _produce(values: Sequence[str], addr: str, timeout_s: float, batch: int, acks: Acks) -> None:
+async def _produce(
+    values: Sequence[str],
+    addresses: tuple[str, ...],
+    timeout_s: float,
+    batch: int,
+    acks: Acks,
+    *,
+    repeat_unknown: bool,
+) -> None:
     from ourolog.rpc.client import LogClient
-    from ourolog.rpc.client_errors import LogError
 
+    retries = RetryNotice()
     source = _arguments(values) if values else stdin_lines()
     total = len(values) if values else None
-    async with LogClient(addr, timeout_s=timeout_s) as client:
-        done = 0
+    async with LogClient(addresses, timeout_s=timeout_s, on_retry=retries.failed) as client:
+        producing = _Producing(client, acks, repeat_unknown=repeat_unknown)
         with Progress("produced", total) as progress:
-            try:
-                async for records in source:
-                    for group in batches(records, batch):
-                        await _append(client, group, done, acks)
-                        done += len(group)
-                        progress.advance(len(group))
-            except LogError as error:
-                before = f" ({done} before it acknowledged)" if done else ""
+            async for records in source:
+                for group in batches(records, batch):
+                    await producing.append(group)
+                    retries.succeeded()
+                    progress.advance(len(group))
+        if producing.unknown:
+            raise RunningError(producing.summary)
+
+
+class _Producing:
+    """Appends records group by group, prints their offsets, and counts what became of them."""
+
+    def __init__(self, client: LogClient, acks: Acks, *, repeat_unknown: bool) -> None:
+        self._client = client
+        self._acks = acks
+        self._repeat_unknown = repeat_unknown
+        self._acknowledged = 0
+        self.unknown = 0
+
+    @property
+    def summary(self) -> str:
+        """What became of all records."""
+        many = "1 record" if self.unknown == 1 else f"{self.unknown} records"
+        return f"{many} may be in the log or not, as said above; {self._acknowledged} acknowledged"
+
+    async def append(self, group: list[bytes]) -> None:
+        """Append these records with one call. Raises RunningError where it makes no sense to go on."""
+        from ourolog.rpc.client_errors import LogError
+
+        first = self._acknowledged + self.unknown + 1
+        last = first + len(group) - 1
+        if not group[-1]:
+            raise RunningError(f"record {last} is empty; a record holds at least one byte ({self._before})")
+        try:
+            base_offset = await self._client.produce_batch(group, acks=self._acks, repeat_unknown=self._repeat_unknown)
+        except LogError as error:
+            if error.outcome_unknown:
+                self.unknown += len(group)
+            if not (error.outcome_unknown and error.code in _LOST):
+                before = f" ({self._before})" if self._acknowledged or self.unknown else ""
                 raise RunningError(f"{error}{before}") from error
+            which = f"record {first}" if first == last else f"records {first} to {last}"
+            click.echo(f"Unknown: {which}: {error}", err=True)
+            return
+        self._acknowledged += len(group)
+        sys.stdout.write("".join(f"{offset}\n" for offset in range(base_offset, base_offset + len(group))))
+        sys.stdout.flush()
 
-
-async def _append(client: LogClient, group: list[bytes], done: int, acks: Acks) -> None:
-    if not group[-1]:
-        number = done + len(group)
-        raise RunningError(
-            f"record {number} is empty; a record holds at least one byte ({number - 1} before it acknowledged)"
-        )
-    base_offset = await client.produce_batch(group, acks=acks)
-    sys.stdout.write("".join(f"{offset}\n" for offset in range(base_offset, base_offset + len(group))))
-    sys.stdout.flush()
+    @property
+    def _before(self) -> str:
+        before = f"{self._acknowledged} before it acknowledged"
+        return f"{before}, {self.unknown} of unknown outcome" if self.unknown else before
 
 
 async def _arguments(values: Sequence[str]) -> AsyncIterator[list[bytes]]:

@@ -20,9 +20,10 @@ EPILOG = """
 Examples:
   ourolog status
   ourolog status --addr 127.0.0.1:8410 --output json | jq .leader
+  ourolog status --addr 10.0.0.1:8400,10.0.0.2:8400,10.0.0.3:8400
 
-Any node can be asked; it is asked for the members, and then each of them for
-its own part. One that does not answer is shown without it.
+Any node can be asked; the first that answers is asked for the members, and then
+each of them for its own part. One that does not answer is shown without it.
 """
 
 _WIDE = 240  # into a pipe nothing is wrapped
@@ -32,32 +33,48 @@ _WIDE = 240  # into a pipe nothing is wrapped
 @config_option
 @client_options
 @option("--output", type=click.Choice(["text", "json"]), default="text", help="A table, or JSON.")
-def status(*, addr: str, timeout_s: float, output: str) -> None:
+def status(*, addresses: tuple[str, ...], timeout_s: float, output: str) -> None:
     """Show who is there, leads, and pulls.
 
-    Members, roles, offsets, and who pulls from whom with what lag.
+    Members, roles, terms, offsets, and who pulls from whom with what lag.
     """
     from ourolog.rpc.client_errors import LogError
     from ourolog.rpc.cluster_status import cluster_status
 
     try:
-        found = asyncio.run(cluster_status(addr, timeout_s=timeout_s))
+        found = asyncio.run(cluster_status(addresses, timeout_s=timeout_s))
     except LogError as error:
         raise RunningError(str(error)) from error
     if output == "json":
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-    console.print(f"election {found['election']}, leader {found['leader'] or 'none'}\n", markup=False)
+    console.print(f"{headline_of(found)}\n", markup=False)
     console.print(table_of(found))
     for line in complaints_of(found):
         console.print(line, markup=False, soft_wrap=True)
 
 
+def headline_of(found: dict[str, Any]) -> str:
+    """Who leads, in which term."""
+    term = f", term {found['term']}" if found["term"] else ""
+    return f"election {found['election']}, leader {found['leader'] or 'none'}{term}"
+
+
 def complaints_of(found: dict[str, Any]) -> list[str]:
-    """A line for each node that says it is not to be sent clients."""
-    nodes = [(node["id"], node["not_ready"]) for node in found["nodes"] if node.get("not_ready")]
-    return ["", *(f"{node_id} is not ready: {reason}" for node_id, reason in nodes)] if nodes else []
+    """A line for each node that sees another leader, or none, and for each that says it is not to be sent clients."""
+    lines = [
+        f"{node['id']} sees {node['leader'] or 'nobody'} lead, in term {node['term']}"
+        for node in found["nodes"]
+        if node["term"] is not None and _view(node) != _view(found)
+    ]
+    lines += [f"{node['id']} is not ready: {node['not_ready']}" for node in found["nodes"] if node["not_ready"]]
+    return ["", *lines] if lines else []
+
+
+def _view(of: dict[str, Any]) -> tuple[str, int] | None:
+    """Who leads, in which term; None where nobody does."""
+    return (of["leader"], of["term"]) if of["leader"] else None
 
 
 def table_of(found: dict[str, Any]) -> Table:

@@ -39,6 +39,33 @@ def test_the_address_can_come_from_the_environment(run: Run, addr: str) -> None:
     assert run("produce", "x", OUROLOG_ADDR=addr).stdout == "0\n"
 
 
+def test_several_addresses_can_be_given_and_one_where_nobody_is_does_no_harm(
+    run: Run, addr: str, unused_addr: str
+) -> None:
+    assert run("produce", "a", "--addr", f"{unused_addr},{addr}").stdout == "0\n"
+    assert run("consume", "--addr", unused_addr, "--addr", addr).stdout == "0\ta\n"
+    assert run("consume", OUROLOG_ADDR=f"{unused_addr} {addr}").stdout == "0\ta\n"
+    done = run("status", "--addr", f"{unused_addr}, {addr}")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "election none, leader none")
+
+
+def test_when_nobody_answers_every_address_is_named(run: Run, unused_addr: str) -> None:
+    addresses = f"{unused_addr},127.0.0.1:1"
+    for words in (["status"], ["produce", "a"]):
+        done = run(*words, "--addr", addresses, "--timeout", "300ms")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"none of {unused_addr}, 127.0.0.1:1" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_wrong_address_among_several_is_a_usage_error_that_names_the_flag(run: Run) -> None:
+    for words in (["produce", "a"], ["consume"], ["status"]):
+        done = run(*words, "--addr", "127.0.0.1:8400,nowhere")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Invalid value for '--addr'" in done.stderr
+        assert "'nowhere' is not HOST:PORT" in done.stderr
+
+
 def test_consume_begins_where_it_is_told_and_ends_after_so_many(run: Run, addr: str) -> None:
     run("produce", *"abcdef", "--addr", addr)
     assert run("consume", "--addr", addr, "--from", "2", "--count", "3").stdout == "2\tc\n3\td\n4\te\n"
@@ -119,6 +146,7 @@ def test_status_has_the_keys_that_programs_read(run: Run, one_node: LocalCluster
     assert found == {
         "election": "none",
         "leader": None,
+        "term": 0,
         "nodes": [
             {
                 "id": "n1",
@@ -127,6 +155,7 @@ def test_status_has_the_keys_that_programs_read(run: Run, one_node: LocalCluster
                 "state": "alive",
                 "role": "peer",
                 "term": 0,
+                "leader": None,
                 "first_offset": 0,
                 "end_offset": 1,
                 "committed_offset": 1,

@@ -76,6 +76,26 @@ def test_every_flag_of_every_command_has_a_variable_named_after_it() -> None:
                 assert parameter.envvar == variable_of(flag), f"{name} {flag}"
 
 
+def test_addresses_are_one_list_however_they_are_given(
+    parse: Parse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "ourolog.toml"
+    from_file = ("--config", str(file))
+    for command in ("produce", "consume", "status"):
+        assert parse(command=command)["addresses"] == ("127.0.0.1:8400",)
+        for in_file in ('["a:1", "b:2"]', '"a:1,b:2"', '["a:1, b:2", "a:1"]'):
+            file.write_text(f"addr = {in_file}\n")
+            assert parse(*from_file, command=command)["addresses"] == ("a:1", "b:2")
+        with monkeypatch.context() as environment:
+            environment.setenv("OUROLOG_ADDR", "c:3,d:4 e:5")
+            assert parse(*from_file, command=command)["addresses"] == ("c:3", "d:4", "e:5")
+            flags = ("--addr", "f:6,g:7", "--addr", "h:8", "--addr", "f:6")
+            assert parse(*from_file, *flags, command=command)["addresses"] == ("f:6", "g:7", "h:8")
+        file.write_text('addr = ["a:1", "b"]\n')
+        with pytest.raises(click.UsageError, match="addr: 'b' is not HOST:PORT"):
+            parse(*from_file, command=command)
+
+
 def test_the_file_can_be_named_by_the_environment(
     parse: Parse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

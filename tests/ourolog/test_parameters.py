@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from ourolog.parameters import ADDRESS, BINDABLE, DURATION, ELECTION, NODE_ID, SizeType
+from ourolog.parameters import ADDRESS, ADDRESSES, BINDABLE, DURATION, ELECTION, NODE_ID, SizeType
 
 SIZE = SizeType()
 
@@ -55,6 +55,9 @@ def test_a_size_counts_bytes_in_powers_of_1024_unless_it_says_mb(typed: object, 
         (ADDRESS, "localhost:65536", "port"),
         (ADDRESS, "localhost:0", "port 0"),
         (ADDRESS, "::1:8400", "brackets"),
+        (ADDRESSES, "", "not HOST:PORT"),
+        (ADDRESSES, " , ", "not HOST:PORT"),
+        (ADDRESSES, "localhost:1,localhost:0", "port 0"),
         (NODE_ID, "n 1", "letters, digits"),
         (NODE_ID, "", "letters, digits"),
         (ELECTION, "static", "static:<leader>"),
@@ -73,6 +76,10 @@ def test_what_cannot_be_understood_is_refused_with_what_would_have_been_right(
 @pytest.mark.parametrize("typed", ["127.0.0.1:8400", "[::1]:8400", "node-1.example:1"])
 def test_an_address_is_taken_as_it_is_typed(typed: str) -> None:
     assert ADDRESS.convert(typed, None, None) == typed
+
+
+def test_several_addresses_stand_with_commas_between() -> None:
+    assert ADDRESSES.convert("a:1, [::1]:2,", None, None) == ("a:1", "[::1]:2")
 
 
 def test_any_port_is_fine_where_a_node_listens() -> None:
