@@ -1,0 +1,45 @@
+"""What `ourolog status` says above and below its table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ourolog.commands.status import complaints_of, headline_of
+
+
+def status(leader: str | None, term: int, **views: tuple[str | None, int] | None) -> dict[str, Any]:
+    """A cluster in which each node sees that leader in that term; None: it did not answer."""
+    nodes = [
+        {"id": node_id, "leader": view and view[0], "term": view and view[1], "not_ready": None}
+        for node_id, view in views.items()
+    ]
+    return {"election": "raft", "leader": leader, "term": term, "nodes": nodes}
+
+
+def test_the_headline_says_who_leads_in_which_term() -> None:
+    assert headline_of(status("n2", 7)) == "election raft, leader n2, term 7"
+    assert headline_of(status(None, 7)) == "election raft, leader none, term 7"
+    assert headline_of(status(None, 0)) == "election raft, leader none"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        status("n2", 7, n1=("n2", 7), n2=("n2", 7), n3=None),
+        status(None, 0, n1=(None, 0), n2=(None, 3)),  # nobody leads, and nobody thinks so
+    ],
+)
+def test_nodes_that_agree_need_no_line(found: dict[str, Any]) -> None:
+    assert complaints_of(found) == []
+
+
+def test_a_node_that_sees_another_leader_or_term_or_none_is_named() -> None:
+    found = status("n2", 7, n1=("n1", 6), n2=("n2", 7), n3=(None, 7), n4=("n2", 6))
+    assert complaints_of(found) == [
+        "",
+        "n1 sees n1 lead, in term 6",
+        "n3 sees nobody lead, in term 7",
+        "n4 sees n2 lead, in term 6",
+    ]
