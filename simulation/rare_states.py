@@ -29,6 +29,7 @@ from ourolog.actors.messages.observer import (
 )
 from ourolog.actors.messages.store import PulledAppended, PullRejected, ReadProblem, ReadRefused
 from ourolog.simulation.checker import World
+from ourolog.simulation.election_states import ELECTION_STATES, ElectionStates
 from ourolog.simulation.events import (
     ClientReturned,
     Event,
@@ -36,6 +37,8 @@ from ourolog.simulation.events import (
     FileReplaced,
     MessageTold,
     NodeCrashed,
+    NodePaused,
+    NodeResumed,
     NodeSaid,
     NodeStarted,
     NodeStopped,
@@ -52,6 +55,7 @@ STATES: Final[dict[str, str]] = {
     **REPLICATION_STATES,
     **VOTE_STATES,
     **SURVEY_STATES,
+    **ELECTION_STATES,
     "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
     "damage_found": "A log or another file was found damaged.",
     "segment_rolled": "A segment was sealed and another begun.",
@@ -107,6 +111,8 @@ class RareStates:
         PartitionMade,
         PartitionHealed,
         ClientReturned,
+        NodePaused,
+        NodeResumed,
     )
 
     def __init__(self) -> None:
@@ -120,6 +126,7 @@ class RareStates:
         self._replication = ReplicationStates(self._note)
         self._votes = VoteStates(self._note)
         self._survey = SurveyStates(self._note)
+        self._election = ElectionStates(self._note)
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LeaderHinted: lambda _: self._note("leader_hinted"),
@@ -134,6 +141,7 @@ class RareStates:
 
     def see(self, event: Event, world: World) -> None:
         self._replication.see(event)
+        self._election.see(event)
         match event:
             case MessageTold():
                 self._survey.see(event)
