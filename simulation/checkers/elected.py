@@ -143,6 +143,7 @@ class LeadsOnceElected(EventChecker):
         self._granted: dict[NodeId, tuple[Term, set[VoterKey]]] = {}
         self._elected_s: dict[NodeId, tuple[Term, float]] = {}
         self._leads_s: dict[NodeId, tuple[Term, float]] = {}
+        self._led: dict[NodeId, Term] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
         for of_node in (self._granted, self._elected_s, self._leads_s):
@@ -176,7 +177,8 @@ class LeadsOnceElected(EventChecker):
             self._granted[node.node_id] = response.term, granted
         granted.add(response.key)
         voters = self.model.voters_of(node)
-        if len(granted.intersection(voters)) > len(voters) // 2:
+        has_led = self._led.get(node.node_id) == response.term  # this is one vote more
+        if len(granted.intersection(voters)) > len(voters) // 2 and not has_led:
             self._elected_s.setdefault(node.node_id, (response.term, told.time_s))
 
     def _on_leader_changed(self, told: MessageTold) -> None:
@@ -188,6 +190,7 @@ class LeadsOnceElected(EventChecker):
             self._leads_s.pop(node_id, None)
             if changed.leader_id == node_id:
                 self._leads_s[node_id] = changed.term, told.time_s
+                self._led[node_id] = changed.term
 
     def _look(self, _: MessageTold) -> None:
         for node_id, (term, since_s) in list(self._elected_s.items()):

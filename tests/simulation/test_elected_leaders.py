@@ -308,6 +308,16 @@ def test_who_has_the_votes_of_a_majority_must_say_that_it_leads_and_begin_the_te
     scene.wait(10)
 
 
+def test_one_more_vote_is_nothing_to_a_leader() -> None:
+    scene = scene_of("leads_once_elected", RAFT)
+    vote(scene, N1, 1, N1)
+    grant(scene, N2, N1, 1)
+    lead(scene, N1, 1)
+    append(scene, N1, 0, 1)
+    grant(scene, N3, N1, 1)
+    scene.wait(10)
+
+
 def test_pre_votes_and_votes_of_a_term_that_is_over_make_nobody_lead() -> None:
     for term, is_pre_vote in ((2, True), (1, False)):
         scene = scene_of("leads_once_elected", RAFT)
