@@ -5,7 +5,14 @@ from __future__ import annotations
 from math import inf
 from typing import ClassVar, Final
 
-from ourolog.actors.messages.events import LeaderChanged, MemberJoined, MemberUpdated
+from ourolog.actors.messages.events import (
+    LeaderChanged,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberUpdated,
+    VotersChanged,
+)
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.peer_calls import CALL_KINDS, FetchRequest
 from ourolog.simulation.checkers.base import EventChecker
@@ -36,17 +43,22 @@ class VotersAskedForLeader(EventChecker):
         self.on_told = {
             MemberJoined: self._on_member,
             MemberUpdated: self._on_member,
+            MemberFailed: self._on_member_gone,
+            MemberLeft: self._on_member_gone,
+            VotersChanged: self._on_voters,
             LeaderChanged: self._on_leader,
             ProbeDue: self._look,
         }
         self._seeks_s: dict[NodeId, float] = {}
         self._known_s: dict[tuple[NodeId, NodeId], float] = {}
         self._asked: dict[NodeId, tuple[float, NodeId]] = {}
+        self._know_voters: set[NodeId] = set()
 
     def _on_started(self, event: NodeStarted) -> None:
         node_id = event.node_id
         self._seeks_s.pop(node_id, None)
         self._asked.pop(node_id, None)
+        self._know_voters.discard(node_id)
         for pair in [pair for pair in self._known_s if pair[0] == node_id]:
             del self._known_s[pair]
 
@@ -74,6 +86,19 @@ class VotersAskedForLeader(EventChecker):
         node_id, actor = self.model.place(told.receiver)
         if actor == "replicator":
             self._known_s.setdefault((node_id, told.message.member.node_id), told.time_s)  # type: ignore[attr-defined]
+
+    def _on_member_gone(self, told: MessageTold) -> None:
+        """Forget it where the node has not been told yet who votes: it remembers nobody else that is gone."""
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "replicator" and node_id not in self._know_voters:
+            self._known_s.pop((node_id, told.message.member.node_id), None)  # type: ignore[attr-defined]
+
+    def _on_voters(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, VotersChanged)
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "replicator" and changed.voters:
+            self._know_voters.add(node_id)
 
     def _on_leader(self, told: MessageTold) -> None:
         node_id, actor = self.model.place(told.receiver)

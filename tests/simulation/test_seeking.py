@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ourolog.actors.messages.events import LeaderChanged, MemberJoined
+from ourolog.actors.messages.events import LeaderChanged, MemberJoined, MemberLeft, VotersChanged
 from ourolog.actors.messages.values import Member
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import NodePaused, PacketSent
@@ -70,6 +70,20 @@ def test_who_asks_the_same_voter_again_is_seen_if_it_knows_another() -> None:
     ask(scene, N2)
     with pytest.raises(Violation, match=r"asked n2 at .* and once more, though it knows n3"):
         ask(scene, N2)
+
+
+def test_who_is_gone_is_remembered_by_those_that_have_been_told_that_it_votes() -> None:
+    for knows_voters in (False, True):
+        scene = seeking(N2, N3)
+        if knows_voters:
+            scene.tell("n1.election", "n1.replicator", VotersChanged((N1, N2, N3)))
+        scene.tell("n1.membership", "n1.replicator", MemberLeft(Member(N3, "n3:1", "n3:2")))
+        ask(scene, N2)
+        if knows_voters:
+            with pytest.raises(Violation, match=r"asked n2 at .* and once more, though it knows n3"):
+                ask(scene, N2)
+        else:
+            ask(scene, N2)
 
 
 def test_who_is_started_again_begins_anew() -> None:
