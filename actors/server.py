@@ -7,7 +7,7 @@ Produces that wait in the inbox are merged into one batch (payloads concatenate,
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import NodeConfig
@@ -33,15 +33,21 @@ from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConf
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
+    DrainExpired,
     FlushProduces,
+    HeldExpired,
+    HoldProduces,
     ListServers,
     Produce,
     Produced,
+    ProducesHeld,
     Refusal,
+    ReleaseProduces,
     RequestRefused,
     RequestsExpired,
     ServerMessage,
     ServersListed,
+    StopHolding,
 )
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches, StoreMessage
 from ourolog.actors.messages.values import Acks, Member, ReadLevel
@@ -52,7 +58,19 @@ from ourolog.actors.requests.readers import TailingReaders
 from ourolog.actors.requests.unconfirmed import UnconfirmedReads
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
-EXPIRY_CHECK_S = 0.25
+EXPIRY_CHECK_S: Final = 0.25
+HELD_CHECK_S: Final = 0.05
+
+HELD_AT_LEAST_S: Final = 2.0
+HELD_ELECTIONS: Final = 3
+"""How many election timeouts, but at least HELD_AT_LEAST_S, a produce is held at the most. An election takes less.
+
+After that another node may know more, and the client had better ask there.
+"""
+
+# A held produce is refused somewhat before its client gives up, which then knows that nothing was appended.
+_HELD_MARGIN_FRACTION: Final = 0.1
+_MAX_HELD_MARGIN_S: Final = 0.5
 
 
 class ServerActor(NodeActor):
@@ -93,6 +111,10 @@ class ServerActor(NodeActor):
         self._readers = TailingReaders()
         self._unconfirmed = UnconfirmedReads()
         self._expiry_is_due = False
+        self._is_handing_over = False
+        self._hold: HoldProduces | None = None  # until it is answered
+        self._is_stopping = False
+        self._held_check_is_due = False
 
     def on_receive(self, message: ServerMessage) -> None:
         match message:
@@ -129,6 +151,19 @@ class ServerActor(NodeActor):
                 self._cancel(message)
             case RequestsExpired():
                 self._expire()
+            case HoldProduces():
+                self._begin_hand_over(message)
+            case ReleaseProduces():
+                self._end_hand_over()
+                self._settle_held()
+            case StopHolding():
+                self._is_stopping = True
+                self._settle_held()
+            case DrainExpired():
+                if self._hold is not None and self._hold.request_id == message.request_id:
+                    self._answer_hold(is_drained=False)
+            case HeldExpired():
+                self._expire_held()
             case LogOpened():
                 self._opened = True
                 self._start = message.start
@@ -152,6 +187,7 @@ class ServerActor(NodeActor):
             case ClaimsDisputed():
                 self._dispute = message.reason
                 self._update_readiness()
+                self._settle_held()
             case ClaimsSettled():
                 self._dispute = ""
                 self._update_readiness()
@@ -160,6 +196,8 @@ class ServerActor(NodeActor):
                 pass
             case _:
                 assert_never(message)
+        if self._hold is not None and self._produces.is_drained:
+            self._answer_hold(is_drained=True)
 
     @property
     def _knows_end(self) -> bool:
@@ -191,6 +229,7 @@ class ServerActor(NodeActor):
             self._refuse_produce(pending, Refusal.STOPPING, detail)
         for consume in (*self._readers, *self._unconfirmed):
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.STOPPING, detail))
+        self._end_hand_over()
 
     # ------------------------------------------------------------ produce
 
@@ -200,16 +239,23 @@ class ServerActor(NodeActor):
             produce.reply_to.tell(refusal)
             return
         acks = produce.acks if produce.acks is not Acks.DEFAULT else self.config.acks
+        now_s, timeout_s = self.ports.clock.monotonic_s(), produce.timeout_s
+        margin_s = min(HELD_CHECK_S + timeout_s * _HELD_MARGIN_FRACTION, _MAX_HELD_MARGIN_S)
+        held_at_most_s = max(HELD_AT_LEAST_S, HELD_ELECTIONS * self.config.election_timeout_s)
         pending = PendingProduce(
             produce.request_id,
             produce.reply_to,
             produce.batch,
             produce.batch.record_count,
             acks if self._elected else Acks.LEADER,
-            produce.timeout_s,
-            self.ports.clock.monotonic_s() + produce.timeout_s,
+            timeout_s,
+            now_s + timeout_s,
+            held_until_s=now_s + min(timeout_s - margin_s, held_at_most_s),
         )
-        if self._produces.add(pending):
+        if self._holds:
+            self._produces.hold(pending)
+            self._watch_held()
+        elif self._produces.add(pending):
             self.me.tell(FlushProduces())
         if not self._expiry_is_due:
             self._expiry_is_due = True
@@ -221,20 +267,19 @@ class ServerActor(NodeActor):
             return RequestRefused(request_id, Refusal.NOT_READY, f"{self.node_id} is starting; try again shortly")
         if self._dispute:
             return RequestRefused(request_id, Refusal.NOT_READY, self._dispute)
-        if self._elected and self._leader_id is None:
-            return RequestRefused(
-                request_id, Refusal.LEADER_UNKNOWN, self._why_nobody or "no leader is known; try again shortly"
-            )
-        if self._elected and self._leader_id != self.node_id:
-            assert self._leader_id is not None
-            leader = self._members.get(self._leader_id) or self._gone_leader
-            addr = leader.rpc_addr if leader and leader.node_id == self._leader_id else ""
-            detail = f"{self.node_id} is not the leader; {self._leader_id} is" + (f", at {addr}" if addr else "")
-            return RequestRefused(request_id, Refusal.NOT_LEADER, detail, self._leader_id, addr)
+        why_not_held = self._why_not_held(request_id)
+        if why_not_held is not None:
+            return why_not_held
         why_full = self._produces.why_full(produce.batch, is_elected=bool(self._elected))
         if why_full is not None:
             return RequestRefused(request_id, Refusal.OVERLOADED, why_full)
         return None
+
+    def _refuse_as(self, pending: PendingProduce, refused: RequestRefused) -> None:
+        """Refuse a produce that the store was never told of."""
+        assert not pending.may_be_stored, "its outcome is known"
+        self._produces.close(pending)
+        pending.reply_to.tell(refused)
 
     def _flush(self) -> None:
         for append_id, batch in self._produces.flush():
@@ -325,13 +370,89 @@ class ServerActor(NodeActor):
         self._why_nobody, self._needs_person = changed.why_nobody, changed.needs_person
         if self._on_all_replicas.term < changed.term:
             self._on_all_replicas = ReplicasAdvanced(changed.term, Index(0))
+        self._end_hand_over()
         if led and changed.leader_id != self.node_id:
-            detail = f"{self.node_id} lost the lead"
+            # What the store was not told of can still be appended by whoever leads next.
+            self._produces.hold_unflushed()
             for pending in self._produces:
-                self._refuse_produce(pending, Refusal.DEPOSED, detail)
+                if not self._produces.is_held(pending):
+                    self._refuse_produce(pending, Refusal.DEPOSED, f"{self.node_id} lost the lead")
             self._produces.forget_uncommitted()
+        self._settle_held()
         self._update_readiness()
         self._wake_tailing()
+
+    # ------------------------------------------------------------ held produces
+
+    @property
+    def _holds(self) -> bool:
+        """Whether a produce is held that comes now and is not refused."""
+        return bool(self._elected) and (self._is_handing_over or self._leader_id != self.node_id)
+
+    def _why_not_held(self, request_id: int) -> RequestRefused | None:
+        """Why a produce that the store was not told of is neither appended here nor held; None if it is."""
+        if self._dispute:
+            return RequestRefused(request_id, Refusal.NOT_READY, self._dispute)
+        if not self._elected or (self._leader_id == self.node_id and not self._is_handing_over):
+            return None
+        if self._leader_id not in (None, self.node_id):
+            return self._not_leader(request_id, self._leader_id)
+        if self._is_stopping:
+            return RequestRefused(request_id, Refusal.STOPPING, f"{self.node_id} is stopping")
+        if self._leader_id is None and self._why_nobody:
+            return RequestRefused(request_id, Refusal.LEADER_UNKNOWN, self._why_nobody)
+        return None
+
+    def _not_leader(self, request_id: int, leader_id: NodeId) -> RequestRefused:
+        leader = self._members.get(leader_id) or self._gone_leader
+        addr = leader.rpc_addr if leader and leader.node_id == leader_id else ""
+        detail = f"{self.node_id} is not the leader; {leader_id} is" + (f", at {addr}" if addr else "")
+        return RequestRefused(request_id, Refusal.NOT_LEADER, detail, leader_id, addr)
+
+    def _begin_hand_over(self, hold: HoldProduces) -> None:
+        if self._leader_id != self.node_id:
+            hold.reply_to.tell(ProducesHeld(hold.request_id, is_drained=False))
+            return
+        self._flush()
+        if self._hold is not None:
+            self._answer_hold(is_drained=False)
+        self._is_handing_over, self._hold = True, hold
+        self.ports.timers.after(hold.within_s, self.me, DrainExpired(hold.request_id))
+
+    def _end_hand_over(self) -> None:
+        self._is_handing_over = False
+        if self._hold is not None:
+            self._answer_hold(is_drained=False)
+
+    def _answer_hold(self, *, is_drained: bool) -> None:
+        hold, self._hold = self._hold, None
+        assert hold is not None
+        hold.reply_to.tell(ProducesHeld(hold.request_id, is_drained))
+
+    def _settle_held(self) -> None:
+        """Append what is held if this node leads and keeps the lead, refuse what need not wait any longer."""
+        for pending in self._produces.held:
+            refused = self._why_not_held(pending.request_id)
+            if refused is not None:
+                self._refuse_as(pending, refused)
+        if not self._holds and self._produces.release():
+            self.me.tell(FlushProduces())
+        self._watch_held()
+
+    def _watch_held(self) -> None:
+        if self._produces.held and not self._held_check_is_due:
+            self._held_check_is_due = True
+            self.ports.timers.after(HELD_CHECK_S, self.me, HeldExpired())
+
+    def _expire_held(self) -> None:
+        self._held_check_is_due = False
+        now_s = self.ports.clock.monotonic_s()
+        for pending in self._produces.held:
+            if pending.held_until_s <= now_s:
+                why = f"{self.node_id} hands over the lead" if self._is_handing_over else "no leader is known"
+                detail = f"{why}, and nobody has taken it meanwhile; nothing was appended, try again shortly"
+                self._refuse_as(pending, RequestRefused(pending.request_id, Refusal.LEADER_UNKNOWN, detail))
+        self._watch_held()
 
     # ------------------------------------------------------------ consume
 

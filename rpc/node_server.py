@@ -29,6 +29,7 @@ from ourolog.actors.messages.observer import (
     WarningKind,
 )
 from ourolog.actors.messages.peer_calls import Answerer
+from ourolog.actors.messages.server import StopHolding
 from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
@@ -152,6 +153,7 @@ class NodeServer:
         self._health.end()
         # While produces and fetches go on: a leader hands over to a node that has all of its log.
         await self._hand_over(node)
+        node.server.tell(StopHolding())
         await self._leave_cluster(node)
         self._service.drain()
         # Before the port is closed: gRPC kills what comes or is open then as CANCELLED, which says nothing.

@@ -28,6 +28,7 @@ from ourolog.actors.messages.election import HandedOver, HandOver
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
+from ourolog.actors.messages.server import StopHolding
 from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.stepping import StepLimitError
@@ -310,6 +311,7 @@ class Cluster:
 
     def _announce_leave(self, node_id: NodeId, node: Node) -> None:
         if self.running.get(node_id) is node:
+            node.server.tell(StopHolding())
             node.membership.tell(LeaveCluster(1, _Answered(lambda: self._stop_next(node_id, node))))
 
     def _stop_next(self, node_id: NodeId, node: Node) -> None:

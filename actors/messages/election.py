@@ -15,6 +15,7 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import CallCancelled, CallFailed, CallReceived, CallReturned
+from ourolog.actors.messages.server import ProducesHeld
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import AppendRefused, BallotSaved, BatchAppended, FoundingSaved, LogDescribed
 from ourolog.actors.messages.values import ElectionClaim
@@ -162,6 +163,7 @@ ElectionMessage = (
     | LeaderUnreachable
     | SurveyDue
     | HandOver
+    | ProducesHeld
     | CallReceived[Any]
     | CallCancelled
     | CallReturned[Any]

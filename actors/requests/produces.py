@@ -21,7 +21,7 @@ PRODUCE_OVERHEAD_BYTES = 1024
 
 @dataclass(slots=True)
 class PendingProduce:
-    """A produce on its way: not flushed yet, then in the store, then waiting for other disks.
+    """A produce on its way: held or not flushed yet, then in the store, then waiting for other disks.
 
     request_id, reply_to: who is answered, and about which request.
     batch: what is appended; None once the store has written it, since what waits for other disks, for as long as its
@@ -31,6 +31,7 @@ class PendingProduce:
     timeout_s: how long the client waits, in seconds.
     deadline_s: when that ends, by the monotonic clock.
     may_be_stored: whether the store was told to append it, and has not said that it did not.
+    held_until_s: when it is refused if it is held and still cannot be appended, by the monotonic clock.
     base_offset, index: of its first record and of its entry; None until it is on this node's disk.
     term: of that entry.
     done: whether it is answered, or nobody waits for its answer any more.
@@ -47,6 +48,7 @@ class PendingProduce:
     base_offset: Offset | None = None
     index: Index | None = None
     term: Term = Term(0)
+    held_until_s: float = 0.0
     done: bool = False
 
     @property
@@ -66,6 +68,7 @@ class OpenProduces:
         self._config = config
         self._open: dict[tuple[int, int], PendingProduce] = {}
         self._unflushed: list[PendingProduce] = []
+        self._held: dict[tuple[int, int], PendingProduce] = {}
         self._in_store: dict[int, list[PendingProduce]] = {}
         self._append_ids = itertools.count(1)
         # What is not flushed yet, or in the store: it takes memory until it is written, even if its client gave up.
@@ -105,15 +108,55 @@ class OpenProduces:
             return f"{entries_bytes} bytes in {entries} entries wait for a majority of the voters already"
         return None
 
+    # ------------------------------------------------------------ held: the store is not to hear of them yet
+
+    @property
+    def held(self) -> tuple[PendingProduce, ...]:
+        """Those that are held, the oldest first."""
+        return tuple(self._held.values())
+
+    def is_held(self, pending: PendingProduce) -> bool:
+        """Whether that open produce is held."""
+        return pending.key in self._held
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether all that are not held are answered, and the store has answered every append."""
+        return len(self._open) == len(self._held) and not self._in_store and not self._unflushed
+
+    def hold(self, pending: PendingProduce) -> None:
+        """Take a produce that is not to be flushed until `release`."""
+        self._take(pending)
+        self._held[pending.key] = pending
+
+    def hold_unflushed(self) -> None:
+        """Hold what was not flushed yet, too."""
+        unflushed, self._unflushed = self._unflushed, []
+        for pending in unflushed:
+            if pending.done:
+                self._written(pending)
+            else:
+                self._held[pending.key] = pending
+
+    def release(self) -> bool:
+        """Let what is held be flushed like anything else. Returns whether it is the first that waits for that."""
+        is_first = bool(self._held) and not self._unflushed
+        self._unflushed += self._held.values()
+        self._held.clear()
+        return is_first
+
     # ------------------------------------------------------------ on the way to the store
 
     def add(self, pending: PendingProduce) -> bool:
         """Take a produce that is not flushed yet. Returns whether it is the first of them."""
+        self._take(pending)
+        self._unflushed.append(pending)
+        return len(self._unflushed) == 1
+
+    def _take(self, pending: PendingProduce) -> None:
         self._open[pending.key] = pending
         self._unwritten_bytes += pending.cost_bytes
         self._unwritten += 1
-        self._unflushed.append(pending)
-        return len(self._unflushed) == 1
 
     def flush(self) -> Iterator[tuple[int, NewBatch]]:
         """Make batches for the store of what is not flushed yet, small plain ones merged; each with its append's id."""
@@ -198,6 +241,8 @@ class OpenProduces:
         """The produce is answered, or nobody waits for its answer any more."""
         pending.done = True
         del self._open[pending.key]
+        if self._held.pop(pending.key, None) is not None:
+            self._written(pending)
         if pending.acks in self._awaiting_acks:
             self._awaiting_acks[pending.acks].pop(pending.key, None)
 

@@ -51,6 +51,7 @@ class Slot:
     def __init__(self, occupant: type[ElectionActor], config: NodeConfig, ballot: Ballot = Ballot()) -> None:  # noqa: B008
         self.runtime = SteppingRuntime()
         self.store = Probe()
+        self.server = Probe()
         self.listener = Probe()
         self.on_disk = ballot
         self.end = START
@@ -68,6 +69,7 @@ class Slot:
             config=config,
             ports=stepping_ports(self.runtime, network=self.network),
             store=self.store,
+            server=self.server,
             listeners=(self.listener,),
         )
 

@@ -18,9 +18,11 @@ from ourolog.actors.messages.peer_calls import CallAnswer, CallCancelled, CallRe
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
+    HoldProduces,
     ListServers,
     Produce,
     Produced,
+    ProducesHeld,
     RequestRefused,
     ServersListed,
 )
@@ -95,6 +97,7 @@ class AnsweredOnce(EventChecker):
             Produce: lambda told: self._ask(told, _client_key(told.message), told.message.timeout_s),
             Consume: lambda told: self._ask(told, _client_key(told.message), inf if told.message.wait else 0.0),
             ListServers: lambda told: self._ask(told, _client_key(told.message), 0.0),
+            HoldProduces: lambda told: self._ask(told, ("hold", told.message.request_id), told.message.within_s),
             CallReceived: self._on_call,
             AppendBatch: lambda told: self._ask(told, ("append", told.sender, told.message.request_id), 0.0),
             AppendControl: lambda told: self._ask(told, ("append", told.sender, told.message.request_id), 0.0),
@@ -110,6 +113,7 @@ class AnsweredOnce(EventChecker):
             BatchesRead: lambda told: _client_key(told.message),
             ReadRefused: lambda told: _client_key(told.message),
             ServersListed: lambda told: _client_key(told.message),
+            ProducesHeld: lambda told: ("hold", told.message.request_id),
             CallAnswer: lambda told: ("call", told.message.request_id),
             BatchAppended: lambda told: ("append", told.receiver, told.message.request_id),
             AppendRefused: lambda told: ("append", told.receiver, told.message.request_id),

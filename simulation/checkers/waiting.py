@@ -16,7 +16,7 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.observer import NodeFailed
-from ourolog.actors.messages.server import CancelRequest, Consume, FlushProduces, Produce, Produced, RequestRefused
+from ourolog.actors.messages.server import CancelRequest, Consume, Produce, Produced, RequestRefused
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, BatchesRead, ReadRefused
 from ourolog.actors.messages.values import Acks
 from ourolog.simulation.checkers.base import EventChecker
@@ -147,13 +147,14 @@ class ReadersWoken(_Waiters):
 class _OpenProduce:
     """A produce that its server has been told of and has not answered.
 
-    at: the number of the message to its server, among those that matter here.
+    append_id: the append in which the store was told of it, 0 before.
     index: where it is on disk, -1 before.
+    due_s, why: until when it must be answered, and why; inf and "" while it may wait.
     """
 
     request_id: int
     acks: Acks
-    at: int
+    append_id: int = 0
     index: int = -1
     due_s: float = inf
     why: str = ""
@@ -161,15 +162,10 @@ class _OpenProduce:
 
 @dataclass(slots=True)
 class _Produces:
-    """The open produces of one node.
-
-    flushed_at: all produces told before that message are in the appends told since, or before.
-    """
+    """The open produces of one node."""
 
     by_value: dict[bytes, _OpenProduce] = field(default_factory=dict)
     values: dict[int, bytes] = field(default_factory=dict)
-    flushed_at: int = 0
-    appends: dict[int, int] = field(default_factory=dict)
     everywhere: int = 0
     leads: bool = False
     is_disputed: bool = False
@@ -181,14 +177,14 @@ class ProducesAnswered(_Waiters):
     name: ClassVar[str] = "produces_answered"
     statement: ClassVar[str] = (
         f"A produce is answered within {SOON_S:g} s after what its acks ask for has come to pass, its append was "
-        "refused, or its node has lost the lead; while two nodes claim the lead, when they agree again."
+        "refused, its node has lost the lead after the store was told of it, or knows that another node leads or why "
+        "nobody can; while two nodes claim the lead, when they agree again."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
         self.on_told = {
             Produce: self._on_produce,
-            FlushProduces: self._on_flush,
             AppendBatch: self._on_append,
             AppendRefused: self._on_append_refused,
             BatchAppended: self._on_progress,
@@ -204,7 +200,6 @@ class ProducesAnswered(_Waiters):
         }
         self.on_log = self._on_log_changed
         self._nodes: dict[NodeId, _Produces] = {}
-        self._at = 0
 
     def forget(self, node_id: NodeId) -> None:
         self._nodes.pop(node_id, None)
@@ -224,31 +219,30 @@ class ProducesAnswered(_Waiters):
         if node is None or node.config is None or of_node is None or len(values) != 1 or values[0] in of_node.by_value:
             return
         acks = node.config.acks if produce.acks is Acks.DEFAULT else produce.acks
-        self._at += 1
-        opened = _OpenProduce(produce.request_id, acks if node.is_elected else Acks.LEADER, self._at)
+        opened = _OpenProduce(produce.request_id, acks if node.is_elected else Acks.LEADER)
         of_node.by_value[values[0]] = opened
         of_node.values[produce.request_id] = values[0]
-
-    def _on_flush(self, told: MessageTold) -> None:
-        of_node = self._of(told)
-        if of_node is not None:
-            of_node.flushed_at = self._at
 
     def _on_append(self, told: MessageTold) -> None:
         node_id, actor = self.model.place(told.sender)
         append = told.message
         assert isinstance(append, AppendBatch)
-        if actor == "server" and node_id in self._nodes:
-            of_node = self._nodes[node_id]
-            of_node.appends[append.request_id] = of_node.flushed_at
+        of_node = self._nodes.get(node_id)
+        if actor != "server" or of_node is None or not of_node.by_value:
+            return
+        for value in records_of(append.batch.payload, append.batch.record_count):
+            produce = of_node.by_value.get(value)
+            if produce is not None:
+                produce.append_id = append.request_id
+                if self.model.node(node_id).is_elected and not of_node.leads:
+                    self._expect(produce, told, "its node had lost the lead before the store was told of it")
 
     def _on_append_refused(self, told: MessageTold) -> None:
         of_node, refused = self._of(told), told.message
         assert isinstance(refused, AppendRefused)
         if of_node is not None:
-            before = of_node.appends.pop(refused.request_id, 0)
             for produce in of_node.by_value.values():
-                if produce.at <= before and produce.index < 0:
+                if produce.append_id == refused.request_id and produce.index < 0:
                     self._expect(produce, told, f"its append was refused ({refused.reason})")
 
     def _expect(self, produce: _OpenProduce, told: MessageTold, why: str) -> None:
@@ -312,9 +306,11 @@ class ProducesAnswered(_Waiters):
             return
         leads = changed.leader_id == self.model.place(told.receiver)[0]
         of_node.everywhere = 0
-        if of_node.leads and not leads:
+        if not leads:
+            may_wait = changed.leader_id is None and not changed.why_nobody
             for produce in of_node.by_value.values():
-                self._expect(produce, told, "its node does not lead any more")
+                if not may_wait or (of_node.leads and produce.append_id):
+                    self._expect(produce, told, "its node was told that it does not lead")
         of_node.leads = leads
 
     def _on_answer(self, told: MessageTold) -> None:

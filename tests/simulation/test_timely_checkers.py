@@ -37,7 +37,6 @@ from ourolog.actors.messages.peer_calls import (
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
-    FlushProduces,
     ListServers,
     Produce,
     Produced,
@@ -280,7 +279,6 @@ def led_by_n1(claim: str) -> Scene:
 
 
 def append_produced(scene: Scene, value: str, index: int) -> None:
-    scene.tell("n1.server", "n1.server", FlushProduces())
     append = AppendBatch(index + 1, NewBatch(encode_record(value.encode()), 1), Term(1), Probe())
     scene.tell("n1.server", "n1.store", append)
     scene.append("n1", batch(index, value, term=Term(1)))
@@ -311,13 +309,35 @@ def test_a_produce_is_answered_when_its_append_is_refused_or_its_leader_deposed(
     for is_refused in (True, False):
         scene = led_by_n1("produces_answered")
         scene.tell("", "n1.server", produce(9))
-        scene.tell("n1.server", "n1.server", FlushProduces())
-        scene.tell("n1.server", "n1.store", AppendBatch(1, NewBatch(b"", 1), Term(1), Probe()))
+        scene.tell("n1.server", "n1.store", AppendBatch(1, NewBatch(encode_record(b"a"), 1), Term(1), Probe()))
         scene.wait(2.0)
         if is_refused:
             scene.tell("n1.store", "n1.server", AppendRefused(1, Term(2), "term 1 is over"))
         else:
             scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), N2))
+        with pytest.raises(Violation, match="has not answered produce 9"):
+            scene.wait(2.0)
+
+
+def test_a_produce_that_the_store_was_not_told_of_may_wait_for_a_leader_and_no_longer() -> None:
+    for changed in (LeaderChanged(Term(3), N2), LeaderChanged(Term(2), None, "n2 and n3 do not answer")):
+        scene = led_by_n1("produces_answered")
+        scene.tell("", "n1.server", produce(9))
+        scene.tell("n1.election", "n1.server", LeaderChanged(Term(2), None))
+        scene.wait(2.0)
+        scene.tell("n1.election", "n1.server", changed)
+        with pytest.raises(Violation, match="has not answered produce 9"):
+            scene.wait(2.0)
+
+
+def test_a_produce_that_the_store_was_told_of_does_not_wait_for_the_next_leader() -> None:
+    for is_told_first in (True, False):
+        scene = led_by_n1("produces_answered")
+        scene.tell("", "n1.server", produce(9))
+        append = ("n1.server", "n1.store", AppendBatch(1, NewBatch(encode_record(b"a"), 1), Term(1), Probe()))
+        deposed = ("n1.election", "n1.server", LeaderChanged(Term(2), None))
+        for told in (append, deposed) if is_told_first else (deposed, append):
+            scene.tell(*told)
         with pytest.raises(Violation, match="has not answered produce 9"):
             scene.wait(2.0)
 
