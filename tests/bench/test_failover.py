@@ -11,7 +11,7 @@ from bench.failover import Acknowledged, Clients
 
 @pytest.fixture
 def clients() -> Clients:
-    found = Clients([], 1.0, "test")
+    found = Clients([], "test")
     for called_s, returned_s in ((0.0, 1.0), (1.5, 2.0), (1.2, 5.0), (2.5, 4.5), (5.0, 5.25)):
         offset = len(found.acknowledged)
         found.acknowledged.append(Acknowledged(called_s, returned_s, offset, b"%d" % offset))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from random import Random
-from typing import Any, Final
+from typing import Final
 
-from ourolog.actors.messages import values as wire_values
-from ourolog.actors.messages.values import Acks
+from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.client_types import LogBatch, LogRecord
@@ -24,24 +22,17 @@ _PRODUCE_S: Final = 4.0
 _READ_S: Final = 2.0
 _PAUSE_S: Final = 0.02
 _READ_PAUSE_S: Final = 0.04
+_PRODUCERS: Final = 4
 _BATCH: Final = 8
 _BATCH_PAUSE_S: Final = 0.15
 _FOLLOW_S: Final = (1.0, 8.0)
 _READS_A_CLIENT: Final = 20
 
 
-def latest_words() -> Mapping[str, Any]:
-    """What asks `consume` for a linearizable read; nothing where this version of the client cannot."""
-    if "read" not in inspect.signature(LogClient.consume).parameters:
-        return {}
-    return {"read": getattr(wire_values, "ReadLevel").LATEST}  # noqa: B009  # older versions have no such name
-
-
 class Clients:
     """Producers, followers and readers; a context that ends them.
 
     addresses: by node.
-    latest: whether some ask for the end of the log, which takes linearizable reads.
     counts: how often each kind of call ended how.
     violations: a sentence for each answer that no order of calls allows.
     acknowledged: how many records were acknowledged.
@@ -50,11 +41,10 @@ class Clients:
     followed: how far each follower has read.
     """
 
-    def __init__(self, addresses: Mapping[str, str], recorder: Recorder, rng: Random, *, latest: bool = False) -> None:
+    def __init__(self, addresses: Mapping[str, str], recorder: Recorder, rng: Random) -> None:
         self._addresses = dict(addresses)
         self._recorder = recorder
         self._rng = rng
-        self._latest = latest
         self._is_stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Condition()
@@ -68,11 +58,10 @@ class Clients:
 
     async def __aenter__(self) -> Clients:
         self._acknowledged_at_s = time.monotonic()
-        work = [self._produce(f"p{number}", 1, _PAUSE_S) for number in (1, 2, 3)]
+        work = [self._produce(f"p{number}", 1, _PAUSE_S) for number in range(1, _PRODUCERS)]
         work.append(self._produce("batch", _BATCH, _BATCH_PAUSE_S))
         work += [*map(self._follow, self.followed), self._read_anything()]
-        if self._latest:
-            work += [self._read_the_end() for _ in range(2)]
+        work += [self._read_the_end() for _ in range(2)]
         self._tasks = [asyncio.create_task(one) for one in work]
         return self
 
@@ -80,10 +69,13 @@ class Clients:
         await self.stop()
 
     async def stop(self) -> None:
-        """Let open calls end, or cancel them after a while; a call that is cancelled has no known outcome."""
+        """End all calls. Produces get a while for it; one that is cancelled then has no known outcome."""
         self._is_stopping = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_PRODUCE_S + 1)
+        producers = self._tasks[:_PRODUCERS]
+        for task in self._tasks[_PRODUCERS:]:
+            task.cancel()
+        if producers:
+            await asyncio.wait(producers, timeout=_PRODUCE_S + 1)
         for task in self._tasks:
             task.cancel()
         for done in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -110,20 +102,16 @@ class Clients:
 
     async def _produce(self, name: str, count: int, pause_s: float) -> None:
         rng = Random(f"{self._rng.random()} {name}")
+        addresses = list(self._addresses.values())
+        rng.shuffle(addresses)
         sent = 0
-        while not self._is_stopping:
-            addresses = list(self._addresses.values())
-            rng.shuffle(addresses)
-            async with LogClient(addresses, timeout_s=_PRODUCE_S) as client:
-                goes_on = True
-                while goes_on and not self._is_stopping:
-                    values = [f"{name}-{number}".encode() for number in range(sent, sent + count)]
-                    sent += count
-                    goes_on = await self._store(client, values)
-                    await asyncio.sleep(pause_s * rng.uniform(0.5, 1.5))
+        async with LogClient(addresses, timeout_s=_PRODUCE_S) as client:
+            while not self._is_stopping:
+                await self._store(client, [f"{name}-{number}".encode() for number in range(sent, sent + count)])
+                sent += count
+                await asyncio.sleep(pause_s * rng.uniform(0.5, 1.5))
 
-    async def _store(self, client: LogClient, values: Sequence[bytes]) -> bool:
-        """Produce; whether that client is worth being asked again, rather than a new one with other connections."""
+    async def _store(self, client: LogClient, values: Sequence[bytes]) -> None:
         numbers = [self._recorder.began(Operation(OperationKind.PRODUCE, value, acks="quorum")) for value in values]
         try:
             if len(values) == 1:
@@ -136,11 +124,10 @@ class Clients:
             detail = f"{error.code} {error.reason} {error}"
             for number in numbers:
                 self._recorder.returned(number, OperationResult(outcome, detail=detail))
-            return error.code != "DEADLINE_EXCEEDED"
+            return
         for offset, number in enumerate(numbers, first):
             self._recorder.returned(number, OperationResult(Outcome.OK, Offset(offset)))
         await self._note_acknowledged(first, len(values))
-        return True
 
     async def _note_acknowledged(self, first: int, count: int) -> None:
         now_s = time.monotonic()
@@ -195,7 +182,7 @@ class Clients:
             async with LogClient(address, timeout_s=_READ_S) as client:
                 for _ in range(_READS_A_CLIENT):
                     offset = max(0, self.known_end - self._rng.randrange(2))
-                    reading = client.consume(offset, **latest_words())
+                    reading = client.consume(offset, read=ReadLevel.LATEST)
                     await self._read(reading, node, offset, "reads of the end", knows_end=True)
                     await asyncio.sleep(_READ_PAUSE_S)
 

@@ -239,6 +239,7 @@ class Nemesis:
                 await asyncio.sleep(rng.choice([rng.uniform(0.2, 1.5), rng.uniform(1.5, 8.0)]))
             finally:
                 self._network.heal()
+            self._tell("the network is whole again")
 
     def _draw_cuts(self) -> set[tuple[str, str]]:
         """One node alone, or from its clients, too; two groups; one direction; a node that only one other sees."""

@@ -22,7 +22,7 @@ from ourolog.storage.errors import StorageError
 from ourolog.storage.record_set import decode_records
 from ourolog.storage.types import NodeId
 from torture.elections.claims import what_does_not_hold
-from torture.elections.clients import Clients, latest_words
+from torture.elections.clients import Clients
 from torture.elections.disks import NoDisksError, small_disks
 from torture.elections.faults import Fault, Nemesis
 from torture.elections.logs import differences, entries_of
@@ -182,7 +182,7 @@ async def _play(
         wipeable=[name for name in plan.names if name != plan.decreed],
         most_wiped=1 if plan.decreed else (plan.nodes - 1) // 2,
     )
-    clients = Clients(cluster.addresses, history, Random(plan.seed), latest=bool(latest_words()))
+    clients = Clients(cluster.addresses, history, Random(plan.seed))
     async with clients:
         if not await clients.wait_for_more(_CALM_RECORDS, _CALM_WITHIN_S):
             raise ClusterError(f"before any fault, {_CALM_RECORDS} records took over {_CALM_WITHIN_S:g} s")
