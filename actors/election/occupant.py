@@ -65,6 +65,7 @@ from ourolog.actors.election.claims import Claims
 from ourolog.actors.messages.election import (
     ClaimReceived,
     ElectionMessage,
+    ElectionTimerDue,
     HandedOver,
     HandOver,
     HigherTermSeen,
@@ -196,7 +197,9 @@ class ElectionActor(NodeActor):
                 pass
             case CallCancelled() | CallReturned() | CallFailed():
                 pass
-            case MemberJoined() | MemberUpdated() | HigherTermSeen() | LeaderHinted() | SurveyDue():
+            case MemberJoined() | MemberUpdated() | HigherTermSeen() | LeaderHinted():
+                pass
+            case SurveyDue() | ElectionTimerDue():
                 pass
             case LogAppended() | LogCut() | CommitAdvanced() | LeaderAnswered() | VoterFetched():
                 pass

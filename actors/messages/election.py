@@ -123,6 +123,18 @@ class SurveyDue:
 
 
 @dataclass(frozen=True, slots=True)
+class ElectionTimerDue:
+    """Timer -> Election: one of the occupant's own timers is due.
+
+    name: which, in the occupant's words.
+    serial: how often that timer had been set, so that an old one can be told from the present one.
+    """
+
+    name: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
 class HandOver:
     """Node -> Election: the node is about to stop; if it leads, make sure that another node can lead.
 
@@ -162,6 +174,7 @@ ElectionMessage = (
     | LeaderHinted
     | LeaderUnreachable
     | SurveyDue
+    | ElectionTimerDue
     | HandOver
     | ProducesHeld
     | CallReceived[Any]

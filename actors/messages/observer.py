@@ -153,6 +153,8 @@ class WarningKind(StrEnum):
     RETENTION_HELD_BACK: old segments stay, since they are not known to be committed.
     LEAD_WITHHELD: a decreed leader does not lead, since a voter is ahead of it.
     LEAD_FORCED: a decreed leader leads without having asked the voters.
+    ONE_COPY: the cluster is this node alone.
+    FOUNDING_BLOCKED: a cluster cannot be founded before a person has done something.
     KEEPS_ITS_COPY: the leader lacks what is committed; this node does not follow it.
     ENTRIES_DROPPED: the leader lacks entries of this node, which cuts them off.
     LOG_BEGUN_ANEW: the leader's log starts where this node cannot go on; its log starts again there.
@@ -176,6 +178,8 @@ class WarningKind(StrEnum):
     RETENTION_HELD_BACK = "retention_held_back"
     LEAD_WITHHELD = "lead_withheld"
     LEAD_FORCED = "lead_forced"
+    ONE_COPY = "one_copy"
+    FOUNDING_BLOCKED = "founding_blocked"
     KEEPS_ITS_COPY = "keeps_its_copy"
     ENTRIES_DROPPED = "entries_dropped"
     LOG_BEGUN_ANEW = "log_begun_anew"
