@@ -94,7 +94,8 @@ class LeaderElected(EventChecker):
         if self.model.is_reopened:
             return
         for entry in self.model.fresh:
-            if entry.control and entry.path == (node.node_id,):
+            # What a node has copied back that it wrote with a disk that it has lost, it wrote long ago.
+            if entry.control and (entry.path, entry.origin_epoch) == ((node.node_id,), node.epoch):
                 value = json.loads(entry.control)
                 if value["type"] == "leader-started":
                     self._check_started(node, entry, value)

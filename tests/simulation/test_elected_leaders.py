@@ -246,12 +246,20 @@ def test_a_node_with_another_disk_may_not_lead() -> None:
         lead(scene, N1, 2, N1, N2, N3)
 
 
-def begin(scene: Scene, leader: list[object], voters: list[NodeId], granted_by: list[NodeId]) -> None:
+def begin(
+    scene: Scene, leader: list[object], voters: list[NodeId], granted_by: list[NodeId], origin_epoch: int = EPOCH
+) -> None:
     """n1 leads term 1 with the votes of n1 and n2, and writes this as the first entry of its term."""
     lead(scene, N1, 1, N1, N2)
     value = {"type": "leader-started", "leader": leader, "voters": voters, "granted_by": granted_by, "version": 1}
     payload = json.dumps(value).encode()
-    scene.append("n1", batch(0, "", term=Term(1), kind=Kind.CONTROL, record_count=0, payload=payload))
+    scene.append(
+        "n1", batch(0, "", term=Term(1), kind=Kind.CONTROL, record_count=0, payload=payload, origin_epoch=origin_epoch)
+    )
+
+
+def test_what_a_node_wrote_with_a_lost_disk_and_copies_back_is_not_judged_again() -> None:
+    begin(scene_of("leader_elected", RAFT), [N1, EPOCH + 9], [N1, N2, N3], [N2, N3], EPOCH + 9)
 
 
 def test_the_entry_that_begins_a_term_says_who_leads_who_votes_and_who_voted() -> None:
