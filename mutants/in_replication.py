@@ -297,3 +297,17 @@ def search_asks_one_voter() -> None:
         return ask
 
     wrap(LeaderSearch, "_ask", make)
+
+
+@mutant("A voter that does not answer holds up the search for the leader.", (*STANDBY, ORACLE))
+def search_waits_for_answer() -> None:
+    def make(original: Any) -> Any:
+        def ask(self: LeaderSearch) -> None:
+            if self._open:
+                self._ask_again_in(0.25)
+            else:
+                original(self)
+
+        return ask
+
+    wrap(LeaderSearch, "_ask", make)

@@ -1,14 +1,16 @@
 """Finding the leader of the present term when there is one and this node does not know it.
 
-Nothing is pulled then, so no pull can tell. The voters are asked in turn, one at a time, by a fetch that wants
-no batches: the leader, or a node that knows it, says so in its answer (KIP-595, section Fetch). The result goes to
-the election, which decides what to do with it.
+Nothing is pulled then, so no pull can tell. The voters are asked in turn by a fetch that wants no batches: the
+leader, or a node that knows it, says so in its answer (KIP-595, section Fetch). Who does not answer within a part of
+the election timeout does not hold up the next question. The result goes to the election, which decides what to do
+with it.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Final
 
 from ourolog.actors.messages.election import HigherTermSeen, LeaderHinted
 from ourolog.actors.messages.mailbox import Mailbox
@@ -17,7 +19,10 @@ from ourolog.actors.messages.replicator import LeaderSearchDue
 from ourolog.actors.messages.values import Peer
 from ourolog.actors.ports import Timer
 from ourolog.actors.replication.state import ReplicationState
-from ourolog.storage.types import NodeId
+from ourolog.storage.types import NodeId, Term
+
+MAX_OPEN: Final = 5
+"""How many questions may be open at once: a node that does not know who votes asks all members, however many."""
 
 
 class LeaderSearch:
@@ -28,9 +33,11 @@ class LeaderSearch:
         self._election = election
         # Negative, since pulls see the same answers and count their ids upwards from 1.
         self._request_ids = itertools.count(-1, -1)
-        self._asked: tuple[NodeId, int] | None = None
+        self._open: dict[NodeId, int] = {}
         self._last_asked = NodeId("")
-        self._questions = 0
+        self._term = Term(0)
+        self._known = 0
+        self._ended = 0
         self._timer: Timer | None = None
         self._serial = 0
         self._candidates: Callable[[], dict[NodeId, str]] | None = None
@@ -41,13 +48,16 @@ class LeaderSearch:
         return self._candidates is not None
 
     def start(self, candidates: Callable[[], dict[NodeId, str]]) -> None:
-        """Ask, until `stop`.
+        """Ask, until `stop`; in a new term all over again.
 
         candidates: gives the nodes that may know, each with its gRPC address, as of when it is called.
         """
+        if self._term != self._state.term:
+            self.stop()
         if self._candidates is None:
             self._candidates = candidates
-            self._questions = 0
+            self._term = self._state.term
+            self._ended = 0
             self._ask()
 
     def stop(self) -> None:
@@ -56,24 +66,23 @@ class LeaderSearch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._asked is not None:
-            self._state.ports.network.forget(self._asked[0])
-            self._asked = None
+        for node_id in sorted(self._open):
+            self._state.ports.network.forget(node_id)
+        self._open.clear()
 
     def look_again(self) -> None:
         """Ask at once if nobody could be asked before: a node that may know has become known."""
-        if self.is_on and self._asked is None and not self._last_asked:
+        if self.is_on and not self._last_asked:
             self._ask()
 
     def on_due(self, due: LeaderSearchDue) -> None:
-        if self.is_on and due.serial == self._serial and self._asked is None:
+        if self.is_on and due.serial == self._serial:
             self._ask()
 
     def on_returned(self, returned: CallReturned[FetchResponse]) -> None:
         """Handle the answer to a fetch; ignored if it is a pull's."""
-        if self._asked != (returned.peer_id, returned.request_id):
+        if not self._ends(returned):
             return
-        self._asked = None
         state, response = self._state, returned.response
         if state.is_ahead(response.term):
             self._election.tell(
@@ -82,28 +91,43 @@ class LeaderSearch:
         elif response.term == state.term and response.leader_id not in (None, state.node_id):
             assert response.leader_id is not None
             self._election.tell(LeaderHinted(response.term, response.leader_id, returned.peer_id, response.cluster_id))
-        self._wait()
 
     def on_failed(self, failed: CallFailed) -> None:
         """Handle a fetch that failed; ignored if it is a pull's."""
-        if self._asked == (failed.peer_id, failed.request_id):
-            self._asked = None
+        self._ends(failed)
+
+    def _ends(self, end: CallReturned[FetchResponse] | CallFailed) -> bool:
+        """Whether this ends a question that was open."""
+        if self._open.get(end.peer_id) != end.request_id:
+            return False
+        del self._open[end.peer_id]
+        self._ended += 1
+        if end.peer_id == self._last_asked:
+            # Otherwise the next question waits for a later one already.
             self._wait()
+        return True
 
     def _ask(self) -> None:
         assert self._candidates is not None, "only a search that is on asks"
         state = self._state
         addrs = self._candidates()
-        names = sorted(addrs)
-        if not names:
+        self._known = len(addrs)
+        if not addrs:
             self._last_asked = NodeId("")
             self._wait()
             return
-        node_id = next((name for name in names if name > self._last_asked), names[0])
-        self._last_asked = node_id
-        request_id = next(self._request_ids)
-        self._asked = (node_id, request_id)
-        request = FetchRequest(
+        names = [name for name in sorted(addrs) if name not in self._open]
+        if names and len(self._open) < MAX_OPEN:
+            node_id = next((name for name in names if name > self._last_asked), names[0])
+            self._last_asked = node_id
+            self._open[node_id] = next(self._request_ids)
+            state.ports.network.call(Peer(node_id, addrs[node_id]), self._open[node_id], self._question(), state.me)
+        # Who stands still must not hide who leads.
+        self._ask_again_in(state.config.election_timeout_s / 4)
+
+    def _question(self) -> FetchRequest:
+        state = self._state
+        return FetchRequest(
             cluster=state.config.cluster,
             node_id=state.node_id,
             log_epoch=state.log_epoch,
@@ -117,14 +141,16 @@ class LeaderSearch:
             max_wait_s=0.0,
             cluster_id=state.cluster_id,
         )
-        state.ports.network.call(Peer(node_id, addrs[node_id]), request_id, request, state.me)
 
     def _wait(self) -> None:
         """Back off with jitter once all have been asked, so that a cluster without a leader stays quiet."""
         config, ports = self._state.config, self._state.ports
-        self._questions += 1
-        ceiling_s = min(config.pull_backoff_max_s, config.pull_backoff_min_s * 2 ** min(self._questions // 2, 16))
+        rounds = self._ended // max(2, self._known)
+        ceiling_s = min(config.pull_backoff_max_s, config.pull_backoff_min_s * 2 ** min(rounds, 16))
+        self._ask_again_in(ceiling_s * ports.rng.uniform(0.5, 1.0))
+
+    def _ask_again_in(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._serial += 1
-        self._timer = ports.timers.after(
-            ceiling_s * ports.rng.uniform(0.5, 1.0), self._state.me, LeaderSearchDue(self._serial)
-        )
+        self._timer = self._state.ports.timers.after(delay_s, self._state.me, LeaderSearchDue(self._serial))

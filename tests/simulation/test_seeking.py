@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ourolog.actors.messages.events import LeaderChanged, MemberJoined, MemberLeft, VotersChanged
+from ourolog.actors.messages.peer_calls import CallFailed, CallReturned
 from ourolog.actors.messages.values import Member
+from ourolog.actors.replication.latest_reads import FIRST_READ_INDEX_ID
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import NodePaused, PacketSent
 from ourolog.storage.types import NodeId, Term
@@ -84,6 +86,33 @@ def test_who_is_gone_is_remembered_by_those_that_have_been_told_that_it_votes() 
                 ask(scene, N2)
         else:
             ask(scene, N2)
+
+
+def test_who_awaits_an_answer_without_asking_another_is_seen() -> None:
+    scene = seeking(N2)
+    ask(scene, N2)
+    scene.wait(30.0)
+    scene = seeking(N2, N3)
+    ask(scene, N3)
+    ask(scene, N2)
+    scene.tell("", "n1.replicator", CallFailed(N3, -1, "lost"))
+    with pytest.raises(Violation, match=r"awaits an answer of n2 .* has not asked n3"):
+        scene.wait(1.1)
+
+
+def test_who_awaits_an_answer_may_ask_another_twice() -> None:
+    scene = seeking(N2, N3)
+    ask(scene, N2)
+    for number in range(5):
+        ask(scene, N3)
+        scene.tell("", "n1.replicator", CallReturned(N3, -number, None))
+    scene.tell("", "n1.replicator", CallFailed(N2, FIRST_READ_INDEX_ID, "lost"))
+    ask(scene, N3)
+    scene.tell("", "n1.replicator", CallFailed(N3, -7, "lost"))
+    scene.tell("", "n1.replicator", CallFailed(N2, -8, "lost"))
+    ask(scene, N3)
+    with pytest.raises(Violation, match=r"asked n3 at .* and once more, though it knows n2"):
+        ask(scene, N3)
 
 
 def test_who_is_started_again_begins_anew() -> None:

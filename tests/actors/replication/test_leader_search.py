@@ -23,7 +23,7 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.observer import PullStarted
 from ourolog.actors.messages.peer_calls import FetchOutcome
-from ourolog.actors.messages.values import ElectionClaim
+from ourolog.actors.messages.values import ElectionClaim, Member
 from ourolog.actors.replication.commit import LeaderCommit
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.terms import TermHistory
@@ -49,7 +49,7 @@ def until_asked(stage: Stage) -> None:
     stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=5)
 
 
-def test_who_does_not_know_the_leader_asks_the_voters_in_turn_and_one_at_a_time() -> None:
+def test_who_does_not_know_the_leader_asks_the_voters_in_turn_and_one_at_a_time_while_they_answer() -> None:
     stage = leaderless()
     seen = []
     for number in range(6):
@@ -76,6 +76,69 @@ def test_a_cluster_in_which_nobody_leads_is_asked_ever_more_rarely() -> None:
         stage.network.take(asked(stage)[0]).fail()
     assert times[1] - times[0] < 0.2
     assert 0.9 < times[-1] - times[-2] <= 2.0
+
+
+def test_a_voter_that_does_not_answer_holds_up_no_other_question() -> None:
+    stage = leaderless()
+    assert asked(stage) == [N2]
+    stage.runtime.run_for(0.24)
+    assert asked(stage) == [N2]
+    stage.runtime.run_for(0.01)
+    assert asked(stage) == [N2, N3]
+    for number in range(3):
+        stage.network.take(N3).answer(response(FetchOutcome.NOT_LEADER, term=Term(1)))
+        stage.runtime.run_until(lambda: len(stage.network.open) == 2, timeout_s=0.2 * 2**number)
+        assert asked(stage) == [N2, N3]
+    stage.network.take(N3)
+    stage.network.take(N2).answer(response(FetchOutcome.NOT_LEADER, term=Term(1), leader_id=N3))
+    stage.runtime.run_for(5.0)
+    assert stage.election.received == [LeaderHinted(Term(1), N3, N2)]
+    assert asked(stage) == [N2]  # the question to n3 has no answer yet
+
+
+def test_who_does_not_know_the_voters_asks_all_members_and_awaits_five_answers_at_most() -> None:
+    names = [NodeId(f"m{number}") for number in range(10, 19)]
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.tell(*(MemberJoined(Member(name, f"{name}:1", "")) for name in names), LeaderChanged(Term(1), None))
+    stage.runtime.run_for(1.0)
+    assert asked(stage) == names[:5]
+    stage.runtime.run_for(10.0)
+    assert asked(stage) == names[:5]
+    for name in names[:4]:
+        stage.network.take(name).fail("no answer in time")
+    stage.runtime.run_for(1.0)
+    assert asked(stage) == names[4:]
+
+
+def test_the_end_of_an_old_question_does_not_put_off_the_next_one() -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.tell(*(MemberJoined(Member(NodeId(name), f"{name}:1", "")) for name in "abcd"))
+    stage.tell(LeaderChanged(Term(1), None))
+    stage.runtime.run_for(0.4)
+    assert asked(stage) == ["a", "b"]
+    stage.network.take("a").fail("no answer in time")
+    stage.runtime.run_for(0.1)
+    assert asked(stage) == ["b", "c"]
+
+
+def test_a_new_term_is_asked_about_at_once() -> None:
+    stage = leaderless()
+    for _ in range(12):
+        until_asked(stage)
+        stage.network.take(asked(stage)[0]).fail()
+    until_asked(stage)
+    (before,) = asked(stage)
+    stage.tell(LeaderChanged(Term(2), None))
+    assert stage.network.forgotten == [before]
+    assert [call.request.term for call in stage.network.open] == [1, 2]
+    stage.network.take(before).answer(response(FetchOutcome.NOT_LEADER, term=Term(2), leader_id=N3))
+    stage.runtime.run_until_idle()
+    assert stage.election.received == []
+    stage.network.take(asked(stage)[0]).answer(response(FetchOutcome.NOT_LEADER, term=Term(2)))
+    stage.runtime.run_for(0.051)
+    assert len(stage.network.open) == 1
 
 
 @pytest.mark.parametrize("outcome", [FetchOutcome.NOT_LEADER, FetchOutcome.BATCHES])
