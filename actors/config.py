@@ -284,7 +284,7 @@ class NodeConfig:
             )
         _check_range("fetch_max_bytes", self.fetch_max_bytes, 1, MAX_BATCH_BYTES)
         if self.bootstrap_expect is not None:
-            _check_range("bootstrap_expect", self.bootstrap_expect, 1, MAX_FOUNDERS)
+            self._check_founders(self.bootstrap_expect)
         for name in ("max_waiting_requests", "max_uncommitted_entries", "max_uncommitted_bytes"):
             _check_range(name, getattr(self, name), 1)
         for name in ("fsync_interval_s", "fetch_wait_s"):
@@ -297,6 +297,24 @@ class NodeConfig:
                 f" is {self.pull_backoff_min_s:g} and ",
                 FieldName("pull_backoff_max_s"),
                 f" only {self.pull_backoff_max_s:g}",
+            )
+
+    def _check_founders(self, expected: int) -> None:
+        _check_range("bootstrap_expect", expected, 1, MAX_FOUNDERS)
+        if not self.election.elects or self.election.is_decreed:
+            raise InvalidFieldError(
+                FieldName("bootstrap_expect"),
+                f" is {expected}, and with ",
+                FieldName("election"),
+                f" {self.election} no voters elect a leader",
+            )
+        named = len(self.election.voters)
+        if named and named != expected:
+            raise InvalidFieldError(
+                FieldName("bootstrap_expect"),
+                f" is {expected}, and ",
+                FieldName("election"),
+                f" {self.election} names {named}: give one of them only",
             )
 
 

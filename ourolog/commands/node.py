@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from ourolog.actors.config import MAX_BATCH_BYTES, Cycle, Fsync, GossipConfig, InvalidFieldError, NodeConfig
+from ourolog.actors.config import (
+    MAX_BATCH_BYTES,
+    MAX_FOUNDERS,
+    Cycle,
+    Fsync,
+    GossipConfig,
+    InvalidFieldError,
+    NodeConfig,
+)
 from ourolog.actors.messages.values import Acks
 from ourolog.configuration import flag_name
 from ourolog.logs import FORMATS, LEVELS
@@ -44,6 +52,20 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
     default="none",
     help="Who leads. none: everyone pulls from everyone. static: the first named leads, all named vote. Others can be "
     "installed.",
+)
+@option(
+    "--bootstrap-expect",
+    type=click.IntRange(1, MAX_FOUNDERS),
+    help="Where voters elect, found a new cluster with so many nodes, this one among them, as soon as gossip has found "
+    "them. All of them get this flag, the first of them may do without --join. Ignored once the data directory belongs "
+    "to a cluster. [default: join a cluster with --join, without it be a cluster of one]",
+)
+@option(
+    "--election-timeout",
+    "election_timeout_s",
+    type=DURATION,
+    default="1s",
+    help="Where voters elect: so long without an answer from the leader, and another is elected.",
 )
 @option(
     "--force-lead",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.config import MAX_BATCH_BYTES, GossipConfig, InvalidFieldError, NodeConfig
+from ourolog.actors.config import MAX_BATCH_BYTES, ElectionChoice, GossipConfig, InvalidFieldError, NodeConfig
 from ourolog.actors.messages.values import Acks
 from ourolog.storage.types import NodeId
 
@@ -74,6 +74,29 @@ def test_the_defaults_are_fit_for_a_node() -> None:
 def test_what_no_node_can_be_is_refused_with_a_sentence_that_names_it(field: str, value: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         node(**{field: value})
+
+
+VOTERS = tuple(NodeId(name) for name in ("n1", "n2", "n3"))
+
+
+@pytest.mark.parametrize(
+    ("election", "expected", "said"),
+    [
+        (ElectionChoice("votes"), 0, "bootstrap_expect must be 1 to 31, not 0"),
+        (ElectionChoice("votes"), 32, "bootstrap_expect must be 1 to 31, not 32"),
+        (ElectionChoice("none", elects=False), 3, "bootstrap_expect is 3, and with election none no voters elect"),
+        (ElectionChoice("static", "n1", voters=VOTERS[:1], is_decreed=True), 3, "with election static:n1 no voters"),
+        (ElectionChoice("votes", "n1,n2,n3", voters=VOTERS), 2, "is 2, and election votes:n1,n2,n3 names 3"),
+    ],
+)
+def test_a_number_of_founders_that_cannot_be_is_refused(election: ElectionChoice, expected: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        node(election=election, bootstrap_expect=expected)
+
+
+def test_a_number_of_founders_may_stand_beside_as_many_names() -> None:
+    assert node(election=ElectionChoice("votes"), bootstrap_expect=31)
+    assert node(election=ElectionChoice("votes", "n1,n2,n3", voters=VOTERS), bootstrap_expect=3)
 
 
 @pytest.mark.parametrize(

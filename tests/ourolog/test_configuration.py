@@ -20,6 +20,8 @@ CASES = [
     ("--max-hops", "max_hops", (5, 5), ("6", 6), ("7", 7), 16),
     ("--join", "join", (["a:1", "b:2"], ("a:1", "b:2")), ("c:3,d:4", ("c:3", "d:4")), ("e:5", ("e:5",)), ()),
     ("--cycle", "cycle", ("allow", "allow"), ("break", "break"), ("allow", "allow"), "break"),
+    ("--bootstrap-expect", "bootstrap_expect", (3, 3), ("5", 5), ("1", 1), None),
+    ("--election-timeout", "election_timeout_s", ("2s", 2.0), ("500ms", 0.5), ("3", 3.0), 1.0),
     ("--retention-age", "retention_s", ("7d", 604800.0), ("12h", 43200.0), ("90", 90.0), None),
 ]
 
