@@ -16,6 +16,7 @@ from typing import Any, Final
 from ourolog.actors.config import ElectionChoice
 from ourolog.actors.election.none import NoElection
 from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.election.raft.election import RaftElection
 from ourolog.actors.election.static import StaticElection
 from ourolog.storage.types import NodeId
 
@@ -24,7 +25,7 @@ GROUP: Final = "ourolog.elections"
 
 Occupants = Mapping[str, type[ElectionActor]]
 
-OCCUPANTS: Final[Occupants] = MappingProxyType({"none": NoElection, "static": StaticElection})
+OCCUPANTS: Final[Occupants] = MappingProxyType({"none": NoElection, "static": StaticElection, "raft": RaftElection})
 """Those that need not be installed. An entry point cannot replace one of these."""
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from ourolog.actors.actor import NodeRef
 from ourolog.actors.config import ElectionChoice, NodeConfig
@@ -21,22 +21,41 @@ from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.messages.election import HandedOver, HandOver, HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined, NobodyElected, VotersChanged
 from ourolog.actors.messages.peer_calls import (
+    BeginTermRequest,
     CallAnswer,
     CallCancelled,
     CallFailed,
     CallReceived,
     CallReturned,
+    FoundRequest,
+    FoundResponse,
     LogEndRequest,
     LogEndResponse,
+    TermResponse,
+    VoteRequest,
+    VoteResponse,
 )
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
-from ourolog.actors.messages.store import BallotSaved, DescribeLog, LogDescribed, SaveBallot
+from ourolog.actors.messages.store import (
+    BallotSaved,
+    DescribeLog,
+    FoundingSaved,
+    LogDescribed,
+    SaveBallot,
+    SaveFounding,
+)
 from ourolog.actors.messages.values import Member
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
 from ourolog.storage.ballot import Ballot
+from ourolog.storage.control import Voter
+from ourolog.storage.founding import Founding
 from ourolog.storage.terms import LastEntry, Place, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
+
+OWN_EPOCH: Final = 1
+PEERS_EPOCH: Final = 2
+"""The epochs of the logs of this node and of its peers."""
 
 
 class Slot:
@@ -45,10 +64,18 @@ class Slot:
     on_disk: the ballot.
     end, last: where the log ends, and the place of its last entry; empty at first.
     disk_answers: whether its store answers.
-    peers: the other voters, by where they say that their logs end; those that are not in it do not answer.
+    founding: the founding promise that is on disk, None if there is none.
+    peers: the other voters, by where they say that their logs end; those that are not in it do not answer. They vote
+        for whoever asks, and follow whoever leads.
     """
 
-    def __init__(self, occupant: type[ElectionActor], config: NodeConfig, ballot: Ballot = Ballot()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        occupant: type[ElectionActor],
+        config: NodeConfig,
+        ballot: Ballot = Ballot(),  # noqa: B008
+        founding: Founding | None = None,
+    ) -> None:
         self.runtime = SteppingRuntime()
         self.store = Probe()
         self.server = Probe()
@@ -57,11 +84,14 @@ class Slot:
         self.end = START
         self.last: Place | None = None
         self.disk_answers = True
+        self.founding = founding
         self.peers: dict[NodeId, LogEndResponse] = {
-            voter: LogEndResponse(voter, 2, Term(0), None, START, None, START) for voter in config.election.voters
+            voter: LogEndResponse(voter, PEERS_EPOCH, Term(0), None, START, None, START)
+            for voter in config.election.voters
         }
         self._answered = 0
         self._described = 0
+        self._founded = 0
         self.config = config
         self.network = ScriptedNetwork()
         self.ref: NodeRef = self.runtime.spawn(
@@ -74,7 +104,9 @@ class Slot:
         )
 
     def open_log(self) -> None:
-        self.ref.tell(LogOpened(START, START, TermHistory(), 1, self.on_disk, (), START))
+        self.ref.tell(
+            LogOpened(START, START, TermHistory(), OWN_EPOCH, self.on_disk, (), START, founding=self.founding)
+        )
         for voter in self.config.election.voters:
             if voter != self.config.node_id:
                 self.ref.tell(MemberJoined(Member(voter, f"{voter}:1", f"{voter}:2")))
@@ -91,7 +123,7 @@ class Slot:
 
     def _store_answers(self) -> bool:
         """Whether there was anything to answer."""
-        before = self._answered + self._described
+        before = self._answered + self._described + self._founded
         while self.disk_answers and self._answered < len(self.store.all(SaveBallot)):
             asked = self.store.all(SaveBallot)[self._answered]
             self._answered += 1
@@ -100,13 +132,20 @@ class Slot:
             asked.reply_to.tell(saved)
             self.runtime.run_until_idle()
 
+        while self.disk_answers and self._founded < len(self.store.all(SaveFounding)):
+            promise = self.store.all(SaveFounding)[self._founded]
+            self._founded += 1
+            self.founding = self.founding or promise.founding
+            promise.reply_to.tell(FoundingSaved(promise.request_id, self.founding))
+            self.runtime.run_until_idle()
+
         while self.disk_answers and self._described < len(self.store.all(DescribeLog)):
             question = self.store.all(DescribeLog)[self._described]
             self._described += 1
             described = LogDescribed(question.request_id, self.on_disk, START, self.end, self.last, START, None)
             question.reply_to.tell(described)
             self.runtime.run_until_idle()
-        return self._answered + self._described > before
+        return self._answered + self._described + self._founded > before
 
     def _judge(self, message: SaveBallot) -> bool:
         """Save a ballot as the store does, or refuse it. Whether it was granted."""
@@ -131,11 +170,29 @@ class Slot:
         answered = False
         for call in list(self.network.open):
             peer = self.peers.get(call.peer.node_id)
-            if isinstance(call.request, LogEndRequest) and peer is not None:
+            response = self._answer_of(peer, call.request) if peer is not None else None
+            if response is not None:
                 self.network.open.remove(call)
-                call.answer(peer)
+                call.answer(response)
                 answered = True
         return answered
+
+    def _answer_of(self, peer: LogEndResponse, request: Any) -> Any:
+        """What that peer answers; None if it does not."""
+        match request:
+            case LogEndRequest():
+                return peer
+            case VoteRequest():
+                return VoteResponse(peer.node_id, peer.log_epoch, request.term, None, granted=True)
+            case FoundRequest():
+                name = peer.node_id
+                return FoundResponse(
+                    name, peer.log_epoch, f"{name}:1", f"{name}:2", agrees=True, founding=self.founding
+                )
+            case BeginTermRequest():
+                return TermResponse(peer.node_id, peer.log_epoch, request.term, request.node_id, accepted=True)
+            case _:
+                return None
 
     def leaders(self) -> list[LeaderChanged]:
         return self.listener.all(LeaderChanged)
@@ -148,16 +205,30 @@ class ElectionConformance:
     election: what it was chosen by.
     node_id: the node that it runs on.
     informant: the node that speaks of later terms; an occupant may believe its leader alone.
+    cluster_id: of the cluster that was founded before, where clusters have one: all voters of `election` have promised
+        it, this node with a log of OWN_EPOCH, the others with one of PEERS_EPOCH. 0 if clusters have none.
     """
 
     occupant: ClassVar[type[ElectionActor]]
     election: ClassVar[ElectionChoice]
     node_id: ClassVar[NodeId] = NodeId("n1")
     informant: ClassVar[NodeId] = NodeId("n2")
+    cluster_id: ClassVar[int] = 0
 
     def slot(self, ballot: Ballot = Ballot()) -> Slot:  # noqa: B008
         config = NodeConfig(self.node_id, "/data", "127.0.0.1:1", "127.0.0.1:2", election=self.election)
-        return Slot(self.occupant, config, ballot)
+        return Slot(self.occupant, config, ballot, self._founding())
+
+    def _founding(self) -> Founding | None:
+        if not self.cluster_id:
+            return None
+        epochs = {voter: OWN_EPOCH if voter == self.node_id else PEERS_EPOCH for voter in self.election.voters}
+        voters = tuple(Voter(voter, epoch, f"{voter}:1", f"{voter}:2") for voter, epoch in epochs.items())
+        return Founding(self.cluster_id, voters)
+
+    def later_term(self, term: int, peer_id: NodeId | None = None) -> HigherTermSeen:
+        """That node, or the informant, is in that term."""
+        return HigherTermSeen(Term(term), None, peer_id or self.informant, self.cluster_id)
 
     def until_announced(self, slot: Slot) -> None:
         """Bring the slot to its first announcement."""
@@ -209,7 +280,7 @@ class ElectionConformance:
         first.open_log()
         self.until_announced(first)
         first.disk_answers = False
-        first.ref.tell(HigherTermSeen(Term(first.on_disk.term + 7), None, NodeId("n9")))
+        first.ref.tell(self.later_term(first.on_disk.term + 7, NodeId("n9")))
         first.settle(seconds=5)
         asked = [message.ballot for message in first.store.all(SaveBallot)]
         for survived in (first.on_disk, asked[-1] if asked else first.on_disk):
@@ -234,7 +305,7 @@ class ElectionConformance:
         slot.open_log()
         self.until_announced(slot)
         for term in (3, 2, 9):
-            slot.ref.tell(HigherTermSeen(Term(term), None, self.informant))
+            slot.ref.tell(self.later_term(term))
             slot.settle(seconds=5)
         leaders: dict[Term, NodeId] = {}
         for change in slot.leaders():
@@ -248,7 +319,7 @@ class ElectionConformance:
         if not slot.leaders():
             return  # this election has no leaders
         before = len(slot.leaders())
-        slot.ref.tell(HigherTermSeen(Term(41), None, self.informant))
+        slot.ref.tell(self.later_term(41))
         self.until_announced(slot)
         assert len(slot.leaders()) > before
         assert all(change.term >= 41 for change in slot.leaders()[before:])
@@ -258,7 +329,7 @@ class ElectionConformance:
         slot.open_log()
         self.until_announced(slot)
         for term in (3, 17, 40):
-            slot.ref.tell(HigherTermSeen(Term(term), None, self.informant))
+            slot.ref.tell(self.later_term(term))
             self.until_announced(slot)
             announced = max((change.term for change in slot.leaders()), default=Term(0))
             assert announced >= slot.on_disk.term, "the store refuses every other term, and nobody was told of this one"
@@ -267,8 +338,8 @@ class ElectionConformance:
         slot = self.slot()
         slot.open_log()
         self.until_announced(slot)
-        slot.ref.tell(HigherTermSeen(Term(5), None, self.informant))
-        slot.ref.tell(HigherTermSeen(Term(5), None, NodeId("n3")))
+        slot.ref.tell(self.later_term(5))
+        slot.ref.tell(self.later_term(5, NodeId("n3")))
         slot.settle(seconds=30)
         announced = slot.listener.received
         assert all(one != other for one, other in itertools.pairwise(announced))
@@ -337,7 +408,7 @@ class ElectionConformance:
         slot.open_log()
         self.until_announced(slot)
         for term in (3, 17):
-            slot.ref.tell(HigherTermSeen(Term(term), None, self.informant))
+            slot.ref.tell(self.later_term(term))
             request = LogEndRequest("ourolog", NodeId("n2"), 1, str(self.election), Term(0))
             slot.ref.tell(CallReceived(term, request, caller))
             slot.settle(seconds=5)

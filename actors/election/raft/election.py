@@ -1,0 +1,569 @@
+"""`--election raft[:<voter>,…]`: the voters elect a leader among themselves.
+
+The actor translates: what happens becomes a call of a rule (`ourolog.actors.election.raft.rules`), and the effects
+that the rule returns become messages. It decides nothing itself, except in which order: from `SaveThen` until the
+store has answered, whatever else happens waits, since the next decision depends on what is on disk.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, assert_never
+
+from ourolog.actors.config import ElectionChoice, voters_named
+from ourolog.actors.election.occupant import ElectionActor
+from ourolog.actors.election.raft import rules
+from ourolog.actors.election.raft.founding import FoundingTalks, why_not_ours
+from ourolog.actors.election.raft.rules import Raft, Role, Step
+from ourolog.actors.election.raft.steps import (
+    Announce,
+    Answer,
+    AskForVotes,
+    Effect,
+    Next,
+    ReadEndThen,
+    SaveThen,
+    Shout,
+    StopWaiting,
+    TellLead,
+    TellLeave,
+    TimerName,
+    Wait,
+)
+from ourolog.actors.messages.election import (
+    ElectionMessage,
+    ElectionTimerDue,
+    HigherTermSeen,
+    LeaderAnswered,
+    LeaderHinted,
+    LeaderUnreachable,
+    VoterFetched,
+)
+from ourolog.actors.messages.events import (
+    LeaderChanged,
+    LogOpened,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    MemberUpdated,
+    VotersChanged,
+    VotersLogged,
+)
+from ourolog.actors.messages.observer import NodeWarned, WarningKind
+from ourolog.actors.messages.peer_calls import (
+    BeginTermRequest,
+    CallAnswer,
+    CallCancelled,
+    CallFailed,
+    CallReceived,
+    CallRefused,
+    CallReturned,
+    EndTermRequest,
+    FoundRequest,
+    FoundResponse,
+    PeerRequest,
+    TermResponse,
+    VoteRequest,
+    VoteResponse,
+)
+from ourolog.actors.messages.store import (
+    AppendControl,
+    BallotSaved,
+    DescribeLog,
+    FoundingSaved,
+    LogDescribed,
+    SaveBallot,
+)
+from ourolog.actors.messages.values import Member, Peer
+from ourolog.actors.ports import Timer
+from ourolog.storage.control import Voter, VoterKey, VoterSet, VotersSet
+from ourolog.storage.founding import Founding
+from ourolog.storage.terms import LastEntry
+from ourolog.storage.types import NodeId, Term
+
+MAX_WAITING_NEWS: Final = 64
+"""How much news of terms and leaders waits for the disk; more is dropped, since it is told again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A vote that this node has asked for.
+
+    voter: whose.
+    canvass: the number of the canvass.
+    is_pre_vote: whether it only asked if it would be given.
+    """
+
+    voter: VoterKey
+    canvass: int
+    is_pre_vote: bool
+
+
+class RaftElection(ElectionActor):
+    """The voters elect a leader, and another one when it dies (Raft, in the pull form of KIP-595).
+
+    A voter is a node and its disk. The first voters found the cluster (`FoundingTalks`); afterwards the log says who
+    votes. A node that does not vote follows whoever the voters elected.
+    """
+
+    hears: ClassVar[frozenset[type]] = frozenset({LeaderAnswered, VoterFetched})
+
+    @classmethod
+    def choose(cls, name: str, argument: str, nodes: tuple[NodeId, ...] = ()) -> ElectionChoice:
+        voters = voters_named(argument) or nodes
+        return ElectionChoice(name, ",".join(voters), voters=voters)
+
+    def __init__(self, **collaborators: Any) -> None:
+        super().__init__(**collaborators)
+        self._raft: Raft | None = None
+        self._opened: LogOpened | None = None
+        self._founding: Founding | None = None
+        self._logged: VoterSet | None = None
+        self._founders: FoundingTalks | None = None
+        self._addresses: dict[NodeId, str] = {}
+        # What is under way: a save, reads of the log's end, calls of others, own calls, timers.
+        self._saving: tuple[int, SaveThen] | None = None
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._reading: dict[int, Next] = {}
+        self._calls: dict[int, CallReceived[Any]] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._timers: dict[TimerName, Timer] = {}
+        self._serials: dict[str, int] = {}
+        self._due_s: dict[TimerName, float] = {}
+
+    def on_receive(self, message: ElectionMessage) -> None:
+        match message:
+            case LogOpened():
+                self._on_log_opened(message)
+            case MemberJoined() | MemberUpdated():
+                self._on_member(message.member)
+            case MemberFailed() | MemberLeft():
+                super().on_receive(message)
+                self._on_member_gone(message)
+            case CallReceived():
+                self._on_call(message)
+            case CallCancelled():
+                self._calls.pop(message.request_id, None)
+            case CallReturned():
+                self._on_returned(message)
+            case CallFailed():
+                self._on_failed(message)
+            case BallotSaved():
+                self._on_ballot_saved(message)
+            case LogDescribed():
+                self._on_described(message)
+            case FoundingSaved():
+                if self._founders is not None:
+                    self._founders.on_saved(message)
+            case ElectionTimerDue():
+                self._on_due(message)
+            case HigherTermSeen():
+                self._on_higher_term(message)
+            case LeaderHinted():
+                self._on_hint(message)
+            case LeaderAnswered():
+                if self._raft is not None:
+                    self._apply(rules.leader_answered(self._raft, message.term, message.leader_id, message.at_s))
+            case LeaderUnreachable():
+                self._decide(lambda raft: rules.leader_lost(raft, message.leader_id))
+            case VoterFetched():
+                if self._raft is not None:
+                    voter = VoterKey(message.voter_id, message.log_epoch)
+                    self._apply(rules.voter_fetched(self._raft, voter, message.at_s))
+            case VotersLogged():
+                self._on_voters(message.voters)
+            case _:
+                super().on_receive(message)
+
+    # ------------------------------------------------------------ the beginning
+
+    def _on_log_opened(self, opened: LogOpened) -> None:
+        problem = why_not_ours(self.node_id, opened)
+        if problem is not None:
+            self.refuse_to_run(problem)
+            return
+        self._opened = opened
+        self._founders = FoundingTalks(
+            self.config,
+            VoterKey(self.node_id, opened.log_epoch),
+            self.ports,
+            self.store,
+            self.me,
+            lambda: next(self.request_ids),
+            on_founded=self._on_founded,
+            on_standby=self._on_standby,
+            on_progress=self._on_founding_progress,
+            on_joined=self._on_joined,
+        )
+        self._founders.open(opened)
+
+    def _on_founded(self, founding: Founding) -> None:
+        self._begin(founding)
+
+    def _on_standby(self) -> None:
+        """Follow whoever leads; which cluster that is, the first answer says."""
+        assert self._opened is not None
+        self._begin(self._opened.founding)
+
+    def _on_founding_progress(self, why: str) -> None:
+        if self._raft is None:
+            self._announce_voters(())
+            self._announce(Announce(Term(0), None, why))
+
+    def _begin(self, founding: Founding | None) -> None:
+        if self._raft is not None:
+            return
+        opened = self._opened
+        assert opened is not None
+        self._founding, self._logged = founding, opened.voters
+        me = VoterKey(self.node_id, opened.log_epoch)
+        voters = self._voters_in_force()
+        self._announce_voters(voters)
+        keys = tuple(voter.key for voter in voters)
+        self._apply(rules.opened(me, self.config.election_timeout_s, keys, opened.ballot))
+
+    # ------------------------------------------------------------ who votes, and where they are
+
+    def _voters_in_force(self) -> tuple[Voter, ...]:
+        if self._logged is not None:
+            return self._logged.voters
+        return self._founding.voters if self._founding is not None else ()
+
+    def _on_voters(self, logged: VoterSet | None) -> None:
+        if self._raft is None:
+            return
+        before = self._voters_in_force()
+        self._logged = logged
+        voters = self._voters_in_force()
+        if voters != before:
+            self._announce_voters(voters)
+            self._apply(rules.voters_changed(self._raft, tuple(voter.key for voter in voters)))
+
+    def _announce_voters(self, voters: tuple[Voter, ...]) -> None:
+        names = tuple(voter.node_id for voter in voters)
+        keys = tuple(voter.key for voter in voters)
+        cluster_id = self._founding.cluster_id if self._founding is not None else 0
+        changed = VotersChanged(names, keys, cluster_id)
+        if changed != self._told_voters:
+            self._told_voters = changed
+            self.announce(changed)
+
+    _told_voters: VotersChanged | None = None
+
+    def _address_of(self, voter: NodeId) -> str | None:
+        """Where a voter is: as gossip says, or else as the log or the founding promise does."""
+        if voter in self._addresses:
+            return self._addresses[voter]
+        return next((known.rpc_addr for known in self._voters_in_force() if known.node_id == voter), None)
+
+    def _on_member(self, member: Member) -> None:
+        self._addresses[member.node_id] = member.rpc_addr
+        if self._founders is not None:
+            self._founders.met(member)
+
+    def _on_member_gone(self, gone: MemberFailed | MemberLeft) -> None:
+        node_id = gone.member.node_id
+        if node_id not in self.voters:
+            self._addresses.pop(node_id, None)
+        if isinstance(gone, MemberLeft):
+            self._decide(lambda raft: rules.leader_lost(raft, node_id))
+        else:
+            self._decide(lambda raft: rules.leader_suspected(raft, node_id, self._now_s))
+
+    # ------------------------------------------------------------ calls of other nodes
+
+    def _on_call(self, received: CallReceived[Any]) -> None:
+        request = received.request
+        if isinstance(request, FoundRequest) and self._founders is not None:
+            self._founders.on_asked(received)
+            return
+        if not isinstance(request, VoteRequest | BeginTermRequest | EndTermRequest):
+            super().on_receive(received)
+            return
+        refusal = self._why_not_answer(request)
+        if refusal:
+            received.reply_to.tell(CallAnswer(received.request_id, CallRefused(refusal)))
+            return
+        if self._founders is not None:
+            self._founders.proved(request.cluster_id)
+        self._calls[received.request_id] = received
+        match request:
+            case VoteRequest():
+                self._decide(lambda raft: rules.vote_asked(raft, received.request_id, request, self._now_s))
+            case BeginTermRequest():
+                self._decide(lambda raft: rules.begin_term_asked(raft, received.request_id, request, self._now_s))
+            case EndTermRequest():
+                self._decide(lambda raft: rules.end_term_asked(raft, received.request_id, request))
+
+    def _why_not_answer(self, request: VoteRequest | BeginTermRequest | EndTermRequest) -> str:
+        """Why this call means nothing here: another cluster, or another disk than this one is meant."""
+        config, opened = self.config, self._opened
+        caller = request.node_id
+        if request.cluster != config.cluster:
+            return f"{self.node_id} is of cluster {config.cluster!r}, {caller} of {request.cluster!r}"
+        if opened is None:
+            return f"{self.node_id} is starting"
+        founding = self._founding or (self._founders.promise if self._founders is not None else None)
+        if founding is None or founding.cluster_id != request.cluster_id:
+            own = f"cluster {founding.cluster_id:x}" if founding is not None else "no cluster yet"
+            return (
+                f"{self.node_id} belongs to {own} by its disk, {caller} to {request.cluster_id:x}: they were founded "
+                "separately. Give one of them an empty --data-dir, or another --cluster"
+            )
+        if request.voter != VoterKey(self.node_id, opened.log_epoch):
+            return f"{self.node_id} has another disk than the one that votes: it copies, and has no vote until admitted"
+        return ""
+
+    def _answer(self, answer: Answer) -> None:
+        received = self._calls.pop(answer.call_id, None)
+        if received is None:
+            return
+        raft = self._state
+        response: VoteResponse | TermResponse
+        if isinstance(received.request, VoteRequest):
+            response = VoteResponse(*raft.me, raft.term, raft.leader_id, answer.is_granted, answer.why_not)
+        else:
+            response = TermResponse(*raft.me, raft.term, raft.leader_id, answer.is_granted)
+        received.reply_to.tell(CallAnswer(received.request_id, response))
+
+    # ------------------------------------------------------------ own calls
+
+    def _ask_for_votes(self, asked: AskForVotes) -> None:
+        raft = self._state
+        for voter in raft.others:
+            request = functools.partial(
+                VoteRequest,
+                term=raft.term,
+                last=asked.last,
+                is_pre_vote=asked.is_pre_vote,
+                by_leave=asked.by_leave,
+            )
+            self._call(voter, request, _Asked(voter, raft.canvass, asked.is_pre_vote))
+
+    def _call(self, voter: VoterKey, request: Callable[..., PeerRequest[Any]], asked: _Asked | None = None) -> None:
+        addr = self._address_of(voter.node_id)
+        assert addr is not None, "a voter has an address in the log"
+        assert self._founding is not None, "who votes belongs to a cluster"
+        me = self._state.me
+        request_id = next(self.request_ids)
+        if asked is not None:
+            self._asked[request_id] = asked
+        made = request(
+            cluster=self.config.cluster,
+            cluster_id=self._founding.cluster_id,
+            node_id=me.node_id,
+            log_epoch=me.log_epoch,
+            voter=voter,
+        )
+        self.ports.network.call(Peer(voter.node_id, addr), request_id, made, self.me)
+
+    def _on_returned(self, returned: CallReturned[Any]) -> None:
+        response = returned.response
+        match response:
+            case FoundResponse():
+                if self._founders is not None:
+                    self._founders.on_returned(returned)
+            case VoteResponse():
+                asked = self._asked.pop(returned.request_id, None)
+                if asked is not None and response.key == asked.voter:
+                    self._decide(
+                        lambda raft: rules.vote_returned(raft, response, asked.canvass, is_pre_vote=asked.is_pre_vote)
+                    )
+            case TermResponse():
+                if response.node_id == returned.peer_id:
+                    self._decide(lambda raft: rules.higher_term(raft, response.term, response.leader_id))
+            case _:
+                super().on_receive(returned)
+
+    def _on_failed(self, failed: CallFailed) -> None:
+        asked = self._asked.pop(failed.request_id, None)
+        if asked is not None:
+            self._decide(lambda raft: rules.vote_not_returned(raft, asked.voter, asked.canvass))
+        elif self._founders is not None:
+            self._founders.on_failed(failed)
+
+    # ------------------------------------------------------------ what the replicator hears
+
+    def _on_higher_term(self, seen: HigherTermSeen) -> None:
+        if self._is_believed(seen.peer_id, seen.cluster_id):
+            self._decide(lambda raft: rules.higher_term(raft, seen.term, seen.leader_id), is_news=True)
+
+    def _on_hint(self, hint: LeaderHinted) -> None:
+        if self._is_believed(hint.peer_id, hint.cluster_id):
+            is_its_own = hint.peer_id == hint.leader_id
+            self._decide(
+                lambda raft: rules.leader_hinted(raft, hint.term, hint.leader_id, is_its_own_word=is_its_own),
+                is_news=True,
+            )
+
+    def _is_believed(self, peer_id: NodeId, cluster_id: int) -> bool:
+        """Whether that node's word about terms counts: voters', or anybody's where this node knows no voters.
+
+        A node that joins takes the first cluster that it hears of for its own, and puts that on disk first.
+        """
+        if self._raft is None:
+            return False
+        if self._founding is None:
+            if cluster_id and self._opened is not None:
+                self._join(cluster_id)
+            return False
+        return cluster_id == self._founding.cluster_id and (not self.voters or peer_id in self.voters)
+
+    def _join(self, cluster_id: int) -> None:
+        assert self._founders is not None
+        self._founders.join(cluster_id)
+
+    def _on_joined(self, founding: Founding) -> None:
+        """The disk of this node belongs to that cluster from now on."""
+        self._founding = founding
+        self._announce_voters(self._voters_in_force())
+
+    # ------------------------------------------------------------ decisions, one after the other
+
+    @property
+    def _state(self) -> Raft:
+        assert self._raft is not None, "nothing is decided before the log is open"
+        return self._raft
+
+    @property
+    def _now_s(self) -> float:
+        return self.ports.clock.monotonic_s()
+
+    def _decide(self, rule: Callable[[Raft], Step], *, is_news: bool = False) -> None:
+        """Apply a rule, now or once the disk has answered.
+
+        is_news: whether it may be dropped, since it will be told again.
+        """
+        if self._raft is None or (is_news and len(self._waiting) >= MAX_WAITING_NEWS):
+            return
+        if self._saving is None:
+            self._apply(rule(self._raft))
+        else:
+            self._waiting.append(lambda: self._apply(rule(self._state)))
+
+    def _apply(self, step: Step) -> None:
+        self._raft, effects = step
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case SaveThen():
+                assert self._saving is None, "one decision at a time waits for the disk"
+                request_id = next(self.request_ids)
+                self._saving = (request_id, effect)
+                self.store.tell(SaveBallot(request_id, effect.ballot, self.me, effect.candidate))
+            case ReadEndThen():
+                request_id = next(self.request_ids)
+                self._reading[request_id] = effect.then
+                self.store.tell(DescribeLog(request_id, self.me))
+            case Answer():
+                self._answer(effect)
+            case AskForVotes():
+                self._ask_for_votes(effect)
+            case TellLead():
+                self._tell_lead(effect.voters)
+            case TellLeave():
+                for voter in effect.successors:
+                    request = functools.partial(EndTermRequest, term=self._state.term, successors=effect.successors)
+                    self._call(voter, request)
+            case Announce():
+                self._announce(effect)
+            case Wait():
+                self._wait(effect)
+            case StopWaiting():
+                self._stop_waiting(effect.timer)
+            case Shout():
+                warned = NodeWarned(self.node_id, self.actor_name, WarningKind.TWO_LEADERS, effect.reason, effect.about)
+                self.observer.tell(warned)
+            case _:
+                assert_never(effect)
+
+    def _tell_lead(self, voters: tuple[VoterKey, ...]) -> None:
+        for voter in voters:
+            self._call(voter, functools.partial(BeginTermRequest, term=self._state.term))
+
+    def _announce(self, announced: Announce) -> None:
+        changed = LeaderChanged(
+            announced.term, announced.leader_id, announced.why_nobody, granted_by=announced.granted_by
+        )
+        told = self._told_leader
+        if told is not None and (told.term, told.leader_id, told.why_nobody) == (
+            changed.term,
+            changed.leader_id,
+            changed.why_nobody,
+        ):
+            return
+        self._told_leader = changed
+        self.announce(changed)
+        if changed.leader_id == self.node_id and self._logged is None:
+            # The first leader of a cluster writes down who votes; until then the founding promise says so.
+            entry = VotersSet(self._voters_in_force())
+            self.store.tell(AppendControl(next(self.request_ids), entry, changed.term, self.me))
+
+    _told_leader: LeaderChanged | None = None
+
+    # ------------------------------------------------------------ the disk answers
+
+    def _on_ballot_saved(self, saved: BallotSaved) -> None:
+        assert self._saving is not None, "the store answers what it was asked"
+        request_id, save = self._saving
+        assert saved.request_id == request_id, "one save at a time"
+        self._saving = None
+        self._on_voters(saved.voters)
+        last = LastEntry.of(saved.last, saved.end.index)
+        now_s = self._now_s
+        self._apply(rules.written(self._state, saved.ballot, last, save.then, is_granted=saved.granted, now_s=now_s))
+        while self._waiting and self._saving is None:
+            self._waiting.popleft()()
+
+    def _on_described(self, described: LogDescribed) -> None:
+        then = self._reading.pop(described.request_id, None)
+        if then is not None:
+            last = LastEntry.of(described.last, described.end.index)
+            self._decide(lambda raft: rules.end_read(raft, last, then, self._now_s))
+
+    # ------------------------------------------------------------ timers
+
+    def _wait(self, wait: Wait) -> None:
+        self._stop_waiting(wait.timer)
+        delay_s = self.ports.rng.uniform(wait.at_least_s, wait.at_most_s)
+        serial = self._serials[wait.timer] = self._serials.get(wait.timer, 0) + 1
+        self._due_s[wait.timer] = self._now_s + delay_s
+        self._timers[wait.timer] = self.ports.timers.after(delay_s, self.me, ElectionTimerDue(wait.timer, serial))
+
+    def _stop_waiting(self, timer: TimerName) -> None:
+        running = self._timers.pop(timer, None)
+        if running is not None:
+            running.cancel()
+
+    def _on_due(self, due: ElectionTimerDue) -> None:
+        if due.name not in tuple(TimerName):
+            if self._founders is not None:
+                self._founders.on_due(due)
+            return
+        timer = TimerName(due.name)
+        if self._timers.get(timer) is None or self._serials.get(timer) != due.serial:
+            return
+        del self._timers[timer]
+        match timer:
+            case TimerName.ELECTION:
+                self._decide(lambda raft: rules.election_timed_out(raft, self._now_s))
+            case TimerName.CANVASS:
+                self._decide(rules.canvass_timed_out)
+            case TimerName.LEAD:
+                was_late = self._now_s - self._due_s[timer] >= self.config.election_timeout_s / 2
+                self._decide(lambda raft: rules.lead_looked_at(raft, self._now_s, was_late=was_late))
+            case _:
+                assert_never(timer)
+
+    @property
+    def role(self) -> str:
+        """This node's role in the status, as the rules name it; a node without a vote stands by."""
+        raft = self._raft
+        if raft is None or (raft.role is not Role.LEADER and not raft.is_voter):
+            return "standby"
+        return raft.role.value

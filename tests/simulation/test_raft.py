@@ -1,0 +1,58 @@
+"""Whole clusters that elect their leader: the conformance suite of several nodes, and simulations under all faults."""
+
+from __future__ import annotations
+
+import pytest
+
+from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.election_conformance import ElectionClusterConformance
+from ourolog.simulation.options import Options
+from ourolog.simulation.simulate import simulate
+
+
+class TestRaft(ElectionClusterConformance):
+    election = "raft:n1,n2,n3"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_claim_is_violated_whatever_fails(seed: int) -> None:
+    result = simulate(Options(seed, nodes=3 + 2 * (seed % 2), election="raft:n1,n2,n3", minutes=0.2))
+    assert [str(violation) for violation in result.violations] == []
+
+
+def test_when_a_leader_dies_another_is_elected_within_a_second_and_nothing_is_lost() -> None:
+    with Cluster(seed=3, nodes=3, election="raft:n1,n2,n3") as cluster:
+        cluster.run_for(3.0)
+        for _ in range(3):
+            leader = cluster.leader_id
+            assert leader is not None
+            offset = cluster.produce(leader, leader.encode())
+            cluster.crash(leader)
+            died_s = cluster.now_s
+            cluster.run_until(lambda died=leader: cluster.leader_id not in (None, died), 5.0)
+            assert cluster.now_s - died_s < 1.5
+            assert cluster.leader_id is not None
+            assert cluster.client("reader").consume(offset, wait=True) == leader.encode()
+            cluster.restart(leader)
+
+
+def test_a_voter_with_an_empty_disk_copies_and_has_no_vote() -> None:
+    with Cluster(seed=4, nodes=3, election="raft:n1,n2,n3") as cluster:
+        cluster.run_for(3.0)
+        leader = cluster.leader_id
+        assert leader is not None
+        wiped, other = (name for name in cluster.names if name != leader)
+        offset = cluster.produce(leader, b"kept")
+        cluster.crash(wiped, power=True)
+        cluster.wipe(wiped)
+        cluster.run_for(5.0)
+        cluster.restart(wiped)
+        cluster.run_for(5.0)
+        assert cluster.consume(wiped, offset) == b"kept"
+        assert cluster.status(wiped).election.role == "standby"
+        cluster.crash(leader)
+        cluster.run_for(10.0)
+        assert cluster.status(other).election.leader_id is None
+        missing = ", ".join(sorted((leader, wiped)))
+        expected = f"2 of 3 voters are needed, and {missing} do not answer {other}"
+        assert expected in cluster.status(other).election.why_nobody
