@@ -16,6 +16,7 @@ from ourolog.actors.messages.peer_calls import (
     CallReceived,
     CallReturned,
     EndTermRequest,
+    FoundRequest,
     FoundResponse,
     VoteRequest,
     VoteResponse,
@@ -35,6 +36,7 @@ from ourolog.simulation.events import (
 )
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey
+from ourolog.storage.founding import Founding
 from ourolog.storage.identity import BALLOT_NAME
 from ourolog.storage.terms import LastEntry, TermHistory
 from ourolog.storage.types import Index, NodeId, Term
@@ -57,7 +59,8 @@ ELECTION_STATES: Final[dict[str, str]] = {
     "hand_over_asked": "A leader asked another node to take over.",
     "hand_over_cut": "One of the two crashed before anybody led.",
     "vote_by_leave": "A node voted for whom the leader had asked to take over.",
-    "founding_disagreed": "A node would not found the cluster that another asked it to found.",
+    "vote_given_to_another": "A node that had voted for one candidate in a term was asked by another one in it.",
+    "founding_promised_otherwise": "A node that was asked to found a cluster had promised to found another one.",
 }
 
 FREEZES_FOR_S: Final = 2.0
@@ -71,6 +74,7 @@ class _Node:
     """What is known of a node; `ballot` and `voted_with` are of its disk.
 
     open: the votes that it is asked for.
+    promises: the founding promises that it is asked for.
     writes_ballot: whether it has written a ballot since it was asked for one of them.
     last: where its log ended when its store was asked last.
     would_vote: for whom it said that it would vote, and in which term.
@@ -86,6 +90,7 @@ class _Node:
     committed: Index = Index(0)
     terms: TermHistory = field(default_factory=TermHistory)
     open: dict[int, VoteRequest] = field(default_factory=dict)
+    promises: dict[int, Founding | None] = field(default_factory=dict)
     writes_ballot: bool = False
     last: LastEntry | None = None
     would_vote: tuple[VoterKey, Term] | None = None
@@ -269,14 +274,17 @@ class ElectionStates:
             node.writes_ballot = False
             if node.epoch and request.voter.log_epoch != node.epoch:
                 self._note("vote_of_lost_disk_asked")
+        elif isinstance(request, FoundRequest):
+            node.promises[received.request_id] = request.founding
         elif isinstance(request, EndTermRequest) and request.successors[:1] == (request.voter,):
             self._note("hand_over_asked")
             self._handing_over = {request.node_id, node.node_id}
 
     def _on_answer(self, node: _Node, answer: CallAnswer[Any], _: float) -> None:
         response = answer.response
-        if isinstance(response, FoundResponse) and not response.agrees:
-            self._note("founding_disagreed")
+        promise = node.promises.pop(answer.request_id, None)
+        if isinstance(response, FoundResponse) and promise is not None and response.founding not in (None, promise):
+            self._note("founding_promised_otherwise")
         request = node.open.pop(answer.request_id, None)
         if request is None or not isinstance(response, VoteResponse):
             return
@@ -293,6 +301,8 @@ class ElectionStates:
                 self._note("vote_refused_after_pre_vote")
             if response.leader_id is not None and response.term < request.term:
                 self._note("vote_refused_led")
+            if node.ballot.term == request.term and node.ballot.vote not in (None, request.key):
+                self._note("vote_given_to_another")
 
     def _on_pre_vote(self, node: _Node, request: VoteRequest, response: VoteResponse) -> None:
         if response.granted:

@@ -6,7 +6,15 @@ import json
 from typing import ClassVar
 
 from ourolog.actors.messages.events import LeaderChanged, LogAppended, LogOpened
-from ourolog.actors.messages.peer_calls import CallReceived, FetchRequest
+from ourolog.actors.messages.peer_calls import (
+    BeginTermRequest,
+    CallAnswer,
+    CallReceived,
+    FetchRequest,
+    TermResponse,
+    VoteRequest,
+    VoteResponse,
+)
 from ourolog.actors.messages.store import BallotSaved, BatchAppended, FetchedAppended, LogTruncated, PulledAppended
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
@@ -101,7 +109,8 @@ class BallotsOnDisk(EventChecker):
 
     name: ClassVar[str] = "ballots_on_disk"
     statement: ClassVar[str] = (
-        "A ballot is on disk before anything is said in its term, and the terms a node has written never fall."
+        "A ballot is on disk before anything is said in its term, to other nodes too, and a vote before anybody hears "
+        "of it; the terms a node has written never fall."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -111,9 +120,12 @@ class BallotsOnDisk(EventChecker):
             BallotSaved: self._on_saved,
             LeaderChanged: self._on_leader_changed,
             LogOpened: self._on_opened,
+            CallReceived: self._on_asked,
+            CallAnswer: self._on_answer,
         }
         self._written: dict[NodeId, Ballot] = {}
         self._promised: dict[NodeId, Ballot] = {}
+        self._asked: dict[tuple[NodeId, int], VoteRequest] = {}
 
     def _on_replaced(self, event: FileReplaced) -> None:
         if event.path.rpartition("/")[2] != BALLOT_NAME:
@@ -148,6 +160,48 @@ class BallotsOnDisk(EventChecker):
         if changed.term > promised.term:
             raise self.violated(
                 f"{node_id} announced term {changed.term} while the ballot on its disk is of term {promised.term}"
+            )
+
+    def _on_asked(self, told: MessageTold) -> None:
+        """Check what another node asks in a term of its own: a candidate's vote is on its disk, and a leader's lead."""
+        received = told.message
+        assert isinstance(received, CallReceived)
+        request = received.request
+        if not isinstance(request, VoteRequest | BeginTermRequest):
+            return
+        if isinstance(request, VoteRequest):
+            self._asked[self.model.place(told.receiver)[0], received.request_id] = request
+        asker = self.model.nodes.get(request.node_id)
+        if asker is None or asker.key != request.key or asker.spoiled:
+            return
+        promised = self._promised.get(request.node_id, Ballot())
+        if request.term > promised.term:
+            raise self.violated(
+                f"{request.node_id} asks in term {request.term} while the ballot on its disk is of term {promised.term}"
+            )
+        is_own = isinstance(request, BeginTermRequest) or not request.is_pre_vote
+        if is_own and request.term == promised.term and promised.vote != request.key:
+            raise self.violated(f"{request.node_id} stands or leads in term {request.term}, and its vote is {promised}")
+
+    def _on_answer(self, told: MessageTold) -> None:
+        answer = told.message
+        assert isinstance(answer, CallAnswer)
+        response = answer.response
+        if not isinstance(response, VoteResponse | TermResponse):
+            return
+        node_id = self.model.place(told.sender)[0]
+        request = self._asked.pop((node_id, answer.request_id), None)
+        promised = self._promised.get(node_id, Ballot())
+        if response.term > promised.term:
+            raise self.violated(
+                f"{node_id} answers in term {response.term} while the ballot on its disk is of term {promised.term}"
+            )
+        if request is None or request.is_pre_vote or not isinstance(response, VoteResponse) or not response.granted:
+            return
+        if promised.term < request.term or (promised.term == request.term and promised.vote != request.key):
+            raise self.violated(
+                f"{node_id} tells {request.node_id} that it has its vote in term {request.term}, and on its disk is "
+                f"{promised}"
             )
 
     def _on_opened(self, told: MessageTold) -> None:

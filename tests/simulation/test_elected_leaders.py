@@ -8,19 +8,23 @@ from itertools import product
 import pytest
 
 from ourolog.actors.config import ElectionChoice
-from ourolog.actors.messages.events import CommitKnown, LeaderChanged, LogAppended
+from ourolog.actors.messages.election import LeaderAnswered, LeaderUnreachable
+from ourolog.actors.messages.events import CommitKnown, LeaderChanged, LogAppended, MemberLeft
 from ourolog.actors.messages.peer_calls import (
     CallAnswer,
     CallReceived,
     CallReturned,
+    EndTermRequest,
     FetchRequest,
     VoteRequest,
     VoteResponse,
 )
+from ourolog.actors.messages.values import Member
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import (
     FaultInjected,
+    FileReplaced,
     NodePaused,
     NodeResumed,
     PartitionHealed,
@@ -28,6 +32,7 @@ from ourolog.simulation.events import (
 )
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind
+from ourolog.storage.checksummed_json import encode
 from ourolog.storage.control import Voter, VoterKey, VoterSet
 from ourolog.storage.terms import LastEntry, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Term
@@ -486,3 +491,116 @@ def test_before_the_first_commit_all_founders_are_needed() -> None:
     scene.wait(14.9)
     with pytest.raises(Violation, match="nothing is in the way of n1, n2, n3"):
         scene.wait(0.2)
+
+
+# ---------------------------------------------------------------- what is asked and answered in a term
+
+
+def asked(
+    voter: NodeId, candidate_id: NodeId, term: int, *, is_pre_vote: bool = False, by_leave: bool = False
+) -> CallReceived[VoteRequest]:
+    keys = [VoterKey(node_id, EPOCH + NODES.index(node_id)) for node_id in (candidate_id, voter)]
+    last = LastEntry.of(None, Index(0))
+    return CallReceived(
+        1, VoteRequest("ourolog", 1, *keys[0], keys[1], Term(term), last, is_pre_vote, by_leave), Probe()
+    )
+
+
+def answered(voter: NodeId, term: int, *, granted: bool) -> CallAnswer[VoteResponse]:
+    return CallAnswer(1, VoteResponse(voter, EPOCH + NODES.index(voter), Term(term), None, granted))
+
+
+def put_ballot(scene: Scene, node_id: NodeId, term: int, candidate_id: NodeId | None) -> None:
+    """A ballot is on disk, and the store says so."""
+    epoch = 0 if candidate_id is None else EPOCH + NODES.index(candidate_id)
+    value = {"leader_id": None, "term": term, "voted_for": candidate_id, "voted_for_epoch": epoch}
+    content = encode("ballot", 1, value)
+    scene.files.setdefault(node_id, {})["/data/ballot"] = content
+    scene.synced.setdefault(node_id, {})["/data/ballot"] = len(content)
+    scene.see(FileReplaced(scene.tick(), node_id, "/data/ballot", content))
+    vote(scene, node_id, term, candidate_id)
+
+
+def test_who_asks_for_votes_has_its_own_on_disk() -> None:
+    scene = scene_of("ballots_on_disk", RAFT)
+    put_ballot(scene, N1, 3, None)
+    scene.tell("", "n2.election", asked(N2, N1, 3, is_pre_vote=True))
+    with pytest.raises(
+        Violation, match=r"n1 stands or leads in term 3, and its vote is Ballot\(term=3, voted_for=None"
+    ):
+        scene.tell("", "n2.election", asked(N2, N1, 3))
+    with pytest.raises(Violation, match="n1 asks in term 4 while the ballot on its disk is of term 3"):
+        scene.tell("", "n2.election", asked(N2, N1, 4))
+    put_ballot(scene, N1, 4, N1)
+    scene.tell("", "n2.election", asked(N2, N1, 4))
+
+
+def test_a_vote_is_on_disk_before_the_candidate_hears_of_it() -> None:
+    for on_disk, is_right in (((4, N1), True), ((4, N3), False), ((3, None), False), ((5, None), True)):
+        scene = scene_of("ballots_on_disk", RAFT)
+        put_ballot(scene, N1, 4, N1)
+        scene.tell("", "n2.election", asked(N2, N1, 4))
+        put_ballot(scene, N2, *on_disk)
+        if is_right:
+            scene.tell("n2.election", "n1", answered(N2, on_disk[0], granted=True))
+        else:
+            with pytest.raises(Violation, match="n2 tells n1 that it has its vote in term 4, and on its disk is"):
+                scene.tell("n2.election", "n1", answered(N2, on_disk[0], granted=True))
+
+
+def test_an_answer_in_a_term_that_is_not_on_disk_is_seen() -> None:
+    scene = scene_of("ballots_on_disk", RAFT)
+    put_ballot(scene, N2, 3, None)
+    with pytest.raises(Violation, match="n2 answers in term 4 while the ballot on its disk is of term 3"):
+        scene.tell("n2.election", "n1", answered(N2, 4, granted=False))
+
+
+# ---------------------------------------------------------------- holding on
+
+
+def led_voter() -> Scene:
+    """n2 follows n1 in term 1, and has just been answered."""
+    scene = scene_of("led_voters_hold_on", RAFT)
+    scene.tell("n2.store", "n2.election", ballot_saved(Ballot(Term(1), None, N1)))
+    scene.tell("n2.replicator", "n2.election", LeaderAnswered(Term(1), N1, 0.0))
+    return scene
+
+
+def ask_and_answer(scene: Scene, *, is_pre_vote: bool, by_leave: bool = False, granted: bool = True) -> None:
+    scene.tell("", "n2.election", asked(N2, N3, 1 if is_pre_vote else 2, is_pre_vote=is_pre_vote, by_leave=by_leave))
+    if not is_pre_vote and granted:
+        vote(scene, N2, 2, N3)
+    scene.tell("n2.election", "n3", answered(N2, 1 if is_pre_vote else 2, granted=granted))
+
+
+@pytest.mark.parametrize("is_pre_vote", [True, False])
+def test_who_has_just_heard_of_its_leader_grants_nothing(is_pre_vote: bool) -> None:
+    scene = led_voter()
+    ask_and_answer(scene, is_pre_vote=is_pre_vote, granted=False)
+    scene.wait(0.8)
+    with pytest.raises(Violation, match=r"n2 grants n3 a (pre-)?vote in term \d, and its leader had answered it at 0"):
+        ask_and_answer(scene, is_pre_vote=is_pre_vote)
+
+
+@pytest.mark.parametrize("why", ["later", "leave", "unreachable", "left", "ends its term", "a later term", "restart"])
+def test_who_has_not_heard_of_its_leader_lately_or_has_lost_it_may_vote(why: str) -> None:
+    scene, by_leave = led_voter(), False
+    match why:
+        case "later":
+            scene.wait(1.0)
+        case "leave":
+            by_leave = True
+        case "unreachable":
+            scene.tell("n2.replicator", "n2.election", LeaderUnreachable(Term(1), N1))
+        case "left":
+            scene.tell("n2.membership", "n2.election", MemberLeft(Member(N1, "n1:1", "n1:2")))
+        case "ends its term":
+            keys = [VoterKey(node_id, EPOCH + NODES.index(node_id)) for node_id in (N1, N2, N3)]
+            request = EndTermRequest("ourolog", 1, *keys[0], keys[1], Term(1), (keys[2], keys[1]))
+            scene.tell("", "n2.election", CallReceived(7, request, Probe()))
+        case "a later term":
+            vote(scene, N2, 2, None)
+        case _:
+            scene.crash("n2")
+            scene.start("n2", settings={"election": RAFT}, log_epoch=EPOCH + 1, ballot=Ballot(Term(1), None, N1))
+    ask_and_answer(scene, is_pre_vote=False, by_leave=by_leave)

@@ -13,6 +13,7 @@ from ourolog.actors.messages.peer_calls import (
     CallReceived,
     CallReturned,
     EndTermRequest,
+    FoundRequest,
     FoundResponse,
     VoteRequest,
     VoteResponse,
@@ -35,6 +36,7 @@ from ourolog.simulation.events import (
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.control import VoterKey
+from ourolog.storage.founding import Founding
 from ourolog.storage.terms import LastEntry, Place, Run, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, ballot_saved, config
@@ -306,10 +308,22 @@ def test_a_hand_over_is_asked_for_and_may_be_cut(stage: Stage) -> None:
 def test_a_vote_by_leave_and_a_founding_that_is_turned_down(stage: Stage) -> None:
     stage.ask(N2, 5, by_leave=True)
     stage.answer(N2, 5, granted=True)
-    for agrees in (True, False):
-        response = FoundResponse(N2, EPOCH, "n2:1", "n2:2", agrees, None)
+    for wanted, promised in ((1, 1), (1, None), (None, 1), (1, 2)):
+        founding = [None if number is None else Founding(number) for number in (wanted, promised)]
+        request = FoundRequest("ourolog", N1, EPOCH, (N1, N2), founding[0])
+        stage.tell("", "n2.election", CallReceived(9, request, Probe()))
+        response = FoundResponse(N2, EPOCH, "n2:1", "n2:2", wanted == promised, founding[1])
         stage.tell("n2.election", "n1", CallAnswer(9, response))
-    assert stage.reached == {"vote_by_leave": 1, "founding_disagreed": 1}
+    assert stage.reached == {"vote_by_leave": 1, "founding_promised_otherwise": 1}
+
+
+def test_a_vote_that_another_has_in_that_term(stage: Stage) -> None:
+    stage.save(N2, 5, N3)
+    stage.ask(N2, 6)
+    stage.answer(N2, 6, granted=False)
+    stage.ask(N2, 5)
+    stage.answer(N2, 5, granted=False)
+    assert stage.reached == {"vote_given_to_another": 1}
 
 
 def test_an_orderly_stop_is_no_crash(stage: Stage) -> None:
