@@ -73,6 +73,8 @@ NOT_RUN = {
     "docs/architecture.md: client    rpc (n1)     Server n1    Store n1     Replicator n1     "
     "Replicator n2   Store n2": "a picture",
     "docs/architecture.md: <data-dir>/": "a list of files",
+    "docs/running.md: n1$ ourolog node --node-id n1 --data-dir /var/lib/ourolog "
+    "--election raft --bootstrap-expect 3": "it takes three machines; tests/actors/election/test_founding.py has them",
     "docs/benchmarks.md: make bench                                   # everything, some minutes": (
         "no test measures time, and what is measured takes minutes"
     ),
