@@ -23,13 +23,7 @@ from google.protobuf.message import DecodeError
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client_attempts import Attempts
 from ourolog.rpc.client_errors import LogError, client_closed, no_records, not_understood, to_log_error
-from ourolog.rpc.client_liveness import (
-    CONSUME_MOST_SILENT_S,
-    CONSUME_SILENT_AFTER_S,
-    PRODUCE_ASK_AGAIN_S,
-    PRODUCE_SILENT_AFTER_S,
-    Liveness,
-)
+from ourolog.rpc.client_liveness import PRODUCE_SILENT_AFTER_S, STREAM_SILENT_AFTER_S, Liveness
 from ourolog.rpc.client_nodes import ClientNodes, NodeConnection
 from ourolog.rpc.client_requests import UnansweredRequests
 from ourolog.rpc.client_types import LogBatch, LogRecord, ServerInfo, provenance_from
@@ -53,6 +47,7 @@ _LEARN_WITHIN_S: Final = 2.0
 T = TypeVar("T")
 Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
 Res = TypeVar("Res", pb.ProduceResponse, pb.ProduceBatchResponse, pb.ConsumeBatchResponse)
+Check = Callable[[], Awaitable[tuple[LogError | None, float]]]
 Call = Callable[["pb_grpc.LogAsyncStub", float], Awaitable[T]]  # quoted: only the typed stubs know the name
 
 
@@ -210,8 +205,8 @@ class LogClient:
 
         async def check(connection: NodeConnection) -> tuple[LogError | None, float]:
             if requests.outstanding:
-                return await self._liveness.produce_failure(connection), PRODUCE_ASK_AGAIN_S
-            return await self._liveness.consume_failure(connection), CONSUME_MOST_SILENT_S
+                return await self._liveness.produce_failure(connection)
+            return await self._liveness.stream_failure(connection)
 
         try:
             while True:
@@ -313,13 +308,6 @@ class LogClient:
         loop = asyncio.get_running_loop()
         attempts: Attempts | None = None
         first_offset = offset
-        silent_s = CONSUME_SILENT_AFTER_S
-
-        async def check(connection: NodeConnection) -> tuple[LogError | None, float]:
-            nonlocal silent_s
-            silent_s = min(2 * silent_s, CONSUME_MOST_SILENT_S)
-            return await self._liveness.consume_failure(connection), silent_s
-
         while True:
             addr = self._nodes.current_addr
             request = pb.ConsumeBatchRequest(
@@ -330,13 +318,13 @@ class LogClient:
                 read=_READS[read],
             )
             began_s = loop.time()
-            silent_s = CONSUME_SILENT_AFTER_S
-            responses = self._responses(addr, partial(_consume, request=request), check, silent_s)
+            responses = self._responses(
+                addr, partial(_consume, request=request), self._liveness.stream_failure, STREAM_SILENT_AFTER_S
+            )
             try:
                 async with aclosing(responses):
                     async for response in responses:
                         attempts = None
-                        silent_s = CONSUME_SILENT_AFTER_S
                         for batch in _batches(response, addr):
                             if batch.end_offset > offset:
                                 yield batch
@@ -422,13 +410,14 @@ class LogClient:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         connection = self._nodes.connection(addr)
-        watch: _ProduceWatch | None = None
+        watch: _Watch | None = None
         try:
             with connection.in_use():
                 await self._connect(connection, within_s)
                 calling = call(connection.stub, max(0.0, began_s + within_s - loop.time()))
                 if is_produce:
-                    watch = _ProduceWatch(self._liveness, connection, calling)
+                    check = partial(self._liveness.produce_failure, connection)
+                    watch = _Watch(calling, check, PRODUCE_SILENT_AFTER_S)
                 response = await calling
         except LogError as error:
             failure = error
@@ -452,19 +441,18 @@ class LogClient:
         check: Callable[[NodeConnection], Awaitable[tuple[LogError | None, float]]],
         silent_s: float,
     ) -> AsyncGenerator[Any, None]:
-        """What a stream of one node brings. Raises LogError, also when `check` gives one.
-
-        check: called when nothing has come for a while; gives how long to wait until it is called again, too.
-        silent_s: how long that is at first.
-        """
+        """What a stream of one node brings. Raises LogError. `check` and `silent_s` are those of its watch."""
         connection = self._nodes.connection(addr)
         began_s = asyncio.get_running_loop().time()
         call: Any = None
+        watch: _Watch | None = None
         try:
             with connection.in_use():
                 await self._connect(connection, self._timeout_s)
                 call = open_call(connection.stub)
-                while (response := await _next(call, connection, check, silent_s)) is not grpc.aio.EOF:
+                watch = _Watch(call, partial(check, connection), silent_s)
+                while (response := await call.read()) is not grpc.aio.EOF:
+                    watch.heard()
                     self._worked(connection)
                     if response is None:  # its bytes were no message
                         raise not_understood(addr)
@@ -474,8 +462,10 @@ class LogClient:
         except LogError as error:
             failure = error
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
-            failure = self._failure(error, addr)
+            failure = (watch and watch.failure) or self._failure(error, addr)
         finally:
+            if watch is not None:
+                watch.end()
             if call is not None:
                 call.cancel()
         self._failed(connection, failure, began_s)
@@ -539,52 +529,53 @@ class LogClient:
         return failure
 
 
-class _ProduceWatch:
-    """Ends a produce to a node that answers nothing any more once another node leads.
+class _Watch:
+    """Looks after a call from which nothing has come for a while, and ends it when `check` says why.
 
     failure: what it was ended with.
     """
 
-    def __init__(self, liveness: Liveness, connection: NodeConnection, call: Any) -> None:
-        self._liveness = liveness
-        self._connection = connection
+    def __init__(self, call: Any, check: Check, silent_s: float) -> None:
+        """Begin to watch.
+
+        check: called when nothing has come for a while; gives why to end the call, and when to look again if not.
+        silent_s: how long that is at first.
+        """
         self._call = call
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(PRODUCE_SILENT_AFTER_S, self._begin)
+        self._check = check
+        self._silent_s = silent_s
+        self._has_heard = False
+        self._checking: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(silent_s, self._look)
         self.failure: LogError | None = None
 
+    def heard(self) -> None:
+        """Something has come."""
+        self._has_heard = True
+
     def end(self) -> None:
+        """The call has ended."""
         self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
 
-    def _begin(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        self.failure = await self._liveness.produce_failure(self._connection)
-        if self.failure is not None:
-            self._call.cancel()
+    def _look(self) -> None:
+        if self._has_heard:
+            self._look_again(self._silent_s)
         else:
-            self._timer = asyncio.get_running_loop().call_later(PRODUCE_ASK_AGAIN_S, self._begin)
+            self._checking = asyncio.create_task(self._look_closer())
 
+    def _look_again(self, after_s: float) -> None:
+        self._has_heard = False
+        self._timer = asyncio.get_running_loop().call_later(after_s, self._look)
 
-async def _next(
-    call: Any,
-    connection: NodeConnection,
-    check: Callable[[NodeConnection], Awaitable[tuple[LogError | None, float]]],
-    silent_s: float,
-) -> Any:
-    """The next response of a stream, or EOF. Raises what the call fails with, and the LogError that `check` gives."""
-    reading = asyncio.ensure_future(call.read())
-    try:
-        while not (await asyncio.wait({reading}, timeout=silent_s))[0]:
-            failure, silent_s = await check(connection)
-            if failure is not None and not reading.done():
-                raise failure
-        return reading.result()
-    finally:
-        reading.cancel()
+    async def _look_closer(self) -> None:
+        failure, after_s = await self._check()
+        if failure is None or self._has_heard:
+            self._look_again(after_s)
+        else:
+            self.failure = failure
+            self._call.cancel()
 
 
 def _consume(stub: pb_grpc.LogAsyncStub, *, request: pb.ConsumeBatchRequest) -> Any:

@@ -14,12 +14,12 @@ from ourolog.rpc.v1 import log_pb2 as pb
 
 # A produce takes as long as it takes to be on other disks; after this the node is asked whether it is there.
 PRODUCE_SILENT_AFTER_S: Final = 0.4
-PRODUCE_ASK_AGAIN_S: Final = 0.05
+_PRODUCE_AGAIN_AFTER_S: Final = 0.05
 _PRODUCE_ANSWERS_WITHIN_S: Final = 0.25
-# A consumer at the end of the log hears nothing while nobody produces; asking costs the node something.
-CONSUME_SILENT_AFTER_S: Final = 1.0
-CONSUME_MOST_SILENT_S: Final = 5.0
-_CONSUME_ANSWERS_WITHIN_S: Final = 1.0
+# A stream at the end of the log brings nothing while nobody produces; asking costs the node something.
+STREAM_SILENT_AFTER_S: Final = 1.0
+_STREAM_AGAIN_AFTER_S: Final = 4.0
+_STREAM_ANSWERS_WITHIN_S: Final = 1.0
 
 
 class Liveness:
@@ -41,24 +41,26 @@ class Liveness:
         self._nodes.told_of(servers, asyncio.get_running_loop().time())
         return servers
 
-    async def consume_failure(self, connection: NodeConnection) -> LogError | None:
-        """Why to read from another node than this silent one; None while it answers, or is the only one."""
-        if len(self._nodes.addresses) == 1 or await self.servers(connection, _CONSUME_ANSWERS_WITHIN_S) is not None:
-            return None
-        return gone_silent(connection.addr, _CONSUME_ANSWERS_WITHIN_S)
+    async def stream_failure(self, connection: NodeConnection) -> tuple[LogError | None, float]:
+        """Why to go on at another node than this silent one, if it does not answer; and when to ask again."""
+        if len(self._nodes.addresses) > 1 and await self.servers(connection, _STREAM_ANSWERS_WITHIN_S) is None:
+            return gone_silent(connection.addr, _STREAM_ANSWERS_WITHIN_S), 0.0
+        return None, _STREAM_AGAIN_AFTER_S
 
-    async def produce_failure(self, connection: NodeConnection) -> LogError | None:
-        """Why to wait no longer for the acknowledgement of this silent node.
+    async def produce_failure(self, connection: NodeConnection) -> tuple[LogError | None, float]:
+        """Why to wait no longer for what this silent node has been sent, if it is so; and when to ask again.
 
         Another node must say of itself that it leads: what was sent to this one may be in the log, so it is not
         given up before there is somebody else to go on with.
         """
         if len(self._nodes.addresses) == 1:
-            return None
+            return None, _STREAM_AGAIN_AFTER_S
         own, leader_addr = await asyncio.gather(
             self.servers(connection, _PRODUCE_ANSWERS_WITHIN_S), self._leader_beside(connection.addr)
         )
-        return led_by_another(connection.addr, leader_addr) if own is None and leader_addr else None
+        if own is None and leader_addr:
+            return led_by_another(connection.addr, leader_addr), 0.0
+        return None, _PRODUCE_AGAIN_AFTER_S
 
     async def _leader_beside(self, addr: str) -> str:
         """Where another node leads, by its own word; "" if none is found."""
