@@ -123,7 +123,7 @@ class RaftElection(ElectionActor):
         self._founding: Founding | None = None
         self._logged: VoterSet | None = None
         self._founders: FoundingTalks | None = None
-        self._addresses: dict[NodeId, str] = {}
+        self._members: dict[NodeId, Member] = {}
         # What is under way: a save, reads of the log's end, calls of others, own calls, timers.
         self._saving: tuple[int, SaveThen] | None = None
         self._waiting: deque[Callable[[], None]] = deque()
@@ -199,6 +199,8 @@ class RaftElection(ElectionActor):
             on_joined=self._on_joined,
         )
         self._founders.open(opened)
+        for member in self._members.values():  # gossip may have been faster than the disk
+            self._founders.met(member)
 
     def _on_founded(self, founding: Founding) -> None:
         self._begin(founding)
@@ -255,19 +257,19 @@ class RaftElection(ElectionActor):
 
     def _address_of(self, voter: NodeId) -> str | None:
         """Where a voter is: as gossip says, or else as the log or the founding promise does."""
-        if voter in self._addresses:
-            return self._addresses[voter]
+        if voter in self._members:
+            return self._members[voter].rpc_addr
         return next((known.rpc_addr for known in self._voters_in_force() if known.node_id == voter), None)
 
     def _on_member(self, member: Member) -> None:
-        self._addresses[member.node_id] = member.rpc_addr
+        self._members[member.node_id] = member
         if self._founders is not None:
             self._founders.met(member)
 
     def _on_member_gone(self, gone: MemberFailed | MemberLeft) -> None:
         node_id = gone.member.node_id
         if node_id not in self.voters:
-            self._addresses.pop(node_id, None)
+            self._members.pop(node_id, None)
         if isinstance(gone, MemberLeft):
             self._decide(lambda raft: rules.leader_lost(raft, node_id))
         else:
@@ -277,8 +279,12 @@ class RaftElection(ElectionActor):
 
     def _on_call(self, received: CallReceived[Any]) -> None:
         request = received.request
-        if isinstance(request, FoundRequest) and self._founders is not None:
-            self._founders.on_asked(received)
+        if isinstance(request, FoundRequest):
+            if self._founders is not None:
+                self._founders.on_asked(received)
+            else:
+                refused = CallRefused(f"{self.node_id} is starting")
+                received.reply_to.tell(CallAnswer(received.request_id, refused))
             return
         if not isinstance(request, VoteRequest | BeginTermRequest | EndTermRequest):
             super().on_receive(received)

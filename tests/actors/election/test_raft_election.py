@@ -1,0 +1,83 @@
+"""The Raft actor: what happens becomes a rule's call, and its effects become messages."""
+
+from __future__ import annotations
+
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.election.raft.election import RaftElection
+from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, CallRefused, FoundRequest, VoteRequest
+from ourolog.actors.messages.values import Member
+from ourolog.actors.testing.election_conformance import OWN_EPOCH, PEERS_EPOCH, Slot
+from ourolog.actors.testing.testkit import Probe
+from ourolog.storage.control import Voter, VoterKey
+from ourolog.storage.founding import Founding
+from ourolog.storage.terms import LastEntry, TermHistory
+from ourolog.storage.types import START, Index, NodeId, Term
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+EPOCHS = {N1: OWN_EPOCH, N2: PEERS_EPOCH, N3: PEERS_EPOCH}
+FOUNDING = Founding(7, tuple(Voter(name, epoch, f"{name}:1", f"{name}:2") for name, epoch in EPOCHS.items()))
+
+
+def slot(founding: Founding | None = None) -> Slot:
+    election = RaftElection.choose("raft", "n1,n2,n3")
+    return Slot(RaftElection, NodeConfig(N1, "/data", "n1:1", "n1:2", election=election), founding=founding)
+
+
+def test_members_that_gossip_found_before_the_log_was_open_are_asked_all_the_same() -> None:
+    stage = slot()
+    for name in (N2, N3):
+        stage.ref.tell(MemberJoined(Member(name, f"{name}:1", f"{name}:2")))
+    stage.settle()
+    stage.ref.tell(LogOpened(START, START, TermHistory(), OWN_EPOCH, stage.on_disk, (), START))
+    stage.runtime.run_for(5)
+    asked = {call.peer.node_id for call in stage.network.open if isinstance(call.request, FoundRequest)}
+    assert asked == {N2, N3}
+
+
+def vote(**fields: object) -> VoteRequest:
+    asked = {
+        "cluster": "ourolog",
+        "cluster_id": 7,
+        "node_id": N2,
+        "log_epoch": PEERS_EPOCH,
+        "voter": VoterKey(N1, OWN_EPOCH),
+        "term": Term(5),
+        "last": LastEntry(Term(0), Index(0)),
+        **fields,
+    }
+    return VoteRequest(**asked)  # type: ignore[arg-type]
+
+
+def test_a_vote_asked_in_another_cluster_or_of_another_disk_is_refused_and_changes_nothing() -> None:
+    for request in (
+        vote(cluster="other"),
+        vote(cluster_id=8),
+        vote(voter=VoterKey(N1, 99)),
+        vote(voter=VoterKey(N3, 1)),
+    ):
+        stage, caller = slot(FOUNDING), Probe()
+        stage.open_log()
+        before = stage.on_disk
+        stage.ref.tell(CallReceived(1, request, caller))
+        stage.settle()
+        (answer,) = caller.all(CallAnswer)
+        assert isinstance(answer.response, CallRefused)
+        assert stage.on_disk == before
+
+
+def test_votes_asked_while_the_disk_is_busy_are_answered_one_after_the_other() -> None:
+    stage, caller = slot(FOUNDING), Probe()
+    stage.open_log()
+    stage.disk_answers = False
+    stage.ref.tell(CallReceived(1, vote(), caller))
+    stage.ref.tell(CallReceived(2, vote(node_id=N3), caller))
+    stage.settle()
+    assert caller.received == []
+    stage.disk_answers = True
+    stage.settle()
+    assert [(answer.request_id, answer.response.granted) for answer in caller.all(CallAnswer)] == [
+        (1, True),
+        (2, False),
+    ]
+    assert stage.listener.last(LeaderChanged) == LeaderChanged(Term(5), None)
