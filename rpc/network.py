@@ -19,6 +19,7 @@ from ourolog.actors.messages.peer_calls import (
     PeerRequest,
 )
 from ourolog.actors.messages.values import Peer
+from ourolog.rpc import port_probe
 from ourolog.rpc.fetched_batches import readable_prefix
 from ourolog.rpc.loop_mailboxes import LoopMailbox
 from ourolog.rpc.open_files import max_peers
@@ -61,8 +62,8 @@ class _Call:
     def answer(self, response: Any) -> None:
         self.reply_to.tell(CallReturned(self.peer.node_id, self.request_id, response))
 
-    def fail(self, reason: str) -> None:
-        self.reply_to.tell(CallFailed(self.peer.node_id, self.request_id, reason))
+    def fail(self, reason: str, *, is_refused: bool = False) -> None:
+        self.reply_to.tell(CallFailed(self.peer.node_id, self.request_id, reason, is_refused))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,17 @@ Lane = tuple[NodeId, bool]
 
 
 class _Connection:
-    """One channel to one address, and the calls that are open on it."""
+    """One channel to one address, and the calls that are open on it.
 
-    def __init__(self, rpc_addr: str) -> None:
+    lane: which calls those are.
+    rpc_addr: the address.
+    has_failed: whether a call failed since the channel had no connection.
+    """
+
+    def __init__(self, lane: Lane, rpc_addr: str) -> None:
+        self.lane = lane
         self.rpc_addr = rpc_addr
+        self.has_failed = False
         self.channel = grpc.aio.insecure_channel(rpc_addr, options=CHANNEL_OPTIONS)
         self.stub = pb_grpc.PeerStub(self.channel)
         self.open: set[asyncio.Task[None]] = set()
@@ -108,7 +116,7 @@ class GrpcPeerNetwork:
         self._timeout_s = timeout_s
         self._most_connections = most_connections or max_peers()
         self._connections: dict[Lane, _Connection] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], _Connection] = {}
         self._closed = False
         self._inbox: LoopMailbox[_Call | _Forget] = LoopMailbox(loop, self._receive)
 
@@ -125,7 +133,7 @@ class GrpcPeerNetwork:
     async def close(self) -> None:
         """On the loop: fail what is open and close every channel."""
         self._closed = True
-        for lane in sorted(self._connections):
+        for lane in sorted({*self._connections, *(retired.lane for retired in self._closing.values())}):
             self._drop(lane)
         while self._closing:
             await asyncio.gather(*self._closing, return_exceptions=True)
@@ -147,13 +155,17 @@ class GrpcPeerNetwork:
             # It restarted elsewhere.
             self._drop(lane)
             connection = None
+        elif connection is not None and connection.has_failed:
+            # A channel waits for longer and longer before it connects again; when to try is up to the actors.
+            self._retire(lane)
+            connection = None
         if connection is None:
             if not self._has_room():
                 # Made-up nodes shall not cost the descriptors that the log needs.
                 many = len(self._connections)
                 call.fail(f"this node has {many} connections to others already, as many as it has open files for")
                 return
-            connection = self._connections[lane] = _Connection(call.peer.rpc_addr)
+            connection = self._connections[lane] = _Connection(lane, call.peer.rpc_addr)
         task = asyncio.create_task(self._carry(connection, call))
         connection.open.add(task)
         task.add_done_callback(lambda done: _ended(connection, call, done))
@@ -178,21 +190,31 @@ class GrpcPeerNetwork:
             if isinstance(request, FetchRequest) and response.batches and not request.elected:
                 response = await _readable(response, call.peer.node_id, request)
         except grpc.aio.AioRpcError as error:
-            call.fail(_why(call, codec, error))
+            is_refused = False
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                connection.has_failed = True
+                is_refused = await port_probe.is_refused(connection.rpc_addr)
+            call.fail(_why(call, codec, error), is_refused=is_refused)
         except (PeerCodecError, ValueError) as error:
             call.fail(f"{call}: {error}")
         else:
             call.answer(response)
 
     def _drop(self, lane: Lane) -> None:
+        """Close the connection of that lane, and end the calls on it and on those before it."""
+        self._retire(lane)
+        for connection in self._closing.values():
+            if connection.lane == lane:
+                for task in list(connection.open):
+                    task.cancel()
+
+    def _retire(self, lane: Lane) -> None:
+        """Close the connection of that lane once the calls on it have ended."""
         connection = self._connections.pop(lane, None)
-        if connection is None:
-            return
-        for task in list(connection.open):
-            task.cancel()
-        closing = asyncio.create_task(_close(connection))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        if connection is not None:
+            closing = asyncio.create_task(_close(connection))
+            self._closing[closing] = connection
+            closing.add_done_callback(self._closing.pop)
 
 
 def _ended(connection: _Connection, call: _Call, task: asyncio.Task[None]) -> None:

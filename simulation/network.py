@@ -2,7 +2,8 @@
 
 A call uses a connection, and ends as calls over TCP do: it is answered
 once; or its connection breaks (the caller learns that sooner or later, and never whether the
-work was done); or nobody listens; or its time is up.
+work was done); or nobody listens, which the caller is told at once, unless the whole machine is without power; or its
+time is up.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Call:
     may_repeat: whether the network may deliver the request twice.
     is_open: whether the caller still waits.
     has_arrived: whether the request has reached the target.
+    is_refused: whether it failed since nobody listens at the target.
     timer: ends it when its time is up.
     """
 
@@ -92,6 +94,7 @@ class Call:
     may_repeat: bool = False
     is_open: bool = True
     has_arrived: bool = False
+    is_refused: bool = False
     timer: VirtualTimer | None = None
 
 
@@ -121,6 +124,7 @@ class Network:
         self._rng = rng
         self._emit = emit
         self._nodes: dict[NodeId, Node] = {}
+        self._without_power: set[NodeId] = set()
         self._packet_ids = itertools.count(1)
         self._call_ids = itertools.count(1)
         self._open: dict[int, Call] = {}
@@ -128,6 +132,7 @@ class Network:
     # ------------------------------------------------------------ processes
 
     def attach(self, node_id: NodeId, node: Node) -> None:
+        self._without_power.discard(node_id)
         self._nodes[node_id] = node
 
     def detach(self, node_id: NodeId, *, silently: bool) -> None:
@@ -136,6 +141,8 @@ class Network:
         silently: whether its machine ended with it, so that nobody is told.
         """
         self._nodes.pop(node_id, None)
+        if silently:
+            self._without_power.add(node_id)
         for call in [call for call in self._open.values() if node_id in (call.source, call.target)]:
             if call.source == node_id:
                 self._close(call)
@@ -143,7 +150,8 @@ class Network:
                     wait_s = UNNOTICED_S if silently else self._delay_s(call.source, call.target)
                     self.runtime.call_later(wait_s, _cancelling(self, call))
             elif call.has_arrived and not silently:
-                self._break(call, f"{node_id} closed the connection")
+                # The kernel closes what a process leaves open.
+                self._break(call, f"{node_id} closed the connection", chance=1.0)
 
     def forget(self, source: NodeId, peer_id: NodeId) -> None:
         """`source` drops the connection over which it pulled from a peer: its open fetches there fail."""
@@ -302,18 +310,19 @@ class Network:
             call.on_answer(message)
 
     def _request_lost(self, call: Call, cause: LossCause) -> None:
-        if cause is LossCause.DOWN:
-            self.runtime.call_later(
-                self._delay_s(call.target, call.source),
-                lambda: self._fail(call, f"nobody listens at {call.target}", certain=True),
-            )
+        if cause is LossCause.DOWN and call.target not in self._without_power:
+            self.runtime.call_later(self._delay_s(call.target, call.source), lambda: self._refuse(call))
         elif cause is LossCause.LOSS:
             self._break(call, f"the connection to {call.target} broke")
-        # In a partition nothing comes back, and the caller's time runs out.
+        # In a partition, and from a machine without power, nothing comes back, and the caller's time runs out.
 
-    def _break(self, call: Call, reason: str) -> None:
-        """Break the connection: half the time the caller is told, otherwise it has to find out."""
-        if call.is_open and self._rng.random() < 0.5 and not self.links.is_blocked(call.target, call.source):
+    def _refuse(self, call: Call) -> None:
+        call.is_refused = True
+        self._fail(call, f"nobody listens at {call.target}", certain=True)
+
+    def _break(self, call: Call, reason: str, *, chance: float = 0.5) -> None:
+        """Break the connection: by that chance the caller is told, otherwise it has to find out."""
+        if call.is_open and self._rng.random() < chance and not self.links.is_blocked(call.target, call.source):
             self.runtime.call_later(
                 self._delay_s(call.target, call.source),
                 lambda: self._fail(call, reason, certain=not call.has_arrived),
@@ -417,7 +426,10 @@ class NodeNetwork:
                 case response:
                     reply_to.tell(CallReturned(peer.node_id, request_id, response))
 
-        self._network.call(
+        def failed(reason: str, _: bool) -> None:
+            reply_to.tell(CallFailed(peer.node_id, request_id, reason, call.is_refused))
+
+        call = self._network.call(
             kind.name,
             self._node_id,
             NodeId(peer.rpc_addr.partition(":")[0]),
@@ -425,7 +437,7 @@ class NodeNetwork:
             request,
             kind.timeout_s(request),
             answered,
-            lambda reason, _: reply_to.tell(CallFailed(peer.node_id, request_id, reason)),
+            failed,
             may_repeat=True,
         )
 

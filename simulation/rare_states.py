@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from ourolog.actors.messages.election import HigherTermSeen, LeaderHinted
+from ourolog.actors.messages.election import HigherTermSeen, LeaderHinted, LeaderUnreachable
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
@@ -70,6 +70,7 @@ STATES: Final[dict[str, str]] = {
     "leader_lost_disk": "The disk of a node was lost that had led until then.",
     "pull_restarted": "A pull was started again after it had been stopped.",
     "leader_hinted": "A node that knew of no leader in its term, or of another, was told who leads.",
+    "leader_unreachable": "A follower found that nobody listens any more where its leader was.",
     "lead_withheld": "A decreed leader did not lead, since a voter was ahead of it, and said so.",
     "claims_disputed": "A node heard of a claim that contradicts its own.",
     "claims_settled": "A node heard that all agree again.",
@@ -130,6 +131,7 @@ class RareStates:
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LeaderHinted: lambda _: self._note("leader_hinted"),
+            LeaderUnreachable: lambda _: self._note("leader_unreachable"),
             LogStartMoved: lambda _: self._note("retention"),
             PullRejected: lambda _: self._note("pull_rejected"),
             ClaimsDisputed: lambda told: self._note_at_server(told, "claims_disputed"),

@@ -36,6 +36,7 @@ _PEERS: Final = ("cycle_seen", "new_log_seen", "pull_out_of_range", "retention_b
 _LED: Final = (
     "damaged_read",
     "leader_restart",
+    "leader_unreachable",
     "higher_term_seen",
     "stale_term_seen",
     "fetch_after_vote",

@@ -70,7 +70,7 @@ class LeaderUnreachable:
     """Replicator -> Election: the pull from the leader broke, and nobody listens at its address any more.
 
     Its process has ended, most likely. The node may still be wrong about it: only a majority that has lost it, too, can
-    replace it.
+    replace it. Told once, until the leader has answered again.
 
     term: the present one.
     leader_id: who led in it.

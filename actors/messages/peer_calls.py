@@ -104,11 +104,14 @@ class CallFailed:
     peer_id: the node that was asked.
     request_id: the one given to `PeerNetwork.call`.
     reason: a sentence that says why; if the peer refused, its own.
+    is_refused: whether nobody listens at the peer's address, as far as one attempt to connect can tell: its process has
+        ended, most likely. One that stands still is not told so from one that is far away.
     """
 
     peer_id: NodeId
     request_id: int
     reason: str
+    is_refused: bool = False
 
 
 # ---------------------------------------------------------------- fetch

@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final, assert_never
 
 from ourolog.actors.config import Cycle
-from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, LeaderHinted
+from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, LeaderHinted, LeaderUnreachable
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import CycleSeen, PullStarted, PullStopped, WarningKind
 from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, FetchOutcome, FetchRequest, FetchResponse
@@ -45,7 +46,9 @@ class Pull:
 
     source_id, rpc_addr: the node that this one pulls from, and its gRPC address.
     request_id: of the fetch under way, None if there is none.
-    failures: how many fetches in a row have failed.
+    failures: how many waits in a row there were, since nothing came of a fetch.
+    was_retried: whether a fetch that failed was tried again at once, since the source last answered.
+    was_reported: whether the election was told that nobody listens there, since the source last answered.
     waits: how often it has waited, so that an old timer is told from the present one.
     timer: of the present wait, None if it does not wait.
     connected: whether a fetch was answered with batches, or with none since there are none, and no call failed since.
@@ -59,6 +62,8 @@ class Pull:
     rpc_addr: str
     request_id: int | None = None
     failures: int = 0
+    was_retried: bool = False
+    was_reported: bool = False
     waits: int = 0
     timer: Timer | None = None
     connected: bool = False
@@ -74,7 +79,7 @@ class Pulls:
     def __init__(
         self,
         state: ReplicationState,
-        election: Mailbox[HigherTermSeen | LeaderHinted | LeaderAnswered],
+        election: Mailbox[HigherTermSeen | LeaderHinted | LeaderUnreachable | LeaderAnswered],
         on_committed: Callable[[Position], None],
     ) -> None:
         self._state = state
@@ -165,6 +170,7 @@ class Pulls:
         if pull is None or pull.request_id != returned.request_id:
             return
         pull.request_id = None
+        pull.was_retried = pull.was_reported = False
         response = returned.response
         pull.source_end = response.end
         if self._state.elected:
@@ -209,7 +215,20 @@ class Pulls:
         pull = self._pulls.get(failed.peer_id)
         if pull is not None and pull.request_id == failed.request_id:
             pull.request_id = None
-            pull.connected = False
+            self._on_lost(pull, failed)
+
+    def _on_lost(self, pull: Pull, failed: CallFailed) -> None:
+        """A fetch has failed. From a leader try once more at once: a connection may break though both ends are well."""
+        state = self._state
+        pull.connected = False
+        if state.elected and failed.is_refused and not pull.was_reported:
+            pull.was_reported = True
+            self._election.tell(LeaderUnreachable(state.term, pull.source_id))
+        if state.elected and not failed.is_refused and not pull.was_retried:
+            pull.was_retried = True
+            pull.detail = failed.reason
+            self._fetch(pull)
+        else:
             self._wait(pull, failed.reason)
 
     def on_retry(self, due: PullRetryDue) -> None:
@@ -219,12 +238,17 @@ class Pulls:
             self._fetch(pull)
 
     def _wait(self, pull: Pull, detail: str) -> None:
-        """Back off exponentially with jitter, so that a cluster does not ask in step."""
+        """Back off exponentially with jitter, so that a cluster does not ask in step.
+
+        A leader is asked sooner: one that comes back shall be found before others take it for lost.
+        """
         state = self._state
         config = state.config
         pull.detail = detail
         pull.failures += 1
-        ceiling_s = min(config.pull_backoff_max_s, config.pull_backoff_min_s * 2 ** min(pull.failures, 16))
+        doublings = pull.failures - 1 if state.elected else pull.failures
+        longest_s = min(config.pull_backoff_max_s, config.election_timeout_s / 2 if state.elected else inf)
+        ceiling_s = min(longest_s, config.pull_backoff_min_s * 2 ** min(doublings, 16))
         pull.waits += 1
         pull.timer = state.ports.timers.after(
             ceiling_s * state.ports.rng.uniform(0.5, 1.0), state.me, PullRetryDue(pull.source_id, pull.waits)

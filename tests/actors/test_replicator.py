@@ -388,7 +388,7 @@ def test_an_unreachable_source_is_tried_again_with_growing_pauses() -> None:
     assert pauses[0] < 0.11
     assert 1.0 <= pauses[-1] <= 2.0
     assert not stage.status().pulls[0].connected
-    assert stage.status().pulls[0].detail == "connection refused"
+    assert stage.status().pulls[0].detail == "the connection broke"
 
 
 def test_an_answer_to_a_fetch_of_a_stopped_pull_is_ignored() -> None:

@@ -247,6 +247,37 @@ def test_a_caller_that_stops_pulling_goes_on_asking_and_one_that_has_waited_is_t
         assert CallCancelled(received[0].request_id) in told
 
 
+def test_a_process_that_has_ended_refuses_calls_and_a_machine_without_power_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answering(monkeypatch, itertools.repeat(TOLD))
+    for power in (False, True):
+        answers = Probe()
+        with Cluster(seed=5, nodes=2, checkers=()) as cluster:
+            cluster.crash("n2", power=power)
+            ask(cluster, 1, answers)
+            cluster.run_for(1.0)
+            refused = CallFailed(N2, 1, "nobody listens at n2", is_refused=True)
+            assert answers.received == ([] if power else [refused])
+            cluster.run_for(2.0)
+            late = CallFailed(N2, 1, "n2 did not answer in time")
+            assert answers.received == [late if power else refused]
+            cluster.restart("n2")
+            ask(cluster, 2, answers)
+            cluster.run_for(1.0)
+            assert answers.received[1:] == [CallReturned(N2, 2, TOLD)]
+
+
+def test_a_node_that_stands_still_refuses_no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, itertools.repeat(TOLD))
+    answers = Probe()
+    with Cluster(seed=5, nodes=2, checkers=()) as cluster:
+        cluster.pause("n2")
+        ask(cluster, 1, answers)
+        cluster.run_for(3.0)
+        assert answers.received == [CallFailed(N2, 1, "n2 did not answer in time")]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_each_call_has_one_end_whatever_becomes_of_packets_and_of_both_nodes(
     seed: int, monkeypatch: pytest.MonkeyPatch

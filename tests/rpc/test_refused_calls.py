@@ -1,0 +1,212 @@
+"""A call to a process that has ended fails as refused, one to a process that stands still does not: real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from ourolog.actors.addresses import split_address
+from ourolog.actors.messages.peer_calls import CallAnswer, CallFailed, CallReceived, CallReturned
+from ourolog.actors.messages.values import Peer
+from ourolog.rpc import port_probe
+from ourolog.rpc.port_probe import is_refused
+from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, response, service_of, serving
+
+
+@contextlib.contextmanager
+def bound(host: str = "127.0.0.1", *, backlog: int | None = None) -> Iterator[int]:
+    """A port that is taken, so that nobody else gets it, and where nobody listens unless there is a backlog."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
+        taken.bind((host, 0))
+        if backlog is not None:
+            taken.listen(backlog)
+        yield taken.getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def relay(listening: socket.socket, addr: str) -> AsyncIterator[None]:
+    """Connections to that socket go to that address."""
+    pumps: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(*split_address(addr))
+        pumps.add(asyncio.create_task(pump(reader, there_writer)))
+        pumps.add(asyncio.create_task(pump(there_reader, writer)))
+
+    async with await asyncio.start_server(connected, sock=listening):
+        yield
+    for task in pumps:
+        task.cancel()
+    await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def test_a_port_where_nobody_listens_refuses_by_number_and_by_name() -> None:
+    with bound() as port:
+        assert await is_refused(f"127.0.0.1:{port}")
+        assert await is_refused(f"localhost:{port}")
+    with bound("::1") as port:
+        assert await is_refused(f"[::1]:{port}")
+
+
+async def test_a_name_with_an_address_where_somebody_listens_does_not_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    with bound(backlog=1) as port:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        assert not await is_refused(f"n2.example:{port}")
+    assert await is_refused(f"n2.example:{port}")
+
+
+async def test_who_listens_and_stands_still_does_not_refuse_with_room_for_the_connection_or_without() -> None:
+    with bound(backlog=0) as port, contextlib.ExitStack() as stack:
+        assert not await is_refused(f"127.0.0.1:{port}")
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        assert not await is_refused(f"127.0.0.1:{port}", timeout_s=0.05)
+
+
+@pytest.mark.parametrize("address", ["no.such.name.invalid:1", "nonsense", "x" * 300 + ":1", "a..b:1"])
+async def test_an_address_that_is_none_does_not_refuse(address: str) -> None:
+    assert not await is_refused(address)
+
+
+async def test_a_network_that_this_machine_does_not_have_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = [None, True]
+
+    async def refuses(*_: Any) -> bool | None:
+        return refusing.pop(0)
+
+    monkeypatch.setattr(port_probe, "_refuses", refuses)
+
+    async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        return [(0, 0, 0, "", ("", 0))] * len(refusing)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    assert await is_refused("n2.example:1")
+    refusing = [None]
+    assert not await is_refused("n2.example:1")
+
+
+async def test_a_call_to_nobody_fails_as_refused() -> None:
+    answers = Answers()
+    with bound() as port:
+        async with network() as net:
+            net.call(Peer(N2, f"127.0.0.1:{port}"), 7, REQUEST, answers)
+            failed = await answers.queue.get()
+            assert isinstance(failed, CallFailed)
+            assert failed.is_refused
+
+
+async def test_a_call_that_the_peer_ends_is_not_refused_while_it_goes_on_listening() -> None:
+    answers, replicator = Answers(), Replicator()
+    async with serving(service_of(replicator)) as addr, network() as net:
+        net.call(Peer(N2, addr), 7, REQUEST, answers)
+        await replicator.next(CallReceived)
+        net.forget(N2)
+        assert not (await answers.queue.get()).is_refused
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server, network() as net:
+        net.call(Peer(N2, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), 8, REQUEST, answers)
+        failed = await answers.queue.get()
+        assert (failed.request_id, failed.is_refused) == (8, False)
+
+
+async def test_a_call_to_who_stands_still_runs_out_of_time_and_is_not_refused() -> None:
+    answers = Answers()
+    with bound(backlog=8) as port:
+        async with network(timeout_s=lambda _: 0.2) as net:
+            net.call(Peer(N2, f"127.0.0.1:{port}"), 7, REQUEST, answers)
+            failed = await answers.queue.get()
+            assert not failed.is_refused
+            assert "in time" in failed.reason
+
+
+PEER = """
+import asyncio, grpc
+from tests.rpc.test_peers import Replicator, service_of
+async def main():
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    replicator = Replicator()
+    service_of(replicator).add_to(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await replicator.next(object)
+    print("asked", flush=True)
+    await server.wait_for_termination()
+asyncio.run(main())
+"""
+
+
+async def test_a_fetch_from_a_process_that_is_killed_fails_as_refused() -> None:
+    answers = Answers()
+    with subprocess.Popen([sys.executable, "-c", PEER], stdout=subprocess.PIPE, text=True) as peer:  # noqa: ASYNC220
+        assert peer.stdout is not None
+        try:
+            port = (await asyncio.to_thread(peer.stdout.readline)).strip()
+            async with network(timeout_s=lambda _: 60.0) as net:
+                net.call(Peer(N2, f"127.0.0.1:{port}"), 1, REQUEST, answers)
+                assert await asyncio.to_thread(peer.stdout.readline) == "asked\n"
+                peer.kill()
+                failed = await answers.queue.get()
+                # Its port may have been closed a moment later than the connection.
+                while not failed.is_refused:
+                    net.call(Peer(N2, f"127.0.0.1:{port}"), failed.request_id + 1, REQUEST, answers)
+                    failed = await answers.queue.get()
+                assert failed.request_id <= 2
+        finally:
+            peer.kill()
+
+
+async def test_each_call_after_a_refusal_tries_to_connect_whatever_grpc_thinks_of_the_address() -> None:
+    replicator, answers = Replicator(), Answers()
+    async with serving(service_of(replicator)) as addr, network() as net:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            peer = Peer(N2, f"127.0.0.1:{taken.getsockname()[1]}")
+            for request_id in range(8):
+                net.call(peer, request_id, REQUEST, answers)
+                assert (await answers.queue.get()).is_refused
+            async with relay(taken, addr):
+                net.call(peer, 9, REQUEST, answers)
+                received = await replicator.next(CallReceived)
+                received.reply_to.tell(CallAnswer(received.request_id, response()))
+                assert isinstance(await answers.queue.get(), CallReturned)
+
+
+async def test_calls_on_a_connection_that_another_call_found_broken_still_have_their_end() -> None:
+    answers, replicator = Answers(), Replicator()
+    async with serving(service_of(replicator)) as addr, network() as net:
+        net.call(Peer(N2, addr), 1, REQUEST, answers)
+        first = await replicator.next(CallReceived)
+        next(iter(net._connections.values())).has_failed = True
+        net.call(Peer(N2, addr), 2, REQUEST, answers)
+        second = await replicator.next(CallReceived)
+        for received in (second, first):
+            received.reply_to.tell(CallAnswer(received.request_id, response()))
+            assert isinstance(await answers.queue.get(), CallReturned)
+        net.call(Peer(N2, addr), 3, REQUEST, answers)
+        await replicator.next(CallReceived)
+        next(iter(net._connections.values())).has_failed = True
+        net.call(Peer(N2, addr), 4, REQUEST, answers)
+        await replicator.next(CallReceived)
+        net.forget(N2)
+        assert sorted([(await answers.queue.get()).request_id for _ in range(2)]) == [3, 4]
