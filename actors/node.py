@@ -22,6 +22,9 @@ STORE_STOPS_WITHIN_S: Final = 30.0
 HANDS_OVER_WITHIN_S: Final = 2.0
 """How long a stop waits for HandedOver. The election is told HandOver before anything else ends."""
 
+FAILED_HANDS_OVER_WITHIN_S: Final = 0.5
+"""The same for a node that has failed: nothing can be written any more, but another voter can be told to take over."""
+
 
 class Node:
     """The five actors of a node on one runtime. `ports.observer` hears all that happens to it.

@@ -46,6 +46,7 @@ from ourolog.actors.messages.store import (
     RetentionDue,
     SaveBallot,
     SaveFounding,
+    StoreFailed,
     StoreMessage,
     TruncateLog,
 )
@@ -91,7 +92,7 @@ class StoreActor(NodeActor):
         ports: Ports,
         replicator: Mailbox[LogOpened | LogAppended | LogStartMoved],
         server: Mailbox[LogOpened | LogStartMoved],
-        election: Mailbox[LogOpened | LogAppended | LogCut | VotersLogged],
+        election: Mailbox[LogOpened | LogAppended | LogCut | VotersLogged | StoreFailed],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
         self.config = config
@@ -192,6 +193,8 @@ class StoreActor(NodeActor):
         """Stop the node. What was not acknowledged yet never will be; peers and clients time out or reconnect."""
         self.failed = True
         self._gathered.clear()
+        if self._log is not None:
+            self.election.tell(StoreFailed(str(error)))
         self.observer.tell(NodeFailed(self.node_id, self.actor_name, _failure_kind(error), str(error)))
 
     def _warn(self, kind: WarningKind, reason: str) -> None:

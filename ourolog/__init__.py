@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Acks",
     "BlockingLogClient",
+    "LeaderTransfer",
     "LogBatch",
     "LogClient",
     "LogError",
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ourolog.rpc.blocking_client import BlockingLogClient
     from ourolog.rpc.client import LogClient
     from ourolog.rpc.client_errors import LogError
-    from ourolog.rpc.client_types import LogBatch, LogRecord, Provenance, ServerInfo
+    from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, Provenance, ServerInfo
     from ourolog.rpc.cluster_status import cluster_status
     from ourolog.storage.record_set import encode_records
 else:
@@ -43,6 +44,7 @@ else:
     _HOMES = {
         "Acks": "ourolog.actors.messages.values",
         "BlockingLogClient": "ourolog.rpc.blocking_client",
+        "LeaderTransfer": "ourolog.rpc.client_types",
         "LogBatch": "ourolog.rpc.client_types",
         "LogClient": "ourolog.rpc.client",
         "LogError": "ourolog.rpc.client_errors",

@@ -8,6 +8,7 @@ import sys
 import click
 
 from ourolog import __version__
+from ourolog.commands.cluster import cluster
 from ourolog.commands.completion import completion
 from ourolog.commands.consume import consume
 from ourolog.commands.cycle import cycle
@@ -65,5 +66,5 @@ def cli() -> None:
     """A replicated commit log: nodes discover each other, copy, and are called over gRPC."""
 
 
-for command in (node, dev, produce, consume, status, cycle, simulate, completion):
+for command in (node, dev, produce, consume, status, cluster, cycle, simulate, completion):
     cli.add_command(command)

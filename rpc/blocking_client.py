@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client import LogClient
-from ourolog.rpc.client_types import LogBatch, LogRecord, ServerInfo
+from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, ServerInfo
 
 T = TypeVar("T")
 
@@ -99,6 +99,10 @@ class BlockingLogClient:
     def get_servers(self, *, timeout_s: float | None = None) -> list[ServerInfo]:
         """Who is alive in the cluster, sorted by name, and who leads."""
         return self._run(self._client.get_servers(timeout_s=timeout_s))
+
+    def transfer_leader(self, to: str | None = None, *, timeout_s: float | None = None) -> LeaderTransfer:
+        """Let another node lead, and return once it does."""
+        return self._run(self._client.transfer_leader(to, timeout_s=timeout_s))
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(call)

@@ -26,7 +26,7 @@ from ourolog.rpc.client_errors import LogError, client_closed, no_records, not_u
 from ourolog.rpc.client_liveness import PRODUCE_SILENT_AFTER_S, STREAM_SILENT_AFTER_S, Liveness
 from ourolog.rpc.client_nodes import ClientNodes, NodeConnection
 from ourolog.rpc.client_requests import UnansweredRequests
-from ourolog.rpc.client_types import LogBatch, LogRecord, ServerInfo, provenance_from
+from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, ServerInfo, provenance_from
 from ourolog.rpc.cluster_status import node_status
 from ourolog.rpc.errors import OUTCOME_UNKNOWN
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -363,6 +363,22 @@ class LogClient:
         response = await self._call(lambda stub, left_s: stub.GetStatus(request, timeout=left_s), timeout_s)
         return node_status(response)
 
+    async def transfer_leader(self, to: str | None = None, *, timeout_s: float | None = None) -> LeaderTransfer:
+        """Let another node lead, and return once it does.
+
+        to: the node that is to lead; None for whichever voter is best.
+        """
+        request = pb.TransferLeaderRequest(node_id=to or "")
+        response = await self._call(
+            lambda stub, left_s: stub.TransferLeader(request, timeout=left_s),
+            timeout_s,
+            to_leader=True,
+            repeat_unknown=False,
+            if_unknown="Whether another node leads now is not known: look at the status before you ask again",
+        )
+        self._nodes.leader_addr = ""
+        return LeaderTransfer(response.leader, response.term, response.previous_leader)
+
     async def _find_leader(self) -> str:
         """Where to produce to: the leader's address, or the current node's where nobody is elected."""
         if not self._nodes.leader_addr:
@@ -373,7 +389,13 @@ class LogClient:
     # ------------------------------------------------------------ attempts
 
     async def _call(
-        self, call: Call[T], timeout_s: float | None, *, to_leader: bool = False, repeat_unknown: bool = True
+        self,
+        call: Call[T],
+        timeout_s: float | None,
+        *,
+        to_leader: bool = False,
+        repeat_unknown: bool = True,
+        if_unknown: str = OUTCOME_UNKNOWN,
     ) -> T:
         loop = asyncio.get_running_loop()
         attempts = Attempts(loop.time(), self._timeout_s if timeout_s is None else timeout_s)
@@ -390,7 +412,7 @@ class LogClient:
             except LogError as error:
                 failure = error
             if to_leader and failure.outcome_unknown and not failure.reason:
-                failure.args = (f"{str(failure).rstrip('.')}. {OUTCOME_UNKNOWN}",)
+                failure.args = (f"{str(failure).rstrip('.')}. {if_unknown}",)
             if failure.code == "DEADLINE_EXCEEDED":
                 patience_s *= 2
             attempts.note(failure)

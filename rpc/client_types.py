@@ -75,6 +75,20 @@ class ServerInfo:
     is_leader: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LeaderTransfer:
+    """A change of leader that was asked for, and has happened.
+
+    leader: who leads now.
+    term: in which term.
+    previous_leader: who led before; the same node if it was the one that was asked for.
+    """
+
+    leader: str
+    term: int
+    previous_leader: str
+
+
 def provenance_from(provenance: pb.Provenance) -> Provenance:
     """The value for the contract's message."""
     return Provenance(

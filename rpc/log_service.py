@@ -19,6 +19,7 @@ from ourolog.rpc.admission import ProduceLimiter, ReadBudget
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.consume_handler import MAX_STREAMS, ConsumeHandler, LogReader
 from ourolog.rpc.errors import ServiceError, unavailable
+from ourolog.rpc.leader_transfer import LeaderTransferHandler
 from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
 from ourolog.rpc.node_status import StatusSources, gather_status
 from ourolog.rpc.produce_handler import MAX_PRODUCE_STREAMS, CheckedProduce, ProduceHandler, checked_acks
@@ -74,6 +75,7 @@ class LogService:
         self._produces = ProduceHandler(
             self._requests, self._server, client_limits.produces, client_limits.max_produce_streams
         )
+        self._transfer = LeaderTransferHandler(status.config, self._requests, status.election, self._server)
         self._reader = LogReader(self._requests, self._server)
         self._consumes = ConsumeHandler(self._reader, client_limits.reads, client_limits.max_streams)
 
@@ -94,6 +96,7 @@ class LogService:
             "ConsumeBatchStream": stream(self._consume_batch_stream, pb.ConsumeBatchRequest, pb.ConsumeBatchResponse),
             "GetServers": unary(self._get_servers, pb.GetServersRequest, pb.GetServersResponse),
             "GetStatus": unary(self._get_status, pb.GetStatusRequest, pb.GetStatusResponse),
+            "TransferLeader": unary(self._transfer_leader, pb.TransferLeaderRequest, pb.TransferLeaderResponse),
         }
 
     @property
@@ -205,3 +208,6 @@ class LogService:
     async def _get_status(self, call: ServerCall[pb.GetStatusRequest]) -> pb.GetStatusResponse:
         await call.request()
         return await gather_status(self._requests, self._status, call.context.time_remaining())
+
+    async def _transfer_leader(self, call: ServerCall[pb.TransferLeaderRequest]) -> pb.TransferLeaderResponse:
+        return await self._transfer.transfer(await call.request(), call.context.time_remaining())

@@ -30,7 +30,7 @@ from ourolog.actors.messages.observer import (
 )
 from ourolog.actors.messages.peer_calls import Answerer
 from ourolog.actors.messages.server import StopHolding
-from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
+from ourolog.actors.node import FAILED_HANDS_OVER_WITHIN_S, HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
@@ -256,22 +256,24 @@ class NodeServer:
     async def _hand_over(self, node: Node) -> None:
         """Let the election make sure that another node can lead, if this one does."""
         await self._ask(
-            lambda request_id, reply_to: node.election.tell(HandOver(request_id, reply_to)), HANDS_OVER_WITHIN_S
+            lambda request_id, reply_to: node.election.tell(HandOver(request_id, reply_to)),
+            FAILED_HANDS_OVER_WITHIN_S if self.failed.done() else HANDS_OVER_WITHIN_S,
         )
 
     async def _leave_cluster(self, node: Node) -> None:
         """Announce that this node leaves. Do not wait for long: members that miss it find out by themselves."""
         await self._ask(
-            lambda request_id, reply_to: node.membership.tell(LeaveCluster(request_id, reply_to)), _LEAVE_WITHIN_S
+            lambda request_id, reply_to: node.membership.tell(LeaveCluster(request_id, reply_to)),
+            0.0 if self.failed.done() else _LEAVE_WITHIN_S,
         )
 
     async def _ask(self, tell: Callable[[int, PendingRequests], None], within_s: float) -> None:
-        """Tell an actor something, and wait at most this long for its answer; not at all once the node has failed."""
+        """Tell an actor something, and wait at most this long for its answer."""
         requests = PendingRequests(asyncio.get_running_loop())
         request_id, answered = requests.open()
         tell(request_id, requests)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(answered, 0.0 if self.failed.done() else within_s)
+            await asyncio.wait_for(answered, within_s)
 
     def _observe(self, event: NodeEvent) -> None:
         match event:

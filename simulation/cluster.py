@@ -29,7 +29,7 @@ from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
 from ourolog.actors.messages.server import StopHolding
-from ourolog.actors.node import HANDS_OVER_WITHIN_S, Node
+from ourolog.actors.node import FAILED_HANDS_OVER_WITHIN_S, HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.stepping import StepLimitError
 from ourolog.simulation.calls import ClientCalls
@@ -542,7 +542,10 @@ class Cluster:
                         node_id, ProcessEnd.GAVE_UP, event.reason if isinstance(event, NodeFailed) else "name clashed"
                     )
 
-            self.after(0.01, end)
+            if node is not None:
+                ending = _Once(lambda: self.after(0.01, end))
+                self.after(FAILED_HANDS_OVER_WITHIN_S, ending)
+                node.election.tell(HandOver(1, _Answered(ending)))
 
     def violated(self, violation: Violation) -> None:
         """Record a violation that was found by something other than a checker."""

@@ -75,6 +75,7 @@ NOT_RUN = {
     "docs/architecture.md: <data-dir>/": "a list of files",
     "docs/running.md: n1$ ourolog node --node-id n1 --data-dir /var/lib/ourolog "
     "--election raft --bootstrap-expect 3": "it takes three machines; tests/actors/election/test_founding.py has them",
+    "docs/running.md: $ ourolog cluster transfer-leader n2": "it takes a cluster that elects its leader",
     "docs/benchmarks.md: make bench                                   # everything, some minutes": (
         "no test measures time, and what is measured takes minutes"
     ),

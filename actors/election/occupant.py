@@ -11,7 +11,8 @@ What an occupant is told (`ElectionMessage`):
 - LeaderUnreachable: the leader's process is gone, as far as a broken connection and a refused one can tell.
 - Calls between nodes (`ourolog.actors.messages.peer_calls`): CallReceived and CallCancelled from those that ask this
   node; CallReturned or CallFailed, exactly one of the two, for each call that the occupant made.
-- ClaimReceived, ReportStatus, and HandOver before the node stops. The base class has an answer to each.
+- ClaimReceived, ReportStatus, TransferLeader, and HandOver before the node stops. The base class has an answer to each.
+- StoreFailed: nothing can be saved any more, and the node stops. HandOver follows, and is waited for half a second.
 - The `News`, LogAppended, LogCut, CommitAdvanced, LeaderAnswered and VoterFetched, only if its class names them in
   `hears`: they come with every append or fetch.
 
@@ -47,7 +48,8 @@ What it must hold to:
 - Every change is announced once. Where nobody leads and that is not known to pass, LeaderChanged says in
   `why_nobody` why, for a person, and in `needs_person` whether it stays so until a person does something.
 - Every call that it does not hand to `super().on_receive` it answers once, with CallRefused if need be.
-- HandOver is answered by HandedOver once, at the latest when nothing more can be done.
+- HandOver is answered by HandedOver once, at the latest when nothing more can be done: the process may end right
+  after it, and a call that has not come back by then may never have left. TransferLeader is answered once.
 - It takes time, chance and the network from `self.ports` alone.
 
 `ourolog.actors.testing.election_conformance` checks what one occupant alone can show of this,
@@ -71,8 +73,10 @@ from ourolog.actors.messages.election import (
     HigherTermSeen,
     LeaderAnswered,
     LeaderHinted,
+    LeaderTransferred,
     LeaderUnreachable,
     SurveyDue,
+    TransferLeader,
     VoterFetched,
 )
 from ourolog.actors.messages.events import (
@@ -112,6 +116,7 @@ from ourolog.actors.messages.store import (
     BeginTerm,
     FoundingSaved,
     LogDescribed,
+    StoreFailed,
     StoreMessage,
 )
 from ourolog.actors.messages.values import ElectionClaim
@@ -189,11 +194,14 @@ class ElectionActor(NodeActor):
                 self.report(message)
             case HandOver():
                 message.reply_to.tell(HandedOver(message.request_id))
+            case TransferLeader():
+                why_not = self.why_no_transfer
+                message.reply_to.tell(LeaderTransferred(message.request_id, self.leader_id, self.term, why_not))
             case CallReceived():
                 self._refuse_call(message)
             case LogOpened() | BallotSaved() | LogDescribed() | BatchAppended() | AppendRefused() | FoundingSaved():
                 pass
-            case VotersLogged() | LeaderUnreachable() | ProducesHeld():
+            case VotersLogged() | LeaderUnreachable() | ProducesHeld() | StoreFailed():
                 pass
             case CallCancelled() | CallReturned() | CallFailed():
                 pass
@@ -244,6 +252,18 @@ class ElectionActor(NodeActor):
         own = f"{self.node_id} runs with --election {self.config.election}"
         refused = CallRefused(f'{own}, which does not answer the call "{kind.name}"')
         received.reply_to.tell(CallAnswer(received.request_id, refused))
+
+    @property
+    def why_no_transfer(self) -> str:
+        """Why the lead cannot be given to another node where it is not the voters that decide, for a person."""
+        election = self.config.election
+        how = f"{self.node_id} runs with --election {election}"
+        if not election.elects:
+            return f"{how}: nobody leads"
+        if election.is_decreed:
+            decreed = election.decreed_leader
+            return f"{how}: a person decrees that {decreed} leads; start all nodes with another leader instead"
+        return f"{how}, which cannot give the lead to another node"
 
     def _judge_claims(self) -> None:
         dispute = self._claims.dispute()

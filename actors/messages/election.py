@@ -17,7 +17,14 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import CallCancelled, CallFailed, CallReceived, CallReturned
 from ourolog.actors.messages.server import ProducesHeld
 from ourolog.actors.messages.status import ReportStatus
-from ourolog.actors.messages.store import AppendRefused, BallotSaved, BatchAppended, FoundingSaved, LogDescribed
+from ourolog.actors.messages.store import (
+    AppendRefused,
+    BallotSaved,
+    BatchAppended,
+    FoundingSaved,
+    LogDescribed,
+    StoreFailed,
+)
 from ourolog.actors.messages.values import ElectionClaim
 from ourolog.storage.types import Index, NodeId, Term
 
@@ -153,6 +160,38 @@ class HandedOver:
     request_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class TransferLeader:
+    """gRPC edge -> Election: if this node leads, let another voter lead, and go on running.
+
+    Answered by LeaderTransferred once another node leads, or once it is known that this does not happen now.
+
+    request_id: comes back in the answer.
+    to: who is to lead, None for whichever voter is best; this node itself is answered at once.
+    reply_to: where the answer goes.
+    """
+
+    request_id: int
+    to: NodeId | None
+    reply_to: Mailbox[LeaderTransferred]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderTransferred:
+    """Election -> the sender of TransferLeader: who leads now.
+
+    request_id: that of the question.
+    leader_id: who leads as far as this node knows, whether that has changed or not.
+    term: in which term.
+    why_not: why the lead did not go where it was to go, a sentence for a person; "" if it did.
+    """
+
+    request_id: int
+    leader_id: NodeId | None
+    term: Term
+    why_not: str = ""
+
+
 News = LogAppended | LogCut | CommitAdvanced | LeaderAnswered | VoterFetched
 """What an occupant is told only if it asks for it, since it comes with every append or fetch."""
 
@@ -176,7 +215,9 @@ ElectionMessage = (
     | SurveyDue
     | ElectionTimerDue
     | HandOver
+    | TransferLeader
     | ProducesHeld
+    | StoreFailed
     | CallReceived[Any]
     | CallCancelled
     | CallReturned[Any]

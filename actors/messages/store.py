@@ -390,6 +390,18 @@ class NoteCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """Store -> Election: the disk cannot be written any more; the store handles nothing from now on, the node stops.
+
+    A leader can still ask another voter to take over, if it does so at once. Not told where the log was never opened.
+
+    reason: what has failed, a sentence for a person.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FlushAppends:
     """Store -> itself: write and sync everything that was gathered since the first append."""
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 from ourolog.actors.actor import NodeRef
 from ourolog.actors.config import ElectionChoice, NodeConfig
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import HandedOver, HandOver, HigherTermSeen
+from ourolog.actors.messages.election import HandedOver, HandOver, HigherTermSeen, LeaderTransferred, TransferLeader
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined, NobodyElected, VotersChanged
 from ourolog.actors.messages.peer_calls import (
     BeginTermRequest,
@@ -43,6 +43,7 @@ from ourolog.actors.messages.store import (
     LogDescribed,
     SaveBallot,
     SaveFounding,
+    StoreFailed,
 )
 from ourolog.actors.messages.values import Member
 from ourolog.actors.stepping import SteppingRuntime
@@ -368,6 +369,29 @@ class ElectionConformance:
             slot.ref.tell(HandOver(7, probe))
             slot.settle(seconds=30)
             assert probe.received == [HandedOver(7)]
+
+    def test_what_a_failed_store_can_no_longer_save_keeps_no_node_from_stopping(self) -> None:
+        slot, probe = self.slot(), Probe()
+        slot.open_log()
+        self.until_announced(slot)
+        slot.disk_answers = False
+        slot.ref.tell(StoreFailed("the disk is full"))
+        slot.ref.tell(HandOver(7, probe))
+        slot.settle(seconds=30)
+        assert probe.received == [HandedOver(7)]
+
+    def test_it_says_once_who_leads_when_it_is_to_give_the_lead_away(self) -> None:
+        for is_open, to in itertools.product((True, False), (None, self.node_id, NodeId("n2"), NodeId("a-stranger"))):
+            slot, probe = self.slot(), Probe()
+            if is_open:
+                slot.open_log()
+                self.until_announced(slot)
+            slot.ref.tell(TransferLeader(7, to, probe))
+            slot.settle(seconds=30)
+            answers = probe.all(LeaderTransferred)
+            assert [answer.request_id for answer in answers] == [7]
+            answer = answers[0]
+            assert answer.why_not or answer.leader_id in (self.node_id, to) or to is None
 
     def test_it_answers_every_call_once_if_only_with_a_refusal(self) -> None:
         for opens_later in (False, True):

@@ -79,6 +79,11 @@ class LogStub:
                 request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.TransferLeader = channel.unary_unary(
+                '/log.v1.Log/TransferLeader',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderResponse.FromString,
+                _registered_method=True)
 
 
 class LogServicer:
@@ -148,6 +153,14 @@ class LogServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TransferLeader(self, request, context):
+        """Let another voter lead; answered once it does. FAILED_PRECONDITION: this node is not the leader
+        (the details carry LeaderHint), or the sentence says why no other node can lead now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -195,6 +208,11 @@ def add_LogServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusRequest.FromString,
                     response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'TransferLeader': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeader,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -440,6 +458,33 @@ class Log:
             '/log.v1.Log/GetStatus',
             ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusRequest.SerializeToString,
             ourolog_dot_rpc_dot_v1_dot_log__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeader(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/log.v1.Log/TransferLeader',
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,10 @@ class LogStub:
     """Read whole batches from an offset on."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_log_pb2.GetStatusRequest, _log_pb2.GetStatusResponse]
     """What this node knows of itself and the others."""
+    TransferLeader: _grpc.UnaryUnaryMultiCallable[_log_pb2.TransferLeaderRequest, _log_pb2.TransferLeaderResponse]
+    """Let another voter lead; answered once it does. FAILED_PRECONDITION: this node is not the leader
+    (the details carry LeaderHint), or the sentence says why no other node can lead now.
+    """
 
 @_typing.type_check_only
 class LogAsyncStub(LogStub):
@@ -78,6 +82,10 @@ class LogAsyncStub(LogStub):
     """Read whole batches from an offset on."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_log_pb2.GetStatusRequest, _log_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What this node knows of itself and the others."""
+    TransferLeader: _aio.UnaryUnaryMultiCallable[_log_pb2.TransferLeaderRequest, _log_pb2.TransferLeaderResponse]  # type: ignore[assignment]
+    """Let another voter lead; answered once it does. FAILED_PRECONDITION: this node is not the leader
+    (the details carry LeaderHint), or the sentence says why no other node can lead now.
+    """
 
 class LogServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -153,5 +161,15 @@ class LogServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_log_pb2.GetStatusResponse, _abc.Awaitable[_log_pb2.GetStatusResponse]]:
         """What this node knows of itself and the others."""
+
+    @_abc_1.abstractmethod
+    def TransferLeader(
+        self,
+        request: _log_pb2.TransferLeaderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_pb2.TransferLeaderResponse, _abc.Awaitable[_log_pb2.TransferLeaderResponse]]:
+        """Let another voter lead; answered once it does. FAILED_PRECONDITION: this node is not the leader
+        (the details carry LeaderHint), or the sentence says why no other node can lead now.
+        """
 
 def add_LogServicer_to_server(servicer: LogServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -37,6 +37,7 @@ from ourolog.actors.messages.store import (
     RetentionDue,
     SaveBallot,
     SaveFounding,
+    StoreFailed,
     TruncateLog,
 )
 from ourolog.actors.occupants import parse_election
@@ -145,7 +146,9 @@ def test_a_full_disk_stops_the_node_and_loses_nothing_acknowledged() -> None:
     stage.files.fail("write", errno.ENOSPC, after_bytes=10)
     stage.append(b"b")
     assert len(stage.client.all(BatchAppended)) == 1
-    assert stage.observer.last(NodeFailed).kind is FailureKind.DISK_FULL
+    failed = stage.observer.last(NodeFailed)
+    assert failed.kind is FailureKind.DISK_FULL
+    assert stage.election.last(StoreFailed) == StoreFailed(failed.reason)
     assert Stage(stage.crash()).payloads() == [b"a"]
 
 
@@ -638,6 +641,16 @@ def test_a_damaged_file_stops_the_node_as_damaged() -> None:
     stage.files.content("/n1/ballot")[-2] ^= 1
     failed = Stage(stage.files).observer.last(NodeFailed)
     assert (failed.actor, failed.kind) == ("store", FailureKind.DAMAGED)
+
+
+def test_the_election_of_a_node_whose_log_was_never_open_is_told_nothing() -> None:
+    stage = Stage()
+    stage.tell(SaveBallot(1, Ballot(Term(4), N2, N3), stage.client))
+    stage.runtime.stop(stage.ref)
+    stage.files.content("/n1/ballot")[-2] ^= 1
+    again = Stage(stage.files)
+    assert again.observer.all(NodeFailed)
+    assert again.election.received == []
 
 
 def test_a_directory_in_use_is_refused() -> None:

@@ -213,3 +213,17 @@ def test_no_color_is_respected_on_a_terminal(addr: str, environment: dict[str, s
     plain = Terminal(["status", "--addr", addr], {**coloured, "NO_COLOR": "1"}, nothing).shown
     assert b"n1" in plain
     assert b"\x1b[3" not in plain
+
+
+def test_where_nobody_leads_the_lead_cannot_be_given_away(run: Run, addr: str) -> None:
+    done = run("cluster", "transfer-leader", "--addr", addr)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: n1 runs with --election none: nobody leads\n"
+
+
+def test_a_decreed_leader_is_not_changed_by_a_command(run: Run, tmp_path: Path) -> None:
+    with LocalCluster(str(tmp_path), 3, flags=("--election", "static:n1,n2,n3")) as nodes:
+        nodes.start()
+        done = run("cluster", "transfer-leader", "n2", "--addr", nodes["n3"].rpc_addr)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "n3 runs with --election static:n1,n2,n3: a person decrees that n1 leads" in done.stderr

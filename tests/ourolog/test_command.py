@@ -83,9 +83,9 @@ def test_node_and_dev_take_the_same_flags_where_they_mean_the_same() -> None:
     assert {name for name in node if node[name] == dev.get(name)} >= {"cycle", "max_hops", "acks", "fsync"}
 
 
-@pytest.mark.parametrize("command", ["produce", "consume", "status"])
+@pytest.mark.parametrize("command", ["produce", "consume", "status", "cluster transfer-leader"])
 def test_a_client_that_reaches_nobody_exits_1_with_one_line(command: str, run: Run, unused_addr: str) -> None:
-    words = [command, "x"] if command == "produce" else [command]
+    words = [*command.split(), "x"] if command in {"produce", "cluster transfer-leader"} else [command]
     done = run(*words, "--addr", unused_addr, "--timeout", "200ms")
     assert done.returncode == 1
     assert done.stdout == ""

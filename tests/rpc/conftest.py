@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from ourolog.actors.config import GossipConfig, NodeConfig
+from ourolog.actors.config import ElectionChoice, GossipConfig, NodeConfig
 from ourolog.rpc.admission import ProduceLimiter, ReadBudget
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.channels import open_channel
@@ -53,7 +53,7 @@ class Edge:
 
 @pytest.fixture
 def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
-    """`async with edge(...) as e`: bounds by keyword."""
+    """`async with edge(...) as e`: bounds by keyword. `election` is what was chosen, and who fills the slot."""
 
     @contextlib.asynccontextmanager
     async def running(
@@ -63,15 +63,17 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
         produces: ProduceLimiter | None = None,
         reads: ReadBudget | None = None,
         arrivals: ArrivalLimiter | None = None,
+        election: tuple[ElectionChoice, Any] = (ElectionChoice("none", elects=False), SilentActor()),
         **bounds: int,
     ) -> AsyncIterator[Edge]:
         scripted = ScriptedServer()
         admission = ClientLimits(
             produces or ProduceLimiter(), reads or ReadBudget(), arrivals or ArrivalLimiter(), **bounds
         )
-        config = NodeConfig(NodeId("n1"), "/data", "127.0.0.1:1", "127.0.0.1:2")
+        choice, occupant = election
+        config = NodeConfig(NodeId("n1"), "/data", "127.0.0.1:1", "127.0.0.1:2", election=choice)
         silent = SilentActor()
-        sources = StatusSources(config, "1", silent, silent, silent, silent)
+        sources = StatusSources(config, "1", silent, silent, silent, occupant)
         service = LogService(scripted, sources, RecordLimits(max_record_bytes, max_batch_bytes), admission)
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         service.add_to(server)

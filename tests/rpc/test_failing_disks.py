@@ -11,6 +11,14 @@ from typing import Any
 
 import pytest
 
+from ourolog.actors.election.static import StaticElection
+from ourolog.actors.gossip.leaving import Leaving
+from ourolog.actors.messages.election import HandedOver, HandOver
+from ourolog.actors.messages.events import MemberJoined
+from ourolog.actors.messages.peer_calls import CallReturned
+from ourolog.actors.messages.store import StoreFailed
+from ourolog.actors.messages.values import Peer
+from ourolog.actors.occupants import parse_election
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
 from ourolog.storage.disk import DiskFile, DiskFiles
@@ -114,3 +122,54 @@ async def test_when_a_disk_fails_under_open_produces_none_is_stored_twice_and_no
     assert len(acknowledged) > 50
     # A connection that broke has no reason of ours.
     assert codes <= {"UNAVAILABLE NODE_FAILED", "UNAVAILABLE STOPPING", "UNAVAILABLE NOT_READY", "UNAVAILABLE "}
+
+
+async def test_a_node_whose_disk_is_full_lets_its_election_act_before_it_ends(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has still to say to another node has left, and come back, before the process ends."""
+    receive = StaticElection.on_receive
+    told: list[str] = []
+    waiting: list[HandOver] = []
+    peers: list[Peer] = []
+
+    def act(self: StaticElection, message: Any) -> None:
+        if self.node_id != "n1":
+            receive(self, message)
+            return
+        match message:
+            case MemberJoined(member) if member.node_id == "n2":
+                peers.append(Peer(member.node_id, member.rpc_addr))
+                receive(self, message)
+            case StoreFailed():
+                told.append(message.reason)
+                self.ports.network.call(peers[0], 1_000_000, self._question(), self.me)
+            case HandOver():
+                waiting.append(message)
+            case CallReturned(request_id=1_000_000):
+                told.append("the other node has heard of it")
+                waiting[0].reply_to.tell(HandedOver(waiting[0].request_id))
+            case _:
+                receive(self, message)
+
+    begin = Leaving.begin
+
+    def leave(self: Leaving, message: Any) -> None:
+        told.append("the node leaves")
+        begin(self, message)
+
+    monkeypatch.setattr(Leaving, "begin", leave)
+    monkeypatch.setattr(StaticElection, "on_receive", act)
+    monkeypatch.setattr("ourolog.rpc.node_server.FAILED_HANDS_OVER_WITHIN_S", 30.0)
+    fuse = Fuse()
+    monkeypatch.setattr("ourolog.rpc.node_server.DiskFiles", lambda: FailingDisk(fuse))
+    election = parse_election("static:n1,n2")
+    async with node("n2", election=election) as n2, node("n1", election=election, join=(n2.gossip_addr,)) as n1:
+        async with LogClient(n1.rpc_addr) as client:
+            await client.produce(b"a")
+            fuse.light("append", 1, errno.ENOSPC)
+            with pytest.raises(LogError):
+                await client.produce(b"b")
+        failed = await asyncio.shield(n1.server.failed)
+        await n1.server.stop(0.0)
+        assert told == [failed.reason, "the other node has heard of it", "the node leaves"]

@@ -17,11 +17,14 @@ from ourolog.actors.actor import ActorStuckError
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.gossip.leaving import Leaving
-from ourolog.actors.messages.election import HandOver
+from ourolog.actors.messages.election import HandedOver, HandOver
 from ourolog.actors.messages.events import LeaderChanged, MemberFailed, MemberJoined, MemberLeft
 from ourolog.actors.messages.observer import NameClashed, NodeFailed, NodeReady, NodeWarned
+from ourolog.actors.messages.server import HoldProduces, ProducesHeld
+from ourolog.actors.messages.values import ReadLevel
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.replicator import ReplicatorActor
+from ourolog.actors.requests.produces import OpenProduces, PendingProduce
 from ourolog.actors.store import StoreActor
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.client import LogClient
@@ -322,6 +325,57 @@ async def test_a_node_that_stops_hands_over_before_it_leaves_and_waits_no_longer
     async with node() as n:
         await n.server.stop(0.0)
     assert told == ["hand over", "leave"]
+
+
+async def test_while_a_node_hands_over_it_holds_produces_and_serves_everything_else(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = ElectionActor.on_receive
+    begun, holds = asyncio.Event(), asyncio.Event()
+    hold = OpenProduces.hold
+    loop = asyncio.get_running_loop()
+    asked: list[HandOver] = []
+
+    def hold_on_hand_over(self: ElectionActor, message: Any) -> None:
+        match message:
+            case HandOver():
+                asked.append(message)
+                self.server.tell(HoldProduces(1, 1.0, self.me))
+            case ProducesHeld():
+                assert message.is_drained
+                loop.call_soon_threadsafe(begun.set)
+            case _:
+                receive(self, message)
+
+    def note_hold(self: OpenProduces, pending: PendingProduce) -> None:
+        hold(self, pending)
+        loop.call_soon_threadsafe(holds.set)
+
+    monkeypatch.setattr(OpenProduces, "hold", note_hold)
+    monkeypatch.setattr(ElectionActor, "on_receive", hold_on_hand_over)
+    monkeypatch.setattr("ourolog.rpc.node_server.HANDS_OVER_WITHIN_S", 30.0)
+    async with node(election=parse_election("static:n1")) as n, LogClient(n.rpc_addr) as client:
+        await n.until(lambda event: isinstance(event, NodeReady))
+        await client.produce(b"before")
+        stopping = asyncio.create_task(n.server.stop(5.0))
+        await begun.wait()
+        async with open_channel(n.rpc_addr) as channel:
+            held = pb_grpc.LogStub(channel).Produce(pb.ProduceRequest(record=pb.Record(value=b"held")), timeout=20.0)
+            await holds.wait()
+            health = health_pb2_grpc.HealthStub(channel)
+            assert (
+                await health.Check(health_pb2.HealthCheckRequest())
+            ).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert (await client.consume(0, read=ReadLevel.LATEST)).value == b"before"
+            assert (await client.status())["leader"] == "n1"
+            assert not held.done()
+            (hand_over,) = asked
+            hand_over.reply_to.tell(HandedOver(hand_over.request_id))
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await held
+            error = to_log_error(refused.value, n.rpc_addr)
+            assert (error.reason, error.outcome_unknown) == ("STOPPING", False)
+        await stopping
 
 
 async def test_the_log_is_closed_though_another_actor_hangs_and_the_stop_says_who_did(

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 import pytest
 
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import HandOver
+from ourolog.actors.messages.election import HandedOver, HandOver
 from ourolog.actors.messages.membership import LeaveCluster
-from ourolog.actors.node import HANDS_OVER_WITHIN_S
-from ourolog.simulation import Cluster, OutOfRangeError, RefusedError, Violation
+from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.store import StoreFailed
+from ourolog.actors.node import FAILED_HANDS_OVER_WITHIN_S, HANDS_OVER_WITHIN_S
+from ourolog.simulation import Cluster, OutcomeUnknownError, OutOfRangeError, RefusedError, Violation
 from ourolog.simulation.checker import World
 from ourolog.simulation.cluster import ProcessEnd
-from ourolog.simulation.events import ClientReturned, Event, MessageHandled, NodeCrashed, NodeStarted, NodeStopped
+from ourolog.simulation.events import (
+    ClientReturned,
+    Event,
+    MessageHandled,
+    NodeCrashed,
+    NodeSaid,
+    NodeStarted,
+    NodeStopped,
+)
+from ourolog.storage.types import NodeId
 
 
 def values(cluster: Cluster, name: str) -> list[bytes]:
@@ -137,6 +149,36 @@ def test_a_node_that_is_stopped_hands_over_before_it_leaves_and_waits_no_longer_
             assert told == [HandOver, LeaveCluster]
             assert (cluster.now_s - began_s >= HANDS_OVER_WITHIN_S) is not answers
             cluster.start("n2")
+
+
+@pytest.mark.parametrize("answers_after_s", [0.2, 60.0])
+def test_a_node_whose_disk_fails_gives_its_election_a_moment_before_it_ends(
+    monkeypatch: pytest.MonkeyPatch, answers_after_s: float
+) -> None:
+    receive = ElectionActor.on_receive
+    told: list[type] = []
+    at_s: dict[type, float] = {}
+
+    def see(event: Event) -> None:
+        if isinstance(event, NodeCrashed) or (isinstance(event, NodeSaid) and isinstance(event.event, NodeFailed)):
+            at_s[type(event)] = event.time_s
+
+    def hands_over_late(self: ElectionActor, message: Any) -> None:
+        told.append(type(message))
+        if isinstance(message, HandOver):
+            cluster.after(answers_after_s, lambda: message.reply_to.tell(HandedOver(message.request_id)))
+        else:
+            receive(self, message)
+
+    with Cluster(seed=1, checkers=(), observers=(see,)) as cluster:
+        monkeypatch.setattr(ElectionActor, "on_receive", hands_over_late)
+        cluster.disks[NodeId("n2")].fail("write", errno.ENOSPC)
+        with pytest.raises(OutcomeUnknownError):
+            cluster.produce("n2", b"no room")
+        cluster.run_until(lambda: "n2" not in cluster.running)
+        assert [kind for kind in told if kind in {StoreFailed, HandOver}] == [StoreFailed, HandOver]
+        lasted_s = at_s[NodeCrashed] - at_s[NodeSaid]
+        assert lasted_s == pytest.approx(min(answers_after_s, FAILED_HANDS_OVER_WITHIN_S), abs=0.05)
 
 
 def test_a_node_whose_disk_is_replaced_gets_everything_from_the_others() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ourolog.actors.election.occupant import ElectionActor
-from ourolog.actors.messages.election import ElectionMessage, HandedOver, HandOver, HigherTermSeen
+from ourolog.actors.messages.election import ElectionMessage, HandedOver, HandOver, HigherTermSeen, TransferLeader
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, VotersChanged
 from ourolog.actors.messages.peer_calls import (
     CallAnswer,
@@ -169,6 +169,25 @@ class HandsOverTwice(ByTurns):
             message.reply_to.tell(HandedOver(message.request_id))
 
 
+class SavesBeforeItHandsOver(ByTurns):
+    handing_over: HandOver | None = None
+
+    def on_receive(self, message: ElectionMessage) -> None:
+        if isinstance(message, HandOver):
+            self.handing_over = message
+            self.store.tell(DescribeLog(next(self.request_ids), self.me))
+        elif isinstance(message, LogDescribed) and self.handing_over is not None:
+            self.handing_over.reply_to.tell(HandedOver(self.handing_over.request_id))
+        else:
+            super().on_receive(message)
+
+
+class GivesTheLeadAwayInSilence(ByTurns):
+    def on_receive(self, message: ElectionMessage) -> None:
+        if not isinstance(message, TransferLeader):
+            super().on_receive(message)
+
+
 class LeavesStrangersWithoutAnAnswer(ByTurns):
     def on_receive(self, message: ElectionMessage) -> None:
         if not isinstance(message, CallReceived) or message.request.node_id in self.config.election.voters:
@@ -224,6 +243,8 @@ class AnswersTheCancelledAgain(ByTurns):
         (ReportsAnotherLeader, "test_its_status_agrees_with_what_it_announced"),
         (NeverHandsOver, "test_it_hands_over_once_whenever_the_node_stops"),
         (HandsOverTwice, "test_it_hands_over_once_whenever_the_node_stops"),
+        (SavesBeforeItHandsOver, "test_what_a_failed_store_can_no_longer_save_keeps_no_node_from_stopping"),
+        (GivesTheLeadAwayInSilence, "test_it_says_once_who_leads_when_it_is_to_give_the_lead_away"),
         (LeavesStrangersWithoutAnAnswer, "test_it_answers_every_call_once_if_only_with_a_refusal"),
         (AnswersWithTheEndThatItRemembers, "test_where_its_log_ends_it_says_as_the_disk_is_when_it_is_asked"),
         (AsksUnderOneId, "test_no_two_of_its_questions_have_one_id"),
