@@ -43,7 +43,7 @@ class Settings:
     tail_s: float = 8.0
     failovers: int = 20
     idle_s: float = 10.0
-    election: str = "static:n1,n2,n3"
+    election: str = "raft:n1,n2,n3"
 
     @classmethod
     def quick(cls, directory: str) -> Settings:

@@ -30,7 +30,7 @@ from torture.elections.network import Network, NoNetworkError
 from torture.elections.nodes import TorturedCluster, ended
 from torture.elections.recording import Recorder, recorder
 
-DEFAULT_ELECTION: Final = "static:{voters}"
+DEFAULT_ELECTION: Final = "raft:{voters}"
 _DISK_MIB: Final = 192
 _CALM_RECORDS: Final = 50
 _CALM_WITHIN_S: Final = 60.0
