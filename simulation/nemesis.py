@@ -17,6 +17,8 @@ from ourolog.simulation.plan import Plan, draw_plan
 from ourolog.storage.types import NodeId
 
 REVIEW_INTERVAL_S: Final = 2.0
+BEFALLS_LEADER: Final = 0.3
+"""How often a fault is aimed at the leader, where voters elect it."""
 
 
 class Nemesis:
@@ -101,8 +103,17 @@ class Nemesis:
     # ------------------------------------------------------------ choosing
 
     def _any_running(self) -> NodeId | None:
+        if (leader_id := self._leader_at_times()) is not None:
+            return leader_id
         running = [node_id for node_id in self._cluster.configs if node_id in self._cluster.running]
         return self._rng.choice(running) if running else None
+
+    def _leader_at_times(self) -> NodeId | None:
+        """Where voters elect, more often the leader than others: only what befalls a leader brings about elections."""
+        cluster = self._cluster
+        if not cluster.is_vote_of_disk or self._rng.random() >= BEFALLS_LEADER:
+            return None
+        return cluster.leader_id if cluster.leader_id in cluster.running else None
 
     def _any_link(self) -> Link | None:
         names = list(self._cluster.configs)
@@ -139,6 +150,8 @@ class Nemesis:
             return
         shape = self._rng.choice(("halves", "isolate", "one-way", "ring"))
         self._rng.shuffle(names)
+        if (leader_id := self._leader_at_times()) is not None:
+            names.sort(key=lambda name: name != leader_id)
         match shape:
             case "halves":
                 cut = self._rng.randrange(1, len(names))

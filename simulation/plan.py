@@ -81,11 +81,15 @@ def draw_plan(options: Options) -> Plan:
     if rng.random() < SMALL_BACKLOG_SHARE:
         # A bound on entries or on bytes, which a leader without a majority soon reaches.
         settings |= rng.choice(({"max_uncommitted_entries": 3}, {"max_uncommitted_bytes": 4_096}))
+    change_interval_s = rng.choice((1.0, 3.0, 10.0))
+    if options.is_vote_of_disk:
+        # Below one, slow links and disks lead to elections without any other fault.
+        settings["election_timeout_s"] = rng.choice((0.3, 1.0, 1.0))
     return Plan(
         kinds=kinds,
         strengths={kind: strengths[kind] for kind in kinds},
         interval_s={kind: interval_s[kind] for kind in kinds},
         settings=settings,
         acks=acks,
-        change_interval_s=rng.choice((1.0, 3.0, 10.0)),
+        change_interval_s=change_interval_s,
     )

@@ -95,6 +95,17 @@ def test_the_decreed_leader_never_loses_its_disk_and_a_minority_is_spoiled_at_on
     assert all(event.where != "n1" for event in spoiled)
 
 
+def test_where_voters_elect_the_leader_is_hit_more_often_than_others_and_timeouts_differ() -> None:
+    with Cluster(seed=1, election="raft") as cluster:
+        cluster.run_for(3.0)
+        nemesis = Nemesis(cluster, draw_plan(cluster.options))
+        hit = [nemesis._any_running() for _ in range(300)]
+        assert 0.4 * 300 < hit.count(cluster.leader_id) < 0.7 * 300
+        assert {*cluster.names} == {*hit}
+    timeouts = {draw_plan(Options(seed, election="raft")).settings["election_timeout_s"] for seed in range(20)}
+    assert timeouts == {0.3, 1.0}
+
+
 def test_with_nobody_elected_a_disk_is_lost_only_while_another_holds_all_of_it() -> None:
     with Cluster(seed=1) as cluster:
         budget = FaultBudget(cluster)
