@@ -2,13 +2,13 @@
 #
 #   make run      a cluster of three nodes on this machine        ARGS="--election none" for others
 #   make test     every test                                      ARGS="-k cycle" for some
-#   make sim      the simulation: 200 seeds of every mode
+#   make sim      the simulation: 200 seeds of every mode, 300 of the one whose voters elect
 #   make torture  villains beside honest clients; ten minutes of faults under a leader; then the simulation for an hour
 #   make check    format, lint, types, import layers, generated code up to date
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test sim torture mutants check bench proto format lock clean
+.PHONY: help run test sim sweep torture mutants check bench proto format lock clean
 
 PYTHON ?=
 ARGS ?=
@@ -21,6 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo "make mutants  the kill score of the simulation's checkers: a table, and docs/mutants.md"
+	@echo "make sweep    10,000 seeds of clusters of three, five and seven that elect their leaders"
 	@echo "make bench    the benchmark: a table, and JSON in bench/results"
 	@echo "make format   rewrite the code in the house's format"
 	@echo "make proto    generate rpc/v1 from proto/ again"
@@ -36,6 +37,7 @@ test: .venv/dev.stamp
 # SEEDS and FROM choose which; every mode is a cluster of its own kind. From 200 seeds on each has to
 # reach its rare states. Where the leader changes, a fourth node stands by: it copies, and has no vote.
 SEEDS ?= 200
+RAFT_SEEDS ?= $(shell expr $(SEEDS) \* 3 / 2)
 FROM ?= 0
 SIMULATE = $(BIN)/ourolog simulate --seeds $(SEEDS) --from $(FROM) --minutes 0.5 \
 	$(shell [ $(SEEDS) -lt 200 ] || echo --must-reach)
@@ -45,12 +47,21 @@ sim: .venv/dev.stamp
 	$(SIMULATE) --election static $(ARGS)
 	$(SIMULATE) --election decrees --nodes 4 $(ARGS)
 	$(SIMULATE) --election oracle --nodes 4 $(ARGS)
+	$(SIMULATE) --seeds $(RAFT_SEEDS) --election raft --nodes 4 $(ARGS)
+
+# 10,000 runs of a minute by default; a violation ends it and is printed with the seed that repeats it.
+SWEEP ?= 10000
+RAFT = $(BIN)/ourolog simulate --from 100000 --election raft
+sweep: .venv/dev.stamp
+	$(RAFT):n1,n2,n3 --nodes 3 --seeds $(shell expr $(SWEEP) / 2) $(ARGS)
+	$(RAFT):n1,n2,n3,n4,n5 --nodes 5 --seeds $(shell expr $(SWEEP) \* 3 / 10) $(ARGS)
+	$(RAFT):n1,n2,n3,n4,n5,n6,n7 --nodes 7 --seeds $(shell expr $(SWEEP) / 5) $(ARGS)
 
 torture: .venv/dev.stamp
 	$(BIN)/python -m torture
 	$(BIN)/python -m torture.elections --minutes 10
 	$(MAKE) sim SEEDS=2000 FROM=10000
-	for nodes in 5 9; do for election in none static decrees oracle; do \
+	for nodes in 5 9; do for election in none static decrees oracle raft; do \
 		$(BIN)/ourolog simulate --seeds 500 --from 20000 --nodes $$nodes --election $$election || exit 1; \
 	done; done
 

@@ -33,7 +33,7 @@ class Options:
 
     seed: what everything that is left to chance is drawn from.
     nodes: how many nodes the cluster has.
-    election: what `--election` says, for instance none, static:n2,n1 or an installed one. Besides, oracle (an
+    election: what `--election` says, for instance none, static:n2,n1, raft or an installed one. Besides, oracle (an
         oracle changes who leads) and decrees (as static, and people decree other leaders in mid-run). Where no
         voters are named, the first three nodes vote.
     cycle, max_hops: what becomes of copies with nobody elected, as in NodeConfig.

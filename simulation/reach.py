@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from ourolog.simulation.options import DECREES, Options
+from ourolog.simulation.options import DECREES, RAFT, Options
 from ourolog.simulation.oracle_election import ORACLE
 from ourolog.simulation.rare_states import STATES
 
@@ -85,6 +85,33 @@ _DECREED_ANEW: Final = (
     "crash_after_ballot",
 )
 
+_LED_BY_VOTES: Final = (
+    "leader_restart",
+    "higher_term_seen",
+    "stale_term_seen",
+    "fetch_after_vote",
+    "old_term_on_majority",
+    "divergence",
+    "truncation",
+    "leader_restarted_shorter",
+    "follower_longer_than_leader",
+    "parked_fetch_over_term",
+    "crash_after_ballot",
+    "two_leaders_at_once",
+    "leader_lost_disk",
+    "voters_entry_behind_retention",
+    "vote_granted",
+    "vote_refused_short_log",
+    "vote_refused_after_pre_vote",
+    "vote_refused_led",
+    "vote_of_lost_disk_asked",
+    "pre_vote_refused_short_log",
+    "pre_vote_refused_led",
+    "leader_resigned",
+    "deposed_with_copied_entries",
+    "wiped_voter_returned",
+)
+
 MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
     "none break": (*_EVERYWHERE, *_PEERS, "duplicate_dropped", "damaged_read"),
     "none allow": (*_EVERYWHERE, *_PEERS, "hop_limit_reached"),
@@ -92,6 +119,7 @@ MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
     DECREES: (*_EVERYWHERE, *_LED, *_DECREED_ANEW),
     "elected": _EVERYWHERE,
     ORACLE: (*_EVERYWHERE, *_LED, *_LEAD_PASSED_ON),
+    RAFT: (*_EVERYWHERE, *_LED_BY_VOTES),
 }
 """The rare states to reach in 200 seeds of half a minute, whose other options are the defaults."""
 
@@ -102,6 +130,8 @@ def mode_of(options: Options) -> str:
         return DECREES
     if options.has_oracle:
         return ORACLE
+    if options.is_vote_of_disk:
+        return RAFT
     choice = options.election_choice()
     if not choice.elects:
         return f"none {options.cycle}"

@@ -52,6 +52,7 @@ def test_what_a_node_warns_of_is_counted_by_its_kind_whatever_its_words(
 def test_a_mode_is_asked_for_what_it_can_reach() -> None:
     assert mode_of(Options(1, election="static:n2")) == "static"
     assert mode_of(Options(1, election="oracle:n1")) == "oracle"
+    assert mode_of(Options(1, election="raft:n1,n2")) == "raft"
     assert mode_of(Options(1, cycle="allow")) == "none allow"
     assert "divergence" in missed_states(Options(1, election="oracle"), ())
     assert "divergence" not in missed_states(Options(1, election="oracle"), ("divergence",))
