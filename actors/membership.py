@@ -45,11 +45,13 @@ from ourolog.actors.messages.election import ClaimReceived
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
+    HoldProduces,
     LeaderChanged,
     MemberFailed,
     MemberLeft,
     MembershipEvent,
     NobodyElected,
+    ReleaseProduces,
     VotersChanged,
 )
 from ourolog.actors.messages.mailbox import Mailbox
@@ -148,7 +150,9 @@ class MembershipActor(NodeActor):
     def on_receive(self, message: MembershipMessage) -> None:
         if isinstance(message, ReportStatus):
             self._report(message)
-        elif isinstance(message, NobodyElected | VotersChanged | ClaimsDisputed | ClaimsSettled):
+        elif isinstance(
+            message, NobodyElected | VotersChanged | ClaimsDisputed | ClaimsSettled | HoldProduces | ReleaseProduces
+        ):
             pass
         elif isinstance(message, LeaderChanged):
             self._sender.claim = replace(self._sender.claim, term=message.term, leader_id=message.leader_id)

@@ -23,6 +23,7 @@ from ourolog.actors.messages.events import (
     ClaimsSettled,
     CommitAdvanced,
     CommitKnown,
+    HoldProduces,
     LeaderChanged,
     LogAppended,
     LogOpened,
@@ -32,6 +33,7 @@ from ourolog.actors.messages.events import (
     MemberLeft,
     MemberUpdated,
     NobodyElected,
+    ReleaseProduces,
     ReplicasAdvanced,
     VotersChanged,
 )
@@ -176,6 +178,8 @@ class ReplicatorActor(NodeActor):
                 self._on_leader_changed(message)
             case VotersChanged():
                 self._on_voters_changed(message)
+            case HoldProduces() | ReleaseProduces():
+                self.state.reports_every_fetch = isinstance(message, HoldProduces)
             case ClaimsDisputed():
                 self._is_disputed = True
                 self.latest_reads.dispute(message.reason)
@@ -281,6 +285,7 @@ class ReplicatorActor(NodeActor):
     def _change_role(self, role: Role) -> None:
         state = self.state
         state.role = role
+        state.reports_every_fetch = False
         self.pulls.restart()
         self._commit = None
         self._is_commit_known = False

@@ -93,6 +93,7 @@ from ourolog.actors.messages.events import (
     MemberLeft,
     MemberUpdated,
     NobodyElected,
+    ProducesHeld,
     VotersChanged,
     VotersLogged,
 )
@@ -107,7 +108,7 @@ from ourolog.actors.messages.peer_calls import (
     CallRefused,
     CallReturned,
 )
-from ourolog.actors.messages.server import ProducesHeld, ServerMessage
+from ourolog.actors.messages.server import ServerMessage
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
     AppendRefused,

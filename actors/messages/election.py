@@ -11,11 +11,11 @@ from ourolog.actors.messages.events import (
     LogCut,
     LogOpened,
     MembershipEvent,
+    ProducesHeld,
     VotersLogged,
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import CallCancelled, CallFailed, CallReceived, CallReturned
-from ourolog.actors.messages.server import ProducesHeld
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import (
     AppendRefused,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.values import Member, PullPosition
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey, VoterSet
@@ -184,7 +185,47 @@ class ClaimsSettled:
     """Election -> Replicator, Server: all members that are present agree again."""
 
 
+@dataclass(frozen=True, slots=True)
+class HoldProduces:
+    """Election -> Server, Replicator: this node is about to hand over the lead; append nothing new from now on.
+
+    What was taken before goes to the store. What comes from now on is held: it is open, with its deadline, and the
+    store does not hear of it. So the log has an end that another node can reach, and whoever waits can be sent to that
+    node for certain. It ends with ReleaseProduces or the next LeaderChanged.
+
+    The replicator tells of each fetch of a voter meanwhile.
+
+    request_id: comes back in the answer.
+    within_s: how long to wait at the most for what was taken before.
+    reply_to: where ProducesHeld goes, once.
+    """
+
+    request_id: int
+    within_s: float
+    reply_to: Mailbox[ProducesHeld]
+
+
+@dataclass(frozen=True, slots=True)
+class ProducesHeld:
+    """Server -> the sender of HoldProduces: the wait for what was taken before is over.
+
+    request_id: that of the question.
+    is_drained: whether all of it is answered and the store has nothing of it left to append, so that the log does not
+        grow by produces until ReleaseProduces; False if the time was up first, or holding has ended.
+    """
+
+    request_id: int
+    is_drained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseProduces:
+    """Election -> Server, Replicator: nobody has taken the lead, this node goes on, with what was held."""
+
+
 ElectionAnnouncement = NobodyElected | LeaderChanged | VotersChanged
+
+HandOverAnnouncement = HoldProduces | ReleaseProduces
 
 
 ClaimsVerdict = ClaimsDisputed | ClaimsSettled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ourolog.actors.messages.events import ClaimsVerdict, ElectionAnnouncement
+from ourolog.actors.messages.events import ClaimsVerdict, ElectionAnnouncement, HoldProduces, ReleaseProduces
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.values import MemberState
@@ -125,6 +125,8 @@ MembershipMessage = (
     | NameCheckDue
     | LeaveRetryDue
     | ElectionAnnouncement
+    | HoldProduces
+    | ReleaseProduces
     | ClaimsVerdict
     | ReportStatus
 )

@@ -153,6 +153,7 @@ class WarningKind(StrEnum):
     RETENTION_HELD_BACK: old segments stay, since they are not known to be committed.
     LEAD_WITHHELD: a decreed leader does not lead, since a voter is ahead of it.
     LEAD_FORCED: a decreed leader leads without having asked the voters.
+    LEAD_GIVEN_UP: a leader whose disk does not answer, or has failed, lets another node lead.
     TWO_LEADERS: two nodes say that they lead one term.
     ONE_COPY: the cluster is this node alone.
     FOUNDING_BLOCKED: a cluster cannot be founded before a person has done something.
@@ -179,6 +180,7 @@ class WarningKind(StrEnum):
     RETENTION_HELD_BACK = "retention_held_back"
     LEAD_WITHHELD = "lead_withheld"
     LEAD_FORCED = "lead_forced"
+    LEAD_GIVEN_UP = "lead_given_up"
     TWO_LEADERS = "two_leaders"
     ONE_COPY = "one_copy"
     FOUNDING_BLOCKED = "founding_blocked"

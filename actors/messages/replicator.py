@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from ourolog.actors.messages.events import (
     ClaimsVerdict,
     ElectionAnnouncement,
+    HoldProduces,
     LogAppended,
     LogOpened,
     LogStartMoved,
     MembershipEvent,
+    ReleaseProduces,
 )
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import (
@@ -143,6 +145,8 @@ ReplicatorMessage = (
     | FetchedRejected
     | MembershipEvent
     | ElectionAnnouncement
+    | HoldProduces
+    | ReleaseProduces
     | ClaimsVerdict
     | CallReceived[FetchRequest]
     | CallReceived[ReadIndexRequest]

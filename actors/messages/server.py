@@ -11,9 +11,11 @@ from ourolog.actors.messages.events import (
     CommitAdvanced,
     CommitKnown,
     ElectionAnnouncement,
+    HoldProduces,
     LogOpened,
     LogStartMoved,
     MembershipEvent,
+    ReleaseProduces,
     ReplicasAdvanced,
 )
 from ourolog.actors.messages.mailbox import Mailbox
@@ -117,42 +119,6 @@ class RequestRefused:
     first: Offset = Offset(0)
     end: Offset = Offset(0)
     outcome_unknown: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class HoldProduces:
-    """Election -> Server: this node is about to hand over the lead; append nothing new from now on.
-
-    What was taken before goes to the store. What comes from now on is held: it is open, with its deadline, and the
-    store does not hear of it. So the log has an end that another node can reach, and whoever waits can be sent to that
-    node for certain. It ends with ReleaseProduces or the next LeaderChanged.
-
-    request_id: comes back in the answer.
-    within_s: how long to wait at the most for what was taken before.
-    reply_to: where ProducesHeld goes, once.
-    """
-
-    request_id: int
-    within_s: float
-    reply_to: Mailbox[ProducesHeld]
-
-
-@dataclass(frozen=True, slots=True)
-class ProducesHeld:
-    """Server -> the sender of HoldProduces: the wait for what was taken before is over.
-
-    request_id: that of the question.
-    is_drained: whether all of it is answered and the store has nothing of it left to append, so that the log does not
-        grow by produces until ReleaseProduces; False if the time was up first, or holding has ended.
-    """
-
-    request_id: int
-    is_drained: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseProduces:
-    """Election -> Server: nobody has taken the lead, this node goes on; append what was held as if it came now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class ReplicationState:
     committed: the commit position; never falls.
     members: all other nodes with their addresses, including those that gossip counts as gone while that may matter.
     gone: those of the members that failed or left.
+    reports_every_fetch: whether the election is told of each fetch of a voter, since it waits for one to catch up.
     read_round: where this node leads, the number of the last round of reads in this term, 0 before the first.
     awaits_echoes: whether that round is open, so that voters should be told of it at once.
     """
@@ -74,6 +75,7 @@ class ReplicationState:
     committed: Position = START
     members: dict[NodeId, Member] = field(default_factory=dict)
     gone: set[NodeId] = field(default_factory=set)
+    reports_every_fetch: bool = False
     read_round: int = 0
     awaits_echoes: bool = False
 

@@ -81,6 +81,7 @@ class Slot:
         self.store = Probe()
         self.server = Probe()
         self.listener = Probe()
+        self.observer = Probe()
         self.on_disk = ballot
         self.end = START
         self.last: Place | None = None
@@ -98,7 +99,7 @@ class Slot:
         self.ref: NodeRef = self.runtime.spawn(
             occupant,
             config=config,
-            ports=stepping_ports(self.runtime, network=self.network),
+            ports=stepping_ports(self.runtime, network=self.network, observer=self.observer),
             store=self.store,
             server=self.server,
             listeners=(self.listener,),

@@ -12,17 +12,16 @@ from typing import Any, ClassVar, Final
 from pykka.messages import _ActorStop
 
 from ourolog.actors.message_names import message_name
+from ourolog.actors.messages.events import HoldProduces, ProducesHeld
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.observer import NodeFailed
 from ourolog.actors.messages.peer_calls import CallAnswer, CallCancelled, CallReceived, FetchRequest
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
-    HoldProduces,
     ListServers,
     Produce,
     Produced,
-    ProducesHeld,
     RequestRefused,
     ServersListed,
 )
@@ -97,7 +96,7 @@ class AnsweredOnce(EventChecker):
             Produce: lambda told: self._ask(told, _client_key(told.message), told.message.timeout_s),
             Consume: lambda told: self._ask(told, _client_key(told.message), inf if told.message.wait else 0.0),
             ListServers: lambda told: self._ask(told, _client_key(told.message), 0.0),
-            HoldProduces: lambda told: self._ask(told, ("hold", told.message.request_id), told.message.within_s),
+            HoldProduces: self._on_hold,
             CallReceived: self._on_call,
             AppendBatch: lambda told: self._ask(told, ("append", told.sender, told.message.request_id), 0.0),
             AppendControl: lambda told: self._ask(told, ("append", told.sender, told.message.request_id), 0.0),
@@ -147,6 +146,13 @@ class AnsweredOnce(EventChecker):
         self._open.setdefault(node_id, {}).setdefault(key, []).append(asked)
         if asked.is_owed and within_s < inf:
             self._expect(asked, key, told.time_s + self._allowed_s(asked))
+
+    def _on_hold(self, told: MessageTold) -> None:
+        """Several are told that produces are held; the server holds them, and answers."""
+        hold = told.message
+        assert isinstance(hold, HoldProduces)
+        if told.receiver.endswith(".server"):
+            self._ask(told, ("hold", hold.request_id), hold.within_s)
 
     def _on_call(self, told: MessageTold) -> None:
         """Note a call of another node. A fetch waits at the end of the log; all other calls are answered at once."""

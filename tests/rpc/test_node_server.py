@@ -18,9 +18,15 @@ from ourolog.actors.config import NodeConfig
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.gossip.leaving import Leaving
 from ourolog.actors.messages.election import HandedOver, HandOver
-from ourolog.actors.messages.events import LeaderChanged, MemberFailed, MemberJoined, MemberLeft
+from ourolog.actors.messages.events import (
+    HoldProduces,
+    LeaderChanged,
+    MemberFailed,
+    MemberJoined,
+    MemberLeft,
+    ProducesHeld,
+)
 from ourolog.actors.messages.observer import NameClashed, NodeFailed, NodeReady, NodeWarned
-from ourolog.actors.messages.server import HoldProduces, ProducesHeld
 from ourolog.actors.messages.values import ReadLevel
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.replicator import ReplicatorActor

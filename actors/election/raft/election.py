@@ -17,6 +17,8 @@ from ourolog.actors.config import ElectionChoice, voters_named
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.raft import rules
 from ourolog.actors.election.raft.founding import FoundingTalks, why_not_ours
+from ourolog.actors.election.raft.hand_over import NAME as HAND_OVER
+from ourolog.actors.election.raft.hand_over import LeadTransfer, Progress, successors_among
 from ourolog.actors.election.raft.rules import Raft, Role, Step
 from ourolog.actors.election.raft.steps import (
     Announce,
@@ -36,19 +38,26 @@ from ourolog.actors.election.raft.steps import (
 from ourolog.actors.messages.election import (
     ElectionMessage,
     ElectionTimerDue,
+    HandedOver,
+    HandOver,
     HigherTermSeen,
     LeaderAnswered,
     LeaderHinted,
+    LeaderTransferred,
     LeaderUnreachable,
+    TransferLeader,
     VoterFetched,
 )
 from ourolog.actors.messages.events import (
+    HoldProduces,
     LeaderChanged,
     LogOpened,
     MemberFailed,
     MemberJoined,
     MemberLeft,
     MemberUpdated,
+    ProducesHeld,
+    ReleaseProduces,
     VotersChanged,
     VotersLogged,
 )
@@ -76,16 +85,21 @@ from ourolog.actors.messages.store import (
     FoundingSaved,
     LogDescribed,
     SaveBallot,
+    StoreFailed,
 )
 from ourolog.actors.messages.values import Member, Peer
 from ourolog.actors.ports import Timer
 from ourolog.storage.control import Voter, VoterKey, VoterSet, VotersSet
 from ourolog.storage.founding import Founding
 from ourolog.storage.terms import LastEntry
-from ourolog.storage.types import NodeId, Term
+from ourolog.storage.types import Index, NodeId, Term
 
 MAX_WAITING_NEWS: Final = 64
 """How much news of terms and leaders waits for the disk; more is dropped, since it is told again."""
+
+
+DISK_HANGS_AFTER: Final = 2.0
+"""A leader whose disk has not answered for so many election timeouts lets another node lead (hashicorp/raft #503)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +144,24 @@ class RaftElection(ElectionActor):
         self._reading: dict[int, Next] = {}
         self._calls: dict[int, CallReceived[Any]] = {}
         self._asked: dict[int, _Asked] = {}
-        self._timers: dict[TimerName, Timer] = {}
+        self._timers: dict[str, Timer] = {}
         self._serials: dict[str, int] = {}
         self._due_s: dict[TimerName, float] = {}
+        # Where this node leads: how far the others are, whether its disk answers, and who takes over.
+        self._progress: dict[VoterKey, Progress] = {}
+        self._disk_asked: tuple[int, float] | None = None
+        self._measuring: int | None = None
+        self._leaving: set[int] = set()
+        self._on_left: list[Callable[[], None]] = []
+        self._transfer = LeadTransfer(
+            self.config.election_timeout_s,
+            hold=self._hold_produces,
+            release=lambda: self._tell_listeners(ReleaseProduces()),
+            measure=self._measure_log,
+            leave=lambda successors: self._decide(lambda raft: rules.left(raft, successors)),
+            stay=lambda: self._decide(rules.stayed),
+            wait=lambda delay_s: self._set_timer(HAND_OVER, delay_s),
+        )
 
     def on_receive(self, message: ElectionMessage) -> None:
         match message:
@@ -170,9 +199,15 @@ class RaftElection(ElectionActor):
             case LeaderUnreachable():
                 self._decide(lambda raft: rules.leader_lost(raft, message.leader_id))
             case VoterFetched():
-                if self._raft is not None:
-                    voter = VoterKey(message.voter_id, message.log_epoch)
-                    self._apply(rules.voter_fetched(self._raft, voter, message.at_s))
+                self._on_voter_fetched(message)
+            case ProducesHeld():
+                self._transfer.held()
+            case HandOver():
+                self._on_hand_over(message)
+            case TransferLeader():
+                self._on_transfer(message)
+            case StoreFailed():
+                self._leave_at_once(message.reason)
             case VotersLogged():
                 self._on_voters(message.voters)
             case _:
@@ -349,7 +384,8 @@ class RaftElection(ElectionActor):
             )
             self._call(voter, request, _Asked(voter, raft.canvass, asked.is_pre_vote))
 
-    def _call(self, voter: VoterKey, request: Callable[..., PeerRequest[Any]], asked: _Asked | None = None) -> None:
+    def _call(self, voter: VoterKey, request: Callable[..., PeerRequest[Any]], asked: _Asked | None = None) -> int:
+        """Ask a voter. Returns the id of the call."""
         addr = self._address_of(voter.node_id)
         assert addr is not None, "a voter has an address in the log"
         assert self._founding is not None, "who votes belongs to a cluster"
@@ -365,6 +401,7 @@ class RaftElection(ElectionActor):
             voter=voter,
         )
         self.ports.network.call(Peer(voter.node_id, addr), request_id, made, self.me)
+        return request_id
 
     def _on_returned(self, returned: CallReturned[Any]) -> None:
         response = returned.response
@@ -379,12 +416,14 @@ class RaftElection(ElectionActor):
                         lambda raft: rules.vote_returned(raft, response, asked.canvass, is_pre_vote=asked.is_pre_vote)
                     )
             case TermResponse():
+                self._left(returned.request_id)
                 if response.node_id == returned.peer_id:
                     self._decide(lambda raft: rules.higher_term(raft, response.term, response.leader_id))
             case _:
                 super().on_receive(returned)
 
     def _on_failed(self, failed: CallFailed) -> None:
+        self._left(failed.request_id)
         asked = self._asked.pop(failed.request_id, None)
         if asked is not None:
             self._decide(lambda raft: rules.vote_not_returned(raft, asked.voter, asked.canvass))
@@ -475,7 +514,7 @@ class RaftElection(ElectionActor):
             case TellLeave():
                 for voter in effect.successors:
                     request = functools.partial(EndTermRequest, term=self._state.term, successors=effect.successors)
-                    self._call(voter, request)
+                    self._leaving.add(self._call(voter, request))
             case Announce():
                 self._announce(effect)
             case Wait():
@@ -509,8 +548,95 @@ class RaftElection(ElectionActor):
             # The first leader of a cluster writes down who votes; until then the founding promise says so.
             entry = VotersSet(self._voters_in_force())
             self.store.tell(AppendControl(next(self.request_ids), entry, changed.term, self.me))
+        if changed.leader_id == self.node_id:
+            self._progress.clear()
+        elif changed.leader_id is not None:
+            self._transfer.leads_elsewhere()
 
     _told_leader: LeaderChanged | None = None
+
+    # ------------------------------------------------------------ the lead
+
+    def _on_voter_fetched(self, fetched: VoterFetched) -> None:
+        if self._raft is None:
+            return
+        voter = VoterKey(fetched.voter_id, fetched.log_epoch)
+        self._apply(rules.voter_fetched(self._raft, voter, fetched.at_s))
+        self._progress[voter] = Progress(fetched.end, fetched.at_s)
+        self._transfer.advanced(self._progress, self._now_s)
+
+    def _on_hand_over(self, message: HandOver) -> None:
+        def over(_: str = "") -> None:
+            message.reply_to.tell(HandedOver(message.request_id))
+
+        raft = self._raft
+        if raft is not None and raft.role is Role.LEADER and raft.others:
+            self._transfer.begin(None, over)
+        elif self._leaving:
+            self._on_left.append(over)
+        else:
+            over()
+
+    def _on_transfer(self, asked: TransferLeader) -> None:
+        def over(why_not: str) -> None:
+            asked.reply_to.tell(LeaderTransferred(asked.request_id, self.leader_id, self.term, why_not))
+
+        raft = self._raft
+        if raft is None or raft.role is not Role.LEADER:
+            over(f"{self.node_id} does not lead")
+        elif asked.to == self.node_id:
+            over("")
+        elif self._transfer.is_on:
+            over(f"{self.node_id} is handing over already")
+        else:
+            to = next((voter for voter in raft.others if voter.node_id == asked.to), None)
+            if asked.to is not None and to is None:
+                over(f"{asked.to} has no vote; the voters are {', '.join(voter.node_id for voter in raft.voters)}")
+            elif not raft.others:
+                over(f"{self.node_id} is the only voter")
+            else:
+                self._transfer.begin(to, over)
+
+    def _tell_listeners(self, message: HoldProduces | ReleaseProduces) -> None:
+        for listener in self.listeners:
+            listener.tell(message)
+
+    def _hold_produces(self, within_s: float) -> None:
+        self._tell_listeners(HoldProduces(next(self.request_ids), within_s, self.me))
+
+    def _measure_log(self) -> None:
+        self._measuring = next(self.request_ids)
+        self.store.tell(DescribeLog(self._measuring, self.me))
+
+    def _look_at_disk(self) -> None:
+        """Ask the store something; a disk that hangs does not let it answer."""
+        if self._disk_asked is None:
+            request_id = next(self.request_ids)
+            self._disk_asked = (request_id, self._now_s)
+            self.store.tell(DescribeLog(request_id, self.me))
+        elif self._now_s - self._disk_asked[1] > DISK_HANGS_AFTER * self.config.election_timeout_s:
+            silent_s = self._now_s - self._disk_asked[1]
+            self._leave_at_once(f"its disk has not answered for {silent_s:.1f} s")
+
+    def _leave_at_once(self, why: str) -> None:
+        """Let others take over what this node has no disk for any more."""
+        raft = self._raft
+        if raft is None or raft.role is not Role.LEADER:
+            return
+        warned = f"{self.node_id} gives up the lead of term {raft.term}: {why}"
+        self.observer.tell(NodeWarned(self.node_id, self.actor_name, WarningKind.LEAD_GIVEN_UP, warned))
+        present = successors_among(self._progress, self._now_s - self.config.election_timeout_s)
+        self._apply(rules.left(raft, tuple(voter for voter in present if voter in raft.others)))
+        self._apply(rules.resigned(self._state))
+        self._transfer.lost(why)
+
+    def _left(self, request_id: int) -> None:
+        """A successor has been told, or cannot be."""
+        self._leaving.discard(request_id)
+        if not self._leaving:
+            on_left, self._on_left = self._on_left, []
+            for tell in on_left:
+                tell()
 
     # ------------------------------------------------------------ the disk answers
 
@@ -527,6 +653,11 @@ class RaftElection(ElectionActor):
             self._waiting.popleft()()
 
     def _on_described(self, described: LogDescribed) -> None:
+        if self._disk_asked is not None and described.request_id == self._disk_asked[0]:
+            self._disk_asked = None
+        if described.request_id == self._measuring:
+            self._measuring = None
+            self._transfer.measured(Index(described.end.index), self._progress, self._now_s)
         then = self._reading.pop(described.request_id, None)
         if then is not None:
             last = LastEntry.of(described.last, described.end.index)
@@ -535,26 +666,32 @@ class RaftElection(ElectionActor):
     # ------------------------------------------------------------ timers
 
     def _wait(self, wait: Wait) -> None:
-        self._stop_waiting(wait.timer)
         delay_s = self.ports.rng.uniform(wait.at_least_s, wait.at_most_s)
-        serial = self._serials[wait.timer] = self._serials.get(wait.timer, 0) + 1
         self._due_s[wait.timer] = self._now_s + delay_s
-        self._timers[wait.timer] = self.ports.timers.after(delay_s, self.me, ElectionTimerDue(wait.timer, serial))
+        self._set_timer(wait.timer, delay_s)
 
-    def _stop_waiting(self, timer: TimerName) -> None:
+    def _set_timer(self, name: str, delay_s: float) -> None:
+        self._stop_waiting(name)
+        serial = self._serials[name] = self._serials.get(name, 0) + 1
+        self._timers[name] = self.ports.timers.after(delay_s, self.me, ElectionTimerDue(name, serial))
+
+    def _stop_waiting(self, timer: str) -> None:
         running = self._timers.pop(timer, None)
         if running is not None:
             running.cancel()
 
     def _on_due(self, due: ElectionTimerDue) -> None:
-        if due.name not in tuple(TimerName):
+        if due.name not in self._serials:
             if self._founders is not None:
                 self._founders.on_due(due)
             return
-        timer = TimerName(due.name)
-        if self._timers.get(timer) is None or self._serials.get(timer) != due.serial:
+        if self._timers.get(due.name) is None or self._serials[due.name] != due.serial:
             return
-        del self._timers[timer]
+        del self._timers[due.name]
+        if due.name == HAND_OVER:
+            self._transfer.due()
+            return
+        timer = TimerName(due.name)
         match timer:
             case TimerName.ELECTION:
                 self._decide(lambda raft: rules.election_timed_out(raft, self._now_s))
@@ -563,6 +700,8 @@ class RaftElection(ElectionActor):
             case TimerName.LEAD:
                 was_late = self._now_s - self._due_s[timer] >= self.config.election_timeout_s / 2
                 self._decide(lambda raft: rules.lead_looked_at(raft, self._now_s, was_late=was_late))
+                if not was_late and self._state.role is Role.LEADER:
+                    self._look_at_disk()
             case _:
                 assert_never(timer)
 
