@@ -16,6 +16,8 @@ from ourolog.rpc.v1 import log_pb2 as pb
 PRODUCE_SILENT_AFTER_S: Final = 0.4
 _PRODUCE_AGAIN_AFTER_S: Final = 0.05
 _PRODUCE_ANSWERS_WITHIN_S: Final = 0.25
+# One that did not answer in that time is waited for less when it is asked again: another may be elected meanwhile.
+_STILL_ANSWERS_WITHIN_S: Final = 0.1
 # A stream at the end of the log brings nothing while nobody produces; asking costs the node something.
 STREAM_SILENT_AFTER_S: Final = 1.0
 _STREAM_AGAIN_AFTER_S: Final = 4.0
@@ -55,9 +57,12 @@ class Liveness:
         """
         if len(self._nodes.addresses) == 1:
             return None, _STREAM_AGAIN_AFTER_S
+        was_silent = self._nodes.is_silent(connection.addr)
+        within_s = _STILL_ANSWERS_WITHIN_S if was_silent else _PRODUCE_ANSWERS_WITHIN_S
         own, leader_addr = await asyncio.gather(
-            self.servers(connection, _PRODUCE_ANSWERS_WITHIN_S), self._leader_beside(connection.addr)
+            self.servers(connection, within_s), self._leader_beside(connection.addr)
         )
+        self._nodes.answered(connection.addr, answered=own is not None)
         if own is None and leader_addr:
             return led_by_another(connection.addr, leader_addr), 0.0
         return None, _PRODUCE_AGAIN_AFTER_S

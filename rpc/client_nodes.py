@@ -88,6 +88,7 @@ class ClientNodes:
         self._given = tuple(dict.fromkeys(given))
         self._told: tuple[str, ...] = ()
         self._down_until_s: dict[str, float] = {}
+        self._silent: set[str] = set()
         self._connections: dict[str, NodeConnection] = {}
         self._retired: set[NodeConnection] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -116,6 +117,18 @@ class ClientNodes:
     def reached(self, addr: str) -> None:
         """The node has answered."""
         self._down_until_s.pop(addr, None)
+        self._silent.discard(addr)
+
+    def is_silent(self, addr: str) -> bool:
+        """Whether the node did not answer when it was last asked if it is there."""
+        return addr in self._silent
+
+    def answered(self, addr: str, *, answered: bool) -> None:
+        """The node was asked if it is there, and has answered in time or has not."""
+        if answered:
+            self._silent.discard(addr)
+        else:
+            self._silent.add(addr)
 
     def unreachable(self, addr: str, now_s: float, *, is_silent: bool) -> None:
         """The node could not be reached.

@@ -15,6 +15,7 @@ from ourolog.actors.messages.values import Member
 from ourolog.rpc.blocking_client import BlockingLogClient
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
+from ourolog.rpc.client_liveness import Liveness
 from ourolog.rpc.client_nodes import ClientNodes
 from ourolog.rpc.client_types import LogRecord, ServerInfo
 from ourolog.storage.batch import NewBatch
@@ -257,6 +258,37 @@ async def test_a_produce_that_a_frozen_leader_has_ends_when_another_leads_and_it
         assert "outcome is unknown" in str(raised.value)
         assert two.server.all(Produce) == []
         assert await client.produce(b"third") == 0, "at the one that leads now"
+
+
+async def test_a_node_that_was_silent_is_waited_for_less_when_it_is_asked_again_until_it_has_answered() -> None:
+    waited: list[float] = []
+
+    class Silent:
+        addr = "frozen:1"
+
+    class Asked(Liveness):
+        answers: list[ServerInfo] | None = None
+
+        async def servers(self, connection: Any, within_s: float) -> list[ServerInfo] | None:
+            if connection.addr == Silent.addr:
+                waited.append(within_s)
+                return self.answers
+            return []
+
+    nodes = ClientNodes([Silent.addr, "other:1"])
+    liveness = Asked(nodes)
+    connection: Any = Silent()
+    await liveness.produce_failure(connection)
+    await liveness.produce_failure(connection)
+    nodes.reached(Silent.addr)
+    await liveness.produce_failure(connection)
+    liveness.answers = []
+    await liveness.produce_failure(connection)
+    await liveness.produce_failure(connection)
+    await nodes.close()
+    first, again, *_ = waited
+    assert again < first
+    assert waited == [first, again, first, again, first]
 
 
 async def test_it_is_sent_again_to_the_new_leader_if_that_was_asked_for(edge: Any) -> None:
