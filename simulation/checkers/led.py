@@ -15,7 +15,7 @@ from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
 from ourolog.storage.types import NodeId, Term
 
-LED_WITHIN_S: Final = 10.0
+LED_WITHIN_S: Final = 5.0
 """What nodes may need to find each other again, besides the election itself."""
 
 LED_WITHIN: Final = 5.0

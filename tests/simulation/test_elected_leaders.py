@@ -443,7 +443,7 @@ def led_scene() -> Scene:
 
 def test_a_majority_with_nothing_in_its_way_must_be_led_again() -> None:
     scene = led_scene()
-    scene.wait(14.8)
+    scene.wait(9.8)
     with pytest.raises(Violation, match=r"nothing is in the way of n2, n3 .*, and nobody leads them since 0\.\d+ s"):
         scene.wait(0.5)
 
@@ -454,7 +454,7 @@ def test_who_leads_without_the_fetches_of_a_majority_or_without_a_commit_of_its_
         lead(scene, N2, 2, N2, N3)
         if commits:
             scene.tell("n2.replicator", "n2.server", CommitKnown(Term(2)))
-        for _ in range(29):
+        for _ in range(19):
             if fetches:
                 fetch(scene, N3, N2, 2)
             scene.wait(0.5)
@@ -471,7 +471,7 @@ def test_nothing_is_asked_of_those_that_cannot_talk_all_with_all() -> None:
         scene.see(PartitionMade(scene.tick(), "one-way", blocked))
         scene.wait(100)
         scene.see(PartitionHealed(scene.tick()))
-        scene.wait(14.9)
+        scene.wait(9.9)
         with pytest.raises(Violation, match="nobody leads them"):
             scene.wait(0.2)
 
@@ -488,7 +488,7 @@ def test_before_the_first_commit_all_founders_are_needed() -> None:
     scene.crash("n3")
     scene.wait(100)
     scene.start("n3", settings={"election": RAFT}, log_epoch=EPOCH + 2)
-    scene.wait(14.9)
+    scene.wait(9.9)
     with pytest.raises(Violation, match="nothing is in the way of n1, n2, n3"):
         scene.wait(0.2)
 
