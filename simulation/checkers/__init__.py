@@ -27,6 +27,7 @@ from ourolog.simulation.checkers.decrees import AcknowledgedKeptAsDecreed, Known
 from ourolog.simulation.checkers.elected import LeaderElected, LeadsOnceElected
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
+from ourolog.simulation.checkers.founding import FoundedByAll
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
@@ -101,6 +102,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     CheckQuorum,
     MajorityIsLed,
     LedVotersHoldOn,
+    FoundedByAll,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -131,7 +133,7 @@ _ONLY_ELECTED: Final = (
 )
 _ONLY_LEAD_PASSED_ON: Final = (LeaderAppendOnly, LeaderCompleteness)
 """What there is to see only where the lead passes on from one node to another, and not because people say so."""
-_ONLY_RAFT: Final = (LeaderElected, LeadsOnceElected, CheckQuorum, MajorityIsLed, LedVotersHoldOn)
+_ONLY_RAFT: Final = (LeaderElected, LeadsOnceElected, CheckQuorum, MajorityIsLed, LedVotersHoldOn, FoundedByAll)
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)

@@ -30,6 +30,7 @@ UNIT_TESTS_ONLY = {
     "check_quorum": "As leader_elected.",
     "majority_is_led": "As leader_elected.",
     "led_voters_hold_on": "As leader_elected.",
+    "founded_by_all": "Its mutants are in mutants/in_founding.py, and have no score on the page yet.",
     "no_actor_raises": "An actor that raises is a bug of any kind: tests/simulation/test_cluster.py breaks one.",
     "no_node_fails_without_a_cause": "Checkers see it first, as fails_for_cause; here a run without any is watched.",
     "claims_are_watched": "It is about the simulation and not the nodes: tests/ourolog/test_simulate.py breaks it.",
