@@ -86,6 +86,7 @@ class ElectionChoice:
     elects: whether there are terms and leaders; if not, every node pulls from every other.
     voters: the first voters, as the flag names them; () if there are none or only the log knows them.
     is_decreed: whether a person named the leader, the first of the voters, and nobody takes its place.
+    is_argument_local: whether the argument says only how a cluster begins, so that it may differ between its nodes.
     """
 
     name: str
@@ -93,6 +94,7 @@ class ElectionChoice:
     elects: bool = True
     voters: tuple[NodeId, ...] = ()
     is_decreed: bool = False
+    is_argument_local: bool = False
 
     def __post_init__(self) -> None:
         if not NODE_ID.fullmatch(self.name):
@@ -108,8 +110,11 @@ class ElectionChoice:
 
     @property
     def claimed(self) -> str:
-        """What the node's gossip claims, and nodes compare: the flag, or its beginning and a digest if it is long."""
-        text = str(self)
+        """What the node's gossip claims, and nodes compare: the flag, or its beginning and a digest if it is long.
+
+        An argument that is a node's own affair is left out.
+        """
+        text = self.name if self.is_argument_local else str(self)
         if len(text.encode()) <= MAX_ELECTION_BYTES:
             return text
         mark = f"…{crc32(text.encode()):08x}"

@@ -168,6 +168,7 @@ class WarningKind(StrEnum):
     GOSSIP_DAMAGED: a datagram is no gossip, or damaged.
     GOSSIP_OF_OTHER_VERSION: a datagram of another version of the protocol.
     GOSSIP_OF_OTHER_CLUSTER: a datagram of another cluster.
+    OTHER_CLUSTER: a node whose disk belongs to another cluster of the same name asks this one, or answers it.
     GOSSIP_FROM_THE_FUTURE: a datagram names start times that cannot be.
     TOO_MANY_MEMBERS: gossip speaks of more members than are remembered.
     LISTENER_RESTARTED: the gRPC server ended by itself and was started again.
@@ -195,6 +196,7 @@ class WarningKind(StrEnum):
     GOSSIP_DAMAGED = "gossip_damaged"
     GOSSIP_OF_OTHER_VERSION = "gossip_of_other_version"
     GOSSIP_OF_OTHER_CLUSTER = "gossip_of_other_cluster"
+    OTHER_CLUSTER = "other_cluster"
     GOSSIP_FROM_THE_FUTURE = "gossip_from_the_future"
     TOO_MANY_MEMBERS = "too_many_members"
     LISTENER_RESTARTED = "listener_restarted"

@@ -83,13 +83,9 @@ class FetchServer:
                 detail=f"{state.node_id} is of cluster {state.config.cluster!r}, "
                 f"{request.node_id} of {request.cluster!r}",
             )
-        if state.cluster_id and request.cluster_id and request.cluster_id != state.cluster_id:
-            return self._response(
-                FetchOutcome.REFUSED,
-                detail=f"{state.node_id} belongs to cluster {state.cluster_id:x} by its disk, {request.node_id} to "
-                f"{request.cluster_id:x}: they were founded separately. Give one of them an empty --data-dir, or "
-                "another --cluster and addresses of its own",
-            )
+        if state.is_of_other_cluster(request.node_id, request.cluster_id):
+            detail = state.why_of_other_cluster(request.node_id, request.cluster_id)
+            return self._response(FetchOutcome.REFUSED, detail=detail)
         if state.role is Role.STARTING:
             return self._response(FetchOutcome.NOT_LEADER, detail=f"{state.node_id} is starting")
         if request.elected != state.elected:

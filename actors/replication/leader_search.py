@@ -84,6 +84,8 @@ class LeaderSearch:
         if not self._ends(returned):
             return
         state, response = self._state, returned.response
+        if state.is_of_other_cluster(returned.peer_id, response.cluster_id):
+            return
         if state.is_ahead(response.term):
             self._election.tell(
                 HigherTermSeen(response.term, response.leader_id, returned.peer_id, response.cluster_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from ourolog.actors.actor import NodeRef
 from ourolog.actors.config import NodeConfig
@@ -17,6 +18,9 @@ from ourolog.actors.terms import is_ahead
 from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, NodeId, Position, Term
+
+MAX_STRANGERS: Final = 64
+"""How many nodes of other clusters are warned of: anybody can invent names."""
 
 
 class Role(StrEnum):
@@ -76,6 +80,7 @@ class ReplicationState:
     members: dict[NodeId, Member] = field(default_factory=dict)
     gone: set[NodeId] = field(default_factory=set)
     reports_every_fetch: bool = False
+    _strangers: set[NodeId] = field(default_factory=set)
     read_round: int = 0
     awaits_echoes: bool = False
 
@@ -106,6 +111,24 @@ class ReplicationState:
 
     def observe(self, event: NodeEvent) -> None:
         self.ports.observer.tell(event)
+
+    def is_of_other_cluster(self, node_id: NodeId, cluster_id: int) -> bool:
+        """Whether that node's disk belongs to another cluster than this one's; warns of it once.
+
+        cluster_id: the other node's, 0 if it has none or does not know it yet.
+        """
+        if cluster_id in (0, self.cluster_id) or self.cluster_id == 0:
+            return False
+        if node_id not in self._strangers and len(self._strangers) < MAX_STRANGERS:
+            self._strangers.add(node_id)
+            self.warn(WarningKind.OTHER_CLUSTER, self.why_of_other_cluster(node_id, cluster_id), node_id)
+        return True
+
+    def why_of_other_cluster(self, node_id: NodeId, cluster_id: int) -> str:
+        return (
+            f"{self.node_id} belongs to cluster {self.cluster_id:x} by its disk, {node_id} to {cluster_id:x}: they "
+            "were founded separately. Give one of them an empty --data-dir, or another --cluster and its own addresses"
+        )
 
     def warn(self, kind: WarningKind, reason: str, about: NodeId) -> None:
         self.observe(NodeWarned(self.node_id, "replicator", kind, reason, about))

@@ -128,7 +128,7 @@ class RaftElection(ElectionActor):
     @classmethod
     def choose(cls, name: str, argument: str, nodes: tuple[NodeId, ...] = ()) -> ElectionChoice:
         voters = voters_named(argument) or nodes
-        return ElectionChoice(name, ",".join(voters), voters=voters)
+        return ElectionChoice(name, ",".join(voters), voters=voters, is_argument_local=True)
 
     def __init__(self, **collaborators: Any) -> None:
         super().__init__(**collaborators)

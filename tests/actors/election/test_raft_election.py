@@ -81,3 +81,8 @@ def test_votes_asked_while_the_disk_is_busy_are_answered_one_after_the_other() -
         (2, False),
     ]
     assert stage.listener.last(LeaderChanged) == LeaderChanged(Term(5), None)
+
+
+def test_nodes_that_were_started_with_other_founders_claim_the_same_election() -> None:
+    flags = ("", "n1,n2,n3", "n3")
+    assert {RaftElection.choose("raft", flag).claimed for flag in flags} == {"raft"}
