@@ -87,6 +87,7 @@ _DECREED_ANEW: Final = (
 
 _LED_BY_VOTES: Final = (
     "leader_restart",
+    "leader_unreachable",
     "higher_term_seen",
     "stale_term_seen",
     "fetch_after_vote",
@@ -110,6 +111,16 @@ _LED_BY_VOTES: Final = (
     "leader_resigned",
     "deposed_with_copied_entries",
     "wiped_voter_returned",
+    "crash_before_vote_answer",
+    "hand_over_asked",
+    "hand_over_cut",
+    "vote_by_leave",
+    "two_leaders_serve",
+    "produce_at_deposed_leader",
+    "append_refused_in_new_term",
+    "voters_entry_before_reset",
+    "log_reset",
+    "inbox_full",
 )
 
 MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
