@@ -49,7 +49,10 @@ class LedVotersHoldOn(EventChecker):
     def _on_leader_answered(self, told: MessageTold) -> None:
         answered, node = told.message, self.model.receiver_of(told)
         assert isinstance(answered, LeaderAnswered)
-        if node is not None and node.ballot.term == answered.term and node.ballot.leader_id == answered.leader_id:
+        if node is None or (node.ballot.term, node.ballot.leader_id) != (answered.term, answered.leader_id):
+            return
+        # Who is held up may know that the answer is older than it seems.
+        if not self.model.hindrances.is_held_up(node.node_id, told.time_s):
             self._heard[node.node_id] = answered.term, told.time_s
 
     def _on_lost(self, told: MessageTold) -> None:
