@@ -64,10 +64,12 @@ def why_not_ours(node_id: NodeId, opened: LogOpened) -> str | None:
     if founding is None:
         if opened.ballot.term == 0 and opened.end.index == 0:
             return None
+        count = opened.end.offset
+        records = f"{count} record" if count == 1 else f"{count} records"
         return (
-            f"this data directory holds {opened.end.offset} records and term {opened.ballot.term}, and belongs to no "
-            "cluster that elects its leader: it comes from --election none or static. Start the node with that again, "
-            f"or start {node_id} on an empty --data-dir"
+            f"this data directory holds {records} and term {opened.ballot.term}, and belongs to no cluster that elects "
+            "its leader: it comes from --election none or static. Start the node with that again, or start "
+            f"{node_id} on an empty --data-dir"
         )
     key = VoterKey(node_id, opened.log_epoch)
     if founding.voters and key not in {voter.key for voter in founding.voters}:
