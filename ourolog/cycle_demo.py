@@ -1,4 +1,4 @@
-"""The demonstration of `ourolog cycle`, in three parts. Nothing sleeps for effect: each waits for what it claims."""
+"""The demonstration of `ourolog cycle`, in four parts. Nothing sleeps for effect: each waits for what it claims."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ MAX_HOPS: Final = 8
 _WAIT_S: Final = 15.0
 _POLL_S: Final = 0.02
 _VALUE: Final = b"foo"
+_BEFORE_THE_KILL: Final = 20
+_AFTER_THE_KILL: Final = 20
 
 
 async def run_demo(narration: Narration | None = None) -> bool:
     """Run all parts; True if all their claims were seen."""
     narration = narration or Narration()
     narration.tell("One record, real nodes, real sockets: what becomes of it? Arrows show where records flow.")
-    for part in (allowed, broken, led):
+    for part in (allowed, broken, led, elected):
         try:
             await part(narration)
         except (ClusterError, LogError, OSError, TimeoutError) as error:
@@ -120,6 +122,142 @@ async def led(narration: Narration) -> None:
             )
 
 
+async def elected(narration: Narration) -> None:
+    """An elected leader: when the centre of the star dies there is a new one, and the log goes on."""
+    flags = ("--election", "raft:n1,n2,n3")
+    narration.chapter(4, "The nodes elect a leader, and it is killed", " ".join(flags))
+    async with _cluster(3, *flags) as cluster:
+        first = await _until(lambda: _status(cluster), _is_agreed)
+        old = first["leader"] or "nobody"
+        narration.check(
+            "all of them name the same leader",
+            _is_agreed(first),
+            f"{old} leads in term {first['term']}, elected by itself and at least one of the others",
+        )
+        await _show_graph(narration, cluster, "the pulls form a star", leader=old)
+        async with _Producer(cluster) as producer:
+            narration.tell(f"{producer.name(1)}, {producer.name(2)} and so on are produced to whoever leads.")
+            await producer.until_acknowledged(_BEFORE_THE_KILL)
+            before = len(producer.acknowledged)
+            narration.tell(f"After {before} of them: kill -9 {cluster[old].pid}, which is {old}.")
+            await asyncio.to_thread(cluster[old].kill)
+            killed_s = time.monotonic()
+            await producer.until_acknowledged(before + _AFTER_THE_KILL)
+        last = await _until(lambda: _status(cluster), lambda found: _is_agreed(found, without=old))
+        new = last["leader"] or "nobody"
+        narration.check(
+            "another one leads, in a new term",
+            new not in (old, "nobody") and last["term"] > first["term"],
+            f"{new} leads in term {last['term']}",
+        )
+        narration.check(
+            "the producer went on by itself",
+            len(producer.acknowledged) >= before + _AFTER_THE_KILL,
+            f"{len(producer.acknowledged) - before} more, the first {producer.pause_s(killed_s):.2f} s after the kill",
+        )
+        narration.tell(f"{old} is started again.")
+        await asyncio.to_thread(cluster.restart, old)
+        await _show_graph(narration, cluster, f"{old} pulls from {new} now: a star again", leader=new)
+        await _check_logs(narration, cluster, producer)
+
+
+async def _check_logs(narration: Narration, cluster: LocalCluster, producer: _Producer) -> None:
+    """What became of the records, on each of the nodes."""
+
+    async def logs() -> dict[str, list[str]]:
+        found = await _copies(cluster)
+        return {
+            node.node_id: [record.value.decode() for name, record in found if name == node.node_id] for node in cluster
+        }
+
+    complete = max(producer.acknowledged) + 1
+    found = await _until(logs, lambda found: all(len(log) >= complete for log in found.values()))
+    everything = found["n1"]
+    lost = [value for offset, value in producer.acknowledged.items() if everything[offset : offset + 1] != [value]]
+    unknown = f"; {len(producer.unknown)} were not answered, and may be there" if producer.unknown else ""
+    narration.check(
+        "nothing that was acknowledged is lost, or elsewhere than was said",
+        not lost,
+        f"{len(producer.acknowledged)} of {len(producer.acknowledged)} are at their offsets{unknown}",
+    )
+    narration.check(
+        "each record is there once",
+        len(set(everything)) == len(everything) and set(everything) <= producer.sent,
+        f"offsets 0 to {len(everything) - 1}, without a hole",
+    )
+    narration.check(
+        "one order, on every node",
+        all(log == everything for log in found.values()),
+        " and ".join(f"{len(log)} on {node_id}" for node_id, log in found.items()),
+    )
+
+
+class _Producer:
+    """Produces one record after the other, to whoever leads, while it is open.
+
+    acknowledged: what was, by its offset.
+    unknown: what may be in the log or not, since its node was lost.
+    """
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._client = LogClient([node.rpc_addr for node in cluster], timeout_s=_WAIT_S)
+        self._changed = asyncio.Event()
+        self._times_s: list[float] = []
+        self._count = 0
+        self.acknowledged: dict[int, str] = {}
+        self.unknown: set[str] = set()
+
+    async def __aenter__(self) -> _Producer:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._client.close()
+
+    @staticmethod
+    def name(number: int) -> str:
+        """What the record of that number holds."""
+        return f"foo {number}"
+
+    @property
+    def sent(self) -> set[str]:
+        """Everything that may be in the log."""
+        return {self.name(number + 1) for number in range(self._count)}
+
+    def pause_s(self, since_s: float) -> float:
+        """How long after that time the next record was acknowledged."""
+        return next((at_s - since_s for at_s in self._times_s if at_s > since_s), float("inf"))
+
+    async def until_acknowledged(self, count: int) -> None:
+        """Return once so many records were. Raises LogError or TimeoutError if that does not come about."""
+        async with asyncio.timeout(_WAIT_S):
+            while len(self.acknowledged) < count and not self._task.done():
+                self._changed.clear()
+                await self._changed.wait()
+        if self._task.done():
+            self._task.result()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._count += 1
+                value = self.name(self._count)
+                try:
+                    offset = await self._client.produce(value.encode())
+                except LogError as error:
+                    if not error.outcome_unknown:
+                        raise
+                    self.unknown.add(value)
+                else:
+                    self._times_s.append(time.monotonic())
+                    self.acknowledged[offset] = value
+                self._changed.set()
+        finally:
+            self._changed.set()
+
+
 @asynccontextmanager
 async def _cluster(nodes: int, *flags: str) -> AsyncIterator[LocalCluster]:
     with tempfile.TemporaryDirectory(prefix="ourolog-cycle-") as directory:
@@ -153,7 +291,14 @@ async def _pulls(cluster: LocalCluster) -> dict[str, list[str]]:
 
 
 async def _status(cluster: LocalCluster) -> dict[str, Any]:
-    return await cluster_status(cluster["n1"].rpc_addr, timeout_s=_WAIT_S)
+    return await cluster_status([node.rpc_addr for node in cluster if node.is_running], timeout_s=_WAIT_S)
+
+
+def _is_agreed(status: dict[str, Any], *, without: str = "") -> bool:
+    """Whether all nodes but that one name one leader, another one, in one term."""
+    views = [(node["leader"], node["term"]) for node in status["nodes"] if node["id"] != without]
+    leader = status["leader"]
+    return leader not in (None, without) and views == [(leader, status["term"])] * len(views)
 
 
 def _has_settled(status: dict[str, Any]) -> bool:

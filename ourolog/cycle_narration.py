@@ -13,14 +13,22 @@ from ourolog.live_view import coloured
 
 Graph = Mapping[str, Sequence[str]]
 
+_Key = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def _star(leader: str, left: str, right: str) -> tuple[_Key, str]:
+    graph = {leader: (), left: (leader,), right: (leader,)}
+    return tuple(sorted(graph.items())), f"     {leader}\n    /  \\\n   v    v\n  {left}    {right}"
+
+
 # Which way records flow: to whoever pulls. Keyed by the pull graph itself, so no picture is shown of
 # what did not happen.
-_PICTURES: dict[tuple[tuple[str, tuple[str, ...]], ...], str] = {
+_PICTURES: dict[_Key, str] = {
     (("n1", ("n2",)), ("n2", ("n1",))): "n1 <-----> n2",
     (("n1", ("n2", "n3")), ("n2", ("n1", "n3")), ("n3", ("n1", "n2"))): (
         "     n1\n    ^  ^\n   /    \\\n  v      v\n n2 <--> n3"  #
     ),
-    (("n1", ()), ("n2", ("n1",)), ("n3", ("n1",))): ("     n1\n    /  \\\n   v    v\n  n2    n3"),
+    **dict([_star("n1", "n2", "n3"), _star("n2", "n1", "n3"), _star("n3", "n1", "n2")]),
 }
 
 
