@@ -132,14 +132,14 @@ async def elected(narration: Narration) -> None:
         narration.check(
             "all of them name the same leader",
             _is_agreed(first),
-            f"{old} leads in term {first['term']}, elected by itself and at least one of the others",
+            f"{old}, in term {first['term']}",
         )
         await _show_graph(narration, cluster, "the pulls form a star", leader=old)
         async with _Producer(cluster) as producer:
-            narration.tell(f"{producer.name(1)}, {producer.name(2)} and so on are produced to whoever leads.")
+            narration.tell(f'"{producer.name(1)}", "{producer.name(2)}" and so on are produced to whoever leads.')
             await producer.until_acknowledged(_BEFORE_THE_KILL)
             before = len(producer.acknowledged)
-            narration.tell(f"After {before} of them: kill -9 {cluster[old].pid}, which is {old}.")
+            narration.tell(f"After {before} of them: kill -9 of {old}.")
             await asyncio.to_thread(cluster[old].kill)
             killed_s = time.monotonic()
             await producer.until_acknowledged(before + _AFTER_THE_KILL)
@@ -148,7 +148,7 @@ async def elected(narration: Narration) -> None:
         narration.check(
             "another one leads, in a new term",
             new not in (old, "nobody") and last["term"] > first["term"],
-            f"{new} leads in term {last['term']}",
+            f"{new}, in term {last['term']}",
         )
         narration.check(
             "the producer went on by itself",
@@ -174,21 +174,24 @@ async def _check_logs(narration: Narration, cluster: LocalCluster, producer: _Pr
     found = await _until(logs, lambda found: all(len(log) >= complete for log in found.values()))
     everything = found["n1"]
     lost = [value for offset, value in producer.acknowledged.items() if everything[offset : offset + 1] != [value]]
-    unknown = f"; {len(producer.unknown)} were not answered, and may be there" if producer.unknown else ""
+    for value in sorted(producer.unknown):
+        fate = "is in the log, too" if value in everything else "is not in the log"
+        narration.tell(f'"{value}" was on its way to the killed node, and was not answered: it {fate}.')
+    kept = len(producer.acknowledged) - len(lost)
     narration.check(
-        "nothing that was acknowledged is lost, or elsewhere than was said",
+        "nothing that was acknowledged is lost",
         not lost,
-        f"{len(producer.acknowledged)} of {len(producer.acknowledged)} are at their offsets{unknown}",
+        f"{kept} of {len(producer.acknowledged)} are where they were said to be",
     )
     narration.check(
-        "each record is there once",
+        "each record is there once, without a hole",
         len(set(everything)) == len(everything) and set(everything) <= producer.sent,
-        f"offsets 0 to {len(everything) - 1}, without a hole",
+        f"offsets 0 to {len(everything) - 1}",
     )
     narration.check(
         "one order, on every node",
         all(log == everything for log in found.values()),
-        " and ".join(f"{len(log)} on {node_id}" for node_id, log in found.items()),
+        f"the same {len(everything)} records on {sum(log == everything for log in found.values())} of 3 nodes",
     )
 
 

@@ -78,13 +78,12 @@ def readable(line: LogLine) -> tuple[str, str] | None:
             fate = "dropped" if fields.get("broken") else "appended once more"
             return "cycle seen", f"{' -> '.join(fields['path'])} ({_batches(fields['count'])} {fate})"
         case "leader_changed":
-            leader = fields.get("leader")
-            return (
-                "leader",
-                f"{leader} leads term {fields['term']}" if leader else f"nobody yet in term {fields['term']}",
-            )
+            leader, term = fields.get("leader"), fields["term"]
+            if not leader and not term:
+                return None  # a node that begins
+            return "leader", f"{leader} leads term {term}" if leader else f"nobody yet in term {term}"
         case "voters_changed":
-            return "voters", ", ".join(fields["voters"])
+            return ("voters", ", ".join(fields["voters"])) if fields["voters"] else None
         case "node_failed" | "name_clashed":
             return "failed", reason
         case "node_warned" | "ready_file_failed" | "shutdown_forced":

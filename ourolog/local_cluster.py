@@ -283,6 +283,17 @@ class LocalCluster:
             for node in self:
                 node.wait_until(_says_who_leads, "leader", deadline_s - time.monotonic())
 
+    def leader(self) -> NodeProcess | None:
+        """The running node that leads in the latest term of which the nodes' logs say who does; None if none does."""
+        told = [
+            (line.fields["term"], line.fields["leader"])
+            for node in self
+            for line in list(node.lines)
+            if line.event == "leader_changed" and line.fields["leader"]
+        ]
+        found = self._nodes.get(max(told)[1]) if told else None
+        return found if found is not None and found.is_running else None
+
     def wait_until_joined(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return when every running node has discovered every other one."""
         deadline_s = time.monotonic() + timeout_s

@@ -59,7 +59,7 @@ def config_option(command: F) -> F:
 
 def election_option(**attributes: Any) -> Callable[[F], F]:
     """`--election`, for every command that has it. What follows the colon is the occupant's to read."""
-    return option("--election", metavar="none|static:LEADER[,VOTER…]|NAME[:ARGUMENT]", **attributes)
+    return option("--election", metavar="none|raft[:VOTER,…]|static:LEADER[,VOTER…]|NAME[:ARGUMENT]", **attributes)
 
 
 def replication_options(command: F) -> F:

@@ -24,7 +24,8 @@ from ourolog.storage.types import NodeId
 EPILOG = """
 \b
 Examples:
-  ourolog dev                                    three nodes, n1 leads, all vote
+  ourolog dev                                    three nodes, which elect their leader
+  ourolog dev --election static                  n1 leads, all vote
   ourolog dev --election none                    nobody leads; everyone pulls from everyone
   ourolog dev --election none --cycle allow      as in the book: copies of copies
   ourolog dev --nodes 5 --data-dir ./cluster     keep the data
@@ -43,7 +44,7 @@ class _Stop(BaseException):
 @config_option
 @option("--nodes", type=click.IntRange(1, 50), default=3, help="How many.")
 @election_option(
-    help="Who leads. [default: static:n1,n2,n3, all nodes voting]",
+    help="Who leads. [default: raft:n1,n2,n3, elected by all nodes]",
 )
 @replication_options
 @option(
@@ -66,7 +67,7 @@ def dev(
     """Run a cluster on this machine and watch it live."""
     names = tuple(NodeId(f"n{number + 1}") for number in range(nodes))
     try:
-        chosen = parse_election(election or "static", nodes=names)
+        chosen = parse_election(election or "raft", nodes=names)
     except ValueError as error:
         raise click.BadParameter(f"{error}.", param_hint="'--election'") from error
     strangers = [voter for voter in chosen.voters if voter not in names]
@@ -76,7 +77,9 @@ def dev(
     raise_open_files_limit()  # nodes inherit it, and `dev` itself reads from all of them
     directory = data_dir or tempfile.mkdtemp(prefix="ourolog-dev-")
     try:
-        return _Dev(directory, nodes, rpc_port, flags, is_temporary=data_dir is None).run()
+        return _Dev(
+            directory, nodes, rpc_port, flags, is_temporary=data_dir is None, is_decreed=chosen.is_decreed
+        ).run()
     finally:
         if data_dir is None:
             shutil.rmtree(directory, ignore_errors=True)
@@ -85,12 +88,17 @@ def dev(
 class _Dev:
     """One run of the command."""
 
-    def __init__(self, directory: str, nodes: int, rpc_port: int, flags: list[str], *, is_temporary: bool) -> None:
+    def __init__(
+        self, directory: str, nodes: int, rpc_port: int, flags: list[str], *, is_temporary: bool, is_decreed: bool
+    ) -> None:
         self._directory = directory
         self._is_temporary = is_temporary
+        self._is_decreed = is_decreed
         self._view = LiveView(Console())
         self._ended: queue.SimpleQueue[tuple[NodeProcess, int] | None] = queue.SimpleQueue()
+        self._is_starting = True
         self._is_stopping = False
+        self._told_ready: set[str] = set()
         self._cluster = LocalCluster(
             directory,
             nodes,
@@ -141,10 +149,20 @@ class _Dev:
     def _show(self, line: LogLine) -> None:
         if self._is_stopping:
             return  # when all nodes stop, their leaving is not worth a line
+        if self._is_starting and self._is_usual(line):
+            return
         try:
             self._view.show(line)
         except BrokenPipeError:  # nobody reads any more: `ourolog dev | head`
             self._ended.put(None)
+
+    def _is_usual(self, line: LogLine) -> bool:
+        """Whether it is what each node says again and again until all of them are there and one leads."""
+        if line.event == "ready":
+            was_told = line.node_id in self._told_ready
+            self._told_ready.add(line.node_id)
+            return was_told
+        return line.event == "not_ready" and line.level != "error"
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -155,22 +173,26 @@ class _Dev:
             node.send_signal(signal.SIGKILL)
 
     def _tell_next_steps(self) -> None:
+        self._is_starting = False
         command = own_command()
         nodes = list(self._cluster)
-        first, last = nodes[0], nodes[-1]
-
-        def addr_of(node: NodeProcess) -> str:
-            return "" if node.rpc_addr == DEFAULT_ADDR else f" --addr {node.rpc_addr}"
-
+        last = nodes[-1]
         steps = [
-            (f'{command} produce "hello"{addr_of(first)}', "append a record, print its offset"),
-            (f"{command} consume --follow{addr_of(last)}", f"read from {last.node_id}, and wait for more"),
-            (f"{command} status{addr_of(first)}", "who is there, who leads, who pulls from whom"),
-            (f"kill -9 {last.pid}", f"that is {last.node_id}: watch the others notice"),
+            (f'{command} produce "hello"', "append a record, print its offset"),
+            (f"{command} consume --follow --addr {last.rpc_addr}", f"read from {last.node_id}, and wait for more"),
+            (f"{command} status", "who is there, who leads, who pulls from whom"),
         ]
-        width = max(len(step) for step, _ in steps)
+        leader = self._cluster.leader() if len(nodes) > 2 and not self._is_decreed else None
+        if leader is not None:
+            steps.append((f"kill -9 {leader.pid}", f"that is {leader.node_id}, which leads: watch the others elect"))
+        else:
+            steps.append((f"kill -9 {last.pid}", f"that is {last.node_id}: watch the others notice"))
+        addresses = ",".join(node.rpc_addr for node in nodes)
+        if addresses != DEFAULT_ADDR:
+            steps.insert(0, (f"export OUROLOG_ADDR={addresses}", ""))
+        width = max(len(step) for step, why in steps if why)
         lines = ["", f"{len(nodes)} node{'s are' if len(nodes) > 1 else ' is'} up. Next, in another terminal:"]
-        lines += (f"  {step:<{width}}   # {why}" for step, why in steps)
+        lines += (f"  {step:<{width}}   # {why}" if why else f"  {step}" for step, why in steps)
         where = "and removes their data" if self._is_temporary else f"and keeps their data in {self._directory}"
         lines.append(f"Ctrl-C here takes all of them down {where}.\n")
         self._view.print("\n".join(lines))  # at once, so that no event of a node comes in between

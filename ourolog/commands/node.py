@@ -29,7 +29,7 @@ Examples:
   ourolog node --node-id n1 --data-dir /var/lib/ourolog
   ourolog node --node-id n2 --data-dir ./n2 --rpc-addr 127.0.0.1:8410 \\
       --gossip-addr 127.0.0.1:8411 --join 127.0.0.1:8401
-  ourolog node --config /etc/ourolog.toml --election static:n1,n2,n3
+  ourolog node --config /etc/ourolog.toml --election raft --bootstrap-expect 3
   OUROLOG_NODE_ID=n1 OUROLOG_DATA_DIR=./n1 ourolog node
 
 SIGTERM and SIGINT drain and exit 0; a second one ends the process at once with
@@ -50,8 +50,8 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
 @election_option(
     type=ELECTION,
     default="none",
-    help="Who leads. none: everyone pulls from everyone. static: the first named leads, all named vote. Others can be "
-    "installed.",
+    help="Who leads. none: everyone pulls from everyone. raft: the voters elect a leader. static: the first named "
+    "leads, all named vote. Others can be installed.",
 )
 @option(
     "--bootstrap-expect",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from ourolog import BlockingLogClient
+from ourolog import BlockingLogClient, cluster_status
 from ourolog.child_processes import child_environment, python_command
 from ourolog.local_cluster import LocalCluster
 
@@ -107,3 +108,30 @@ def test_a_frozen_node_keeps_no_command_waiting(start_cluster: StartCluster) -> 
         assert (found["leader"], [node["role"] for node in found["nodes"]]) == ("n1", ["leader", None, "follower"])
     finally:
         cluster["n2"].send_signal(signal.SIGCONT)
+
+
+def test_with_an_elected_leader_a_producer_goes_on_while_the_leader_is_killed_three_times(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(3, "--election", "raft:n1,n2,n3")
+    addr = addresses_of(cluster)
+    lines = [f"record {number}" for number in range(40)]
+    led: list[tuple[int, str]] = []
+    with (
+        command("produce", "--addr", addr, "--timeout", "60s", "--batch", "1") as producer,
+        command("consume", "--follow", "--addr", addr, "--timeout", "60s", "--output", "raw") as consumer,
+    ):
+        for at in range(0, 40, 10):
+            give(producer, *lines[at : at + 10])
+            assert [out_of(producer).readline() for _ in range(10)] == [f"{offset}\n" for offset in range(at, at + 10)]
+            assert [out_of(consumer).readline().strip() for _ in range(10)] == lines[at : at + 10]
+            leader = cluster.leader()
+            assert leader is not None
+            led.append((asyncio.run(cluster_status(addr.split(",")))["term"], leader.node_id))
+            if at < 30:
+                leader.kill()
+                cluster.restart(leader.node_id)
+        _, error = producer.communicate()
+        assert (producer.returncode, error) == (0, "")
+    terms = [term for term, _ in led]
+    assert terms == sorted(set(terms)), f"a new term each time: {led}"

@@ -91,14 +91,16 @@ def test_it_starts_tells_what_to_try_and_leaves_nothing_behind(
     dev: Callable[..., Dev], run: Run, tmp_path: Path, number: signal.Signals
 ) -> None:
     cluster = dev()
-    produce = cluster.until(r'produce "hello" --addr (\S+)').group(1)
+    addresses = cluster.until(r"export OUROLOG_ADDR=(\S+)").group(1)
+    assert len(addresses.split(",")) == 3
+    cluster.until('produce "hello"  ')
     consume = cluster.until(r"consume --follow --addr (\S+)").group(1)
     cluster.until("Ctrl-C here takes all of them down and removes their data")
     children = cluster.children()
     assert len(children) == 3
     pidfds = [os.pidfd_open(pid) for pid in children]
     try:
-        assert run("produce", "hello", "--addr", produce).stdout == "0\n"
+        assert run("produce", "hello", OUROLOG_ADDR=addresses).stdout == "0\n"
         assert run("consume", "--follow", "--count", "1", "--addr", consume).stdout == "0\thello\n"
         cluster.process.send_signal(number)
         assert "Stopping all nodes" in cluster.rest()
@@ -118,17 +120,23 @@ def test_events_that_matter_are_one_readable_line_each(dev: Callable[..., Dev]) 
         for line in (rf"{node} +ready +gRPC on 127\.0\.0\.1:\d+", rf"{node} +joined +{other} at 127"):
             assert re.search(line, seen), f"{line} in {seen}"
     # Who leads has nothing to do with being up, so it is said before or after that.
-    leads = r"n1 +leader +n1 leads term \d"
+    leads = r"n1 +leader +n[12] leads term \d"
     if not re.search(leads, seen):
         cluster.until(leads)
 
 
-def test_a_node_that_dies_is_told_of_with_how_to_start_it_again(dev: Callable[..., Dev]) -> None:
-    cluster = dev("--nodes", "2")
-    pid = int(cluster.until(r"kill -9 (\d+)").group(1))
-    os.kill(pid, signal.SIGKILL)
-    cluster.until("n2 +ended +the process was killed by SIGKILL")
-    cluster.until("start it again, from another terminal: .* node --node-id n2 ")
+@pytest.mark.parametrize(
+    ("nodes", "which"),
+    [("2", "that is (n2): watch"), ("3", r"that is (n\d), which leads: watch the others elect")],
+)
+def test_a_node_that_dies_is_told_of_with_how_to_start_it_again(
+    dev: Callable[..., Dev], nodes: str, which: str
+) -> None:
+    cluster = dev("--nodes", nodes)
+    pid, victim = cluster.until(rf"kill -9 (\d+) +# {which}").groups()
+    os.kill(int(pid), signal.SIGKILL)
+    cluster.until(f"{victim} +ended +the process was killed by SIGKILL")
+    cluster.until(f"start it again, from another terminal: .* node --node-id {victim} ")
     cluster.process.send_signal(signal.SIGINT)
     cluster.rest()
     assert cluster.process.wait(30) == 0
@@ -151,7 +159,7 @@ def test_data_is_kept_in_the_directory_that_was_named(dev: Callable[..., Dev], r
     directory = tmp_path / "kept"
     for offset in range(2):
         cluster = dev("--nodes", "1", "--data-dir", str(directory))
-        addr = cluster.until(r'produce "hello" --addr (\S+)').group(1)
+        addr = cluster.until(r"export OUROLOG_ADDR=(\S+)").group(1)
         cluster.until("keeps their data in")
         assert run("produce", "x", "--addr", addr).stdout == f"{offset}\n"
         cluster.process.send_signal(signal.SIGTERM)

@@ -25,6 +25,7 @@ CASES = [
     ),
     ('{"event": "leader_changed", "leader": "n1", "term": 1}', "n1   leader      n1 leads term 1"),
     ('{"event": "leader_changed", "leader": null, "term": 2}', "n1   leader      nobody yet in term 2"),
+    ('{"event": "voters_changed", "voters": ["n1", "n2"]}', "n1   voters      n1, n2"),
     ('{"event": "node_failed", "reason": "disk full"}', "n1   failed      disk full"),
     ("Segmentation fault", "n1   said        Segmentation fault"),
 ]
@@ -44,6 +45,14 @@ def test_an_event_that_matters_is_one_readable_line(logged: str, line: str) -> N
 @pytest.mark.parametrize("event", ["listening", "stopping", "nobody_elected", "never heard of"])
 def test_what_only_a_log_needs_is_not_shown(event: str) -> None:
     assert shown(f'{{"event": "{event}"}}') == ""
+
+
+@pytest.mark.parametrize(
+    "logged",
+    ['{"event": "leader_changed", "leader": null, "term": 0}', '{"event": "voters_changed", "voters": []}'],
+)
+def test_that_a_node_which_begins_knows_nothing_yet_is_not_shown(logged: str) -> None:
+    assert shown(logged) == ""
 
 
 def test_a_long_line_is_not_wrapped() -> None:
