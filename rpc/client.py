@@ -216,6 +216,7 @@ class LogClient:
                     async with aclosing(responses):
                         async for response in responses:
                             requests.note_answer()
+                            self._nodes.acknowledged(addr)
                             attempts = None
                             yield response
                     if requests.error is not None:
@@ -448,6 +449,8 @@ class LogClient:
         else:
             self._worked(connection)
             if response is not None:
+                if is_produce:
+                    self._nodes.acknowledged(addr)
                 return response
             failure = not_understood(addr)
         finally:

@@ -130,6 +130,12 @@ class ClientNodes:
         else:
             self._silent.add(addr)
 
+    def acknowledged(self, addr: str) -> None:
+        """The node has acknowledged a produce: it is read from, too, since others may not know of the record yet."""
+        if addr not in self.addresses:
+            self._told += (addr,)
+        self.current_addr = addr
+
     def unreachable(self, addr: str, now_s: float, *, is_silent: bool) -> None:
         """The node could not be reached.
 

@@ -156,6 +156,20 @@ async def test_addresses_may_stand_in_one_text(edge: Any) -> None:
         assert await client.produce(b"a") == 0
 
 
+async def test_a_client_reads_what_it_has_written_though_others_do_not_know_of_it_yet(edge: Any) -> None:
+    async with edge() as behind, edge() as leader:
+        lead(2, [behind.address, leader.address], behind, leader)
+        for stream in (False, True):
+            async with LogClient(behind.address) as client:
+                if stream:
+                    (offset,) = [offset async for offset in client.produce_stream([b"a"])]
+                else:
+                    offset = await client.produce(b"a")
+                assert (await client.consume(offset)).value == b"a"
+                records = [record async for record in client.consume_stream(offset, stop_at_end=True)]
+                assert records == [LogRecord(offset, b"a")]
+
+
 # ---------------------------------------------------------------- nodes that are gone
 
 
