@@ -56,7 +56,7 @@ class PeerNetwork(Protocol):
         """
 
     def forget(self, peer_id: NodeId) -> None:
-        """Stop pulling from that peer: open fetches from it fail, and their connection is closed.
+        """Stop pulling from that peer: open fetches from it fail, and the connection for batches is closed.
 
         Other calls to it go on.
         """

@@ -52,6 +52,7 @@ from ourolog.actors.messages.replicator import (
     ConfirmRead,
     FetchWaitExpired,
     ForgetRead,
+    KeepAliveDue,
     LeaderSearchDue,
     NotesDue,
     PullRetryDue,
@@ -76,6 +77,7 @@ from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.leader_search import LeaderSearch
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.state import ReplicationState, Role
+from ourolog.actors.replication.voter_news import VoterNews
 from ourolog.storage.control import VoterKey
 from ourolog.storage.types import Index, NodeId, Position
 
@@ -108,6 +110,7 @@ class ReplicatorActor(NodeActor):
         self.pulls = Pulls(self.state, election, self._on_leader_committed)
         self.leader_search = LeaderSearch(self.state, election)
         self.fetch_server = FetchServer(self.state)
+        self.voter_news = VoterNews(self.state)
         self.latest_reads = LatestReads(self.state, lambda: self._voters, self.fetch_server.wake)
         self._voters: tuple[NodeId, ...] = ()
         self._keys: frozenset[VoterKey] = frozenset()
@@ -138,6 +141,8 @@ class ReplicatorActor(NodeActor):
                     self._reconcile(f"{message.peer_id} is gone and does not answer")
             case PullRetryDue():
                 self.pulls.on_retry(message)
+            case KeepAliveDue():
+                self.pulls.on_keep_alive_due(message)
             case LeaderSearchDue():
                 self.leader_search.on_due(message)
             case FetchWaitExpired():
@@ -293,6 +298,7 @@ class ReplicatorActor(NodeActor):
             self._commit = LeaderCommit(state.term, self._voters, state.committed, self._keys)
             self._commit.fetched(state.node_id, state.log_epoch, state.end.index)
             self._everywhere = Index(0)
+            self.voter_news.begin_term()
         elif role is Role.PEER:
             self._set_committed(state.end)
         self.latest_reads.change_role()
@@ -352,8 +358,9 @@ class ReplicatorActor(NodeActor):
         request = received.request
         if self._commit is not None and request.node_id in self._commit.voters:
             if self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
-                at_s = self.state.ports.clock.monotonic_s()
-                self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
+                if self.voter_news.is_due(request.node_id, request.log_epoch, request.next_index):
+                    at_s = self.state.ports.clock.monotonic_s()
+                    self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
                 self.latest_reads.on_echo(request.node_id, request.read_round)
             self._advance_commit()
         self.fetch_server.serve(received)

@@ -7,7 +7,19 @@ from typing import Any
 
 import ourolog.actors.replication.fetch_server
 import ourolog.actors.replication.pulls
-from mutants.mutant import DECREES, ELECTED, EVERY, FIVE_VOTERS, ORACLE, STANDBY, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import (
+    DECREES,
+    ELECTED,
+    EVERY,
+    FIVE_VOTERS,
+    ORACLE,
+    SLOW_DISKS,
+    STANDBY,
+    STATIC,
+    doing_nothing,
+    mutant,
+    wrap,
+)
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.static import StaticElection
 from ourolog.actors.messages.events import ClaimsDisputed, ReplicasAdvanced
@@ -140,6 +152,74 @@ def no_commit_check() -> None:
         return reconcile
 
     wrap(ourolog.actors.replication.pulls, "reconcile", make)
+
+
+@mutant("A follower whose log is busy does not call its leader meanwhile.", SLOW_DISKS)
+def no_keep_alives() -> None:
+    wrap(Pulls, "_keep_alive", lambda _: lambda *_: None)
+
+
+@mutant("A busy follower calls its leader once, and not again.", SLOW_DISKS)
+def one_keep_alive() -> None:
+    def make(original: Any) -> Any:
+        def put_off(self: Pulls, pull: Any) -> None:
+            if pull.keep_alive_id is None:
+                original(self, pull)
+
+        return put_off
+
+    wrap(Pulls, "_put_off_keep_alive", make)
+
+
+@mutant("A busy follower says that it has what it is still writing.", SLOW_DISKS)
+def keep_alive_claims_too_much() -> None:
+    def make(original: Any) -> Any:
+        def keep_alive(self: Pulls, pull: Any) -> None:
+            end = self._state.end
+            if pull.source_id in self._appending and pull.source_end is not None:
+                self._state.end = pull.source_end
+            try:
+                original(self, pull)
+            finally:
+                self._state.end = end
+
+        return keep_alive
+
+    wrap(Pulls, "_keep_alive", make)
+
+
+@mutant("A busy follower calls its leader again, whether it has answered or not.", SLOW_DISKS)
+def keep_alives_pile_up() -> None:
+    def make(original: Any) -> Any:
+        def keep_alive(self: Pulls, pull: Any) -> None:
+            pull.keep_alive_id = None
+            original(self, pull)
+
+        return keep_alive
+
+    wrap(Pulls, "_keep_alive", make)
+
+
+@mutant("A follower says nothing when nobody listens any more where its leader was.", ELECTED)
+def refusal_untold() -> None:
+    def make(original: Any) -> Any:
+        def on_failed(self: Pulls, failed: Any) -> None:
+            original(self, replace(failed, is_refused=False))
+
+        return on_failed
+
+    wrap(Pulls, "on_failed", make)
+
+
+@mutant("A follower takes a call without an answer for a process that has ended.", ELECTED)
+def silence_is_refusal() -> None:
+    def make(original: Any) -> Any:
+        def on_failed(self: Pulls, failed: Any) -> None:
+            original(self, replace(failed, is_refused=True))
+
+        return on_failed
+
+    wrap(Pulls, "on_failed", make)
 
 
 # ---------------------------------------------------------------- leading

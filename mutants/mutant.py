@@ -33,6 +33,8 @@ MANY_READERS = tuple(f"{mode} --clients 12" for mode in EVERY)
 RETAINED = EVERY
 LEADERS_DIE = (f"{STATIC} --faults kill,blackout,partition --clients 8 --operations 800",)
 """With readers at the end of the log when its leader comes back."""
+SLOW_DISKS = (f"{STATIC} --faults slow_disk --operations 800", f"{ORACLE} --faults slow_disk,slow_link,kill")
+"""Where an append takes longer than a part of the election timeout."""
 LATE = (f"{BREAK} --nodes 5 --faults partition,kill,pause --operations 1200",)
 """Where what retention took at its origin comes by way of others."""
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)

@@ -17,6 +17,7 @@ from ourolog.actors.messages.peer_calls import (
     FetchRequest,
     FetchResponse,
     PeerRequest,
+    is_bulk,
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc import port_probe
@@ -91,14 +92,14 @@ class _Connection:
         self.has_failed = False
         self.channel = grpc.aio.insecure_channel(rpc_addr, options=CHANNEL_OPTIONS)
         self.stub = pb_grpc.PeerStub(self.channel)
-        self.open: set[asyncio.Task[None]] = set()
+        self.open: dict[asyncio.Task[None], _Call] = {}
 
 
 class GrpcPeerNetwork:
     """A PeerNetwork on an asyncio loop. `call` and `forget` may be called from any thread.
 
-    Each call is answered exactly once, also when the network is closed meanwhile. All calls but the bulk
-    ones share a connection of their own to each peer, so that they never wait behind batches.
+    Each call is answered exactly once, also when the network is closed meanwhile. All calls but those that bring
+    batches share a connection of their own to each peer, so that they never wait behind batches.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class GrpcPeerNetwork:
         self._inbox.tell(_Call(peer, request_id, request, reply_to))
 
     def forget(self, peer_id: NodeId) -> None:
-        """Close the connection for pulls from that peer, as `PeerNetwork.forget` says."""
+        """Close the connection for batches from that peer, and end its other fetches, as `PeerNetwork.forget` says."""
         self._inbox.tell(_Forget(peer_id))
 
     async def close(self) -> None:
@@ -144,12 +145,13 @@ class GrpcPeerNetwork:
                 self._start(order)
             case _Forget():
                 self._drop((order.peer_id, True))
+                self._end_calls((order.peer_id, False), FetchRequest)
 
     def _start(self, call: _Call) -> None:
         if self._closed:
             call.fail("this node is stopping")
             return
-        lane = call.peer.node_id, CALL_KINDS[type(call.request)].is_bulk
+        lane = call.peer.node_id, is_bulk(call.request)
         connection = self._connections.get(lane)
         if connection is not None and connection.rpc_addr != call.peer.rpc_addr:
             # It restarted elsewhere.
@@ -167,7 +169,7 @@ class GrpcPeerNetwork:
                 return
             connection = self._connections[lane] = _Connection(lane, call.peer.rpc_addr)
         task = asyncio.create_task(self._carry(connection, call))
-        connection.open.add(task)
+        connection.open[task] = call
         task.add_done_callback(lambda done: _ended(connection, call, done))
 
     def _has_room(self) -> bool:
@@ -203,10 +205,16 @@ class GrpcPeerNetwork:
     def _drop(self, lane: Lane) -> None:
         """Close the connection of that lane, and end the calls on it and on those before it."""
         self._retire(lane)
-        for connection in self._closing.values():
+        self._end_calls(lane, PeerRequest)
+
+    def _end_calls(self, lane: Lane, kind: type[PeerRequest[Any]]) -> None:
+        """End the calls of that kind in that lane, also those on connections that are being closed."""
+        present = self._connections.get(lane)
+        for connection in (*self._closing.values(), *([present] if present else [])):
             if connection.lane == lane:
-                for task in list(connection.open):
-                    task.cancel()
+                for task, call in list(connection.open.items()):
+                    if isinstance(call.request, kind):
+                        task.cancel()
 
     def _retire(self, lane: Lane) -> None:
         """Close the connection of that lane once the calls on it have ended."""
@@ -218,7 +226,7 @@ class GrpcPeerNetwork:
 
 
 def _ended(connection: _Connection, call: _Call, task: asyncio.Task[None]) -> None:
-    connection.open.discard(task)
+    connection.open.pop(task)
     # A task that is cancelled before its first step cannot report that itself.
     if task.cancelled():
         call.fail(f"the connection to {call} was dropped")

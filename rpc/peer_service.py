@@ -1,8 +1,8 @@
 """The Peer service: calls of other nodes, handed to the actor that answers them, within bounds.
 
-Fetches have the limiters of `ourolog.rpc.fetch_limiter`. All other calls are urgent: those of elections, and questions
-for the commit index. They have limits of their own, where messages arrive and where they wait, so that neither
-clients nor fetches can keep them out.
+Fetches have the limiters of `ourolog.rpc.fetch_limiter`. All other calls are urgent: those of elections, questions
+for the commit index, and fetches that want no batches. They have limits of their own, where messages arrive and where
+they wait, so that neither clients nor fetches can keep them out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import grpc
@@ -27,6 +28,7 @@ from ourolog.actors.messages.peer_calls import (
     FetchRequest,
     FetchResponse,
     PeerRequest,
+    is_empty_fetch,
 )
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.errors import ServiceError, invalid
@@ -135,6 +137,10 @@ class PeerService:
             decoded = decode_fetch_request(request)
         except PeerCodecError as error:
             raise invalid("node_id", "is not a node id", clipped(str(error))) from error
+        if is_empty_fetch(decoded):
+            with self._urgent_permit(decoded.node_id, call.client):
+                await call.write(encode_fetch_response(await self._ask_actor(decoded)))
+            return
         limiter, name = self._limiter_of(decoded.node_id)
         permit = await limiter.acquire(name, call.client, decoded.max_bytes)
         try:
@@ -178,9 +184,12 @@ class PeerService:
             decoded = codec.decode_request(request)
         except PeerCodecError as error:
             raise invalid("request", "means nothing", clipped(str(error))) from error
-        is_known = decoded.node_id in self._voters or decoded.node_id in self._members
-        with self._urgent_call_limiter.permit(decoded.node_id if is_known else "", call.client):
+        with self._urgent_permit(decoded.node_id, call.client):
             return codec.encode_response(await self._ask_actor(decoded))
+
+    def _urgent_permit(self, node_id: NodeId, client: str) -> AbstractContextManager[None]:
+        is_known = node_id in self._voters or node_id in self._members
+        return self._urgent_call_limiter.permit(node_id if is_known else "", client)
 
     async def _ask_actor(self, request: PeerRequest[Any]) -> Any:
         """The answer of the actor that answers such calls. Raises ServiceError when it does not, or declines to."""

@@ -18,6 +18,7 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.membership import DatagramReceived
 from ourolog.actors.messages.peer_calls import (
     CALL_KINDS,
+    EMPTY_FETCH,
     Answerer,
     CallAnswer,
     CallCancelled,
@@ -26,6 +27,7 @@ from ourolog.actors.messages.peer_calls import (
     CallRefused,
     CallReturned,
     PeerRequest,
+    is_empty_fetch,
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.actors.node import Node
@@ -46,7 +48,7 @@ from ourolog.storage.types import NodeId
 
 A = TypeVar("A")
 
-PULLS: Final = frozenset(kind.name for kind in CALL_KINDS.values() if kind.is_bulk)
+PULLS: Final = frozenset(kind.name for kind in CALL_KINDS.values() if kind.is_bulk) | {EMPTY_FETCH}
 """The kinds of call that end when a node stops pulling from another one."""
 
 UNNOTICED_S = 15.0
@@ -430,7 +432,7 @@ class NodeNetwork:
             reply_to.tell(CallFailed(peer.node_id, request_id, reason, call.is_refused))
 
         call = self._network.call(
-            kind.name,
+            EMPTY_FETCH if is_empty_fetch(request) else kind.name,
             self._node_id,
             NodeId(peer.rpc_addr.partition(":")[0]),
             self._callee,

@@ -27,6 +27,7 @@ from ourolog.actors.messages.observer import (
     SuspicionRefuted,
     WarningKind,
 )
+from ourolog.actors.messages.replicator import KeepAliveDue
 from ourolog.actors.messages.store import PulledAppended, PullRejected, ReadProblem, ReadRefused
 from ourolog.simulation.checker import World
 from ourolog.simulation.election_states import ELECTION_STATES, ElectionStates
@@ -70,6 +71,7 @@ STATES: Final[dict[str, str]] = {
     "leader_lost_disk": "The disk of a node was lost that had led until then.",
     "pull_restarted": "A pull was started again after it had been stopped.",
     "leader_hinted": "A node that knew of no leader in its term, or of another, was told who leads.",
+    "keep_alive_sent": "A follower called its leader since its log was busy for long with what the leader had sent.",
     "leader_unreachable": "A follower found that nobody listens any more where its leader was.",
     "lead_withheld": "A decreed leader did not lead, since a voter was ahead of it, and said so.",
     "claims_disputed": "A node heard of a claim that contradicts its own.",
@@ -131,6 +133,7 @@ class RareStates:
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LeaderHinted: lambda _: self._note("leader_hinted"),
+            KeepAliveDue: lambda _: self._note("keep_alive_sent"),
             LeaderUnreachable: lambda _: self._note("leader_unreachable"),
             LogStartMoved: lambda _: self._note("retention"),
             PullRejected: lambda _: self._note("pull_rejected"),

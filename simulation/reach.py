@@ -37,6 +37,7 @@ _LED: Final = (
     "damaged_read",
     "leader_restart",
     "leader_unreachable",
+    "keep_alive_sent",
     "higher_term_seen",
     "stale_term_seen",
     "fetch_after_vote",

@@ -92,6 +92,8 @@ class LeaderAnswered:
     """Replicator -> Election: the leader that this node pulls from has answered as a leader (`News`).
 
     That is any answer with batches or none, or with where the logs part or begin; an error or a refusal does not count.
+    The first answer of a pull is told, and later ones at most ten times per election timeout: the last one may have
+    come a tenth of that later than `at_s` says.
 
     term: the present one, which was the answer's too.
     leader_id: who answered.
@@ -106,6 +108,9 @@ class LeaderAnswered:
 @dataclass(frozen=True, slots=True)
 class VoterFetched:
     """Replicator -> Election, where this node leads: a voter's fetch came in, of this term and with a log that fits.
+
+    Of each voter the first one in a term is told, at most twenty per election timeout later, and beside these one that
+    finds the voter at the end of the log, if the last one told did not; of all of them see `VoterNews`.
 
     voter_id: who fetched.
     log_epoch: the epoch of the fetcher's log: the identity of its disk.

@@ -491,8 +491,8 @@ class CallKind:
     response: the class of its answer.
     answered_by: the actor of the called node that is told CallReceived.
     timeout_s: gives, for a request, after how many seconds without an answer the caller is told CallFailed.
-    is_bulk: whether its answers are large and may wait long. All other kinds have connections and places of their
-        own, so that they never queue behind batches.
+    is_bulk: whether its answers are large and may wait long. All other kinds, and fetches that want no batches, have
+        connections and places of their own, so that they never queue behind batches.
     """
 
     name: str
@@ -504,6 +504,9 @@ class CallKind:
 
 BULK_MARGIN_S: Final = 5.0
 """How much longer than its long poll a fetch may take: time to read megabytes and to send them over a slow line."""
+
+EMPTY_FETCH: Final = "empty fetch"
+"""What a fetch that wants no batches is called."""
 
 ELECTION_TIMEOUT_S: Final = 2.0
 """After how long an election call fails; an answer takes one sync of a log, and asking again costs little."""
@@ -518,7 +521,7 @@ CALL_KINDS: Final[Mapping[type[PeerRequest[Any]], CallKind]] = MappingProxyType(
             "fetch",
             FetchResponse,
             Answerer.REPLICATOR,
-            lambda fetch: float(fetch.max_wait_s) + BULK_MARGIN_S,
+            lambda fetch: float(fetch.max_wait_s) + (BULK_MARGIN_S if fetch.max_bytes else ELECTION_TIMEOUT_S),
             is_bulk=True,
         ),
         LogEndRequest: CallKind("log end", LogEndResponse, Answerer.ELECTION, lambda _: ELECTION_TIMEOUT_S),
@@ -531,3 +534,13 @@ CALL_KINDS: Final[Mapping[type[PeerRequest[Any]], CallKind]] = MappingProxyType(
         ),
     }
 )
+
+
+def is_empty_fetch(request: PeerRequest[Any]) -> bool:
+    """Whether this is a fetch that wants no batches: it is answered at once, and by little."""
+    return isinstance(request, FetchRequest) and request.max_bytes == 0
+
+
+def is_bulk(request: PeerRequest[Any]) -> bool:
+    """Whether the answer to this request may be large, or late."""
+    return CALL_KINDS[type(request)].is_bulk and not is_empty_fetch(request)

@@ -49,6 +49,18 @@ class PullRetryDue:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAliveDue:
+    """Timer -> Replicator: the log is still busy with what came from there; say that this node is still there.
+
+    peer_id: the leader, which is pulled from.
+    serial: the count of such waits, so that an old timer can be told from the present one.
+    """
+
+    peer_id: NodeId
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeaderSearchDue:
     """Timer -> Replicator: ask the next voter who leads.
 
@@ -155,6 +167,7 @@ ReplicatorMessage = (
     | CallReturned[ReadIndexResponse]
     | CallFailed
     | PullRetryDue
+    | KeepAliveDue
     | FetchWaitExpired
     | LeaderSearchDue
     | ConfirmRead

@@ -31,8 +31,8 @@ class LeaderSearch:
     def __init__(self, state: ReplicationState, election: Mailbox[HigherTermSeen | LeaderHinted]) -> None:
         self._state = state
         self._election = election
-        # Negative, since pulls see the same answers and count their ids upwards from 1.
-        self._request_ids = itertools.count(-1, -1)
+        # Pulls see the same answers: the ids of fetches that want no batches are negative, and odd if they ask this.
+        self._request_ids = itertools.count(-1, -2)
         self._open: dict[NodeId, int] = {}
         self._last_asked = NodeId("")
         self._term = Term(0)

@@ -1,8 +1,9 @@
 """The pulling side of replication: which nodes this node pulls from, and how far each pull has got.
 
-A pull has at most one step under way: a fetch, an append of what it brought, or a wait before the
-next try. With nobody elected it walks the source's log by the source's index; with a leader it
-asks for what comes after this node's own last entry.
+A pull has at most one step under way: a fetch, a change of the log by what it brought, or a wait before the
+next try. While a change takes long it lets the leader know that it is still there, and learns that the leader is: by
+fetches that want no batches (keep-alives). With nobody elected it walks the source's log by the source's index; with
+a leader it asks for what comes after this node's own last entry.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, Lea
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import CycleSeen, PullStarted, PullStopped, WarningKind
 from ourolog.actors.messages.peer_calls import CallFailed, CallReturned, FetchOutcome, FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import PullRetryDue
+from ourolog.actors.messages.replicator import KeepAliveDue, PullRetryDue
 from ourolog.actors.messages.status import PullStatus
 from ourolog.actors.messages.store import (
     AppendFetched,
@@ -39,6 +40,9 @@ from ourolog.storage.types import START, Index, NodeId, Offset, Position
 _OF_A_LEADER: Final = frozenset({FetchOutcome.BATCHES, FetchOutcome.DIVERGED, FetchOutcome.OUT_OF_RANGE})
 """Answers that only the leader of the fetcher's term gives."""
 
+ANSWERS_TOLD_PER_ELECTION_TIMEOUT: Final = 10
+"""How many answers of its leader, at most, an election is told of in one election timeout."""
+
 
 @dataclass(slots=True)
 class Pull:
@@ -51,6 +55,10 @@ class Pull:
     was_reported: whether the election was told that nobody listens there, since the source last answered.
     waits: how often it has waited, so that an old timer is told from the present one.
     timer: of the present wait, None if it does not wait.
+    keep_alive_id: of the keep-alive under way, None if there is none.
+    keep_alives: how often one was put off, so that an old timer is told from the present one.
+    keep_alive_timer: of the next one, None if the log is not busy.
+    told_s: when the election was told of an answer last, in seconds of the monotonic clock.
     connected: whether a fetch was answered with batches, or with none since there are none, and no call failed since.
     source_end: the source's end as last heard.
     next_offset: where the pull stands in the source's offsets, None if not yet known.
@@ -66,6 +74,10 @@ class Pull:
     was_reported: bool = False
     waits: int = 0
     timer: Timer | None = None
+    keep_alive_id: int | None = None
+    keep_alives: int = 0
+    keep_alive_timer: Timer | None = None
+    told_s: float = -inf
     connected: bool = False
     source_end: Position | None = None
     next_offset: Offset | None = None
@@ -89,6 +101,7 @@ class Pulls:
         self._positions: dict[NodeId, PullPosition] = {}
         self._appending: set[NodeId] = set()
         self._request_ids = itertools.count(1)
+        self._keep_alive_ids = itertools.count(-2, -2)
         self._leader_committed = START
         self._read_round = 0
         self.cycles_seen = 0
@@ -129,6 +142,7 @@ class Pulls:
         pull = self._pulls.pop(source_id)
         if pull.timer is not None:
             pull.timer.cancel()
+        self._stop_keep_alives(pull)
         self._state.ports.network.forget(source_id)
         self._state.observe(PullStopped(self._state.node_id, source_id, reason))
 
@@ -137,46 +151,54 @@ class Pulls:
     def _fetch(self, pull: Pull) -> None:
         state = self._state
         if pull.source_id in self._appending:
-            return  # what an earlier pull brought is still on its way to disk; once it is there, this is called again
+            # What an earlier pull brought is still on its way to disk; once it is there, this is called again.
+            self._put_off_keep_alive(pull)
+            return
+        self._stop_keep_alives(pull)
+        pull.request_id = next(self._request_ids)
+        self._ask(pull, pull.request_id, state.config.fetch_max_bytes, state.fetch_wait_s)
+
+    def _ask(self, pull: Pull, request_id: int, max_bytes: int, max_wait_s: float) -> None:
+        """Send a fetch. With a leader it says that all before this node's end is on its disk."""
+        state = self._state
         if state.elected:
             next_index, last, source_epoch = state.end.index, state.extent.last, 0
         else:
             position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
             next_index, last, source_epoch = position.next_index, None, position.source_epoch
-        pull.request_id = next(self._request_ids)
-        state.ports.network.call(
-            Peer(pull.source_id, pull.rpc_addr),
-            pull.request_id,
-            FetchRequest(
-                cluster=state.config.cluster,
-                node_id=state.node_id,
-                log_epoch=state.log_epoch,
-                elected=state.elected,
-                term=state.term,
-                next_index=next_index,
-                last=last,
-                source_epoch=source_epoch,
-                committed=state.committed.index,
-                max_bytes=state.config.fetch_max_bytes,
-                read_round=self._read_round,
-                max_wait_s=state.fetch_wait_s,
-                cluster_id=state.cluster_id,
-            ),
-            state.me,
+        request = FetchRequest(
+            cluster=state.config.cluster,
+            node_id=state.node_id,
+            log_epoch=state.log_epoch,
+            elected=state.elected,
+            term=state.term,
+            next_index=next_index,
+            last=last,
+            source_epoch=source_epoch,
+            committed=state.committed.index,
+            max_bytes=max_bytes,
+            read_round=self._read_round,
+            max_wait_s=max_wait_s,
+            cluster_id=state.cluster_id,
         )
+        state.ports.network.call(Peer(pull.source_id, pull.rpc_addr), request_id, request, state.me)
 
     def on_returned(self, returned: CallReturned[FetchResponse]) -> None:
         pull = self._pulls.get(returned.peer_id)
-        if pull is None or pull.request_id != returned.request_id:
-            return
-        pull.request_id = None
-        pull.was_retried = pull.was_reported = False
         response = returned.response
+        if pull is None or returned.request_id not in (pull.request_id, pull.keep_alive_id):
+            return
+        pull.was_retried = pull.was_reported = False
         pull.source_end = response.end
         if self._state.elected:
-            self._tell_election(pull.source_id, response)
+            self._tell_election(pull, response)
             if response.term == self._state.term and response.outcome in _OF_A_LEADER:
                 self._read_round = response.read_round
+        if pull.keep_alive_id == returned.request_id:
+            pull.keep_alive_id = None
+            self._on_kept_alive(pull, response)
+            return
+        pull.request_id = None
         match response.outcome:
             case FetchOutcome.BATCHES if response.unreadable and not response.batches:
                 self._leave_out(pull, response, response.unreadable)
@@ -199,33 +221,40 @@ class Pulls:
             case _:
                 assert_never(response.outcome)
 
-    def _tell_election(self, source_id: NodeId, response: FetchResponse) -> None:
+    def _tell_election(self, pull: Pull, response: FetchResponse) -> None:
         """Tell what an answer says of who leads: a later term, another leader, or that this one goes on leading."""
-        state = self._state
+        state, source_id = self._state, pull.source_id
         if state.is_ahead(response.term):
             self._election.tell(HigherTermSeen(response.term, response.leader_id, source_id, response.cluster_id))
         elif response.term == state.term:
             if response.outcome in _OF_A_LEADER:
-                self._election.tell(LeaderAnswered(state.term, source_id, state.ports.clock.monotonic_s()))
+                now_s = state.ports.clock.monotonic_s()
+                if now_s - pull.told_s >= state.config.election_timeout_s / ANSWERS_TOLD_PER_ELECTION_TIMEOUT:
+                    pull.told_s = now_s
+                    self._election.tell(LeaderAnswered(state.term, source_id, now_s))
             elif response.leader_id not in (None, source_id, state.node_id):
                 assert response.leader_id is not None
                 self._election.tell(LeaderHinted(state.term, response.leader_id, source_id, response.cluster_id))
 
     def on_failed(self, failed: CallFailed) -> None:
         pull = self._pulls.get(failed.peer_id)
-        if pull is not None and pull.request_id == failed.request_id:
-            pull.request_id = None
-            self._on_lost(pull, failed)
-
-    def _on_lost(self, pull: Pull, failed: CallFailed) -> None:
-        """A fetch has failed. From a leader try once more at once: a connection may break though both ends are well."""
+        if pull is None or failed.request_id not in (pull.request_id, pull.keep_alive_id):
+            return
         state = self._state
         pull.connected = False
         if state.elected and failed.is_refused and not pull.was_reported:
             pull.was_reported = True
             self._election.tell(LeaderUnreachable(state.term, pull.source_id))
-        if state.elected and not failed.is_refused and not pull.was_retried:
-            pull.was_retried = True
+        # From a leader once more at once: a connection may break though both ends are well.
+        retries = state.elected and not failed.is_refused and not pull.was_retried
+        pull.was_retried = pull.was_retried or retries
+        if failed.request_id == pull.keep_alive_id:
+            pull.keep_alive_id = None
+            if retries:
+                self._keep_alive(pull)
+            return
+        pull.request_id = None
+        if retries:
             pull.detail = failed.reason
             self._fetch(pull)
         else:
@@ -237,6 +266,48 @@ class Pulls:
             pull.timer = None
             self._fetch(pull)
 
+    # ------------------------------------------------------------ while the log is busy
+
+    def _put_off_keep_alive(self, pull: Pull) -> None:
+        """The log is busy with what a fetch brought: after a while tell the leader that this node is still there."""
+        state = self._state
+        if state.elected and pull.keep_alive_timer is None:
+            pull.keep_alives += 1
+            pull.keep_alive_timer = state.ports.timers.after(
+                state.config.election_timeout_s / 4, state.me, KeepAliveDue(pull.source_id, pull.keep_alives)
+            )
+
+    def _stop_keep_alives(self, pull: Pull) -> None:
+        if pull.keep_alive_timer is not None:
+            pull.keep_alive_timer.cancel()
+            pull.keep_alive_timer = None
+
+    def on_keep_alive_due(self, due: KeepAliveDue) -> None:
+        pull = self._pulls.get(due.peer_id)
+        if pull is not None and pull.keep_alive_timer is not None and pull.keep_alives == due.serial:
+            pull.keep_alive_timer = None
+            self._keep_alive(pull)
+
+    def _keep_alive(self, pull: Pull) -> None:
+        """Send a keep-alive, unless one is under way, or a fetch is or will be."""
+        if pull.request_id is None and pull.timer is None:
+            if pull.keep_alive_id is None:
+                pull.keep_alive_id = next(self._keep_alive_ids)
+                self._ask(pull, pull.keep_alive_id, 0, 0.0)
+            self._put_off_keep_alive(pull)
+
+    def _on_kept_alive(self, pull: Pull, response: FetchResponse) -> None:
+        """The leader has answered a keep-alive. What else it says, the next fetch is told as well.
+
+        During a cut its commit position is none for what is still to be cut.
+        """
+        is_match = response.outcome is FetchOutcome.BATCHES and response.term == self._state.term
+        if is_match and pull.source_id in self._appending:
+            self._leader_committed = response.committed
+            self._on_committed(self._leader_committed)
+
+    # ------------------------------------------------------------ waiting
+
     def _wait(self, pull: Pull, detail: str) -> None:
         """Back off exponentially with jitter, so that a cluster does not ask in step.
 
@@ -244,6 +315,7 @@ class Pulls:
         """
         state = self._state
         config = state.config
+        self._stop_keep_alives(pull)
         pull.detail = detail
         pull.failures += 1
         doublings = pull.failures - 1 if state.elected else pull.failures
@@ -274,6 +346,7 @@ class Pulls:
             else:
                 self._appending.add(pull.source_id)
                 state.store.tell(AppendFetched(pull.source_id, state.term, response.batches, state.me))
+                self._put_off_keep_alive(pull)
             return
         position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
         self._positions[pull.source_id] = PullPosition(response.log_epoch, position.next_index)
@@ -369,6 +442,7 @@ class Pulls:
             case Truncate(index):
                 self._warn_of_loss(pull, index)
                 state.store.tell(TruncateLog(index, state.term, state.me))
+                self._put_off_keep_alive(pull)
             case Restart():
                 if isinstance(answer, Diverged):
                     self._warn_of_loss(pull, state.start.index)
@@ -377,6 +451,7 @@ class Pulls:
                 state.store.tell(
                     ResetLog(response.start, response.before_start, response.voters_before_start, state.term, state.me)
                 )
+                self._put_off_keep_alive(pull)
             case unknown:
                 assert_never(unknown)
 

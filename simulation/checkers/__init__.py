@@ -29,11 +29,13 @@ from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.founding import FoundedByAll
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
+from ourolog.simulation.checkers.keep_alives import FollowersCall
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from ourolog.simulation.checkers.led import MajorityIsLed
 from ourolog.simulation.checkers.linearizable import Linearizable
 from ourolog.simulation.checkers.log_ends import LogEndsTrue
+from ourolog.simulation.checkers.lost_leaders import LostLeadersTold
 from ourolog.simulation.checkers.model import ClusterModel
 from ourolog.simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
 from ourolog.simulation.checkers.places import SamePlaceSameBytes
@@ -82,6 +84,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     OneFetchAtATime,
     FollowersFollow,
     CommitSpreads,
+    FollowersCall,
+    LostLeadersTold,
     TermsBegin,
     AppendsInTerm,
     CountsHonestly,
@@ -117,6 +121,8 @@ _ONLY_ELECTED: Final = (
     BallotsOnDisk,
     RetentionWaits,
     CommitSpreads,
+    FollowersCall,
+    LostLeadersTold,
     TermsBegin,
     AppendsInTerm,
     CountsHonestly,

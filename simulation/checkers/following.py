@@ -20,6 +20,7 @@ from ourolog.actors.messages.events import (
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.peer_calls import (
     CALL_KINDS,
+    EMPTY_FETCH,
     Answerer,
     CallFailed,
     CallReturned,
@@ -46,9 +47,12 @@ Pair = tuple[NodeId, NodeId]
 
 _READ_INDEX: Final = CALL_KINDS[ReadIndexRequest].name
 
-_ASKED_BY: Final = {kind.name: str(kind.answered_by) for kind in CALL_KINDS.values()} | {_READ_INDEX: _READ_INDEX}
+_ASKED_BY: Final = {kind.name: str(kind.answered_by) for kind in CALL_KINDS.values()} | {
+    _READ_INDEX: _READ_INDEX,
+    EMPTY_FETCH: EMPTY_FETCH,
+}
 """The actor of the calling node by the name of the call: the one that answers such calls also makes them. The
-replicator's questions for a read index are told from its fetches."""
+replicator's questions for a read index, and its fetches that want no batches, are told from its fetches that do."""
 
 
 class OneFetchAtATime(EventChecker):
@@ -56,8 +60,8 @@ class OneFetchAtATime(EventChecker):
 
     name: ClassVar[str] = "one_fetch_at_a_time"
     statement: ClassVar[str] = (
-        "A node has at most one fetch under way to each peer, and no call to a peer comes to more than one end: an "
-        "answer or a failure."
+        "A node has at most one fetch under way to each peer, and one that wants no batches, and no call to a peer "
+        "comes to more than one end: an answer or a failure."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -76,8 +80,9 @@ class OneFetchAtATime(EventChecker):
         if actor is not None:
             key = event.source, actor, event.target
             self._open[key] = self._open.get(key, 0) + 1
-            if actor == Answerer.REPLICATOR and self._open[key] > 1:
-                raise self.violated(f"{event.source} has {self._open[key]} fetches to {event.target} under way")
+            if actor in (Answerer.REPLICATOR, EMPTY_FETCH) and self._open[key] > 1:
+                what = "fetches" if actor == Answerer.REPLICATOR else "fetches for no batches"
+                raise self.violated(f"{event.source} has {self._open[key]} {what} to {event.target} under way")
 
     def _on_end(self, told: MessageTold) -> None:
         ended = told.message
@@ -85,6 +90,8 @@ class OneFetchAtATime(EventChecker):
         node_id, actor = self.model.place(told.receiver)
         if ended.request_id >= FIRST_READ_INDEX_ID:
             actor = _READ_INDEX
+        elif actor == Answerer.REPLICATOR and ended.request_id < 0:
+            actor = EMPTY_FETCH
         key = node_id, actor, ended.peer_id
         self._open[key] = self._open.get(key, 0) - 1
         if self._open[key] < 0:

@@ -14,8 +14,7 @@ from ourolog.actors.messages.events import (
     VotersChanged,
 )
 from ourolog.actors.messages.membership import ProbeDue
-from ourolog.actors.messages.peer_calls import CALL_KINDS, Answerer, CallFailed, CallReturned, FetchRequest
-from ourolog.actors.replication.latest_reads import FIRST_READ_INDEX_ID
+from ourolog.actors.messages.peer_calls import EMPTY_FETCH, Answerer, CallFailed, CallReturned
 from ourolog.actors.replication.leader_search import MAX_OPEN
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.hindrances import IN_FLIGHT_S
@@ -25,8 +24,6 @@ from ourolog.storage.types import NodeId
 
 ASKS_WITHIN_S: Final = 1.0
 """Once it may: no timer runs before the first question, and a short one after a question without an answer."""
-
-_FETCH: Final = CALL_KINDS[FetchRequest].name
 
 
 class VotersAskedForLeader(EventChecker):
@@ -70,7 +67,7 @@ class VotersAskedForLeader(EventChecker):
                 del of_pairs[pair]
 
     def _on_sent(self, event: PacketSent) -> None:
-        if event.what != _FETCH:
+        if event.what != EMPTY_FETCH:
             return
         node_id = event.source
         pair = node_id, event.target
@@ -81,7 +78,7 @@ class VotersAskedForLeader(EventChecker):
         before = self._asked.get(node_id)
         self._asked[node_id] = event.time_s, event.target
         hindrances = self.model.hindrances
-        # The first may still be of the pull that ends.
+        # The first may still be a keep-alive of the pull that ends.
         if before is None or before[0] <= since_s + IN_FLIGHT_S:
             return
         if before[1] != event.target or hindrances.node_clear_s(node_id) >= before[0]:
@@ -98,7 +95,7 @@ class VotersAskedForLeader(EventChecker):
         assert isinstance(end, CallReturned | CallFailed)
         node_id, actor = self.model.place(told.receiver)
         pair = node_id, end.peer_id
-        if actor == Answerer.REPLICATOR and end.request_id < FIRST_READ_INDEX_ID and self._open.get(pair):
+        if actor == Answerer.REPLICATOR and end.request_id < 0 and self._open.get(pair):
             self._open[pair] -= 1
             self._ended_s[pair] = told.time_s
 

@@ -345,7 +345,9 @@ async def test_a_flood_of_one_caller_has_a_few_calls_at_the_election_and_keeps_n
         flood = [asyncio.ensure_future(ask(flooding, stranger)) for _ in range(500)]
         first = await election.next(CallReceived)
         voter = asyncio.ensure_future(ask(honest))
-        while not any(message.request.node_id == N1 for message in election.received):
+        while not any(
+            isinstance(message, CallReceived) and message.request.node_id == N1 for message in election.received
+        ):
             election.changed.clear()
             await election.changed.wait()
         assert election.most_at_once <= MAX_URGENT_CALLS_EACH

@@ -41,7 +41,7 @@ def elections(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.syspath_prepend(str(info.parent))
         patch.setattr("ourolog.simulation.network.CALL_KINDS", kinds)
         patch.setattr("ourolog.actors.election.occupant.CALL_KINDS", kinds)
-        asked_by = {kind.name: str(kind.answered_by) for kind in kinds.values()}
+        asked_by = following._ASKED_BY | {kind.name: str(kind.answered_by) for kind in voting_elections.KINDS.values()}
         patch.setattr(following, "_ASKED_BY", asked_by)
         yield
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ourolog.actors.messages.events import LeaderChanged, MemberJoined, MemberLeft, VotersChanged
-from ourolog.actors.messages.peer_calls import CallFailed, CallReturned
+from ourolog.actors.messages.peer_calls import EMPTY_FETCH, CallFailed, CallReturned
 from ourolog.actors.messages.values import Member
-from ourolog.actors.replication.latest_reads import FIRST_READ_INDEX_ID
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import NodePaused, PacketSent
 from ourolog.storage.types import NodeId, Term
@@ -24,13 +23,13 @@ def seeking(*known: NodeId) -> Scene:
     return scene
 
 
-def test_the_last_fetch_of_a_pull_that_ends_is_no_question() -> None:
+def test_the_last_keep_alive_of_a_pull_that_ends_is_no_question() -> None:
     scene = seeking(N2, N3)
     for _ in range(2):
-        scene.see(PacketSent(scene.time_s, 1, N1, N2, "fetch"))
+        scene.see(PacketSent(scene.time_s, 1, N1, N2, EMPTY_FETCH))
 
 
-def ask(scene: Scene, target: NodeId, what: str = "fetch") -> None:
+def ask(scene: Scene, target: NodeId, what: str = EMPTY_FETCH) -> None:
     scene.wait(0.5)
     scene.see(PacketSent(scene.tick(), 1, N1, target, what))
 
@@ -105,8 +104,8 @@ def test_who_awaits_an_answer_may_ask_another_twice() -> None:
     ask(scene, N2)
     for number in range(5):
         ask(scene, N3)
-        scene.tell("", "n1.replicator", CallReturned(N3, -number, None))
-    scene.tell("", "n1.replicator", CallFailed(N2, FIRST_READ_INDEX_ID, "lost"))
+        scene.tell("", "n1.replicator", CallReturned(N3, -1 - number, None))
+    scene.tell("", "n1.replicator", CallFailed(N2, 9, "lost"))
     ask(scene, N3)
     scene.tell("", "n1.replicator", CallFailed(N3, -7, "lost"))
     scene.tell("", "n1.replicator", CallFailed(N2, -8, "lost"))

@@ -22,6 +22,7 @@ from ourolog.actors.messages.events import (
 )
 from ourolog.actors.messages.observer import FailureKind, NodeFailed
 from ourolog.actors.messages.peer_calls import (
+    EMPTY_FETCH,
     CallAnswer,
     CallCancelled,
     CallFailed,
@@ -369,6 +370,18 @@ def test_a_second_fetch_beside_one_under_way_is_seen_and_so_is_an_end_without_a_
     scene.tell("", "n1.replicator", CallReturned(N3, 3, response()))
     with pytest.raises(Violation, match="no call was open"):
         scene.tell("", "n1.replicator", CallReturned(N3, 3, response()))
+
+
+def test_one_fetch_for_no_batches_may_be_under_way_beside_a_fetch_and_a_second_one_is_seen() -> None:
+    scene = Scene("one_fetch_at_a_time")
+    scene.start("n1")
+    for packet_id, kind in enumerate(("fetch", EMPTY_FETCH)):
+        scene.see(PacketSent(scene.tick(), packet_id, N1, N2, kind))
+    scene.tell("", "n1.replicator", CallFailed(N2, -1, "lost"))
+    scene.see(PacketSent(scene.tick(), 3, N1, N2, EMPTY_FETCH))
+    scene.tell("", "n1.replicator", CallFailed(N2, 1, "lost"))
+    with pytest.raises(Violation, match="2 fetches for no batches to n2"):
+        scene.see(PacketSent(scene.tick(), 4, N1, N2, EMPTY_FETCH))
 
 
 def test_an_election_has_several_calls_to_a_peer_under_way_and_each_has_one_end() -> None:
