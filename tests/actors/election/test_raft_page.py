@@ -1,0 +1,35 @@
+"""docs/raft.md speaks of functions, classes and numbers that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ourolog.actors.election.raft import founding, hand_over, rules, steps
+from ourolog.actors.election.raft.election import RaftElection
+from ourolog.actors.messages import store
+from ourolog.actors.replication import commit
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "raft.md").read_text(encoding="utf-8")
+PLACES: tuple[Any, ...] = (rules, steps, hand_over, founding, commit, store, rules.Role)
+
+
+def test_every_name_on_the_page_is_in_the_code() -> None:
+    names = set(re.findall(r"`([A-Za-z_]+)`", PAGE)) - {RaftElection.__name__}
+    assert len(names) > 20
+    assert sorted(name for name in names if not any(hasattr(place, name) for place in PLACES)) == []
+
+
+def test_every_file_on_the_page_is_there() -> None:
+    for name in re.findall(r"`([a-z_/]+\.py)`", PAGE):
+        assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize(("name", "shown"), re.findall(r"\| `([A-Z_]+)` \| ([0-9.]+(?: to [0-9.]+)?) \|", PAGE))
+def test_the_timeouts_are_those_of_the_code(name: str, shown: str) -> None:
+    value = getattr(rules, name)
+    assert tuple(float(part) for part in shown.split(" to ")) == (value if isinstance(value, tuple) else (value,))
