@@ -53,7 +53,7 @@ ELECTION_STATES: Final[dict[str, str]] = {
     "vote_of_lost_disk_asked": "A node was asked for its vote with a disk that it had lost.",
     "wiped_voter_returned": "A node that had a vote was started again on an empty disk.",
     "leader_resigned": "A leader stopped leading while no later term was known to it.",
-    "produce_after_freeze": "A leader that had stood still for long was asked to produce before it heard of another.",
+    "produce_after_freeze": "A leader that stood still for long was asked to produce before it could hear of another.",
     "deposed_with_copied_entries": "A leader lost the lead with entries that were not committed, and another had some.",
     "old_term_on_majority_cut": "Entries of an older term that were on a majority were cut (Raft figure 8).",
     "hand_over_asked": "A leader asked another node to take over.",
@@ -260,8 +260,10 @@ class ElectionStates:
                 self._note("deposed_with_copied_entries")
         node.leads_in = Term(0)
 
-    def _on_produce(self, node: _Node, _: Produce, __: float) -> None:
-        if node.is_frozen:
+    def _on_produce(self, node: _Node, _: Produce, time_s: float) -> None:
+        """It may come while the node stands still, and is looked at when it wakes."""
+        stands = node.paused_s is not None and node.leads_in > 0 and time_s > node.paused_s + FREEZES_FOR_S
+        if node.is_frozen or stands:
             self._note("produce_after_freeze")
             node.is_frozen = False
 

@@ -9,8 +9,8 @@ import pytest
 
 from ourolog.actors.election.raft import rules
 from ourolog.actors.election.raft.rules import Raft
-from ourolog.simulation import Options, simulate
-from ourolog.simulation.events import Event, FaultInjected
+from ourolog.simulation import Cluster, Options, simulate
+from ourolog.simulation.events import Event, FaultInjected, Operation, OperationKind, OperationResult, Outcome
 from ourolog.simulation.faults import SPOILING
 from ourolog.simulation.simulate import Result
 
@@ -80,6 +80,26 @@ def test_a_promise_that_is_broken_is_found_by_its_claim(
             assert violations[0].claim == claim
             return
     pytest.fail(f"20 seeds, and {claim} saw nothing")
+
+
+def test_a_leader_that_stood_still_acknowledges_nothing_when_it_wakes() -> None:
+    """What it was asked meanwhile it finds in its inbox, before all news of the leader that follows it."""
+    with Cluster(seed=2, nodes=3, election="raft") as cluster:
+        cluster.run_for(3.0)
+        frozen = cluster.leader_id
+        assert frozen is not None
+        cluster.pause(frozen)
+        cluster.run_until(lambda: cluster.leader_id not in (frozen, None), 10.0)
+        cluster.run_for(3.0)
+        results: list[OperationResult] = []
+        produce = Operation(OperationKind.PRODUCE, value=b"too late")
+        cluster.calls.produce("late", frozen, produce, 5.0, lambda result, _: results.append(result))
+        cluster.run_for(0.1)
+        cluster.resume(frozen)
+        cluster.run_until(lambda: bool(results), 10.0)
+        assert results[0].outcome is not Outcome.OK
+        assert cluster.states.counts["produce_after_freeze"] == 1
+        cluster.run_for(5.0)
 
 
 def test_only_a_minority_of_the_voters_ever_loses_its_disk_and_no_disk_forgets() -> None:
