@@ -49,9 +49,9 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
 @option("--cluster", default="ourolog", help="Name of the cluster; nodes of another one are refused.")
 @election_option(
     type=ELECTION,
-    default="none",
-    help="Who leads. none: everyone pulls from everyone. raft: the voters elect a leader. static: the first named "
-    "leads, all named vote. Others can be installed.",
+    default="raft",
+    help="Who leads. raft: the voters elect a leader; raft:n1,n2,n3 names those that found the cluster. static: the "
+    "first named leads, all named vote. none: everyone pulls from everyone. Others can be installed.",
 )
 @option(
     "--bootstrap-expect",
