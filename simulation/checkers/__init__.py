@@ -28,6 +28,7 @@ from ourolog.simulation.checkers.elected import LeaderElected, LeadsOnceElected
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.founding import FoundedByAll
+from ourolog.simulation.checkers.handing_over import HandsOverWhole
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
 from ourolog.simulation.checkers.keep_alives import FollowersCall
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
@@ -44,6 +45,7 @@ from ourolog.simulation.checkers.ranges import RangesTrue
 from ourolog.simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
 from ourolog.simulation.checkers.recovery import FailsForCause, RestartKeeps
 from ourolog.simulation.checkers.seeking import VotersAskedForLeader
+from ourolog.simulation.checkers.standing import StandsWhenWanted
 from ourolog.simulation.checkers.terms import CommitForward, OneLeaderATerm
 from ourolog.simulation.checkers.voter_sets import VotersKept
 from ourolog.simulation.checkers.votes import VotesByPresentEnd
@@ -107,6 +109,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     MajorityIsLed,
     LedVotersHoldOn,
     FoundedByAll,
+    StandsWhenWanted,
+    HandsOverWhole,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -139,7 +143,16 @@ _ONLY_ELECTED: Final = (
 )
 _ONLY_LEAD_PASSED_ON: Final = (LeaderAppendOnly, LeaderCompleteness)
 """What there is to see only where the lead passes on from one node to another, and not because people say so."""
-_ONLY_RAFT: Final = (LeaderElected, LeadsOnceElected, CheckQuorum, MajorityIsLed, LedVotersHoldOn, FoundedByAll)
+_ONLY_RAFT: Final = (
+    LeaderElected,
+    LeadsOnceElected,
+    CheckQuorum,
+    MajorityIsLed,
+    LedVotersHoldOn,
+    FoundedByAll,
+    StandsWhenWanted,
+    HandsOverWhole,
+)
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)

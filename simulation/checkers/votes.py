@@ -38,7 +38,7 @@ class VotesByPresentEnd(EventChecker):
         "A node votes for a candidate only if the candidate's last entry is no older, by term and then by index, than "
         "the last one of its own log as it is at that moment (Raft section 5.4.1), for one candidate, with one disk, "
         "in a term over all crashes, and for none but the leader where it knows one. It refuses nobody else who asks "
-        "in a later term than it was in, and is in that term from then on."
+        "in a later term than it was in, and is in that term from then on, without a vote on its disk."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -88,13 +88,18 @@ class VotesByPresentEnd(EventChecker):
             self._judge(node, asked, saved, before)
 
     def _judge(self, node: NodeModel, asked: SaveBallot, saved: BallotSaved, before: Ballot) -> None:
-        own = _last_of(node)
+        own = last_of(node)
         if own is None or asked.candidate is None:
             return
         candidate = asked.candidate.term, asked.candidate.index
         if saved.ballot.term < asked.ballot.term:
             raise self.violated(
                 f"{node.node_id} was asked for its vote in term {asked.ballot.term}, and stays in {saved.ballot.term}"
+            )
+        if not saved.granted and before.term < saved.ballot.term and saved.ballot.vote is not None:
+            raise self.violated(
+                f"{node.node_id} refuses its vote in term {asked.ballot.term}, and has saved one for "
+                f"{saved.ballot.voted_for} in term {saved.ballot.term}"
             )
         is_led = asked.ballot.term == before.term and before.leader_id not in (None, asked.ballot.voted_for)
         if saved.granted and is_led:
@@ -110,7 +115,7 @@ class VotesByPresentEnd(EventChecker):
             raise self.violated(f"{node.node_id} refuses its vote in term {asked.ballot.term} to {of_whom}; {own_end}")
 
 
-def _last_of(node: NodeModel) -> tuple[Term, Index] | None:
+def last_of(node: NodeModel) -> tuple[Term, Index] | None:
     """Term of the last entry and the index after it; None where the model cannot know."""
     log = node.log
     if not log.opened or node.spoiled or node.is_blind or node.is_rotten:

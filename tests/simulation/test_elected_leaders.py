@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from ourolog.actors.config import ElectionChoice
-from ourolog.actors.messages.election import LeaderAnswered, LeaderUnreachable
+from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, LeaderUnreachable
 from ourolog.actors.messages.events import CommitKnown, LeaderChanged, LogAppended, MemberLeft
 from ourolog.actors.messages.peer_calls import (
     CallAnswer,
@@ -19,14 +19,17 @@ from ourolog.actors.messages.peer_calls import (
     VoteRequest,
     VoteResponse,
 )
+from ourolog.actors.messages.store import SaveBallot
 from ourolog.actors.messages.values import Member
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
+from ourolog.simulation.checkers.holding_on import LEAVES
 from ourolog.simulation.events import (
     FaultInjected,
     FileReplaced,
     NodePaused,
     NodeResumed,
+    PacketSent,
     PartitionHealed,
     PartitionMade,
 )
@@ -571,7 +574,7 @@ def ask_and_answer(scene: Scene, *, is_pre_vote: bool, by_leave: bool = False, g
     scene.tell("", "n2.election", asked(N2, N3, 1 if is_pre_vote else 2, is_pre_vote=is_pre_vote, by_leave=by_leave))
     if not is_pre_vote and granted:
         vote(scene, N2, 2, N3)
-    scene.tell("n2.election", "n3", answered(N2, 1 if is_pre_vote else 2, granted=granted))
+    scene.tell("n2.election", "n3", answered(N2, 1 if is_pre_vote or not granted else 2, granted=granted))
 
 
 @pytest.mark.parametrize("is_pre_vote", [True, False])
@@ -614,3 +617,27 @@ def test_who_has_not_heard_of_its_leader_lately_or_has_lost_it_may_vote(why: str
             scene.crash("n2")
             scene.start("n2", settings={"election": RAFT}, log_epoch=EPOCH + 1, ballot=Ballot(Term(1), None, N1))
     ask_and_answer(scene, is_pre_vote=False, by_leave=by_leave)
+
+
+def test_a_refusal_keeps_the_term_unless_the_node_hears_of_the_later_one_otherwise() -> None:
+    for hears_otherwise in (True, False):
+        scene = led_voter()
+        scene.tell("", "n2.election", asked(N2, N3, 2))
+        if hears_otherwise:
+            scene.tell("n2.replicator", "n2.election", HigherTermSeen(Term(2), N3, N3, 1))
+            scene.tell("n2.election", "n3", answered(N2, 2, granted=False))
+        else:
+            with pytest.raises(Violation, match="n2 goes to term 2 because n3 asks for its vote"):
+                scene.tell("n2.election", "n3", answered(N2, 2, granted=False))
+
+
+def test_a_leader_votes_for_nobody_unless_it_has_asked_others_to_take_over() -> None:
+    scene = scene_of("led_voters_hold_on", RAFT)
+    lead(scene, N2, 1, N2, N3)
+    wanted = SaveBallot(1, Ballot(Term(2), N3, None, EPOCH + 2), Probe(), LastEntry.of(None, Index(0)))
+    with pytest.raises(Violation, match="n2 leads term 1, has asked nobody to take over, and is about to vote for n3"):
+        scene.tell("n2.election", "n2.store", wanted)
+    with pytest.raises(Violation, match="n2 leads term 1, and would vote for another node"):
+        ask_and_answer(scene, is_pre_vote=True)
+    scene.see(PacketSent(scene.tick(), 1, N2, N3, LEAVES))
+    scene.tell("n2.election", "n2.store", wanted)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ourolog.actors.election.raft import rules
-from ourolog.actors.election.raft.rules import Raft
+from ourolog.actors.election.raft.rules import Raft, Role
 from ourolog.simulation import Cluster, Options, simulate
 from ourolog.simulation.events import Event, FaultInjected, Operation, OperationKind, OperationResult, Outcome
 from ourolog.simulation.faults import SPOILING
@@ -33,6 +33,11 @@ def never_resigns(patch: pytest.MonkeyPatch) -> None:
 
 
 def leads_with_its_own_vote(patch: pytest.MonkeyPatch) -> None:
+    original = Raft.is_majority
+    patch.setattr(Raft, "is_majority", lambda raft, keys: raft.role is Role.CANDIDATE or original(raft, keys))
+
+
+def stands_unwanted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Raft, "is_majority", lambda raft, keys: raft.me in keys)
 
 
@@ -67,6 +72,7 @@ def stands_without_its_own_vote(patch: pytest.MonkeyPatch) -> None:
         (leads_with_its_own_vote, "leader_elected"),
         (keeps_its_lead_to_itself, "leads_once_elected"),
         (never_stands, "majority_is_led"),
+        (stands_unwanted, "stands_when_wanted"),
         (stands_without_its_own_vote, "ballots_on_disk"),
     ],
 )

@@ -1,0 +1,148 @@
+"""Who begins a term, and how a leader hands over: each way to break the promise is seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from ourolog.actors.messages.election import HigherTermSeen
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.observer import NodeWarned, WarningKind
+from ourolog.actors.messages.peer_calls import (
+    CallAnswer,
+    CallReceived,
+    CallReturned,
+    EndTermRequest,
+    VoteRequest,
+    VoteResponse,
+)
+from ourolog.actors.messages.store import SaveBallot
+from ourolog.actors.testing.testkit import Probe
+from ourolog.simulation.checker import Violation
+from ourolog.simulation.checkers.handing_over import QUESTION
+from ourolog.simulation.events import NodeSaid, PacketSent
+from ourolog.storage.ballot import Ballot
+from ourolog.storage.control import VoterKey
+from ourolog.storage.terms import LastEntry
+from ourolog.storage.types import Index, NodeId, Term
+from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
+from tests.simulation.test_elected_leaders import NODES, RAFT, append, lead, scene_of, vote
+
+
+def key_of(node_id: NodeId) -> VoterKey:
+    return VoterKey(node_id, EPOCH + NODES.index(node_id))
+
+
+# ---------------------------------------------------------------- standing
+
+
+def canvass(scene: Scene, voter: NodeId, term: int, last: tuple[int, int] = (0, 0), *, granted: bool = True) -> None:
+    """n1 asks that voter if it would vote for it, and hears the answer."""
+    ends = LastEntry(Term(last[0]), Index(last[1]))
+    request = VoteRequest("ourolog", 1, *key_of(N1), key_of(voter), Term(term), ends, True)
+    scene.tell("", f"{voter}.election", CallReceived(1, request, Probe()))
+    response = VoteResponse(*key_of(voter), Term(term), None, granted)
+    scene.tell(f"{voter}.election", "network", CallAnswer(1, response))
+    scene.tell("", "n1.election", CallReturned(voter, 1, response))
+
+
+def begin_term(scene: Scene, term: int, voted_for: NodeId | None = N1) -> None:
+    ballot = Ballot(Term(term), voted_for, None, EPOCH if voted_for else 0)
+    scene.tell("n1.election", "n1.store", SaveBallot(1, ballot, Probe()))
+    vote(scene, N1, term, voted_for)
+
+
+def test_who_is_wanted_by_a_majority_may_stand_once() -> None:
+    scene = scene_of("stands_when_wanted", RAFT)
+    canvass(scene, N2, 0)
+    begin_term(scene, 1)
+    with pytest.raises(Violation, match="n1 begins term 2, and of its voters only n1 would vote for it"):
+        begin_term(scene, 2)
+
+
+def test_refusals_and_what_was_granted_in_an_earlier_term_do_not_count() -> None:
+    for term, granted in ((1, False), (0, True)):
+        scene = scene_of("stands_when_wanted", RAFT)
+        vote(scene, N1, 1, None)
+        canvass(scene, N2, term, granted=granted)
+        with pytest.raises(Violation, match="only n1 would vote for it"):
+            begin_term(scene, 2)
+
+
+def test_whom_the_leader_asks_to_take_over_needs_nobody_else() -> None:
+    scene = scene_of("stands_when_wanted", RAFT)
+    vote(scene, N1, 1, None)
+    request = EndTermRequest("ourolog", 1, *key_of(N2), key_of(N1), Term(1), (key_of(N1),))
+    scene.tell("", "n1.election", CallReceived(2, request, Probe()))
+    begin_term(scene, 2)
+
+
+def test_to_a_term_that_nobody_has_told_it_of_a_node_does_not_go() -> None:
+    scene = scene_of("stands_when_wanted", RAFT)
+    scene.tell("n1.replicator", "n1.election", HigherTermSeen(Term(4), None, N2, 1))
+    begin_term(scene, 4, None)
+    with pytest.raises(Violation, match="n1 begins term 5"):
+        begin_term(scene, 5, None)
+
+
+def test_who_has_more_than_the_candidate_may_not_say_that_it_would_vote_for_it() -> None:
+    scene = scene_of("stands_when_wanted", RAFT)
+    append(scene, N2, 0, 1)
+    canvass(scene, N2, 0, (1, 1))
+    canvass(scene, N2, 0, granted=False)
+    with pytest.raises(Violation, match="n2 would vote for n1, whose log ends at index 0 in term 0, and its own ends"):
+        canvass(scene, N2, 0)
+
+
+# ---------------------------------------------------------------- handing over
+
+
+def leading() -> Scene:
+    """n1 leads term 1 with an entry that n2 has, too."""
+    scene = scene_of("hands_over_whole", RAFT)
+    lead(scene, N1, 1, N1, N2)
+    append(scene, N1, 0, 1)
+    append(scene, N2, 0, 1)
+    return scene
+
+
+def ask_to_take_over(scene: Scene, successor: NodeId, *others: NodeId, key: VoterKey | None = None) -> None:
+    key = key or key_of(successor)
+    first = others[0] if others else None
+    successors = (key_of(first), key) if first is not None else (key,)
+    scene.see(PacketSent(scene.tick(), 1, N1, successor, QUESTION))
+    request = EndTermRequest("ourolog", 1, *key_of(N1), key, Term(1), successors)
+    scene.tell("", f"{successor}.election", CallReceived(2, request, Probe()))
+
+
+def test_whoever_has_everything_may_be_asked_first_and_another_one_after_it() -> None:
+    scene = leading()
+    ask_to_take_over(scene, N2)
+    ask_to_take_over(scene, N3, N2)
+    with pytest.raises(Violation, match="n1 asks n3 to take over, whose log ends at index 0 on disk, and its own at 1"):
+        ask_to_take_over(scene, N3)
+
+
+def test_what_is_not_synced_is_nothing_a_successor_has() -> None:
+    scene = leading()
+    append(scene, N1, 1, 1)
+    append(scene, N2, 1, 1, sync=False)
+    with pytest.raises(Violation, match="whose log ends at index 1 on disk, and its own at 2"):
+        ask_to_take_over(scene, N2)
+
+
+def test_a_node_or_a_disk_without_a_vote_may_not_be_asked() -> None:
+    with pytest.raises(Violation, match="n1 asks n2 to take over, which has no vote"):
+        ask_to_take_over(leading(), N2, key=VoterKey(N2, EPOCH + 9))
+
+
+def test_who_has_stopped_leading_may_ask_nobody_any_more() -> None:
+    scene = leading()
+    scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
+    with pytest.raises(Violation, match="n1 asks n2 to take over term 1 without a lead"):
+        ask_to_take_over(scene, N2)
+
+
+def test_a_leader_whose_disk_has_failed_has_no_time_to_choose() -> None:
+    scene = leading()
+    scene.see(NodeSaid(scene.tick(), N1, NodeWarned(N1, "election", WarningKind.LEAD_GIVEN_UP, "its disk fails")))
+    ask_to_take_over(scene, N3)
