@@ -7,6 +7,9 @@ import mutants.in_calls
 import mutants.in_election
 import mutants.in_founding
 import mutants.in_gossip
+import mutants.in_raft
+import mutants.in_raft_disk
+import mutants.in_raft_lead
 import mutants.in_replication
 import mutants.in_server
 import mutants.in_storage  # noqa: F401  # importing registers

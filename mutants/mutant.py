@@ -37,6 +37,18 @@ SLOW_DISKS = (f"{STATIC} --faults slow_disk --operations 800", f"{ORACLE} --faul
 """Where an append takes longer than a part of the election timeout."""
 LATE = (f"{BREAK} --nodes 5 --faults partition,kill,pause --operations 1200",)
 """Where what retention took at its origin comes by way of others."""
+RAFT = ("--election raft --nodes 4",)
+"""Three voters elect their leader, and a fourth node stands by."""
+RAFT_PARTED = ("--election raft --nodes 4 --faults kill,partition",)
+RAFT_STOPPED = ("--election raft --nodes 4 --faults stop,slow_disk --operations 800",)
+"""Where nodes that lead are stopped in good order."""
+RAFT_OVERTAKEN = ("--election raft --nodes 4 --faults kill,power_loss,partition --operations 800",)
+"""Where leaders are cut off or die with entries that few have."""
+RAFT_POWER_LOST = ("--election raft --nodes 4 --faults power_loss,kill,partition",)
+RAFT_ROTTEN = ("--election raft --nodes 4 --faults bit_rot,kill",)
+RAFT_DISKS_LOST = ("--election raft --nodes 4 --faults disk_lost,kill",)
+RAFT_FOUR_VOTERS = ("--election raft:n1,n2,n3,n4 --nodes 4",)
+RAFT_FIVE_VOTERS = ("--election raft:n1,n2,n3,n4,n5 --nodes 5",)
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
 
 

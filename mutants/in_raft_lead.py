@@ -1,0 +1,314 @@
+"""Bugs of Raft: in pre-votes, in holding on to a leader, in leading, and in handing the lead over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mutants.mutant import (
+    RAFT,
+    RAFT_DISKS_LOST,
+    RAFT_OVERTAKEN,
+    RAFT_PARTED,
+    RAFT_STOPPED,
+    mutant,
+    wrap,
+)
+from ourolog.actors.election.raft import hand_over, rules
+from ourolog.actors.election.raft.election import RaftElection
+from ourolog.actors.election.raft.hand_over import LeadTransfer
+from ourolog.actors.election.raft.rules import Raft, Role, Step
+from ourolog.actors.election.raft.steps import (
+    Answer,
+    Enter,
+    SaveThen,
+)
+from ourolog.actors.messages.election import VoterFetched
+from ourolog.actors.messages.peer_calls import FetchRequest, VoteRequest
+from ourolog.actors.messages.store import TruncateLog
+from ourolog.actors.replication.commit import Boundaries, LeaderCommit
+from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.state import Role as ReplicatorRole
+from ourolog.actors.replicator import ReplicatorActor
+from ourolog.storage.ballot import Ballot
+from ourolog.storage.control import VoterKey
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import Index, Term
+
+# ---------------------------------------------------------------- pre-votes
+
+
+@mutant("Who asks for pre-votes goes to the next term first.", RAFT)
+def pre_vote_raises_term() -> None:
+    def make(original: Any) -> Any:
+        def timed_out(raft: Raft, now_s: float) -> Step:
+            after, effects = original(raft, now_s)
+            if after.role is Role.PROSPECTIVE:
+                return raft, (SaveThen(Ballot(Term(raft.term + 1)), Enter()),)
+            return after, effects
+
+        return timed_out
+
+    wrap(rules, "election_timed_out", make)
+
+
+@mutant("A node stands without asking for pre-votes.", RAFT)
+def no_pre_votes() -> None:
+    wrap(rules, "_prospective", lambda _: rules._stand)
+
+
+@mutant("A pre-vote is granted without comparing the logs.", RAFT)
+def pre_vote_without_comparing() -> None:
+    def make(original: Any) -> Any:
+        def why_no_pre_vote(raft: Raft, request: VoteRequest, _: Any, now_s: float) -> str | None:
+            answer: str | None = original(raft, request, None, now_s)
+            return answer
+
+        return why_no_pre_vote
+
+    wrap(rules, "_why_no_pre_vote", make)
+
+
+@mutant("A pre-vote of an earlier term is not answered.", RAFT)
+def stale_pre_vote_ignored() -> None:
+    def make(original: Any) -> Any:
+        def vote_asked(raft: Raft, call_id: int, request: VoteRequest, now_s: float) -> Step:
+            is_stale = request.is_pre_vote and request.term < raft.term
+            step: Step = (raft, ()) if is_stale else original(raft, call_id, request, now_s)
+            return step
+
+        return vote_asked
+
+    wrap(rules, "vote_asked", make)
+
+
+@mutant("A follower refuses pre-votes for as long as it knows of a leader, however long that is silent.", RAFT)
+def follower_never_lets_go() -> None:
+    def make(original: Any) -> Any:
+        def why_no_pre_vote(raft: Raft, request: VoteRequest, *rest: Any) -> str | None:
+            if raft.role in (Role.FOLLOWER, Role.PROSPECTIVE) and raft.ballot.leader_id is not None:
+                return f"{raft.me.node_id} follows {raft.ballot.leader_id}"
+            answer: str | None = original(raft, request, *rest)
+            return answer
+
+        return why_no_pre_vote
+
+    wrap(rules, "_why_no_pre_vote", make)
+
+
+@mutant("A node to which nobody would give its vote does not ask again.", RAFT)
+def asks_once() -> None:
+    wrap(rules, "_wait_to_stand_again", lambda _: lambda _: ())
+
+
+@mutant("A candidate waits for the votes of all, and not of a majority.", RAFT)
+def waits_for_all_votes() -> None:
+    def make(original: Any) -> Any:
+        def is_majority(self: Raft, keys: Any) -> bool:
+            return set(self.voters) <= set(keys) if self.role is Role.CANDIDATE else bool(original(self, keys))
+
+        return is_majority
+
+    wrap(Raft, "is_majority", make)
+
+
+# ---------------------------------------------------------------- holding on to a leader
+
+
+@mutant("Who hears of its leader lets itself be led away all the same.", RAFT)
+def holds_on_to_nobody() -> None:
+    def make(original: Any) -> Any:
+        def is_sticky(self: Raft, now_s: float) -> bool:
+            return self.role is Role.LEADER and bool(original(self, now_s))
+
+        return is_sticky
+
+    wrap(Raft, "is_sticky", make)
+
+
+@mutant("A leader votes for whoever asks, and would.", RAFT_PARTED)
+def leader_votes() -> None:
+    def make(original: Any) -> Any:
+        def asked(raft: Raft, *arguments: Any) -> Any:
+            if raft.role is Role.LEADER:
+                raft = replace(raft, role=Role.FOLLOWER, heard_s=None)
+            return original(raft, *arguments)
+
+        return asked
+
+    wrap(rules, "_why_no_vote", make)
+    wrap(rules, "_why_no_pre_vote", make)
+
+
+@mutant("A follower refuses its vote since it hears of its leader, and goes to the candidate's term.", RAFT_PARTED)
+def refusal_adopts_term() -> None:
+    def make(original: Any) -> Any:
+        def vote_asked(raft: Raft, call_id: int, request: VoteRequest, now_s: float) -> Step:
+            after, effects = original(raft, call_id, request, now_s)
+            is_refused = len(effects) == 1 and isinstance(effects[0], Answer) and not effects[0].is_granted
+            if is_refused and raft.role is Role.FOLLOWER and request.term > raft.term and not request.is_pre_vote:
+                ballot = Ballot(request.term)
+                return replace(raft, ballot=ballot), (SaveThen(ballot, Enter()), *effects)
+            return after, effects
+
+        return vote_asked
+
+    wrap(rules, "vote_asked", make)
+
+
+@mutant("That the leader answers does not keep its followers from standing.", RAFT)
+def leader_answers_unheard() -> None:
+    wrap(rules, "leader_answered", lambda _: lambda raft, *_: (raft, ()))
+
+
+@mutant("A leader that starts again leads on in its term.", RAFT)
+def restarted_leader_leads() -> None:
+    def make(original: Any) -> Any:
+        def opened(me: VoterKey, timeout_s: float, voters: Any, ballot: Ballot) -> Step:
+            raft, effects = original(me, timeout_s, voters, ballot)
+            if ballot.leader_id == me.node_id and raft.is_voter:
+                return rules._leads(replace(raft, granted=frozenset(voters)), ballot, 0.0)
+            return raft, effects
+
+        return opened
+
+    wrap(rules, "opened", make)
+
+
+# ---------------------------------------------------------------- leading
+
+
+@mutant("A leader that nobody fetches from goes on leading.", RAFT)
+def no_check_quorum() -> None:
+    wrap(rules, "QUORUM_WITHIN", lambda _: 1e9)
+
+
+@mutant("A leader goes on leading as long as anybody fetches, voter or not.", RAFT_PARTED)
+def standby_is_quorum() -> None:
+    def on_fetch(original: Any) -> Any:
+        def fetch(self: ReplicatorActor, received: Any) -> None:
+            request: FetchRequest = received.request
+            if self._commit is not None and self.fetch_server.check(received) is None:
+                at_s = self.state.ports.clock.monotonic_s()
+                self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
+            original(self, received)
+
+        return fetch
+
+    def make(original: Any) -> Any:
+        def voter_fetched(raft: Raft, voter: VoterKey, at_s: float) -> Step:
+            step: Step = original(raft, voter if voter in raft.voters else raft.others[0], at_s)
+            return step
+
+        return voter_fetched
+
+    wrap(ReplicatorActor, "_on_fetch", on_fetch)
+    wrap(rules, "voter_fetched", make)
+
+
+@mutant("A leader counts what the new disk of a voter has fetched, which has no vote.", RAFT_DISKS_LOST)
+def fetches_counted_by_name() -> None:
+    def make(original: Any) -> Any:
+        def fetched(self: LeaderCommit, *arguments: Any) -> bool:
+            keys, self.keys = self.keys, frozenset()
+            try:
+                return bool(original(self, *arguments))
+            finally:
+                self.keys = keys
+
+        return fetched
+
+    wrap(LeaderCommit, "fetched", make)
+
+
+@mutant("A leader commits what was there before its term as soon as its term begins behind it.", RAFT_OVERTAKEN)
+def term_start_included() -> None:
+    def make(original: Any) -> Any:
+        def advance(self: LeaderCommit, terms: TermHistory, boundaries: Boundaries) -> bool:
+            return bool(original(self, _OneFurther(terms), boundaries))
+
+        return advance
+
+    wrap(LeaderCommit, "advance", make)
+
+
+class _OneFurther:
+    def __init__(self, terms: TermHistory) -> None:
+        self._terms = terms
+
+    def term_of(self, index: Index) -> Term:
+        """The term of that entry, or of the one after it if there is one."""
+        return self._terms.term_of(Index(index + 1)) or self._terms.term_of(index)
+
+
+@mutant("A leader counts fetches that come from an earlier term.", RAFT)
+def stale_fetches_counted() -> None:
+    def make(original: Any) -> Any:
+        def check_elected(self: FetchServer, request: FetchRequest) -> Any:
+            return original(self, replace(request, term=max(request.term, self._state.term)))
+
+        return check_elected
+
+    wrap(FetchServer, "_check_elected", make)
+
+
+@mutant("Who begins to follow a leader cuts what it does not know to be committed.", RAFT)
+def cut_to_commit() -> None:
+    def make(original: Any) -> Any:
+        def on_leader_changed(self: ReplicatorActor, changed: Any) -> None:
+            original(self, changed)
+            state = self.state
+            if state.role is ReplicatorRole.FOLLOWER and state.committed.index < state.end.index:
+                state.store.tell(TruncateLog(state.committed.index, state.term, state.me))
+
+        return on_leader_changed
+
+    wrap(ReplicatorActor, "_on_leader_changed", make)
+
+
+# ---------------------------------------------------------------- handing the lead over
+
+
+@mutant("A leader that hands over stops leading first.", RAFT_STOPPED)
+def hand_over_resigns_first() -> None:
+    def make(original: Any) -> Any:
+        def tell_leave(self: RaftElection, effect: Any) -> None:
+            if type(effect).__name__ == "TellLeave":
+                self._apply(rules.resigned(self._state))
+            original(self, effect)
+
+        return tell_leave
+
+    wrap(RaftElection, "_carry_out", make)
+
+
+@mutant("A leader hands over to a voter that does not have all that it has.", RAFT_STOPPED)
+def hand_over_to_one_behind() -> None:
+    def make(original: Any) -> Any:
+        def measured(self: LeadTransfer, _: Index, *rest: Any) -> None:
+            original(self, Index(0), *rest)
+
+        return measured
+
+    wrap(LeadTransfer, "measured", make)
+    furthest = hand_over.successors_among
+    wrap(hand_over, "successors_among", lambda _: lambda *arguments: furthest(*arguments)[::-1])
+
+
+@mutant("A leader hands over to a node that does not vote.", RAFT_STOPPED)
+def hand_over_to_standby() -> None:
+    def on_fetch(original: Any) -> Any:
+        def fetch(self: ReplicatorActor, received: Any) -> None:
+            request: FetchRequest = received.request
+            if self._commit is not None and self.fetch_server.check(received) is None:
+                at_s = self.state.ports.clock.monotonic_s()
+                self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
+            original(self, received)
+
+        return fetch
+
+    def address(original: Any) -> Any:
+        return lambda self, node_id: original(self, node_id) or f"{node_id}:8400"
+
+    wrap(ReplicatorActor, "_on_fetch", on_fetch)
+    wrap(RaftElection, "_address_of", address)
