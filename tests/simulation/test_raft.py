@@ -56,3 +56,15 @@ def test_a_voter_with_an_empty_disk_copies_and_has_no_vote() -> None:
         missing = ", ".join(sorted((leader, wiped)))
         expected = f"2 of 3 voters are needed, and {missing} do not answer {other}"
         assert expected in cluster.status(other).election.why_nobody
+
+
+def test_a_node_without_a_vote_finds_the_next_leader_though_the_old_one_never_comes_back() -> None:
+    with Cluster(seed=5, nodes=4, election="raft:n1,n2,n3") as cluster:
+        cluster.run_for(3.0)
+        leader = cluster.leader_id
+        assert leader is not None
+        cluster.crash(leader, power=True)
+        cluster.run_for(6.0)
+        offset = cluster.client("app").produce(b"of the next leader")
+        cluster.run_for(2.0)
+        assert cluster.consume("n4", offset) == b"of the next leader"

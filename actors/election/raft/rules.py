@@ -218,13 +218,20 @@ def _entered(raft: Raft, ballot: Ballot) -> Step:
 
 def election_timed_out(raft: Raft, now_s: float) -> Step:
     """Nothing was heard of a leader for the election timeout: ask first if it is any use to stand (D section 9.6)."""
-    if not raft.is_voter or raft.role not in (Role.UNATTACHED, Role.FOLLOWER):
+    if raft.role not in (Role.UNATTACHED, Role.FOLLOWER):
         return raft, NOTHING
     if raft.is_sticky(now_s):
         assert raft.heard_s is not None, "who is sticky has heard of its leader"
         left_s = raft.heard_s + raft.timeout_s - now_s
         return raft, (Wait(TimerName.ELECTION, left_s, left_s + (STAND[1] - STAND[0]) * raft.timeout_s),)
-    return _prospective(raft)
+    return _prospective(raft) if raft.is_voter else _gave_up(raft)
+
+
+def _gave_up(raft: Raft) -> Step:
+    """A node without a vote misses its leader: nobody will tell it of the next one, so it has to ask who leads."""
+    if raft.leader_id is None:
+        return raft, NOTHING
+    return replace(raft, role=Role.UNATTACHED, has_given_up=True), (Announce(raft.term, None),)
 
 
 def _prospective(raft: Raft) -> Step:
@@ -646,7 +653,5 @@ def voters_changed(raft: Raft, voters: tuple[VoterKey, ...]) -> Step:
 
 
 def _wait(raft: Raft, timer: TimerName, timeouts: tuple[float, float]) -> tuple[Effect, ...]:
-    """Set a timer, to election timeouts; who does not vote has no election timer."""
-    if timer is TimerName.ELECTION and not raft.is_voter:
-        return ()
+    """Set a timer, to election timeouts."""
     return (Wait(timer, timeouts[0] * raft.timeout_s, timeouts[1] * raft.timeout_s),)

@@ -153,9 +153,15 @@ def test_a_pre_vote_changes_neither_term_nor_vote_nor_leader() -> None:
     assert step[1] == (AskForVotes(last(4, 9), is_pre_vote=True),)
 
 
-def test_a_node_without_a_vote_never_stands() -> None:
+def test_a_node_without_a_vote_never_stands_and_asks_who_leads_when_it_misses_its_leader() -> None:
     standby = raft(voters=(N2, N3))
     assert rules.election_timed_out(standby, NOW) == (standby, ())
+    standby = follower(voters=(N2, N3))
+    assert found(rules.election_timed_out(standby, NOW), Wait).timer is TimerName.ELECTION
+    state, effects = rules.election_timed_out(replace(standby, heard_s=NOW - 1.0), NOW)
+    assert (state.leader_id, effects) == (None, (Announce(Term(5), None),))
+    assert has(rules.leader_hinted(state, Term(5), N2.node_id, is_its_own_word=True), SaveThen)
+    assert has(rules.leader_lost(standby, N2.node_id), Wait)
 
 
 def test_the_end_that_was_read_for_an_older_canvass_does_not_count() -> None:
