@@ -30,7 +30,6 @@ UNIT_TESTS_ONLY = {
     "check_quorum": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
     "majority_is_led": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
     "led_voters_hold_on": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
-    "founded_by_all": "Its mutants are in mutants/in_founding.py, and have no score on the page yet.",
     "stands_when_wanted": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
     "hands_over_whole": "Its mutants are in mutants/in_raft_lead.py, and have no score on the page yet.",
     "no_actor_raises": "An actor that raises is a bug of any kind: tests/simulation/test_cluster.py breaks one.",
