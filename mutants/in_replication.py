@@ -188,18 +188,6 @@ def keep_alive_claims_too_much() -> None:
     wrap(Pulls, "_keep_alive", make)
 
 
-@mutant("A busy follower calls its leader again, whether it has answered or not.", SLOW_DISKS)
-def keep_alives_pile_up() -> None:
-    def make(original: Any) -> Any:
-        def keep_alive(self: Pulls, pull: Any) -> None:
-            pull.keep_alive_id = None
-            original(self, pull)
-
-        return keep_alive
-
-    wrap(Pulls, "_keep_alive", make)
-
-
 @mutant("A follower says nothing when nobody listens any more where its leader was.", ELECTED)
 def refusal_untold() -> None:
     def make(original: Any) -> Any:
