@@ -51,6 +51,15 @@ async def relay(listening: socket.socket, addr: str) -> AsyncIterator[None]:
     await asyncio.gather(*pumps, return_exceptions=True)
 
 
+class Prompt(Replicator):
+    """Answers each fetch at once."""
+
+    def tell(self, message: Any) -> None:
+        if isinstance(message, CallReceived):
+            message.reply_to.tell(CallAnswer(message.request_id, response()))
+        super().tell(message)
+
+
 async def test_a_port_where_nobody_listens_refuses_by_number_and_by_name() -> None:
     with bound() as port:
         assert await is_refused(f"127.0.0.1:{port}")
@@ -177,8 +186,8 @@ async def test_a_fetch_from_a_process_that_is_killed_fails_as_refused() -> None:
 
 
 async def test_each_call_after_a_refusal_tries_to_connect_whatever_grpc_thinks_of_the_address() -> None:
-    replicator, answers = Replicator(), Answers()
-    async with serving(service_of(replicator)) as addr, network() as net:
+    answers = Answers()
+    async with serving(service_of(Prompt())) as addr, network() as net:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             peer = Peer(N2, f"127.0.0.1:{taken.getsockname()[1]}")
@@ -187,9 +196,7 @@ async def test_each_call_after_a_refusal_tries_to_connect_whatever_grpc_thinks_o
                 assert (await answers.queue.get()).is_refused
             async with relay(taken, addr):
                 net.call(peer, 9, REQUEST, answers)
-                received = await replicator.next(CallReceived)
-                received.reply_to.tell(CallAnswer(received.request_id, response()))
-                assert isinstance(await answers.queue.get(), CallReturned)
+                assert await answers.queue.get() == CallReturned(N2, 9, response())
 
 
 async def test_calls_on_a_connection_that_another_call_found_broken_still_have_their_end() -> None:
