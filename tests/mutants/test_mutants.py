@@ -32,6 +32,8 @@ UNIT_TESTS_ONLY = {
     "led_voters_hold_on": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
     "stands_when_wanted": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
     "hands_over_whole": "Its mutants are in mutants/in_raft_lead.py, and have no score on the page yet.",
+    "followers_call": "Its mutants are in mutants/in_replication.py, and have no score on the page yet.",
+    "lost_leaders_told": "Its mutants are in mutants/in_replication.py, and have no score on the page yet.",
     "no_actor_raises": "An actor that raises is a bug of any kind: tests/simulation/test_cluster.py breaks one.",
     "no_node_fails_without_a_cause": "Checkers see it first, as fails_for_cause; here a run without any is watched.",
     "claims_are_watched": "It is about the simulation and not the nodes: tests/ourolog/test_simulate.py breaks it.",
