@@ -64,7 +64,6 @@ class Node:
             occupant,
             **shared,
             store=self.store,
-            server=self.server,
             listeners=(self.replicator, self.server, to_membership),
         )
         to_replicator.bind(self.replicator)

@@ -5,10 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from mutants.mutant import EVERY, IDLE, LEADERS_DIE, MANY_READERS, ORACLE, RETAINED, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import (
+    EVERY,
+    IDLE,
+    LEADERS_DIE,
+    LEADERS_STOP,
+    MANY_READERS,
+    ORACLE,
+    RETAINED,
+    STATIC,
+    doing_nothing,
+    mutant,
+    wrap,
+)
 from ourolog.actors.messages.events import ReplicasAdvanced
-from ourolog.actors.messages.server import RequestRefused
+from ourolog.actors.messages.server import Refusal, RequestRefused
 from ourolog.actors.messages.store import AppendBatch, AppendRefused
+from ourolog.actors.requests.produces import OpenProduces, PendingProduce
 from ourolog.actors.requests.readers import TailingReaders
 from ourolog.actors.server import ServerActor
 from ourolog.actors.store import StoreActor
@@ -88,6 +101,50 @@ def replicas_advanced_unheard() -> None:
         return on_receive
 
     wrap(ServerActor, "on_receive", make)
+
+
+@mutant("What the store was told of when the lead was lost is refused for certain.", (ORACLE,))
+def deposed_for_certain() -> None:
+    def make(original: Any) -> Any:
+        def refuse(self: ServerActor, pending: PendingProduce, refusal: Refusal, detail: str) -> None:
+            if refusal is Refusal.DEPOSED:
+                pending.may_be_stored = False
+            original(self, pending, refusal, detail)
+
+        return refuse
+
+    wrap(ServerActor, "_refuse_produce", make)
+
+
+@mutant("What was held is sent to the next leader, and the store is told of it all the same.", (ORACLE,))
+def held_refused_and_appended() -> None:
+    def make(original: Any) -> Any:
+        def refuse_as(self: ServerActor, pending: PendingProduce, refused: RequestRefused) -> None:
+            batch = pending.batch
+            original(self, pending, refused)
+            assert batch is not None
+            self.store.tell(AppendBatch(next(self._produces._append_ids), batch, self._term, self.me))
+
+        return refuse_as
+
+    wrap(ServerActor, "_refuse_as", make)
+
+
+@mutant("What is held is forgotten when somebody leads, until its time is up.", (ORACLE,))
+def held_forgotten() -> None:
+    wrap(ServerActor, "_settle_held", lambda _: lambda *_: None)
+
+
+@mutant("A leader that hands over appends what comes meanwhile.", LEADERS_STOP)
+def hand_over_appends() -> None:
+    wrap(
+        ServerActor, "_holds", lambda _: property(lambda self: bool(self._elected and self._leader_id != self.node_id))
+    )
+
+
+@mutant("A leader that hands over does not wait for what it has taken.", LEADERS_STOP)
+def drained_at_once() -> None:
+    wrap(OpenProduces, "is_drained", lambda _: property(lambda _: True))
 
 
 def _deaf_to(kind: type) -> None:

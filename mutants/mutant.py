@@ -12,6 +12,8 @@ ALLOW = "--election none --cycle allow"
 STATIC = "--election static --cycle break"
 ORACLE = "--election oracle --cycle break"
 """Safe changes of leader at random moments."""
+LEADERS_STOP = ("--election raft --cycle break --faults stop,slow_node,clog --clients 16 --operations 4800",)
+"""Voters elect, and leaders that stop hand over while many produce."""
 DECREES = "--election decrees --cycle break"
 """People decree other leaders in mid-run, also two at once."""
 STANDBY = (f"{DECREES} --nodes 4",)

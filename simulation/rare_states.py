@@ -47,6 +47,7 @@ from ourolog.simulation.events import (
     PartitionHealed,
     PartitionMade,
 )
+from ourolog.simulation.holding_states import HOLDING_STATES, HoldingStates
 from ourolog.simulation.replication_states import REPLICATION_STATES, ReplicationStates
 from ourolog.simulation.survey_states import SURVEY_STATES, SurveyStates
 from ourolog.simulation.vote_states import VOTE_STATES, VoteStates
@@ -57,6 +58,7 @@ STATES: Final[dict[str, str]] = {
     **VOTE_STATES,
     **SURVEY_STATES,
     **ELECTION_STATES,
+    **HOLDING_STATES,
     "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
     "damage_found": "A log or another file was found damaged.",
     "segment_rolled": "A segment was sealed and another begun.",
@@ -130,6 +132,7 @@ class RareStates:
         self._votes = VoteStates(self._note)
         self._survey = SurveyStates(self._note)
         self._election = ElectionStates(self._note)
+        self._holding = HoldingStates(self._note)
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LeaderHinted: lambda _: self._note("leader_hinted"),
@@ -153,9 +156,10 @@ class RareStates:
                 handle = self._on_message.get(type(event.message))
                 if handle is not None:
                     handle(event)
-                handle = self._votes.on_message.get(type(event.message))
-                if handle is not None:
-                    handle(event)
+                for states in (self._votes, self._holding):
+                    handle = states.on_message.get(type(event.message))
+                    if handle is not None:
+                        handle(event)
             case NodeSaid():
                 self._on_said(event)
             case FileReplaced():
@@ -176,6 +180,7 @@ class RareStates:
             case NodeCrashed() | NodeStopped():
                 self._on_down(event, world)
             case NodeStarted():
+                self._holding.forget(event)
                 self._on_started(event)
             case PartitionMade():
                 self._partitioned = True

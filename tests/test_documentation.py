@@ -61,6 +61,7 @@ RUN_ELSEWHERE = {
     "README.md: 1. Nobody leads, every copy counts as new": "tests/ourolog/test_cycle.py",
     "docs/running.md: n1$ ourolog node --node-id n1 --data-dir /var/lib/ourolog "
     "--election raft --bootstrap-expect 3": "tests/endtoend/test_first_start.py",
+    "docs/running.md: $ ourolog cluster transfer-leader n2": "tests/ourolog/test_client_commands.py",
     "docs/torture.md: $ python -m torture --list": "tests/endtoend/test_torture.py",
     "docs/torture.md: $ python -m torture.elections --minutes 10 --nodes 3 --seed 7": "tests/endtoend/test_torture.py",
 }
@@ -76,7 +77,6 @@ NOT_RUN = {
     "docs/architecture.md: client    rpc (n1)     Server n1    Store n1     Replicator n1     "
     "Replicator n2   Store n2": "a picture",
     "docs/architecture.md: <data-dir>/": "a list of files",
-    "docs/running.md: $ ourolog cluster transfer-leader n2": "it takes a cluster that elects its leader",
     "docs/benchmarks.md: make bench                                   # everything, some minutes": (
         "no test measures time, and what is measured takes minutes"
     ),

@@ -23,8 +23,8 @@ there are more of them.
 What it tells: SaveBallot, DescribeLog, AppendControl and SaveFounding to the store; VotersChanged, LeaderChanged and
 NobodyElected to everybody, by `announce`; one CallAnswer for each CallReceived; HandedOver for HandOver. Before it
 tells that its own node leads, `announce` tells the store BeginTerm: nothing of a term stands before that entry.
-A leader that hands over tells the server HoldProduces, which is answered by ProducesHeld, and ReleaseProduces if it
-goes on leading after all.
+A leader that hands over tells all listeners HoldProduces, which the server answers by ProducesHeld, and
+ReleaseProduces if it goes on leading after all.
 
 The ballot. `SaveBallot` is the only way to change the term or to vote, and one step of the store, which alone knows
 the ballot and the end of the log at once:
@@ -108,7 +108,6 @@ from ourolog.actors.messages.peer_calls import (
     CallRefused,
     CallReturned,
 )
-from ourolog.actors.messages.server import ServerMessage
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
     AppendRefused,
@@ -133,7 +132,6 @@ class ElectionActor(NodeActor):
     config: the node's; `config.election` is what `choose` made of the flag.
     ports: time, chance and the network.
     store: the mailbox of the node's store.
-    server: the mailbox of the node's server.
     listeners: the mailboxes that are told each announcement; the observer is told besides.
     request_ids: a new one for each question to the store and each call, never the same twice.
     term, leader_id, voters: as announced last; term 0, None and () before that.
@@ -149,14 +147,12 @@ class ElectionActor(NodeActor):
         config: NodeConfig,
         ports: Ports,
         store: Mailbox[StoreMessage],
-        server: Mailbox[ServerMessage],
         listeners: tuple[Mailbox[Any], ...],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
         self.config = config
         self.ports = ports
         self.store = store
-        self.server = server
         self.listeners = listeners
         self.term = Term(0)
         self.leader_id: NodeId | None = None

@@ -79,7 +79,6 @@ class Slot:
     ) -> None:
         self.runtime = SteppingRuntime()
         self.store = Probe()
-        self.server = Probe()
         self.listener = Probe()
         self.observer = Probe()
         self.on_disk = ballot
@@ -101,7 +100,6 @@ class Slot:
             config=config,
             ports=stepping_ports(self.runtime, network=self.network, observer=self.observer),
             store=self.store,
-            server=self.server,
             listeners=(self.listener,),
         )
 

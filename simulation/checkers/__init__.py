@@ -29,6 +29,7 @@ from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.founding import FoundedByAll
 from ourolog.simulation.checkers.handing_over import HandsOverWhole
+from ourolog.simulation.checkers.held_produces import HandOverHolds
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
 from ourolog.simulation.checkers.keep_alives import FollowersCall
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
@@ -83,6 +84,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     AnsweredOnce,
     ReadersWoken,
     ProducesAnswered,
+    HandOverHolds,
     OneFetchAtATime,
     FollowersFollow,
     CommitSpreads,
@@ -141,7 +143,7 @@ _ONLY_ELECTED: Final = (
     DecreedLeaderAsked,
     LeadWithheldForCause,
 )
-_ONLY_LEAD_PASSED_ON: Final = (LeaderAppendOnly, LeaderCompleteness)
+_ONLY_LEAD_PASSED_ON: Final = (LeaderAppendOnly, LeaderCompleteness, HandOverHolds)
 """What there is to see only where the lead passes on from one node to another, and not because people say so."""
 _ONLY_RAFT: Final = (
     LeaderElected,

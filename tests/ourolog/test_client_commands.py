@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -227,3 +228,18 @@ def test_a_decreed_leader_is_not_changed_by_a_command(run: Run, tmp_path: Path) 
         done = run("cluster", "transfer-leader", "n2", "--addr", nodes["n3"].rpc_addr)
     assert (done.returncode, done.stdout) == (1, "")
     assert "n3 runs with --election static:n1,n2,n3: a person decrees that n1 leads" in done.stderr
+
+
+def test_the_lead_is_given_to_another_node_and_back(run: Run, tmp_path: Path) -> None:
+    with LocalCluster(str(tmp_path), 3, flags=("--election", "raft:n1,n2,n3")) as nodes:
+        nodes.start()
+        addresses = ",".join(one.rpc_addr for one in nodes)
+        leader = json.loads(run("status", "--addr", addresses, "--output", "json").stdout)["leader"]
+        other = next(one.node_id for one in nodes if one.node_id != leader)
+        done = run("cluster", "transfer-leader", other, "--addr", addresses)
+        assert re.fullmatch(rf"{other} leads in term \d+; before it {leader} led\n", done.stdout), done
+        again = run("cluster", "transfer-leader", other, "--addr", addresses)
+        assert re.fullmatch(rf"{other} leads already, in term \d+\n", again.stdout), again
+        stranger = run("cluster", "transfer-leader", "n9", "--addr", addresses)
+        assert (stranger.returncode, stranger.stdout) == (1, "")
+        assert "n9 has no vote; the voters are" in stranger.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -10,7 +12,8 @@ import pytest
 
 from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.election import LeaderTransferred, TransferLeader
-from ourolog.actors.messages.values import Member
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.values import Member, ReadLevel
 from ourolog.actors.occupants import parse_election
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
@@ -104,3 +107,78 @@ async def test_a_name_that_no_node_can_have_is_refused(edge: Any) -> None:
         with pytest.raises(LogError, match="cannot be the id of a node") as refused:
             await client.transfer_leader("n 2")
     assert list(refused.value.fields) == ["node_id"]
+
+
+# ---------------------------------------------------------------- three voters, and a client that produces meanwhile
+
+
+class Producing:
+    """A client that produces one record after the other, and what it was answered."""
+
+    def __init__(self, client: LogClient) -> None:
+        self.client = client
+        self.offsets: list[int] = []
+        self._task = asyncio.create_task(self._produce())
+        self._more = asyncio.Event()
+        self._ends = False
+
+    async def _produce(self) -> None:
+        while not self._ends:
+            self.offsets.append(await self.client.produce(b"%d" % len(self.offsets)))
+            self._more.set()
+
+    async def some_more(self) -> None:
+        wanted = len(self.offsets) + 5
+        while len(self.offsets) < wanted and not self._task.done():
+            self._more.clear()
+            more = asyncio.ensure_future(self._more.wait())
+            await asyncio.wait((self._task, more), return_when=asyncio.FIRST_COMPLETED)
+            more.cancel()
+
+    async def end(self) -> None:
+        """Raises what a produce failed with."""
+        self._ends = True
+        await self._task
+
+
+@contextlib.asynccontextmanager
+async def three_voters(node: Any) -> AsyncIterator[dict[str, Any]]:
+    election = parse_election("raft:n1,n2,n3")
+    async with (
+        node("n1", election=election, ready=False) as n1,
+        node("n2", election=election, ready=False, join=(n1.gossip_addr,)) as n2,
+        node("n3", election=election, ready=False, join=(n1.gossip_addr,)) as n3,
+    ):
+        for one in (n1, n2, n3):
+            await one.until(lambda event: isinstance(event, LeaderChanged) and event.leader_id is not None)
+        yield {"n1": n1, "n2": n2, "n3": n3}
+
+
+async def test_the_lead_goes_where_a_person_wants_it_while_clients_produce_and_no_produce_fails(node: Any) -> None:
+    async with three_voters(node) as nodes, LogClient([one.rpc_addr for one in nodes.values()]) as client:
+        producing = Producing(client)
+        await producing.some_more()
+        async with LogClient(nodes["n1"].rpc_addr) as person:
+            for to in ("n2", "n3", "n1", "n2"):
+                assert (await person.transfer_leader(to)).leader == to
+                await producing.some_more()
+            first = await person.transfer_leader()
+            assert (first.leader, first.previous_leader) in {("n1", "n2"), ("n3", "n2")}
+            with pytest.raises(LogError, match="n4"):
+                await person.transfer_leader("n4")
+        await producing.end()
+        stored = [record.value async for record in client.consume_stream(0, stop_at_end=True, read=ReadLevel.LATEST)]
+    assert stored == [b"%d" % number for number in range(len(producing.offsets))]
+    assert producing.offsets == list(range(len(stored)))
+
+
+async def test_a_leader_that_stops_in_good_order_costs_no_produce(node: Any) -> None:
+    async with three_voters(node) as nodes, LogClient([one.rpc_addr for one in nodes.values()]) as client:
+        producing = Producing(client)
+        await producing.some_more()
+        leader = next(server.node_id for server in await client.get_servers() if server.is_leader)
+        await nodes[leader].server.stop(5.0)
+        await producing.some_more()
+        await producing.end()
+        stored = [record.value async for record in client.consume_stream(0, stop_at_end=True, read=ReadLevel.LATEST)]
+    assert stored == [b"%d" % number for number in range(len(producing.offsets))]

@@ -346,7 +346,8 @@ async def test_while_a_node_hands_over_it_holds_produces_and_serves_everything_e
         match message:
             case HandOver():
                 asked.append(message)
-                self.server.tell(HoldProduces(1, 1.0, self.me))
+                for listener in self.listeners:
+                    listener.tell(HoldProduces(1, 1.0, self.me))
             case ProducesHeld():
                 assert message.is_drained
                 loop.call_soon_threadsafe(begun.set)
