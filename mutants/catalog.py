@@ -10,6 +10,7 @@ import mutants.in_gossip
 import mutants.in_raft
 import mutants.in_raft_disk
 import mutants.in_raft_lead
+import mutants.in_reads
 import mutants.in_replication
 import mutants.in_server
 import mutants.in_storage  # noqa: F401  # importing registers

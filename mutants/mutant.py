@@ -27,6 +27,7 @@ PEERS = (BREAK, ALLOW)
 EVERY = (BREAK, ALLOW, STATIC)
 BUSY = tuple(f"{mode} --clients 12 --operations 2400" for mode in (BREAK, STATIC))
 """With so many at once that groups form everywhere."""
+BUSY_LEADER = BUSY[1:]
 IDLE = (f"{STATIC} --operations 15",)
 """With so few records that readers wait for long."""
 DECREED_IDLE = (f"{DECREES} --clients 1 --operations 20",)
@@ -51,6 +52,10 @@ RAFT_ROTTEN = ("--election raft --nodes 4 --faults bit_rot,kill",)
 RAFT_DISKS_LOST = ("--election raft --nodes 4 --faults disk_lost,kill",)
 RAFT_FOUR_VOTERS = ("--election raft:n1,n2,n3,n4 --nodes 4",)
 RAFT_FIVE_VOTERS = ("--election raft:n1,n2,n3,n4,n5 --nodes 5",)
+DEPOSED = (f"{ORACLE} --faults replay,duplicate,loss,clog",)
+"""Where fetches come late, or once more, to leaders that have been replaced."""
+NEW_LEADERS = (f"{STATIC} --faults kill,blackout,loss", f"{ORACLE} --faults kill,blackout,loss")
+"""Where who leads knows less than others of what is committed."""
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
 
 

@@ -127,7 +127,7 @@ class SimulationRuns:
 def replay(options: Options) -> str:
     """The command that runs exactly this again.
 
-    Its seed carries the version (`--seed 7@2`): another version refuses it instead of running something else.
+    Its seed carries the version (`--seed 7@3`): another version refuses it instead of running something else.
     """
     seed = f"--seed {options.seed}"
     return replay_command(options).replace(seed, f"{seed}@{VERSION}", 1)

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.server import CancelRequest, Consume, Produce, Produced, Refusal, RequestRefused
+from ourolog.actors.messages.server import (
+    CONFIRMS_WITHIN_S,
+    CancelRequest,
+    Consume,
+    Produce,
+    Produced,
+    Refusal,
+    RequestRefused,
+)
 from ourolog.actors.messages.store import BatchesRead, ReadRefused
 from ourolog.actors.messages.values import Acks
 from ourolog.actors.node import Node
@@ -48,8 +56,8 @@ class _ProduceCallee:
 
 class _ConsumeCallee:
     def receive(self, node: Node, call: Call, reply_to: Mailbox[BatchesRead | ReadRefused | RequestRefused]) -> None:
-        operation, wait = call.request
-        node.server.tell(Consume(call.call_id, operation.offset, READ_BYTES, wait, reply_to))
+        operation, (wait, timeout_s) = call.request
+        node.server.tell(Consume(call.call_id, operation.offset, READ_BYTES, wait, reply_to, operation.read, timeout_s))
 
     def cancel(self, node: Node, call: Call) -> None:
         assert call.reply_to is not None
@@ -81,7 +89,8 @@ class ClientCalls:
 
         wait: whether to wait, at the end of the log, for more, up to timeout_s.
         """
-        return self._begin("consume", client, node_id, operation, timeout_s, self._consume_callee, wait, returned)
+        extra = wait, min(timeout_s, CONFIRMS_WITHIN_S)
+        return self._begin("consume", client, node_id, operation, timeout_s, self._consume_callee, extra, returned)
 
     def _begin(
         self,
@@ -91,7 +100,7 @@ class ClientCalls:
         operation: Operation,
         timeout_s: float,
         callee: Any,
-        extra: float | bool,
+        extra: float | tuple[bool, float],
         returned: Returned,
     ) -> Call:
         network, emit = self._network, self._emit

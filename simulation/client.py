@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from ourolog.actors.messages.values import ReadLevel
 from ourolog.simulation.calls import ClientCalls, Returned
 from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
 from ourolog.storage.types import NodeId, Offset
@@ -92,15 +93,16 @@ class Client:
 
         return self._ask(operation, ask).offset
 
-    def consume(self, offset: int, *, wait: bool = False) -> bytes:
+    def consume(self, offset: int, *, wait: bool = False, read: ReadLevel = ReadLevel.COMMITTED) -> bytes:
         """The record at `offset`. Raises OutOfRangeError, RefusedError.
 
         wait: whether to wait until there is one, or the client's time is up.
+        read: how recent the log must be that is read.
         """
-        return self._consume(offset, wait=wait).value
+        return self._consume(offset, wait=wait, read=read).value
 
-    def _consume(self, offset: int, *, wait: bool = False) -> OperationResult:
-        operation = Operation(OperationKind.CONSUME, offset=Offset(offset))
+    def _consume(self, offset: int, *, wait: bool = False, read: ReadLevel = ReadLevel.COMMITTED) -> OperationResult:
+        operation = Operation(OperationKind.CONSUME, offset=Offset(offset), read=read)
 
         def ask(node_id: NodeId, returned: Returned) -> None:
             self._home.calls.consume(self.name, node_id, operation, self.timeout_s, returned, wait=wait)

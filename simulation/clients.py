@@ -1,8 +1,9 @@
-"""Producers and consumers of a simulated cluster that run all the time, and retry as real ones would.
+"""Clients of a simulated cluster that run all the time, and retry as real ones would.
 
 A producer tries again what was certainly refused, at another node or at the leader. What may
 have happened it does not try again, since the log cannot tell a retry from a new record yet:
-it goes on with the next. A consumer reads one offset after the other, and never skips one.
+it goes on with the next. A consumer reads one offset after the other, and never skips one. A watcher asks one node
+for the latest end of the log, as somebody does who must not act on what is out of date.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from random import Random
 from typing import Protocol
 
+from ourolog.actors.messages.values import ReadLevel
 from ourolog.simulation.calls import ClientCalls
 from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
 from ourolog.simulation.runtime import SimulatedRuntime
@@ -19,6 +21,14 @@ TIMEOUT_S = 5.0
 BACKOFF_S = 0.5
 ATTEMPTS = 8
 VALUE_BYTES = (1, 400)
+
+BEYOND = Offset(2**62)
+BEYOND_SHARE = 0.7
+WAIT_SHARE = 0.1
+TWICE_SHARE = 0.5
+TWICE_WITHIN_S = 0.005
+ASKS_WITHIN_S = 0.5
+"""How soon a watcher asks that was told to, in seconds; mostly it is much sooner."""
 
 
 class Pace(Protocol):
@@ -131,3 +141,63 @@ class Consumer:
 
         operation = Operation(OperationKind.CONSUME, offset=offset)
         self._calls.consume(self.name, node_id, operation, TIMEOUT_S, returned, wait=self._rng.random() < 0.5)
+
+
+class Watcher:
+    """Asks one node again and again where the log ends, by reads of the latest state.
+
+    Each node has its own, so that one that is cut off, or has been replaced as leader without knowing, is asked, too.
+    It does not wait for an answer before it asks again, often in quick succession, and besides at its pace it can be
+    told to ask soon: shortly after a change of leader an answer is most likely to be wrong.
+    """
+
+    def __init__(
+        self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace, node_id: NodeId
+    ) -> None:
+        self.name = name
+        self.node_ids: tuple[NodeId, ...] = ()
+        self._runtime = runtime
+        self._calls = calls
+        self._rng = rng
+        self._pace = pace
+        self._node_id = node_id
+        self._end = Offset(0)
+
+    def start(self, node_ids: tuple[NodeId, ...]) -> None:
+        """Ask its node from now on, while that is among these."""
+        self.node_ids = node_ids
+        self._rest()
+
+    def ask_soon(self) -> None:
+        """Ask once more than its pace says, soon."""
+        if self._pace.pause_s() is not None:
+            self._runtime.call_later(ASKS_WITHIN_S * self._rng.random() ** 2, self._ask)
+
+    def _rest(self) -> None:
+        pause_s = self._pace.pause_s()
+        if pause_s is not None:
+            self._runtime.call_later(pause_s, self._begin)
+
+    def _begin(self) -> None:
+        self._ask()
+        self._rest()
+
+    def _ask(self) -> None:
+        if self._node_id in self.node_ids:
+            self._read()
+            if self._rng.random() < TWICE_SHARE:
+                self._runtime.call_later(TWICE_WITHIN_S * self._rng.random(), self._read)
+
+    def _read(self) -> None:
+        # Mostly beyond any end, so that the answer is the end; otherwise where the log ended when it was asked last.
+        offset = BEYOND if self._rng.random() < BEYOND_SHARE else self._end
+
+        def returned(result: OperationResult, _: NodeId | None) -> None:
+            if result.end_offset is not None:
+                self._end = max(self._end, result.end_offset)
+            elif result.outcome is Outcome.OK:
+                self._end = Offset(offset + 1)
+
+        operation = Operation(OperationKind.CONSUME, offset=offset, read=ReadLevel.LATEST)
+        is_patient = offset < BEYOND and self._rng.random() < WAIT_SHARE
+        self._calls.consume(self.name, self._node_id, operation, TIMEOUT_S, returned, wait=is_patient)

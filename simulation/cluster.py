@@ -29,6 +29,7 @@ from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
 from ourolog.actors.messages.server import StopHolding
+from ourolog.actors.messages.values import ReadLevel
 from ourolog.actors.node import FAILED_HANDS_OVER_WITHIN_S, HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
 from ourolog.actors.stepping import StepLimitError
@@ -429,9 +430,9 @@ class Cluster:
         """Append one record at that node and return its offset. Raises what `Client.produce` raises."""
         return Client("console", self, 5.0, (NodeId(name),), attempts=1).produce(value, acks=acks)
 
-    def consume(self, name: str, offset: int) -> bytes:
+    def consume(self, name: str, offset: int, *, read: ReadLevel = ReadLevel.COMMITTED) -> bytes:
         """The record at that offset of that node. Raises what `Client.consume` raises."""
-        return Client("console", self, 5.0, (NodeId(name),), attempts=1).consume(offset)
+        return Client("console", self, 5.0, (NodeId(name),), attempts=1).consume(offset, read=read)
 
     def records(self, name: str, offset: int = 0) -> list[Record]:
         """All records that a reader of that node gets from `offset` to the end."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.observer import NodeEvent
+from ourolog.actors.messages.values import ReadLevel
 from ourolog.storage.types import NodeId, Offset, Term
 
 DATAGRAM: Final = "datagram"
@@ -322,12 +323,14 @@ class Operation:
     value: what a produce appends, unique in the run.
     offset: what a consume asks for.
     acks: what a produce wants to have happened before it is acknowledged.
+    read: how recent what a consume gets must be.
     """
 
     kind: OperationKind
     value: bytes = b""
     offset: Offset = Offset(0)
     acks: str = "default"
+    read: ReadLevel = ReadLevel.COMMITTED
 
 
 class Outcome(StrEnum):

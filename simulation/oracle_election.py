@@ -26,6 +26,11 @@ from ourolog.storage.types import NodeId, Term
 ORACLE: Final = "oracle"
 STEPS_DOWN_WITHIN_S: Final = 1.0
 
+DEAF_FOR_S: Final = 3.0
+"""For how long at most a leader goes on that others tell of a later term, in seconds. How soon it gives way must not
+matter."""
+DEAF_SHARE: Final = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class DiskTrusted:
@@ -119,6 +124,7 @@ class OracleElection(ElectionActor):
         self._waiting: deque[ElectionMessage | OracleMessage] = deque()
         self._is_trusted = False
         self._is_open = False
+        self._unheeded: HigherTermSeen | None = None
 
     @property
     def promised_term(self) -> Term:
@@ -145,7 +151,7 @@ class OracleElection(ElectionActor):
                 if message.leader_id != self.node_id:
                     self._on_leader_told(message)
             case HigherTermSeen():
-                if message.term > self._newest.term:
+                if message.term > self._newest.term and self._heeds(message):
                     self._on_hint(message.term, message.leader_id)
             case LeaderHinted():
                 if message.term == self._newest.term and self._newest.leader_id is None and self._is_trusted:
@@ -194,6 +200,20 @@ class OracleElection(ElectionActor):
             self._follow(told.term, told.leader_id)
         elif told.term == newest.term == self.term and newest.leader_id == told.leader_id:
             self._change(told.term, told.leader_id)
+
+    def _heeds(self, seen: HigherTermSeen) -> bool:
+        """Whether to act upon this now. A leader does not at times, and goes on leading for a while."""
+        if seen is self._unheeded:
+            self._unheeded = None
+            return True
+        if self.leader_id != self.node_id:
+            return True
+        if self._unheeded is None and self.ports.rng.random() >= DEAF_SHARE:
+            return True
+        if self._unheeded is None:
+            self._unheeded = seen
+            self.ports.timers.after(DEAF_FOR_S * self.ports.rng.random(), self.me, seen)
+        return False
 
     def _on_hint(self, term: Term, leader_id: NodeId | None) -> None:
         """Handle a later term that another node mentioned.

@@ -48,6 +48,7 @@ from ourolog.simulation.events import (
     PartitionMade,
 )
 from ourolog.simulation.holding_states import HOLDING_STATES, HoldingStates
+from ourolog.simulation.read_states import READ_STATES, ReadStates
 from ourolog.simulation.replication_states import REPLICATION_STATES, ReplicationStates
 from ourolog.simulation.survey_states import SURVEY_STATES, SurveyStates
 from ourolog.simulation.vote_states import VOTE_STATES, VoteStates
@@ -59,6 +60,7 @@ STATES: Final[dict[str, str]] = {
     **SURVEY_STATES,
     **ELECTION_STATES,
     **HOLDING_STATES,
+    **READ_STATES,
     "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
     "damage_found": "A log or another file was found damaged.",
     "segment_rolled": "A segment was sealed and another begun.",
@@ -133,6 +135,7 @@ class RareStates:
         self._survey = SurveyStates(self._note)
         self._election = ElectionStates(self._note)
         self._holding = HoldingStates(self._note)
+        self._reads = ReadStates(self._note)
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LeaderHinted: lambda _: self._note("leader_hinted"),
@@ -153,6 +156,7 @@ class RareStates:
         match event:
             case MessageTold():
                 self._survey.see(event)
+                self._reads.see(event, world)
                 handle = self._on_message.get(type(event.message))
                 if handle is not None:
                     handle(event)

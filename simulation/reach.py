@@ -44,6 +44,10 @@ _LED: Final = (
     "old_term_on_majority",
     "log_reset",
     "inbox_full",
+    "latest_read_at_follower",
+    "latest_read_by_bare_majority",
+    "latest_read_of_new_leader",
+    "read_index_ahead",
 )
 _LEAD_PASSED_ON: Final = (
     "divergence",
@@ -68,6 +72,9 @@ _LEAD_PASSED_ON: Final = (
     "voters_entry_cut",
     "voters_entry_behind_retention",
     "voters_entry_before_reset",
+    "latest_read_beside_later_term",
+    "latest_read_voided",
+    "latest_read_at_deposed_leader",
 )
 _DECREED_ANEW: Final = (
     "claims_disputed",

@@ -35,6 +35,7 @@ from ourolog.actors.messages.store import (
     SaveBallot,
     TruncateLog,
 )
+from ourolog.actors.messages.values import ReadLevel
 from ourolog.actors.replication.commit import majority_index
 from ourolog.simulation.events import (
     Event,
@@ -317,8 +318,10 @@ class ReplicationStates:
         if rejected.term < node.promised:
             self._note("append_refused_in_new_term")
 
-    def _on_fetch(self, node: _Node, received: CallReceived[FetchRequest]) -> None:
+    def _on_fetch(self, node: _Node, received: CallReceived[Any]) -> None:
         request = received.request
+        if not isinstance(request, FetchRequest):
+            return
         if id(request) in self._requests:
             self._note("duplicate_fetch")
         self._requests[id(request)] = request  # kept, so that no other object gets the same id meanwhile
@@ -349,7 +352,7 @@ class ReplicationStates:
     # ------------------------------------------------------------ clients
 
     def _on_consume(self, node: _Node, consume: Consume) -> None:
-        if consume.wait and consume.offset >= node.committed.offset:
+        if consume.wait and consume.read is ReadLevel.COMMITTED and consume.offset >= node.committed.offset:
             node.tailing[consume.request_id] = consume.offset
             if len(node.tailing) > _REMEMBERED:
                 del node.tailing[next(iter(node.tailing))]

@@ -1,15 +1,20 @@
-"""The clients of a run: producers and consumers at a pace, and a probe that asks whether the cluster works."""
+"""The clients of a run: producers, consumers and watchers at a pace, and a probe that asks whether it works."""
 
 from __future__ import annotations
 
 from random import Random
 
-from ourolog.simulation.clients import Consumer, Producer
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.observer import NodeReady
+from ourolog.simulation.clients import Consumer, Producer, Watcher
 from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.events import Event, NodeSaid
 from ourolog.simulation.plan import Plan
 from ourolog.storage.types import NodeId
 
 PROBE_INTERVAL_S = 1.0
+WATCHERS_SHARE = 1 / 8
+"""How often a watcher asks, as a part of what producers and consumers do together."""
 
 
 class SwarmPace:
@@ -30,12 +35,13 @@ class SwarmPace:
 
 
 class Swarm:
-    """The producers and consumers: every second client consumes, the others produce."""
+    """The clients: every second one consumes, the others produce; where somebody leads, each node has a watcher."""
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         options = cluster.options
         self._cluster = cluster
-        self._clients: list[Producer | Consumer] = []
+        self._clients: list[Producer | Consumer | Watcher] = []
+        self._watchers: list[Watcher] = []
         self._paces: list[SwarmPace] = []
         self._probe: Producer | None = None
         elected = options.election_choice().elects
@@ -49,11 +55,28 @@ class Swarm:
             else:
                 client = Producer(name, cluster.runtime, cluster.calls, rng, pace, plan.acks)
             self._clients.append(client)
+        if elected and options.clients:
+            for node_id in cluster.configs:
+                name = f"watcher-{node_id}"
+                rng = cluster.chance(f"client/{name}")
+                pace = self._pace(rng, options.operations / 60.0 * WATCHERS_SHARE)
+                self._watchers.append(Watcher(name, cluster.runtime, cluster.calls, rng, pace, node_id))
+            self._clients += self._watchers
+            cluster.subscribe(self._on_event)
 
     def _pace(self, rng: Random, per_second: float) -> SwarmPace:
         pace = SwarmPace(rng, per_second)
         self._paces.append(pace)
         return pace
+
+    def _on_event(self, event: Event) -> None:
+        """Have the watchers ask when a node begins to lead, and when it has committed something and is ready."""
+        if type(event) is not NodeSaid:
+            return
+        said = event.event
+        if isinstance(said, NodeReady) or (isinstance(said, LeaderChanged) and said.leader_id == event.node_id):
+            for watcher in self._watchers:
+                watcher.ask_soon()
 
     def start(self) -> None:
         for client in self._clients:

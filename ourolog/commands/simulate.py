@@ -35,7 +35,7 @@ _SEEDS = 20
 
 
 class SeedType(click.ParamType[int]):
-    """A number, or a number and the version of the simulation that it means something in: 7 or 7@2."""
+    """A number, or a number and the version of the simulation that it means something in: 7 or 7@3."""
 
     name = "seed"
 

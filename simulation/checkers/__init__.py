@@ -32,6 +32,7 @@ from ourolog.simulation.checkers.handing_over import HandsOverWhole
 from ourolog.simulation.checkers.held_produces import HandOverHolds
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
 from ourolog.simulation.checkers.keep_alives import FollowersCall
+from ourolog.simulation.checkers.latest_reads import LatestReadsLinearizable
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from ourolog.simulation.checkers.led import MajorityIsLed
@@ -63,6 +64,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     ReadersSeeCommitted,
     ReadersMoveForward,
     Linearizable,
+    LatestReadsLinearizable,
     LogMatching,
     CommittedAgree,
     OneLeaderATerm,
@@ -121,6 +123,7 @@ ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MI
 __all__ = ["ALL", "Checker", "ClusterModel", "EventChecker", "default_checkers"]
 
 _ONLY_ELECTED: Final = (
+    LatestReadsLinearizable,
     LogMatching,
     CommittedAgree,
     OneLeaderATerm,
@@ -161,6 +164,7 @@ _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)
 _NO_DECREES: Final = (
     AcknowledgedKept,
     Linearizable,
+    LatestReadsLinearizable,
     LogMatching,
     CommittedAgree,
     OneLeaderATerm,

@@ -15,7 +15,15 @@ from ourolog.actors.message_names import message_name
 from ourolog.actors.messages.events import HoldProduces, ProducesHeld
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.observer import NodeFailed
-from ourolog.actors.messages.peer_calls import CallAnswer, CallCancelled, CallReceived, FetchRequest
+from ourolog.actors.messages.peer_calls import (
+    READ_INDEX_WAIT_S,
+    CallAnswer,
+    CallCancelled,
+    CallReceived,
+    FetchRequest,
+    ReadIndexRequest,
+)
+from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConfirmed, ReadNotConfirmed
 from ourolog.actors.messages.server import (
     CancelRequest,
     Consume,
@@ -44,6 +52,7 @@ from ourolog.actors.messages.store import (
     ReadRefused,
     SaveBallot,
 )
+from ourolog.actors.messages.values import ReadLevel
 from ourolog.simulation.checkers.base import EventChecker, Handler
 from ourolog.simulation.checkers.hindrances import CLOCKS_DIFFER
 from ourolog.simulation.checkers.model import ClusterModel
@@ -94,7 +103,8 @@ class AnsweredOnce(EventChecker):
         }
         asked: dict[type, Handler] = {
             Produce: lambda told: self._ask(told, _client_key(told.message), told.message.timeout_s),
-            Consume: lambda told: self._ask(told, _client_key(told.message), inf if told.message.wait else 0.0),
+            Consume: lambda told: self._ask(told, _client_key(told.message), _read_within_s(told.message)),
+            ConfirmRead: lambda told: self._ask(told, ("read", told.message.request_id), told.message.timeout_s),
             ListServers: lambda told: self._ask(told, _client_key(told.message), 0.0),
             HoldProduces: self._on_hold,
             CallReceived: self._on_call,
@@ -113,6 +123,8 @@ class AnsweredOnce(EventChecker):
             ReadRefused: lambda told: _client_key(told.message),
             ServersListed: lambda told: _client_key(told.message),
             ProducesHeld: lambda told: ("hold", told.message.request_id),
+            ReadConfirmed: lambda told: ("read", told.message.request_id),
+            ReadNotConfirmed: lambda told: ("read", told.message.request_id),
             CallAnswer: lambda told: ("call", told.message.request_id),
             BatchAppended: lambda told: ("append", told.receiver, told.message.request_id),
             AppendRefused: lambda told: ("append", told.receiver, told.message.request_id),
@@ -128,6 +140,7 @@ class AnsweredOnce(EventChecker):
             **asked,
             **{kind: self._answering(key_of) for kind, key_of in answered.items()},
             CancelRequest: lambda told: self._cancel(told, _client_key(told.message)),
+            ForgetRead: lambda told: self._cancel(told, ("read", told.message.request_id)),
             CallCancelled: lambda told: self._cancel(told, ("call", told.message.request_id)),
             _ActorStop: self._on_actor_stop,
             ProbeDue: lambda _: self._look(),
@@ -155,11 +168,21 @@ class AnsweredOnce(EventChecker):
             self._ask(told, ("hold", hold.request_id), hold.within_s)
 
     def _on_call(self, told: MessageTold) -> None:
-        """Note a call of another node. A fetch waits at the end of the log; all other calls are answered at once."""
+        """Note a call of another node.
+
+        A fetch waits at the end of the log, and a question for the commit index for a majority; all others are
+        answered at once.
+        """
         received = told.message
         assert isinstance(received, CallReceived)
         request = received.request
-        within_s = min(request.max_wait_s, MAX_FETCH_WAIT_S) if isinstance(request, FetchRequest) else 0.0
+        match request:
+            case FetchRequest():
+                within_s = min(request.max_wait_s, MAX_FETCH_WAIT_S)
+            case ReadIndexRequest():
+                within_s = READ_INDEX_WAIT_S
+            case _:
+                within_s = 0.0
         self._ask(told, ("call", received.request_id), within_s)
 
     def _allowed_s(self, asked: _Asked) -> float:
@@ -250,6 +273,12 @@ class AnsweredOnce(EventChecker):
     def _forget(self, node_id: NodeId) -> None:
         self._open.pop(node_id, None)
         self._ended = {name for name in self._ended if self.model.place(name)[0] != node_id}
+
+
+def _read_within_s(consume: Consume) -> float:
+    if consume.wait:
+        return inf
+    return consume.timeout_s if consume.read is ReadLevel.LATEST else 0.0
 
 
 def _client_key(message: Any) -> Hashable:

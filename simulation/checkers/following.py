@@ -203,7 +203,7 @@ class _Pulling(EventChecker):
     def _on_failed(self, told: MessageTold) -> None:
         failed = told.message
         assert isinstance(failed, CallFailed)
-        if self.model.place(told.receiver)[1] == "replicator":
+        if self.model.place(told.receiver)[1] == "replicator" and failed.request_id < FIRST_READ_INDEX_ID:
             self._pull(told, failed.peer_id).broken_s = told.time_s
 
     def _on_pulled(self, told: MessageTold) -> None:

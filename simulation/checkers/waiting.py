@@ -18,7 +18,7 @@ from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.observer import NodeFailed
 from ourolog.actors.messages.server import CancelRequest, Consume, Produce, Produced, RequestRefused
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, BatchesRead, ReadRefused
-from ourolog.actors.messages.values import Acks
+from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.log_model import records_of
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
@@ -106,7 +106,8 @@ class ReadersWoken(_Waiters):
         consume = told.message
         assert isinstance(consume, Consume)
         node = self.model.receiver_of(told)
-        if consume.wait and node is not None and node.is_up:
+        # When a read of the latest state begins to wait, nothing that is told says.
+        if consume.wait and consume.read is ReadLevel.COMMITTED and node is not None and node.is_up:
             self._waiting.setdefault(node.node_id, {})[consume.request_id] = consume.offset
             self._on_committed(told)
 

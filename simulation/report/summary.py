@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ourolog.actors.messages.membership import MembershipMessage
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, CallReturned
-from ourolog.actors.messages.values import Member
+from ourolog.actors.messages.values import Member, ReadLevel
 from ourolog.simulation.events import Operation, OperationKind, OperationResult
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.record_set import decode_records
@@ -108,7 +108,8 @@ def describe_operation(operation: Operation) -> str:
         return f"produce {shown_bytes(operation.value)}" + (
             f", acks {operation.acks}" if operation.acks != "default" else ""
         )
-    return f"consume offset {operation.offset}"
+    which = "the latest" if operation.read is ReadLevel.LATEST else "offset"
+    return f"consume {which} {operation.offset}"
 
 
 def describe_result(operation: Operation, result: OperationResult) -> str:
