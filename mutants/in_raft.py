@@ -12,6 +12,7 @@ from mutants.mutant import (
     RAFT_FOUR_VOTERS,
     RAFT_OVERTAKEN,
     RAFT_PARTED,
+    RAFT_SPLIT,
     doing_nothing,
     mutant,
     wrap,
@@ -145,7 +146,7 @@ def candidate_claims_too_much() -> None:
 # ---------------------------------------------------------------- one vote a term
 
 
-@mutant("A voter votes in one term for everybody who asks.", RAFT)
+@mutant("A voter votes in one term for everybody who asks.", RAFT_SPLIT)
 def second_vote() -> None:
     def forgetful(original: Any) -> Any:
         def why_no_vote(raft: Raft, request: VoteRequest, now_s: float) -> str | None:
@@ -168,7 +169,7 @@ def second_vote() -> None:
     wrap(StoreActor, "_may_vote", make)
 
 
-@mutant("A voter that refuses its vote in a later term saves it all the same.", RAFT)
+@mutant("A voter that refuses its vote in a later term saves it all the same.", RAFT_OVERTAKEN)
 def refusal_saved_as_vote() -> None:
     def make(original: Any) -> Any:
         def save_ballot(self: StoreActor, message: SaveBallot) -> None:
@@ -203,7 +204,7 @@ def half_elects() -> None:
     wrap(Raft, "is_majority", lambda _: is_majority)
 
 
-@mutant("Votes of an earlier term are counted in a later one.", RAFT)
+@mutant("Votes of an earlier term are counted in a later one.", RAFT_SPLIT)
 def old_votes_counted() -> None:
     def make(original: Any) -> Any:
         def vote_returned(raft: Raft, response: VoteResponse, canvass: int, *, is_pre_vote: bool) -> Step:

@@ -51,11 +51,12 @@ RAFT_POWER_LOST = ("--election raft --nodes 4 --faults power_loss,kill,partition
 RAFT_ROTTEN = ("--election raft --nodes 4 --faults bit_rot,kill",)
 RAFT_DISKS_LOST = ("--election raft --nodes 4 --faults disk_lost,kill",)
 RAFT_FOUR_VOTERS = ("--election raft:n1,n2,n3,n4 --nodes 4",)
-RAFT_FIVE_VOTERS = ("--election raft:n1,n2,n3,n4,n5 --nodes 5",)
 DEPOSED = (f"{ORACLE} --faults replay,duplicate,loss,clog",)
 """Where fetches come late, or once more, to leaders that have been replaced."""
 NEW_LEADERS = (f"{STATIC} --faults kill,blackout,loss", f"{ORACLE} --faults kill,blackout,loss")
 """Where who leads knows less than others of what is committed."""
+RAFT_SPLIT = ("--election raft:n1,n2,n3,n4,n5 --nodes 5 --faults kill,partition,slow_link,clog",)
+"""Five voters whose questions and answers come late, so that votes are split and terms pass by."""
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
 
 
