@@ -66,7 +66,8 @@ OnExit = Callable[["NodeProcess", int], None]
 class NodeProcess:
     """One node as a child process. It can be started again after it ended, on the same directory.
 
-    The first start may ask for port 0; later ones use the ports the first was given.
+    The first start may ask for port 0; later ones use the ports the first was given. Where `flags` say nothing of an
+    election, nobody is elected.
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class NodeProcess:
         words += ["--rpc-addr", self.rpc_addr, "--gossip-addr", self.gossip_addr]
         for address in join:
             words += ["--join", address]
-        return [*words, *self.flags]
+        elects = any(flag.partition("=")[0] == "--election" for flag in self.flags)
+        return [*words, *(() if elects else ("--election", "none")), *self.flags]
 
     def command(self, join: Sequence[str] = ()) -> list[str]:
         """The command line of the process that start() makes, but for what concerns its parent alone."""

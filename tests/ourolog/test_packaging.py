@@ -67,7 +67,7 @@ def dev(environment: Environment, *command: str, cwd: Path) -> Iterator[str]:
         assert process.stdout is not None
         try:
             said = ""
-            while (line := process.stdout.readline()) and "produce" not in line:
+            while (line := process.stdout.readline()) and "--addr " not in line:
                 said += line
             assert line, said
             yield line.split("--addr ")[1].split()[0]

@@ -85,6 +85,8 @@ async def test_every_refusal_has_its_code_and_a_reason_that_programs_can_read(
         Refusal.DEPOSED: "ABORTED",
         Refusal.NOT_READY: "UNAVAILABLE",
         Refusal.COMMIT_UNKNOWN: "UNAVAILABLE",
+        Refusal.NOT_CONFIRMED: "UNAVAILABLE",
+        Refusal.NOBODY_ELECTED: "FAILED_PRECONDITION",
         Refusal.STOPPING: "UNAVAILABLE",
     }
     async with edge() as e:

@@ -167,7 +167,7 @@ asyncio.run(main())
 
 async def test_a_fetch_from_a_process_that_is_killed_fails_as_refused() -> None:
     answers = Answers()
-    with subprocess.Popen([sys.executable, "-c", PEER], stdout=subprocess.PIPE, text=True) as peer:  # noqa: ASYNC220
+    with subprocess.Popen([sys.executable, "-P", "-c", PEER], stdout=subprocess.PIPE, text=True) as peer:  # noqa: ASYNC220
         assert peer.stdout is not None
         try:
             port = (await asyncio.to_thread(peer.stdout.readline)).strip()
