@@ -42,7 +42,7 @@ class _Server:
 class HandOverHolds(EventChecker):
     """Follows what each server is told to hold, and what it then tells its store, by the values of the records."""
 
-    name: ClassVar[str] = "hand_over_holds"
+    name: ClassVar[str] = "hand_over_keeps_still"
     statement: ClassVar[str] = (
         "What a leader takes while it hands over is not told to its store before it goes on leading or a term begins; "
         "and when its server says that it is drained, all that came before is answered, and no append is under way."

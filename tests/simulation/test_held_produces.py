@@ -37,7 +37,7 @@ class HandOver:
     """n1 leads term 1; what its server is told and tells."""
 
     def __init__(self) -> None:
-        self.scene = Scene("hand_over_holds")
+        self.scene = Scene("hand_over_keeps_still")
         self.scene.start("n1", "static:n1,n2,n3")
         self.to_server(LeaderChanged(Term(1), N1))
 
