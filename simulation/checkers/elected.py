@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import Any, ClassVar
 
 from ourolog.actors.messages.events import LeaderChanged, LogOpened
@@ -51,6 +52,10 @@ class Votes:
     def of(self, node: NodeModel, term: Term) -> set[VoterKey]:
         """The disks that hold a vote in that term for the node with its present disk."""
         return self._votes.get((term, *node.key), set())
+
+
+CANVASS_AT_LEAST = 0.14
+"""How long a candidate waits for votes at the least, in election timeouts, by a clock that runs fast."""
 
 
 class LeaderElected(EventChecker):
@@ -122,7 +127,7 @@ class LeadsOnceElected(EventChecker):
 
     name: ClassVar[str] = "leads_once_elected"
     statement: ClassVar[str] = (
-        f"Who has been told of the votes of a majority for its present term says that it leads within {SOON_S:g} s, "
+        f"Who is told in time of the votes of a majority for its present term says that it leads within {SOON_S:g} s, "
         "and in the same time the entry that begins the term is in its log, unless a later term begins meanwhile."
     )
 
@@ -131,7 +136,7 @@ class LeadsOnceElected(EventChecker):
         self._votes = Votes(self.model)
         self.on = {NodeStarted: self._on_started}
         self.on_told = {
-            BallotSaved: self._votes.note_saved,
+            BallotSaved: self._on_saved,
             LogOpened: self._votes.note_opened,
             CallReceived: self._on_asked,
             CallAnswer: self._on_answer,
@@ -140,13 +145,29 @@ class LeadsOnceElected(EventChecker):
             ProbeDue: self._look,
         }
         self._asked: dict[tuple[NodeId, int], VoteRequest] = {}
+        self._timeout_s: dict[NodeId, float] = {}
+        self._stood_s: dict[NodeId, float] = {}
         self._answers: dict[int, VoteResponse] = {}
         self._granted: dict[NodeId, tuple[Term, set[VoterKey]]] = {}
         self._elected_s: dict[NodeId, tuple[Term, float]] = {}
         self._leads_s: dict[NodeId, tuple[Term, float]] = {}
         self._led: dict[NodeId, Term] = {}
 
+    def _on_saved(self, told: MessageTold) -> None:
+        self._votes.note_saved(told)
+        saved = told.message
+        assert isinstance(saved, BallotSaved)
+        node_id, _ = self.model.place(told.receiver)
+        if saved.ballot.voted_for == node_id and saved.ballot.leader_id is None:
+            self._stood_s[node_id] = told.time_s
+
+    def _waits_for_votes(self, node_id: NodeId, now_s: float) -> bool:
+        """Whether a candidate must still wait for votes; those that come later may find it standing again."""
+        waits_s = CANVASS_AT_LEAST * self._timeout_s.get(node_id, 1.0)
+        return now_s - self._stood_s.get(node_id, -inf) < waits_s
+
     def _on_started(self, event: NodeStarted) -> None:
+        self._timeout_s[event.node_id] = event.config.election_timeout_s
         for of_node in (self._granted, self._elected_s, self._leads_s):
             of_node.pop(event.node_id, None)
         for key in [key for key in self._asked if key[0] == event.node_id]:
@@ -179,7 +200,8 @@ class LeadsOnceElected(EventChecker):
         granted.add(response.key)
         voters = self.model.voters_of(node)
         has_led = self._led.get(node.node_id) == response.term  # this is one vote more
-        if len(granted.intersection(voters)) > len(voters) // 2 and not has_led:
+        is_in_time = self._waits_for_votes(node.node_id, told.time_s)
+        if len(granted.intersection(voters)) > len(voters) // 2 and not has_led and is_in_time:
             self._elected_s.setdefault(node.node_id, (response.term, told.time_s))
 
     def _on_leader_changed(self, told: MessageTold) -> None:
