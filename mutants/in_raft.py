@@ -18,7 +18,7 @@ from mutants.mutant import (
     wrap,
 )
 from ourolog.actors.election.raft import rules
-from ourolog.actors.election.raft.election import RaftElection
+from ourolog.actors.election.raft.calls import VoterCalls
 from ourolog.actors.election.raft.rules import Raft, Role, Step
 from ourolog.actors.election.raft.steps import Answer, AnswerVote, AskForVotes, Enter, SaveThen
 from ourolog.actors.messages.peer_calls import VoteRequest, VoteResponse
@@ -134,13 +134,13 @@ def name_before_index() -> None:
 @mutant("A candidate says of its log that it ends in the term before the one in which it stands.", RAFT_OVERTAKEN)
 def candidate_claims_too_much() -> None:
     def make(original: Any) -> Any:
-        def ask_for_votes(self: RaftElection, asked: AskForVotes) -> None:
-            before = self._state.term - (not asked.is_pre_vote)
-            original(self, replace(asked, last=LastEntry(Term(before), asked.last.index)))
+        def ask_for_votes(self: VoterCalls, asked: AskForVotes, raft: Raft, cluster_id: int) -> None:
+            before = raft.term - (not asked.is_pre_vote)
+            original(self, replace(asked, last=LastEntry(Term(before), asked.last.index)), raft, cluster_id)
 
         return ask_for_votes
 
-    wrap(RaftElection, "_ask_for_votes", make)
+    wrap(VoterCalls, "ask_for_votes", make)
 
 
 # ---------------------------------------------------------------- one vote a term
@@ -235,46 +235,37 @@ def pre_votes_counted() -> None:
 @mutant("A voter with a new disk answers for the one that it has lost, and has its vote.", RAFT_DISKS_LOST)
 def wiped_disk_votes() -> None:
     def why_not(original: Any) -> Any:
-        def why_not_answer(self: RaftElection, request: Any) -> str:
-            assert self._opened is not None
-            me = VoterKey(self.node_id, self._opened.log_epoch)
-            return str(original(self, replace(request, voter=me)))
+        def why_not_answer(self: VoterCalls, request: Any, key: VoterKey | None, founding: Any) -> str:
+            return str(original(self, replace(request, voter=key or request.voter), key, founding))
 
         return why_not_answer
 
     def make(original: Any) -> Any:
-        def answer(self: RaftElection, answered: Answer) -> None:
-            received = self._calls.get(answered.call_id)
-            if received is None or not isinstance(received.request, VoteRequest):
-                original(self, answered)
-                return
-            raft, key = self._raft, received.request.voter
-            assert raft is not None
-            self._raft = replace(raft, me=VoterKey(self.node_id, key.log_epoch))
-            try:
-                original(self, answered)
-            finally:
-                self._raft = raft
+        def answer(self: VoterCalls, answered: Answer, raft: Raft) -> None:
+            received = self._received.get(answered.call_id)
+            if received is not None and isinstance(received.request, VoteRequest):
+                raft = replace(raft, me=received.request.voter)
+            original(self, answered, raft)
 
         return answer
 
-    wrap(RaftElection, "_why_not_answer", why_not)
-    wrap(RaftElection, "_answer", make)
+    wrap(VoterCalls, "_why_not", why_not)
+    wrap(VoterCalls, "answer", make)
 
 
 @mutant("A voter answers a candidate twice.", RAFT)
 def vote_answered_twice() -> None:
     def make(original: Any) -> Any:
-        def answer(self: RaftElection, answered: Answer) -> None:
-            received = self._calls.get(answered.call_id)
-            original(self, answered)
+        def answer(self: VoterCalls, answered: Answer, raft: Raft) -> None:
+            received = self._received.get(answered.call_id)
+            original(self, answered, raft)
             if received is not None and isinstance(received.request, VoteRequest):
-                self._calls[answered.call_id] = received
-                original(self, answered)
+                self._received[answered.call_id] = received
+                original(self, answered, raft)
 
         return answer
 
-    wrap(RaftElection, "_answer", make)
+    wrap(VoterCalls, "answer", make)
 
 
 @mutant("Terms that others are in are ignored where they would end a leader's term.", RAFT_PARTED)

@@ -7,15 +7,14 @@ store has answered, whatever else happens waits, since the next decision depends
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, assert_never
 
 from ourolog.actors.config import ElectionChoice, voters_named
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.raft import rules
+from ourolog.actors.election.raft.calls import VoterCalls
 from ourolog.actors.election.raft.founding import FoundingTalks, why_not_ours
 from ourolog.actors.election.raft.hand_over import NAME as HAND_OVER
 from ourolog.actors.election.raft.hand_over import LeadTransfer, Progress, successors_among
@@ -73,7 +72,6 @@ from ourolog.actors.messages.peer_calls import (
     EndTermRequest,
     FoundRequest,
     FoundResponse,
-    PeerRequest,
     TermResponse,
     VoteRequest,
     VoteResponse,
@@ -87,7 +85,7 @@ from ourolog.actors.messages.store import (
     SaveBallot,
     StoreFailed,
 )
-from ourolog.actors.messages.values import Member, Peer
+from ourolog.actors.messages.values import Member
 from ourolog.actors.ports import Timer
 from ourolog.storage.control import Voter, VoterKey, VoterSet, VotersSet
 from ourolog.storage.founding import Founding
@@ -100,20 +98,6 @@ MAX_WAITING_NEWS: Final = 64
 
 DISK_HANGS_AFTER: Final = 2.0
 """A leader whose disk has not answered for so many election timeouts lets another node lead (hashicorp/raft #503)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A vote that this node has asked for.
-
-    voter: whose.
-    canvass: the number of the canvass.
-    is_pre_vote: whether it only asked if it would be given.
-    """
-
-    voter: VoterKey
-    canvass: int
-    is_pre_vote: bool
 
 
 class RaftElection(ElectionActor):
@@ -138,12 +122,20 @@ class RaftElection(ElectionActor):
         self._logged: VoterSet | None = None
         self._founders: FoundingTalks | None = None
         self._members: dict[NodeId, Member] = {}
-        # What is under way: a save, reads of the log's end, calls of others, own calls, timers.
+        self._told_voters: VotersChanged | None = None
+        self._told_leader: LeaderChanged | None = None
+        # What is under way: a save, reads of the log's end, calls of others and own ones, timers.
         self._saving: tuple[int, SaveThen] | None = None
         self._waiting: deque[Callable[[], None]] = deque()
         self._reading: dict[int, Next] = {}
-        self._calls: dict[int, CallReceived[Any]] = {}
-        self._asked: dict[int, _Asked] = {}
+        self._calls = VoterCalls(
+            self.node_id,
+            self.config.cluster,
+            self.ports.network,
+            self.me,
+            lambda: next(self.request_ids),
+            self._address_of,
+        )
         self._timers: dict[str, Timer] = {}
         self._serials: dict[str, int] = {}
         self._due_s: dict[TimerName, float] = {}
@@ -151,7 +143,6 @@ class RaftElection(ElectionActor):
         self._progress: dict[VoterKey, Progress] = {}
         self._disk_asked: tuple[int, float] | None = None
         self._measuring: int | None = None
-        self._leaving: set[int] = set()
         self._on_left: list[Callable[[], None]] = []
         self._transfer = LeadTransfer(
             self.config.election_timeout_s,
@@ -175,7 +166,7 @@ class RaftElection(ElectionActor):
             case CallReceived():
                 self._on_call(message)
             case CallCancelled():
-                self._calls.pop(message.request_id, None)
+                self._calls.forget(message.request_id)
             case CallReturned():
                 self._on_returned(message)
             case CallFailed():
@@ -288,8 +279,6 @@ class RaftElection(ElectionActor):
             self._told_voters = changed
             self.announce(changed)
 
-    _told_voters: VotersChanged | None = None
-
     def _address_of(self, voter: NodeId) -> str | None:
         """Where a voter is: as gossip says, or else as the log or the founding promise does."""
         if voter in self._members:
@@ -324,13 +313,11 @@ class RaftElection(ElectionActor):
         if not isinstance(request, VoteRequest | BeginTermRequest | EndTermRequest):
             super().on_receive(received)
             return
-        refusal = self._why_not_answer(request)
-        if refusal:
-            received.reply_to.tell(CallAnswer(received.request_id, CallRefused(refusal)))
+        promise = self._founding or (self._founders.promise if self._founders is not None else None)
+        if not self._calls.take(received, self._key, promise):
             return
         if self._founders is not None:
             self._founders.proved(request.cluster_id)
-        self._calls[received.request_id] = received
         match request:
             case VoteRequest():
                 self._decide(lambda raft: rules.vote_asked(raft, received.request_id, request, self._now_s))
@@ -339,69 +326,7 @@ class RaftElection(ElectionActor):
             case EndTermRequest():
                 self._decide(lambda raft: rules.end_term_asked(raft, received.request_id, request))
 
-    def _why_not_answer(self, request: VoteRequest | BeginTermRequest | EndTermRequest) -> str:
-        """Why this call means nothing here: another cluster, or another disk than this one is meant."""
-        config, opened = self.config, self._opened
-        caller = request.node_id
-        if request.cluster != config.cluster:
-            return f"{self.node_id} is of cluster {config.cluster!r}, {caller} of {request.cluster!r}"
-        if opened is None:
-            return f"{self.node_id} is starting"
-        founding = self._founding or (self._founders.promise if self._founders is not None else None)
-        if founding is None or founding.cluster_id != request.cluster_id:
-            own = f"cluster {founding.cluster_id:x}" if founding is not None else "no cluster yet"
-            return (
-                f"{self.node_id} belongs to {own} by its disk, {caller} to {request.cluster_id:x}: they were founded "
-                "separately. Give one of them an empty --data-dir, or another --cluster"
-            )
-        if request.voter != VoterKey(self.node_id, opened.log_epoch):
-            return f"{self.node_id} has another disk than the one that votes: it copies, and has no vote until admitted"
-        return ""
-
-    def _answer(self, answer: Answer) -> None:
-        received = self._calls.pop(answer.call_id, None)
-        if received is None:
-            return
-        raft = self._state
-        response: VoteResponse | TermResponse
-        if isinstance(received.request, VoteRequest):
-            response = VoteResponse(*raft.me, raft.term, raft.leader_id, answer.is_granted, answer.why_not)
-        else:
-            response = TermResponse(*raft.me, raft.term, raft.leader_id, answer.is_granted)
-        received.reply_to.tell(CallAnswer(received.request_id, response))
-
     # ------------------------------------------------------------ own calls
-
-    def _ask_for_votes(self, asked: AskForVotes) -> None:
-        raft = self._state
-        for voter in raft.others:
-            request = functools.partial(
-                VoteRequest,
-                term=raft.term,
-                last=asked.last,
-                is_pre_vote=asked.is_pre_vote,
-                by_leave=asked.by_leave,
-            )
-            self._call(voter, request, _Asked(voter, raft.canvass, asked.is_pre_vote))
-
-    def _call(self, voter: VoterKey, request: Callable[..., PeerRequest[Any]], asked: _Asked | None = None) -> int:
-        """Ask a voter. Returns the id of the call."""
-        addr = self._address_of(voter.node_id)
-        assert addr is not None, "a voter has an address in the log"
-        assert self._founding is not None, "who votes belongs to a cluster"
-        me = self._state.me
-        request_id = next(self.request_ids)
-        if asked is not None:
-            self._asked[request_id] = asked
-        made = request(
-            cluster=self.config.cluster,
-            cluster_id=self._founding.cluster_id,
-            node_id=me.node_id,
-            log_epoch=me.log_epoch,
-            voter=voter,
-        )
-        self.ports.network.call(Peer(voter.node_id, addr), request_id, made, self.me)
-        return request_id
 
     def _on_returned(self, returned: CallReturned[Any]) -> None:
         response = returned.response
@@ -410,21 +335,21 @@ class RaftElection(ElectionActor):
                 if self._founders is not None:
                     self._founders.on_returned(returned)
             case VoteResponse():
-                asked = self._asked.pop(returned.request_id, None)
+                asked = self._calls.asked(returned.request_id)
                 if asked is not None and response.key == asked.voter:
                     self._decide(
                         lambda raft: rules.vote_returned(raft, response, asked.canvass, is_pre_vote=asked.is_pre_vote)
                     )
             case TermResponse():
-                self._left(returned.request_id)
+                self._after_leave(returned.request_id)
                 if response.node_id == returned.peer_id:
                     self._decide(lambda raft: rules.higher_term(raft, response.term, response.leader_id))
             case _:
                 super().on_receive(returned)
 
     def _on_failed(self, failed: CallFailed) -> None:
-        self._left(failed.request_id)
-        asked = self._asked.pop(failed.request_id, None)
+        self._after_leave(failed.request_id)
+        asked = self._calls.asked(failed.request_id)
         if asked is not None:
             self._decide(lambda raft: rules.vote_not_returned(raft, asked.voter, asked.canvass))
         elif self._founders is not None:
@@ -469,6 +394,16 @@ class RaftElection(ElectionActor):
     # ------------------------------------------------------------ decisions, one after the other
 
     @property
+    def _key(self) -> VoterKey | None:
+        """This node with its disk, None before the log is open."""
+        return VoterKey(self.node_id, self._opened.log_epoch) if self._opened is not None else None
+
+    @property
+    def _cluster_id(self) -> int:
+        assert self._founding is not None, "who votes belongs to a cluster"
+        return self._founding.cluster_id
+
+    @property
     def _state(self) -> Raft:
         assert self._raft is not None, "nothing is decided before the log is open"
         return self._raft
@@ -506,15 +441,13 @@ class RaftElection(ElectionActor):
                 self._reading[request_id] = effect.then
                 self.store.tell(DescribeLog(request_id, self.me))
             case Answer():
-                self._answer(effect)
+                self._calls.answer(effect, self._state)
             case AskForVotes():
-                self._ask_for_votes(effect)
+                self._calls.ask_for_votes(effect, self._state, self._cluster_id)
             case TellLead():
-                self._tell_lead(effect.voters)
+                self._calls.tell_lead(effect, self._state, self._cluster_id)
             case TellLeave():
-                for voter in effect.successors:
-                    request = functools.partial(EndTermRequest, term=self._state.term, successors=effect.successors)
-                    self._leaving.add(self._call(voter, request))
+                self._calls.tell_leave(effect, self._state, self._cluster_id)
             case Announce():
                 self._announce(effect)
             case Wait():
@@ -526,10 +459,6 @@ class RaftElection(ElectionActor):
                 self.observer.tell(warned)
             case _:
                 assert_never(effect)
-
-    def _tell_lead(self, voters: tuple[VoterKey, ...]) -> None:
-        for voter in voters:
-            self._call(voter, functools.partial(BeginTermRequest, term=self._state.term))
 
     def _announce(self, announced: Announce) -> None:
         changed = LeaderChanged(
@@ -553,8 +482,6 @@ class RaftElection(ElectionActor):
         elif changed.leader_id is not None:
             self._transfer.leads_elsewhere()
 
-    _told_leader: LeaderChanged | None = None
-
     # ------------------------------------------------------------ the lead
 
     def _on_voter_fetched(self, fetched: VoterFetched) -> None:
@@ -572,7 +499,7 @@ class RaftElection(ElectionActor):
         raft = self._raft
         if raft is not None and raft.role is Role.LEADER and raft.others:
             self._transfer.begin(None, over)
-        elif self._leaving:
+        elif self._calls.tells_successors:
             self._on_left.append(over)
         else:
             over()
@@ -630,10 +557,10 @@ class RaftElection(ElectionActor):
         self._apply(rules.resigned(self._state))
         self._transfer.lost(why)
 
-    def _left(self, request_id: int) -> None:
+    def _after_leave(self, request_id: int) -> None:
         """A successor has been told, or cannot be."""
-        self._leaving.discard(request_id)
-        if not self._leaving:
+        self._calls.has_told(request_id)
+        if not self._calls.tells_successors:
             on_left, self._on_left = self._on_left, []
             for tell in on_left:
                 tell()
