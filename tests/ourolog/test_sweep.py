@@ -137,7 +137,7 @@ def test_processes_are_spawned_and_end_with_the_block() -> None:
         pid = executor.submit(_pid).result()
         workers: Any = list(getattr(executor, "_processes").values())  # noqa: B009  # nobody else can tell
     for worker in workers:
-        worker.join(10)
+        worker.join(100)
     assert [worker.pid for worker in workers] == [pid]
     assert not any(worker.is_alive() for worker in workers)
 
