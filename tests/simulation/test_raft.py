@@ -36,6 +36,17 @@ def test_when_a_leader_dies_another_is_elected_within_a_second_and_nothing_is_lo
             cluster.restart(leader)
 
 
+def test_disks_on_which_a_vote_takes_longer_than_the_first_canvass_elect_a_leader_all_the_same() -> None:
+    with Cluster(seed=3, nodes=3, election="raft:n1,n2,n3") as cluster:
+        cluster.run_for(3.0)
+        died = cluster.leader_id
+        assert died is not None
+        for disk in cluster.disks.values():
+            disk.faults.slow_s = 0.3
+        cluster.crash(died)
+        cluster.run_until(lambda: cluster.leader_id not in (None, died), 15.0)
+
+
 def test_a_voter_with_an_empty_disk_copies_and_has_no_vote() -> None:
     with Cluster(seed=4, nodes=3, election="raft:n1,n2,n3") as cluster:
         cluster.run_for(3.0)

@@ -599,10 +599,10 @@ class RaftElection(ElectionActor):
 
     def _set_timer(self, name: str, delay_s: float) -> None:
         self._stop_waiting(name)
-        serial = self._serials[name] = self._serials.get(name, 0) + 1
-        self._timers[name] = self.ports.timers.after(delay_s, self.me, ElectionTimerDue(name, serial))
+        self._timers[name] = self.ports.timers.after(delay_s, self.me, ElectionTimerDue(name, self._serials[name]))
 
     def _stop_waiting(self, timer: str) -> None:
+        self._serials[timer] = self._serials.get(timer, 0) + 1
         running = self._timers.pop(timer, None)
         if running is not None:
             running.cancel()
@@ -621,16 +621,21 @@ class RaftElection(ElectionActor):
         timer = TimerName(due.name)
         match timer:
             case TimerName.ELECTION:
-                self._decide(lambda raft: rules.election_timed_out(raft, self._now_s))
+                self._decide_in_time(due, lambda raft: rules.election_timed_out(raft, self._now_s))
             case TimerName.CANVASS:
-                self._decide(rules.canvass_timed_out)
+                self._decide_in_time(due, rules.canvass_timed_out)
             case TimerName.LEAD:
+                # Not behind the disk, which may hang: nothing is saved for this.
                 was_late = self._now_s - self._due_s[timer] >= self.config.election_timeout_s / 2
-                self._decide(lambda raft: rules.lead_looked_at(raft, self._now_s, was_late=was_late))
+                self._apply(rules.lead_looked_at(self._state, self._now_s, was_late=was_late))
                 if not was_late and self._state.role is Role.LEADER:
                     self._look_at_disk()
             case _:
                 assert_never(timer)
+
+    def _decide_in_time(self, due: ElectionTimerDue, rule: Callable[[Raft], Step]) -> None:
+        """Apply a rule whose time has come, unless its timer is set or stopped anew while the disk is busy."""
+        self._decide(lambda raft: rule(raft) if self._serials[due.name] == due.serial else (raft, ()))
 
     @property
     def role(self) -> str:

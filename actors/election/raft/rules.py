@@ -68,7 +68,9 @@ AT_ONCE: Final = (0.0, 0.0)
 STAND: Final = (1.0, 1.2)
 """When a node stands that has not heard of its leader; a voter that heard of it more recently refuses."""
 CANVASS: Final = (0.15, 0.3)
-"""How long votes are waited for (D section 9)."""
+"""How long votes are waited for (D section 9), at first; twice as long each time."""
+LONGEST_CANVASS: Final = (1.0, 2.0)
+"""Each vote is on a disk before it is given: with so little time as at first, slow disks would elect nobody ever."""
 LEADER_LOST: Final = (0.0, 0.08)
 """When a node stands whose leader's process is gone."""
 STAND_AGAIN: Final = (0.03, 0.1)
@@ -244,7 +246,7 @@ def _prospective(raft: Raft) -> Step:
         refused=frozenset(),
         unheard=frozenset(),
     )
-    return raft, (ReadEndThen(PreVoteCanvass(raft.canvass)), *_wait(raft, TimerName.CANVASS, CANVASS))
+    return raft, (ReadEndThen(PreVoteCanvass(raft.canvass)), *_wait_for_votes(raft))
 
 
 def _canvass_for_pre_votes(raft: Raft, last: LastEntry, number: int) -> Step:
@@ -284,7 +286,7 @@ def _stood(raft: Raft, ballot: Ballot, last: LastEntry, *, by_leave: bool) -> St
         raft, effects = _won(raft)
         return raft, (announced, *effects)
     asked = AskForVotes(last, is_pre_vote=False, by_leave=by_leave)
-    return raft, (announced, asked, *_wait(raft, TimerName.CANVASS, CANVASS))
+    return raft, (announced, asked, *_wait_for_votes(raft))
 
 
 def vote_returned(raft: Raft, response: VoteResponse, canvass: int, *, is_pre_vote: bool) -> Step:
@@ -347,6 +349,12 @@ def _came_to_nothing(raft: Raft) -> Step:
         why = _why_nobody(raft, answered) if is_alone and raft.failures >= GIVES_UP_AFTER else ""
         effects = (Announce(raft.term, None, why), *effects)
     return raft, effects
+
+
+def _wait_for_votes(raft: Raft) -> tuple[Effect, ...]:
+    slower = 2 ** min(raft.failures, 16)
+    low, high = (min(first * slower, longest) for first, longest in zip(CANVASS, LONGEST_CANVASS, strict=True))
+    return _wait(raft, TimerName.CANVASS, (low, high))
 
 
 def _wait_to_stand_again(raft: Raft) -> tuple[Effect, ...]:

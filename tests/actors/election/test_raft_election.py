@@ -5,10 +5,17 @@ from __future__ import annotations
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.election.raft.election import RaftElection
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined
-from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, CallRefused, FoundRequest, VoteRequest
+from ourolog.actors.messages.peer_calls import (
+    CallAnswer,
+    CallReceived,
+    CallRefused,
+    FoundRequest,
+    VoteRequest,
+    VoteResponse,
+)
 from ourolog.actors.messages.values import Member
 from ourolog.actors.testing.election_conformance import OWN_EPOCH, PEERS_EPOCH, Slot
-from ourolog.actors.testing.testkit import Probe
+from ourolog.actors.testing.testkit import OpenCall, Probe
 from ourolog.storage.control import Voter, VoterKey
 from ourolog.storage.founding import Founding
 from ourolog.storage.terms import LastEntry, TermHistory
@@ -86,3 +93,50 @@ def test_votes_asked_while_the_disk_is_busy_are_answered_one_after_the_other() -
 def test_nodes_that_were_started_with_other_founders_claim_the_same_election() -> None:
     flags = ("", "n1,n2,n3", "n3")
     assert {RaftElection.choose("raft", flag).claimed for flag in flags} == {"raft"}
+
+
+def asked_for_votes(stage: Slot, *, are_pre_votes: bool) -> list[OpenCall]:
+    """The calls that are open by which n1 asks for votes."""
+    calls = [call for call in stage.network.open if isinstance(call.request, VoteRequest)]
+    return [call for call in calls if call.request.is_pre_vote is are_pre_votes]
+
+
+def granted_by(call: OpenCall) -> VoteResponse:
+    return VoteResponse(call.peer.node_id, PEERS_EPOCH, call.request.term, None, granted=True)
+
+
+def wanted() -> Slot:
+    """Node n1 once it has asked who would vote for it; nobody answers by itself."""
+    stage = slot(FOUNDING)
+    stage.open_log()
+    stage.peers.clear()
+    while not asked_for_votes(stage, are_pre_votes=True):
+        stage.settle(seconds=0.01)
+    return stage
+
+
+def test_a_candidate_whose_disk_is_slow_waits_for_votes_as_long_as_any_other() -> None:
+    stage = wanted()
+    stage.disk_answers = False
+    asked, *_ = asked_for_votes(stage, are_pre_votes=True)
+    asked.answer(granted_by(asked))
+    stage.settle(seconds=0.5)
+    stage.disk_answers = True
+    stage.settle()
+    asked, *_ = asked_for_votes(stage, are_pre_votes=False)
+    asked.answer(granted_by(asked))
+    stage.settle()
+    assert stage.leaders()[-1].leader_id == N1
+
+
+def test_who_has_just_voted_does_not_stand_since_its_time_was_up_while_its_disk_was_busy() -> None:
+    stage, caller = slot(FOUNDING), Probe()
+    stage.peers.clear()
+    stage.open_log()
+    stage.disk_answers = False
+    stage.ref.tell(CallReceived(1, vote(term=Term(1)), caller))
+    stage.settle(seconds=1.0)
+    stage.disk_answers = True
+    stage.settle(seconds=0.5)
+    assert caller.last(CallAnswer).response.granted
+    assert asked_for_votes(stage, are_pre_votes=True) == []

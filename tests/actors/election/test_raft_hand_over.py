@@ -6,6 +6,7 @@ from ourolog.actors.election.raft.hand_over import LeadTransfer, Phase, Progress
 from ourolog.actors.messages.election import (
     HandedOver,
     HandOver,
+    HigherTermSeen,
     LeaderTransferred,
     TransferLeader,
     VoterFetched,
@@ -196,3 +197,16 @@ def test_a_slow_disk_deposes_nobody() -> None:
         stage.disk_answers = True
         stage.settle(seconds=0.1)
     assert stage.leaders()[-1].leader_id == N1
+
+
+def test_a_leader_whose_disk_hangs_while_it_goes_to_another_term_lets_others_take_over() -> None:
+    stage = leading()
+    stage.settle(seconds=0.5)
+    stage.disk_answers = False
+    stage.ref.tell(HigherTermSeen(Term(stage.on_disk.term + 1), None, N2, FOUNDING.cluster_id))
+    for _ in range(30):
+        stage.settle(seconds=0.1)
+        fetched(stage, N2, 3)
+        fetched(stage, N3, 2)
+    assert asked_to_take_over(stage)[:2] == [N2, N3]
+    assert stage.leaders()[-1].leader_id is None

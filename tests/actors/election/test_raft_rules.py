@@ -204,6 +204,17 @@ def test_a_split_vote_is_followed_by_another_canvass() -> None:
     assert found((state, effects), Wait).timer is TimerName.ELECTION
 
 
+def test_each_canvass_that_comes_to_nothing_leaves_more_time_to_the_next_one_as_votes_take_time_on_slow_disks() -> None:
+    waits = []
+    for failures in (0, 1, 2, 3, 9):
+        state = candidate(failures=failures)
+        step = rules.written(state, ballot(6, N1), last(4, 9), Stand(), is_granted=True, now_s=NOW)
+        wait = found(step, Wait)
+        waits.append((wait.timer, wait.at_least_s, wait.at_most_s))
+    lengths = [(0.15, 0.3), (0.3, 0.6), (0.6, 1.2), (1.0, 2.0), (1.0, 2.0)]
+    assert waits == [(TimerName.CANVASS, *length) for length in lengths]
+
+
 def test_who_is_refused_by_a_majority_or_cannot_reach_one_does_not_wait_for_the_rest() -> None:
     state, _ = rules.vote_returned(candidate(), answer(N2, 5, granted=False), 3, is_pre_vote=False)
     assert state.role is Role.CANDIDATE
