@@ -100,6 +100,7 @@ class Pulls:
         self._pulls: dict[NodeId, Pull] = {}
         self._positions: dict[NodeId, PullPosition] = {}
         self._appending: set[NodeId] = set()
+        self._is_cutting = False
         self._request_ids = itertools.count(1)
         self._keep_alive_ids = itertools.count(-2, -2)
         self._leader_committed = START
@@ -135,6 +136,7 @@ class Pulls:
         """Start all pulls over: the role or term changed, and fetches under way no longer count."""
         self._leader_committed = START
         self._read_round = 0
+        self._is_cutting = False
         for source_id in sorted(self._pulls):
             self._stop(source_id, "the leader changed")
 
@@ -150,8 +152,9 @@ class Pulls:
 
     def _fetch(self, pull: Pull) -> None:
         state = self._state
-        if pull.source_id in self._appending:
-            # What an earlier pull brought is still on its way to disk; once it is there, this is called again.
+        if pull.source_id in self._appending or self._is_cutting:
+            # What an earlier pull brought is still on its way to disk; once it is there, this is called again. The
+            # answer about a log that is cut meanwhile would cut it a second time, into what the leader has.
             self._put_off_keep_alive(pull)
             return
         self._stop_keep_alives(pull)
@@ -421,6 +424,7 @@ class Pulls:
 
     def resume(self) -> None:
         """The log was truncated or begun anew: ask for what comes after its new end."""
+        self._is_cutting = False
         for source_id in sorted(self._pulls):
             self._continue(source_id)
 
@@ -441,6 +445,7 @@ class Pulls:
                 self._wait(pull, pull.detail)
             case Truncate(index):
                 self._warn_of_loss(pull, index)
+                self._is_cutting = True
                 state.store.tell(TruncateLog(index, state.term, state.me))
                 self._put_off_keep_alive(pull)
             case Restart():
@@ -448,6 +453,7 @@ class Pulls:
                     self._warn_of_loss(pull, state.start.index)
                 else:
                     state.warn(WarningKind.LOG_BEGUN_ANEW, self._why_begin_anew(pull, response), pull.source_id)
+                self._is_cutting = True
                 state.store.tell(
                     ResetLog(response.start, response.before_start, response.voters_before_start, state.term, state.me)
                 )

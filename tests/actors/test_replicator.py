@@ -562,6 +562,21 @@ def test_a_follower_with_a_longer_stale_log_truncates_before_it_fetches() -> Non
     assert (request.next_index, request.last) == (6, place(1))
 
 
+def test_a_follower_asks_nothing_while_its_log_is_cut_though_its_leader_has_another_address() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(end=at(9), terms=history((1, 0), (2, 6)))
+    stage.follow(term=3)
+    diverged = response(FetchOutcome.DIVERGED, term=Term(3), diverged=place(1), diverged_at=Index(6))
+    stage.network.take(N2).answer(diverged)
+    stage.runtime.run_until_idle()
+    stage.tell(MemberUpdated(Member(N2, "127.0.0.1:99", "gossip-n2")))
+    assert stage.network.open == []
+    stage.tell(LogTruncated(START, at(6), history((1, 0))))
+    request = stage.network.take(N2).request
+    assert (request.next_index, request.last) == (6, place(1))
+    assert len(stage.store.all(TruncateLog)) == 1
+
+
 def test_when_the_leader_has_nothing_of_the_last_term_there_all_of_that_term_goes() -> None:
     stage = Stage(election=STATIC)
     stage.open(end=at(9), terms=history((1, 0), (2, 6)))
