@@ -8,6 +8,7 @@ import path, `package.module:factory`.
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -106,9 +107,15 @@ class _Processes(ProcessPoolExecutor):
             super().shutdown(wait=True)
 
 
+_COLLECT_AFTER: Final = 50_000
+"""Objects made and not yet freed until young garbage is collected: a run's objects live briefly or to its end."""
+
+
 def _begin_worker() -> None:
     """Ctrl-C is for the parent, which ends us; and if the parent is killed, so is this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, NewType, Union, get_args, get_origin, get_type_hints
 from zlib import crc32
 
 from ourolog.actors.messages.mailbox import Mailbox
@@ -30,7 +30,6 @@ class Trace:
         self._hash = blake2b(digest_size=16)
         self._texts: list[str] = []
         self._time_s = -1.0
-        self._texters: dict[type, Callable[[Any], str]] = {}
 
     def add(self, event: Event) -> None:
         texts = self._texts
@@ -43,11 +42,9 @@ class Trace:
             texts.append(event.receiver)  # type: ignore[union-attr]
         elif kind is MessageTold:
             message = event.message  # type: ignore[union-attr]
-            texter = self._texters.get(type(message)) or self._texter_of(type(message))
-            texts.append(f"{event.sender}>{event.receiver} {texter(message)}")  # type: ignore[union-attr]
+            texts.append(f"{event.sender}>{event.receiver} {canonical(message)}")  # type: ignore[union-attr]
         else:
-            texter = self._texters.get(kind) or self._texter_of(kind)
-            texts.append(texter(event))
+            texts.append(canonical(event))
         if len(texts) >= _FLUSH_AT:
             self._flush()
 
@@ -59,10 +56,6 @@ class Trace:
         self._hash.update("\n".join(self._texts).encode("utf-8", "surrogatepass"))
         self._hash.update(b"\n")
         self._texts.clear()
-
-    def _texter_of(self, kind: type) -> Callable[[Any], str]:
-        texter = self._texters[kind] = _texter(kind)
-        return texter
 
 
 def _texter(kind: type) -> Callable[[Any], str]:
@@ -131,19 +124,32 @@ def _is_plain(hint: Any) -> bool:
 
 def canonical(value: object) -> str:
     """The text of any value; references to mailboxes and the like have none."""
+    writer = _WRITERS.get(type(value))
+    if writer is None:
+        writer = _WRITERS[type(value)] = _writer_of(value)
+    return writer(value)
+
+
+def _writer_of(value: object) -> Callable[[Any], str]:
+    """A function for all values of this value's class."""
     match value:
         case bytes() | bytearray() | memoryview():
-            return f"{len(value)}b{crc32(value):08x}"
+            return lambda blob: f"{len(blob)}b{crc32(blob):08x}"
         case Enum():
-            return str(value.value)
+            return lambda member: str(member.value)
         case bool() | int() | float() | str() | None:
-            return repr(value)
+            return repr
         case tuple() | list():
-            return f"({' '.join(canonical(item) for item in value)})"
+            return lambda items: f"({' '.join(map(canonical, items))})"
         case dict():
-            return f"{{{' '.join(f'{canonical(key)}:{canonical(item)}' for key, item in value.items())}}}"
+            return lambda items: (
+                f"{{{' '.join(f'{canonical(key)}:{canonical(item)}' for key, item in items.items())}}}"
+            )
         case _ if is_dataclass(value):
-            inner = " ".join(canonical(getattr(value, field.name)) for field in fields(value))
-            return f"{type(value).__name__}({inner})"
+            return _texter(type(value))
         case _:
-            return "-"
+            return lambda _: "-"
+
+
+_WRITERS: Final[dict[type, Callable[[Any], str]]] = {}
+"""Made once for each class, since a run's trace has many values and few classes."""

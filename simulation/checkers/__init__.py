@@ -142,10 +142,9 @@ _ONLY_ELECTED: Final = (
     VotesByPresentEnd,
     VotersKept,
     VotersAskedForLeader,
-    DecreedLeaderNotBehind,
-    DecreedLeaderAsked,
-    LeadWithheldForCause,
 )
+_ONLY_DECREED: Final = (DecreedLeaderNotBehind, DecreedLeaderAsked, LeadWithheldForCause)
+"""What there is to see only of a leader whom people name."""
 _ONLY_LEAD_PASSED_ON: Final = (LeaderAppendOnly, LeaderCompleteness, HandOverHolds)
 """What there is to see only where the lead passes on from one node to another, and not because people say so."""
 _ONLY_RAFT: Final = (
@@ -182,6 +181,8 @@ def default_checkers(options: Options) -> list[Checker]:
         unneeded = (*_ONLY_ELECTED, *_ONLY_DECREES)
     else:
         unneeded = (*_ONLY_PEERS, *(_NO_DECREES if options.decrees_change else _ONLY_DECREES))
+    if not choice.is_decreed:
+        unneeded = (*unneeded, *_ONLY_DECREED)
     if not choice.elects or choice.is_decreed:
         unneeded = (*unneeded, *_ONLY_LEAD_PASSED_ON)
     if not options.is_vote_of_disk:
