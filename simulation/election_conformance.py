@@ -159,6 +159,20 @@ class ElectionCluster(Cluster):
         belief = beliefs.pop()
         return belief[1] if belief is not None and not beliefs and belief[1] in electorate else None
 
+    def await_step_down(self, node_id: NodeId) -> None:
+        """Wait until that node says no longer that it leads. AssertionError if that takes too long."""
+
+        def leads() -> bool:
+            believed = self._believed.get(node_id)
+            return believed is not None and believed.leader_id == node_id
+
+        try:
+            self.run_until(lambda: not leads(), self.leads_within_s)
+        except StepLimitError:
+            raise AssertionError(
+                f"{node_id} goes on leading for {self.leads_within_s:g} s, and no voter is heard by it"
+            ) from None
+
     def _belief(self, node_id: NodeId) -> str:
         believed = self._believed.get(node_id)
         if believed is None:
@@ -418,6 +432,19 @@ class ElectionClusterConformance:
         cluster.await_leader((whole, stale))
         cluster.make_whole()
 
+    # ------------------------------------------------------------ a leader that is left
+
+    def test_a_leader_that_a_majority_has_left_does_not_go_on_leading(self) -> None:
+        """It steps down by itself, while nobody can tell it that another leads (Raft dissertation, section 6.2)."""
+        if not self.is_voted:
+            return  # a decreed leader leads until somebody decrees otherwise
+        for seed, leave in product(self.seeds, (_isolate_leader, _deafen_leader, _pause_followers)):
+            with self.cluster(seed) as cluster:
+                leader_id = cluster.make_whole()
+                leave(cluster, leader_id)
+                cluster.await_step_down(leader_id)
+                cluster.make_whole()
+
     # ------------------------------------------------------------ a leader again
 
     def test_one_leads_again_whatever_was_broken(self) -> None:
@@ -494,6 +521,12 @@ def _deafen_leader(cluster: ElectionCluster, leader_id: NodeId) -> tuple[NodeId,
     for other in cluster.others(leader_id):
         cluster.cut(other, leader_id)
     return cluster.others(leader_id)
+
+
+def _pause_followers(cluster: ElectionCluster, leader_id: NodeId) -> tuple[NodeId, ...]:
+    for other in cluster.others(leader_id):
+        cluster.pause(other)
+    return ()
 
 
 def _silence_leader(cluster: ElectionCluster, leader_id: NodeId) -> tuple[NodeId, ...]:

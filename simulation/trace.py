@@ -142,9 +142,7 @@ def _writer_of(value: object) -> Callable[[Any], str]:
         case tuple() | list():
             return lambda items: f"({' '.join(map(canonical, items))})"
         case dict():
-            return lambda items: (
-                f"{{{' '.join(f'{canonical(key)}:{canonical(item)}' for key, item in items.items())}}}"
-            )
+            return lambda items: f"{{{' '.join(f'{canonical(key)}:{canonical(item)}' for key, item in items.items())}}}"
         case _ if is_dataclass(value):
             return _texter(type(value))
         case _:

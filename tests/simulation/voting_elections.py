@@ -15,7 +15,7 @@ from typing import Any, Final
 from ourolog.actors.election.none import NoElection
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.static import StaticElection
-from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, LeaderAnswered, LeaderHinted
+from ourolog.actors.messages.election import ElectionMessage, HigherTermSeen, LeaderAnswered, LeaderHinted, VoterFetched
 from ourolog.actors.messages.events import (
     LeaderChanged,
     LogAppended,
@@ -92,7 +92,7 @@ class ElectionTimedOut:
 class VotingElection(ElectionActor):
     """Whoever hears of no leader for a while stands in the next term, and leads when a majority has voted for it."""
 
-    hears = frozenset({LeaderAnswered})
+    hears = frozenset({LeaderAnswered, VoterFetched})
 
     def __init__(self, **collaborators: Any) -> None:
         super().__init__(**collaborators)
@@ -100,6 +100,7 @@ class VotingElection(ElectionActor):
         self.newest = Term(0)  # of the ballots that are on disk or on their way there
         self.candidacy: Term | None = None
         self.votes: set[NodeId] = set()
+        self.fetched: set[NodeId] = set()  # while this node leads, since it looked last
         self.addresses: dict[NodeId, str] = {}
         self.saving: dict[int, Callable[[BallotSaved], None]] = {}
         self.timer: Timer | None = None
@@ -114,7 +115,10 @@ class VotingElection(ElectionActor):
             case ElectionTimedOut(serial):
                 if serial == self.serial:
                     self.wait()
+                    self.step_down()
                     self.stand()
+            case VoterFetched():
+                self.fetched.add(message.voter_id)
             case LeaderAnswered():
                 if message.term == self.term:
                     self.wait()
@@ -190,6 +194,13 @@ class VotingElection(ElectionActor):
         for voter in self.config.election.voters:
             if voter in self.addresses:
                 self.ports.network.call(Peer(voter, self.addresses[voter]), next(self.request_ids), request, self.me)
+
+    def step_down(self) -> None:
+        """Lead no longer if no majority has fetched anything for a while; nobody stands in the place of a leader."""
+        if self.leader_id == self.node_id:
+            if len(self.fetched | {self.node_id}) < self.majority:
+                self.announce(LeaderChanged(self.term, None))
+            self.fetched.clear()
 
     def on_vote(self, vote: VoteResponse) -> None:
         if vote.granted and vote.term == self.candidacy:
@@ -316,6 +327,13 @@ class RemembersItsEnd(VotesForAnybody):
             super().on_vote_asked(asked)
 
 
+class LeadsUnheard(VotingElection):
+    """Leads until somebody tells it of a later term."""
+
+    def step_down(self) -> None:
+        pass
+
+
 class GivesUp(VotingElection):
     """Whoever has stood three times in vain does not stand again."""
 
@@ -327,8 +345,8 @@ class GivesUp(VotingElection):
             super().stand()
 
 
-class IgnoresLaterTerms(VotingElection):
-    """Goes on in its own term, whatever the others say."""
+class IgnoresLaterTerms(LeadsUnheard):
+    """Goes on in its own term, whatever the others say, and whether anybody follows."""
 
     def adopt(self, term: Term, leader_id: NodeId | None) -> None:
         pass
