@@ -272,6 +272,7 @@ class ReplicatorActor(NodeActor):
 
     def _on_leader_changed(self, changed: LeaderChanged) -> None:
         assert changed.term >= self.state.term, "terms never fall"
+        self.latest_reads.nobody_leads(changed.why_nobody)
         if (changed.term, changed.leader_id) == (self.state.term, self.state.leader_id) and self.state.elected:
             return  # only the reason why nobody leads has changed
         self.state.term = changed.term

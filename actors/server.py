@@ -449,7 +449,11 @@ class ServerActor(NodeActor):
         now_s = self.ports.clock.monotonic_s()
         for pending in self._produces.held:
             if pending.held_until_s <= now_s:
-                why = f"{self.node_id} hands over the lead" if self._is_handing_over else "no leader is known"
+                why = (
+                    f"{self.node_id} hands over the lead"
+                    if self._is_handing_over
+                    else f"{self.node_id} knows of no leader"
+                )
                 detail = f"{why}, and nobody has taken it meanwhile; nothing was appended, try again shortly"
                 self._refuse_as(pending, RequestRefused(pending.request_id, Refusal.LEADER_UNKNOWN, detail))
         self._watch_held()

@@ -16,6 +16,7 @@ import structlog
 
 from ourolog.actors.actor import ActorStuckError
 from ourolog.actors.config import NodeConfig
+from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.observer import (
     CycleSeen,
     NameContested,
@@ -28,6 +29,7 @@ from ourolog.cycle_log_throttle import CycleLogThrottle
 from ourolog.log_events import LogEvent, log_event_of
 from ourolog.rpc.node_server import NodeServer
 from ourolog.storage.errors import StorageError
+from ourolog.storage.types import NodeId, Term
 from ourolog.systemd import notify
 from ourolog.warning_log_throttle import WarningLogThrottle
 
@@ -58,6 +60,7 @@ class NodeRunner:
         self._addresses: dict[str, Any] = {}
         self._readiness: NodeReady | NodeNotReady | None = None
         self._is_announced = False
+        self._told_leader: tuple[Term, NodeId | None] | None = None
 
     async def run(self) -> int:
         """0 after a signal and a clean stop, 1 if the node could not start or had to stop."""
@@ -122,6 +125,10 @@ class NodeRunner:
             if self._addresses:  # else the actors were faster than the sockets, and `_serve` announces it
                 self._announce(event)
             return
+        if isinstance(event, LeaderChanged):
+            if (event.term, event.leader_id) == self._told_leader:
+                return  # only why nobody leads has changed; `not_ready` says it
+            self._told_leader = (event.term, event.leader_id)
         self._write(log_event_of(event))
 
     def _announce(self, event: NodeReady | NodeNotReady) -> None:

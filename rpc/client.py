@@ -335,8 +335,10 @@ class LogClient:
             except LogError as error:
                 failure = error
             now_s = loop.time()
-            # A stream that was open for a while has worked, whether or not there was anything to send.
-            if attempts is None or (now_s - began_s > _WORKED_AFTER_S and not failure.never_sent):
+            # A stream that was open for a while has worked, whether or not there was anything to send; not so one
+            # that only waited for somebody to confirm what the latest state is.
+            has_worked = now_s - began_s > _WORKED_AFTER_S and not (failure.never_sent or failure.is_not_confirmed)
+            if attempts is None or has_worked:
                 attempts = Attempts(now_s, self._timeout_s)
             attempts.note(failure)
             # Of two nodes one may have less than the other, for a while.

@@ -21,6 +21,8 @@ _LEAST_OF_WAIT: Final = 0.6
 # With less time than this an attempt would only leave the outcome unknown.
 _LEAST_ATTEMPT_S: Final = 0.02
 
+# Where nobody leads, only some nodes know what is missing.
+_OTHERS_MAY_KNOW_WHY: Final = {"LEADER_UNKNOWN", "NOT_CONFIRMED"}
 _SEARCHING: Final = {"UNAVAILABLE", "ABORTED", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"}
 
 
@@ -36,6 +38,7 @@ class Attempts:
         self._busy_wait_s = _FIRST_BUSY_WAIT_S
         self._refusal: LogError | None = None
         self._before = ""
+        self._said: dict[tuple[str, str], str] = {}
         self._unreachable: dict[str, None] = {}
         self._may_be_stored = False
 
@@ -52,6 +55,7 @@ class Attempts:
             self._before = said
         if failure.reason:
             self._refusal = failure
+            self._said[failure.reason, failure.addr] = said
         if failure.never_sent:
             self._unreachable[failure.addr] = None
         self._may_be_stored = self._may_be_stored or failure.outcome_unknown
@@ -75,6 +79,9 @@ class Attempts:
     def conclusion(self, failure: LogError) -> LogError:
         """The error to raise after this one, the last: a node's own word is worth more than that another is silent."""
         refusal = self._refusal
+        if failure.reason in _OTHERS_MAY_KNOW_WHY:
+            others = dict.fromkeys(said for (reason, _), said in self._said.items() if reason == failure.reason)
+            failure.args = ("; ".join(dict.fromkeys((str(failure), *others))),)
         if self._may_be_stored:
             failure.outcome_unknown = True
         elif refusal is not None and refusal is not failure and not failure.reason:

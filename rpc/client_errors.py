@@ -68,6 +68,11 @@ class LogError(Exception):
         return self.reason == "COMMIT_UNKNOWN"
 
     @property
+    def is_not_confirmed(self) -> bool:
+        """Nobody could say what the latest state is."""
+        return self.reason == "NOT_CONFIRMED"
+
+    @property
     def is_out_of_range(self) -> bool:
         """There is no record at that offset, or none yet."""
         return self.code == "OUT_OF_RANGE"

@@ -63,8 +63,8 @@ class _Call:
     def answer(self, response: Any) -> None:
         self.reply_to.tell(CallReturned(self.peer.node_id, self.request_id, response))
 
-    def fail(self, reason: str, *, is_refused: bool = False) -> None:
-        self.reply_to.tell(CallFailed(self.peer.node_id, self.request_id, reason, is_refused))
+    def fail(self, reason: str, *, is_refused: bool = False, is_declined: bool = False) -> None:
+        self.reply_to.tell(CallFailed(self.peer.node_id, self.request_id, reason, is_refused, is_declined))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,8 @@ class GrpcPeerNetwork:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 connection.has_failed = True
                 is_refused = await port_probe.is_refused(connection.rpc_addr)
-            call.fail(_why(call, codec, error), is_refused=is_refused)
+            is_declined = error.code() is grpc.StatusCode.FAILED_PRECONDITION
+            call.fail(_why(call, codec, error), is_refused=is_refused, is_declined=is_declined)
         except (PeerCodecError, ValueError) as error:
             call.fail(f"{call}: {error}")
         else:

@@ -424,7 +424,7 @@ class NodeNetwork:
         def answered(answer: CallAnswer[A]) -> None:
             match answer.response:
                 case CallRefused(detail):
-                    reply_to.tell(CallFailed(peer.node_id, request_id, detail))
+                    reply_to.tell(CallFailed(peer.node_id, request_id, detail, is_declined=True))
                 case response:
                     reply_to.tell(CallReturned(peer.node_id, request_id, response))
 

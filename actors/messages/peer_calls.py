@@ -106,12 +106,14 @@ class CallFailed:
     reason: a sentence that says why; if the peer refused, its own.
     is_refused: whether nobody listens at the peer's address, as far as one attempt to connect can tell: its process has
         ended, most likely. One that stands still is not told so from one that is far away.
+    is_declined: whether the peer has answered that it declines to; `reason` is its own sentence then.
     """
 
     peer_id: NodeId
     request_id: int
     reason: str
     is_refused: bool = False
+    is_declined: bool = False
 
 
 # ---------------------------------------------------------------- fetch

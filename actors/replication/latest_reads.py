@@ -90,6 +90,7 @@ class LatestReads:
         self._rounds: ReadRounds[ReadKey] | None = None
         self._is_commit_known = False
         self._dispute = ""
+        self._why_nobody = ""
         # Where this node does not lead:
         self._unasked: dict[ReadKey, None] = {}
         self._question: _Question | None = None
@@ -211,9 +212,19 @@ class LatestReads:
         reason: why they do, "" if they do not.
         """
         self._dispute = reason
-        if reason:
-            for key in list(self._reads):
-                self._refuse(key, reason)
+        self._refuse_all(reason)
+
+    def nobody_leads(self, why: str) -> None:
+        """Nobody leads, and that may last: whoever reads is told now, not when their time is up.
+
+        why: why nobody can be elected, "" if that is not known or somebody leads.
+        """
+        self._why_nobody = why
+        self._refuse_all(why)
+
+    def _refuse_all(self, why: str) -> None:
+        for key in list(self._reads) if why else ():
+            self._refuse(key, why)
 
     def commit_known(self) -> None:
         """An entry of this leader's own term is committed."""
@@ -228,7 +239,7 @@ class LatestReads:
         """Why no read can be confirmed on this node at present, whatever it waits for; "" if one can."""
         if self._state.role is Role.PEER:
             return "nobody leads here: there is no latest state that all nodes share"
-        return self._dispute
+        return self._dispute or self._why_nobody
 
     # ------------------------------------------------------------ where this node leads
 

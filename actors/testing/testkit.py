@@ -54,8 +54,10 @@ class OpenCall:
     def answer(self, response: Any) -> None:
         self.reply_to.tell(CallReturned(self.peer.node_id, self.request_id, response))
 
-    def fail(self, reason: str = "the connection broke", *, is_refused: bool = False) -> None:
-        self.reply_to.tell(CallFailed(self.peer.node_id, self.request_id, reason, is_refused))
+    def fail(
+        self, reason: str = "the connection broke", *, is_refused: bool = False, is_declined: bool = False
+    ) -> None:
+        self.reply_to.tell(CallFailed(self.peer.node_id, self.request_id, reason, is_refused, is_declined))
 
 
 @dataclass(slots=True)

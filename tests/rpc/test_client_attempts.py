@@ -67,6 +67,15 @@ def test_what_a_node_has_said_is_not_hidden_by_one_that_is_silent() -> None:
     assert str(told).startswith("2 of 3 voters are missing: n1 and n3; cannot reach n1:1")
 
 
+def test_where_nobody_leads_what_one_node_knows_of_it_is_not_hidden_by_one_that_knows_nothing() -> None:
+    attempts = Attempts(0.0, 1.0)
+    told = refused("LEADER_UNKNOWN", "2 of 3 voters are missing: n1 and n3")
+    told.addr = "n2:1"
+    for failure in (told, refused("LEADER_UNKNOWN", "n1 is asking"), last := refused("LEADER_UNKNOWN", "n1 waits")):
+        attempts.note(failure)
+    assert str(attempts.conclusion(last)) == "n1 waits; 2 of 3 voters are missing: n1 and n3"
+
+
 def test_a_time_that_is_over_names_what_was_wrong_before_and_names_it_once() -> None:
     attempts = Attempts(0.0, 1.0)
     attempts.note(refused("LEADER_UNKNOWN", "2 of 3 voters are missing"))

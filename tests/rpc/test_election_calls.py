@@ -481,7 +481,7 @@ async def test_a_node_without_elections_refuses_the_call_with_a_sentence(node: A
     async with node("n2") as n, network() as net:
         net.call(Peer(N2, n.rpc_addr), 1, ASKED, answers)
         assert await answers.queue.get() == CallFailed(
-            N2, 1, 'n2 runs with --election none, which does not answer the call "log end"'
+            N2, 1, 'n2 runs with --election none, which does not answer the call "log end"', is_declined=True
         )
 
 

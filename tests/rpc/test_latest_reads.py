@@ -13,6 +13,7 @@ from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.server import CONFIRMS_WITHIN_S, CancelRequest, Consume, Refusal, RequestRefused
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.actors.occupants import parse_election
+from ourolog.rpc import client as client_module
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.consume_handler import MAX_CONCURRENT_READS
@@ -99,6 +100,16 @@ async def test_the_client_asks_again_until_it_is_confirmed(edge: Any) -> None:
 
         e.server.refuse = refuse
         assert (await client.consume(0, read=ReadLevel.LATEST)).value == b"a"
+
+
+async def test_a_stream_that_nobody_confirms_ends_once_the_time_is_up_however_long_each_refusal_takes(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_WORKED_AFTER_S", 0.0)
+    async with edge() as e, LogClient(e.address, timeout_s=0.5) as client:
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.NOT_CONFIRMED, "no word of n2, n3")
+        with pytest.raises(LogError, match="no word of n2, n3"):
+            await asyncio.wait_for(anext(client.consume_batches(read=ReadLevel.LATEST)), 10.0)
 
 
 async def test_where_nobody_is_elected_it_is_a_failed_precondition_and_not_asked_again(edge: Any) -> None:

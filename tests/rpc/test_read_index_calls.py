@@ -60,7 +60,7 @@ async def test_a_refusal_fails_the_question_with_its_own_sentence() -> None:
     answers = Answers()
     async with serving(service_of(Leader(CallRefused("n2 is of another cluster")))) as addr, network() as net:
         net.call(Peer(N2, addr), 7, ASKED, answers)
-        assert await answers.queue.get() == CallFailed(N2, 7, "n2 is of another cluster")
+        assert await answers.queue.get() == CallFailed(N2, 7, "n2 is of another cluster", is_declined=True)
 
 
 async def test_a_question_has_a_connection_of_its_own_beside_a_parked_fetch_and_outlives_the_pull() -> None:

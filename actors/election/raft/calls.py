@@ -98,11 +98,12 @@ class VoterCalls:
             return f"{me} is of cluster {self._cluster!r}, {caller} of {request.cluster!r}"
         if key is None:
             return f"{me} is starting"
-        if founding is None or founding.cluster_id != request.cluster_id:
-            own = f"cluster {founding.cluster_id:x}" if founding is not None else "no cluster yet"
+        if founding is None:
+            return f"{me} belongs to no cluster yet by its disk, and has no vote"
+        if founding.cluster_id != request.cluster_id:
             return (
-                f"{me} belongs to {own} by its disk, {caller} to {request.cluster_id:x}: they were founded "
-                "separately. Give one of them an empty --data-dir, or another --cluster"
+                f"{me} belongs to cluster {founding.cluster_id:x} by its disk, {caller} to {request.cluster_id:x}: "
+                "they were founded separately. Give one of them an empty --data-dir, or another --cluster"
             )
         if request.voter != key:
             return f"{me} has another disk than the one that votes: it copies, and has no vote until admitted"

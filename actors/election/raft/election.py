@@ -351,7 +351,8 @@ class RaftElection(ElectionActor):
         self._after_leave(failed.request_id)
         asked = self._calls.asked(failed.request_id)
         if asked is not None:
-            self._decide(lambda raft: rules.vote_not_returned(raft, asked.voter, asked.canvass))
+            declined = failed.reason if failed.is_declined else ""
+            self._decide(lambda raft: rules.vote_not_returned(raft, asked.voter, asked.canvass, declined))
         elif self._founders is not None:
             self._founders.on_failed(failed)
 
@@ -510,7 +511,8 @@ class RaftElection(ElectionActor):
 
         raft = self._raft
         if raft is None or raft.role is not Role.LEADER:
-            over(f"{self.node_id} does not lead")
+            why_nobody = self._told_leader.why_nobody if self._told_leader is not None else ""
+            over(why_nobody or f"{self.node_id} does not lead")
         elif asked.to == self.node_id:
             over("")
         elif self._transfer.is_on:

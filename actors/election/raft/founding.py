@@ -592,7 +592,8 @@ class FoundingTalks:
         return f"{self._node_id} waits for {self._choice[0]} to found the cluster: {count} of {count} have agreed"
 
     def _waits_for(self, missing: list[NodeId], count: int, done: str) -> str:
-        named = " and for ".join(f"{name}, {self._others[name].why}," for name in missing[:_MAX_NAMED])
+        why = {name: self._others[name].why or f"which has not {done} yet" for name in missing[:_MAX_NAMED]}
+        named = " and for ".join(f"{name}, {why[name]}," for name in why)
         more = f" and for {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
         has = f"{count - len(missing)} of {count} have {done}"
         return f"{self._node_id} waits for {named}{more} to found the cluster: {has}"

@@ -154,7 +154,7 @@ class LeadTransfer:
         why = {
             Phase.HOLDING: "what had been taken before was not appended in time",
             Phase.MEASURING: "its disk did not answer in time",
-            Phase.CATCHING_UP: f"{self._to.node_id if self._to else 'no voter'} has not all that it has",
+            Phase.CATCHING_UP: f"{self._to.node_id if self._to else 'no other voter'} does not fetch, or is behind",
             Phase.ASKED: "nobody that it asked has taken over",
         }[self.phase]
         self._stay()

@@ -105,7 +105,8 @@ class Raft:
     last: the last entry with which this node stands, None before it is read.
     granted: who votes, or would vote, for this node in this canvass.
     refused: who would not.
-    unheard: who cannot be asked, or has not answered in time.
+    unheard: who cannot be asked, has not answered in time, or has declined to answer; that one's own sentence, "" if
+        there is none.
     failures: how many canvasses in a row came to nothing.
     gave_way_in: the term in which this node has let another one go first; it does so once a term.
     fetched: on a leader, when each voter has fetched last.
@@ -124,7 +125,7 @@ class Raft:
     last: LastEntry | None = None
     granted: frozenset[VoterKey] = frozenset()
     refused: frozenset[VoterKey] = frozenset()
-    unheard: frozenset[VoterKey] = frozenset()
+    unheard: Mapping[VoterKey, str] = field(default_factory=dict)
     failures: int = 0
     gave_way_in: Term = Term(-1)
     fetched: Mapping[VoterKey, float] = field(default_factory=dict)
@@ -200,7 +201,7 @@ def _entered(raft: Raft, ballot: Ballot) -> Step:
         canvass=raft.canvass + 1,
         granted=frozenset(),
         refused=frozenset(),
-        unheard=frozenset(),
+        unheard={},
         failures=0 if is_new else raft.failures,
         fetched={},
         leaves=False,
@@ -244,7 +245,7 @@ def _prospective(raft: Raft) -> Step:
         last=None,
         granted=frozenset({raft.me}),
         refused=frozenset(),
-        unheard=frozenset(),
+        unheard={},
     )
     return raft, (ReadEndThen(PreVoteCanvass(raft.canvass)), *_wait_for_votes(raft))
 
@@ -279,7 +280,7 @@ def _stood(raft: Raft, ballot: Ballot, last: LastEntry, *, by_leave: bool) -> St
         last=last,
         granted=frozenset({raft.me}),
         refused=frozenset(),
-        unheard=frozenset(),
+        unheard={},
     )
     announced = Announce(ballot.term, None)
     if raft.is_majority(raft.granted):
@@ -308,45 +309,49 @@ def vote_returned(raft: Raft, response: VoteResponse, canvass: int, *, is_pre_vo
     return _stand(raft) if is_pre_vote else _won(raft)
 
 
-def vote_not_returned(raft: Raft, voter: VoterKey, canvass: int) -> Step:
-    """There will be no answer from that voter in this canvass."""
+def vote_not_returned(raft: Raft, voter: VoterKey, canvass: int, declined: str = "") -> Step:
+    """There will be no answer from that voter in this canvass.
+
+    declined: the sentence with which it declines to answer, as a disk does that has no vote; "" if it is silent.
+    """
     if canvass != raft.canvass or raft.role not in (Role.PROSPECTIVE, Role.CANDIDATE):
         return raft, NOTHING
-    raft = replace(raft, unheard=raft.unheard | {voter})
+    raft = replace(raft, unheard={**raft.unheard, voter: declined})
     return _came_to_nothing(raft) if _is_hopeless(raft) else (raft, NOTHING)
 
 
 def _is_hopeless(raft: Raft) -> bool:
     """Whether those that could still vote for this node are no majority."""
-    return not raft.is_majority([voter for voter in raft.voters if voter not in raft.refused | raft.unheard])
+    return not raft.is_majority([voter for voter in raft.voters if voter not in {*raft.refused, *raft.unheard}])
 
 
 def canvass_timed_out(raft: Raft) -> Step:
     """Not enough votes have come in time: ask again later (section 5.2, split votes)."""
     if raft.role not in (Role.PROSPECTIVE, Role.CANDIDATE):
         return raft, NOTHING
-    return _came_to_nothing(raft)
+    silent = {voter: "" for voter in raft.voters if voter not in raft.granted | raft.refused}
+    return _came_to_nothing(replace(raft, unheard={**silent, **raft.unheard}))
 
 
 def _came_to_nothing(raft: Raft) -> Step:
-    answered = raft.granted | raft.refused
+    unheard, may_answer = raft.unheard, [voter for voter in raft.voters if voter not in raft.unheard]
     raft = replace(
         raft,
         failures=raft.failures + 1,
         canvass=raft.canvass + 1,
         granted=frozenset(),
         refused=frozenset(),
-        unheard=frozenset(),
+        unheard={},
         role=Role.UNATTACHED,
     )
     # Who hears of no majority cannot know whether its leader is there; who is refused by one may still be led.
-    is_alone = raft.last is not None and not raft.is_majority(answered)
+    is_alone = raft.last is not None and not raft.is_majority(may_answer)
     has_given_up = raft.has_given_up or (is_alone and raft.failures >= GIVES_UP_AFTER)
     raft = replace(raft, has_given_up=has_given_up and raft.ballot.leader_id is not None)
     raft = replace(raft, role=Role.FOLLOWER if raft.leader_id is not None else Role.UNATTACHED)
     effects: tuple[Effect, ...] = (StopWaiting(TimerName.CANVASS), *_wait_to_stand_again(raft))
     if raft.leader_id is None:
-        why = _why_nobody(raft, answered) if is_alone and raft.failures >= GIVES_UP_AFTER else ""
+        why = _why_nobody(raft, unheard) if is_alone and raft.failures >= GIVES_UP_AFTER else ""
         effects = (Announce(raft.term, None, why), *effects)
     return raft, effects
 
@@ -363,13 +368,15 @@ def _wait_to_stand_again(raft: Raft) -> tuple[Effect, ...]:
     return _wait(raft, TimerName.ELECTION, (min(low * slower, 0.5), min(high * slower, 1.0)))
 
 
-def _why_nobody(raft: Raft, answered: frozenset[VoterKey]) -> str:
-    missing = [voter.node_id for voter in raft.voters if voter not in answered]
+def _why_nobody(raft: Raft, unheard: Mapping[VoterKey, str]) -> str:
+    silent = [voter.node_id for voter in raft.voters if unheard.get(voter) == ""]
+    declined = [unheard[voter] for voter in raft.voters if unheard.get(voter)]
     needed = len(raft.voters) // 2 + 1
-    return (
-        f"no leader can be elected: {needed} of {len(raft.voters)} voters are needed, and {', '.join(missing)} "
-        f"{'does' if len(missing) == 1 else 'do'} not answer {raft.me.node_id}"
-    )
+    why = f"no leader can be elected: {needed} of {len(raft.voters)} voters are needed"
+    if silent:
+        do = "does" if len(silent) == 1 else "do"
+        why += f", and {', '.join(silent)} {do} not answer {raft.me.node_id}"
+    return "; ".join([why, *declined])
 
 
 # ---------------------------------------------------------------- 5.2 elections: winning

@@ -403,6 +403,9 @@ def test_as_many_as_are_expected_found_one_cluster() -> None:
     cluster.settle(0.6)
     assert len(cluster.foundings()) == 1
     assert all(node.founded for node in cluster.nodes.values())
+    said = [why for node in cluster.nodes.values() for why in node.progress]
+    assert any("which has not agreed yet" in why for why in said)
+    assert not [why for why in said if ", ," in why]
 
 
 def test_two_of_three_expected_wait_for_the_third() -> None:

@@ -17,6 +17,7 @@ from ourolog.actors.messages.peer_calls import CallReceived, EndTermRequest, Vot
 from ourolog.actors.messages.store import StoreFailed
 from ourolog.actors.testing.election_conformance import PEERS_EPOCH, Slot
 from ourolog.actors.testing.testkit import Probe
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, NodeId, Term
@@ -93,6 +94,16 @@ def test_when_a_step_takes_too_long_all_is_as_before_whichever_it_is() -> None:
         assert not done.transfer.is_on
 
 
+def test_who_waits_for_a_voter_in_vain_says_which() -> None:
+    for asked_for, who in ((KEY_2, "n2"), (None, "no other voter")):
+        done = Done()
+        done.transfer.begin(asked_for, done.over)
+        done.transfer.held()
+        done.transfer.measured(Index(9), progress(5, 8), 10.0)
+        done.transfer.due()
+        assert done.steps[-1] == ("over", f"{who} does not fetch, or is behind")
+
+
 # ---------------------------------------------------------------- the actor
 
 
@@ -153,6 +164,18 @@ def test_the_lead_goes_only_to_voters() -> None:
     first, second = edge.all(LeaderTransferred)
     assert first.why_not == "n9 has no vote; the voters are n1, n2, n3"
     assert (second.leader_id, second.why_not) == (N1, "")
+
+
+def test_where_nobody_can_be_elected_who_asks_for_another_leader_is_told_why() -> None:
+    stage, edge = slot(FOUNDING), Probe()
+    stage.on_disk = Ballot(Term(3))
+    stage.peers.clear()
+    stage.open_log()
+    for _ in range(40):
+        stage.settle(seconds=0.1)
+    stage.ref.tell(TransferLeader(1, None, edge))
+    stage.settle()
+    assert "2 of 3 voters are needed, and n2, n3 do not answer n1" in edge.last(LeaderTransferred).why_not
 
 
 def test_a_leader_whose_disk_has_failed_asks_others_to_take_over_and_leads_no_more() -> None:

@@ -232,6 +232,30 @@ def test_who_hears_of_no_majority_says_which_voters_are_missing() -> None:
     assert announced.why_nobody == ("no leader can be elected: 2 of 3 voters are needed, and n2, n3 do not answer n1")
 
 
+def test_a_voter_that_answers_and_declines_is_not_said_to_be_silent() -> None:
+    state, why = prospective(failures=7), "n2 has another disk than the one that votes"
+    state, _ = rules.vote_not_returned(state, N2, 3, why)
+    step = rules.vote_not_returned(state, N3, 3)
+    assert found(step, Announce).why_nobody == (
+        f"no leader can be elected: 2 of 3 voters are needed, and n3 does not answer n1; {why}"
+    )
+    step = rules.vote_not_returned(state, N3, 3, "n3 is starting")
+    assert found(step, Announce).why_nobody == (
+        f"no leader can be elected: 2 of 3 voters are needed; {why}; n3 is starting"
+    )
+
+
+def test_who_has_not_answered_yet_when_a_canvass_ends_early_is_not_said_to_be_silent() -> None:
+    others = tuple(VoterKey(NodeId(f"n{number}"), number) for number in range(2, 6))
+    state = prospective(voters=(N1, *others), failures=7)
+    state, _ = rules.vote_not_returned(state, others[0], 3)
+    state, _ = rules.vote_not_returned(state, others[1], 3)
+    step = rules.vote_returned(state, answer(others[2], 5, granted=False), 3, is_pre_vote=True)
+    assert step[0].role is Role.FOLLOWER
+    step = rules.vote_not_returned(state, others[2], 3)
+    assert found(step, Announce).why_nobody.endswith("3 of 5 voters are needed, and n2, n3, n4 do not answer n1")
+
+
 def test_who_is_refused_by_a_majority_goes_on_following_its_leader() -> None:
     state = prospective(failures=7)
     for voter in (N2, N3):

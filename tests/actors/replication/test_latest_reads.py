@@ -546,6 +546,21 @@ def test_what_a_follower_lacks_when_the_time_is_up_is_said() -> None:
     ]
 
 
+def test_who_reads_where_nobody_can_be_elected_is_told_why_at_once_and_served_once_somebody_is() -> None:
+    stage = Reads()
+    stage.open()
+    stage.tell(VOTERS, LeaderChanged(Term(1), None), MemberJoined(member(N2)))
+    stage.read()
+    assert stage.reader.all(ReadNotConfirmed) == []
+    stage.tell(LeaderChanged(Term(1), None, "n2 and n3 do not answer"))
+    stage.read(2)
+    assert [refused.detail for refused in stage.reader.all(ReadNotConfirmed)] == ["n2 and n3 do not answer"] * 2
+    stage.tell(LeaderChanged(Term(1), N2))
+    stage.read(3)
+    stage.answered(stage.question(), 0)
+    assert len(stage.confirmed) == 1
+
+
 def test_a_follower_echoes_the_leaders_last_number_in_this_term_and_nothing_in_the_next() -> None:
     stage = follower()
     first = stage.network.take(N2, FetchRequest)
