@@ -425,7 +425,9 @@ class StoreActor(NodeActor):
             and present.vote in (None, asked.vote)
             and present.leader_id in (None, asked.voted_for)
         )
-        return is_free and candidates >= own
+        # A log that was begun anew may not know the term before its start; that all of it was committed it knows.
+        has_committed = own.term > 0 or candidates.index >= own.index
+        return is_free and candidates >= own and has_committed
 
     def _save_founding(self, message: SaveFounding) -> None:
         directory = self._directory

@@ -188,6 +188,15 @@ def test_a_candidate_whose_log_is_older_gets_no_vote_and_its_term_is_kept(last_t
     assert vote(again, 5, N3, 3, 2).granted, "the vote of the term is still to be had"
 
 
+@pytest.mark.parametrize(("end", "is_granted"), [(3, False), (9, True)])
+def test_a_log_begun_anew_behind_an_entry_of_unknown_term_votes_for_none_that_lacks_it(
+    end: int, is_granted: bool
+) -> None:
+    stage = voter()
+    stage.tell(ResetLog(at(9), None, None, Term(3), stage.client))
+    assert vote(stage, 5, N2, 2, end).granted is is_granted
+
+
 def test_a_vote_is_judged_by_what_is_about_to_be_acknowledged() -> None:
     stage = voter()
     stage.ref.tell(AppendBatch(1, NewBatch(b"c", 1), Term(3), stage.client))
