@@ -808,6 +808,19 @@ def test_an_entry_commits_when_a_majority_of_voters_has_it_on_disk() -> None:
     assert stage.server.all(CommitAdvanced)[-1] == CommitAdvanced(at(2, 10))
 
 
+def test_what_voters_had_in_an_earlier_term_does_not_count_when_a_node_leads_again() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.appended(3, 30)
+    stage.fetch(1, N2, 3)
+    assert stage.server.all(CommitAdvanced)[-1] == CommitAdvanced(at(3, 30))
+    stage.tell(LeaderChanged(Term(2), N2), LogTruncated(START, at(3, 30), history((1, 0))), LeaderChanged(Term(3), N1))
+    stage.tell(LogAppended((at(4, 30),), history((1, 0), (3, 3))))
+    assert stage.server.all(ReplicasAdvanced) == []
+    stage.fetch(2, N3, 4, term=Term(3), last=place(3))
+    assert stage.server.all(ReplicasAdvanced) == [], "nothing is known of n2 in this term"
+
+
 def test_a_node_that_does_not_vote_copies_but_does_not_count() -> None:
     stage = Stage(election=STATIC)
     stage.lead()

@@ -448,7 +448,9 @@ def test_a_term_begins_with_the_entry_that_says_who_leads_it() -> None:
     leader.tell(SaveBallot(1, Ballot(Term(5), N1), leader.client))
     leader.tell(BeginTerm(Term(4), (N1, N2)), BeginTerm(Term(5), (N1, N2), (N1,)))
     read = leader.read()
-    batch = decode_batch(read.batches, list(scan(read.batches))[-1])
+    batches = [decode_batch(read.batches, span) for span in scan(read.batches)]
+    assert 4 not in {batch.term for batch in batches}
+    batch = batches[-1]
     assert batch.term == 5
     assert decode_control(batch.payload) == LeaderStarted(VoterKey(N1, leader.log_epoch), (N1, N2), (N1,))
 

@@ -142,6 +142,7 @@ class RaftElection(ElectionActor):
         # Where this node leads: how far the others are, whether its disk answers, and who takes over.
         self._progress: dict[VoterKey, Progress] = {}
         self._disk_asked: tuple[int, float] | None = None
+        self._holding: int | None = None
         self._measuring: int | None = None
         self._on_left: list[Callable[[], None]] = []
         self._transfer = LeadTransfer(
@@ -192,7 +193,8 @@ class RaftElection(ElectionActor):
             case VoterFetched():
                 self._on_voter_fetched(message)
             case ProducesHeld():
-                self._transfer.held()
+                if message.request_id == self._holding:
+                    self._transfer.held()
             case HandOver():
                 self._on_hand_over(message)
             case TransferLeader():
@@ -531,7 +533,8 @@ class RaftElection(ElectionActor):
             listener.tell(message)
 
     def _hold_produces(self, within_s: float) -> None:
-        self._tell_listeners(HoldProduces(next(self.request_ids), within_s, self.me))
+        self._holding = next(self.request_ids)
+        self._tell_listeners(HoldProduces(self._holding, within_s, self.me))
 
     def _measure_log(self) -> None:
         self._measuring = next(self.request_ids)

@@ -193,6 +193,7 @@ def higher_term(raft: Raft, term: Term, leader_id: NodeId | None) -> Step:
 def _entered(raft: Raft, ballot: Ballot) -> Step:
     """That ballot is on disk: follow its leader, or be without one."""
     is_new = ballot.term > raft.term
+    was_waiting = raft.role in (Role.UNATTACHED, Role.FOLLOWER) and raft.heard_s is None
     raft = replace(
         raft,
         ballot=ballot,
@@ -208,11 +209,13 @@ def _entered(raft: Raft, ballot: Ballot) -> Step:
         role=Role.UNATTACHED,
     )
     raft = replace(raft, role=Role.FOLLOWER if raft.leader_id is not None else Role.UNATTACHED)
+    # A later term without a leader puts off nobody that misses one: whoever has the best log would wait in vain.
+    waits_on = is_new and was_waiting and raft.leader_id is None
     return raft, (
         Announce(ballot.term, raft.leader_id),
         StopWaiting(TimerName.CANVASS),
         StopWaiting(TimerName.LEAD),
-        *_wait(raft, TimerName.ELECTION, STAND),
+        *(NOTHING if waits_on else _wait(raft, TimerName.ELECTION, STAND)),
     )
 
 
@@ -482,7 +485,7 @@ def _voted(raft: Raft, ballot: Ballot, last: LastEntry, then: AnswerVote, *, is_
         why_not = _why_no_pre_vote(raft, request, last, now_s)
         return raft, (*effects, Answer(then.call_id, why_not is None, why_not or ""))
     if is_granted and ballot.vote == (request.node_id, request.log_epoch):
-        # The election timer begins anew with a vote that is given, and with nothing else.
+        # Of votes only one that is given has the election timer begin anew.
         return raft, (*effects, Answer(then.call_id, is_granted=True), *_wait(raft, TimerName.ELECTION, STAND))
     return raft, (*effects, Answer(then.call_id, is_granted=False, why_not=_why_too_short(raft.me.node_id, last)))
 
@@ -639,6 +642,8 @@ def written(raft: Raft, ballot: Ballot, last: LastEntry, then: Next, *, is_grant
             return _stood(raft, ballot, last, by_leave=by_leave)
         case Lead() if is_granted:
             return _leads(raft, ballot, now_s)
+        case Stand() | Lead():
+            return _entered(replace(raft, role=Role.CANDIDATE), ballot)
         case FollowCaller(call_id):
             raft, effects = _entered(raft, ballot)
             return replace(raft, heard_s=now_s), (*effects, Answer(call_id, is_granted))

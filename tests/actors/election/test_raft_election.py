@@ -140,3 +140,12 @@ def test_who_has_just_voted_does_not_stand_since_its_time_was_up_while_its_disk_
     stage.settle(seconds=0.5)
     assert caller.last(CallAnswer).response.granted
     assert asked_for_votes(stage, are_pre_votes=True) == []
+
+
+def test_who_stands_of_its_own_accord_does_not_say_that_its_leader_has_asked_it_to() -> None:
+    stage = wanted()
+    asked, *_ = asked_for_votes(stage, are_pre_votes=True)
+    asked.answer(granted_by(asked))
+    stage.settle()
+    asked, *_ = asked_for_votes(stage, are_pre_votes=False)
+    assert not asked.request.by_leave

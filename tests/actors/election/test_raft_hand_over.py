@@ -156,6 +156,24 @@ def test_a_leader_that_nobody_relieves_goes_on_with_what_was_held() -> None:
     assert stage.leaders()[-1].leader_id == N1
 
 
+def test_what_was_held_for_a_hand_over_that_came_to_nothing_is_not_taken_for_the_next_one() -> None:
+    stage, node = leading(), Probe()
+    stage.ref.tell(HandOver(1, node))
+    stage.settle()
+    first = stage.listener.last(HoldProduces)
+    for _ in range(16):
+        stage.settle(seconds=0.1)
+        fetched(stage, N2, 0)
+    assert node.received == [HandedOver(1)]
+    stage.ref.tell(HandOver(2, node))
+    stage.ref.tell(ProducesHeld(first.request_id, is_drained=False))
+    stage.settle()
+    assert asked_to_take_over(stage) == []
+    stage.ref.tell(ProducesHeld(stage.listener.last(HoldProduces).request_id, is_drained=True))
+    stage.settle()
+    assert asked_to_take_over(stage) == [N2]
+
+
 def test_the_lead_goes_only_to_voters() -> None:
     stage, edge = leading(), Probe()
     stage.ref.tell(TransferLeader(1, NodeId("n9"), edge))

@@ -312,6 +312,24 @@ def test_a_vote_refused_for_a_short_log_takes_the_voter_to_the_later_term_all_th
     assert Announce(Term(6), None) in step[1]
 
 
+def test_a_candidate_that_gets_no_vote_does_not_put_off_who_misses_its_leader() -> None:
+    request = vote(6, last(3, 20))
+    for state in (raft(), follower(heard_s=None)):
+        step = rules.written(state, ballot(6), last(4, 9), AnswerVote(1, request), is_granted=False, now_s=NOW)
+        assert not has(step, Wait)
+        step = rules.written(state, ballot(7), last(4, 9), Enter(), is_granted=True, now_s=NOW)
+        assert not has(step, Wait)
+    for state in (follower(), leader(), candidate(), prospective()):
+        step = rules.written(state, ballot(7), last(4, 9), Enter(), is_granted=True, now_s=NOW)
+        assert found(step, Wait).timer is TimerName.ELECTION
+
+
+def test_who_stands_says_of_its_log_what_is_on_disk_with_its_vote_and_not_what_it_was_before() -> None:
+    state = prospective()
+    step = rules.written(state, ballot(6, N1), last(4, 7), Stand(), is_granted=True, now_s=NOW)
+    assert found(step, AskForVotes).last == last(4, 7)
+
+
 def test_whoever_has_just_heard_of_its_leader_gives_no_vote_and_goes_to_no_later_term() -> None:
     step = rules.vote_asked(follower(), 1, vote(9, last(8, 99), N3), NOW)
     assert not found(step, Answer).is_granted

@@ -8,6 +8,7 @@ from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     LeaderChanged,
+    LogAppended,
     MemberJoined,
     NobodyElected,
     VotersChanged,
@@ -27,7 +28,7 @@ from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConf
 from ourolog.actors.messages.store import FetchedAppended
 from ourolog.actors.testing.testkit import OpenCall, Probe
 from ourolog.storage.types import START, Index, NodeId, Term
-from tests.actors.test_replicator import N1, N2, N3, STATIC, Stage, at, member, response
+from tests.actors.test_replicator import N1, N2, N3, STATIC, Stage, at, history, member, place, response
 
 VOTERS = VotersChanged((N1, N2, N3))
 
@@ -62,6 +63,12 @@ class Reads(Stage):
         assert answer is not None
         assert (answer.outcome, answer.batches) == (FetchOutcome.BATCHES, b"")
         return answer.read_round
+
+    @property
+    def told_number(self) -> int:
+        """The number of the round that what is read from the log now will carry; 0 before the first."""
+        header: FetchResponse = self.store.received[-1].reply_to.header
+        return header.read_round
 
     @property
     def confirmed(self) -> list[ReadConfirmed]:
@@ -205,7 +212,7 @@ def test_a_leader_waits_for_an_entry_of_its_own_term_and_then_confirms_what_was_
     stage.lead()
     stage.read()
     stage.fetch(1, N3, 0)
-    assert stage.store.received[-1].reply_to.header.read_round == 0
+    assert stage.told_number == 0
     stage.fetch(2, N2, 1)
     number = stage.number(2)
     assert number > 0
@@ -274,6 +281,21 @@ def test_a_new_term_voids_the_open_round_and_the_read_needs_one_of_the_new_term(
     assert new not in (0, old)
     stage.fetch(32, N3, 2, term=Term(2), last=None, read_round=new)
     assert len(stage.confirmed) == 1
+
+
+def test_a_leader_that_leads_again_waits_for_an_entry_of_its_new_term_as_in_its_first() -> None:
+    stage = Reads()
+    stage.ready()
+    stage.tell(LeaderChanged(Term(2), N2), LeaderChanged(Term(3), N1))
+    stage.tell(LogAppended((at(2, 0),), history((1, 0), (3, 1))))
+    stage.read()
+    stage.fetch(31, N2, 1, term=Term(3))
+    stage.fetch(32, N3, 1, term=Term(3))
+    assert stage.told_number == 0
+    stage.fetch(33, N2, 2, term=Term(3), last=place(3))
+    number = stage.number(33)
+    stage.fetch(34, N3, 2, term=Term(3), last=place(3), read_round=number)
+    assert stage.confirmed == [ReadConfirmed(1, at(2, 0))]
 
 
 def test_a_leader_that_is_deposed_asks_the_new_leader_for_the_reads_that_waited() -> None:
