@@ -14,8 +14,9 @@ PYTHON ?=
 ARGS ?=
 JOBS ?= auto
 BIN := .venv/bin
-# Set by a caller that measures or debugs; not by the person at the keyboard.
-unexport PYTHONPATH
+# Set by a caller that measures or debugs; not by the person at the keyboard. Compiling ourolog takes as long as
+# importing it, and the tests start hundreds of processes: the bytecode is kept.
+unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:

@@ -108,11 +108,11 @@ def test_a_crash_at_any_step_of_retention_leaves_no_hole(bench) -> None:
     whole = empty_disk()
     play(whole)
     for step in range(marks[0], whole.steps):
+        files = empty_disk()
+        files.cut_power_after(step)
+        with pytest.raises(PowerCutError):
+            play(files)
         for seed in range(4):
-            files = empty_disk()
-            files.cut_power_after(step)
-            with pytest.raises(PowerCutError):
-                play(files)
             found = files.after_crash(keep_unsynced=seed == 0, chance=Random(step * 10 + seed))
             log = bench.open(found, segment_bytes=300)
             batches = bench.everything(log)
