@@ -19,7 +19,7 @@ from torture.elections.network import Network, NoNetworkError, describe, isolate
 from torture.elections.recording import read_history
 from torture.elections.run import Plan, lines_of, run
 
-SHORT_S = 20.0
+SHORT_S = 12.0
 
 
 @pytest.mark.timeout(300)

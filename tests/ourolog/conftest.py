@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ourolog.local_cluster import LocalCluster
+from tests.command_server import CommandServer, command_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,14 +24,29 @@ def environment() -> dict[str, str]:
     return {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
 
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    with command_server(str(tmp_path_factory.mktemp("commands") / "socket")) as server:
+        yield server
+
+
 @pytest.fixture
-def run(environment: dict[str, str]) -> Run:
+def run(commands: CommandServer, environment: dict[str, str]) -> Run:
     """Run `ourolog …` to its end, as a process of its own."""
 
     def run(*words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        return commands.run(words, given, {**environment, **variables}, timeout_s=110)
+
+    return run
+
+
+@pytest.fixture
+def run_afresh(environment: dict[str, str]) -> Run:
+    """The same, in an interpreter that has imported nothing yet."""
+
+    def run_afresh(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-P", "-m", "ourolog", *words],
-            input=given,
             capture_output=True,
             text=True,
             timeout=110,
@@ -38,7 +54,7 @@ def run(environment: dict[str, str]) -> Run:
             env={**environment, **variables},
         )
 
-    return run
+    return run_afresh
 
 
 @pytest.fixture

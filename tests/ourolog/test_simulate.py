@@ -81,9 +81,9 @@ def simulate(*words: str) -> int:
     return int(code or 0)
 
 
-def test_one_seed_twice_prints_the_same_trace_hash(run: Run) -> None:
+def test_one_seed_twice_prints_the_same_trace_hash(run_afresh: Run) -> None:
     words = ("simulate", "--seed", "7", *SMALL, "--output", "json", "--no-shrink")
-    first, second = (json.loads(run(*words, PYTHONHASHSEED=seed).stdout) for seed in ("1", "2"))
+    first, second = (json.loads(run_afresh(*words, PYTHONHASHSEED=seed).stdout) for seed in ("1", "2"))
     assert first["trace_hash"] == second["trace_hash"]
     assert first["events"] == second["events"] > 0
 
@@ -241,9 +241,8 @@ def test_every_claim_that_there_is_watches_a_run(run: Run) -> None:
     assert found["claims"] == len(default_checkers(Options(7)))
 
 
-def test_checkers_that_cannot_be_imported_end_the_command_and_do_not_pass(tmp_path: Path, run: Run) -> None:
-    """Run by itself, since here they are imported already."""
+def test_checkers_that_cannot_be_imported_end_the_command_and_do_not_pass(tmp_path: Path, run_afresh: Run) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ourolog.simulation.checkers'] = None\n")
-    done = run("simulate", "--seed", "7", *SMALL, PYTHONPATH=str(tmp_path))
+    done = run_afresh("simulate", "--seed", "7", *SMALL, PYTHONPATH=str(tmp_path))
     assert done.returncode != 0
     assert "no violation" not in done.stdout

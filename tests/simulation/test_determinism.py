@@ -20,7 +20,7 @@ EVERYTHING = tuple(KINDS)
 RUN = """
 from ourolog.simulation import KINDS, Options, simulate
 for election, cycle in (("none", "break"), ("static", "break"), ("oracle", "break"), ("none", "allow")):
-    print(simulate(Options(5, election=election, cycle=cycle, faults=tuple(KINDS), minutes=0.2)).trace_hash)
+    print(simulate(Options(5, election=election, cycle=cycle, faults=tuple(KINDS), minutes=0.1)).trace_hash)
 """
 
 

@@ -201,7 +201,7 @@ def decided(seed: int, **options: Any) -> list[LeaderDecided]:
 
 
 def test_leaders_change_often_each_in_a_term_of_its_own_and_of_a_majority() -> None:
-    changes = [change for seed in range(5) for change in decided(seed, faults=(), minutes=0.5)]
+    changes = [change for seed in range(5) for change in decided(seed, faults=(), minutes=0.5, operations=30)]
     assert len(changes) > 50
     assert {change.leader_id for change in changes} == {N1, N2, N3}
     assert all(len(change.voters) >= 2 and change.leader_id in change.voters for change in changes)
@@ -209,7 +209,7 @@ def test_leaders_change_often_each_in_a_term_of_its_own_and_of_a_majority() -> N
 
 
 def test_without_faults_no_term_is_found_a_leader_for_twice() -> None:
-    terms = [change.term for change in decided(3, faults=(), minutes=2.0)]
+    terms = [change.term for change in decided(3, faults=(), minutes=2.0, operations=30)]
     assert len(terms) == len(set(terms)) > 5
 
 
@@ -246,7 +246,8 @@ def test_who_lost_its_disk_has_no_vote_until_it_has_all_again() -> None:
 
     for seed in range(6):
         lost.clear()
-        simulate(Options(seed, election=ORACLE, faults=("disk_lost", "kill"), minutes=0.5), observers=(observe,))
+        options = Options(seed, election=ORACLE, faults=("disk_lost", "kill"), minutes=0.5, operations=30)
+        simulate(options, checkers=(), observers=(observe,))
         assert early == []
     assert lost
 

@@ -117,7 +117,8 @@ def test_only_a_minority_of_the_voters_ever_loses_its_disk_and_no_disk_forgets()
 
     all_lost = set()
     for seed in range(3):
-        options = Options(seed, 4, "raft", faults=("disk_lost", "old_disk", "fsync_lies", "kill"), minutes=0.4)
+        faults = ("disk_lost", "old_disk", "fsync_lies", "kill")
+        options = Options(seed, 4, "raft", faults=faults, minutes=0.4, operations=30)
         assert simulate(options, observers=(observe,)).violations == ()
         assert {event.kind for event in spoiled} <= {"disk_lost"}
         lost = {event.where for event in spoiled if event.where != "n4"}
