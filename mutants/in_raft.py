@@ -11,7 +11,6 @@ from mutants.mutant import (
     RAFT_DISKS_LOST,
     RAFT_FOUR_VOTERS,
     RAFT_OVERTAKEN,
-    RAFT_PARTED,
     RAFT_SPLIT,
     doing_nothing,
     mutant,
@@ -150,14 +149,14 @@ def candidate_claims_too_much() -> None:
 def second_vote() -> None:
     def forgetful(original: Any) -> Any:
         def why_no_vote(raft: Raft, request: VoteRequest, now_s: float) -> str | None:
-            answer: str | None = original(replace(raft, ballot=Ballot(raft.term)), request, now_s)
+            answer: str | None = original(replace(raft, ballot=_without_vote(raft.ballot)), request, now_s)
             return answer
 
         return why_no_vote
 
     def make(original: Any) -> Any:
         def may_vote(self: StoreActor, asked: Ballot, *ends: LastEntry) -> bool:
-            present, self._ballot = self._ballot, Ballot(self._ballot.term)
+            present, self._ballot = self._ballot, _without_vote(self._ballot)
             try:
                 return bool(original(self, asked, *ends))
             finally:
@@ -167,6 +166,10 @@ def second_vote() -> None:
 
     wrap(rules, "_why_no_vote", forgetful)
     wrap(StoreActor, "_may_vote", make)
+
+
+def _without_vote(ballot: Ballot) -> Ballot:
+    return replace(ballot, voted_for=None, voted_for_epoch=0)
 
 
 @mutant("A voter that refuses its vote in a later term saves it all the same.", RAFT_OVERTAKEN)
@@ -268,7 +271,7 @@ def vote_answered_twice() -> None:
     wrap(VoterCalls, "answer", make)
 
 
-@mutant("Terms that others are in are ignored where they would end a leader's term.", RAFT_PARTED)
+@mutant("Terms that others are in are ignored where they would end a leader's term.", RAFT)
 def leader_ignores_higher_term() -> None:
     def make(original: Any) -> Any:
         def higher_term(raft: Raft, term: Term, leader_id: Any) -> Step:

@@ -8,6 +8,8 @@ from typing import Any
 from mutants.mutant import (
     RAFT,
     RAFT_DISKS_LOST,
+    RAFT_FAR,
+    RAFT_FAR_STOPPED,
     RAFT_OVERTAKEN,
     RAFT_PARTED,
     RAFT_STOPPED,
@@ -20,6 +22,7 @@ from ourolog.actors.election.raft.hand_over import LeadTransfer
 from ourolog.actors.election.raft.rules import Raft, Role, Step
 from ourolog.actors.election.raft.steps import (
     Answer,
+    AnswerVote,
     Enter,
     SaveThen,
 )
@@ -140,15 +143,14 @@ def leader_votes() -> None:
     wrap(rules, "_why_no_pre_vote", make)
 
 
-@mutant("A follower refuses its vote since it hears of its leader, and goes to the candidate's term.", RAFT_PARTED)
+@mutant("A follower refuses its vote since it hears of its leader, and goes to the candidate's term.", RAFT_FAR)
 def refusal_adopts_term() -> None:
     def make(original: Any) -> Any:
         def vote_asked(raft: Raft, call_id: int, request: VoteRequest, now_s: float) -> Step:
             after, effects = original(raft, call_id, request, now_s)
             is_refused = len(effects) == 1 and isinstance(effects[0], Answer) and not effects[0].is_granted
             if is_refused and raft.role is Role.FOLLOWER and request.term > raft.term and not request.is_pre_vote:
-                ballot = Ballot(request.term)
-                return replace(raft, ballot=ballot), (SaveThen(ballot, Enter()), *effects)
+                return raft, (SaveThen(Ballot(request.term), AnswerVote(call_id, request)),)
             return after, effects
 
         return vote_asked
@@ -282,7 +284,7 @@ def hand_over_resigns_first() -> None:
     wrap(RaftElection, "_carry_out", make)
 
 
-@mutant("A leader hands over to a voter that does not have all that it has.", RAFT_STOPPED)
+@mutant("A leader hands over to a voter that does not have all that it has.", RAFT_FAR_STOPPED)
 def hand_over_to_one_behind() -> None:
     def make(original: Any) -> Any:
         def measured(self: LeadTransfer, _: Index, *rest: Any) -> None:
@@ -295,7 +297,7 @@ def hand_over_to_one_behind() -> None:
     wrap(hand_over, "successors_among", lambda _: lambda *arguments: furthest(*arguments)[::-1])
 
 
-@mutant("A leader hands over to a node that does not vote.", RAFT_STOPPED)
+@mutant("A leader hands over to a node that does not vote.", RAFT_FAR_STOPPED)
 def hand_over_to_standby() -> None:
     def on_fetch(original: Any) -> Any:
         def fetch(self: ReplicatorActor, received: Any) -> None:

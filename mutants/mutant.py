@@ -45,6 +45,10 @@ RAFT = ("--election raft --nodes 4",)
 RAFT_PARTED = ("--election raft --nodes 4 --faults kill,partition",)
 RAFT_STOPPED = ("--election raft --nodes 4 --faults stop,slow_disk --operations 800",)
 """Where nodes that lead are stopped in good order."""
+RAFT_FAR = ("--election raft:n1,n2,n3,n4,n5 --nodes 5 --faults slow_link,pause,loss",)
+"""Five voters that hear of their leader at times, and stand meanwhile."""
+RAFT_FAR_STOPPED = ("--election raft --nodes 4 --faults stop,slow_link --clients 16 --operations 4800",)
+"""Where the leader that stops is far from some of the others, which lack what was produced last."""
 RAFT_OVERTAKEN = ("--election raft --nodes 4 --faults kill,power_loss,partition --operations 800",)
 """Where leaders are cut off or die with entries that few have."""
 RAFT_POWER_LOST = ("--election raft --nodes 4 --faults power_loss,kill,partition",)

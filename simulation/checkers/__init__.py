@@ -32,6 +32,7 @@ from ourolog.simulation.checkers.handing_over import HandsOverWhole
 from ourolog.simulation.checkers.held_produces import HandOverHolds
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
 from ourolog.simulation.checkers.keep_alives import FollowersCall
+from ourolog.simulation.checkers.later_terms import LaterTermsEntered
 from ourolog.simulation.checkers.latest_reads import LatestReadsLinearizable
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
@@ -115,6 +116,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     FoundedByAll,
     StandsWhenWanted,
     HandsOverWhole,
+    LaterTermsEntered,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -156,6 +158,7 @@ _ONLY_RAFT: Final = (
     FoundedByAll,
     StandsWhenWanted,
     HandsOverWhole,
+    LaterTermsEntered,
 )
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)

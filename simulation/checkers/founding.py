@@ -23,7 +23,8 @@ class FoundedByAll(EventChecker):
     name: ClassVar[str] = "founded_by_all"
     statement: ClassVar[str] = (
         "A disk makes one founding promise and never another, over all crashes, and it is there before anybody is told "
-        "of it. Nobody is in a term, and nobody leads, before each founder of its cluster has made the same promise."
+        "of it. Another disk has another key, so that nobody takes it for the one that has promised. Nobody is in a "
+        "term, and nobody leads, before each founder of its cluster has made the same promise."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -37,6 +38,7 @@ class FoundedByAll(EventChecker):
             LeaderChanged: self._on_leader_changed,
         }
         self._promises: dict[VoterKey, Founding] = {}
+        self._disks: dict[VoterKey, int] = {}
         self._ever: set[tuple[VoterKey, int]] = set()
         self._founded: set[int] = set()
 
@@ -46,6 +48,8 @@ class FoundedByAll(EventChecker):
         if node is None:
             return
         key = VoterKey(node.node_id, opened.log_epoch)
+        if self._disks.setdefault(key, node.disks) != node.disks:
+            raise self.violated(f"{node.node_id} has lost its disk, and goes on under its key {key.log_epoch}")
         if node.spoiled:
             self._promises.pop(key, None)
         if opened.founding is not None:

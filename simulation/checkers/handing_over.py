@@ -34,9 +34,9 @@ class HandsOverWhole(EventChecker):
 
     name: ClassVar[str] = "hands_over_whole"
     statement: ClassVar[str] = (
-        "A leader that hands over leads until another node does: it asks while it leads. Whom it asks first is one of "
-        "its voters, with the disk that votes, and has all of its log on disk, unless the leader's own disk has failed "
-        "(Raft dissertation section 3.10)."
+        "A leader that hands over leads until another node does: it asks while it leads. Whom it asks are its voters, "
+        "with the disks that vote, and the first one has all of its log on disk, unless the leader's own disk has "
+        "failed (Raft dissertation section 3.10)."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -89,10 +89,10 @@ class HandsOverWhole(EventChecker):
             return
         if asked.term != request.term:
             raise self.violated(f"{asker.node_id} asks {node.node_id} to take over term {request.term} without a lead")
-        if request.successors[0] != request.voter:
-            return
         if request.voter not in self.model.voters_of(asker):
             raise self.violated(f"{asker.node_id} asks {node.node_id} to take over, which has no vote")
+        if request.successors[0] != request.voter:
+            return
         ends = asked.asker_end, asked.successor_end
         if None not in ends and ends[1] < ends[0]:  # type: ignore[operator]
             raise self.violated(

@@ -18,7 +18,7 @@ from ourolog.actors.messages.peer_calls import (
 from ourolog.actors.messages.store import BallotSaved, BatchAppended, FetchedAppended, LogTruncated, PulledAppended
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
-from ourolog.simulation.events import FileReplaced, MessageTold
+from ourolog.simulation.events import FileReplaced, FileRewritten, FileTruncated, MessageTold
 from ourolog.simulation.links import REPLAY_WITHIN_S
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind
@@ -110,12 +110,17 @@ class BallotsOnDisk(EventChecker):
     name: ClassVar[str] = "ballots_on_disk"
     statement: ClassVar[str] = (
         "A ballot is on disk before anything is said in its term, to other nodes too, and a vote before anybody hears "
-        "of it; the terms a node has written never fall."
+        "of it; the terms a node has written never fall. The file that holds it is replaced whole, so that no crash "
+        "leaves a part of one."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on = {FileReplaced: self._on_replaced}
+        self.on = {
+            FileReplaced: self._on_replaced,
+            FileTruncated: self._on_written_over,
+            FileRewritten: self._on_written_over,
+        }
         self.on_told = {
             BallotSaved: self._on_saved,
             LeaderChanged: self._on_leader_changed,
@@ -126,6 +131,10 @@ class BallotsOnDisk(EventChecker):
         self._written: dict[NodeId, Ballot] = {}
         self._promised: dict[NodeId, Ballot] = {}
         self._asked: dict[tuple[NodeId, int], VoteRequest] = {}
+
+    def _on_written_over(self, event: FileTruncated | FileRewritten) -> None:
+        if event.path.rpartition("/")[2] == BALLOT_NAME:
+            raise self.violated(f"{event.node_id} writes over its ballot, of which a crash now would leave a part")
 
     def _on_replaced(self, event: FileReplaced) -> None:
         if event.path.rpartition("/")[2] != BALLOT_NAME:

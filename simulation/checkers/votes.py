@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ourolog.actors.messages.events import LogOpened
-from ourolog.actors.messages.store import BallotSaved, SaveBallot
+from ourolog.actors.messages.peer_calls import CallReceived, VoteRequest
+from ourolog.actors.messages.store import BallotSaved, LogDescribed, SaveBallot
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import MessageTold, NodeStarted
 from ourolog.storage.ballot import Ballot
+from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, NodeId, Term
+
+_MAX_REMEMBERED: Final = 256
+"""A question with which a node stood so many ends of its log ago is no longer on its way."""
 
 
 @dataclass(slots=True)
@@ -22,12 +28,21 @@ class _Voter:
     votes: for whom it voted, with which disk, by term, since its disk last lost anything.
     asked: the ballots that its store is to save, by request.
     disks: how many disks it had lost when the first of these votes was given.
+    ends: the last entries that its store has told its election of, the latest last.
     """
 
     ballot: Ballot = field(default_factory=Ballot)
     votes: dict[Term, tuple[NodeId, int]] = field(default_factory=dict)
     asked: dict[int, SaveBallot] = field(default_factory=dict)
     disks: int = 0
+    ends: OrderedDict[LastEntry, None] = field(default_factory=OrderedDict)
+
+    def note_end(self, described: BallotSaved | LogDescribed) -> None:
+        end = LastEntry.of(described.last, described.end.index)
+        self.ends[end] = None
+        self.ends.move_to_end(end)
+        if len(self.ends) > _MAX_REMEMBERED:
+            self.ends.popitem(last=False)
 
 
 class VotesByPresentEnd(EventChecker):
@@ -38,13 +53,21 @@ class VotesByPresentEnd(EventChecker):
         "A node votes for a candidate only if the candidate's last entry is no older, by term and then by index, than "
         "the last one of its own log as it is at that moment (Raft section 5.4.1), for one candidate, with one disk, "
         "in a term over all crashes, and for none but the leader where it knows one. It refuses nobody else who asks "
-        "in a later term than it was in, and is in that term from then on, without a vote on its disk."
+        "in a later term than it was in, and is in that term from then on, without a vote on its disk. And who "
+        "asks for votes, or if it would get them, says of its log what its store has told it, and ends with no later "
+        "entry than the log does."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
         self.on = {NodeStarted: self._on_started}
-        self.on_told = {LogOpened: self._on_opened, SaveBallot: self._on_asked, BallotSaved: self._on_saved}
+        self.on_told = {
+            LogOpened: self._on_opened,
+            SaveBallot: self._on_asked,
+            BallotSaved: self._on_saved,
+            LogDescribed: self._on_described,
+            CallReceived: self._on_call,
+        }
         self._voters: dict[NodeId, _Voter] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
@@ -74,6 +97,7 @@ class VotesByPresentEnd(EventChecker):
         voter = self._voters.get(node.node_id) if node is not None else None
         if node is None or voter is None:
             return
+        voter.note_end(saved)
         asked = voter.asked.pop(saved.request_id, None)
         before, voter.ballot = voter.ballot, saved.ballot
         if saved.ballot.vote is not None:
@@ -86,6 +110,36 @@ class VotesByPresentEnd(EventChecker):
                 )
         if asked is not None and asked.candidate is not None:
             self._judge(node, asked, saved, before)
+
+    def _on_described(self, told: MessageTold) -> None:
+        described = told.message
+        assert isinstance(described, LogDescribed)
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "election":
+            self._voters.setdefault(node_id, _Voter()).note_end(described)
+
+    def _on_call(self, told: MessageTold) -> None:
+        received = told.message
+        assert isinstance(received, CallReceived)
+        request = received.request
+        candidate = self.model.nodes.get(request.node_id) if isinstance(request, VoteRequest) else None
+        if candidate is None or candidate.key != request.key:
+            return
+        assert isinstance(request, VoteRequest)
+        asks = f"{request.node_id} asks for {'pre-' if request.is_pre_vote else ''}votes in term {request.term} with"
+        said = request.last.term, request.last.index
+        if request.last not in self._voters.setdefault(request.node_id, _Voter()).ends:
+            raise self.violated(f"{asks} a log that ends at index {said[1]} in term {said[0]}, as its store never said")
+        # Nobody cuts its log in that term before another one leads.
+        follows = candidate.ballot.leader_id not in (None, request.node_id)
+        own = last_of(candidate)
+        if request.is_pre_vote or candidate.ballot.term != request.term or follows or own is None:
+            return
+        if said > own:
+            raise self.violated(
+                f"{asks} a log that ends at index {said[1]} in term {said[0]}, and it ends at index {own[1]} in term "
+                f"{own[0]}"
+            )
 
     def _judge(self, node: NodeModel, asked: SaveBallot, saved: BallotSaved, before: Ballot) -> None:
         own = last_of(node)

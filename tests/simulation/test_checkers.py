@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,16 @@ from ourolog.simulation.checkers import ALL, default_checkers
 from ourolog.simulation.checkers.cycle import count_walks
 from ourolog.simulation.checkers.log_model import records_of
 from ourolog.simulation.checkers.numbers import Numbers
-from ourolog.simulation.events import FaultInjected, FileRemoved, FileReplaced, NodeSaid, Phase, PhaseBegan
+from ourolog.simulation.events import (
+    FaultInjected,
+    FileRemoved,
+    FileReplaced,
+    FileRewritten,
+    FileTruncated,
+    NodeSaid,
+    Phase,
+    PhaseBegan,
+)
 from ourolog.simulation.options import Options
 from ourolog.simulation.run_claims import RUN_CLAIMS
 from ourolog.storage.ballot import Ballot
@@ -197,6 +207,18 @@ def test_a_second_vote_in_a_term_is_seen() -> None:
     scene.tell("n1.store", "n1.election", ballot_saved(Ballot(Term(1), N1, N1)))
     with pytest.raises(Violation, match="voted for n1 and n2 in term 1"):
         write_ballot(scene, 1, "n2")
+
+
+@pytest.mark.parametrize(
+    "changed", [FileTruncated(1.0, N1, "/data/ballot", 0), FileRewritten(1.0, N1, "/data/ballot", 0, b"foo")]
+)
+def test_a_ballot_that_is_written_over_where_it_stands_is_seen(changed: FileTruncated | FileRewritten) -> None:
+    scene = Scene("ballots_on_disk")
+    scene.start("n1", "static:n1")
+    write_ballot(scene, 1, "n1")
+    scene.see(replace(changed, path="/data/ballot.tmp"))
+    with pytest.raises(Violation, match="n1 writes over its ballot"):
+        scene.see(changed)
 
 
 def test_a_ballot_forgotten_by_a_restart_is_seen() -> None:

@@ -12,6 +12,7 @@ from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FoundRe
 from ourolog.actors.messages.store import FoundingSaved
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
+from ourolog.simulation.events import FaultInjected
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.checksummed_json import encode
 from ourolog.storage.control import Voter
@@ -147,3 +148,16 @@ def test_what_stands_on_disk_is_json_with_a_checksum() -> None:
     scene.files[N1][PATH] = scene.files[N1][PATH].replace(b"7", b"8", 1)
     with pytest.raises(Violation, match="would leave None"):
         say(scene, NodeId("n1"))
+
+
+def test_a_node_that_goes_on_under_the_key_of_a_disk_that_it_has_lost_is_seen() -> None:
+    scene = three()
+    scene.crash("n2")
+    scene.see(FaultInjected(scene.tick(), "disk_lost", "n2"))
+    start(scene, N2, epoch=EPOCH + 9)
+    scene.crash("n2")
+    start(scene, N2, epoch=EPOCH + 9)
+    scene.crash("n2")
+    scene.see(FaultInjected(scene.tick(), "disk_lost", "n2"))
+    with pytest.raises(Violation, match="n2 has lost its disk, and goes on under its key"):
+        start(scene, N2, epoch=EPOCH + 9)

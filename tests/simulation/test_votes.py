@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ourolog.actors.messages.events import LogCut, LogStartMoved
-from ourolog.actors.messages.peer_calls import CallAnswer, FetchOutcome, FetchResponse
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchResponse, VoteRequest
 from ourolog.actors.messages.store import BallotSaved, LogDescribed, LogTruncated, ResetLog, SaveBallot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
@@ -106,6 +106,42 @@ def test_who_refuses_is_in_the_later_term_all_the_same() -> None:
     place = Place(Term(2), (N1, EPOCH))
     with pytest.raises(Violation, match="asked for its vote in term 5, and stays in 3"):
         scene.tell("n1.store", "n1.election", BallotSaved(1, Ballot(Term(3)), False, at(3), place, None))
+
+
+def candidate(*ends: tuple[int, int], leader_id: NodeId | None = None) -> Scene:
+    """n1 as above, which has voted for itself in term 5, and whose store has said that its log ends there."""
+    scene = voter(Ballot(Term(5), N1, leader_id, EPOCH))
+    for term, index in ends:
+        place = Place(Term(term), (N1, EPOCH)) if term else None
+        scene.tell("n1.store", "n1.election", LogDescribed(1, Ballot(Term(5)), START, at(index), place, START, None))
+    return scene
+
+
+def stand(scene: Scene, term: int, last: tuple[int, int], *, epoch: int = EPOCH, is_pre_vote: bool = False) -> None:
+    """n1 asks n2 for its vote."""
+    end = LastEntry(Term(last[0]), Index(last[1]))
+    request = VoteRequest("ourolog", 1, N1, epoch, VoterKey(N2, EPOCH), Term(term), end, is_pre_vote)
+    scene.tell("", "n2.election", CallReceived(1, request, Probe()))
+
+
+@pytest.mark.parametrize("last", [(3, 3), (4, 1), (2, 4)])
+def test_a_candidate_that_says_more_of_its_log_than_there_is_is_seen(last: tuple[int, int]) -> None:
+    with pytest.raises(Violation, match=r"n1 asks for votes in term 5 .*and it ends at index 3 in term 2"):
+        stand(candidate((2, 3), last), 5, last)
+
+
+@pytest.mark.parametrize("is_pre_vote", [False, True])
+def test_who_says_of_its_log_what_its_store_never_said_is_seen(*, is_pre_vote: bool) -> None:
+    with pytest.raises(Violation, match=r"n1 asks for .*votes in term 5 .* index 3 in term 1, as its store never said"):
+        stand(candidate((2, 3)), 5, (1, 3), is_pre_vote=is_pre_vote)
+
+
+def test_what_a_candidate_said_of_an_earlier_log_or_of_another_disk_is_over() -> None:
+    stand(candidate((2, 3)), 5, (2, 3))
+    stand(candidate((3, 3), (2, 3)), 4, (3, 3))
+    stand(candidate((3, 3)), 5, (3, 3), is_pre_vote=True)
+    stand(candidate((3, 3), leader_id=N3), 5, (3, 3))
+    stand(candidate(), 5, (3, 3), epoch=7)
 
 
 def test_who_is_asked_in_a_term_that_it_is_in_may_refuse() -> None:
