@@ -122,7 +122,7 @@ class MembershipActor(NodeActor):
         self._order = ProbeOrder(self._rng)
         self._prober = Prober(self._sender, self._rng, self._table, self._clocks.indirect_probes)
         self._suspicions = Suspicions(ports.clock, self._after)
-        self._filter = DatagramFilter(config, ports, self.actor_name)
+        self._filter = DatagramFilter(config, ports, self.actor_name, self._sender.challenge)
         self._joining = Joining(config, self._sender, self._rng, self._after)
         self._name_conflicts = NameConflicts(
             NameChecks(self._sender, self._rng, self._table, self._clocks.indirect_probes),
@@ -150,12 +150,12 @@ class MembershipActor(NodeActor):
     def on_receive(self, message: MembershipMessage) -> None:
         if isinstance(message, ReportStatus):
             self._report(message)
-        elif isinstance(
-            message, NobodyElected | VotersChanged | ClaimsDisputed | ClaimsSettled | HoldProduces | ReleaseProduces
-        ):
+        elif isinstance(message, NobodyElected | ClaimsDisputed | ClaimsSettled | HoldProduces | ReleaseProduces):
             pass
         elif isinstance(message, LeaderChanged):
             self._sender.claim = replace(self._sender.claim, term=message.term, leader_id=message.leader_id)
+        elif isinstance(message, VotersChanged):
+            self._sender.claim = replace(self._sender.claim, cluster_id=message.cluster_id)
         elif isinstance(message, LeaveCluster):
             self._leaving.begin(message)
         elif self._leaving.is_finished:

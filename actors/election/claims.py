@@ -40,6 +40,13 @@ class Claims:
         self._failed.discard(received.peer_id)
         self._claims[received.peer_id] = received.claim
 
+    def foreign(self) -> tuple[tuple[NodeId, ElectionClaim], ...]:
+        """The claims of members whose disks belong to another cluster than this node's; they contradict nothing."""
+        return tuple((peer_id, claim) for peer_id, claim in self.all() if self._is_foreign(claim))
+
+    def _is_foreign(self, claim: ElectionClaim) -> bool:
+        return 0 not in (claim.cluster_id, self.own.cluster_id) and claim.cluster_id != self.own.cluster_id
+
     def left(self, peer_id: NodeId) -> None:
         """The member left in good order, and its claim with it."""
         self._claims.pop(peer_id, None)
@@ -85,10 +92,12 @@ class Claims:
 
     def _agrees(self, peer_id: NodeId) -> bool:
         claim = self._claims.get(peer_id)
-        return claim is not None and not self._contradiction(peer_id, claim)
+        return claim is not None and not self._is_foreign(claim) and not self._contradiction(peer_id, claim)
 
     def _contradiction(self, peer_id: NodeId, claim: ElectionClaim) -> str:
         own = self.own
+        if self._is_foreign(claim):
+            return ""
         silence = ", which has failed or is cut off," if peer_id in self._failed else ""
         if claim.election != own.election:
             return f"{peer_id}{silence} with {claim.election}{self._same_term(claim)}"

@@ -59,6 +59,7 @@ What it must hold to:
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any, ClassVar, assert_never
 
 from ourolog.actors.actor import NodeActor
@@ -98,7 +99,7 @@ from ourolog.actors.messages.events import (
     VotersLogged,
 )
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.observer import FailureKind, NodeFailed
+from ourolog.actors.messages.observer import FailureKind, NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import (
     CALL_KINDS,
     CallAnswer,
@@ -120,6 +121,7 @@ from ourolog.actors.messages.store import (
     StoreMessage,
 )
 from ourolog.actors.messages.values import ElectionClaim
+from ourolog.actors.other_clusters import MAX_STRANGERS, why_of_other_cluster
 from ourolog.actors.ports import Ports
 from ourolog.actors.terms import is_ahead
 from ourolog.storage.types import NodeId, Term
@@ -161,6 +163,7 @@ class ElectionActor(NodeActor):
         self.request_ids = itertools.count(1)
         self._claims = Claims(config.node_id, config.election.voters, ElectionClaim(config.election.claimed))
         self._dispute = ""
+        self._strangers: set[tuple[NodeId, int]] = set()
         self._has_announced = False
 
     @classmethod
@@ -222,6 +225,7 @@ class ElectionActor(NodeActor):
             case VotersChanged():
                 self.voters = announcement.voters
                 self._claims.voters = announcement.voters
+                self._claims.own = replace(self._claims.own, cluster_id=announcement.cluster_id)
             case NobodyElected():
                 pass
             case _:
@@ -229,7 +233,7 @@ class ElectionActor(NodeActor):
         for listener in (*self.listeners, self.observer):
             listener.tell(announcement)
         self._has_announced = True
-        self._claims.own = ElectionClaim(self._claims.own.election, self.term, self.leader_id)
+        self._claims.own = replace(self._claims.own, term=self.term, leader_id=self.leader_id)
         self._judge_claims()
 
     def _on_claim(self, received: ClaimReceived) -> None:
@@ -263,11 +267,26 @@ class ElectionActor(NodeActor):
         return f"{how}, which cannot give the lead to another node"
 
     def _judge_claims(self) -> None:
+        self._warn_of_other_clusters()
         dispute = self._claims.dispute()
         if self._has_announced and dispute != self._dispute:
             self._dispute = dispute
             for listener in self.listeners:
                 listener.tell(ClaimsDisputed(dispute) if dispute else ClaimsSettled())
+
+    def _warn_of_other_clusters(self) -> None:
+        """Say once of each member whose disk belongs to another cluster of this name that the two have nothing to do.
+
+        Both see each other in gossip; who leads asks nobody, so that without this neither might ever say it.
+        """
+        for peer_id, claim in self._claims.foreign():
+            stranger = (peer_id, claim.cluster_id)
+            if stranger not in self._strangers and len(self._strangers) < MAX_STRANGERS:
+                self._strangers.add(stranger)
+                own = self._claims.own.cluster_id
+                reason = why_of_other_cluster(self.node_id, own, peer_id, claim.cluster_id)
+                warned = NodeWarned(self.node_id, self.actor_name, WarningKind.OTHER_CLUSTER, reason, peer_id)
+                self.observer.tell(warned)
 
     @property
     def role(self) -> str:

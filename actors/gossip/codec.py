@@ -5,7 +5,7 @@ Layout, little-endian; `str` is u8 size and UTF-8 bytes:
     frame   magic u16, version u8, kind u8, crc u32
     body    cluster str, sender member, sequence u32, echoed_cookie u64, issued_cookie u64, claim, what the kind
             brings, count u16, members
-    claim   election str, and unless that is empty: term u64, leader str (empty for nobody)
+    claim   election str, and unless that is empty: term u64, leader str (empty for nobody), cluster_id u64
     member  node_id str, rpc_addr str, gossip_addr str, state u8, incarnation u64
 
 `crc` is CRC32C (RFC 3720) over the whole datagram but itself. The frame is the same in every
@@ -260,6 +260,7 @@ def _claim(claim: ElectionClaim | None) -> bytes:
             _string(claim.election, MAX_ELECTION_BYTES, "an election"),
             _U64.pack(claim.term),
             _string(claim.leader_id or "", 63, "a node id"),
+            _U64.pack(claim.cluster_id),
         )
     )
 
@@ -343,8 +344,12 @@ class _Reader:
         if self.is_empty_string():
             return None
         election = self.string(MAX_ELECTION_BYTES)
-        term = Term(int(_U64.unpack(self.take(_U64.size))[0]))
-        return ElectionClaim(election, term, None if self.is_empty_string() else self.node_id())
+        term = Term(self.u64())
+        leader_id = None if self.is_empty_string() else self.node_id()
+        return ElectionClaim(election, term, leader_id, self.u64())
+
+    def u64(self) -> int:
+        return int(_U64.unpack(self.take(_U64.size))[0])
 
     def member(self) -> Member:
         node_id, rpc_addr, gossip_addr = self.node_id(), self.addr(), self.addr()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from ourolog.actors.config import NodeConfig
-from ourolog.actors.gossip.codec import VERSION, Datagram, GossipDecodeError, OtherVersion, decode
+from ourolog.actors.gossip.codec import VERSION, Datagram, GossipDecodeError, Join, OtherVersion, decode
 from ourolog.actors.gossip.table import MemberTable
 from ourolog.actors.messages.membership import DatagramReceived
 from ourolog.actors.messages.observer import NodeWarned, WarningKind
@@ -24,8 +25,15 @@ class DatagramFilter:
     dropped: how many datagrams were dropped.
     """
 
-    def __init__(self, config: NodeConfig, ports: Ports, actor_name: str) -> None:
+    def __init__(
+        self, config: NodeConfig, ports: Ports, actor_name: str, answer: Callable[[Datagram], None] = lambda _: None
+    ) -> None:
+        """Prepare a filter that has dropped nothing.
+
+        answer: shows a node of another cluster, which calls to join, that this one is there, so that both sides warn.
+        """
         self.dropped = 0
+        self._answer = answer
         self._node_id = config.node_id
         self._cluster = config.cluster
         self._clock = ports.clock
@@ -56,6 +64,8 @@ class DatagramFilter:
                 f"{datagram.sender.node_id} at {source} belongs to cluster {datagram.cluster!r}, this node to "
                 f"{self._cluster!r}: what it sends is dropped",
             )
+            if isinstance(datagram.body, Join):  # and nothing else, or two clusters would answer each other for ever
+                self._answer(datagram)
             return None
         # Incarnations are start times. Without a bound that moves with time, one forged datagram
         # could raise a node's incarnation beyond what it can ever refute; with 70 years a clock at

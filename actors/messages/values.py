@@ -84,8 +84,10 @@ class ElectionClaim:
     election: the value of its flag, see `ElectionChoice.claimed`.
     term: the present term, as it was announced last.
     leader_id: who leads in it, None if nobody does or is known to.
+    cluster_id: of the cluster that its disk belongs to, 0 where clusters have none, or it belongs to none yet.
     """
 
     election: str
     term: Term = Term(0)
     leader_id: NodeId | None = None
+    cluster_id: int = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
 from ourolog.actors.actor import NodeRef
 from ourolog.actors.config import NodeConfig
@@ -12,15 +11,13 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import NodeEvent, NodeWarned, WarningKind
 from ourolog.actors.messages.store import StoreMessage
 from ourolog.actors.messages.values import Member
+from ourolog.actors.other_clusters import MAX_STRANGERS, why_of_other_cluster
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.divergence import LogExtent
 from ourolog.actors.terms import is_ahead
 from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, NodeId, Position, Term
-
-MAX_STRANGERS: Final = 64
-"""How many nodes of other clusters are warned of: anybody can invent names."""
 
 
 class Role(StrEnum):
@@ -125,10 +122,7 @@ class ReplicationState:
         return True
 
     def why_of_other_cluster(self, node_id: NodeId, cluster_id: int) -> str:
-        return (
-            f"{self.node_id} belongs to cluster {self.cluster_id:x} by its disk, {node_id} to {cluster_id:x}: they "
-            "were founded separately. Give one of them an empty --data-dir, or another --cluster and its own addresses"
-        )
+        return why_of_other_cluster(self.node_id, self.cluster_id, node_id, cluster_id)
 
     def warn(self, kind: WarningKind, reason: str, about: NodeId) -> None:
         self.observe(NodeWarned(self.node_id, "replicator", kind, reason, about))

@@ -472,10 +472,10 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
     assert trace(7) != trace(8)
 
 
-def test_a_node_of_another_cluster_is_not_a_member_and_is_warned_about_once() -> None:
+def test_a_node_of_another_cluster_is_not_a_member_and_both_warn_once() -> None:
     cluster = GossipCluster()
     probe = cluster.start("n01")
-    cluster.start("n02", join=("n01",), cluster="another")
+    refused = cluster.start("n02", join=("n01",), cluster="another")
     cluster.runtime.run_for(20)
     assert cluster.alive("n01") == ["n01"]
     assert [(w.kind, w.reason) for w in probe.all(NodeWarned)] == [
@@ -483,6 +483,9 @@ def test_a_node_of_another_cluster_is_not_a_member_and_is_warned_about_once() ->
             WarningKind.GOSSIP_OF_OTHER_CLUSTER,
             "n02 at n02:8401 belongs to cluster 'another', this node to 'ourolog': what it sends is dropped",
         )
+    ]
+    assert [w.reason for w in refused.all(NodeWarned)] == [
+        "n01 at n01:8401 belongs to cluster 'ourolog', this node to 'another': what it sends is dropped"
     ]
     assert cluster.status("n01").datagrams_dropped > 3
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ourolog.actors.config import MAX_ELECTION_BYTES, NodeConfig
 from ourolog.actors.election.claims import Claims
 from ourolog.actors.messages.election import ClaimReceived
 from ourolog.actors.messages.events import ClaimsDisputed, ClaimsSettled, MemberFailed, MemberLeft
+from ourolog.actors.messages.observer import NodeWarned, WarningKind
 from ourolog.actors.messages.status import ElectionStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import SaveBallot
 from ourolog.actors.messages.values import ElectionClaim, Member
@@ -13,6 +16,7 @@ from ourolog.actors.occupants import find_occupant, parse_election
 from ourolog.actors.testing.election_conformance import Slot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.ballot import Ballot
+from ourolog.storage.founding import Founding
 from ourolog.storage.types import NodeId, Term
 
 N1, N2, N3, N9 = NodeId("n1"), NodeId("n2"), NodeId("n3"), NodeId("n9")
@@ -63,6 +67,17 @@ def test_an_election_that_is_too_long_to_claim_still_differs_from_another() -> N
     assert one.claimed != other.claimed
 
 
+def test_a_claim_of_another_cluster_contradicts_nothing_and_agrees_with_nothing() -> None:
+    own = ElectionClaim("raft", Term(4), N1, cluster_id=7)
+    found = Claims(N1, (N1, N2, N3), own)
+    found.add(ClaimReceived(N2, replace(own, leader_id=N2)))
+    assert "n2 says otherwise" in found.dispute()
+    found.add(ClaimReceived(N2, replace(own, leader_id=N2, cluster_id=8)))
+    found.add(ClaimReceived(N3, replace(own, cluster_id=0)))
+    assert found.dispute() == ""
+    assert [peer_id for peer_id, _ in found.foreign()] == [N2]
+
+
 # ---------------------------------------------------------------- in the slot
 
 
@@ -100,6 +115,21 @@ def test_a_dispute_is_said_after_the_log_is_open_and_ends_with_the_last_rival() 
     slot.ref.tell(MemberLeft(n2))
     slot.settle()
     assert slot.listener.all(ClaimsSettled) == [ClaimsSettled()]
+
+
+def test_a_member_whose_disk_belongs_to_another_cluster_is_warned_of_once_whoever_knows_its_own_first() -> None:
+    for hears_first in (True, False):
+        slot = slot_of(N1, "raft")
+        if hears_first:
+            hear(slot, N2, ElectionClaim("raft", Term(1), N2, cluster_id=8))
+        slot.founding = Founding(7)
+        slot.open_log()
+        for term in (1, 2):
+            hear(slot, N2, ElectionClaim("raft", Term(term), N2, cluster_id=8))
+        hear(slot, N3, ElectionClaim("raft", Term(1), N1, cluster_id=7))
+        [warned] = [warned for warned in slot.observer.all(NodeWarned) if warned.kind is WarningKind.OTHER_CLUSTER]
+        assert warned.about == N2
+        assert "n1 belongs to cluster 7 by its disk, n2 to 8" in warned.reason
 
 
 def test_a_leader_goes_past_the_term_that_a_voter_proves_to_be_in_and_no_other_claim_moves_it() -> None:

@@ -1,0 +1,21 @@
+"""What is said of nodes that another cluster of the same name has founded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ourolog.storage.types import NodeId
+
+MAX_STRANGERS: Final = 64
+"""How many nodes of other clusters an actor warns of: anybody can invent names."""
+
+
+def why_of_other_cluster(own_id: NodeId, own_cluster: int, node_id: NodeId, cluster_id: int) -> str:
+    """That two nodes have nothing to do with each other, and what to do about it.
+
+    own_cluster, cluster_id: to which clusters their disks belong.
+    """
+    return (
+        f"{own_id} belongs to cluster {own_cluster:x} by its disk, {node_id} to {cluster_id:x}: they "
+        "were founded separately. Give one of them an empty --data-dir, or another --cluster and its own addresses"
+    )
