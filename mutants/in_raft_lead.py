@@ -17,12 +17,14 @@ from mutants.mutant import (
     wrap,
 )
 from ourolog.actors.election.raft import hand_over, rules
+from ourolog.actors.election.raft.calls import VoterCalls
 from ourolog.actors.election.raft.election import RaftElection
 from ourolog.actors.election.raft.hand_over import LeadTransfer
 from ourolog.actors.election.raft.rules import Raft, Role, Step
 from ourolog.actors.election.raft.steps import (
     Answer,
     AnswerVote,
+    AskForVotes,
     Enter,
     SaveThen,
 )
@@ -177,6 +179,17 @@ def restarted_leader_leads() -> None:
     wrap(rules, "opened", make)
 
 
+@mutant("A candidate says that its leader has asked it to take over, and nobody has.", RAFT)
+def always_by_leave() -> None:
+    def make(original: Any) -> Any:
+        def ask_for_votes(self: VoterCalls, asked: AskForVotes, *rest: Any) -> None:
+            original(self, replace(asked, by_leave=True), *rest)
+
+        return ask_for_votes
+
+    wrap(VoterCalls, "ask_for_votes", make)
+
+
 # ---------------------------------------------------------------- leading
 
 
@@ -232,6 +245,22 @@ def term_start_included() -> None:
         return advance
 
     wrap(LeaderCommit, "advance", make)
+
+
+@mutant("A node that leads again still counts what the voters had when it led before.", RAFT)
+def positions_kept_over_terms() -> None:
+    def make(original: Any) -> Any:
+        def change_role(self: ReplicatorActor, role: ReplicatorRole) -> None:
+            if self._commit is not None:
+                self.__dict__["kept"] = dict(self._commit.on_disk)
+            original(self, role)
+            if self._commit is not None:
+                for voter, index in self.__dict__.get("kept", {}).items():
+                    self._commit.on_disk.setdefault(voter, min(index, self.state.end.index))
+
+        return change_role
+
+    wrap(ReplicatorActor, "_change_role", make)
 
 
 class _OneFurther:

@@ -15,12 +15,13 @@ from ourolog.actors.messages.peer_calls import (
     VoteRequest,
     VoteResponse,
 )
-from ourolog.actors.messages.store import SaveBallot
+from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.checkers.votes import last_of
 from ourolog.simulation.events import MessageTold, NodeStarted
 from ourolog.storage.control import VoterKey
+from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, NodeId, Term
 
 
@@ -31,7 +32,9 @@ class StandsWhenWanted(EventChecker):
     statement: ClassVar[str] = (
         "Nobody begins a term but a voter to whom a majority of the voters has said in the term before that they would "
         "vote for it, or which the leader has asked to take over; and nobody says so to a node whose log ends earlier "
-        "than its own (Raft dissertation sections 9.6 and 3.10). To other terms a node goes when it hears of them."
+        "than its own (Raft dissertation sections 9.6 and 3.10). To other terms a node goes when it hears of them. Who "
+        "asks for votes says of its log what was on disk with its own vote, and that the leader has asked it to take "
+        "over only if that is so."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -43,6 +46,7 @@ class StandsWhenWanted(EventChecker):
             CallReturned: self._on_returned,
             HigherTermSeen: lambda told: self._hear(told, told.message.term),
             SaveBallot: self._on_save,
+            BallotSaved: self._on_saved,
         }
         self.on_log = self._on_log_changed
         # Pre-votes under way, each with the least that the log of who was asked has had since.
@@ -51,6 +55,9 @@ class StandsWhenWanted(EventChecker):
         self._granted: dict[NodeId, tuple[Term, set[VoterKey]]] = {}
         self._asked_to: dict[NodeId, Term] = {}
         self._heard: dict[NodeId, Term] = {}
+        # Of all candidates ever, since requests may come late: where their logs ended, and who was asked to stand.
+        self._ends: dict[tuple[VoterKey, Term], LastEntry] = {}
+        self._relieved: set[tuple[VoterKey, Term]] = set()
 
     def _on_started(self, event: NodeStarted) -> None:
         for of_node in (self._granted, self._asked_to, self._heard):
@@ -73,8 +80,31 @@ class StandsWhenWanted(EventChecker):
         self._hear(told, request.term)
         if isinstance(request, EndTermRequest) and node.key in request.successors:
             self._asked_to[node.node_id] = request.term
+            self._relieved.add((node.key, request.term))
+        elif isinstance(request, VoteRequest) and not request.is_pre_vote:
+            self._judge(request)
         elif isinstance(request, VoteRequest) and request.is_pre_vote:
             self._asked[node.node_id, received.request_id] = request, last_of(node)
+
+    def _on_saved(self, told: MessageTold) -> None:
+        saved, node = told.message, self.model.sender_of(told)
+        assert isinstance(saved, BallotSaved)
+        if node is not None and saved.granted and saved.ballot.vote == node.key:
+            end = LastEntry.of(saved.last, saved.end.index)
+            self._ends.setdefault((node.key, saved.ballot.term), end)
+
+    def _judge(self, request: VoteRequest) -> None:
+        key = VoterKey(request.node_id, request.log_epoch)
+        end = self._ends.get((key, request.term), request.last)
+        if end != request.last:
+            raise self.violated(
+                f"{request.node_id} stands in term {request.term} with a log that ends at index {request.last.index} "
+                f"in term {request.last.term}, and with its own vote it ended at index {end.index} in term {end.term}"
+            )
+        if request.by_leave and (key, Term(request.term - 1)) not in self._relieved:
+            raise self.violated(
+                f"{request.node_id} says that it was asked to stand in term {request.term}, and nobody has asked it"
+            )
 
     def _on_log_changed(self, node: NodeModel) -> None:
         for key, (request, least) in self._asked.items():

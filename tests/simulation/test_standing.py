@@ -93,6 +93,33 @@ def test_who_has_more_than_the_candidate_may_not_say_that_it_would_vote_for_it()
         canvass(scene, N2, 0)
 
 
+def stands(scene: Scene, term: int, index: int = 0, *, by_leave: bool = False) -> None:
+    """n1 asks n2 for its vote."""
+    ends = LastEntry(Term(0), Index(index))
+    request = VoteRequest("ourolog", 1, *key_of(N1), key_of(N2), Term(term), ends, False, by_leave)
+    scene.tell("", "n2.election", CallReceived(3, request, Probe()))
+
+
+def test_a_candidate_says_of_its_log_what_was_on_disk_with_its_own_vote() -> None:
+    scene = scene_of("stands_when_wanted", RAFT)
+    canvass(scene, N2, 0)
+    begin_term(scene, 1)
+    stands(scene, 1)
+    with pytest.raises(Violation, match="with its own vote it ended at index 0 in term 0"):
+        stands(scene, 1, 7)
+
+
+def test_a_candidate_says_that_it_was_asked_to_stand_only_if_it_was() -> None:
+    scene = scene_of("stands_when_wanted", RAFT)
+    vote(scene, N1, 1, None)
+    request = EndTermRequest("ourolog", 1, *key_of(N2), key_of(N1), Term(1), (key_of(N1),))
+    scene.tell("", "n1.election", CallReceived(2, request, Probe()))
+    begin_term(scene, 2)
+    stands(scene, 2, by_leave=True)
+    with pytest.raises(Violation, match="n1 says that it was asked to stand in term 3, and nobody has asked it"):
+        stands(scene, 3, by_leave=True)
+
+
 # ---------------------------------------------------------------- handing over
 
 
