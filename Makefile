@@ -12,7 +12,8 @@
 
 PYTHON ?=
 ARGS ?=
-JOBS ?= auto
+# One more than there are processors, since many a test waits for a process.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BIN := .venv/bin
 # Set by a caller that measures or debugs; not by the person at the keyboard. Compiling ourolog takes as long as
 # importing it, and the tests start hundreds of processes: the bytecode is kept.
@@ -33,7 +34,7 @@ run: .venv/run.stamp
 	@exec $(BIN)/ourolog dev $(ARGS)
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # SEEDS and FROM choose which; every mode is a cluster of its own kind. From 200 seeds on each has to
 # reach its rare states. Where the leader changes, a fourth node stands by: it copies, and has no vote.

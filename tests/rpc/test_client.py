@@ -206,7 +206,8 @@ async def test_a_client_that_stops_consuming_frees_its_stream(edge: Any) -> None
         await e.server.until(lambda: bool(e.server.tailing))
         await records.aclose()
         await e.server.until(lambda: not e.server.tailing)
-        assert e.service.pending_requests == 0
+        while e.service.pending_requests:  # noqa: ASYNC110  # freed in a later turn of the loop, for which there is no event
+            await asyncio.sleep(0)
 
 
 def pass_time(seconds: float) -> None:
