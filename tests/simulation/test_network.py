@@ -211,7 +211,7 @@ def test_a_call_goes_to_the_actor_that_answers_it_and_is_seen_by_its_kind(cluste
     ask(cluster, 4, answers)
     cluster.run_for(1.0)
     assert answers.received == [
-        CallFailed(N2, 4, 'n2 runs with --election none, which does not answer the call "log end"')
+        CallFailed(N2, 4, 'n2 runs with --election none, which does not answer the call "log end"', is_declined=True)
     ]
     sent = [event for event in seen if isinstance(event, PacketSent) and event.what == "log end"]
     assert [(event.source, event.target) for event in sent] == [(N1, N2)]
@@ -227,7 +227,7 @@ def test_an_answer_comes_back_and_a_refusal_fails_the_call_with_its_sentence(
     for request_id in (1, 2):
         ask(cluster, request_id, answers)
         cluster.run_for(1.0)
-    assert answers.received == [CallReturned(N2, 1, TOLD), CallFailed(N2, 2, "no")]
+    assert answers.received == [CallReturned(N2, 1, TOLD), CallFailed(N2, 2, "no", is_declined=True)]
 
 
 def test_a_caller_that_stops_pulling_goes_on_asking_and_one_that_has_waited_is_told_and_cancels(
