@@ -9,6 +9,7 @@ from typing import Any
 from mutants.mutant import (
     RAFT,
     RAFT_DISKS_LOST,
+    RAFT_FAR,
     RAFT_FOUR_VOTERS,
     RAFT_OVERTAKEN,
     RAFT_SPLIT,
@@ -145,7 +146,7 @@ def candidate_claims_too_much() -> None:
 # ---------------------------------------------------------------- one vote a term
 
 
-@mutant("A voter votes in one term for everybody who asks.", RAFT_SPLIT)
+@mutant("A voter votes in one term for everybody who asks.", RAFT_FAR)
 def second_vote() -> None:
     def forgetful(original: Any) -> Any:
         def why_no_vote(raft: Raft, request: VoteRequest, now_s: float) -> str | None:

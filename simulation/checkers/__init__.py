@@ -45,6 +45,7 @@ from ourolog.simulation.checkers.on_disk import BatchesIntact, Contiguous, Refus
 from ourolog.simulation.checkers.places import SamePlaceSameBytes
 from ourolog.simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
 from ourolog.simulation.checkers.ranges import RangesTrue
+from ourolog.simulation.checkers.read_proofs import ReadsProved
 from ourolog.simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
 from ourolog.simulation.checkers.recovery import FailsForCause, RestartKeeps
 from ourolog.simulation.checkers.seeking import VotersAskedForLeader
@@ -66,6 +67,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     ReadersMoveForward,
     Linearizable,
     LatestReadsLinearizable,
+    ReadsProved,
     LogMatching,
     CommittedAgree,
     OneLeaderATerm,
@@ -126,6 +128,7 @@ __all__ = ["ALL", "Checker", "ClusterModel", "EventChecker", "default_checkers"]
 
 _ONLY_ELECTED: Final = (
     LatestReadsLinearizable,
+    ReadsProved,
     LogMatching,
     CommittedAgree,
     OneLeaderATerm,
