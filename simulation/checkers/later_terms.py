@@ -17,7 +17,7 @@ from ourolog.actors.messages.peer_calls import (
     TermResponse,
     VoteResponse,
 )
-from ourolog.actors.messages.store import BallotSaved
+from ourolog.actors.messages.store import BallotSaved, StoreFailed
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.hindrances import CATCHES_UP_WITHIN_S
 from ourolog.simulation.checkers.model import ClusterModel
@@ -39,7 +39,8 @@ class LaterTermsEntered(EventChecker):
     name: ClassVar[str] = "later_terms_entered"
     statement: ClassVar[str] = (
         "A voter that another voter tells of a later term, in an answer, by a fetch or as its leader, has that term, "
-        f"or a later one, on its disk within {WITHIN_S:g} s, also if it leads (Raft section 5.1)."
+        f"or a later one, on its disk within {WITHIN_S:g} s, also if it leads (Raft section 5.1), unless its disk "
+        "has failed."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -56,14 +57,23 @@ class LaterTermsEntered(EventChecker):
             CallReturned: self._on_returned,
             CallReceived: self._on_call,
             BallotSaved: self._on_saved,
+            StoreFailed: self._on_store_failed,
             _ActorStop: self._on_actor_stop,
             ProbeDue: self._look,
         }
         self._elects: set[NodeId] = set()
+        self._failed: set[NodeId] = set()
         self._told: dict[NodeId, tuple[Term, NodeId, float]] = {}
 
     def _on_ended(self, event: NodeStarted | NodeStopped | NodeCrashed) -> None:
         self._forget(event.node_id)
+        self._failed.discard(event.node_id)
+
+    def _on_store_failed(self, told: MessageTold) -> None:
+        """A node whose disk has failed saves nothing any more; it stops when another one leads."""
+        node_id = self.model.place(told.receiver)[0]
+        self._forget(node_id)
+        self._failed.add(node_id)
 
     def _on_said(self, event: NodeSaid) -> None:
         if isinstance(event.event, NodeFailed):
@@ -79,7 +89,7 @@ class LaterTermsEntered(EventChecker):
     def _on_leader_changed(self, told: MessageTold) -> None:
         """Note that a node takes part: once it has started, and its cluster is founded."""
         node_id, actor = self.model.place(told.sender)
-        if actor == "election" and told.message.term > 0:  # type: ignore[attr-defined]
+        if actor == "election" and node_id not in self._failed and told.message.term > 0:  # type: ignore[attr-defined]
             self._elects.add(node_id)
 
     # ------------------------------------------------------------ told

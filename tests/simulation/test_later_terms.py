@@ -8,6 +8,7 @@ from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.observer import FailureKind, NodeFailed
 from ourolog.actors.messages.peer_calls import BeginTermRequest, CallReceived, CallReturned, TermResponse, VoteResponse
+from ourolog.actors.messages.store import StoreFailed
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import FaultInjected, NodePaused, NodeSaid
@@ -79,13 +80,16 @@ def test_strangers_and_other_disks_than_those_that_vote_are_not_believed() -> No
 
 
 def test_who_is_held_up_ends_or_takes_no_part_yet_need_not_go_there() -> None:
-    for prevents in ("crash", "failure", "pause", "slow", "start"):
+    for prevents in ("crash", "failure", "failed disk", "pause", "slow", "start"):
         scene = leader()
         if prevents == "slow":
             scene.see(FaultInjected(scene.tick(), "slow_node", "n1"))
         elif prevents == "start":
             scene.crash("n1")
             scene.start("n1", settings={"election": RAFT}, log_epoch=EPOCH)
+        elif prevents == "failed disk":
+            scene.tell("n1.store", "n1.election", StoreFailed("no room"))
+            scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
         tell(scene, "fetch")
         match prevents:
             case "crash":
