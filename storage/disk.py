@@ -178,3 +178,19 @@ class DiskFiles:
             file.close()
             raise
         return file
+
+
+def holder_of(path: str) -> int | None:
+    """The process that holds the lock at that path, as `lock` wrote it there; None if nobody does or it is not told."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(fd, 32, 0).strip()
+        return int(holder) if holder.isdigit() else None
+    finally:
+        os.close(fd)
+    return None

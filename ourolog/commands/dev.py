@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import click
 from rich.console import Console
 
 from ourolog.actors.occupants import parse_election
 from ourolog.live_view import LiveView
-from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess, PortInUseError, check_ports_free
+from ourolog.local_cluster import (
+    STOP_TIMEOUT_S,
+    ClusterError,
+    LocalCluster,
+    LogLine,
+    NodeProcess,
+    PortInUseError,
+    check_ports_free,
+)
 from ourolog.options import DEFAULT_ADDR, RunningError, config_option, election_option, option, replication_options
 from ourolog.rpc.open_files import raise_open_files_limit
+from ourolog.storage.disk import holder_of
+from ourolog.storage.identity import LOCK_NAME
 from ourolog.storage.types import NodeId
+
+_LOOKS_EVERY_S: Final = 1.0
+"""For nodes that were started again from another terminal."""
 
 EPILOG = """
 \b
@@ -130,21 +147,46 @@ class _Dev:
         finally:
             self._is_stopping = True
             self._cluster.stop()
+            self._stop_others()
 
     def _watch(self) -> int:
-        """Until a signal: say when a node ends by itself. Returns when none is left."""
+        """Until a signal: say when a node ends by itself. Returns when none is left, from here or from elsewhere."""
         while True:
-            ended = self._ended.get()
+            try:
+                ended = self._ended.get(timeout=_LOOKS_EVERY_S)
+            except queue.Empty:
+                if self._is_any_left():
+                    continue
+                self._view.print("No node is left.")
+                return 1
             if ended is None:
                 return 0
             node, status = ended
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
             self._view.say(node.node_id, "ended", f"the process {how}")
-            if not any(other.is_running for other in self._cluster):
+            if not self._is_any_left():
                 self._view.print("No node is left.")
                 return 1
             again = _as_typed(node.arguments(self._cluster.seeds_of(node)))
             self._view.print(f"       start it again, from another terminal: {again}")
+
+    def _is_any_left(self) -> bool:
+        return any(node.is_running for node in self._cluster) or bool(self._others())
+
+    def _others(self) -> list[int]:
+        """The processes of nodes that were started again from another terminal, on the directories of this cluster."""
+        holders = [holder_of(f"{node.data_dir}/{LOCK_NAME}") for node in self._cluster if not node.is_running]
+        return [holder for holder in holders if holder is not None]
+
+    def _stop_others(self) -> None:
+        """Take those down, too, as was promised: nothing may run on data that is about to be removed."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in self._others():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+            until_s = time.monotonic() + STOP_TIMEOUT_S
+            while self._others() and time.monotonic() < until_s:
+                time.sleep(0.05)
 
     def _show(self, line: LogLine) -> None:
         if self._is_stopping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -140,6 +141,42 @@ def test_a_node_that_dies_is_told_of_with_how_to_start_it_again(
     cluster.process.send_signal(signal.SIGINT)
     cluster.rest()
     assert cluster.process.wait(30) == 0
+
+
+def test_nodes_that_were_started_again_from_another_terminal_count_and_are_taken_down_too(
+    dev: Callable[..., Dev], environment: dict[str, str], tmp_path: Path
+) -> None:
+    cluster = dev("--nodes", "2")
+    cluster.until("2 nodes are up")
+    first, second = cluster.children()
+    os.kill(first, signal.SIGKILL)
+    again = cluster.until("start it again, from another terminal: (.*)").group(1)
+    words = shlex.split(again)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "ourolog", *words[words.index("node") :]],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as node:
+        assert node.stderr is not None
+        assert any("ready" in line for line in node.stderr)
+        os.kill(second, signal.SIGKILL)
+        cluster.until("start it again, from another terminal: ")
+        cluster.process.send_signal(signal.SIGINT)
+        assert "No node is left" not in cluster.rest()
+        assert cluster.process.wait(30) == 0
+        node.stderr.read()
+        assert node.wait(30) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dev_ends_when_no_node_is_left(dev: Callable[..., Dev]) -> None:
+    cluster = dev("--nodes", "1")
+    cluster.until("1 node is up")
+    os.kill(cluster.children()[0], signal.SIGKILL)
+    cluster.until("No node is left")
+    cluster.rest()
+    assert cluster.process.wait(30) == 1
 
 
 def test_nodes_end_when_dev_is_killed(dev: Callable[..., Dev]) -> None:
