@@ -158,15 +158,18 @@ def test_nodes_that_were_started_again_from_another_terminal_count_and_are_taken
         text=True,
         env=environment,
     ) as node:
-        assert node.stderr is not None
-        assert any("ready" in line for line in node.stderr)
-        os.kill(second, signal.SIGKILL)
-        cluster.until("start it again, from another terminal: ")
-        cluster.process.send_signal(signal.SIGINT)
-        assert "No node is left" not in cluster.rest()
-        assert cluster.process.wait(30) == 0
-        node.stderr.read()
-        assert node.wait(30) == 0
+        try:
+            assert node.stderr is not None
+            assert any("ready" in line for line in node.stderr)
+            os.kill(second, signal.SIGKILL)
+            cluster.until("start it again, from another terminal: ")
+            cluster.process.send_signal(signal.SIGINT)
+            assert "No node is left" not in cluster.rest()
+            assert cluster.process.wait(30) == 0
+            node.stderr.read()
+            assert node.wait(30) == 0
+        finally:
+            node.kill()
     assert list(tmp_path.iterdir()) == []
 
 
