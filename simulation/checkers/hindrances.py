@@ -61,7 +61,7 @@ class Hindrances:
             NodeStarted: self._on_started,
             NodeStopped: self._on_ended,
             NodeCrashed: self._on_ended,
-            NodePaused: self._on_ended,
+            NodePaused: self._on_paused,
             NodeResumed: self._on_started,
             FaultInjected: self._on_fault,
             PartitionMade: self._on_partition,
@@ -73,6 +73,7 @@ class Hindrances:
         self._blocked: set[tuple[NodeId, NodeId]] = set()
         self._all_links_s = 0.0
         self._slow: dict[NodeId, tuple[float, int]] = {}
+        self._faults_s: dict[NodeId, dict[str, float]] = {}
 
     def node_clear_s(self, node_id: NodeId) -> float:
         """Since when, or from when on, the node runs and nothing holds it up."""
@@ -96,9 +97,18 @@ class Hindrances:
         )
 
     def _on_started(self, event: NodeStarted | NodeResumed) -> None:
-        self._nodes[event.node_id] = event.time_s
+        """Begin anew, but with the faults that go on."""
+        faults_s = self._faults_s.get(event.node_id, {})
+        self._nodes[event.node_id] = max((event.time_s, *faults_s.values()))
 
-    def _on_ended(self, event: NodeStopped | NodeCrashed | NodePaused) -> None:
+    def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
+        """Forget what the process was waiting for; what slows down the whole machine outlives it."""
+        self._nodes[event.node_id] = inf
+        faults_s = self._faults_s.get(event.node_id, {})
+        for kind in faults_s.keys() - {"slow_node"}:
+            del faults_s[kind]
+
+    def _on_paused(self, event: NodePaused) -> None:
         self._nodes[event.node_id] = inf
 
     def _on_fault(self, event: FaultInjected) -> None:
@@ -111,7 +121,10 @@ class Hindrances:
                 in_a_row = self._slow.get(node_id, (0.0, 0))
                 count = in_a_row[1] + 1 if event.kind == "slow_disk" and in_a_row[0] == event.time_s else 1
                 self._slow[node_id] = event.time_s, count
-                self._nodes[node_id] = max(self._nodes[node_id], event.time_s + count * lasts_s)
+                until_s = event.time_s + count * lasts_s
+                faults_s = self._faults_s.setdefault(node_id, {})
+                faults_s[event.kind] = max(faults_s.get(event.kind, 0.0), until_s)
+                self._nodes[node_id] = max(self._nodes[node_id], until_s)
         elif event.packet != DATAGRAM:
             link = NodeId(source), NodeId(target)
             until_s = event.time_s + _LINK_FAULTS_S.get(event.kind, 0.0)

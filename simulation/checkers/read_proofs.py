@@ -20,6 +20,7 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.replicator import ConfirmRead, ReadConfirmed
 from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.hindrances import IN_FLIGHT_S
 from ourolog.simulation.checkers.model import ClusterModel
 from ourolog.simulation.events import MessageTold, NodeStarted, PacketSent
 from ourolog.storage.types import NodeId, Term
@@ -35,6 +36,15 @@ class _Read:
     at_s: float
     term: Term
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A lead that a node has been told it has lost: since when, which, and what had been echoed in it."""
+
+    at_s: float
+    term: Term
+    echoes: dict[NodeId, int]
 
 
 class ReadsProved(EventChecker):
@@ -67,12 +77,13 @@ class ReadsProved(EventChecker):
         self._led: dict[NodeId, Term] = {}
         self._numbers: dict[NodeId, int] = {}
         self._echoes: dict[NodeId, dict[NodeId, int]] = {}
+        self._lost: dict[NodeId, _Lost] = {}
         self._sent_s: dict[NodeId, float] = {}
         self._answered_s: dict[NodeId, float] = {}
         self._open: OrderedDict[tuple[NodeId, str, int], _Read] = OrderedDict()
 
     def _on_started(self, event: NodeStarted) -> None:
-        for of_node in (self._led, self._numbers, self._echoes, self._sent_s, self._answered_s):
+        for of_node in (self._led, self._numbers, self._echoes, self._lost, self._sent_s, self._answered_s):
             of_node.pop(event.node_id, None)
 
     def _on_voters(self, told: MessageTold) -> None:
@@ -88,7 +99,10 @@ class ReadsProved(EventChecker):
         node_id, actor = self.model.place(told.receiver)
         if actor == "replicator":
             term = changed.term if changed.leader_id == node_id else Term(0)
-            if term != self._led.get(node_id):
+            before = self._led.get(node_id)
+            if term != before:
+                if before:
+                    self._lost[node_id] = _Lost(self.time_s, before, self._echoes[node_id])
                 self._led[node_id], self._numbers[node_id], self._echoes[node_id] = term, 0, {}
 
     # ------------------------------------------------------------ reads begin
@@ -153,13 +167,31 @@ class ReadsProved(EventChecker):
         voters = self._voters.get(node_id, ())
         if read is None or not voters or self._answered_s.get(node_id, -inf) >= read.at_s:
             return
-        term = self._led.get(node_id, Term(0))
-        before = read.number if read.term == term else 0
-        echoes = self._echoes.get(node_id, {})
-        proved = [voter for voter in voters if voter == node_id or echoes.get(voter, 0) > before]
-        if not term or 2 * len(proved) <= len(voters):
+        lost = self._lost.get(node_id)
+        if (
+            lost is not None
+            and self._may_not_know_of(lost, node_id)
+            and self._is_proved(read, lost.term, lost.echoes, node_id)
+        ):
+            return
+        term, echoes = self._led.get(node_id, Term(0)), self._echoes.get(node_id, {})
+        if not self._is_proved(read, term, echoes, node_id):
+            proved = self._who_echoed(read, term, echoes, node_id)
             whose = f"only {', '.join(proved) or 'nobody'} has echoed a number that it gave nobody before"
             raise self.violated(
                 f"{told.sender} confirmed a read that it was told of at {read.at_s:.3f} s, and since then "
                 f"{whose if term else 'no question that it sent to a leader was answered'}"
             )
+
+    def _may_not_know_of(self, lost: _Lost, node_id: NodeId) -> bool:
+        """Whether the message by which a node was told may still wait behind fetches that came before it."""
+        return lost.at_s > self.time_s - IN_FLIGHT_S or self.model.hindrances.node_clear_s(node_id) >= lost.at_s
+
+    def _is_proved(self, read: _Read, term: Term, echoes: dict[NodeId, int], node_id: NodeId) -> bool:
+        """Whether these echoes of a term confirm a read to the node that leads in it."""
+        return bool(term) and 2 * len(self._who_echoed(read, term, echoes, node_id)) > len(self._voters[node_id])
+
+    def _who_echoed(self, read: _Read, term: Term, echoes: dict[NodeId, int], node_id: NodeId) -> list[NodeId]:
+        """The voters that have echoed a number which had been given to nobody when the read began, and the leader."""
+        before = read.number if read.term == term else 0
+        return [voter for voter in self._voters[node_id] if voter == node_id or echoes.get(voter, 0) > before]

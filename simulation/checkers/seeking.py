@@ -55,12 +55,14 @@ class VotersAskedForLeader(EventChecker):
         self._asked: dict[NodeId, tuple[float, NodeId]] = {}
         self._know_voters: set[NodeId] = set()
         self._open: dict[tuple[NodeId, NodeId], int] = {}
+        self._full_s: dict[NodeId, float] = {}
         self._ended_s: dict[tuple[NodeId, NodeId], float] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
         node_id = event.node_id
         self._seeks_s.pop(node_id, None)
         self._asked.pop(node_id, None)
+        self._full_s.pop(node_id, None)
         self._know_voters.discard(node_id)
         for of_pairs in (self._known_s, self._open, self._ended_s):
             for pair in [pair for pair in of_pairs if pair[0] == node_id]:
@@ -96,6 +98,8 @@ class VotersAskedForLeader(EventChecker):
         node_id, actor = self.model.place(told.receiver)
         pair = node_id, end.peer_id
         if actor == Answerer.REPLICATOR and end.request_id < 0 and self._open.get(pair):
+            if self._asks_all_it_may(node_id):
+                self._full_s[node_id] = told.time_s
             self._open[pair] -= 1
             self._ended_s[pair] = told.time_s
 
@@ -156,14 +160,18 @@ class VotersAskedForLeader(EventChecker):
 
     def _check_held_up(self, node: NodeModel, since_s: float, awaited: NodeId) -> None:
         node_id = node.node_id
-        if sum(count for pair, count in self._open.items() if pair[0] == node_id) >= MAX_OPEN:
+        if self._asks_all_it_may(node_id):
             return
+        since_s = max(since_s, self._full_s.get(node_id, -inf))
         for other in self._others(node):
             if max(since_s, self._free_since_s(node_id, other)) < self.time_s - ASKS_WITHIN_S:
                 raise self.violated(
                     f"{node_id} knows of no leader and awaits an answer of {awaited} since {since_s:.3f} s or before, "
                     f"and has not asked {other} meanwhile, which it knows"
                 )
+
+    def _asks_all_it_may(self, node_id: NodeId) -> bool:
+        return sum(count for pair, count in self._open.items() if pair[0] == node_id) >= MAX_OPEN
 
     def _others(self, node: NodeModel) -> list[NodeId]:
         """The other voters."""

@@ -11,7 +11,7 @@ from ourolog.actors.messages.peer_calls import BeginTermRequest, CallReceived, C
 from ourolog.actors.messages.store import StoreFailed
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
-from ourolog.simulation.events import FaultInjected, NodePaused, NodeSaid
+from ourolog.simulation.events import FaultInjected, NodePaused, NodeResumed, NodeSaid
 from ourolog.storage.control import VoterKey
 from ourolog.storage.types import NodeId, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
@@ -68,6 +68,27 @@ def test_its_own_term_and_earlier_ones_are_nothing_to_go_to(how: str) -> None:
     scene = leader()
     tell(scene, how, 1)
     scene.wait(10)
+
+
+def test_a_slow_machine_stays_slow_when_a_process_goes_on_or_is_started_again() -> None:
+    for ended in (False, True):
+        scene = leader()
+        scene.see(NodePaused(scene.tick(), N1))
+        scene.see(FaultInjected(scene.tick(), "slow_node", "n1"))
+        if ended:
+            scene.crash("n1")
+            scene.start("n1", settings={"election": RAFT}, log_epoch=EPOCH)
+            lead(scene, N1, 2, N1, N2)
+        else:
+            scene.see(NodeResumed(scene.tick(), N1))
+        scene.wait(1)
+        tell(scene, "fetch", 3)
+        scene.wait(1)
+        vote(scene, N1, 3, None)
+        scene.wait(10)
+        tell(scene, "fetch", 4)
+        with pytest.raises(Violation, match="had not saved it"):
+            scene.wait(1)
 
 
 def test_strangers_and_other_disks_than_those_that_vote_are_not_believed() -> None:

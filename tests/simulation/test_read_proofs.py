@@ -17,7 +17,7 @@ from ourolog.actors.messages.replicator import ConfirmRead, ReadConfirmed
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.checkers.read_proofs import QUESTION
-from ourolog.simulation.events import PacketSent
+from ourolog.simulation.events import FaultInjected, PacketSent
 from ourolog.storage.types import START, Index, NodeId, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
 from tests.simulation.test_timely_checkers import response
@@ -102,6 +102,23 @@ def test_what_was_echoed_in_an_earlier_term_is_over_and_each_term_has_numbers_of
             confirm(scene)
         else:
             with pytest.raises(Violation, match="only n1 has echoed"):
+                confirm(scene)
+
+
+def test_a_leader_that_is_slow_confirms_what_was_echoed_before_it_knows_that_it_was_deposed() -> None:
+    for is_slow, number in ((True, 6), (True, 5), (False, 6)):
+        scene = led_by_n1()
+        publish(scene, 5)
+        read(scene)
+        publish(scene, 6)
+        if is_slow:
+            scene.see(FaultInjected(scene.tick(), "slow_node", "n1"))
+        echo(scene, number)
+        scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
+        if is_slow and number == 6:
+            confirm(scene)
+        else:
+            with pytest.raises(Violation, match="no question that it sent to a leader was answered"):
                 confirm(scene)
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from ourolog.actors.messages.events import LeaderChanged, MemberJoined, MemberLeft, VotersChanged
 from ourolog.actors.messages.peer_calls import EMPTY_FETCH, CallFailed, CallReturned
 from ourolog.actors.messages.values import Member
+from ourolog.actors.replication.leader_search import MAX_OPEN
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import NodePaused, PacketSent
 from ourolog.storage.types import NodeId, Term
 from tests.simulation.scene import N1, N2, N3, Scene
 
 
-def seeking(*known: NodeId) -> Scene:
-    """n1, which knows these members and has just been told that it knows of no leader."""
+def seeking(*known: NodeId, voters: Sequence[NodeId] = (N2, N3)) -> Scene:
+    """n1, which votes with those voters, knows these members, and has just been told that it knows of no leader."""
     scene = Scene("voters_asked_for_leader")
-    scene.start("n1", "static:n2,n3,n1")
+    scene.start("n1", f"static:{','.join(voters)},n1")
     for node_id in known:
         scene.tell("n1.membership", "n1.replicator", MemberJoined(Member(node_id, f"{node_id}:1", f"{node_id}:2")))
     scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
@@ -97,6 +100,18 @@ def test_who_awaits_an_answer_without_asking_another_is_seen() -> None:
     scene.tell("", "n1.replicator", CallFailed(N3, -1, "lost"))
     with pytest.raises(Violation, match=r"awaits an answer of n2 .* has not asked n3"):
         scene.wait(1.1)
+
+
+def test_who_has_asked_as_many_as_it_may_has_its_time_once_one_of_them_has_answered() -> None:
+    others = [NodeId(f"n{number}") for number in range(2, MAX_OPEN + 3)]
+    scene = seeking(*others, voters=others)
+    for other in others[:MAX_OPEN]:
+        ask(scene, other)
+    scene.wait(30.0)
+    scene.tell("", "n1.replicator", CallFailed(N2, -1, "lost"))
+    scene.wait(0.9)
+    with pytest.raises(Violation, match=rf"awaits an answer of {others[MAX_OPEN - 1]} .* has not asked"):
+        scene.wait(0.2)
 
 
 def test_who_awaits_an_answer_may_ask_another_twice() -> None:
