@@ -10,8 +10,10 @@ from mutants.mutant import (
     RAFT_DISKS_LOST,
     RAFT_FAR,
     RAFT_FAR_STOPPED,
+    RAFT_HUNG,
     RAFT_OVERTAKEN,
     RAFT_PARTED,
+    RAFT_PAUSED_HUNG,
     RAFT_STOPPED,
     mutant,
     wrap,
@@ -27,8 +29,9 @@ from ourolog.actors.election.raft.steps import (
     AskForVotes,
     Enter,
     SaveThen,
+    TimerName,
 )
-from ourolog.actors.messages.election import VoterFetched
+from ourolog.actors.messages.election import ElectionTimerDue, VoterFetched
 from ourolog.actors.messages.peer_calls import FetchRequest, VoteRequest
 from ourolog.actors.messages.store import TruncateLog
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit
@@ -295,6 +298,27 @@ def cut_to_commit() -> None:
         return on_leader_changed
 
     wrap(ReplicatorActor, "_on_leader_changed", make)
+
+
+@mutant("A leader does not notice that its disk hangs.", RAFT_HUNG)
+def hung_disk_unnoticed() -> None:
+    wrap(RaftElection, "_look_at_disk", lambda _: lambda _: None)
+
+
+@mutant(
+    "A leader that has heard of a later term waits for its disk before it looks whether that hangs.", RAFT_PAUSED_HUNG
+)
+def hung_disk_waited_for() -> None:
+    def make(original: Any) -> Any:
+        def on_due(self: RaftElection, due: ElectionTimerDue) -> None:
+            if due.name == TimerName.LEAD and self._saving is not None:
+                self._waiting.append(lambda: original(self, due))
+            else:
+                original(self, due)
+
+        return on_due
+
+    wrap(RaftElection, "_on_due", make)
 
 
 # ---------------------------------------------------------------- handing the lead over

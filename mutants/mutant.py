@@ -54,6 +54,9 @@ RAFT_OVERTAKEN = ("--election raft --nodes 4 --faults kill,power_loss,partition 
 RAFT_POWER_LOST = ("--election raft --nodes 4 --faults power_loss,kill,partition",)
 RAFT_ROTTEN = ("--election raft --nodes 4 --faults bit_rot,kill",)
 RAFT_DISKS_LOST = ("--election raft --nodes 4 --faults disk_lost,kill",)
+RAFT_HUNG = ("--election raft --nodes 4 --faults disk_hangs",)
+RAFT_PAUSED_HUNG = ("--election raft --nodes 4 --faults disk_hangs,pause,partition --operations 30",)
+"""Where who has led hears of a later term, and its disk, which has little else to write, hangs over that."""
 RAFT_FOUR_VOTERS = ("--election raft:n1,n2,n3,n4 --nodes 4",)
 DEPOSED = (f"{ORACLE} --faults replay,duplicate,loss,clog",)
 """Where fetches come late, or once more, to leaders that have been replaced."""

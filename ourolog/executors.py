@@ -99,12 +99,14 @@ class _Processes(ProcessPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         workers = list((getattr(self, "_processes", None) or {}).values())
+        manager = getattr(self, "_executor_manager_thread", None)
         super().shutdown(wait=False, cancel_futures=cancel_futures)
         if cancel_futures:
             for worker in workers:
                 worker.terminate()
-        if wait:
-            super().shutdown(wait=True)
+        # What it waits for has ended. Without this the interpreter, when it ends, may wake it while it closes its pipe.
+        if manager is not None and (wait or cancel_futures):
+            manager.join()
 
 
 _COLLECT_AFTER: Final = 50_000

@@ -32,6 +32,7 @@ KINDS: Final[dict[str, str]] = {
     "clock_jump": "A node's wall clock jumps, by up to an hour in either direction; timers go on undisturbed.",
     # ---- disks
     "slow_disk": "Writing and syncing take up to a second.",
+    "disk_hangs": "One operation of a disk takes seconds, and whatever else its node asks of the disk waits.",
     "disk_full": "There is room for a few bytes more: an append fails in its middle with ENOSPC.",
     "io_error": "A read, a write or another operation fails with EIO.",
     "fsync_fails": "An fsync fails with EIO; what it should have written vanishes, or can be read until a power loss.",

@@ -48,6 +48,7 @@ class Nemesis:
             "clock_drift": self._clock_drift,
             "clock_jump": self._clock_jump,
             "slow_disk": self._slow_disk,
+            "disk_hangs": self._disk_hangs,
             "disk_full": self._disk_full,
             "io_error": self._io_error,
             "fsync_fails": self._fsync_fails,
@@ -249,6 +250,12 @@ class Nemesis:
                 faults.slow_s = 0.0
 
             self._cluster.after(0.5 + self.operator.wait_s(5.0), end)
+
+    def _disk_hangs(self) -> None:
+        node_id = self._any_running()
+        if node_id is not None:
+            hang_s = 0.5 + 12.0 * self._plan.strength("disk_hangs") * self._rng.random()
+            self._cluster.disks[node_id].faults.hang_s = hang_s
 
     def _disk_full(self) -> None:
         node_id = self._any_running()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from ourolog.actors.config import Fsync
 from ourolog.simulation.faults import KINDS
@@ -18,6 +18,7 @@ LONG_RUN_MINUTES = 20.0
 CALM_SHARE = 0.05
 RETENTION_SHARE = 0.25
 SMALL_INBOX_SHARE = 0.15
+HANGS: Final = "disk_hangs"
 SMALL_BACKLOG_SHARE = 0.2
 UNSYNCED_SHARE = 0.3
 
@@ -53,10 +54,12 @@ def draw_plan(options: Options) -> Plan:
     """The plan of that seed."""
     rng = Random(f"{options.seed}/plan")  # noqa: S311  # a simulation's, not a secret
     share = rng.choice((0.15, 0.4, 0.8)) if rng.random() >= CALM_SHARE else 0.0
-    drawn = tuple(kind for kind in KINDS if rng.random() < share)
+    # Hanging disks came later, and draw by themselves, so that what else a seed draws has stayed as it was.
+    streams = {kind: rng if kind != HANGS else Random(f"{options.seed}/plan/{kind}") for kind in KINDS}  # noqa: S311
+    drawn = tuple(kind for kind in KINDS if streams[kind].random() < share)
     kinds = drawn if options.faults is None else options.faults
-    strengths = {kind: rng.random() for kind in KINDS}
-    interval_s = {kind: 3.0 + 27.0 * rng.random() for kind in KINDS}
+    strengths = {kind: streams[kind].random() for kind in KINDS}
+    interval_s = {kind: 3.0 + 27.0 * streams[kind].random() for kind in KINDS}
     settings: dict[str, Any] = {
         "segment_bytes": rng.choice((1_024, 2_048, 8_192, 32_768, 131_072)),
         "fetch_max_bytes": rng.choice((1_024, 65_536, 4_194_304)),

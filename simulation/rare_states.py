@@ -76,6 +76,8 @@ STATES: Final[dict[str, str]] = {
     "pull_restarted": "A pull was started again after it had been stopped.",
     "leader_hinted": "A node that knew of no leader in its term, or of another, was told who leads.",
     "keep_alive_sent": "A follower called its leader since its log was busy for long with what the leader had sent.",
+    "lead_given_up": "A leader whose disk had failed gave up the lead at once.",
+    "lead_given_up_hung": "A leader whose disk did not answer for long gave up the lead.",
     "leader_unreachable": "A follower found that nobody listens any more where its leader was.",
     "lead_withheld": "A decreed leader did not lead, since a voter was ahead of it, and said so.",
     "claims_disputed": "A node heard of a claim that contradicts its own.",
@@ -129,6 +131,7 @@ class RareStates:
         self._pulled: dict[tuple[NodeId, NodeId], None] = {}
         self._failed: dict[tuple[NodeId, NodeId], None] = {}
         self._partitioned = False
+        self._hangs_s: dict[NodeId, float] = {}
         self._led: dict[NodeId, None] = {}
         self._replication = ReplicationStates(self._note)
         self._votes = VoteStates(self._note)
@@ -175,6 +178,8 @@ class RareStates:
             case FaultInjected():
                 if event.kind == "disk_full":
                     self._note(event.kind)
+                elif event.kind == "disk_hangs":
+                    self._hangs_s[NodeId(event.where)] = event.until_s
                 elif event.is_mid_write:
                     self._note("crash_in_mid_write")
                 elif event.kind == "disk_lost":
@@ -218,6 +223,9 @@ class RareStates:
 
     def _on_said(self, event: NodeSaid) -> None:
         match event.event:
+            case NodeWarned(kind=WarningKind.LEAD_GIVEN_UP):
+                hangs = event.time_s < self._hangs_s.get(event.node_id, 0.0)
+                self._note("lead_given_up_hung" if hangs else "lead_given_up")
             case NodeWarned(kind=kind):
                 if kind in _WARNED:
                     self._note(_WARNED[kind])

@@ -117,6 +117,8 @@ _LED_BY_VOTES: Final = (
     "pre_vote_refused_short_log",
     "pre_vote_refused_led",
     "leader_resigned",
+    "lead_given_up",
+    "lead_given_up_hung",
     "deposed_with_copied_entries",
     "wiped_voter_returned",
     "crash_before_vote_answer",

@@ -31,6 +31,7 @@ from ourolog.simulation.checkers.founding import FoundedByAll
 from ourolog.simulation.checkers.handing_over import HandsOverWhole
 from ourolog.simulation.checkers.held_produces import HandOverHolds
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
+from ourolog.simulation.checkers.hung_disks import HungDisksEndLeads
 from ourolog.simulation.checkers.keep_alives import FollowersCall
 from ourolog.simulation.checkers.later_terms import LaterTermsEntered
 from ourolog.simulation.checkers.latest_reads import LatestReadsLinearizable
@@ -119,6 +120,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     StandsWhenWanted,
     HandsOverWhole,
     LaterTermsEntered,
+    HungDisksEndLeads,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -162,6 +164,7 @@ _ONLY_RAFT: Final = (
     StandsWhenWanted,
     HandsOverWhole,
     LaterTermsEntered,
+    HungDisksEndLeads,
 )
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)

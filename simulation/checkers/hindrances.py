@@ -46,7 +46,8 @@ HINDERING: Final[tuple[type, ...]] = (
 )
 """The kinds of event that hindrances are derived from."""
 
-_NODE_FAULTS_S: Final = {"slow_node": 9.1, "slow_disk": 0.31, "bit_rot": 30.0}
+_SLOW_NODE: Final = "slow_node"
+_NODE_FAULTS_S: Final = {_SLOW_NODE: 9.1, "slow_disk": 0.31, "disk_hangs": 12.6, "bit_rot": 30.0}
 _LINK_FAULTS_S: Final = {"slow_link": 17.1, "clog": 8.3}
 
 
@@ -61,23 +62,28 @@ class Hindrances:
             NodeStarted: self._on_started,
             NodeStopped: self._on_ended,
             NodeCrashed: self._on_ended,
-            NodePaused: self._on_paused,
-            NodeResumed: self._on_started,
+            NodePaused: self._on_ended,
+            NodeResumed: self._on_resumed,
             FaultInjected: self._on_fault,
             PartitionMade: self._on_partition,
             PartitionHealed: self._on_healed,
             PhaseBegan: self._on_phase,
         }
-        self._nodes: dict[NodeId, float] = {}
+        self._processes: dict[NodeId, float] = {}
+        self._disks: dict[NodeId, float] = {}
+        self._slow_until_s: dict[NodeId, float] = {}
         self._links: dict[tuple[NodeId, NodeId], float] = {}
         self._blocked: set[tuple[NodeId, NodeId]] = set()
         self._all_links_s = 0.0
-        self._slow: dict[NodeId, tuple[float, int]] = {}
-        self._faults_s: dict[NodeId, dict[str, float]] = {}
+        self._turns: dict[NodeId, tuple[float, float]] = {}
 
     def node_clear_s(self, node_id: NodeId) -> float:
         """Since when, or from when on, the node runs and nothing holds it up."""
-        return self._nodes.get(node_id, inf)
+        return max(self._processes.get(node_id, inf), self._disks.get(node_id, 0.0))
+
+    def process_clear_s(self, node_id: NodeId) -> float:
+        """Since when, or from when on, the node runs and its process is not held up, whatever may be with its disk."""
+        return self._processes.get(node_id, inf)
 
     def is_held_up(self, node_id: NodeId, now_s: float) -> bool:
         """Whether its actors may not yet have handled messages from some time ago."""
@@ -85,50 +91,53 @@ class Hindrances:
 
     def pair_clear_s(self, one: NodeId, other: NodeId) -> float:
         """Since when, or from when on, nothing is in the way of both nodes and of both links between them."""
-        nodes, links = self._nodes, self._links
+        links = self._links
         if self._blocked and ((one, other) in self._blocked or (other, one) in self._blocked):
             return inf
         return max(
-            nodes.get(one, inf),
-            nodes.get(other, inf),
+            self.node_clear_s(one),
+            self.node_clear_s(other),
             links.get((one, other), 0.0),
             links.get((other, one), 0.0),
             self._all_links_s,
         )
 
-    def _on_started(self, event: NodeStarted | NodeResumed) -> None:
-        """Begin anew, but with the faults that go on."""
-        faults_s = self._faults_s.get(event.node_id, {})
-        self._nodes[event.node_id] = max((event.time_s, *faults_s.values()))
+    def _on_started(self, event: NodeStarted) -> None:
+        self._disks.pop(event.node_id, None)
+        self._on_resumed(event)
 
-    def _on_ended(self, event: NodeStopped | NodeCrashed) -> None:
-        """Forget what the process was waiting for; what slows down the whole machine outlives it."""
-        self._nodes[event.node_id] = inf
-        faults_s = self._faults_s.get(event.node_id, {})
-        for kind in faults_s.keys() - {"slow_node"}:
-            del faults_s[kind]
+    def _on_resumed(self, event: NodeStarted | NodeResumed) -> None:
+        """Go on, on a machine that may be slow yet."""
+        self._processes[event.node_id] = max(event.time_s, self._slow_until_s.get(event.node_id, 0.0))
 
-    def _on_paused(self, event: NodePaused) -> None:
-        self._nodes[event.node_id] = inf
+    def _on_ended(self, event: NodeStopped | NodeCrashed | NodePaused) -> None:
+        self._processes[event.node_id] = inf
 
     def _on_fault(self, event: FaultInjected) -> None:
         source, arrow, target = event.where.partition(">")
         if not arrow:
             lasts_s = _NODE_FAULTS_S.get(event.kind, 0.0)
-            node_id = NodeId(source)
-            if lasts_s and node_id in self._nodes:
-                # Slow operations of one turn, a roll's for instance, are reported together and take time in turn.
-                in_a_row = self._slow.get(node_id, (0.0, 0))
-                count = in_a_row[1] + 1 if event.kind == "slow_disk" and in_a_row[0] == event.time_s else 1
-                self._slow[node_id] = event.time_s, count
-                until_s = event.time_s + count * lasts_s
-                faults_s = self._faults_s.setdefault(node_id, {})
-                faults_s[event.kind] = max(faults_s.get(event.kind, 0.0), until_s)
-                self._nodes[node_id] = max(self._nodes[node_id], until_s)
+            if lasts_s:
+                self._on_node_fault(event, NodeId(source), lasts_s)
         elif event.packet != DATAGRAM:
             link = NodeId(source), NodeId(target)
             until_s = event.time_s + _LINK_FAULTS_S.get(event.kind, 0.0)
             self._links[link] = max(self._links.get(link, 0.0), until_s)
+
+    def _on_node_fault(self, event: FaultInjected, node_id: NodeId, lasts_s: float) -> None:
+        if event.kind == _SLOW_NODE:
+            until_s = max(self._slow_until_s.get(node_id, 0.0), event.time_s + lasts_s)
+            self._slow_until_s[node_id] = until_s
+            if node_id in self._processes:
+                self._processes[node_id] = max(self._processes[node_id], until_s)
+        else:
+            if event.until_s:
+                lasts_s = event.until_s - event.time_s
+            # Slow operations of one turn, a roll's for instance, are reported together and take time in turn.
+            time_s, before_s = self._turns.get(node_id, (0.0, 0.0))
+            takes_s = lasts_s + (before_s if time_s == event.time_s else 0.0)
+            self._turns[node_id] = event.time_s, takes_s
+            self._disks[node_id] = max(self._disks.get(node_id, 0.0), event.time_s + takes_s)
 
     def _on_partition(self, event: PartitionMade) -> None:
         self._blocked.update(event.blocked)

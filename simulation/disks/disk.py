@@ -73,6 +73,7 @@ class DiskFaults:
     power_cut_in: after this many more operations the machine loses power in the middle of one; None for never.
     lies: whether a sync returns and does nothing.
     slow_s: how long an operation takes at most, in seconds.
+    hang_s: how long the next operation takes besides, in seconds.
     ordered: what was ordered by `SimulatedDisk.fail` and has not come yet.
     """
 
@@ -82,6 +83,7 @@ class DiskFaults:
     power_cut_in: int | None = None
     lies: bool = False
     slow_s: float = 0.0
+    hang_s: float = 0.0
     ordered: list[OrderedFault] = field(default_factory=list)
 
 
@@ -256,6 +258,10 @@ class SimulatedDisk:
         if self._is_off:
             raise PowerCutError
         faults = self.faults
+        if faults.hang_s:
+            hang_s, faults.hang_s = faults.hang_s, 0.0
+            self._spend(hang_s)
+            self.fault("disk_hangs", f"{operation} {path}", until_s=self._now_s() + hang_s)
         if faults.slow_s:
             self._spend(faults.slow_s * self._rng.random() ** 2)
             self.fault("slow_disk", f"{operation} {path}")
@@ -272,8 +278,8 @@ class SimulatedDisk:
                 self.fault("io_error", f"{operation} {path}")
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def fault(self, kind: str, detail: str) -> None:
-        self._emit(FaultInjected(self._now_s(), kind, self.node_id, detail))
+    def fault(self, kind: str, detail: str, *, until_s: float = 0.0) -> None:
+        self._emit(FaultInjected(self._now_s(), kind, self.node_id, detail, until_s=until_s))
 
     def change(self, change: Change, path: str) -> None:
         """Do one operation that changes something; if it fails, it changes nothing."""

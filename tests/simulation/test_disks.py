@@ -203,6 +203,14 @@ def test_a_slow_disk_costs_time_and_says_so() -> None:
     assert "slow_disk" in lab.faults()
 
 
+def test_one_operation_of_a_disk_that_hangs_takes_its_time_and_says_until_when() -> None:
+    lab = Lab()
+    lab.disk.faults.hang_s = 7.0
+    written(lab, b"abc", synced=True)
+    assert lab.spent_s == 7.0
+    assert [event.until_s for event in lab.events if isinstance(event, FaultInjected)] == [7.0]
+
+
 def test_rot_flips_one_bit_at_rest_and_only_where_a_later_sync_has_passed() -> None:
     lab = Lab()
     written(lab, b"abc", synced=True)

@@ -11,7 +11,7 @@ from ourolog.actors.messages.observer import FailureKind, NodeFailed, NodeWarned
 from ourolog.actors.messages.peer_calls import CallAnswer, FetchOutcome, FetchResponse
 from ourolog.cli import cli
 from ourolog.simulation import Cluster, Options, simulate
-from ourolog.simulation.events import MessageTold, NodeSaid, Operation, OperationKind
+from ourolog.simulation.events import FaultInjected, MessageTold, NodeSaid, Operation, OperationKind
 from ourolog.simulation.rare_states import STATES, RareStates
 from ourolog.simulation.reach import MUST_REACH, missed_states, mode_of, never_reached
 from ourolog.simulation.replication_states import ReplicationStates
@@ -35,6 +35,7 @@ def test_every_state_that_must_be_reached_is_one_and_says_what_it_is() -> None:
         (NodeWarned(N1, "store", WarningKind.DAMAGED, "a file"), {"damage_found": 1}),
         (NodeWarned(N1, "replicator", WarningKind.KEEPS_ITS_COPY, "no"), {"kept_its_copy": 1}),
         (NodeWarned(N1, "replicator", WarningKind.PULL_REFUSED, "n2 refused the pull: its file is damaged"), {}),
+        (NodeWarned(N1, "election", WarningKind.LEAD_GIVEN_UP, "no room"), {"lead_given_up": 1}),
         (NodeFailed(N1, "store", FailureKind.DAMAGED, "a file"), {"node_failed": 1, "damage_found": 1}),
         (NodeFailed(N1, "store", FailureKind.DISK_FULL, "the disk that is damaged is full"), {"node_failed": 1}),
     ],
@@ -46,6 +47,15 @@ def test_what_a_node_warns_of_is_counted_by_its_kind_whatever_its_words(
         states = RareStates()
         states.see(NodeSaid(1.0, N1, said), cluster)
         assert states.counts == reached
+
+
+def test_who_gives_up_the_lead_while_its_disk_hangs_is_told_from_others() -> None:
+    with Cluster(seed=1, nodes=1) as cluster:
+        states = RareStates()
+        states.see(FaultInjected(1.0, "disk_hangs", "n1", until_s=6.0), cluster)
+        for time_s in (5.9, 6.1):
+            states.see(NodeSaid(time_s, N1, NodeWarned(N1, "election", WarningKind.LEAD_GIVEN_UP, "why")), cluster)
+        assert states.counts == {"lead_given_up_hung": 1, "lead_given_up": 1}
 
 
 def test_a_mode_is_asked_for_what_it_can_reach() -> None:

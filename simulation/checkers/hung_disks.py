@@ -1,0 +1,72 @@
+"""A leader whose disk hangs lets others lead: nobody else can know that it commits nothing any more."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.membership import ProbeDue
+from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.check_quorum import election_timeout_s
+from ourolog.simulation.checkers.model import ClusterModel
+from ourolog.simulation.events import FaultInjected, MessageTold, NodeCrashed, NodeStarted, NodeStopped
+from ourolog.storage.types import NodeId, Term
+
+GIVES_UP_AFTER: Final = 3.0
+"""Election timeouts: two that it gives its disk, and what passes before it looks, by a clock that may be slow."""
+
+_HANGS: Final = "disk_hangs"
+
+
+class HungDisksEndLeads(EventChecker):
+    """Follows who leads, and whose disk does not answer.
+
+    Its followers go on asking such a leader, which answers them from memory; so nobody else ends its lead.
+    """
+
+    name: ClassVar[str] = "hung_disks_end_leads"
+    statement: ClassVar[str] = (
+        f"A leader whose disk has not answered for {GIVES_UP_AFTER:g} election timeouts stops leading, unless its "
+        "process stands still or is slow (hashicorp/raft issue 503)."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {
+            NodeStarted: self._on_ended,
+            NodeStopped: self._on_ended,
+            NodeCrashed: self._on_ended,
+            FaultInjected: self._on_fault,
+        }
+        self.on_told = {LeaderChanged: self._on_leader, ProbeDue: self._look}
+        self._leads: dict[NodeId, tuple[Term, float]] = {}
+        self._hangs: dict[NodeId, tuple[float, float]] = {}
+
+    def _on_ended(self, event: NodeStarted | NodeStopped | NodeCrashed) -> None:
+        self._leads.pop(event.node_id, None)
+        self._hangs.pop(event.node_id, None)
+
+    def _on_fault(self, event: FaultInjected) -> None:
+        if event.kind == _HANGS:
+            self._hangs[NodeId(event.where)] = event.time_s, event.until_s
+
+    def _on_leader(self, told: MessageTold) -> None:
+        changed = told.message
+        assert isinstance(changed, LeaderChanged)
+        node_id, actor = self.model.place(told.receiver)
+        if actor != "replicator":
+            return
+        if changed.leader_id != node_id:
+            self._leads.pop(node_id, None)
+        elif self._leads.get(node_id, (Term(0), 0.0))[0] != changed.term:
+            self._leads[node_id] = changed.term, told.time_s
+
+    def _look(self, told: MessageTold) -> None:
+        node = self.model.receiver_of(told)
+        if node is None or node.node_id not in self._leads or node.node_id not in self._hangs:
+            return
+        term, led_s = self._leads[node.node_id]
+        hangs_s, until_s = self._hangs[node.node_id]
+        since_s = max(hangs_s, led_s, self.model.hindrances.process_clear_s(node.node_id))
+        if since_s + GIVES_UP_AFTER * election_timeout_s(node) < min(self.time_s, until_s):
+            raise self.violated(f"{node.node_id} still leads term {term}, and its disk hangs since {hangs_s:.3f} s")
