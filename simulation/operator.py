@@ -17,6 +17,9 @@ from ourolog.simulation.links import REPLAY_WITHIN_S, links_between
 from ourolog.simulation.run_claims import NO_NODE_FAILS_WITHOUT_A_CAUSE
 from ourolog.storage.types import NodeId
 
+READ_IS_REPORTED_S: Final = 1.0
+"""A node that has met damage has said so and ended by then."""
+
 DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0
 """By then nothing that the node sent with the lost disk is under way any more."""
 
@@ -164,7 +167,11 @@ class Operator:
         return node_id in self._rot
 
     def restore(self, node_id: NodeId) -> None:
-        """Restore the damaged file from the backup."""
+        """Restore the damaged file from the backup, once the disk answers and what was read of it has been reported."""
+        hangs_s = self._cluster.disks[node_id].hangs_until_s - self._cluster.now_s
+        if hangs_s > 0:
+            self._cluster.after(hangs_s + READ_IS_REPORTED_S, lambda: self.restore(node_id))
+            return
         rot = self._rot.pop(node_id, None)
         if rot is not None:
             rot.undo(self._cluster.disks[node_id])

@@ -62,7 +62,7 @@ class FailureDetection(EventChecker):
         "Whoever is down, stands still or is cut off is declared failed within a bound by all who are well; whoever "
         "is well and connected, directly or by way of another, is not, and has its whole time to refute; who "
         "announces that it leaves has left; who is announced was heard; members return within a bound after healing; "
-        "a failure that one declares is known to half of the others within two seconds."
+        "a failure that one declares is known to half of the others within two seconds, unless more are out of reach."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -182,7 +182,7 @@ class FailureDetection(EventChecker):
         if key in self._declared:
             return
         self._declared.add(key)
-        if len(view.nodes) < SPREAD_FROM_NODES:
+        if len(view.nodes) < SPREAD_FROM_NODES or self._is_another_lost(viewer, name):
             return
         holders = [
             node_id
@@ -192,6 +192,15 @@ class FailureDetection(EventChecker):
         calm_s = view.nodes[viewer].config.gossip.suspicion_s + SPREADS_WITHIN_S / 2
         if len(holders) >= SPREAD_TO_NODES and view.all_clean_since((viewer, *holders)) <= now_s - calm_s:
             self._spreading.append(_Spreading(name, now_s, now_s + SPREADS_WITHIN_S, viewer, tuple(holders)))
+
+    def _is_another_lost(self, viewer: NodeId, name: NodeId) -> bool:
+        """Whether the viewer may tell the news in vain, as often as it tells it, to others that are out of reach."""
+        view = self.view
+        return any(
+            view.clean_since(viewer, other) > self.time_s or not (other in view.nodes and view.nodes[other].is_up)
+            for other in view.nodes[viewer].holds
+            if other != name
+        )
 
     # ------------------------------------------------------------ what is overdue
 

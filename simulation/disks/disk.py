@@ -101,6 +101,7 @@ class SimulatedDisk:
     spend: called with the seconds that an operation takes, so that the actor that performs it waits.
     sector_bytes: how much is written whole or not at all when the power goes.
     entries, directories: what is on it.
+    hangs_until_s: when an operation that hangs will be over, in virtual seconds; 0.0 if none does.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class SimulatedDisk:
         self.faults = DiskFaults()
         self.open_files = 0
         self.steps = 0
+        self.hangs_until_s = 0.0
         self._rng = rng or Random(0)  # noqa: S311  # chance of a simulation, not a secret
         self._emit = emit
         self._now_s = now_s
@@ -193,6 +195,7 @@ class SimulatedDisk:
         """Release locks, and drop what a failed sync has lost, since the process that used the disk has ended."""
         self._is_off = False
         self.open_files = 0
+        self.hangs_until_s = 0.0
         self.entries.end_process()
 
     def lose_power(self) -> bool:
@@ -215,6 +218,7 @@ class SimulatedDisk:
         self._have(left)
         self._is_off = False
         self.open_files = 0
+        self.hangs_until_s = 0.0
         self.faults.power_cut_in = self._steps_left = None
         return not was_whole
 
@@ -261,7 +265,8 @@ class SimulatedDisk:
         if faults.hang_s:
             hang_s, faults.hang_s = faults.hang_s, 0.0
             self._spend(hang_s)
-            self.fault("disk_hangs", f"{operation} {path}", until_s=self._now_s() + hang_s)
+            self.hangs_until_s = self._now_s() + hang_s
+            self.fault("disk_hangs", f"{operation} {path}", until_s=self.hangs_until_s)
         if faults.slow_s:
             self._spend(faults.slow_s * self._rng.random() ** 2)
             self.fault("slow_disk", f"{operation} {path}")

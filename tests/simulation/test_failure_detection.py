@@ -323,10 +323,20 @@ def test_members_return_within_a_bound_once_all_is_well() -> None:
         scene.at(95)
 
 
-@pytest.mark.parametrize(("heard_of_it", "is_slow"), [(2, True), (5, False)])
-def test_a_failure_that_one_declares_is_known_to_half_of_them_soon(heard_of_it: int, is_slow: bool) -> None:
-    scene = Scene(9)
+@pytest.mark.parametrize(
+    ("heard_of_it", "other_lost", "is_slow"),
+    [(2, "", True), (5, "", False), (2, "crashed", False), (2, "cut off", False)],
+)
+def test_a_failure_that_one_declares_is_known_to_half_of_them_soon(
+    heard_of_it: int, other_lost: str, is_slow: bool
+) -> None:
+    scene = Scene(10)
     scene.at(10)
+    if other_lost == "crashed":
+        scene.see(NodeCrashed(10, NodeId("n10"), power_lost=False))
+    elif other_lost == "cut off":
+        cut = [(NodeId("n10"), NodeId(f"n{number}")) for number in range(1, 10)]
+        scene.see(PartitionMade(10, "isolate", (*cut, *((other, one) for one, other in cut))))
     scene.see(NodeCrashed(10, NodeId("n9"), power_lost=False))
     scene.at(11)
     for number in range(1, 9):

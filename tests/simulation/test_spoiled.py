@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from random import Random
 from typing import Any, ClassVar
 
 import pytest
@@ -15,6 +16,7 @@ from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.checkers.acknowledged import is_on_disk
 from ourolog.simulation.checkers.model import NodeModel
+from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import DiskRestored, FaultInjected
 from ourolog.simulation.nemesis import Nemesis
 from ourolog.simulation.operator import Operator
@@ -281,6 +283,23 @@ def test_a_disk_that_lost_to_lies_does_not_lie_on_and_pass_for_whole() -> None:
         budget.review()
         assert node_id not in budget.spoiled
         assert not cluster.disks[node_id].faults.lies
+
+
+def test_a_file_is_restored_once_what_was_read_of_it_while_the_disk_hung_has_been_reported() -> None:
+    cluster, _, operator = spoiling()
+    with closing(cluster):
+        node_id = follower_of(cluster)
+        disk = cluster.disks[node_id]
+        rot = Rot.draw(disk, Random(1))
+        assert rot is not None
+        rot.strike(disk)
+        operator.note_rot(node_id, rot)
+        disk.hangs_until_s = cluster.now_s + 30.0
+        operator.restore(node_id)
+        cluster.run_for(30.5)
+        assert operator.is_rotten(node_id)
+        cluster.run_for(1.0)
+        assert not operator.is_rotten(node_id)
 
 
 @pytest.mark.parametrize("kind", ["fsync_lies", "bit_rot"])
