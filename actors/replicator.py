@@ -229,9 +229,9 @@ class ReplicatorActor(NodeActor):
                     if node_id not in state.gone or self.pulls.works(node_id)
                 }
             case Role.FOLLOWER:
-                # Even if gossip counts it as gone: it is the leader until the election says otherwise.
-                leader = state.members.get(state.leader_id) if state.leader_id else None
-                sources = {leader.node_id: leader.rpc_addr} if leader else {}
+                # Even if gossip counts it as gone, or never met it: it is the leader until the election says otherwise.
+                addr = state.address_of(state.leader_id)
+                sources = {state.leader_id: addr} if state.leader_id and addr else {}
             case Role.LEADER | Role.STARTING:
                 sources = {}
             case _:
@@ -266,9 +266,10 @@ class ReplicatorActor(NodeActor):
 
         A node that joins does not know who votes, and asks every member.
         """
-        members = self.state.members
-        asked = self._voters or tuple(sorted(members))
-        return {voter: members[voter].rpc_addr for voter in asked if voter in members and voter != self.state.node_id}
+        state = self.state
+        asked = self._voters or tuple(sorted(state.members))
+        addrs = {voter: state.address_of(voter) for voter in asked if voter != state.node_id}
+        return {voter: addr for voter, addr in addrs.items() if addr is not None}
 
     def _on_leader_changed(self, changed: LeaderChanged) -> None:
         assert changed.term >= self.state.term, "terms never fall"
@@ -282,7 +283,10 @@ class ReplicatorActor(NodeActor):
     def _on_voters_changed(self, changed: VotersChanged) -> None:
         self._voters, self._keys = changed.voters, frozenset(changed.keys)
         self.state.cluster_id = changed.cluster_id
+        self.state.voter_addrs = dict(zip(changed.voters, changed.addrs, strict=False))
         self.leader_search.look_again()
+        if self.state.role is Role.FOLLOWER:
+            self._reconcile("the voters changed")
         if self._commit is not None:
             self._commit.set_voters(changed.voters, self._keys)
             self._advance_commit()

@@ -107,6 +107,7 @@ class ServerActor(NodeActor):
         self._dispute = ""
         self._commit_known = Term(0)
         self._gone_leader: Member | None = None
+        self._voter_addrs: dict[NodeId, str] = {}
         self._produces = OpenProduces(config)
         self._readers = TailingReaders()
         self._unconfirmed = UnconfirmedReads()
@@ -193,7 +194,7 @@ class ServerActor(NodeActor):
                 self._update_readiness()
                 self._acknowledge()
             case VotersChanged():
-                pass
+                self._voter_addrs = dict(zip(message.voters, message.addrs, strict=False))
             case _:
                 assert_never(message)
         if self._hold is not None and self._produces.is_drained:
@@ -405,7 +406,10 @@ class ServerActor(NodeActor):
 
     def _not_leader(self, request_id: int, leader_id: NodeId) -> RequestRefused:
         leader = self._members.get(leader_id) or self._gone_leader
-        addr = leader.rpc_addr if leader and leader.node_id == leader_id else ""
+        if leader is not None and leader.node_id == leader_id:
+            addr = leader.rpc_addr
+        else:
+            addr = self._voter_addrs.get(leader_id, "")
         detail = f"{self.node_id} is not the leader; {leader_id} is" + (f", at {addr}" if addr else "")
         return RequestRefused(request_id, Refusal.NOT_LEADER, detail, leader_id, addr)
 

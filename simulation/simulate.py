@@ -217,6 +217,8 @@ class _Run:
         for node_id in names:
             if not cluster.is_ready(node_id):
                 return f"{node_id} does not serve clients"
+            if cluster.disks[node_id].hangs_until_s > cluster.now_s:
+                return f"the disk of {node_id} does not answer"
         statuses = {node_id: cluster.status(node_id) for node_id in names}
         for node_id, status in statuses.items():
             leader_id = status.election.leader_id

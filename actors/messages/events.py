@@ -161,11 +161,14 @@ class VotersChanged:
     voters: the names of the voters.
     keys: the same voters with their disks, where a vote belongs to a disk; () where it belongs to a name.
     cluster_id: of the cluster that they vote in; 0 where clusters have none, or it is not known yet.
+    addrs: the gRPC address of each voter, in their order, as their disks know them; () where those know none. What
+        gossip says of a voter is newer, but gossip may not pass.
     """
 
     voters: tuple[NodeId, ...]
     keys: tuple[VoterKey, ...] = ()
     cluster_id: int = 0
+    addrs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,14 +309,17 @@ class LatestReads:
 
     def _ask(self) -> None:
         state = self._state
-        leader = state.members.get(state.leader_id) if state.leader_id is not None else None
-        if not self._unasked or self._question is not None or state.role is not Role.FOLLOWER or leader is None:
+        leader_id = state.leader_id
+        addr = state.address_of(leader_id)
+        if not self._unasked or self._question is not None or state.role is not Role.FOLLOWER:
+            return
+        if leader_id is None or addr is None:
             return
         self._stop_waiting()
-        self._question = _Question(leader.node_id, next(self._request_ids), tuple(self._unasked))
+        self._question = _Question(leader_id, next(self._request_ids), tuple(self._unasked))
         self._unasked.clear()
         request = ReadIndexRequest(state.config.cluster, state.node_id, state.log_epoch, state.term)
-        state.ports.network.call(Peer(leader.node_id, leader.rpc_addr), self._question.request_id, request, state.me)
+        state.ports.network.call(Peer(leader_id, addr), self._question.request_id, request, state.me)
 
     def _ask_again(self, question: _Question, detail: str) -> None:
         """Have these reads wait for another question, after a pause."""
@@ -373,7 +376,7 @@ class LatestReads:
                 )
             case Role.FOLLOWER if state.leader_id is None:
                 return f"{state.node_id} knows of no leader in term {state.term}"
-            case Role.FOLLOWER if state.leader_id not in state.members:
+            case Role.FOLLOWER if state.address_of(state.leader_id) is None:
                 return f"{state.node_id} does not know yet where {state.leader_id} is, which leads term {state.term}"
             case Role.FOLLOWER:
                 return self._detail or f"{state.leader_id}, which leads term {state.term}, has not answered yet"

@@ -522,6 +522,17 @@ def test_a_follower_pulls_from_the_leader_and_from_nobody_else() -> None:
     assert (request.elected, request.term, request.next_index, request.last) == (True, 1, 0, None)
 
 
+def test_a_follower_finds_the_leader_where_its_disk_says_until_gossip_knows_better() -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.tell(LeaderChanged(Term(1), N2))
+    assert stage.network.open == []
+    stage.tell(VotersChanged((N1, N2, N3), addrs=("n1:1", "logged:2", "n3:3")))
+    assert [(call.peer.node_id, call.peer.rpc_addr) for call in stage.network.open] == [(N2, "logged:2")]
+    stage.tell(MemberJoined(member(N2)))
+    assert stage.network.open[-1].peer.rpc_addr == member(N2).rpc_addr
+
+
 def test_a_follower_fetches_from_its_own_end_with_its_last_term() -> None:
     stage = Stage(election=STATIC)
     stage.open(end=at(7), terms=history((1, 0), (3, 5)))

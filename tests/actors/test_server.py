@@ -24,6 +24,7 @@ from ourolog.actors.messages.events import (
     ProducesHeld,
     ReleaseProduces,
     ReplicasAdvanced,
+    VotersChanged,
 )
 from ourolog.actors.messages.observer import NodeNotReady, NodeReady
 from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConfirmed, ReadNotConfirmed
@@ -421,6 +422,17 @@ def test_clients_are_told_where_a_leader_is_that_gossip_has_lost() -> None:
     stage.tell(LeaderChanged(Term(1), N2), MemberJoined(leader), MemberFailed(leader))
     stage.produce((1, b"a"))
     assert (stage.refused().leader_id, stage.refused().leader_addr) == (N2, "127.0.0.1:2")
+
+
+def test_clients_are_told_where_a_leader_is_that_gossip_has_not_found() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(VotersChanged((N1, N2), addrs=("logged:1", "logged:2")), LeaderChanged(Term(1), N2))
+    stage.produce((1, b"a"))
+    assert (stage.refused().leader_id, stage.refused().leader_addr) == (N2, "logged:2")
+    stage.tell(MemberJoined(Member(N2, "127.0.0.1:2", "g2")))
+    stage.produce((2, b"a"))
+    assert stage.refused().leader_addr == "127.0.0.1:2"
 
 
 def test_one_who_waits_at_the_end_is_answered_when_the_commit_position_passes() -> None:

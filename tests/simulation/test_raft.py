@@ -36,6 +36,28 @@ def test_when_a_leader_dies_another_is_elected_within_a_second_and_nothing_is_lo
             cluster.restart(leader)
 
 
+def test_a_cluster_that_is_started_again_where_no_gossip_passes_is_led_and_serves() -> None:
+    with Cluster(seed=3, nodes=3, election="raft:n1,n2,n3") as cluster:
+        cluster.run_for(3.0)
+        assert cluster.leader_id is not None
+        offset = cluster.produce(cluster.leader_id, b"before")
+        for name in cluster.names:
+            cluster.crash(name)
+            cluster.filter_datagrams(name)
+        cluster.run_for(1.0)
+        for name in cluster.names:
+            cluster.start(name, wait=False)
+        cluster.run_for(3.0)
+        leader = cluster.leader_id
+        assert leader is not None
+        assert cluster.produce(leader, b"after", acks="all") == offset + 1
+        for name in cluster.names:
+            assert len(cluster.status(name).membership.members) == 1
+            assert cluster.client(f"reader-{name}").consume(offset + 1, wait=True) == b"after"
+        cluster.heal()
+        cluster.run_for(30.0)
+
+
 def test_disks_on_which_a_vote_takes_longer_than_the_first_canvass_elect_a_leader_all_the_same() -> None:
     with Cluster(seed=3, nodes=3, election="raft:n1,n2,n3") as cluster:
         cluster.run_for(3.0)

@@ -276,7 +276,7 @@ class RaftElection(ElectionActor):
         names = tuple(voter.node_id for voter in voters)
         keys = tuple(voter.key for voter in voters)
         cluster_id = self._founding.cluster_id if self._founding is not None else 0
-        changed = VotersChanged(names, keys, cluster_id)
+        changed = VotersChanged(names, keys, cluster_id, tuple(voter.rpc_addr for voter in voters))
         if changed != self._told_voters:
             self._told_voters = changed
             self.announce(changed)
