@@ -51,10 +51,10 @@ sim: .venv/dev.stamp
 	$(SIMULATE) --election oracle --nodes 4 $(ARGS)
 	$(SIMULATE) --seeds $(RAFT_SEEDS) --election raft --nodes 4 $(ARGS)
 
-# 10,000 runs by default, some two hours of two processors; a violation ends it and is printed with the seed that
+# 10,000 runs by default, more than an hour of two processors; a violation ends it and is printed with the seed that
 # repeats it.
 SWEEP ?= 10000
-RAFT = $(BIN)/ourolog simulate --from 100000 --minutes 0.5 --election raft
+RAFT = $(BIN)/ourolog simulate --from 100000 --minutes 0.3 --election raft
 sweep: .venv/dev.stamp
 	$(RAFT):n1,n2,n3 --nodes 3 --seeds $(shell expr $(SWEEP) \* 12 / 20) $(ARGS)
 	$(RAFT):n1,n2,n3,n4,n5 --nodes 5 --seeds $(shell expr $(SWEEP) \* 5 / 20) $(ARGS)

@@ -71,9 +71,10 @@ class Figure8(Cluster):
         self.start(s1, s2, wait=False)
         self.await_lead((s1, s2))
         self.run_until(lambda: any(len(self.terms(name)) == length for name in others), 5.0)
+        copies = sum(self.terms(name)[length - 1 : length] == [1] for name in self.names)
+        assert copies == 3
         if until_committed:
             self.run_until(lambda: self.committed >= length, 1.0)
-        assert sum(self.terms(name)[length - 1 : length] == [1] for name in self.names) == 3
         # (d) S5 is elected by the two that are left, for the term of its last entry is later.
         self.crash(s1)
         self.crash(s2)
