@@ -482,8 +482,11 @@ class RaftElection(ElectionActor):
             self.store.tell(AppendControl(next(self.request_ids), entry, changed.term, self.me))
         if changed.leader_id == self.node_id:
             self._progress.clear()
+            self._transfer.lost(f"{self.node_id} has been elected itself, for term {changed.term}")
         elif changed.leader_id is not None:
             self._transfer.leads_elsewhere()
+        else:
+            self._transfer.deposed(f"{self.node_id} leads no more, and nobody does yet, in term {changed.term}")
 
     # ------------------------------------------------------------ the lead
 
@@ -557,10 +560,10 @@ class RaftElection(ElectionActor):
             return
         warned = f"{self.node_id} gives up the lead of term {raft.term}: {why}"
         self.observer.tell(NodeWarned(self.node_id, self.actor_name, WarningKind.LEAD_GIVEN_UP, warned))
+        self._transfer.lost(why)
         present = successors_among(self._progress, self._now_s - self.config.election_timeout_s)
         self._apply(rules.left(raft, tuple(voter for voter in present if voter in raft.others)))
         self._apply(rules.resigned(self._state))
-        self._transfer.lost(why)
 
     def _after_leave(self, request_id: int) -> None:
         """A successor has been told, or cannot be."""

@@ -142,8 +142,13 @@ class LeadTransfer:
         if self.is_on:
             self._end_with("")
 
+    def deposed(self, why: str) -> None:
+        """This node leads no more, and nobody else does yet: whoever has been asked by then may still take over."""
+        if self.phase is not Phase.ASKED:
+            self.lost(why)
+
     def lost(self, why: str) -> None:
-        """This node leads no more, and it cannot be seen to that another one does."""
+        """What was to be handed over is gone: the lead, or the term in which it was held."""
         if self.is_on:
             self._end_with(why)
 

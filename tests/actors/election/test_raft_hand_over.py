@@ -156,6 +156,46 @@ def test_a_leader_that_nobody_relieves_goes_on_with_what_was_held() -> None:
     assert stage.leaders()[-1].leader_id == N1
 
 
+def test_a_hand_over_ends_with_the_lead_unless_somebody_has_been_asked_to_take_over() -> None:
+    for steps in range(4):
+        done = Done()
+        done.transfer.begin(None, done.over)
+        if steps > 0:
+            done.transfer.held()
+        if steps > 1:
+            done.transfer.measured(Index(9), progress(9 if steps > 2 else 8, 5), 10.0)
+        done.transfer.deposed("lost")
+        assert done.transfer.is_on == (steps == 3)
+        assert (done.steps[-1] == ("over", "lost")) == (steps < 3)
+        done.transfer.lost("elected itself")
+        assert not done.transfer.is_on
+
+
+def test_a_leader_that_is_elected_again_does_not_go_on_with_what_it_handed_over_before() -> None:
+    for answers_late_s in (0.0, 0.2, 0.6):
+        stage, edge = leading(), Probe()
+        term = stage.on_disk.term
+        fetched(stage, N2, 0)
+        stage.ref.tell(TransferLeader(1, N2, edge))
+        stage.settle()
+        hold = stage.listener.last(HoldProduces)
+        stage.ref.tell(HigherTermSeen(Term(term + 1), None, N3, FOUNDING.cluster_id))
+        stage.settle()
+        assert edge.last(LeaderTransferred).why_not == "n1 leads no more, and nobody does yet, in term 2"
+        stage.disk_answers = False
+        stage.ref.tell(ProducesHeld(hold.request_id, is_drained=False))
+        stage.settle(seconds=answers_late_s)
+        stage.disk_answers = True
+        while stage.leaders()[-1].leader_id != N1:
+            stage.settle(seconds=0.02)
+        fetched(stage, N2, 0)
+        stage.settle(seconds=0.5)
+        assert asked_to_take_over(stage) == []
+        stage.ref.tell(TransferLeader(2, N2, edge))
+        stage.settle()
+        assert stage.listener.last(HoldProduces).request_id != hold.request_id
+
+
 def test_what_was_held_for_a_hand_over_that_came_to_nothing_is_not_taken_for_the_next_one() -> None:
     stage, node = leading(), Probe()
     stage.ref.tell(HandOver(1, node))
