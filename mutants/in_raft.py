@@ -19,8 +19,9 @@ from mutants.mutant import (
 )
 from ourolog.actors.election.raft import rules
 from ourolog.actors.election.raft.calls import VoterCalls
+from ourolog.actors.election.raft.election import RaftElection
 from ourolog.actors.election.raft.rules import Raft, Role, Step
-from ourolog.actors.election.raft.steps import Answer, AnswerVote, AskForVotes, Enter, SaveThen
+from ourolog.actors.election.raft.steps import Answer, AnswerVote, AskForVotes, Enter, Lead, SaveThen
 from ourolog.actors.messages.peer_calls import VoteRequest, VoteResponse
 from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.actors.store import StoreActor
@@ -47,6 +48,20 @@ def vote_answered_before_saved() -> None:
         return vote_asked
 
     wrap(rules, "vote_asked", make)
+
+
+@mutant("A candidate with a majority says that it leads, and never saves that it does.", RAFT)
+def lead_not_saved() -> None:
+    def make(original: Any) -> Any:
+        def carry_out(self: RaftElection, effect: Any) -> None:
+            if isinstance(effect, SaveThen) and isinstance(effect.then, Lead):
+                self._apply(rules._leads(self._state, effect.ballot, self._now_s))
+            else:
+                original(self, effect)
+
+        return carry_out
+
+    wrap(RaftElection, "_carry_out", make)
 
 
 @mutant("A voter keeps its votes for others in memory only.", RAFT)
@@ -266,6 +281,20 @@ def vote_answered_twice() -> None:
             if received is not None and isinstance(received.request, VoteRequest):
                 self._received[answered.call_id] = received
                 original(self, answered, raft)
+
+        return answer
+
+    wrap(VoterCalls, "answer", make)
+
+
+@mutant("Who refuses what it is asked in an earlier term names that term, and not its own.", RAFT)
+def refusal_names_asked_term() -> None:
+    def make(original: Any) -> Any:
+        def answer(self: VoterCalls, answered: Answer, raft: Raft) -> None:
+            received = self._received.get(answered.call_id)
+            if received is not None and received.request.term < raft.term and not answered.is_granted:
+                raft = replace(raft, ballot=replace(raft.ballot, term=received.request.term, leader_id=None))
+            original(self, answered, raft)
 
         return answer
 

@@ -13,6 +13,7 @@ from ourolog.simulation.checker import Checker
 from ourolog.simulation.checkers.acknowledged import AcknowledgedDurable, AcknowledgedKept
 from ourolog.simulation.checkers.agreement import CommittedAgree, LogMatching
 from ourolog.simulation.checkers.answered import AnsweredOnce
+from ourolog.simulation.checkers.answered_terms import AnswersNamePresentTerm
 from ourolog.simulation.checkers.append_only import LeaderAppendOnly
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.bounds import StaysBounded
@@ -121,6 +122,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     HandsOverWhole,
     LaterTermsEntered,
     HungDisksEndLeads,
+    AnswersNamePresentTerm,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -165,6 +167,7 @@ _ONLY_RAFT: Final = (
     HandsOverWhole,
     LaterTermsEntered,
     HungDisksEndLeads,
+    AnswersNamePresentTerm,
 )
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)

@@ -110,8 +110,9 @@ class BallotsOnDisk(EventChecker):
     name: ClassVar[str] = "ballots_on_disk"
     statement: ClassVar[str] = (
         "A ballot is on disk before anything is said in its term, to other nodes too, and a vote before anybody hears "
-        "of it; the terms a node has written never fall. The file that holds it is replaced whole, so that no crash "
-        "leaves a part of one."
+        "of it; the terms a node has written never fall. Where the vote is that of a disk, who says that it leads has "
+        "a ballot on its disk that says so. The file that holds it is replaced whole, so that no crash leaves a part "
+        "of one."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -170,6 +171,9 @@ class BallotsOnDisk(EventChecker):
             raise self.violated(
                 f"{node_id} announced term {changed.term} while the ballot on its disk is of term {promised.term}"
             )
+        leads = changed.leader_id == node_id and self.model.node(node_id).is_vote_of_disk
+        if leads and (promised.term, promised.leader_id) != (changed.term, node_id):
+            raise self.violated(f"{node_id} says that it leads term {changed.term}, and on its disk is {promised}")
 
     def _on_asked(self, told: MessageTold) -> None:
         """Check what another node asks in a term of its own: a candidate's vote is on its disk, and a leader's lead."""

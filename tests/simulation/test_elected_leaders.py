@@ -513,15 +513,18 @@ def answered(voter: NodeId, term: int, *, granted: bool) -> CallAnswer[VoteRespo
     return CallAnswer(1, VoteResponse(voter, EPOCH + NODES.index(voter), Term(term), None, granted))
 
 
-def put_ballot(scene: Scene, node_id: NodeId, term: int, candidate_id: NodeId | None) -> None:
+def put_ballot(
+    scene: Scene, node_id: NodeId, term: int, candidate_id: NodeId | None, leader_id: NodeId | None = None
+) -> None:
     """A ballot is on disk, and the store says so."""
     epoch = 0 if candidate_id is None else EPOCH + NODES.index(candidate_id)
-    value = {"leader_id": None, "term": term, "voted_for": candidate_id, "voted_for_epoch": epoch}
+    value = {"leader_id": leader_id, "term": term, "voted_for": candidate_id, "voted_for_epoch": epoch}
     content = encode("ballot", 1, value)
     scene.files.setdefault(node_id, {})["/data/ballot"] = content
     scene.synced.setdefault(node_id, {})["/data/ballot"] = len(content)
     scene.see(FileReplaced(scene.tick(), node_id, "/data/ballot", content))
-    vote(scene, node_id, term, candidate_id)
+    saved = Ballot(Term(term), candidate_id, leader_id, epoch)
+    scene.tell(f"{node_id}.store", f"{node_id}.election", ballot_saved(saved))
 
 
 def test_who_asks_for_votes_has_its_own_on_disk() -> None:
@@ -556,6 +559,25 @@ def test_an_answer_in_a_term_that_is_not_on_disk_is_seen() -> None:
     put_ballot(scene, N2, 3, None)
     with pytest.raises(Violation, match="n2 answers in term 4 while the ballot on its disk is of term 3"):
         scene.tell("n2.election", "n1", answered(N2, 4, granted=False))
+
+
+def test_who_says_that_it_leads_has_that_on_its_disk() -> None:
+    for leader_id, term, is_right in ((N1, 4, True), (None, 4, False), (N2, 4, False), (N1, 3, False), (N1, 5, False)):
+        scene = scene_of("ballots_on_disk", RAFT)
+        put_ballot(scene, N1, term, N1, leader_id)
+        scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(3), N2))
+        lead = LeaderChanged(Term(4), N1)
+        if is_right:
+            scene.tell("n1.election", "n1.replicator", lead)
+        else:
+            with pytest.raises(Violation, match=r"n1 (says that it leads|announced) term 4"):
+                scene.tell("n1.election", "n1.replicator", lead)
+
+
+def test_where_no_disk_votes_nothing_need_say_who_leads() -> None:
+    scene = scene_of("ballots_on_disk", ELECTED)
+    put_ballot(scene, N1, 4, N1)
+    scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(4), N1))
 
 
 # ---------------------------------------------------------------- holding on
