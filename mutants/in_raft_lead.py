@@ -11,6 +11,7 @@ from mutants.mutant import (
     RAFT_FAR,
     RAFT_FAR_STOPPED,
     RAFT_HUNG,
+    RAFT_NO_GOSSIP,
     RAFT_OVERTAKEN,
     RAFT_PARTED,
     RAFT_PAUSED_HUNG,
@@ -36,12 +37,13 @@ from ourolog.actors.messages.peer_calls import FetchRequest, VoteRequest
 from ourolog.actors.messages.store import TruncateLog
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit
 from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.state import ReplicationState
 from ourolog.actors.replication.state import Role as ReplicatorRole
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import TermHistory
-from ourolog.storage.types import Index, Term
+from ourolog.storage.types import Index, NodeId, Term
 
 # ---------------------------------------------------------------- pre-votes
 
@@ -322,6 +324,15 @@ def hung_disk_waited_for() -> None:
 
 
 # ---------------------------------------------------------------- handing the lead over
+
+
+@mutant("A follower looks for its leader where gossip says it is, and nowhere else.", RAFT_NO_GOSSIP)
+def leader_known_by_gossip_alone() -> None:
+    def address_of(self: ReplicationState, node_id: NodeId | None) -> str | None:
+        member = self.members.get(node_id) if node_id is not None else None
+        return member.rpc_addr if member is not None else None
+
+    wrap(ReplicationState, "address_of", lambda _: address_of)
 
 
 @mutant("A leader that hands over stops leading first.", RAFT_STOPPED)

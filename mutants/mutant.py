@@ -55,6 +55,7 @@ RAFT_POWER_LOST = ("--election raft --nodes 4 --faults power_loss,kill,partition
 RAFT_ROTTEN = ("--election raft --nodes 4 --faults bit_rot,kill",)
 RAFT_DISKS_LOST = ("--election raft --nodes 4 --faults disk_lost,kill",)
 RAFT_HUNG = ("--election raft --nodes 4 --faults disk_hangs",)
+RAFT_NO_GOSSIP = ("--election raft:n1,n2,n3,n4,n5 --nodes 5 --faults gossip_lost,kill",)
 RAFT_PAUSED_HUNG = ("--election raft --nodes 4 --faults disk_hangs,pause,partition --operations 30",)
 """Where who has led hears of a later term, and its disk, which has little else to write, hangs over that."""
 RAFT_FOUR_VOTERS = ("--election raft:n1,n2,n3,n4 --nodes 4",)

@@ -46,12 +46,12 @@ class Producer:
     ) -> None:
         self.name = name
         self.node_ids: tuple[NodeId, ...] = ()
+        self.acks = acks
         self.produced = 0
         self._runtime = runtime
         self._calls = calls
         self._rng = rng
         self._pace = pace
-        self._acks = acks
         self._number = 0
         self._leader_id: NodeId | None = None
 
@@ -71,7 +71,7 @@ class Producer:
         value = f"{self.name}/{self._number}/".encode()
         # Mostly small records, some of several hundred bytes, so that segments roll at all sorts of places.
         value += b"." * int(low + (high - low) * self._rng.random() ** 3)
-        self._try(Operation(OperationKind.PRODUCE, value=value, acks=self._rng.choice(self._acks)), ATTEMPTS)
+        self._try(Operation(OperationKind.PRODUCE, value=value, acks=self._rng.choice(self.acks)), ATTEMPTS)
 
     def _try(self, operation: Operation, attempts: int) -> None:
         node_id = self._leader_id if self._leader_id in self.node_ids else self._rng.choice(self.node_ids)

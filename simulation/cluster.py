@@ -13,6 +13,7 @@ method that lets time pass raises Violation.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from typing import Any, Self
 from ourolog.actors.actor import Envelope, NodeActor
 from ourolog.actors.config import Cycle, NodeConfig
 from ourolog.actors.message_names import message_name
-from ourolog.actors.messages.election import HandedOver, HandOver
+from ourolog.actors.messages.election import HandedOver, HandOver, LeaderTransferred, TransferLeader
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
@@ -40,6 +41,7 @@ from ourolog.simulation.client import Client, Record
 from ourolog.simulation.clocks import NodeClock
 from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.simulation.events import (
+    DATAGRAMS,
     Event,
     FaultInjected,
     MessageHandled,
@@ -145,6 +147,7 @@ class Cluster:
         self.stopping: dict[NodeId, list[Any]] = {}
         self._starts: dict[NodeId, int] = {}
         self._status = StatusRequests(self.runtime)
+        self._transfers = itertools.count(1)
         self.decree = self.options.election_choice()
         self.oracle = Oracle(self, self.decree.voters, self.chance("oracle")) if self.options.has_oracle else None
         self._announced: LeaderChanged | None = None
@@ -405,6 +408,12 @@ class Cluster:
         blocked = tuple((NodeId(source), NodeId(target)) for source, target in links)
         self.emit(PartitionMade(self.now_s, shape, blocked))
 
+    def transfer_lead(self, leader: str, to: str | None = None) -> None:
+        """Tell a node to let another voter lead, the given one or whoever is furthest; what comes of it is its own."""
+        (node_id,) = self._known((leader,))
+        asked = TransferLeader(next(self._transfers), NodeId(to) if to else None, _Answered(lambda: None))
+        self.running[node_id].election.tell(asked)
+
     def filter_datagrams(self, name: str) -> None:
         """Drop all gossip to and from a node, until `heal`; calls go on."""
         (node_id,) = self._known((name,))
@@ -412,7 +421,7 @@ class Cluster:
         links = links_between([[node_id], rest])
         self.network.links.filter_datagrams(links)
         filtered = tuple((NodeId(source), NodeId(target)) for source, target in links)
-        self.emit(PartitionMade(self.now_s, "datagrams", filtered))
+        self.emit(PartitionMade(self.now_s, DATAGRAMS, filtered))
 
     def heal(self) -> None:
         """End every partition."""
@@ -574,12 +583,12 @@ def _nobody_asks(*_: object) -> None:
 
 
 class _Answered:
-    """Is told that a node has done what it must do before it ends."""
+    """Is told that a node has done what it was told to do."""
 
     def __init__(self, then: Callable[[], None]) -> None:
         self._then = then
 
-    def tell(self, _: HandedOver | LeftCluster) -> None:
+    def tell(self, _: HandedOver | LeaderTransferred | LeftCluster) -> None:
         self._then()
 
 

@@ -20,6 +20,9 @@ from ourolog.storage.types import NodeId, Offset, Term
 DATAGRAM: Final = "datagram"
 """What a packet carries that belongs to no call: gossip."""
 
+DATAGRAMS: Final = "datagrams"
+"""The shape of a partition that only gossip does not pass."""
+
 # ---------------------------------------------------------------- messages between actors
 
 
@@ -170,8 +173,8 @@ class PacketLost:
 class PartitionMade:
     """Some links carry nothing from now on.
 
-    shape: halves, isolate, one-way, ring.
-    blocked: the directed links that carry nothing.
+    shape: halves, isolate, one-way, ring; datagrams, if calls go on.
+    blocked: the directed links that carry nothing, or no datagrams.
     """
 
     time_s: float

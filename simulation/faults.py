@@ -18,6 +18,7 @@ KINDS: Final[dict[str, str]] = {
     "slow_link": "One direction of a link takes up to half a second for everything.",
     "clog": "One direction of a link holds everything back for a while, then delivers it at once.",
     "partition": "Some links carry nothing for a while: halves, one node alone, one way, a ring.",
+    "gossip_lost": "No gossip reaches a node, or comes from it, for a while; calls go on. Only where voters elect.",
     "reply_lost": "The work was done, but its answer does not arrive.",
     "stream_cut": "A connection breaks in the middle of an open call.",
     # ---- processes
@@ -25,6 +26,7 @@ KINDS: Final[dict[str, str]] = {
     "power_loss": "A machine loses power, also in the middle of a write: what was not synced survives in part, torn.",
     "blackout": "All machines lose power at once.",
     "stop": "A node is stopped in good order and started again.",
+    "transfer": "The leader that voters have elected is told to let another one lead.",
     "pause": "A node stands still for a while; timers and messages pile up in front of it.",
     "slow_node": "A node needs milliseconds for every message.",
     # ---- clocks

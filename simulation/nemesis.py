@@ -39,10 +39,12 @@ class Nemesis:
             "slow_link": self._slow_link,
             "clog": self._clog,
             "partition": self._partition,
+            "gossip_lost": self._gossip_lost,
             "kill": self._kill,
             "power_loss": self._power_loss,
             "blackout": self._blackout,
             "stop": self._stop,
+            "transfer": self._transfer,
             "pause": self._pause,
             "slow_node": self._slow_node,
             "clock_drift": self._clock_drift,
@@ -170,6 +172,21 @@ class Nemesis:
         self._fired("partition", "network", shape)
         self._cluster.after(0.5 + self.operator.wait_s(20.0), lambda: cluster.heal() if self._is_on else None)
 
+    def _gossip_lost(self) -> None:
+        cluster = self._cluster
+        links = cluster.network.links
+        node_id = self._any_running()
+        if node_id is None or links.is_any_blocked or not cluster.is_vote_of_disk:
+            return
+        self._fired("gossip_lost", node_id)
+        cluster.filter_datagrams(node_id)
+
+        def end() -> None:
+            if self._is_on and not links.blocked:
+                cluster.heal()
+
+        cluster.after(5.0 + self.operator.wait_s(60.0), end)
+
     # ------------------------------------------------------------ processes
 
     def _kill(self) -> None:
@@ -201,6 +218,14 @@ class Nemesis:
         self._fired("stop", node_id)
         self._cluster.begin_stop(node_id)
         self.operator.start_when_stopped(node_id)
+
+    def _transfer(self) -> None:
+        cluster = self._cluster
+        leader_id = cluster.leader_id
+        if leader_id in cluster.running and cluster.is_vote_of_disk:
+            to = self._rng.choice((None, *cluster.options.election_choice().voters))
+            self._fired("transfer", leader_id, f"to {to}" if to else "")
+            cluster.transfer_lead(leader_id, to)
 
     def _pause(self) -> None:
         node_id = self._any_running()

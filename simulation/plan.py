@@ -18,7 +18,8 @@ LONG_RUN_MINUTES = 20.0
 CALM_SHARE = 0.05
 RETENTION_SHARE = 0.25
 SMALL_INBOX_SHARE = 0.15
-HANGS: Final = "disk_hangs"
+LATER: Final = frozenset({"disk_hangs", "transfer", "gossip_lost"})
+"""Kinds of fault that came later: each draws by itself, so that what else a seed draws has stayed as it was."""
 SMALL_BACKLOG_SHARE = 0.2
 UNSYNCED_SHARE = 0.3
 
@@ -54,8 +55,7 @@ def draw_plan(options: Options) -> Plan:
     """The plan of that seed."""
     rng = Random(f"{options.seed}/plan")  # noqa: S311  # a simulation's, not a secret
     share = rng.choice((0.15, 0.4, 0.8)) if rng.random() >= CALM_SHARE else 0.0
-    # Hanging disks came later, and draw by themselves, so that what else a seed draws has stayed as it was.
-    streams = {kind: rng if kind != HANGS else Random(f"{options.seed}/plan/{kind}") for kind in KINDS}  # noqa: S311
+    streams = {kind: Random(f"{options.seed}/plan/{kind}") if kind in LATER else rng for kind in KINDS}  # noqa: S311
     drawn = tuple(kind for kind in KINDS if streams[kind].random() < share)
     kinds = drawn if options.faults is None else options.faults
     strengths = {kind: streams[kind].random() for kind in KINDS}

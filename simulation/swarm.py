@@ -83,9 +83,16 @@ class Swarm:
             client.start(tuple(self._cluster.configs))
 
     def retire(self, core: tuple[NodeId, ...]) -> None:
-        """Ask only these nodes from now on; a probe also asks them, once a second."""
+        """Ask only these nodes from now on; a probe also asks them, once a second.
+
+        Where a voter is out of reach nobody waits for all copies any more: little room for waiting requests would be
+        taken up by what cannot be answered.
+        """
+        is_whole = set(self._cluster.options.election_choice().voters) <= set(core)
         for client in self._clients:
             client.node_ids = core
+            if isinstance(client, Producer) and not is_whole:
+                client.acks = tuple(acks for acks in client.acks if acks != "all")
         cluster = self._cluster
         rng = cluster.chance("client/probe")
         self._probe = Producer(

@@ -132,7 +132,9 @@ class RivalDecreesNoticed(EventChecker):
             }
             if None in known_s or not unaware:
                 continue
-            since_s = max(self._hindrances.pair_clear_s(one, other), *(since_s for since_s in known_s if since_s))
+            since_s = max(
+                self._hindrances.pair_clear_s(one, other, gossip=True), *(since_s for since_s in known_s if since_s)
+            )
             if event.time_s - since_s > NOTICED_WITHIN_S:
                 raise self.violated(
                     f"{one} runs by {self._decrees[one]} and {other} by {self._decrees[other]}, with nothing between "

@@ -16,6 +16,7 @@ from ourolog.actors.messages.events import (
     MemberLeft,
     MemberUpdated,
     NobodyElected,
+    VotersChanged,
 )
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.peer_calls import (
@@ -131,6 +132,7 @@ class _Pulling(EventChecker):
             MemberUpdated: self._on_member,
             MemberFailed: self._on_member_gone,
             MemberLeft: self._on_member_gone,
+            VotersChanged: self._on_voters,
             NobodyElected: self._on_nobody,
             LeaderChanged: self._on_leader,
             CallReturned: self._on_returned,
@@ -139,6 +141,7 @@ class _Pulling(EventChecker):
         }
         self.pulls: dict[Pair, _Pull] = {}
         self._known_s: dict[Pair, float] = {}
+        self._voters_s: dict[Pair, float] = {}
         self.leaders: dict[NodeId, tuple[Term, NodeId | None]] = {}
         self.led_s: dict[NodeId, float] = {}
         self._peers: dict[NodeId, float] = {}
@@ -150,7 +153,7 @@ class _Pulling(EventChecker):
         self._forget(event.node_id)
 
     def _forget(self, node_id: NodeId) -> None:
-        for of_pairs in (self.pulls, self._known_s):
+        for of_pairs in (self.pulls, self._known_s, self._voters_s):
             for pair in [pair for pair in of_pairs if pair[0] == node_id]:
                 del of_pairs[pair]
         self.leaders.pop(node_id, None)
@@ -165,6 +168,15 @@ class _Pulling(EventChecker):
         node_id, actor = self.model.place(told.receiver)
         if actor == "replicator":
             self._known_s.pop((node_id, told.message.member.node_id), None)  # type: ignore[attr-defined]
+
+    def _on_voters(self, told: MessageTold) -> None:
+        """Note whose address is on a node's disk, so that it needs no gossip to find them."""
+        changed = told.message
+        assert isinstance(changed, VotersChanged)
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "replicator" and changed.addrs:
+            for voter in changed.voters:
+                self._voters_s.setdefault((node_id, voter), told.time_s)
 
     def _on_nobody(self, told: MessageTold) -> None:
         node_id, actor = self.model.place(told.receiver)
@@ -214,7 +226,7 @@ class _Pulling(EventChecker):
     def clear_s(self, node: NodeModel, source: NodeModel) -> float:
         """Since when this node should be pulling from that one with nothing in the way; inf if it should not now."""
         pair = node.node_id, source.node_id
-        known_s = self._known_s.get(pair)
+        known_s = self._known_s.get(pair, self._voters_s.get(pair))
         if known_s is None or node.opened is None or source.opened is None:
             return inf
         if node.spoiled or source.spoiled or node.is_rotten or source.is_rotten:

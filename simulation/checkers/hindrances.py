@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ourolog.simulation.events import (
     DATAGRAM,
+    DATAGRAMS,
     FaultInjected,
     NodeCrashed,
     NodePaused,
@@ -74,6 +75,7 @@ class Hindrances:
         self._slow_until_s: dict[NodeId, float] = {}
         self._links: dict[tuple[NodeId, NodeId], float] = {}
         self._blocked: set[tuple[NodeId, NodeId]] = set()
+        self._filtered: set[tuple[NodeId, NodeId]] = set()
         self._all_links_s = 0.0
         self._turns: dict[NodeId, tuple[float, float]] = {}
 
@@ -89,10 +91,15 @@ class Hindrances:
         """Whether its actors may not yet have handled messages from some time ago."""
         return self.node_clear_s(node_id) > now_s - CATCHES_UP_WITHIN_S
 
-    def pair_clear_s(self, one: NodeId, other: NodeId) -> float:
-        """Since when, or from when on, nothing is in the way of both nodes and of both links between them."""
+    def pair_clear_s(self, one: NodeId, other: NodeId, *, gossip: bool = False) -> float:
+        """Since when, or from when on, nothing is in the way of both nodes and of both links between them.
+
+        gossip: whether of gossip, too, and not of calls alone.
+        """
         links = self._links
         if self._blocked and ((one, other) in self._blocked or (other, one) in self._blocked):
+            return inf
+        if gossip and self._filtered and ((one, other) in self._filtered or (other, one) in self._filtered):
             return inf
         return max(
             self.node_clear_s(one),
@@ -140,10 +147,12 @@ class Hindrances:
             self._disks[node_id] = max(self._disks.get(node_id, 0.0), event.time_s + takes_s)
 
     def _on_partition(self, event: PartitionMade) -> None:
-        self._blocked.update(event.blocked)
+        blocked = self._filtered if event.shape == DATAGRAMS else self._blocked
+        blocked.update(event.blocked)
 
     def _on_healed(self, event: PartitionHealed) -> None:
         self._blocked.clear()
+        self._filtered.clear()
         self._all_links_s = event.time_s
 
     def _on_phase(self, event: PhaseBegan) -> None:

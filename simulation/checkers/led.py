@@ -91,8 +91,10 @@ class MajorityIsLed(EventChecker):
         able = [voter.node_id for voter in voters if _is_able(model.nodes.get(voter.node_id), voter.log_epoch)]
         size = len(voters) // 2 + 1 if self._is_founded else len(voters)
         best: tuple[float, tuple[NodeId, ...]] = inf, ()
+        # Gossip is needed only to find the others for the first time.
+        gossip = not self._is_founded
         for some in combinations(able, size):
-            pairs_s = [model.hindrances.pair_clear_s(*pair) for pair in combinations(some, 2)]
+            pairs_s = [model.hindrances.pair_clear_s(*pair, gossip=gossip) for pair in combinations(some, 2)]
             alone_s = [model.hindrances.node_clear_s(node_id) for node_id in some]
             best = min(best, (max(pairs_s + alone_s), some))
         return best

@@ -11,10 +11,12 @@ from ourolog.actors.server import ServerActor
 from ourolog.simulation import KINDS, Cluster, Nemesis, Options, Violation, simulate
 from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.checker import World
+from ourolog.simulation.clients import Producer
 from ourolog.simulation.disks.image import identities_on
 from ourolog.simulation.events import Event, FaultInjected, NodeStarted, Phase, PhaseBegan
 from ourolog.simulation.plan import draw_plan
 from ourolog.simulation.simulate import Result
+from ourolog.simulation.swarm import Swarm
 from ourolog.storage.types import NodeId
 
 SPOILING_KINDS = ("disk_lost", "fsync_lies", "old_disk", "bit_rot")
@@ -26,7 +28,9 @@ def run(seed: int, *faults: str, **options: Any) -> Result:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_kind_of_fault_fires_when_it_is_asked_for_and_no_claim_falls(kind: str) -> None:
-    election = "static" if kind in ("fsync_lies", "old_disk") else "none"
+    election = {"fsync_lies": "static", "old_disk": "static", "transfer": "raft", "gossip_lost": "raft"}.get(
+        kind, "none"
+    )
     # No earlier seed gives an old disk back.
     first, fired = (7 if kind == "old_disk" else 0), 0
     for seed in range(first, 12):
@@ -104,6 +108,25 @@ def test_where_voters_elect_the_leader_is_hit_more_often_than_others_and_timeout
         assert {*cluster.names} == {*hit}
     timeouts = {draw_plan(Options(seed, election="raft")).settings["election_timeout_s"] for seed in range(20)}
     assert timeouts == {0.3, 1.0}
+
+
+def test_leads_are_transferred_and_gossip_is_lost_where_voters_elect_and_nowhere_else() -> None:
+    kinds = ("transfer", "gossip_lost")
+    fired = [
+        simulate(Options(seed, election=election, faults=kinds, minutes=0.5)).faults
+        for seed in range(3)
+        for election in ("raft", "static")
+    ]
+    assert {kind for faults in fired[::2] for kind in faults} == {*kinds}
+    assert fired[1::2] == [{}] * 3
+
+
+def test_little_room_for_requests_is_not_taken_up_by_those_that_wait_for_a_copy_out_of_reach() -> None:
+    for core, acks in ((("n1", "n2"), ("default", "quorum")), (("n1", "n2", "n3"), ("default", "quorum", "all"))):
+        with Cluster(seed=1, nodes=4, election="raft:n1,n2,n3") as cluster:
+            swarm = Swarm(cluster, replace(draw_plan(cluster.options), acks=("default", "quorum", "all")))
+            swarm.retire(tuple(NodeId(name) for name in core))
+            assert {client.acks for client in swarm._clients if isinstance(client, Producer)} == {acks}
 
 
 def test_with_nobody_elected_a_disk_is_lost_only_while_another_holds_all_of_it() -> None:

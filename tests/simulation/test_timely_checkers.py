@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -277,6 +278,17 @@ def led_by_n1(claim: str) -> Scene:
                 joined = MemberJoined(Member(NodeId(other), f"{other}:1", f"{other}:2"))
                 scene.tell(f"{name}.membership", f"{name}.{actor}", joined)
     return scene
+
+
+def test_who_is_told_of_a_leader_whose_address_is_on_its_disk_pulls_from_it_without_gossip() -> None:
+    for addrs in ((), ("n1:1", "n2:1")):
+        scene = Scene("followers_follow")
+        for name in ("n1", "n2"):
+            scene.start(name, STATIC)
+            scene.tell(f"{name}.election", f"{name}.replicator", VotersChanged((N1, N2), addrs=addrs))
+            scene.tell(f"{name}.election", f"{name}.replicator", LeaderChanged(Term(1), N1))
+        with pytest.raises(Violation, match="n2 should pull from n1") if addrs else contextlib.nullcontext():
+            scene.wait(15.5)
 
 
 def append_produced(scene: Scene, value: str, index: int) -> None:
