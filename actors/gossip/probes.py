@@ -33,10 +33,14 @@ def update_for(target: Member) -> Member | None:
 def ping_indirectly(
     sender: GossipSender, rng: Random, table: MemberTable, target: Member, count: int
 ) -> dict[int, NodeId]:
-    """Have up to `count` other members ping the target. Returns which member each request went to, by sequence."""
+    """Have up to `count` other members ping the target. Returns which member each request went to, by sequence.
+
+    They hear what is said against the target, so that their pings tell it: it refutes what it hears of, and what this
+    node told others before may have gone to such as it cannot reach.
+    """
     others = [member for member in table.present() if member.node_id != target.node_id]
-    request = PingRequest(target.node_id, target.gossip_addr)
-    return {sender.send(other.gossip_addr, request): other.node_id for other in pick(rng, others, count)}
+    request, news = PingRequest(target.node_id, target.gossip_addr), update_for(target)
+    return {sender.send(other.gossip_addr, request, first=news): other.node_id for other in pick(rng, others, count)}
 
 
 @dataclass(slots=True)

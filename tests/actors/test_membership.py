@@ -83,6 +83,27 @@ def test_other_members_vouch_for_a_node_that_one_of_them_cannot_reach() -> None:
     assert suspected == []
 
 
+def test_a_suspect_hears_of_it_by_way_of_those_that_are_asked_to_ping_it() -> None:
+    cluster = GossipCluster()
+    names = cluster.start_many(5)
+    cluster.run_until_all_see(names, 5)
+    before = cluster.member("n01", "n02")
+    assert before is not None
+    cluster.split(["n01"], ["n02"])
+    slanderer = Speaker(cluster, stranger())
+    slanderer.meet("n01:8401")
+    slanderer.say("n01:8401", Updates(), replace(before, state=MemberState.SUSPECT))
+    # It tells others as often as it tells news, in vain.
+    cluster.drops = lambda sent: sent.source_addr == "n01:8401"
+    cluster.runtime.run_for(0.8)
+    cluster.drops = None
+    cluster.runtime.run_for(10)
+    assert "n02" not in cluster.seen("n01", MemberFailed)
+    after = cluster.member("n01", "n02")
+    assert after is not None
+    assert (after.state, after.incarnation) == (MemberState.ALIVE, before.incarnation + 1)
+
+
 def test_without_anybody_to_vouch_a_one_way_link_does_make_a_suspect() -> None:
     # That the test above can fail.
     cluster = GossipCluster()
