@@ -8,10 +8,12 @@ from typing import Any
 from mutants.mutant import (
     RAFT,
     RAFT_DISKS_LOST,
+    RAFT_FAILED,
     RAFT_FAR,
     RAFT_FAR_STOPPED,
     RAFT_HUNG,
     RAFT_NO_GOSSIP,
+    RAFT_LEFT,
     RAFT_OVERTAKEN,
     RAFT_PARTED,
     RAFT_PAUSED_HUNG,
@@ -41,7 +43,7 @@ from ourolog.actors.replication.state import ReplicationState
 from ourolog.actors.replication.state import Role as ReplicatorRole
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.control import VoterKey
+from ourolog.storage.control import VoterKey, VoterSet
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Term
 
@@ -168,6 +170,18 @@ def refusal_adopts_term() -> None:
 @mutant("That the leader answers does not keep its followers from standing.", RAFT)
 def leader_answers_unheard() -> None:
     wrap(rules, "leader_answered", lambda _: lambda raft, *_: (raft, ()))
+
+
+@mutant("Whoever leaves, a follower takes it for its leader.", RAFT_LEFT)
+def anyone_lost_is_leader() -> None:
+    def make(original: Any) -> Any:
+        def leader_lost(raft: Raft, _: Any) -> Step:
+            step: Step = original(raft, raft.leader_id)
+            return step
+
+        return leader_lost
+
+    wrap(rules, "leader_lost", make)
 
 
 @mutant("A leader that starts again leads on in its term.", RAFT)
@@ -300,6 +314,33 @@ def cut_to_commit() -> None:
         return on_leader_changed
 
     wrap(ReplicatorActor, "_on_leader_changed", make)
+
+
+@mutant("A leader whose disk has failed leads on until it is missed.", RAFT_FAILED)
+def failed_disk_leads_on() -> None:
+    def make(original: Any) -> Any:
+        def leave(self: RaftElection, why: str) -> None:
+            if "has not answered" in why:
+                original(self, why)
+
+        return leave
+
+    wrap(RaftElection, "_leave_at_once", make)
+
+
+@mutant("The first leader does not write down who votes.", RAFT)
+def voters_never_logged() -> None:
+    def make(original: Any) -> Any:
+        def announce(self: RaftElection, announced: Any) -> None:
+            logged, self._logged = self._logged, self._logged or VoterSet(Index(0), Term(0), ())
+            try:
+                original(self, announced)
+            finally:
+                self._logged = logged
+
+        return announce
+
+    wrap(RaftElection, "_announce", make)
 
 
 @mutant("A leader does not notice that its disk hangs.", RAFT_HUNG)

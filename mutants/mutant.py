@@ -45,6 +45,8 @@ RAFT = ("--election raft --nodes 4",)
 RAFT_PARTED = ("--election raft --nodes 4 --faults kill,partition",)
 RAFT_STOPPED = ("--election raft --nodes 4 --faults stop,slow_disk --operations 800",)
 """Where nodes that lead are stopped in good order."""
+RAFT_LEFT = ("--election raft --nodes 4 --faults stop --operations 30",)
+"""Where nodes leave while followers wait for long at a leader that has little to tell them."""
 RAFT_FAR = ("--election raft:n1,n2,n3,n4,n5 --nodes 5 --faults slow_link,pause,loss",)
 """Five voters that hear of their leader at times, and stand meanwhile."""
 RAFT_FAR_STOPPED = ("--election raft --nodes 4 --faults stop,slow_link --clients 16 --operations 4800",)
@@ -54,6 +56,7 @@ RAFT_OVERTAKEN = ("--election raft --nodes 4 --faults kill,power_loss,partition 
 RAFT_POWER_LOST = ("--election raft --nodes 4 --faults power_loss,kill,partition",)
 RAFT_ROTTEN = ("--election raft --nodes 4 --faults bit_rot,kill",)
 RAFT_DISKS_LOST = ("--election raft --nodes 4 --faults disk_lost,kill",)
+RAFT_FAILED = ("--election raft --nodes 4 --faults disk_full,io_error",)
 RAFT_HUNG = ("--election raft --nodes 4 --faults disk_hangs",)
 RAFT_NO_GOSSIP = ("--election raft:n1,n2,n3,n4,n5 --nodes 5 --faults gossip_lost,kill",)
 RAFT_PAUSED_HUNG = ("--election raft --nodes 4 --faults disk_hangs,pause,partition --operations 30",)

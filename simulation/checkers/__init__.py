@@ -32,7 +32,7 @@ from ourolog.simulation.checkers.founding import FoundedByAll
 from ourolog.simulation.checkers.handing_over import HandsOverWhole
 from ourolog.simulation.checkers.held_produces import HandOverHolds
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
-from ourolog.simulation.checkers.hung_disks import HungDisksEndLeads
+from ourolog.simulation.checkers.hung_disks import FailedDisksEndLeads, HungDisksEndLeads
 from ourolog.simulation.checkers.keep_alives import FollowersCall
 from ourolog.simulation.checkers.later_terms import LaterTermsEntered
 from ourolog.simulation.checkers.latest_reads import LatestReadsLinearizable
@@ -123,6 +123,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     LaterTermsEntered,
     HungDisksEndLeads,
     AnswersNamePresentTerm,
+    FailedDisksEndLeads,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -168,6 +169,7 @@ _ONLY_RAFT: Final = (
     LaterTermsEntered,
     HungDisksEndLeads,
     AnswersNamePresentTerm,
+    FailedDisksEndLeads,
 )
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)

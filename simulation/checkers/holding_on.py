@@ -27,6 +27,9 @@ from ourolog.storage.types import NodeId, Term
 HOLDS_ON_FOR: Final = 0.9
 """Election timeouts: one by the node's own clock, which may be fast."""
 
+SILENT_AFTER: Final = 0.45
+"""Election timeouts: half of one by the node's own clock, which may be fast. Then gossip may say that it has failed."""
+
 LEAVES: Final = CALL_KINDS[EndTermRequest].name
 
 
@@ -46,9 +49,9 @@ class LedVotersHoldOn(EventChecker):
         self.on = {NodeStarted: self._on_started, PacketSent: self._on_sent}
         self.on_told = {
             LeaderAnswered: self._on_leader_answered,
-            LeaderUnreachable: self._on_lost,
-            MemberFailed: self._on_lost,
-            MemberLeft: self._on_lost,
+            LeaderUnreachable: lambda told: self._on_lost(told, told.message.leader_id),
+            MemberFailed: self._on_member_failed,
+            MemberLeft: lambda told: self._on_lost(told, told.message.member.node_id),
             HigherTermSeen: lambda told: self._note_term(told, told.message.term),
             CallReturned: self._on_returned,
             CallReceived: self._on_asked,
@@ -78,10 +81,21 @@ class LedVotersHoldOn(EventChecker):
         if not self.model.hindrances.is_held_up(node.node_id, told.time_s):
             self._heard[node.node_id] = answered.term, told.time_s
 
-    def _on_lost(self, told: MessageTold) -> None:
+    def _on_lost(self, told: MessageTold, lost_id: NodeId) -> None:
         node_id, actor = self.model.place(told.receiver)
-        if actor == "election":
+        if actor == "election" and self.model.node(node_id).ballot.leader_id == lost_id:
             self._heard.pop(node_id, None)
+
+    def _on_member_failed(self, told: MessageTold) -> None:
+        failed, node = told.message, self.model.receiver_of(told)
+        assert isinstance(failed, MemberFailed)
+        heard = self._heard.get(node.node_id) if node is not None else None
+        if node is None or heard is None:
+            return
+        is_silent = told.time_s >= heard[1] + SILENT_AFTER * election_timeout_s(node)
+        # Who is held up looks at the clock later.
+        if is_silent or self.model.hindrances.is_held_up(node.node_id, told.time_s):
+            self._on_lost(told, failed.member.node_id)
 
     def _note_term(self, told: MessageTold, term: Term) -> None:
         node_id = self.model.place(told.receiver)[0]

@@ -6,15 +6,24 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved
+from ourolog.actors.messages.events import (
+    CommitKnown,
+    LeaderChanged,
+    LogAppended,
+    LogCut,
+    LogOpened,
+    LogStartMoved,
+)
+from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.peer_calls import CallAnswer, FetchOutcome, FetchResponse
 from ourolog.actors.messages.store import BallotSaved, LogDescribed, LogTruncated, ResetLog
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.log_model import Entry
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
-from ourolog.simulation.events import MessageTold
+from ourolog.simulation.checkers.waiting import SOON_S
+from ourolog.simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
 from ourolog.storage.control import VoterSet
-from ourolog.storage.types import NodeId, Position
+from ourolog.storage.types import NodeId, Position, Term
 
 _Set = tuple[int, int, tuple[tuple[Any, ...], ...]]
 """Index and term of the entry, and of each voter: name, epoch of its log, gRPC address, gossip address."""
@@ -46,13 +55,19 @@ class VotersKept(EventChecker):
     name: ClassVar[str] = "voters_kept"
     statement: ClassVar[str] = (
         "The voter set that a node says its log names last is that of the last such entry in it, or of the last one "
-        "before its start: no restart, retention or reset loses it, and a truncation takes back what it cuts."
+        "before its start: no restart, retention or reset loses it, and a truncation takes back what it cuts. "
+        f"Where a voter is a node with a certain disk, the log of a leader names who votes, {SOON_S:g} s after it has "
+        "committed an entry of its term at the latest: no founding promise says so to a node that joins later."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
         self.on_log = self._on_log_changed
+        self.on = {NodeStarted: self._on_ended, NodeStopped: self._on_ended, NodeCrashed: self._on_ended}
         self.on_told = {
+            LeaderChanged: self._on_leader_changed,
+            CommitKnown: self._on_commit_known,
+            ProbeDue: self._look,
             LogOpened: self._on_opened,
             ResetLog: self._on_reset,
             LogTruncated: self._on_truncated,
@@ -64,6 +79,7 @@ class VotersKept(EventChecker):
             CallAnswer: self._on_answer,
         }
         self._sets: dict[NodeId, _Sets] = {}
+        self._leads_s: dict[NodeId, tuple[Term, float]] = {}
 
     def _of(self, node: NodeModel) -> _Sets:
         return self._sets.setdefault(node.node_id, _Sets())
@@ -118,6 +134,37 @@ class VotersKept(EventChecker):
             sets.before = _told(sets.reset_to.voters)
             sets.reset_to = None
         self._check_start(node, truncated.start, truncated.voters_before_start)
+
+    # ------------------------------------------------------------ what a leader must have
+
+    def _on_ended(self, event: NodeStarted | NodeStopped | NodeCrashed) -> None:
+        self._leads_s.pop(event.node_id, None)
+
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        node_id, actor = self.model.place(told.receiver)
+        if actor == "replicator":
+            self._leads_s.pop(node_id, None)
+
+    def _on_commit_known(self, told: MessageTold) -> None:
+        known, node = told.message, self.model.receiver_of(told)
+        assert isinstance(known, CommitKnown)
+        if node is not None and node.is_vote_of_disk:
+            self._leads_s[node.node_id] = known.term, told.time_s
+
+    def _look(self, told: MessageTold) -> None:
+        node = self.model.receiver_of(told)
+        if node is None or node.node_id not in self._leads_s:
+            return
+        term, since_s = self._leads_s[node.node_id]
+        if self.time_s <= max(since_s, self.model.hindrances.node_clear_s(node.node_id)) + SOON_S:
+            return
+        del self._leads_s[node.node_id]
+        can_be_seen = node.log.opened and not (node.spoiled or node.is_blind or node.is_rotten)
+        if can_be_seen and self._of(node).latest is None:
+            raise self.violated(
+                f"{node.node_id} leads term {term}, has committed an entry of it at {since_s:.3f} s, and its log does "
+                "not name who votes"
+            )
 
     # ------------------------------------------------------------ what is said
 

@@ -9,7 +9,7 @@ import pytest
 
 from ourolog.actors.config import ElectionChoice
 from ourolog.actors.messages.election import HigherTermSeen, LeaderAnswered, LeaderUnreachable
-from ourolog.actors.messages.events import CommitKnown, LeaderChanged, LogAppended, MemberLeft
+from ourolog.actors.messages.events import CommitKnown, LeaderChanged, LogAppended, MemberFailed, MemberLeft
 from ourolog.actors.messages.peer_calls import (
     CallAnswer,
     CallReceived,
@@ -617,7 +617,9 @@ def test_an_answer_that_reaches_a_node_which_was_held_up_may_be_old() -> None:
     ask_and_answer(scene, is_pre_vote=False)
 
 
-@pytest.mark.parametrize("why", ["later", "leave", "unreachable", "left", "ends its term", "a later term", "restart"])
+@pytest.mark.parametrize(
+    "why", ["later", "leave", "unreachable", "left", "failed", "is slow", "ends its term", "a later term", "restart"]
+)
 def test_who_has_not_heard_of_its_leader_lately_or_has_lost_it_may_vote(why: str) -> None:
     scene, by_leave = led_voter(), False
     match why:
@@ -629,6 +631,12 @@ def test_who_has_not_heard_of_its_leader_lately_or_has_lost_it_may_vote(why: str
             scene.tell("n2.replicator", "n2.election", LeaderUnreachable(Term(1), N1))
         case "left":
             scene.tell("n2.membership", "n2.election", MemberLeft(Member(N1, "n1:1", "n1:2")))
+        case "failed":
+            scene.wait(0.46)
+            scene.tell("n2.membership", "n2.election", MemberFailed(Member(N1, "n1:1", "n1:2")))
+        case "is slow":
+            scene.see(FaultInjected(scene.tick(), "slow_node", "n2"))
+            scene.tell("n2.membership", "n2.election", MemberFailed(Member(N1, "n1:1", "n1:2")))
         case "ends its term":
             keys = [VoterKey(node_id, EPOCH + NODES.index(node_id)) for node_id in (N1, N2, N3)]
             request = EndTermRequest("ourolog", 1, *keys[0], keys[1], Term(1), (keys[2], keys[1]))
@@ -639,6 +647,27 @@ def test_who_has_not_heard_of_its_leader_lately_or_has_lost_it_may_vote(why: str
             scene.crash("n2")
             scene.start("n2", settings={"election": RAFT}, log_epoch=EPOCH + 1, ballot=Ballot(Term(1), None, N1))
     ask_and_answer(scene, is_pre_vote=False, by_leave=by_leave)
+
+
+@pytest.mark.parametrize("what", ["has failed", "has left", "is unreachable", "leader has failed", "server is told"])
+def test_what_becomes_of_others_or_is_said_of_a_leader_that_has_just_answered_lets_nobody_go(what: str) -> None:
+    scene = led_voter()
+    other, leader = Member(N3, "n3:1", "n3:2"), Member(N1, "n1:1", "n1:2")
+    match what:
+        case "has failed":
+            scene.wait(0.5)
+            scene.tell("n2.membership", "n2.election", MemberFailed(other))
+        case "has left":
+            scene.tell("n2.membership", "n2.election", MemberLeft(other))
+        case "is unreachable":
+            scene.tell("n2.replicator", "n2.election", LeaderUnreachable(Term(1), N3))
+        case "leader has failed":
+            scene.wait(0.42)
+            scene.tell("n2.membership", "n2.election", MemberFailed(leader))
+        case _:
+            scene.tell("n2.membership", "n2.server", MemberLeft(leader))
+    with pytest.raises(Violation, match="and its leader had answered it at 1"):
+        ask_and_answer(scene, is_pre_vote=True)
 
 
 def test_a_refusal_keeps_the_term_unless_the_node_hears_of_the_later_one_otherwise() -> None:

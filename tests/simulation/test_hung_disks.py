@@ -1,10 +1,11 @@
-"""The claim that a leader whose disk hangs lets others lead: what breaks it is seen, and nothing else."""
+"""The claims that a leader whose disk hangs or has failed lets others lead: what breaks them is seen, nothing else."""
 
 from __future__ import annotations
 
 import pytest
 
 from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.store import StoreFailed
 from ourolog.simulation import Options, simulate
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import FaultInjected, NodePaused
@@ -74,3 +75,42 @@ def test_leaders_whose_disks_hang_are_reached_and_give_up() -> None:
         assert result.violations == ()
         reached += result.states.get("lead_given_up_hung", 0)
     assert reached
+
+
+# ---------------------------------------------------------------- disks that have failed
+
+
+def leader_with_failed_disk() -> Scene:
+    """n1 leads term 1, and its store has just said that it has failed."""
+    scene = scene_of("failed_disks_end_leads", RAFT)
+    lead(scene, N1)
+    scene.wait(2.0)
+    scene.tell("n1.store", "n1.election", StoreFailed("No space left on device"))
+    return scene
+
+
+def test_a_leader_whose_disk_has_failed_has_no_time_to_lose() -> None:
+    scene = leader_with_failed_disk()
+    scene.wait(0.05)
+    with pytest.raises(Violation, match=r"n1 still leads term 1, and its store has failed at 2\.\d+ s"):
+        scene.wait(0.1)
+
+
+@pytest.mark.parametrize("how", ["gives up", "crashes", "is slow", "stands still", "another's"])
+def test_who_leads_no_more_or_cannot_know_that_its_disk_has_failed_is_not_asked_to_give_up(how: str) -> None:
+    scene = leader_with_failed_disk()
+    match how:
+        case "gives up":
+            lead(scene, None)
+        case "crashes":
+            scene.crash("n1")
+            scene.start("n1", settings={"election": RAFT}, log_epoch=EPOCH)
+            lead(scene, N1, 2)
+        case "is slow":
+            scene.see(FaultInjected(scene.tick(), "slow_node", "n1"))
+        case "stands still":
+            scene.see(NodePaused(scene.tick(), N1))
+        case _:
+            lead(scene, None)
+            scene.tell("n2.election", "n2.replicator", LeaderChanged(Term(2), N2))
+    scene.wait(4)

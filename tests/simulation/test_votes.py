@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.messages.events import LogCut, LogStartMoved
+from ourolog.actors.messages.events import CommitKnown, LeaderChanged, LogCut, LogStartMoved
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchResponse, VoteRequest
 from ourolog.actors.messages.store import BallotSaved, LogDescribed, LogTruncated, ResetLog, SaveBallot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
+from ourolog.simulation.events import FaultInjected
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, Codec, Kind
 from ourolog.storage.control import LeaderStarted, Voter, VoterKey, VoterSet, VotersSet, encode_control
@@ -246,3 +247,57 @@ def test_a_leader_that_tells_others_of_other_voters_is_seen() -> None:
             continue
         with pytest.raises(Violation, match="before index 9"):
             scene.tell("n1.replicator", "n2", CallAnswer(2, response))
+
+
+# ---------------------------------------------------------------- the voters in a leader's log
+
+
+def leading(election: str = "raft:n1,n2,n3") -> Scene:
+    """n1 leads term 1, has committed the entry that begins it, and none of its log names who votes."""
+    scene = Scene("voters_kept")
+    scene.start("n1", election)
+    scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), N1))
+    scene.append("n1", started())
+    scene.tell("n1.replicator", "n1.server", CommitKnown(Term(1)))
+    return scene
+
+
+def test_a_leader_that_does_not_write_down_who_votes_is_seen() -> None:
+    scene = leading()
+    scene.wait(0.4)
+    with pytest.raises(Violation, match=r"n1 leads term 1, .* at 0\.\d+ s, and its log does not name who votes"):
+        scene.wait(0.2)
+
+
+def test_a_leader_whose_log_lost_who_votes_in_a_cut_is_seen() -> None:
+    scene = leading()
+    scene.append("n1", control(1))
+    scene.truncate("n1", sized(started()))
+    with pytest.raises(Violation, match="does not name who votes"):
+        scene.wait(0.6)
+
+
+@pytest.mark.parametrize(
+    "why", ["named", "before its start", "no lead", "restart", "is slow", "decreed", "nothing known"]
+)
+def test_a_leader_that_has_written_it_or_cannot_or_is_none_is_not_asked_for_it(why: str) -> None:
+    scene = leading("static:n1,n2,n3" if why == "decreed" else "raft:n1,n2,n3")
+    match why:
+        case "named":
+            scene.append("n1", control(1))
+        case "before its start":
+            scene.tell("n1.replicator", "n1.store", ResetLog(at(9), None, voters(4), Term(1), Probe()))
+            scene.truncate("n1", 0)
+            scene.tell("n1.store", "n1.replicator", LogTruncated(at(9), at(9), TermHistory(), voters(4)))
+        case "no lead":
+            scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
+        case "restart":
+            scene.crash("n1", keep=True)
+            scene.start("n1", "raft:n1,n2,n3")
+        case "is slow":
+            scene.see(FaultInjected(scene.tick(), "slow_node", "n1"))
+        case "nothing known":
+            scene.see(FaultInjected(scene.tick(), "bit_rot", "n1"))
+        case _:
+            pass
+    scene.wait(5.0)
