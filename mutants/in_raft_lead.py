@@ -12,10 +12,12 @@ from mutants.mutant import (
     RAFT_FAR,
     RAFT_FAR_STOPPED,
     RAFT_HUNG,
+    RAFT_IDLE,
     RAFT_NO_GOSSIP,
     RAFT_LEFT,
     RAFT_OVERTAKEN,
     RAFT_PARTED,
+    RAFT_PAUSED,
     RAFT_PAUSED_HUNG,
     RAFT_STOPPED,
     mutant,
@@ -37,6 +39,7 @@ from ourolog.actors.election.raft.steps import (
 from ourolog.actors.messages.election import ElectionTimerDue, VoterFetched
 from ourolog.actors.messages.peer_calls import FetchRequest, VoteRequest
 from ourolog.actors.messages.store import TruncateLog
+from ourolog.actors.replication import voter_news
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit
 from ourolog.actors.replication.fetch_server import FetchServer
 from ourolog.actors.replication.state import ReplicationState
@@ -215,6 +218,57 @@ def always_by_leave() -> None:
 @mutant("A leader that nobody fetches from goes on leading.", RAFT)
 def no_check_quorum() -> None:
     wrap(rules, "QUORUM_WITHIN", lambda _: 1e9)
+
+
+@mutant("A leader gives up when a majority has not fetched for half an election timeout.", RAFT)
+def quorum_lost_too_soon() -> None:
+    wrap(rules, "QUORUM_WITHIN", lambda _: 0.5)
+
+
+@mutant("The election of a leader is told of a voter's fetches once in two election timeouts.", RAFT_IDLE)
+def fetches_told_too_rarely() -> None:
+    wrap(voter_news, "TOLD_PER_ELECTION_TIMEOUT", lambda _: 0.5)
+
+
+@mutant("A new leader counts how long it leads from the beginning of its process.", RAFT)
+def led_since_the_beginning() -> None:
+    def make(original: Any) -> Any:
+        def leads(raft: Raft, *rest: Any) -> Step:
+            after, effects = original(raft, *rest)
+            return replace(after, led_since_s=0.0), effects
+
+        return leads
+
+    wrap(rules, "_leads", make)
+
+
+@mutant("A leader that stood still gives up before it looks at what has come in meanwhile.", RAFT_PAUSED)
+def late_look_resigns() -> None:
+    def make(original: Any) -> Any:
+        def looked(raft: Raft, now_s: float, *, was_late: bool) -> Step:  # noqa: ARG001
+            step: Step = original(raft, now_s, was_late=False)
+            return step
+
+        return looked
+
+    wrap(rules, "lead_looked_at", make)
+
+
+@mutant("A leader does not count itself when it looks whether a majority is there.", RAFT)
+def quorum_without_oneself() -> None:
+    def make(original: Any) -> Any:
+        def looked(raft: Raft, now_s: float, *, was_late: bool) -> Step:
+            since_s = now_s - rules.QUORUM_WITHIN * raft.timeout_s
+            present = {voter for voter, at_s in raft.fetched.items() if at_s >= since_s}
+            is_over = raft.led_since_s < since_s and not raft.is_majority(present)
+            if raft.role is Role.LEADER and not was_late and is_over:
+                return rules.resigned(raft)
+            step: Step = original(raft, now_s, was_late=was_late)
+            return step
+
+        return looked
+
+    wrap(rules, "lead_looked_at", make)
 
 
 @mutant("A leader goes on leading as long as anybody fetches, voter or not.", RAFT_PARTED)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mutants.mutant import BUSY_LEADER, DEPOSED, ELECTED, NEW_LEADERS, mutant, wrap
+from mutants.mutant import BUSY_LEADER, DEPOSED, ELECTED, NEW_LEADERS, RAFT, mutant, wrap
+from ourolog.actors.messages.peer_calls import FetchRequest
+from ourolog.actors.replication.fetch_server import FetchServer
 from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.read_rounds import ReadRounds
 from ourolog.actors.replication.state import Role
@@ -108,6 +110,22 @@ def read_joins_open_round() -> None:
         return join
 
     wrap(ReadRounds, "join", make)
+
+
+@mutant("Followers that wait for more are not told of a round of reads before their time is up.", RAFT)
+def rounds_not_pushed() -> None:
+    def make(original: Any) -> Any:
+        def has_news(self: FetchServer, request: FetchRequest) -> bool:
+            state = self._state
+            awaits, state.awaits_echoes = state.awaits_echoes, False
+            try:
+                return bool(original(self, request))
+            finally:
+                state.awaits_echoes = awaits
+
+        return has_news
+
+    wrap(FetchServer, "_has_news", make)
 
 
 # ---------------------------------------------------------------- on other nodes

@@ -42,6 +42,10 @@ LATE = (f"{BREAK} --nodes 5 --faults partition,kill,pause --operations 1200",)
 """Where what retention took at its origin comes by way of others."""
 RAFT = ("--election raft --nodes 4",)
 """Three voters elect their leader, and a fourth node stands by."""
+RAFT_IDLE = ("--election raft --nodes 4 --operations 15",)
+"""With so few records that whoever follows mostly waits at the end of the log."""
+RAFT_PAUSED = ("--election raft --nodes 4 --faults pause",)
+"""Where leaders stand still."""
 RAFT_PARTED = ("--election raft --nodes 4 --faults kill,partition",)
 RAFT_STOPPED = ("--election raft --nodes 4 --faults stop,slow_disk --operations 800",)
 """Where nodes that lead are stopped in good order."""

@@ -36,6 +36,7 @@ from ourolog.simulation.checkers.hung_disks import FailedDisksEndLeads, HungDisk
 from ourolog.simulation.checkers.keep_alives import FollowersCall
 from ourolog.simulation.checkers.later_terms import LaterTermsEntered
 from ourolog.simulation.checkers.latest_reads import LatestReadsLinearizable
+from ourolog.simulation.checkers.lead_ends import LeadsEndForCause
 from ourolog.simulation.checkers.lead_withheld import LeadWithheldForCause
 from ourolog.simulation.checkers.leading import AppendsInTerm, CountsHonestly, TermsBegin
 from ourolog.simulation.checkers.led import MajorityIsLed
@@ -50,6 +51,7 @@ from ourolog.simulation.checkers.ranges import RangesTrue
 from ourolog.simulation.checkers.read_proofs import ReadsProved
 from ourolog.simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
 from ourolog.simulation.checkers.recovery import FailsForCause, RestartKeeps
+from ourolog.simulation.checkers.round_news import RoundsSpread
 from ourolog.simulation.checkers.seeking import VotersAskedForLeader
 from ourolog.simulation.checkers.standing import StandsWhenWanted
 from ourolog.simulation.checkers.terms import CommitForward, OneLeaderATerm
@@ -124,6 +126,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     HungDisksEndLeads,
     AnswersNamePresentTerm,
     FailedDisksEndLeads,
+    LeadsEndForCause,
+    RoundsSpread,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -170,6 +174,8 @@ _ONLY_RAFT: Final = (
     HungDisksEndLeads,
     AnswersNamePresentTerm,
     FailedDisksEndLeads,
+    LeadsEndForCause,
+    RoundsSpread,
 )
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
