@@ -141,6 +141,15 @@ def holds_on_to_nobody() -> None:
     wrap(Raft, "is_sticky", make)
 
 
+@mutant("A follower holds on to its leader for two election timeouts after it has answered, not for one.", RAFT_PARTED)
+def holds_on_too_long() -> None:
+    def make(original: Any) -> Any:
+        return lambda raft, *rest: original(replace(raft, timeout_s=2 * raft.timeout_s), *rest)
+
+    wrap(rules, "_why_no_vote", make)
+    wrap(rules, "_why_no_pre_vote", make)
+
+
 @mutant("A leader votes for whoever asks, and would.", RAFT_PARTED)
 def leader_votes() -> None:
     def make(original: Any) -> Any:

@@ -51,6 +51,7 @@ from ourolog.simulation.checkers.ranges import RangesTrue
 from ourolog.simulation.checkers.read_proofs import ReadsProved
 from ourolog.simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
 from ourolog.simulation.checkers.recovery import FailsForCause, RestartKeeps
+from ourolog.simulation.checkers.refusals import RefusesForCause
 from ourolog.simulation.checkers.round_news import RoundsSpread
 from ourolog.simulation.checkers.seeking import VotersAskedForLeader
 from ourolog.simulation.checkers.standing import StandsWhenWanted
@@ -128,6 +129,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     FailedDisksEndLeads,
     LeadsEndForCause,
     RoundsSpread,
+    RefusesForCause,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -176,6 +178,7 @@ _ONLY_RAFT: Final = (
     FailedDisksEndLeads,
     LeadsEndForCause,
     RoundsSpread,
+    RefusesForCause,
 )
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
