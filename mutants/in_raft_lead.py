@@ -19,6 +19,7 @@ from mutants.mutant import (
     RAFT_PARTED,
     RAFT_PAUSED,
     RAFT_PAUSED_HUNG,
+    RAFT_SLOW,
     RAFT_STOPPED,
     mutant,
     wrap,
@@ -127,6 +128,18 @@ def waits_for_all_votes() -> None:
     wrap(Raft, "is_majority", make)
 
 
+@mutant("Answers to questions that a node has given up count as answers to those that it asks now.", RAFT_SLOW)
+def old_canvass_counted() -> None:
+    def make(original: Any) -> Any:
+        def vote_returned(raft: Raft, response: Any, _: int, *, is_pre_vote: bool) -> Step:
+            step: Step = original(raft, response, raft.canvass, is_pre_vote=is_pre_vote)
+            return step
+
+        return vote_returned
+
+    wrap(rules, "vote_returned", make)
+
+
 # ---------------------------------------------------------------- holding on to a leader
 
 
@@ -182,6 +195,11 @@ def refusal_adopts_term() -> None:
 @mutant("That the leader answers does not keep its followers from standing.", RAFT)
 def leader_answers_unheard() -> None:
     wrap(rules, "leader_answered", lambda _: lambda raft, *_: (raft, ()))
+
+
+@mutant("A follower lets go of its leader on the word of gossip, also if that has just answered.", RAFT_NO_GOSSIP)
+def gossip_deposes() -> None:
+    wrap(rules, "leader_suspected", lambda _: lambda raft, leader_id, __: rules.leader_lost(raft, leader_id))
 
 
 @mutant("Whoever leaves, a follower takes it for its leader.", RAFT_LEFT)

@@ -70,6 +70,8 @@ DEPOSED = (f"{ORACLE} --faults replay,duplicate,loss,clog",)
 """Where fetches come late, or once more, to leaders that have been replaced."""
 NEW_LEADERS = (f"{STATIC} --faults kill,blackout,loss", f"{ORACLE} --faults kill,blackout,loss")
 """Where who leads knows less than others of what is committed."""
+RAFT_SLOW = ("--election raft --nodes 3 --faults slow_link,clog,kill --operations 30",)
+"""Three voters, so that one answer decides, and that comes late."""
 RAFT_SPLIT = ("--election raft:n1,n2,n3,n4,n5 --nodes 5 --faults kill,partition,slow_link,clog",)
 """Five voters whose questions and answers come late, so that votes are split and terms pass by."""
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)

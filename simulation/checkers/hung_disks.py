@@ -93,7 +93,7 @@ class FailedDisksEndLeads(_Leads):
     name: ClassVar[str] = "failed_disks_end_leads"
     statement: ClassVar[str] = (
         "A leader whose store says that it has failed stops leading at once, before its process ends, unless that "
-        "stands still or is slow."
+        "stands still or is slow, or the disk hung or was slow before it failed: then its election hears of it late."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -110,7 +110,7 @@ class FailedDisksEndLeads(_Leads):
 
     def _look(self, _: MessageTold) -> None:
         for node_id, failed_s in self._failed_s.items():
-            since_s = max(failed_s, self.model.hindrances.process_clear_s(node_id))
+            since_s = max(failed_s, self.model.hindrances.node_clear_s(node_id))
             if node_id in self._leads and self.time_s > since_s + AT_ONCE_S:
                 term = self._leads[node_id][0]
                 raise self.violated(f"{node_id} still leads term {term}, and its store has failed at {failed_s:.3f} s")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.peer_calls import (
+    CALL_KINDS,
     BeginTermRequest,
     CallAnswer,
     CallReceived,
@@ -15,14 +16,16 @@ from ourolog.actors.messages.peer_calls import (
     VoteRequest,
     VoteResponse,
 )
-from ourolog.actors.messages.store import BallotSaved, SaveBallot
+from ourolog.actors.messages.store import BallotSaved, DescribeLog, SaveBallot
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.checkers.votes import last_of
-from ourolog.simulation.events import MessageTold, NodeStarted
+from ourolog.simulation.events import MessageTold, NodeStarted, PacketSent
 from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, NodeId, Term
+
+ASKS: Final = CALL_KINDS[VoteRequest].name
 
 
 class StandsWhenWanted(EventChecker):
@@ -30,21 +33,22 @@ class StandsWhenWanted(EventChecker):
 
     name: ClassVar[str] = "stands_when_wanted"
     statement: ClassVar[str] = (
-        "Nobody begins a term but a voter to whom a majority of the voters has said in the term before that they would "
-        "vote for it, or which the leader has asked to take over; and nobody says so to a node whose log ends earlier "
-        "than its own (Raft dissertation sections 9.6 and 3.10). To other terms a node goes when it hears of them. Who "
-        "asks for votes says of its log what was on disk with its own vote, and that the leader has asked it to take "
-        "over only if that is so."
+        "Nobody begins a term but a voter to whom a majority of the voters has said in the term before, when it asked "
+        "them last, that they would vote for it, or which the leader has asked to take over; and nobody says so to a "
+        "node whose log ends earlier than its own (Raft dissertation sections 9.6 and 3.10). To other terms a node "
+        "goes when it hears of them. Who asks for votes says of its log what was on disk with its own vote, and that "
+        "the leader has asked it to take over only if that is so."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on = {NodeStarted: self._on_started}
+        self.on = {NodeStarted: self._on_started, PacketSent: self._on_sent}
         self.on_told = {
             CallReceived: self._on_call,
             CallAnswer: self._on_answer,
             CallReturned: self._on_returned,
             HigherTermSeen: lambda told: self._hear(told, told.message.term),
+            DescribeLog: self._on_describe,
             SaveBallot: self._on_save,
             BallotSaved: self._on_saved,
         }
@@ -53,6 +57,10 @@ class StandsWhenWanted(EventChecker):
         self._asked: dict[tuple[NodeId, int], tuple[VoteRequest, tuple[Term, Index] | None]] = {}
         self._answers: dict[int, VoteResponse] = {}
         self._granted: dict[NodeId, tuple[Term, set[VoterKey]]] = {}
+        # The last request id with which an election has asked its log's end, now and when it last began to ask for
+        # votes: what it asks afterwards has later ones.
+        self._described: dict[NodeId, int] = {}
+        self._asks_after: dict[NodeId, int] = {}
         self._asked_to: dict[NodeId, Term] = {}
         self._heard: dict[NodeId, Term] = {}
         # Of all candidates ever, since requests may come late: where their logs ended, and who was asked to stand.
@@ -60,7 +68,7 @@ class StandsWhenWanted(EventChecker):
         self._relieved: set[tuple[VoterKey, Term]] = set()
 
     def _on_started(self, event: NodeStarted) -> None:
-        for of_node in (self._granted, self._asked_to, self._heard):
+        for of_node in (self._granted, self._asked_to, self._heard, self._described, self._asks_after):
             of_node.pop(event.node_id, None)
         for key in [key for key in self._asked if key[0] == event.node_id]:
             del self._asked[key]
@@ -128,6 +136,17 @@ class StandsWhenWanted(EventChecker):
             )
         self._answers[id(response)] = response  # kept, so that no other object gets the same id
 
+    def _on_describe(self, told: MessageTold) -> None:
+        node_id, actor = self.model.place(told.sender)
+        if actor == "election":
+            self._described[node_id] = told.message.request_id  # type: ignore[attr-defined]
+
+    def _on_sent(self, event: PacketSent) -> None:
+        """A canvass begins: all questions of one are sent together, before anybody can have answered."""
+        if event.what == ASKS:
+            self._granted.pop(event.source, None)
+            self._asks_after[event.source] = self._described.get(event.source, 0)
+
     def _on_returned(self, told: MessageTold) -> None:
         returned, node = told.message, self.model.receiver_of(told)
         assert isinstance(returned, CallReturned)
@@ -135,7 +154,8 @@ class StandsWhenWanted(EventChecker):
         if not isinstance(response, VoteResponse | TermResponse) or node is None:
             return
         self._hear(told, response.term)
-        if self._answers.pop(id(response), None) is None:
+        is_pre_vote = self._answers.pop(id(response), None) is not None
+        if not is_pre_vote or returned.request_id <= self._asks_after.get(node.node_id, 0):
             return
         assert isinstance(response, VoteResponse)
         known = self._granted.get(node.node_id)

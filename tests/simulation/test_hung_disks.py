@@ -80,11 +80,13 @@ def test_leaders_whose_disks_hang_are_reached_and_give_up() -> None:
 # ---------------------------------------------------------------- disks that have failed
 
 
-def leader_with_failed_disk() -> Scene:
+def leader_with_failed_disk(*, hung_for_s: float = 0.0) -> Scene:
     """n1 leads term 1, and its store has just said that it has failed."""
     scene = scene_of("failed_disks_end_leads", RAFT)
     lead(scene, N1)
     scene.wait(2.0)
+    if hung_for_s:
+        scene.see(FaultInjected(scene.tick(), "disk_hangs", "n1", until_s=scene.time_s + hung_for_s))
     scene.tell("n1.store", "n1.election", StoreFailed("No space left on device"))
     return scene
 
@@ -114,3 +116,10 @@ def test_who_leads_no_more_or_cannot_know_that_its_disk_has_failed_is_not_asked_
             lead(scene, None)
             scene.tell("n2.election", "n2.replicator", LeaderChanged(Term(2), N2))
     scene.wait(4)
+
+
+def test_what_a_store_says_after_its_disk_has_hung_the_election_hears_when_that_is_over() -> None:
+    scene = leader_with_failed_disk(hung_for_s=3.0)
+    scene.wait(2.9)
+    with pytest.raises(Violation, match="its store has failed"):
+        scene.wait(0.4)

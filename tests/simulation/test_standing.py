@@ -15,10 +15,11 @@ from ourolog.actors.messages.peer_calls import (
     VoteRequest,
     VoteResponse,
 )
-from ourolog.actors.messages.store import SaveBallot
+from ourolog.actors.messages.store import DescribeLog, SaveBallot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.checkers.handing_over import QUESTION
+from ourolog.simulation.checkers.standing import ASKS
 from ourolog.simulation.events import NodeSaid, PacketSent
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey
@@ -35,14 +36,22 @@ def key_of(node_id: NodeId) -> VoterKey:
 # ---------------------------------------------------------------- standing
 
 
-def canvass(scene: Scene, voter: NodeId, term: int, last: tuple[int, int] = (0, 0), *, granted: bool = True) -> None:
+def canvass(
+    scene: Scene,
+    voter: NodeId,
+    term: int,
+    last: tuple[int, int] = (0, 0),
+    *,
+    granted: bool = True,
+    request_id: int = 1,
+) -> None:
     """n1 asks that voter if it would vote for it, and hears the answer."""
     ends = LastEntry(Term(last[0]), Index(last[1]))
     request = VoteRequest("ourolog", 1, *key_of(N1), key_of(voter), Term(term), ends, True)
     scene.tell("", f"{voter}.election", CallReceived(1, request, Probe()))
     response = VoteResponse(*key_of(voter), Term(term), None, granted)
     scene.tell(f"{voter}.election", "network", CallAnswer(1, response))
-    scene.tell("", "n1.election", CallReturned(voter, 1, response))
+    scene.tell("", "n1.election", CallReturned(voter, request_id, response))
 
 
 def begin_term(scene: Scene, term: int, voted_for: NodeId | None = N1) -> None:
@@ -66,6 +75,36 @@ def test_refusals_and_what_was_granted_in_an_earlier_term_do_not_count() -> None
         canvass(scene, N2, term, granted=granted)
         with pytest.raises(Violation, match="only n1 would vote for it"):
             begin_term(scene, 2)
+
+
+def begin_canvass(scene: Scene, request_id: int) -> None:
+    """n1 reads its log's end, and asks n2 and n3."""
+    scene.tell("n1.election", "n1.store", DescribeLog(request_id, Probe()))
+    for voter in (N2, N3):
+        scene.see(PacketSent(scene.tick(), 1, N1, voter, ASKS))
+
+
+@pytest.mark.parametrize("request_id", [6, 7])
+def test_what_was_granted_in_an_earlier_canvass_does_not_count_whenever_it_is_heard(request_id: int) -> None:
+    scene = scene_of("stands_when_wanted", RAFT)
+    begin_canvass(scene, 5)
+    if request_id == 6:
+        canvass(scene, N2, 0, request_id=6)
+    begin_canvass(scene, 8)
+    if request_id == 7:
+        canvass(scene, N3, 0, request_id=7)
+    with pytest.raises(Violation, match="n1 begins term 1, and of its voters only n1 would vote for it"):
+        begin_term(scene, 1)
+
+
+def test_what_is_granted_in_a_canvass_counts_though_another_node_asks_or_the_end_of_the_log_is_read_for_it() -> None:
+    scene = scene_of("stands_when_wanted", RAFT)
+    begin_canvass(scene, 5)
+    scene.tell("n1.election", "n1.store", DescribeLog(8, Probe()))
+    scene.see(PacketSent(scene.tick(), 1, N2, N1, ASKS))
+    canvass(scene, N2, 0, request_id=6)
+    scene.see(PacketSent(scene.tick(), 1, N1, N2, "fetch"))
+    begin_term(scene, 1)
 
 
 def test_whom_the_leader_asks_to_take_over_needs_nobody_else() -> None:
