@@ -87,6 +87,8 @@ class HandsOverWhole(EventChecker):
         # One whose disk has failed has no time to see to anything.
         if asked is None or asker is None or (asker.node_id, request.term) in self._given_up:
             return
+        if asked.term is not None and asked.term > request.term:
+            return  # it comes late: the same node has led and asked once more since
         if asked.term != request.term:
             raise self.violated(f"{asker.node_id} asks {node.node_id} to take over term {request.term} without a lead")
         if request.voter not in self.model.voters_of(asker):

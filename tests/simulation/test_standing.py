@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ourolog.actors.messages.election import HigherTermSeen
@@ -206,6 +208,18 @@ def test_who_has_stopped_leading_may_ask_nobody_any_more() -> None:
     scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(1), None))
     with pytest.raises(Violation, match="n1 asks n2 to take over term 1 without a lead"):
         ask_to_take_over(scene, N2)
+
+
+def test_what_it_asked_in_an_earlier_lead_may_come_late() -> None:
+    scene = leading()
+    scene.see(PacketSent(scene.tick(), 1, N1, N2, QUESTION))
+    for leader_id in (None, N1):
+        scene.tell("n1.election", "n1.replicator", LeaderChanged(Term(3), leader_id))
+    scene.see(PacketSent(scene.tick(), 2, N1, N2, QUESTION))
+    late = EndTermRequest("ourolog", 1, *key_of(N1), key_of(N2), Term(1), (key_of(N2),))
+    scene.tell("", "n2.election", CallReceived(2, late, Probe()))
+    with pytest.raises(Violation, match="n1 asks n2 to take over term 4 without a lead"):
+        scene.tell("", "n2.election", CallReceived(3, replace(late, term=Term(4)), Probe()))
 
 
 def test_a_leader_whose_disk_has_failed_has_no_time_to_choose() -> None:
