@@ -82,8 +82,11 @@ class LostLeadersTold(EventChecker):
                 self._begin(told, changed.leader_id)
 
     def _on_member(self, told: MessageTold) -> None:
+        """Note that a node may be there again: it may be found lost once more, and need not be if it never answered."""
         assert isinstance(told.message, MemberJoined | MemberUpdated)
-        self._begin(told, told.message.member.node_id)
+        node_id, actor = self.model.place(told.receiver)
+        if actor == Answerer.REPLICATOR:
+            self._peer(node_id, told.message.member.node_id).beginnings += 1
 
     def _on_returned(self, told: MessageTold) -> None:
         returned = told.message

@@ -87,6 +87,18 @@ def test_a_loss_is_told_once_and_again_after_an_answer() -> None:
         scene.tell("", "n2.replicator", CallReturned(N1, 1, response()))
 
 
+def test_who_is_met_again_and_still_does_not_listen_may_be_told_of_once_more() -> None:
+    for is_told_again in (True, False):
+        scene = following("lost_leaders_told")
+        refuse(scene)
+        lose(scene)
+        scene.tell("n2.membership", "n2.replicator", MemberJoined(Member(N1, "n1:1", "n1:2")))
+        for _ in range(9):
+            refuse(scene)
+        if is_told_again:
+            lose(scene)
+
+
 def test_a_loss_that_is_not_told_is_seen() -> None:
     scene = following("lost_leaders_told")
     for _ in range(4):
