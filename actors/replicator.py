@@ -283,8 +283,7 @@ class ReplicatorActor(NodeActor):
     def _on_voters_changed(self, changed: VotersChanged) -> None:
         self._voters, self._keys = changed.voters, frozenset(changed.keys)
         self.state.cluster_id = changed.cluster_id
-        self.state.voter_addrs = dict(zip(changed.voters, changed.addrs, strict=False))
-        self.leader_search.look_again()
+        self.state.voter_addrs = changed.addr_by_voter
         if self.state.role is Role.FOLLOWER:
             self._reconcile("the voters changed")
         if self._commit is not None:

@@ -194,7 +194,7 @@ class ServerActor(NodeActor):
                 self._update_readiness()
                 self._acknowledge()
             case VotersChanged():
-                self._voter_addrs = dict(zip(message.voters, message.addrs, strict=False))
+                self._voter_addrs = message.addr_by_voter
             case _:
                 assert_never(message)
         if self._hold is not None and self._produces.is_drained:

@@ -445,9 +445,6 @@ def hung_disk_waited_for() -> None:
     wrap(RaftElection, "_on_due", make)
 
 
-# ---------------------------------------------------------------- handing the lead over
-
-
 @mutant("A follower looks for its leader where gossip says it is, and nowhere else.", RAFT_NO_GOSSIP)
 def leader_known_by_gossip_alone() -> None:
     def address_of(self: ReplicationState, node_id: NodeId | None) -> str | None:
@@ -455,6 +452,9 @@ def leader_known_by_gossip_alone() -> None:
         return member.rpc_addr if member is not None else None
 
     wrap(ReplicationState, "address_of", lambda _: address_of)
+
+
+# ---------------------------------------------------------------- handing the lead over
 
 
 @mutant("A leader that hands over stops leading first.", RAFT_STOPPED)

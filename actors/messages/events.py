@@ -170,6 +170,11 @@ class VotersChanged:
     cluster_id: int = 0
     addrs: tuple[str, ...] = ()
 
+    @property
+    def addr_by_voter(self) -> dict[NodeId, str]:
+        """The address of each voter by its name; {} where those are not known."""
+        return dict(zip(self.voters, self.addrs, strict=True)) if self.addrs else {}
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimsDisputed:

@@ -174,8 +174,8 @@ class _Pulling(EventChecker):
         changed = told.message
         assert isinstance(changed, VotersChanged)
         node_id, actor = self.model.place(told.receiver)
-        if actor == "replicator" and changed.addrs:
-            for voter in changed.voters:
+        if actor == "replicator":
+            for voter in changed.addr_by_voter:
                 self._voters_s.setdefault((node_id, voter), told.time_s)
 
     def _on_nobody(self, told: MessageTold) -> None:

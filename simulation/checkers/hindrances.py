@@ -48,7 +48,7 @@ HINDERING: Final[tuple[type, ...]] = (
 """The kinds of event that hindrances are derived from."""
 
 _SLOW_NODE: Final = "slow_node"
-_NODE_FAULTS_S: Final = {_SLOW_NODE: 9.1, "slow_disk": 0.31, "disk_hangs": 12.6, "bit_rot": 30.0}
+_NODE_FAULTS_S: Final = {_SLOW_NODE: 9.1, "slow_disk": 0.31, "bit_rot": 30.0}
 _LINK_FAULTS_S: Final = {"slow_link": 17.1, "clog": 8.3}
 
 
@@ -123,7 +123,7 @@ class Hindrances:
     def _on_fault(self, event: FaultInjected) -> None:
         source, arrow, target = event.where.partition(">")
         if not arrow:
-            lasts_s = _NODE_FAULTS_S.get(event.kind, 0.0)
+            lasts_s = event.until_s - event.time_s if event.until_s else _NODE_FAULTS_S.get(event.kind, 0.0)
             if lasts_s:
                 self._on_node_fault(event, NodeId(source), lasts_s)
         elif event.packet != DATAGRAM:
@@ -138,8 +138,6 @@ class Hindrances:
             if node_id in self._processes:
                 self._processes[node_id] = max(self._processes[node_id], until_s)
         else:
-            if event.until_s:
-                lasts_s = event.until_s - event.time_s
             # Slow operations of one turn, a roll's for instance, are reported together and take time in turn.
             time_s, before_s = self._turns.get(node_id, (0.0, 0.0))
             takes_s = lasts_s + (before_s if time_s == event.time_s else 0.0)
