@@ -11,8 +11,8 @@ from mutants.mutant import (
     RAFT_DISKS_LOST,
     RAFT_FAR,
     RAFT_FOUR_VOTERS,
+    RAFT_HUNG_VOTES,
     RAFT_OVERTAKEN,
-    RAFT_SPLIT,
     doing_nothing,
     mutant,
     wrap,
@@ -223,7 +223,7 @@ def half_elects() -> None:
     wrap(Raft, "is_majority", lambda _: is_majority)
 
 
-@mutant("Votes of an earlier term are counted in a later one.", RAFT_SPLIT)
+@mutant("Votes of an earlier term are counted in a later one.", RAFT_HUNG_VOTES)
 def old_votes_counted() -> None:
     def make(original: Any) -> Any:
         def vote_returned(raft: Raft, response: VoteResponse, canvass: int, *, is_pre_vote: bool) -> Step:

@@ -7,7 +7,7 @@ from typing import Any
 
 import ourolog.storage.identity
 import ourolog.storage.recovery
-from mutants.mutant import RAFT, RAFT_DISKS_LOST, RAFT_POWER_LOST, RAFT_ROTTEN, doing_nothing, mutant, wrap
+from mutants.mutant import RAFT, RAFT_DISKS_LOST, RAFT_POWER_LOST, ROTTEN, doing_nothing, mutant, wrap
 from ourolog.simulation.disks.disk import SimulatedDisk, SimulatedFile
 from ourolog.storage.ballot import KIND, VERSION, Ballot
 from ourolog.storage.checksummed_json import encode
@@ -105,7 +105,7 @@ def new_disk_old_key() -> None:
     wrap(ourolog.storage.identity, "_identify", make)
 
 
-@mutant("Recovery cuts a damaged entry as if a crash had torn it, and all that follows.", RAFT_ROTTEN)
+@mutant("Recovery cuts a damaged entry as if a crash had torn it, and all that follows.", ROTTEN)
 def damage_cut_as_torn() -> None:
     wrap(ourolog.storage.recovery, "was_synced_beyond", lambda _: lambda *_: False)
 

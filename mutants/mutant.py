@@ -58,13 +58,14 @@ RAFT_FAR_STOPPED = ("--election raft --nodes 4 --faults stop,slow_link --clients
 RAFT_OVERTAKEN = ("--election raft --nodes 4 --faults kill,power_loss,partition --operations 800",)
 """Where leaders are cut off or die with entries that few have."""
 RAFT_POWER_LOST = ("--election raft --nodes 4 --faults power_loss,kill,partition",)
-RAFT_ROTTEN = ("--election raft --nodes 4 --faults bit_rot,kill",)
 RAFT_DISKS_LOST = ("--election raft --nodes 4 --faults disk_lost,kill",)
 RAFT_FAILED = ("--election raft --nodes 4 --faults disk_full,io_error",)
 RAFT_HUNG = ("--election raft --nodes 4 --faults disk_hangs",)
 RAFT_NO_GOSSIP = ("--election raft:n1,n2,n3,n4,n5 --nodes 5 --faults gossip_lost,kill",)
 RAFT_PAUSED_HUNG = ("--election raft --nodes 4 --faults disk_hangs,pause,partition --operations 30",)
 """Where who has led hears of a later term, and its disk, which has little else to write, hangs over that."""
+RAFT_HUNG_VOTES = ("--election raft --nodes 3 --faults disk_hangs,kill,stop --operations 30",)
+"""Where the disk of who is asked for a vote hangs, and the candidate asks anew meanwhile."""
 RAFT_FOUR_VOTERS = ("--election raft:n1,n2,n3,n4 --nodes 4",)
 DEPOSED = (f"{ORACLE} --faults replay,duplicate,loss,clog",)
 """Where fetches come late, or once more, to leaders that have been replaced."""
@@ -72,9 +73,9 @@ NEW_LEADERS = (f"{STATIC} --faults kill,blackout,loss", f"{ORACLE} --faults kill
 """Where who leads knows less than others of what is committed."""
 RAFT_SLOW = ("--election raft --nodes 3 --faults slow_link,clog,kill --operations 30",)
 """Three voters, so that one answer decides, and that comes late."""
-RAFT_SPLIT = ("--election raft:n1,n2,n3,n4,n5 --nodes 5 --faults kill,partition,slow_link,clog",)
-"""Five voters whose questions and answers come late, so that votes are split and terms pass by."""
 DISKS_LOST = (f"{BREAK} --faults disk_lost,kill",)
+ROTTEN = (f"{BREAK} --faults bit_rot,kill",)
+"""Where a node that starts reads much: with nobody elected, checkpoints are rare."""
 
 
 @dataclass(frozen=True, slots=True)
