@@ -121,6 +121,11 @@ def test_a_later_term_is_on_disk_before_a_leader_gives_way() -> None:
     assert Announce(Term(7), None) in effects
 
 
+def test_who_has_heard_of_one_leader_has_not_heard_of_the_next_one() -> None:
+    state, _ = rules.written(follower(), ballot(6, leader=N3), last(5, 9), Enter(), is_granted=True, now_s=NOW)
+    assert (state.role, state.leader_id, state.is_sticky(NOW)) == (Role.FOLLOWER, N3.node_id, False)
+
+
 def test_an_older_term_changes_nothing() -> None:
     assert rules.higher_term(leader(), Term(5), N2.node_id) == (leader(), ())
 
