@@ -210,7 +210,7 @@ def _entered(raft: Raft, ballot: Ballot) -> Step:
     )
     raft = replace(raft, role=Role.FOLLOWER if raft.leader_id is not None else Role.UNATTACHED)
     # A later term without a leader puts off nobody that misses one: whoever has the best log would wait in vain.
-    waits_on = is_new and was_waiting and raft.leader_id is None
+    waits_on = was_waiting and raft.leader_id is None
     return raft, (
         Announce(ballot.term, raft.leader_id),
         StopWaiting(TimerName.CANVASS),
@@ -345,7 +345,6 @@ def _came_to_nothing(raft: Raft) -> Step:
         granted=frozenset(),
         refused=frozenset(),
         unheard={},
-        role=Role.UNATTACHED,
     )
     # Who hears of no majority cannot know whether its leader is there; who is refused by one may still be led.
     is_alone = raft.last is not None and not raft.is_majority(may_answer)
@@ -589,7 +588,7 @@ def lead_looked_at(raft: Raft, now_s: float, *, was_late: bool) -> Step:
 
 def resigned(raft: Raft) -> Step:
     """Stop leading. The vote for itself stays on disk: it leads no more in this term, and votes for nobody else."""
-    return _entered(replace(raft, role=Role.UNATTACHED), raft.ballot)
+    return _entered(raft, raft.ballot)
 
 
 # ---------------------------------------------------------------- D 3.10 hand-over

@@ -28,29 +28,14 @@ from ourolog.actors.election.raft.steps import (
     TimerName,
     Wait,
 )
-from ourolog.actors.messages.peer_calls import BeginTermRequest, EndTermRequest, VoteRequest, VoteResponse
 from ourolog.actors.terms import MAX_TERM_STEP
-from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import LastEntry
-from ourolog.storage.types import Index, NodeId, Term
+from ourolog.storage.types import NodeId, Term
+from tests.raft_requests import N1, N2, N3, answer, ballot, begins, ends, last, vote
 
-N1, N2, N3 = (VoterKey(NodeId(f"n{number}"), number * 11) for number in (1, 2, 3))
 VOTERS = (N1, N2, N3)
 NOW = 100.0
-
-
-def last(term: int, index: int) -> LastEntry:
-    return LastEntry(Term(term), Index(index))
-
-
-def ballot(term: int, voted: VoterKey | None = None, leader: VoterKey | None = None) -> Ballot:
-    return Ballot(
-        Term(term),
-        voted.node_id if voted else None,
-        leader.node_id if leader else None,
-        voted.log_epoch if voted else 0,
-    )
 
 
 def raft(term: int = 5, role: Role = Role.UNATTACHED, **fields: Any) -> Raft:
@@ -75,16 +60,6 @@ def candidate(term: int = 5, **fields: Any) -> Raft:
 def prospective(**fields: Any) -> Raft:
     fields = {"canvass": 3, "granted": frozenset({N1}), "last": last(4, 9), **fields}
     return raft(role=Role.PROSPECTIVE, ballot=ballot(5, leader=N2), **fields)
-
-
-def vote(
-    term: int, ends: LastEntry, candidate: VoterKey = N2, *, is_pre_vote: bool = False, by_leave: bool = False
-) -> VoteRequest:
-    return VoteRequest("c", 1, *candidate, N1, Term(term), ends, is_pre_vote, by_leave)
-
-
-def answer(voter: VoterKey, term: int, *, granted: bool, leader: VoterKey | None = None) -> VoteResponse:
-    return VoteResponse(*voter, Term(term), leader.node_id if leader else None, granted)
 
 
 def found(step: Step, kind: type) -> Any:
@@ -403,10 +378,6 @@ def test_of_two_that_stand_at_once_the_one_with_the_better_log_goes_on_once_a_te
 # ---------------------------------------------------------------- KIP-595 who leads
 
 
-def begins(term: int, by: VoterKey = N2) -> BeginTermRequest:
-    return BeginTermRequest("c", 1, *by, N1, Term(term))
-
-
 def test_a_leader_that_says_so_is_followed_once_that_is_on_disk_and_the_vote_stays() -> None:
     step = rules.begin_term_asked(raft(ballot=ballot(5, N3)), 1, begins(5), NOW)
     assert found(step, SaveThen) == SaveThen(ballot(5, N3, N2), FollowCaller(1))
@@ -495,10 +466,6 @@ def test_a_new_leader_is_given_time_and_one_that_stood_still_looks_again_first()
 # ---------------------------------------------------------------- D 3.10 hand-over
 
 
-def ends(term: int, *successors: VoterKey, by: VoterKey = N2) -> EndTermRequest:
-    return EndTermRequest("c", 1, *by, N1, Term(term), successors)
-
-
 def test_a_leader_that_leaves_leads_on_until_it_is_asked_for_its_vote() -> None:
     state, effects = rules.left(leader(), (N3, N2))
     assert (state.role, effects) == (Role.LEADER, (TellLeave((N3, N2)),))
@@ -539,14 +506,14 @@ STATES = st.sampled_from([raft(), follower(), follower(heard_s=None), leader(), 
 
 @given(STATES, st.integers(0, 9), ENDS, KEYS, st.booleans(), st.booleans())
 def test_a_vote_is_never_asked_of_the_store_in_an_older_term_nor_without_the_candidates_end(
-    state: Raft, term: int, ends: LastEntry, key: VoterKey, is_pre_vote: bool, by_leave: bool
+    state: Raft, term: int, its_end: LastEntry, key: VoterKey, is_pre_vote: bool, by_leave: bool
 ) -> None:
-    request = vote(term, ends, key, is_pre_vote=is_pre_vote, by_leave=by_leave)
+    request = vote(term, its_end, key, is_pre_vote=is_pre_vote, by_leave=by_leave)
     after, effects = rules.vote_asked(state, 1, request, NOW)
     for effect in effects:
         if isinstance(effect, SaveThen):
             assert effect.ballot.term >= state.term
-            assert (effect.candidate == ends) == (effect.ballot.vote is not None)
+            assert (effect.candidate == its_end) == (effect.ballot.vote is not None)
             assert not is_pre_vote or effect.ballot.vote is None
     assert after.ballot == state.ballot
     assert sum(isinstance(effect, Answer | SaveThen | ReadEndThen) for effect in effects) == 1
