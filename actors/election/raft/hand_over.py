@@ -139,8 +139,7 @@ class LeadTransfer:
 
     def leads_elsewhere(self) -> None:
         """Another node leads, whether or not it was asked to."""
-        if self.is_on:
-            self._end_with("")
+        self._end_with("")
 
     def deposed(self, why: str) -> None:
         """This node leads no more, and nobody else does yet: whoever has been asked by then may still take over."""
@@ -149,8 +148,7 @@ class LeadTransfer:
 
     def lost(self, why: str) -> None:
         """What was to be handed over is gone: the lead, or the term in which it was held."""
-        if self.is_on:
-            self._end_with(why)
+        self._end_with(why)
 
     def due(self) -> None:
         """A step has taken too long: go on as before."""

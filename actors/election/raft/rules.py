@@ -468,7 +468,7 @@ def _given_way(raft: Raft, request: VoteRequest) -> Step:
         return raft, NOTHING
     if (request.last, request.node_id) < (raft.last, raft.me.node_id):
         return raft, NOTHING
-    raft = replace(raft, role=Role.UNATTACHED, canvass=raft.canvass + 1, gave_way_in=raft.term)
+    raft = replace(raft, canvass=raft.canvass + 1, gave_way_in=raft.term)
     raft = replace(raft, role=Role.FOLLOWER if raft.leader_id is not None else Role.UNATTACHED)
     return raft, (StopWaiting(TimerName.CANVASS), *_wait(raft, TimerName.ELECTION, GIVE_WAY))
 

@@ -30,16 +30,17 @@ KEY_2, KEY_3 = VoterKey(N2, PEERS_EPOCH), VoterKey(N3, PEERS_EPOCH)
 class Done:
     """What a hand-over has done, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float = 1.0) -> None:
         self.steps: list[object] = []
+        self.waits_s: list[float] = []
         self.transfer = LeadTransfer(
-            1.0,
+            timeout_s,
             hold=lambda within_s: self.steps.append(("hold", within_s)),
             release=lambda: self.steps.append("release"),
             measure=lambda: self.steps.append("measure"),
             leave=lambda successors: self.steps.append(("leave", successors)),
             stay=lambda: self.steps.append("stay"),
-            wait=lambda _: None,
+            wait=self.waits_s.append,
         )
 
     def over(self, why: str) -> None:
@@ -102,6 +103,43 @@ def test_who_waits_for_a_voter_in_vain_says_which() -> None:
         done.transfer.measured(Index(9), progress(5, 8), 10.0)
         done.transfer.due()
         assert done.steps[-1] == ("over", f"{who} does not fetch, or is behind")
+
+
+def test_each_step_has_its_time_and_what_comes_out_of_turn_changes_nothing() -> None:
+    done = Done(timeout_s=2.0)
+    transfer = done.transfer
+
+    def out_of_turn(*but: object) -> None:
+        before = list(done.steps), list(done.waits_s), transfer.phase
+        if transfer.held not in but:
+            transfer.held()
+        if transfer.measured not in but:
+            transfer.measured(Index(1), progress(9, 9), 10.0)
+        if transfer.advanced not in but:
+            transfer.advanced(progress(9, 9), 10.0)
+        if transfer.phase is None:
+            transfer.due()
+            transfer.leads_elsewhere()
+            transfer.lost("gone")
+        assert (done.steps, done.waits_s, transfer.phase) == before
+
+    out_of_turn()
+    transfer.begin(KEY_2, done.over)
+    assert (done.steps, done.waits_s) == ([("hold", 1.0)], [3.0])
+    transfer.begin(KEY_3, done.over)
+    out_of_turn(transfer.held)
+    transfer.held()
+    assert (done.steps[1:], done.waits_s[1:]) == (["measure"], [2.0])
+    out_of_turn(transfer.measured)
+    transfer.measured(Index(9), progress(8, 9), 10.0)
+    assert (done.steps[2:], done.waits_s[2:]) == ([], [2.0])
+    out_of_turn(transfer.advanced)
+    transfer.advanced(progress(9, 9), 10.0)
+    assert (done.steps[2:], done.waits_s[3:]) == ([("leave", (KEY_2, KEY_3))], [2.0])
+    out_of_turn()
+    transfer.leads_elsewhere()
+    assert done.steps[3:] == [("over", ""), ("over", "")]
+    out_of_turn()
 
 
 # ---------------------------------------------------------------- the actor

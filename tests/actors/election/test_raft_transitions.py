@@ -773,4 +773,5 @@ def test_other_voters() -> None:
         assert rules.voters_changed(state, FIVE) == (replace(state, voters=FIVE), ())
         assert rules.voters_changed(state, (N2, N3)) == (replace(state, voters=(N2, N3)), ())
         outside = full(role, voters=(N2, N3))
+        assert rules.voters_changed(outside, (N2, N4)) == (replace(outside, voters=(N2, N4)), ())
         assert rules.voters_changed(outside, FIVE) == (replace(outside, voters=FIVE), (STANDS_LATER,))
