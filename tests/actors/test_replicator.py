@@ -26,7 +26,14 @@ from ourolog.actors.messages.events import (
     VotersChanged,
 )
 from ourolog.actors.messages.observer import CycleSeen, NodeWarned, PullStarted, PullStopped, WarningKind
-from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
+from ourolog.actors.messages.peer_calls import (
+    CallAnswer,
+    CallCancelled,
+    CallReceived,
+    FetchOutcome,
+    FetchRequest,
+    FetchResponse,
+)
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
     AppendFetched,
@@ -149,6 +156,9 @@ class Stage:
             if answer.request_id == request_id:
                 return answer.response
         return None
+
+    def answers_to(self, request_id: int) -> int:
+        return sum(answer.request_id == request_id for answer in self.edge.all(CallAnswer))
 
     def status(self) -> ReplicatorStatus:
         probe = Probe()
@@ -905,6 +915,62 @@ def test_a_commit_is_told_at_once_to_those_who_wait() -> None:
     assert answer.committed == at(2, 10)
 
 
+def test_who_has_heard_the_news_already_waits_on_and_as_long_as_it_said() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.appended(2, 1)
+    stage.fetch(1, NodeId("n8"), 2, committed=Index(1))
+    stage.fetch(2, NodeId("n9"), 2, committed=Index(2))
+    assert stage.status().parked_fetches == 2
+    stage.runtime.run_for(0.3)
+    stage.fetch(3, N2, 2, committed=Index(1))
+    assert [stage.answers_to(request_id) for request_id in (1, 2, 3)] == [1, 0, 1]
+    stage.runtime.run_for(0.19)
+    assert stage.answers_to(2) == 0
+    stage.runtime.run_for(0.02)
+    assert stage.answers_to(2) == 1
+    stage.runtime.run_for(40.0)
+    assert [stage.answers_to(request_id) for request_id in (1, 2, 3)] == [1, 1, 1]
+    assert stage.status().parked_fetches == 0
+
+
+def test_nobody_waits_for_longer_than_half_a_minute() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N3, 1, committed=Index(1), max_wait_s=86_400.0)
+    stage.runtime.run_for(29.9)
+    assert stage.answers_to(1) == 0
+    stage.runtime.run_for(0.2)
+    assert stage.answers_to(1) == 1
+
+
+def test_a_fetch_that_was_called_off_is_not_answered() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N3, 1, committed=Index(1))
+    stage.tell(CallCancelled(1), CallCancelled(7))
+    assert stage.status().parked_fetches == 0
+    stage.appended(2, 10)
+    stage.runtime.run_for(1.0)
+    assert (stage.answers_to(1), stage.store.all(ReadBatches)) == (0, [])
+
+
+@pytest.mark.parametrize(("asked_for", "read"), [(-5, 0), (1000, 1000), (2**40, 70_000)])
+def test_a_fetch_is_given_no_more_than_is_configured(asked_for: int, read: int) -> None:
+    stage = Stage(election=STATIC, fetch_max_bytes=70_000)
+    stage.lead()
+    stage.fetch(1, N2, 0, max_bytes=asked_for)
+    assert stage.store.last(ReadBatches).max_bytes == read
+
+
+def test_a_node_that_is_starting_says_so() -> None:
+    stage = Stage(election=STATIC)
+    stage.fetch(1, N2, 0, term=Term(0))
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert (answer.outcome, answer.leader_id, answer.detail) == (FetchOutcome.NOT_LEADER, None, "n1 is starting")
+
+
 def test_a_follower_that_parted_is_told_where() -> None:
     stage = Stage(election=STATIC)
     stage.open(end=at(9), terms=history((1, 0), (3, 4)))
@@ -957,6 +1023,8 @@ def test_when_the_lead_is_lost_those_who_wait_are_told() -> None:
     answer = stage.answer_to(1)
     assert answer is not None
     assert answer.outcome is FetchOutcome.STALE_TERM
+    stage.runtime.run_for(40.0)
+    assert stage.answers_to(1) == 1
 
 
 # ---------------------------------------------------------------- what must not get stuck, or grow
