@@ -6,9 +6,11 @@ without a reason.
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 from typing import Final
 
+from ourolog.actors.node import FAILED_HANDS_OVER_WITHIN_S
 from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.cluster import Cluster, ProcessEnd
 from ourolog.simulation.disks.rot import Rot
@@ -18,7 +20,7 @@ from ourolog.simulation.run_claims import NO_NODE_FAILS_WITHOUT_A_CAUSE
 from ourolog.storage.types import NodeId
 
 READ_IS_REPORTED_S: Final = 1.0
-"""A node that has met damage has said so and ended by then."""
+"""A node that has met damage has said so by then. It ends once its lead, if it has one, is handed over."""
 
 DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0
 """By then nothing that the node sent with the lost disk is under way any more."""
@@ -37,6 +39,7 @@ class Operator:
         self._down: dict[NodeId, None] = {}
         self._blamed: dict[NodeId, str] = {}
         self._rot: dict[NodeId, Rot] = {}
+        self._rot_over_s: dict[NodeId, float] = {}
         self._off_limits: tuple[NodeId, ...] = ()
         cluster.on_process_end = self._process_ended
 
@@ -121,7 +124,8 @@ class Operator:
             self._lost_power(node_id)
             self.start_later(node_id, 5.0)
             return
-        if self._blamed.pop(node_id, None) is None and node_id not in self.budget.spoiled:
+        has_cause = self._blamed.pop(node_id, None) is not None or node_id in self.budget.spoiled
+        if not has_cause and not self._has_just_been_restored(node_id):
             detail = f"{node_id} gave up though nothing was wrong with its disk: {reason}"
             cluster.violated(NO_NODE_FAILS_WITHOUT_A_CAUSE.violated(detail, cluster.now_s))
             return
@@ -175,9 +179,15 @@ class Operator:
         rot = self._rot.pop(node_id, None)
         if rot is not None:
             rot.undo(self._cluster.disks[node_id])
+            self._rot_over_s[node_id] = self._cluster.now_s
             self._restored(node_id, "bit_rot")
             if self.budget.spoiled.get(node_id) == "bit_rot":
                 self.budget.restore(node_id)
+
+    def _has_just_been_restored(self, node_id: NodeId) -> bool:
+        """Whether a node that ends now may have read of its disk what rotted there, before the file was restored."""
+        over_s = self._rot_over_s.get(node_id, -inf)
+        return self._cluster.now_s <= over_s + READ_IS_REPORTED_S + FAILED_HANDS_OVER_WITHIN_S
 
     def _restore_and_start(self, node_id: NodeId) -> None:
         self.restore(node_id)

@@ -16,6 +16,7 @@ from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.checkers.acknowledged import is_on_disk
 from ourolog.simulation.checkers.model import NodeModel
+from ourolog.simulation.cluster import ProcessEnd
 from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import DiskRestored, FaultInjected
 from ourolog.simulation.nemesis import Nemesis
@@ -300,6 +301,29 @@ def test_a_file_is_restored_once_what_was_read_of_it_while_the_disk_hung_has_bee
         assert operator.is_rotten(node_id)
         cluster.run_for(1.0)
         assert not operator.is_rotten(node_id)
+
+
+@pytest.mark.parametrize(("since_s", "is_excused"), [(0.0, True), (1.4, True), (1.6, False)])
+def test_who_gives_up_over_what_had_rotted_has_a_cause_though_the_file_is_restored_before_it_ends(
+    since_s: float, *, is_excused: bool
+) -> None:
+    cluster, budget, operator = spoiling()
+    with closing(cluster):
+        node_id = follower_of(cluster)
+        rot = Rot.draw(cluster.disks[node_id], Random(1))
+        assert rot is not None
+        rot.strike(cluster.disks[node_id])
+        operator.note_rot(node_id, rot)
+        operator.restore(node_id)
+        assert node_id not in budget.spoiled
+        cluster.run_for(since_s)
+        cluster.crash(node_id)
+        cluster.on_process_end(node_id, ProcessEnd.GAVE_UP, "the log is damaged")
+        if is_excused:
+            cluster.run_for(1.0)
+        else:
+            with pytest.raises(Violation, match="gave up though nothing was wrong with its disk"):
+                cluster.run_for(1.0)
 
 
 @pytest.mark.parametrize("kind", ["fsync_lies", "bit_rot"])
