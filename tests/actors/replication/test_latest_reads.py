@@ -24,7 +24,7 @@ from ourolog.actors.messages.peer_calls import (
     ReadIndexRequest,
     ReadIndexResponse,
 )
-from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConfirmed, ReadNotConfirmed
+from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConfirmed, ReadIndexDue, ReadNotConfirmed
 from ourolog.actors.messages.store import FetchedAppended
 from ourolog.actors.testing.testkit import OpenCall, Probe
 from ourolog.storage.types import START, Index, NodeId, Term
@@ -363,6 +363,29 @@ def test_with_nobody_elected_there_is_no_latest_state() -> None:
     assert "nobody leads here" in reader.last(ReadNotConfirmed).detail
 
 
+def test_a_read_that_comes_before_it_is_known_that_nobody_is_elected_is_told_then() -> None:
+    stage = Stage()
+    reader = Probe()
+    stage.open()
+    stage.tell(ConfirmRead(1, 60.0, reader))
+    assert reader.received == []
+    stage.tell(NobodyElected())
+    assert "nobody leads here" in reader.last(ReadNotConfirmed).detail
+
+
+def test_however_many_reads_wait_one_timer_looks_for_those_whose_time_is_up() -> None:
+    stage = Reads()
+    stage.ready()
+    for request_id in range(50):
+        stage.read(request_id, timeout_s=3.0)
+    stage.tell(CallCancelled(11), CallCancelled(12))
+    before = stage.runtime.steps
+    stage.runtime.run_for(2.9)
+    assert stage.runtime.steps - before < 20
+    stage.runtime.run_for(1.0)
+    assert len(stage.reader.all(ReadNotConfirmed)) == 50
+
+
 def test_a_read_that_comes_before_the_election_has_spoken_waits() -> None:
     stage = Reads()
     stage.open()
@@ -507,6 +530,37 @@ def test_a_change_of_leader_voids_the_question_and_the_new_leader_is_asked_at_on
     assert stage.confirmed == []
     stage.answered(stage.question(N3), 0, term=2)
     assert stage.confirmed == [ReadConfirmed(1, START)]
+
+
+def test_who_waits_to_ask_once_more_waits_in_vain_for_nobody_but_this_leader() -> None:
+    stage = follower(pull_backoff_min_s=3.0, pull_backoff_max_s=3.0)
+    stage.read(timeout_s=60)
+    stage.question().fail()
+    stage.tell(VotersChanged((N1, N2, N3, NodeId("n4"))), ReadIndexDue(0), ReadIndexDue(7))
+    stage.runtime.run_for(1.4)
+    assert stage.questions == 0
+    stage.tell(MemberJoined(member(N3)), LeaderChanged(Term(2), N3))
+    question = stage.question(N3)
+    stage.runtime.run_for(10)
+    assert stage.questions == 0
+    stage.answered(question, 0, term=2)
+    assert len(stage.confirmed) == 1
+
+
+def test_a_read_that_nobody_waits_for_is_not_asked_for_nor_answered_once_it_could_be() -> None:
+    stage = Reads()
+    stage.open(end=at(5))
+    stage.tell(VOTERS, LeaderChanged(Term(1), N2))
+    stage.read()
+    stage.tell(ForgetRead(1), MemberJoined(member(N2)))
+    assert stage.questions == 0
+    stage.read(2)
+    stage.answered(stage.question(), 3)
+    stage.tell(ForgetRead(2))
+    stage.network.take(N2, FetchRequest).answer(response(term=Term(1), end=at(5), committed=at(4)))
+    stage.runtime.run_until_idle()
+    assert stage.reader.received == []
+    assert stage.network.take(N2, FetchRequest)
 
 
 def test_an_index_that_a_leader_has_confirmed_outlives_its_term() -> None:
