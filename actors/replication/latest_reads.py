@@ -183,10 +183,7 @@ class LatestReads:
     # ------------------------------------------------------------ what this node is
 
     def change_role(self) -> None:
-        """The role, the term or the leader changed: what was under way proves nothing any more, and begins anew.
-
-        Where another node leads now, `look_again` asks it.
-        """
+        """The role, the term or the leader changed: what was under way proves nothing any more, and begins anew."""
         state = self._state
         self._rounds = None
         state.read_round, state.awaits_echoes = 0, False
@@ -206,6 +203,8 @@ class LatestReads:
                 self._refuse(key, f"{state.node_id} does not lead that term any more")
             elif key not in self._behind:  # what a leader has confirmed stays true
                 self._begin(key)
+        if self._reads:
+            self._advance()
 
     def dispute(self, reason: str) -> None:
         """Claims contradict each other, or do not any more: confirm nothing until a person has decided.
