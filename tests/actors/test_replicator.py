@@ -13,6 +13,7 @@ from ourolog.actors.messages.events import (
     ClaimsSettled,
     CommitAdvanced,
     CommitKnown,
+    HoldProduces,
     LeaderChanged,
     LogAppended,
     LogOpened,
@@ -22,6 +23,7 @@ from ourolog.actors.messages.events import (
     MemberLeft,
     MemberUpdated,
     NobodyElected,
+    ReleaseProduces,
     ReplicasAdvanced,
     VotersChanged,
 )
@@ -44,6 +46,7 @@ from ourolog.actors.messages.store import (
     LogTruncated,
     NoteCommitted,
     PulledAppended,
+    PullRejected,
     ReadBatches,
     ReadProblem,
     ReadRefused,
@@ -56,6 +59,7 @@ from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, ScriptedNetwork, stepping_ports
 from ourolog.storage.ballot import Ballot
+from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import Place, Run, TermHistory
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
@@ -232,6 +236,20 @@ def test_a_pull_that_works_is_not_stopped_on_the_word_of_gossip() -> None:
         stage.tell(PulledAppended(N2, 5, Index(index), Offset(index), 3, 0, 0, (), 0))
     assert stage.observer.all(PullStopped) == []
     assert stage.network.take(N2).request.next_index == 6
+
+
+def test_a_member_that_gossip_has_lost_and_met_again_is_pulled_whether_or_not_it_answers() -> None:
+    stage = Stage(pull_backoff_min_s=0.01, pull_backoff_max_s=0.02)
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(end=START, committed=START))
+    stage.runtime.run_until_idle()
+    stage.tell(MemberFailed(member(N2)), MemberJoined(member(N2)))
+    stage.network.take(N2).fail()
+    stage.runtime.run_until_idle()
+    stage.tell(MemberJoined(member(N3)))
+    assert stage.observer.all(PullStopped) == []
+    stage.runtime.run_until(lambda: {call.peer.node_id for call in stage.network.open} == {N2, N3}, timeout_s=5)
 
 
 def test_a_pull_stops_at_once_when_its_source_leaves() -> None:
@@ -646,6 +664,21 @@ def test_a_rejected_append_is_said_and_fetched_again_after_a_pause() -> None:
     stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=5)
 
 
+def test_a_rejected_copy_is_said_and_pulled_again_after_a_pause() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected(), MemberJoined(member(N2)))
+    stage.network.take(N2).answer(response(batches=b"rotten"))
+    stage.runtime.run_until_idle()
+    stage.tell(PullRejected(N2, "the checksum does not hold"))
+    warned = stage.observer.last(NodeWarned)
+    assert (warned.kind, warned.about) == (WarningKind.PULL_NOT_APPENDED, N2)
+    assert "checksum" in warned.reason
+    assert stage.network.open == []
+    stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=5)
+    assert stage.network.take(N2).request.next_index == 0
+
+
 @pytest.mark.parametrize("outcome", [FetchOutcome.STALE_TERM, FetchOutcome.NOT_LEADER])
 def test_a_higher_term_in_an_answer_reaches_the_election(outcome: FetchOutcome) -> None:
     stage = Stage(election=STATIC)
@@ -673,6 +706,11 @@ def test_the_commit_position_is_noted_for_the_next_start() -> None:
     stage.network.take(N2).answer(response(term=Term(1), committed=at(2)))
     stage.runtime.run_for(1.1)
     assert stage.store.all(NoteCommitted) == [NoteCommitted(at(2))]
+    stage.runtime.run_for(3.0)
+    assert stage.store.all(NoteCommitted) == [NoteCommitted(at(2))]
+    stage.network.take(N2).answer(response(term=Term(1), committed=at(3)))
+    stage.runtime.run_for(1.1)
+    assert stage.store.all(NoteCommitted) == [NoteCommitted(at(2)), NoteCommitted(at(3))]
 
 
 # ---------------------------------------------------------------- a log that was begun anew
@@ -809,6 +847,34 @@ def test_a_copy_that_begins_above_all_that_a_leader_has_is_kept() -> None:
 
 
 # ---------------------------------------------------------------- a leader
+
+
+def test_who_asks_where_retention_has_moved_the_start_is_told_what_stood_before_it() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    voters = VoterSet(Index(0), Term(1), ())
+    stage.tell(LogStartMoved(at(1), voters))
+    stage.fetch(1, N2, 0)
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert (answer.outcome, answer.start, answer.voters_before_start) == (FetchOutcome.OUT_OF_RANGE, at(1), voters)
+
+
+def test_while_a_lead_is_handed_over_the_election_is_told_of_every_fetch() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.appended(3, 2)
+
+    def told(request_id: int) -> int:
+        before = len(stage.election.all(VoterFetched))
+        stage.fetch(request_id, N2, 1)
+        return len(stage.election.all(VoterFetched)) - before
+
+    assert [told(1), told(2)] == [1, 0]
+    stage.tell(HoldProduces(1, 0.5, Probe()))
+    assert [told(3), told(4)] == [1, 1]
+    stage.tell(ReleaseProduces())
+    assert told(5) == 0
 
 
 def test_a_leader_pulls_from_nobody() -> None:
