@@ -50,8 +50,9 @@ class LibraryLimit(logging.Filter):
         return True
 
 
-# gRPC logs a traceback for every header that is not UTF-8. That is a stranger's error, not the node's.
-_OF_STRANGERS: Final = ("Invalid encoding on",)
+# gRPC logs a traceback for every header that is not UTF-8, and for an answer whose caller went, or whose time was up,
+# while it was being sent. That is a stranger's doing, not the node's.
+_OF_STRANGERS: Final = ("Invalid encoding on", "ExecuteBatchError raised in core by servicer method")
 _NO_WORD: Final = re.compile(r"[^A-Za-z ]+")
 
 

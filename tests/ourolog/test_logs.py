@@ -46,6 +46,9 @@ def test_a_library_that_says_one_thing_for_ever_is_logged_once_and_events_always
 for number in range(1000):
     logging.getLogger("grpc._cython.cygrpc").error("Unexpected [%s]", bytes([255, number % 256]))
     logging.getLogger("grpc._cython.cygrpc").error("Invalid encoding on %s", bytes([255, number % 256]))
+    logging.getLogger("grpc._cython.cygrpc").error(
+        "ExecuteBatchError raised in core by servicer method [%s]", b"/ourolog.peer.v1.Peer/LogEnd"
+    )
     logging.getLogger("asyncio").error("something else %d", number)
     log.info("event")
 """
