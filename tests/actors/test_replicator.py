@@ -561,6 +561,16 @@ def test_a_follower_finds_the_leader_where_its_disk_says_until_gossip_knows_bett
     assert stage.network.open[-1].peer.rpc_addr == member(N2).rpc_addr
 
 
+def test_a_follower_that_hears_of_the_same_leader_again_goes_on_with_its_fetch() -> None:
+    stage = Stage(election=STATIC)
+    stage.open()
+    stage.follow()
+    (fetch,) = stage.network.open
+    stage.tell(LeaderChanged(Term(1), N2, "what was missing is there"))
+    assert stage.network.open == [fetch]
+    assert stage.observer.all(PullStopped) == []
+
+
 def test_a_follower_fetches_from_its_own_end_with_its_last_term() -> None:
     stage = Stage(election=STATIC)
     stage.open(end=at(7), terms=history((1, 0), (3, 5)))
@@ -893,6 +903,14 @@ def test_an_entry_commits_when_a_majority_of_voters_has_it_on_disk() -> None:
     assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(1, 0))]
     stage.fetch(2, N2, 2)
     assert stage.server.all(CommitAdvanced)[-1] == CommitAdvanced(at(2, 10))
+
+
+def test_what_a_majority_has_once_others_vote_commits_at_once() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    assert stage.server.all(CommitAdvanced) == []
+    stage.tell(VotersChanged((N1,)))
+    assert stage.server.all(CommitAdvanced) == [CommitAdvanced(at(1, 0))]
 
 
 def test_what_voters_had_in_an_earlier_term_does_not_count_when_a_node_leads_again() -> None:
