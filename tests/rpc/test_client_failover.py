@@ -24,10 +24,14 @@ from ourolog.storage.types import NodeId
 
 
 class Line:
-    """A TCP line to a node, which can be cut, or frozen: it then carries nothing and stays open."""
+    """A TCP line to a node, which can be cut, or frozen: it then carries nothing and stays open.
 
-    def __init__(self, target: str) -> None:
+    carries_bytes: it freezes by itself once it has carried that much; None for as much as may come.
+    """
+
+    def __init__(self, target: str, carries_bytes: int | None = None) -> None:
         self._target = target
+        self._left_bytes = carries_bytes
         self._thawed = asyncio.Event()
         self._thawed.set()
         self._writers: list[asyncio.StreamWriter] = []
@@ -64,6 +68,10 @@ class Line:
             with contextlib.suppress(OSError):
                 while data := await source.read(65536):
                     await self._thawed.wait()
+                    if self._left_bytes is not None:
+                        self._left_bytes -= len(data)
+                        if self._left_bytes < 0:
+                            self.freeze()
                     sink.write(data)
                     await sink.drain()
             sink.close()
@@ -359,8 +367,8 @@ async def test_a_consume_stream_waits_for_a_node_that_has_less_than_the_one_befo
 
 
 async def test_one_that_stops_at_the_end_does_not_end_at_a_node_that_has_less(edge: Any) -> None:
-    values = [b"%d" % number * 1_000_000 for number in range(4)]  # more than is sent ahead
-    async with edge() as one, edge() as two, Line(one.address) as line:
+    values = [b"%d" % number * 1_000_000 for number in range(4)]
+    async with edge() as one, edge() as two, Line(one.address, carries_bytes=1_500_000) as line:
         for value in values:
             one.server.append(NewBatch(encode_records([value]), 1))
         failures: list[LogError] = []
