@@ -173,11 +173,16 @@ NOTHING: Final[tuple[Effect, ...]] = ()
 
 def opened(me: VoterKey, timeout_s: float, voters: tuple[VoterKey, ...], ballot: Ballot) -> Step:
     """The log is open. A node that led leads no more: what it had not synced may stand in other logs."""
-    raft = Raft(me, timeout_s, voters, ballot)
-    raft = replace(raft, role=Role.FOLLOWER if raft.leader_id is not None else Role.UNATTACHED)
+    raft = _following(Raft(me, timeout_s, voters, ballot))
     soon = FIRST_STAND if ballot.term == 0 else STAND
     wait = _wait(raft, TimerName.ELECTION, soon if raft.others else AT_ONCE)
     return raft, (Announce(ballot.term, raft.leader_id), *wait)
+
+
+def _following(raft: Raft) -> Raft:
+    """Neither lead nor stand: follow the leader that is known, or be without one."""
+    raft = replace(raft, role=Role.UNATTACHED)
+    return raft if raft.leader_id is None else replace(raft, role=Role.FOLLOWER)
 
 
 def higher_term(raft: Raft, term: Term, leader_id: NodeId | None) -> Step:
@@ -206,9 +211,8 @@ def _entered(raft: Raft, ballot: Ballot) -> Step:
         failures=0 if is_new else raft.failures,
         fetched={},
         leaves=False,
-        role=Role.UNATTACHED,
     )
-    raft = replace(raft, role=Role.FOLLOWER if raft.leader_id is not None else Role.UNATTACHED)
+    raft = _following(raft)
     # A later term without a leader puts off nobody that misses one: whoever has the best log would wait in vain.
     waits_on = was_waiting and raft.leader_id is None
     return raft, (
@@ -349,8 +353,7 @@ def _came_to_nothing(raft: Raft) -> Step:
     # Who hears of no majority cannot know whether its leader is there; who is refused by one may still be led.
     is_alone = raft.last is not None and not raft.is_majority(may_answer)
     has_given_up = raft.has_given_up or (is_alone and raft.failures >= GIVES_UP_AFTER)
-    raft = replace(raft, has_given_up=has_given_up and raft.ballot.leader_id is not None)
-    raft = replace(raft, role=Role.FOLLOWER if raft.leader_id is not None else Role.UNATTACHED)
+    raft = _following(replace(raft, has_given_up=has_given_up and raft.ballot.leader_id is not None))
     effects: tuple[Effect, ...] = (StopWaiting(TimerName.CANVASS), *_wait_to_stand_again(raft))
     if raft.leader_id is None:
         why = _why_nobody(raft, unheard) if is_alone and raft.failures >= GIVES_UP_AFTER else ""
@@ -468,8 +471,7 @@ def _given_way(raft: Raft, request: VoteRequest) -> Step:
         return raft, NOTHING
     if (request.last, request.node_id) < (raft.last, raft.me.node_id):
         return raft, NOTHING
-    raft = replace(raft, canvass=raft.canvass + 1, gave_way_in=raft.term)
-    raft = replace(raft, role=Role.FOLLOWER if raft.leader_id is not None else Role.UNATTACHED)
+    raft = _following(replace(raft, canvass=raft.canvass + 1, gave_way_in=raft.term))
     return raft, (StopWaiting(TimerName.CANVASS), *_wait(raft, TimerName.ELECTION, GIVE_WAY))
 
 

@@ -10,7 +10,7 @@ from ourolog.actors.messages.observer import NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import CallAnswer, FetchOutcome
 from ourolog.storage.control import VoterKey
 from ourolog.storage.types import NodeId, Term
-from tests.actors.test_replicator import N1, N2, N3, STATIC, Stage
+from tests.replicator_stage import N1, N2, N3, STATIC, Stage
 
 CLUSTER = 0xC0
 KEYS = (VoterKey(N1, 77), VoterKey(N2, 22), VoterKey(N3, 33))

@@ -10,7 +10,7 @@ from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest
 from ourolog.actors.messages.store import FetchedAppended, LogTruncated, ResetLog, TruncateLog
 from ourolog.actors.testing.testkit import OpenCall
 from ourolog.storage.types import START, Index, Term
-from tests.actors.test_replicator import N2, N3, STATIC, Stage, at, history, member, place, response
+from tests.replicator_stage import N2, N3, STATIC, Stage, at, history, member, place, response
 
 APPENDED = FetchedAppended(N2, Term(1), at(9))
 

@@ -28,7 +28,7 @@ from ourolog.actors.messages.replicator import ConfirmRead, ForgetRead, ReadConf
 from ourolog.actors.messages.store import FetchedAppended
 from ourolog.actors.testing.testkit import OpenCall, Probe
 from ourolog.storage.types import START, Index, NodeId, Term
-from tests.actors.test_replicator import N1, N2, N3, STATIC, Stage, at, history, member, place, response
+from tests.replicator_stage import N1, N2, N3, STATIC, Stage, at, history, member, place, response
 
 VOTERS = VotersChanged((N1, N2, N3))
 

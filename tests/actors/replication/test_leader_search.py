@@ -28,7 +28,7 @@ from ourolog.actors.replication.commit import LeaderCommit
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Term
-from tests.actors.test_replicator import N1, N2, N3, STATIC, Stage, at, member, response
+from tests.replicator_stage import N1, N2, N3, STATIC, Stage, at, member, response
 
 VOTERS = VotersChanged((N1, N2, N3))
 

@@ -6,7 +6,7 @@ from ourolog.actors.messages.election import LeaderAnswered, LeaderUnreachable
 from ourolog.actors.messages.events import LeaderChanged, MemberJoined, NobodyElected
 from ourolog.actors.messages.peer_calls import FetchOutcome
 from ourolog.storage.types import Term
-from tests.actors.test_replicator import N2, N3, STATIC, Stage, member, response
+from tests.replicator_stage import N2, N3, STATIC, Stage, member, response
 
 
 def following() -> Stage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ourolog.actors.messages.election import VoterFetched
 from ourolog.actors.messages.events import LeaderChanged
 from ourolog.storage.types import Term
-from tests.actors.test_replicator import N1, N2, N3, STATIC, Stage
+from tests.replicator_stage import N1, N2, N3, STATIC, Stage
 
 
 def leading() -> Stage:
