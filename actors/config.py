@@ -203,6 +203,8 @@ class NodeConfig:
     election: what fills the election slot.
     cycle, max_hops: with nobody elected, what becomes of copies, and through how many nodes one may have come.
     acks: whose disks a record must be on before it is acknowledged, where the client asks for nothing else.
+    min_in_sync: how many voters must have a record that is acknowledged by all of those that are in sync; None if every
+        voter must, in sync or not.
     fsync, fsync_interval_s: when what clients append is put on disk, and how often with `interval`, in seconds.
     segment_bytes: a new segment file is begun after this size.
     retention_bytes, retention_s: older segments are removed above this size, or beyond this age; None keeps all.
@@ -233,6 +235,7 @@ class NodeConfig:
     cycle: Cycle = Cycle.BREAK
     max_hops: int = 16
     acks: Acks = Acks.QUORUM
+    min_in_sync: int | None = None
     fsync: Fsync = Fsync.ALWAYS
     fsync_interval_s: float = 0.1
     segment_bytes: int = 64 * 1024 * 1024
@@ -272,6 +275,8 @@ class NodeConfig:
             raise InvalidFieldError(
                 FieldName("acks"), " must say whose disks count: a node's own default cannot be DEFAULT"
             )
+        if self.min_in_sync is not None:
+            _check_range("min_in_sync", self.min_in_sync, 1)
         _check_range("max_hops", self.max_hops, 1, 255)
         _check_range("segment_bytes", self.segment_bytes, 1)
         if self.retention_bytes is not None:

@@ -52,6 +52,7 @@ from ourolog.actors.messages.replicator import (
     ConfirmRead,
     FetchWaitExpired,
     ForgetRead,
+    InSyncDue,
     KeepAliveDue,
     LeaderSearchDue,
     NotesDue,
@@ -71,15 +72,16 @@ from ourolog.actors.messages.store import (
     StoreMessage,
 )
 from ourolog.actors.ports import Ports
-from ourolog.actors.replication.commit import Boundaries, LeaderCommit, everywhere_index, why_commit_unknown
+from ourolog.actors.replication.commit import UNKNOWN, Boundaries, LeaderCommit, why_commit_unknown
 from ourolog.actors.replication.fetch_server import FetchServer
+from ourolog.actors.replication.in_sync import InSync
 from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.leader_search import LeaderSearch
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.state import ReplicationState, Role
 from ourolog.actors.replication.voter_news import VoterNews
 from ourolog.storage.control import VoterKey
-from ourolog.storage.types import Index, NodeId, Position
+from ourolog.storage.types import NodeId, Position
 
 NOTES_INTERVAL_S = 1.0
 
@@ -116,7 +118,8 @@ class ReplicatorActor(NodeActor):
         self._keys: frozenset[VoterKey] = frozenset()
         self._boundaries = Boundaries()
         self._commit: LeaderCommit | None = None
-        self._everywhere = Index(0)
+        self._in_sync = InSync(config, 0.0)
+        self._replicas: ReplicasAdvanced | None = None
         self._noted = self.state.committed
         self._is_disputed = False
         self._is_commit_known = False
@@ -154,6 +157,8 @@ class ReplicatorActor(NodeActor):
                 self.latest_reads.on_confirm(message)
             case ForgetRead():
                 self.latest_reads.forget(("server", message.request_id))
+            case InSyncDue():
+                self._on_in_sync_due(message)
             case ReadIndexDue():
                 self.latest_reads.on_due(message)
             case ReadsExpired():
@@ -288,6 +293,7 @@ class ReplicatorActor(NodeActor):
             self._reconcile("the voters changed")
         if self._commit is not None:
             self._commit.set_voters(changed.voters, self._keys)
+            self._in_sync.set_voters(changed.voters)
             self._advance_commit()
             self.latest_reads.recount()
 
@@ -301,7 +307,9 @@ class ReplicatorActor(NodeActor):
         if role is Role.LEADER:
             self._commit = LeaderCommit(state.term, self._voters, state.committed, self._keys)
             self._commit.fetched(state.node_id, state.log_epoch, state.end.index)
-            self._everywhere = Index(0)
+            self._in_sync = InSync(state.config, state.ports.clock.monotonic_s())
+            self._replicas = None
+            self._watch_in_sync()
             self.voter_news.begin_term()
         elif role is Role.PEER:
             self._set_committed(state.end)
@@ -362,6 +370,7 @@ class ReplicatorActor(NodeActor):
         request = received.request
         if self._commit is not None and request.node_id in self._commit.voters:
             if self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
+                self._in_sync.fetched(request.node_id, self.state.ports.clock.monotonic_s())
                 if self.voter_news.is_due(request.node_id, request.log_epoch, request.next_index):
                     at_s = self.state.ports.clock.monotonic_s()
                     self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
@@ -378,17 +387,44 @@ class ReplicatorActor(NodeActor):
         assert commit is not None
         if self._is_disputed:
             return
-        if commit.advance(self.state.terms, self._boundaries):
+        has_advanced = commit.advance(self.state.terms, self._boundaries)
+        self._tell_replicas(commit, has_advanced=has_advanced)
+        if has_advanced:
             self._set_committed(commit.committed)
             self.fetch_server.wake()
             if not self._is_commit_known:
                 self._is_commit_known = True
                 self.server.tell(CommitKnown(commit.term))
                 self.latest_reads.commit_known()
-        everywhere = everywhere_index(commit.voters, commit.on_disk)
-        if everywhere > self._everywhere:
-            self._everywhere = everywhere
-            self.server.tell(ReplicasAdvanced(self.state.term, everywhere))
+
+    def _tell_replicas(self, commit: LeaderCommit, *, has_advanced: bool) -> None:
+        """Tell the server what the voters have, before it hears that more is committed and answers.
+
+        That this node has written more is no news to it.
+        """
+        me, before = self.state.node_id, self._replicas
+        members = self._in_sync.members(commit.voters, self.state.ports.clock.monotonic_s())
+        index = self._in_sync.index(commit.voters, commit.on_disk, members)
+        ends = tuple((voter, commit.on_disk.get(voter, UNKNOWN)) for voter in commit.voters)
+        if (
+            has_advanced
+            or before is None
+            or (before.index, before.in_sync) != (index, members)
+            or [end for end in before.ends if end[0] != me] != [end for end in ends if end[0] != me]
+        ):
+            self._replicas = ReplicasAdvanced(self.state.term, index, ends, members)
+            self.server.tell(self._replicas)
+
+    def _watch_in_sync(self) -> None:
+        """A voter that falls silent sends nothing that this node could notice."""
+        state = self.state
+        if state.config.min_in_sync is not None:
+            state.ports.timers.after(state.config.election_timeout_s, self.me, InSyncDue(state.term))
+
+    def _on_in_sync_due(self, due: InSyncDue) -> None:
+        if self._commit is not None and self._commit.term == due.term:
+            self._advance_commit()
+            self._watch_in_sync()
 
     def _on_leader_committed(self, committed: Position) -> None:
         """Follower: everything that the leader committed and this node has is committed here too."""

@@ -6,6 +6,7 @@ Produces that wait in the inbox are merged into one batch (payloads concatenate,
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final, assert_never
 
@@ -51,14 +52,16 @@ from ourolog.actors.messages.server import (
 )
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, ReadBatches, StoreMessage
 from ourolog.actors.messages.values import Acks, Member, ReadLevel
-from ourolog.actors.ports import Ports
+from ourolog.actors.ports import Ports, Timer
 from ourolog.actors.replication.commit import why_commit_unknown
 from ourolog.actors.requests.produces import OpenProduces, PendingProduce
 from ourolog.actors.requests.readers import TailingReaders
+from ourolog.actors.requests.replicas import Replicas
 from ourolog.actors.requests.unconfirmed import UnconfirmedReads
-from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
+from ourolog.storage.types import START, NodeId, Offset, Position, Term
 
-EXPIRY_CHECK_S: Final = 0.25
+EXPIRY_CHECK_S: Final = 0.01
+"""How far apart two looks for requests whose time is up are at least, in seconds."""
 HELD_CHECK_S: Final = 0.05
 
 HELD_AT_LEAST_S: Final = 2.0
@@ -101,7 +104,7 @@ class ServerActor(NodeActor):
         self._needs_person = False
         self._start = START
         self._committed = START
-        self._on_all_replicas = ReplicasAdvanced(Term(0), Index(0))
+        self._replicas = Replicas(config)
         self._is_ready = False
         self._not_ready: str | None = None
         self._dispute = ""
@@ -111,7 +114,7 @@ class ServerActor(NodeActor):
         self._produces = OpenProduces(config)
         self._readers = TailingReaders()
         self._unconfirmed = UnconfirmedReads()
-        self._expiry_is_due = False
+        self._expiry: tuple[float, Timer] | None = None
         self._is_handing_over = False
         self._hold: HoldProduces | None = None  # until it is answered
         self._is_stopping = False
@@ -135,8 +138,7 @@ class ServerActor(NodeActor):
                 self._wake_tailing()
             case ReplicasAdvanced():
                 # One of an older term may count entries that a voter has dropped since.
-                if message.term >= self._term:
-                    self._on_all_replicas = message
+                if message.term >= self._term and self._replicas.advanced(message):
                     self._acknowledge()
             case AppendRefused():
                 for pending in self._produces.end_append(message.request_id):
@@ -258,9 +260,7 @@ class ServerActor(NodeActor):
             self._watch_held()
         elif self._produces.add(pending):
             self.me.tell(FlushProduces())
-        if not self._expiry_is_due:
-            self._expiry_is_due = True
-            self.ports.timers.after(EXPIRY_CHECK_S, self.me, RequestsExpired())
+        self._expire_at(pending.deadline_s)
 
     def _why_not_produce(self, produce: Produce) -> RequestRefused | None:
         request_id = produce.request_id
@@ -325,7 +325,7 @@ class ServerActor(NodeActor):
             case Acks.QUORUM:
                 return pending.index < self._committed.index
             case Acks.ALL:
-                return pending.index < min(self._committed.index, self._on_all_replicas.index)
+                return pending.index < self._committed.index and self._replicas.all_have(pending.index)
             case _:
                 raise AssertionError("the default was resolved when the produce came in")
 
@@ -336,8 +336,10 @@ class ServerActor(NodeActor):
 
     def _answer_produced(self, pending: PendingProduce) -> None:
         assert pending.base_offset is not None
+        assert pending.index is not None
         self._produces.close(pending)
-        pending.reply_to.tell(Produced(pending.request_id, pending.base_offset, pending.term))
+        replicas = self._replicas.that_have(pending.index)
+        pending.reply_to.tell(Produced(pending.request_id, pending.base_offset, pending.term, replicas))
 
     def _refuse_produce(self, pending: PendingProduce, refusal: Refusal, detail: str) -> None:
         """Refuse a produce. Its outcome is unknown from when the store was told of it until the store refused it."""
@@ -349,19 +351,38 @@ class ServerActor(NodeActor):
         )
 
     def _expire(self) -> None:
-        self._expiry_is_due = False
+        self._expiry = None
         now_s = self.ports.clock.monotonic_s()
-        still_open = False
+        next_s = math.inf
         for pending in self._produces:
             if pending.deadline_s <= now_s:
                 by = pending.acks.name.lower()
-                detail = f"not acknowledged by {by} within {pending.timeout_s:g} s"
+                why = self._why_not_acknowledged(pending)
+                detail = f"not acknowledged by {by} within {pending.timeout_s:.3g} s" + (f": {why}" if why else "")
                 self._refuse_produce(pending, Refusal.TIMED_OUT, detail)
             else:
-                still_open = True
-        if still_open:
-            self._expiry_is_due = True
-            self.ports.timers.after(EXPIRY_CHECK_S, self.me, RequestsExpired())
+                next_s = min(next_s, pending.deadline_s)
+        if next_s < math.inf:
+            self._expire_at(max(next_s, now_s + EXPIRY_CHECK_S))
+
+    def _expire_at(self, at_s: float) -> None:
+        """Look then, or before, whose time is up."""
+        if self._expiry is not None and self._expiry[0] <= at_s:
+            return
+        if self._expiry is not None:
+            self._expiry[1].cancel()
+        after_s = max(0.0, at_s - self.ports.clock.monotonic_s())
+        self._expiry = at_s, self.ports.timers.after(after_s, self.me, RequestsExpired())
+
+    def _why_not_acknowledged(self, pending: PendingProduce) -> str:
+        """What keeps a produce of an elected leader from being acknowledged, as part of a sentence; "" if unknown."""
+        if self._dispute:
+            return self._dispute
+        if pending.index is None:
+            return f"the disk of {self.node_id} has not taken it yet" if pending.may_be_stored else ""
+        if pending.index >= self._committed.index:
+            return self._replicas.why_no_quorum(pending.index)
+        return self._replicas.why_not_all(pending.index)
 
     def _on_leader_changed(self, changed: LeaderChanged) -> None:
         led = self._leader_id == self.node_id and self._elected is not None
@@ -369,8 +390,7 @@ class ServerActor(NodeActor):
         self._term = changed.term
         self._leader_id = changed.leader_id
         self._why_nobody, self._needs_person = changed.why_nobody, changed.needs_person
-        if self._on_all_replicas.term < changed.term:
-            self._on_all_replicas = ReplicasAdvanced(changed.term, Index(0))
+        self._replicas.begin_term(changed.term)
         self._end_hand_over()
         if led and changed.leader_id != self.node_id:
             # What the store was not told of can still be appended by whoever leads next.

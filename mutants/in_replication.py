@@ -22,7 +22,7 @@ from mutants.mutant import (
 )
 from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.static import StaticElection
-from ourolog.actors.messages.events import ClaimsDisputed, ReplicasAdvanced
+from ourolog.actors.messages.events import ClaimsDisputed
 from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest
 from ourolog.actors.replication.commit import Boundaries, LeaderCommit
 from ourolog.actors.replication.fetch_server import FetchServer
@@ -248,25 +248,6 @@ def old_terms_by_counting() -> None:
 @mutant("Boundaries between batches are kept when the batches are committed.", ELECTED)
 def boundaries_never_forgotten() -> None:
     wrap(Boundaries, "forget", lambda _: lambda *_: None)
-
-
-@mutant(
-    "How far all replicas had got in an earlier term is still believed in a later one.",
-    (ORACLE,),
-    equivalent="What was on the disks of all voters in some term is cut by no safe change of leader, so that the "
-    "figure stays true of the entries it speaks of; and a decree changes with a restart, which forgets it. The tests "
-    "of the server hold that it is of its term.",
-)
-def replicas_advanced_kept() -> None:
-    def make(original: Any) -> Any:
-        def on_leader_changed(self: ServerActor, changed: Any) -> None:
-            before: ReplicasAdvanced = self._on_all_replicas
-            original(self, changed)
-            self._on_all_replicas = replace(before, term=changed.term)
-
-        return on_leader_changed
-
-    wrap(ServerActor, "_on_leader_changed", make)
 
 
 @mutant("A deposed leader leaves its open produces to their time.", (ORACLE,))

@@ -79,6 +79,13 @@ def replication_options(command: F) -> F:
             help="Whose disks a record must be on before it is acknowledged; a client may ask for another.",
         ),
         option(
+            "--min-in-sync",
+            metavar="N",
+            type=click.IntRange(1),
+            help="With all: do not wait for voters that are silent, as long as N have the record. "
+            "[default: wait for every voter]",
+        ),
+        option(
             "--max-hops", type=click.IntRange(1, 255), default=16, help="With --cycle allow: how far a copy travels."
         ),
         option(

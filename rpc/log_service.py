@@ -14,7 +14,7 @@ from typing import Any, Final
 import grpc
 
 from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.messages.server import ListServers, ServerMessage, ServersListed
+from ourolog.actors.messages.server import ListServers, Produced, ServerMessage, ServersListed
 from ourolog.rpc.admission import ProduceLimiter, ReadBudget
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.consume_handler import MAX_STREAMS, ConsumeHandler, LogReader
@@ -157,23 +157,17 @@ class LogService:
 
     async def _produce(self, call: ServerCall[pb.ProduceRequest]) -> pb.ProduceResponse:
         produced, _ = await self._produces.produce(self._check_one(await call.request()), call)
-        return pb.ProduceResponse(offset=produced.base_offset)
+        return _one(produced, 1)
 
     async def _produce_batch(self, call: ServerCall[pb.ProduceBatchRequest]) -> pb.ProduceBatchResponse:
         produced, count = await self._produces.produce(self._check_many(await call.request()), call)
-        return pb.ProduceBatchResponse(base_offset=produced.base_offset, record_count=count)
+        return _many(produced, count)
 
     async def _produce_stream(self, call: ServerCall[pb.ProduceRequest]) -> None:
-        await self._produces.pipeline(
-            call, self._check_one, lambda produced, _: pb.ProduceResponse(offset=produced.base_offset)
-        )
+        await self._produces.pipeline(call, self._check_one, _one)
 
     async def _produce_batch_stream(self, call: ServerCall[pb.ProduceBatchRequest]) -> None:
-        await self._produces.pipeline(
-            call,
-            self._check_many,
-            lambda produced, count: pb.ProduceBatchResponse(base_offset=produced.base_offset, record_count=count),
-        )
+        await self._produces.pipeline(call, self._check_many, _many)
 
     def _check_one(self, request: pb.ProduceRequest) -> CheckedProduce:
         return CheckedProduce(checked_record(request, self._limits), checked_acks(request.acks))
@@ -211,3 +205,11 @@ class LogService:
 
     async def _transfer_leader(self, call: ServerCall[pb.TransferLeaderRequest]) -> pb.TransferLeaderResponse:
         return await self._transfer.transfer(await call.request(), call.context.time_remaining())
+
+
+def _one(produced: Produced, _: int) -> pb.ProduceResponse:
+    return pb.ProduceResponse(offset=produced.base_offset, replicas=produced.replicas)
+
+
+def _many(produced: Produced, count: int) -> pb.ProduceBatchResponse:
+    return pb.ProduceBatchResponse(base_offset=produced.base_offset, record_count=count, replicas=produced.replicas)

@@ -29,7 +29,8 @@ MAX_PRODUCE_STREAMS: Final = 192
 SMALL_BYTES: Final = 1024 * 1024
 # How long a stream's message that has arrived waits for room before it is refused as a single call's is.
 ROOM_WITHIN_S: Final = 1.0
-# A client is answered somewhat before its own deadline, so that it learns what became of its record.
+# A client is answered somewhat before its own deadline, so that it learns what became of its record: by the Server
+# actor, which can say what is missing, and if that is busy, by this handler when half of that margin is over.
 _MARGIN_FRACTION: Final = 0.1
 _MAX_MARGIN_S: Final = 0.5
 # An abandoned produce may still be on its way to the disk, and no answer tells when it has got
@@ -195,9 +196,8 @@ class ProduceHandler:
         if remaining_s is not None:
             margin_s = min(remaining_s * _MARGIN_FRACTION, _MAX_MARGIN_S)
             timeout_s = max(0.0, min(remaining_s - margin_s, MAX_TIMEOUT_S))
-            # The Server looks for expired produces four times a second; a deadline is kept here to the millisecond.
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(timeout_s, self._expire, request_id, answer, checked.acks, timeout_s)
+            timer = loop.call_later(timeout_s + margin_s / 2, self._expire, request_id, answer, checked.acks, timeout_s)
             answer.add_done_callback(lambda _: timer.cancel())
         call.unsettled += 1
         answer.add_done_callback(lambda future: self._answered(future, call, size))

@@ -258,7 +258,16 @@ class CommitKnown:
 
 @dataclass(frozen=True, slots=True)
 class ReplicasAdvanced:
-    """Replicator (leader) -> Server: everything below `index` is on every voter's disk, as of `term`."""
+    """Replicator (leader) -> Server: what other disks have has changed, as far as their own fetches have said.
+
+    term: the one in which this node leads.
+    index: everything below it may be acknowledged where all replicas were asked for; never falls within a term.
+    ends: for each voter, the index below which everything is on its disk, 0 where that is not known.
+    in_sync: the voters that all have what is below `index`: those that are in sync where `min_in_sync` is given,
+        otherwise every voter.
+    """
 
     term: Term
     index: Index
+    ends: tuple[tuple[NodeId, Index], ...] = ()
+    in_sync: tuple[NodeId, ...] = ()

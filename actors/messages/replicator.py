@@ -33,7 +33,7 @@ from ourolog.actors.messages.store import (
     PulledAppended,
     PullRejected,
 )
-from ourolog.storage.types import NodeId, Position
+from ourolog.storage.types import NodeId, Position, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,16 @@ class FetchWaitExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class InSyncDue:
+    """Timer -> Replicator: look again which voters are in sync, if this node still leads.
+
+    term: in which it led when the timer was set.
+    """
+
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
 class NotesDue:
     """Timer -> Replicator: tell the store the commit position to remember, if it has moved."""
 
@@ -174,6 +184,7 @@ ReplicatorMessage = (
     | ForgetRead
     | ReadIndexDue
     | ReadsExpired
+    | InSyncDue
     | NotesDue
     | ReportStatus
 )

@@ -47,11 +47,17 @@ class Produce:
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """Server -> gRPC edge: acknowledged. Record i of the batch has offset base_offset + i."""
+    """Server -> gRPC edge: acknowledged. Record i of the batch has offset base_offset + i.
+
+    base_offset: of its first record.
+    term: of its entry.
+    replicas: the nodes whose disks are known to have it, sorted by name.
+    """
 
     request_id: int
     base_offset: Offset
     term: Term
+    replicas: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ def dev(
     cycle: str,
     max_hops: int,
     acks: str,
+    min_in_sync: int | None,
     fsync: str,
     data_dir: str | None,
     rpc_port: int,
@@ -91,6 +92,7 @@ def dev(
     if strangers:
         raise click.UsageError(f"--election names {', '.join(strangers)}, but the nodes are {names[0]} to {names[-1]}.")
     flags = ["--election", str(chosen), "--cycle", cycle, "--max-hops", str(max_hops), "--acks", acks, "--fsync", fsync]
+    flags += ["--min-in-sync", str(min_in_sync)] if min_in_sync is not None else []
     raise_open_files_limit()  # nodes inherit it, and `dev` itself reads from all of them
     directory = data_dir or tempfile.mkdtemp(prefix="ourolog-dev-")
     try:

@@ -109,11 +109,13 @@ class CountsHonestly(EventChecker):
         self._led: dict[NodeId, list[tuple[float, Term]]] = {}
         self._fetched: dict[tuple[NodeId, VoterKey, Term], list[tuple[float, Index]]] = {}
         self._own_end: dict[NodeId, Index] = {}
+        self._on_all: dict[NodeId, tuple[Term, Index]] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
         node_id = event.node_id
         self._led.pop(node_id, None)
         self._own_end.pop(node_id, None)
+        self._on_all.pop(node_id, None)
         for key in [key for key in self._fetched if key[0] == node_id]:
             del self._fetched[key]
 
@@ -219,9 +221,13 @@ class CountsHonestly(EventChecker):
     def _on_replicas(self, told: MessageTold) -> None:
         advanced, leader = told.message, self.model.receiver_of(told)
         assert isinstance(advanced, ReplicasAdvanced)
-        if leader is not None:
+        if leader is not None and leader.config is not None and leader.config.min_in_sync is None:
+            term, index = self._on_all.get(leader.node_id, (Term(0), Index(0)))
+            self._on_all[leader.node_id] = advanced.term, advanced.index
+            if advanced.term == term and advanced.index <= index:
+                return  # what all have had counts, though one of them may have lost its disk since
             counted = self._counted(leader, {advanced.term})
-            if counted and advanced.index > counted[-1]:
+            if counted and advanced.index > max(counted[-1], 0):
                 raise self.violated(
                     f"{leader.node_id} says that all voters have what is below index {advanced.index}, and by their "
                     f"last fetches they have {_listed(counted)}"

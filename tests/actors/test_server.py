@@ -144,7 +144,7 @@ def test_produces_that_wait_together_become_one_batch_with_consecutive_offsets()
     (append,) = stage.store.all(AppendBatch)
     assert append.batch == NewBatch(b"abc", 3)
     stage.appended(7, 4)
-    assert stage.client.received == [Produced(i, Offset(6 + i), Term(1)) for i in (1, 2, 3)]
+    assert stage.client.received == [Produced(i, Offset(6 + i), Term(1), (N1,)) for i in (1, 2, 3)]
 
 
 def test_a_compressed_or_numbered_batch_is_never_merged() -> None:
@@ -208,13 +208,61 @@ def test_replicas_of_an_old_term_do_not_acknowledge_a_new_one() -> None:
     assert stage.client.all(Produced) == []
 
 
+def voters_have(index: int, *ends: int) -> ReplicasAdvanced:
+    by_voter = tuple((voter, Index(end)) for voter, end in zip((N1, N2, N3), ends, strict=True))
+    return ReplicasAdvanced(Term(1), Index(index), by_voter, (N1, N2, N3))
+
+
+def test_the_answer_names_the_disks_that_have_it() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"), acks=Acks.LEADER)
+    stage.appended(0, 1)
+    stage.produce((2, b"b"), acks=Acks.QUORUM)
+    stage.appended(1, 2)
+    stage.produce((3, b"c"), acks=Acks.ALL)
+    stage.appended(2, 3)
+    stage.tell(voters_have(0, 4, 3, 0), CommitAdvanced(at(3, 2)))
+    stage.tell(voters_have(3, 4, 4, 3), CommitAdvanced(at(4, 3)), voters_have(4, 4, 4, 4))
+    assert [produced.replicas for produced in stage.client.all(Produced)] == [(N1,), (N1, N2), (N1, N2, N3)]
+
+
+def test_at_its_deadline_a_produce_says_which_voters_do_not_have_it() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"), acks=Acks.ALL)
+    stage.appended(0, 1)
+    stage.tell(voters_have(0, 2, 2, 1), CommitAdvanced(at(2, 1)))
+    stage.produce((2, b"b"), acks=Acks.QUORUM)
+    stage.appended(1, 2)
+    stage.produce((3, b"c"), acks=Acks.LEADER)
+    stage.runtime.run_for(5.1)
+    assert [refused.detail for refused in stage.client.all(RequestRefused)] == [
+        "not acknowledged by all within 5 s: n3 does not have it yet",
+        "not acknowledged by quorum within 5 s: n2 and n3 do not have it yet",
+        "not acknowledged by leader within 5 s: the disk of n1 has not taken it yet",
+    ]
+
+
+def test_a_produce_is_refused_when_its_time_is_up_and_not_later() -> None:
+    stage = Stage()
+    stage.lead()
+    for request_id, timeout_s in ((1, 5.0), (2, 0.5), (3, 0.505), (4, 2.0)):
+        stage.tell(Produce(request_id, NewBatch(b"v", 1), Acks.QUORUM, timeout_s, stage.client))
+    refused = []
+    for until_s in (0.49, 0.5, 0.51, 0.511, 1.99, 2.0, 5.0):
+        stage.runtime.run_for(until_s - stage.runtime.now_s)
+        refused.append(tuple(stage.refusals()))
+    assert refused == [(), (2,), (2, 3), (2, 3), (2, 3), (2, 3, 4), (2, 3, 4, 1)]
+
+
 def test_with_nobody_elected_every_acks_means_this_disk() -> None:
     stage = Stage()
     stage.open()
     stage.tell(NobodyElected())
     stage.produce((1, b"a"), acks=Acks.ALL)
     stage.appended(0, 0)
-    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1))]
+    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1), (N1,))]
 
 
 def test_a_follower_refuses_a_produce_and_says_who_leads_and_where() -> None:
@@ -351,7 +399,7 @@ def test_a_node_among_contradicting_claims_acknowledges_nothing_until_they_agree
     stage.tell(CommitAdvanced(at(2, 1)))
     assert stage.client.all(Produced) == []
     stage.tell(ClaimsSettled())
-    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1))]
+    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1), (N1,))]
     assert len(stage.observer.all(NodeReady)) == 2
 
 
@@ -372,7 +420,7 @@ def test_the_term_of_an_acknowledgement_is_that_of_the_entry() -> None:
     stage.produce((1, b"a"), acks=Acks.QUORUM)
     stage.appended(0, 1)
     stage.tell(LeaderChanged(Term(2), N1), CommitAdvanced(at(3, 1)))
-    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1))]
+    assert stage.client.all(Produced) == [Produced(1, Offset(0), Term(1), (N1,))]
 
 
 @pytest.mark.parametrize("limit", [{"max_uncommitted_entries": 3}, {"max_uncommitted_bytes": 3 * (5 + 1024)}])
@@ -680,7 +728,7 @@ def test_a_hand_over_does_not_wait_longer_than_it_wants_for_what_no_quorum_ackno
     stage.produce((2, b"b"))
     stage.tell(CommitAdvanced(at(2, 1)))
     stage.runtime.run_for(0.5)
-    assert stage.client.received == [Produced(1, Offset(0), Term(1))]
+    assert stage.client.received == [Produced(1, Offset(0), Term(1), (N1,))]
     assert len(stage.election.received) == len(stage.store.all(AppendBatch)) == 1
 
 

@@ -100,6 +100,29 @@ def test_with_a_majority_gone_nothing_is_acknowledged_and_afterwards_it_goes_on(
     assert leader.everything() == [b"one", b"two", b"three", b"four"]
 
 
+def test_all_with_a_voter_down_says_at_its_deadline_who_is_missing(start_cluster: Any, connect: Any) -> None:
+    cluster = start_cluster(3, *STATIC)
+    leader = connect(cluster["n1"].rpc_addr)
+    response = leader.stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"one"), acks=pb.ACKS_ALL), timeout=20)
+    assert list(response.replicas) == ["n1", "n2", "n3"]
+    cluster["n3"].kill()
+    with pytest.raises(grpc.RpcError) as caught:
+        leader.produce(b"two", acks=pb.ACKS_ALL, timeout_s=1.0)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "not acknowledged by all within 0.9" in caught.value.details()
+    assert "s: n3 does not have it yet. The outcome is unknown" in caught.value.details()
+
+
+def test_all_with_a_voter_down_goes_on_where_enough_others_are_in_sync(start_cluster: Any, connect: Any) -> None:
+    cluster = start_cluster(3, *STATIC, "--min-in-sync", "2", "--election-timeout", "300ms")
+    leader = connect(cluster["n1"].rpc_addr)
+    cluster["n3"].kill()
+    response = leader.stub.ProduceBatch(
+        pb.ProduceBatchRequest(records=b"\n\x05\n\x03two", record_count=1, acks=pb.ACKS_ALL), timeout=20
+    )
+    assert list(response.replicas) == ["n1", "n2"]
+
+
 def test_with_nobody_elected_all_nodes_come_to_hold_the_same_records_each_once(
     start_cluster: Any, connect: Any, eventually: Any
 ) -> None:

@@ -17,6 +17,7 @@ CASES = [
     ("--cluster", "cluster", ("blue", "blue"), ("green", "green"), ("red", "red"), "ourolog"),
     ("--fsync-interval", "fsync_interval_s", ("1s", 1.0), ("20ms", 0.02), ("3m", 180.0), 0.1),
     ("--segment-bytes", "segment_bytes", (8192, 8192), ("1MiB", 1 << 20), ("16k", 16384), 64 << 20),
+    ("--min-in-sync", "min_in_sync", (2, 2), ("3", 3), ("1", 1), None),
     ("--max-hops", "max_hops", (5, 5), ("6", 6), ("7", 7), 16),
     ("--join", "join", (["a:1", "b:2"], ("a:1", "b:2")), ("c:3,d:4", ("c:3", "d:4")), ("e:5", ("e:5",)), ()),
     ("--cycle", "cycle", ("allow", "allow"), ("break", "break"), ("allow", "allow"), "break"),

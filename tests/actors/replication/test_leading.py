@@ -35,6 +35,13 @@ from ourolog.storage.types import START, Index, NodeId, Term
 from tests.replicator_stage import N1, N2, N3, STATIC, Stage, at, history, member, place
 
 
+def replicas(term: int, index: int, ends: tuple[int, ...], in_sync: tuple[NodeId, ...] | None = None) -> object:
+    """What the server is told of n1, n2, …"""
+    voters = (N1, N2, N3)[: len(ends)]
+    by_voter = tuple((voter, Index(end)) for voter, end in zip(voters, ends, strict=True))
+    return ReplicasAdvanced(Term(term), Index(index), by_voter, voters if in_sync is None else in_sync)
+
+
 def test_who_asks_where_retention_has_moved_the_start_is_told_what_stood_before_it() -> None:
     stage = Stage(election=STATIC)
     stage.lead()
@@ -97,9 +104,9 @@ def test_what_voters_had_in_an_earlier_term_does_not_count_when_a_node_leads_aga
     assert stage.server.all(CommitAdvanced)[-1] == CommitAdvanced(at(3, 30))
     stage.tell(LeaderChanged(Term(2), N2), LogTruncated(START, at(3, 30), history((1, 0))), LeaderChanged(Term(3), N1))
     stage.tell(LogAppended((at(4, 30),), history((1, 0), (3, 3))))
-    assert stage.server.all(ReplicasAdvanced) == []
+    assert stage.server.last(ReplicasAdvanced) == replicas(3, 0, (4, 0, 0)), "nothing is known of n2 in this term"
     stage.fetch(2, N3, 4, term=Term(3), last=place(3))
-    assert stage.server.all(ReplicasAdvanced) == [], "nothing is known of n2 in this term"
+    assert stage.server.last(ReplicasAdvanced) == replicas(3, 0, (4, 0, 4))
 
 
 def test_a_node_that_does_not_vote_copies_but_does_not_count() -> None:
@@ -148,9 +155,56 @@ def test_what_every_voter_has_is_reported_for_acks_all() -> None:
     stage = Stage(election=STATIC)
     stage.lead()
     stage.fetch(1, N2, 1)
-    assert stage.server.all(ReplicasAdvanced) == []
+    assert stage.server.last(ReplicasAdvanced) == replicas(1, 0, (1, 1, 0))
     stage.fetch(2, N3, 1)
-    assert stage.server.all(ReplicasAdvanced) == [ReplicasAdvanced(Term(1), Index(1))]
+    assert stage.server.last(ReplicasAdvanced) == replicas(1, 1, (1, 1, 1))
+
+
+def test_what_voters_have_is_told_before_what_is_committed_and_only_when_it_has_changed() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N2, 1)
+    assert stage.server.received[-3:] == [replicas(1, 0, (1, 1, 0)), CommitAdvanced(at(1, 0)), CommitKnown(Term(1))]
+    told = len(stage.server.received)
+    stage.fetch(2, N2, 1)
+    stage.appended(2, 10)
+    assert len(stage.server.received) == told, "a leader knows what it has written itself"
+    stage.fetch(3, N3, 0)
+    assert len(stage.server.received) == told
+    stage.fetch(4, N2, 2)
+    assert stage.server.received[told:] == [replicas(1, 0, (2, 2, 0)), CommitAdvanced(at(2, 10))]
+    stage.tell(VotersChanged((N1, N2)))
+    assert stage.server.last(ReplicasAdvanced) == replicas(1, 2, (2, 2))
+
+
+def test_a_silent_voter_is_not_waited_for_where_enough_others_have_it() -> None:
+    stage = Stage(election=STATIC, min_in_sync=2)
+    stage.lead()
+    stage.fetch(1, N2, 1)
+    assert stage.server.last(ReplicasAdvanced).index == 0, "n3 may yet come"
+    for request_id in (2, 3, 4, 5, 6):
+        stage.runtime.run_for(0.9)
+        stage.fetch(request_id, N2, 1)
+    assert stage.server.last(ReplicasAdvanced) == replicas(1, 1, (1, 1, 0), in_sync=(N1, N2))
+    stage.fetch(7, N3, 0)
+    assert stage.server.last(ReplicasAdvanced) == replicas(1, 1, (1, 1, 0)), "it is back; what was said stays"
+    stage.appended(2, 10)
+    stage.fetch(8, N2, 2)
+    assert stage.server.last(ReplicasAdvanced).index == 1, "n3 is waited for again"
+
+
+def test_a_voter_that_falls_silent_is_noticed_though_nobody_says_anything() -> None:
+    stage = Stage(election=STATIC, min_in_sync=1)
+    stage.lead()
+    stage.runtime.run_for(2.9)
+    assert stage.server.last(ReplicasAdvanced).index == 0
+    stage.runtime.run_for(1.2)
+    assert stage.server.last(ReplicasAdvanced) == replicas(1, 1, (1, 0, 0), in_sync=(N1,))
+    stage.tell(LeaderChanged(Term(2), N2))
+    told = len(stage.server.received)
+    stage.runtime.run_for(10.0)
+    assert len(stage.server.all(ReplicasAdvanced)) == 2
+    assert told
 
 
 def test_the_commit_position_does_not_fall_when_a_follower_comes_back_shorter() -> None:
