@@ -47,7 +47,10 @@ from ourolog.actors.messages.peer_calls import (
     FetchResponse,
     ReadIndexRequest,
     ReadIndexResponse,
+    RepairRequest,
+    RepairResponse,
 )
+from ourolog.actors.messages.repair import BatchRepaired, DamageFound, RepairDue, RepairRejected
 from ourolog.actors.messages.replicator import (
     ConfirmRead,
     FetchWaitExpired,
@@ -78,6 +81,7 @@ from ourolog.actors.replication.in_sync import InSync
 from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.leader_search import LeaderSearch
 from ourolog.actors.replication.pulls import Pulls
+from ourolog.actors.replication.repairs import Repairs
 from ourolog.actors.replication.state import ReplicationState, Role
 from ourolog.actors.replication.voter_news import VoterNews
 from ourolog.storage.control import VoterKey
@@ -114,6 +118,7 @@ class ReplicatorActor(NodeActor):
         self.fetch_server = FetchServer(self.state)
         self.voter_news = VoterNews(self.state)
         self.latest_reads = LatestReads(self.state, lambda: self._voters, self.fetch_server.wake)
+        self.repairs = Repairs(self.state, lambda: self._voters)
         self._voters: tuple[NodeId, ...] = ()
         self._keys: frozenset[VoterKey] = frozenset()
         self._boundaries = Boundaries()
@@ -140,6 +145,7 @@ class ReplicatorActor(NodeActor):
                 self.pulls.on_failed(message)
                 self.leader_search.on_failed(message)
                 self.latest_reads.on_failed(message)
+                self.repairs.on_failed(message)
                 if message.peer_id in self.state.gone:
                     self._reconcile(f"{message.peer_id} is gone and does not answer")
             case PullRetryDue():
@@ -163,6 +169,14 @@ class ReplicatorActor(NodeActor):
                 self.latest_reads.on_due(message)
             case ReadsExpired():
                 self.latest_reads.expire()
+            case DamageFound():
+                self.repairs.on_found(message)
+            case BatchRepaired():
+                self.repairs.on_repaired(message)
+            case RepairRejected():
+                self.repairs.on_rejected(message)
+            case RepairDue():
+                self.repairs.on_due(message)
             case FetchedRejected():
                 self.pulls.on_fetched_rejected(message)
             case PullRejected():
@@ -212,6 +226,8 @@ class ReplicatorActor(NodeActor):
                 self._on_fetch(received)
             case ReadIndexRequest():
                 self.latest_reads.on_asked(received)
+            case RepairRequest():
+                self.repairs.on_asked(received)
 
     def _on_returned(self, returned: CallReturned[Any]) -> None:
         match returned.response:
@@ -220,6 +236,8 @@ class ReplicatorActor(NodeActor):
                 self.leader_search.on_returned(returned)
             case ReadIndexResponse():
                 self.latest_reads.on_returned(returned)
+            case RepairResponse():
+                self.repairs.on_returned(returned)
 
     # ------------------------------------------------------------ who pulls from whom
 

@@ -71,6 +71,9 @@ HELD_ELECTIONS: Final = 3
 After that another node may know more, and the client had better ask there.
 """
 
+REPAIR_WAIT_S: Final = 2.0
+"""How long a read waits at the most for the repair of damage that it met; then another node had better be asked."""
+
 # A held produce is refused somewhat before its client gives up, which then knows that nothing was appended.
 _HELD_MARGIN_FRACTION: Final = 0.1
 _MAX_HELD_MARGIN_S: Final = 0.5
@@ -534,6 +537,7 @@ class ServerActor(NodeActor):
                 self._committed.index,
                 consume.reply_to,
                 offset=consume.offset,
+                repair_wait_s=min(consume.timeout_s, REPAIR_WAIT_S),
             )
         )
 

@@ -16,6 +16,14 @@ from ourolog.actors.config import Cycle, Fsync, NodeConfig
 from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened, LogStartMoved, VotersLogged
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import FailureKind, NodeFailed, NodeWarned, WarningKind
+from ourolog.actors.messages.repair import (
+    BatchRepaired,
+    DamagedReadsExpired,
+    DamageFound,
+    RepairAbandoned,
+    RepairBatch,
+    RepairRejected,
+)
 from ourolog.actors.messages.status import ReportStatus, StatusReported, StoreStatus
 from ourolog.actors.messages.store import (
     AppendBatch,
@@ -52,6 +60,7 @@ from ourolog.actors.messages.store import (
 )
 from ourolog.actors.messages.values import PullPosition
 from ourolog.actors.ports import Ports
+from ourolog.actors.storing.damaged_places import DamagedPlaces
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, Kind, NewBatch
 from ourolog.storage.batch_limits import LIMIT
@@ -66,10 +75,12 @@ from ourolog.storage.errors import (
     StorageBusyError,
     StorageError,
     StorageFullError,
+    UnfitBatchError,
     WrongIdentityError,
 )
 from ourolog.storage.identity import DataDirectory
 from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.reader import Read
 from ourolog.storage.recovery import RecoveryStep
 from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import NODE_ID, Index, NodeId, Position
@@ -90,7 +101,7 @@ class StoreActor(NodeActor):
         *,
         config: NodeConfig,
         ports: Ports,
-        replicator: Mailbox[LogOpened | LogAppended | LogStartMoved],
+        replicator: Mailbox[LogOpened | LogAppended | LogStartMoved | DamageFound],
         server: Mailbox[LogOpened | LogStartMoved],
         election: Mailbox[LogOpened | LogAppended | LogCut | VotersLogged | StoreFailed],
     ) -> None:
@@ -110,6 +121,15 @@ class StoreActor(NodeActor):
         self._has_fetched = False
         self._unannounced: list[Position] = []
         self._voters_told: VoterSet | None = None
+        self._damaged = DamagedPlaces(
+            ports,
+            self.me,
+            replicator,
+            is_elected=config.election.elects,
+            warn=self._warn,
+            read=self._read,
+            refuse=self._refuse_read,
+        )
 
     # ------------------------------------------------------------ one message
 
@@ -155,6 +175,12 @@ class StoreActor(NodeActor):
                 self._save_founding(message)
             case DescribeLog():
                 self._describe(message)
+            case RepairBatch():
+                self._repair(message)
+            case RepairAbandoned():
+                self._damaged.abandon(message)
+            case DamagedReadsExpired():
+                self._damaged.expire()
             case NoteCommitted():
                 self.log.note_committed(message.committed)
                 self.log.save_notes()
@@ -167,7 +193,15 @@ class StoreActor(NodeActor):
                 self._retain()
             case ReportStatus():
                 log = self.log
-                status = StoreStatus(log.start, log.end, log.size_bytes, log.segment_count, log.log_epoch)
+                status = StoreStatus(
+                    log.start,
+                    log.end,
+                    log.size_bytes,
+                    log.segment_count,
+                    log.log_epoch,
+                    damaged_found=self._damaged.found,
+                    repaired=self._damaged.repaired,
+                )
                 message.reply_to.tell(StatusReported(message.request_id, status))
             case OpenLog():
                 self._open()
@@ -197,8 +231,8 @@ class StoreActor(NodeActor):
             self.election.tell(StoreFailed(str(error)))
         self.observer.tell(NodeFailed(self.node_id, self.actor_name, _failure_kind(error), str(error)))
 
-    def _warn(self, kind: WarningKind, reason: str) -> None:
-        self.observer.tell(NodeWarned(self.node_id, self.actor_name, kind, reason))
+    def _warn(self, kind: WarningKind, reason: str, about: NodeId = NodeId("")) -> None:
+        self.observer.tell(NodeWarned(self.node_id, self.actor_name, kind, reason, about))
 
     # ------------------------------------------------------------ opening
 
@@ -380,6 +414,7 @@ class StoreActor(NodeActor):
 
     def _answer_truncated(self, reply_to: Mailbox[LogTruncated]) -> None:
         log = self.log
+        self._damaged.look_again(log)
         reply_to.tell(LogTruncated(log.start, log.end, log.terms, log.voters_before_start))
         self.election.tell(LogCut(log.start, log.end, log.terms, log.voters))
         self._tell_voters()
@@ -449,26 +484,60 @@ class StoreActor(NodeActor):
     # ------------------------------------------------------------ reading
 
     def _read(self, message: ReadBatches) -> None:
-        log = self.log
         try:
-            if message.index is not None:
-                read = log.read_from_index(message.index, message.max_bytes, message.until)
-            else:
-                assert message.offset is not None, "a read is by index or by offset"
-                read = log.read_from_offset(message.offset, message.max_bytes, message.until)
+            read = self._read_log(message)
         except OutOfRangeError as error:
-            self._refuse_read(message, ReadProblem.OUT_OF_RANGE, error)
+            self._refuse_read(message, ReadProblem.OUT_OF_RANGE, str(error))
         except DamagedLogError as error:
-            self._warn(WarningKind.DAMAGED, str(error))
-            self._refuse_read(message, ReadProblem.DAMAGED, error)
+            self._on_damage(message, error)
         except StorageBusyError as error:
-            self._refuse_read(message, ReadProblem.BUSY, error)
+            self._refuse_read(message, ReadProblem.BUSY, str(error))
         else:
             message.reply_to.tell(BatchesRead(message.request_id, read.batches, read.next))
 
-    def _refuse_read(self, message: ReadBatches, problem: ReadProblem, error: StorageError) -> None:
-        refused = ReadRefused(message.request_id, problem, str(error), self.log.start, self.log.end)
+    def _read_log(self, message: ReadBatches) -> Read:
+        """Raises OutOfRangeError, DamagedLogError, StorageBusyError."""
+        if message.index is not None:
+            return self.log.read_from_index(message.index, message.max_bytes, message.until)
+        assert message.offset is not None, "a read is by index or by offset"
+        return self.log.read_from_offset(message.offset, message.max_bytes, message.until)
+
+    def _on_damage(self, message: ReadBatches, error: DamagedLogError) -> None:
+        """Have repaired what a read met, which may follow from damage further up in the file."""
+        try:
+            damage = self.log.damage_at(error.index)
+            if damage is not None:
+                self._damaged.meet(message, damage)
+                return
+            read = self._read_log(message)
+        except DamagedLogError as again:
+            self._refuse_read(message, ReadProblem.DAMAGED, str(again))
+        except StorageBusyError as busy:
+            self._refuse_read(message, ReadProblem.BUSY, str(busy))
+        else:
+            message.reply_to.tell(BatchesRead(message.request_id, read.batches, read.next))
+
+    def _refuse_read(self, message: ReadBatches, problem: ReadProblem, detail: str) -> None:
+        refused = ReadRefused(message.request_id, problem, detail, self.log.start, self.log.end)
         message.reply_to.tell(refused)
+
+    def _repair(self, message: RepairBatch) -> None:
+        index, source_id = message.index, message.source_id
+        try:
+            repaired = self.log.repair(index, message.batch)
+        except UnfitBatchError as error:
+            message.reply_to.tell(RepairRejected(index, source_id, str(error)))
+            return
+        except DamagedLogError as error:
+            self._damaged.find(error)
+            message.reply_to.tell(RepairRejected(index, source_id, error.where, is_too_early=True))
+            return
+        except OutOfRangeError:
+            repaired = None
+        if repaired is not None:
+            self._damaged.mend(index, source_id, repaired.path, repaired.position_bytes)
+        self._damaged.forget(index)
+        message.reply_to.tell(BatchRepaired(index, source_id))
 
     # ------------------------------------------------------------ retention
 
@@ -484,6 +553,7 @@ class StoreActor(NodeActor):
         except StorageBusyError:
             has_removed = False  # next time
         if has_removed:
+            self._damaged.look_again(log)
             moved = LogStartMoved(log.start, log.voters_before_start)
             self.replicator.tell(moved)
             self.server.tell(moved)

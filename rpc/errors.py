@@ -198,6 +198,9 @@ def from_read_refused(refused: ReadRefused) -> ServiceError:
             return OutOfRangeError(refused.detail, refused.first.offset, refused.end.offset)
         case ReadProblem.DAMAGED:
             return damaged(refused.detail)
+        case ReadProblem.REPAIRING:
+            retry = _retry_info(RETRY_AFTER_S)
+            return ServiceError(grpc.StatusCode.UNAVAILABLE, "REPAIRING", refused.detail, retry)
         case ReadProblem.BUSY:
             return ServiceError(grpc.StatusCode.UNAVAILABLE, "BUSY", refused.detail, _retry_info(RETRY_AFTER_S))
 

@@ -109,6 +109,8 @@ def _to_proto(
         duplicates_dropped=replicator.duplicates_dropped,
         expired_dropped=replicator.expired_dropped,
         voters=election.voters,
+        damaged_found=store.damaged_found,
+        repaired=store.repaired,
         not_ready=election.dispute or election.why_nobody or replicator.commit_unknown,
         claims=[
             pb.ElectionClaim(id=node_id, election=claim.election, term=claim.term, leader=claim.leader_id or "")

@@ -24,9 +24,10 @@ from ourolog.actors.messages.peer_calls import (
     PeerRequest,
     ReadIndexRequest,
     ReadIndexResponse,
+    RepairRequest,
     VoteRequest,
 )
-from ourolog.rpc import election_codec
+from ourolog.rpc import election_codec, repair_codec
 from ourolog.rpc.peer_values import (
     MAX_FETCH_BYTES,
     MAX_WAIT_S,
@@ -300,6 +301,15 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             decode_read_index_request,
             encode_read_index_response,
             decode_read_index_response,
+        ),
+        RepairRequest: PeerCodec(
+            "Repair",
+            pb.RepairRequest,
+            pb.RepairResponse,
+            repair_codec.encode_repair_request,
+            repair_codec.decode_repair_request,
+            repair_codec.encode_repair_response,
+            repair_codec.decode_repair_response,
         ),
     }
 )

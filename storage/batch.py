@@ -41,6 +41,7 @@ _FRAME_COVERED: Final = Struct("<HBBII")
 _BODY: Final = Struct("<IBBHIQQQqQQQQQI")
 _BODY_COVERED: Final = Struct("<BBHIQQQqQQQQQI")
 _U32: Final = Struct("<I")
+_MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
 
 FRAME_BYTES: Final = _FRAME.size
 HEADER_BYTES: Final = FRAME_BYTES + _BODY.size
@@ -263,6 +264,11 @@ def read_frame(buffer: bytes, start: int = 0) -> tuple[int, int] | None:
     if not _BODY.size <= body_size <= MAX_BODY_BYTES:
         raise CorruptBatchError(f"the batch at byte {start} claims a body of {body_size} bytes")
     return body_size, synced
+
+
+def find_frame(buffer: bytes, start: int = 0) -> int:
+    """The first byte from `start` on where a batch of this version may begin; -1 if there is none."""
+    return buffer.find(_MARK, start)
 
 
 def read_head(buffer: bytes, start: int = 0) -> BatchHead | None:

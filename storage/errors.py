@@ -36,20 +36,24 @@ class DamagedLogError(StorageError):
     """Acknowledged bytes on disk are not what was written; nothing has been cut off.
 
     `path` is the segment file, `position_bytes` where the damage begins, `index` and `offset`
-    the first entry and record that may be affected.
+    the first entry and record that may be affected. `where` says all that, without what to do about it.
     """
 
     def __init__(self, path: str, position_bytes: int, index: Index, offset: Offset, reason: str) -> None:
+        self.where = f"{path} is damaged at byte {position_bytes} (from index {index}, offset {offset} on): {reason}"
         super().__init__(
-            f"{path} is damaged at byte {position_bytes} (from index {index}, offset {offset} on): {reason}. "
-            "Nothing was cut off. Restore the file from a backup, or move this data directory away and let the "
-            "node copy the log from its peers"
+            f"{self.where}. Nothing was cut off. Restore the file from a backup, or move this data directory away and "
+            "let the node copy the log from its peers"
         )
         self.path = path
         self.position_bytes = position_bytes
         self.index = index
         self.offset = offset
         self.reason = reason
+
+
+class UnfitBatchError(StorageError):
+    """A batch of another replica is not the damaged one, or does not fit where that lies; nothing was written."""
 
 
 class DirectoryLockedError(StorageError):

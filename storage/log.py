@@ -37,6 +37,7 @@ from ourolog.storage.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpo
 from ourolog.storage.control import VoterSet, decode_control
 from ourolog.storage.errors import (
     CorruptBatchError,
+    DamagedLogError,
     DiscontinuousBatchError,
     ImpossibleBatchError,
     OutOfRangeError,
@@ -46,6 +47,7 @@ from ourolog.storage.failures import as_storage_error, busy_when_short
 from ourolog.storage.files import Files
 from ourolog.storage.reader import LogReader, Read
 from ourolog.storage.recovery import Progress, Recovered, finish_reset, recover
+from ourolog.storage.repair import Repaired, Repairs
 from ourolog.storage.retention import committed_part, expired_segments
 from ourolog.storage.scan import continues, control_in, observe
 from ourolog.storage.segment import Segment, stem_of
@@ -121,6 +123,7 @@ class Log:
         self._segments: list[Segment] = recovered.segments
         self._segment_cache = SegmentCache(files, config.index_interval_bytes)
         self._reader = LogReader(self._segments, self._segment_cache, config.index_interval_bytes)
+        self._repairs = Repairs(files, self._segments, self._segment_cache)
         self._writer = SegmentWriter(files, self._segments, config.segment_bytes, config.index_interval_bytes)
         self._adopt(recovered)
 
@@ -422,6 +425,46 @@ class Log:
         """Whole batches from the one that holds `offset`, which may begin below it; else as `read_from_index`."""
         return self._reader.read_from_offset(offset, max_bytes, until, self._end)
 
+    # ------------------------------------------------------------ repairing
+
+    def damage_at(self, index: Index) -> DamagedLogError | None:
+        """What is damaged where a read met damage at that entry, by walking the file itself.
+
+        That is the entry, or else the last damaged one before it in its segment. None if all that is good: the read
+        was led astray, and may be tried again.
+        Raises OutOfRangeError below `start` and from `end` on.
+        """
+        self._check_in_range(index, self._end.index)
+        with busy_when_short():
+            damage = self._repairs.damage_at(index)
+        if damage is None:
+            self._reader.forget()
+        return damage
+
+    def repair(self, index: Index, batch: bytes) -> Repaired | None:
+        """Replace the damaged batch of the entry at `index`, on disk before this returns; None if it is good already.
+
+        batch: the same batch, as it stands in another replica's log.
+        Raises UnfitBatchError for any other batch, OutOfRangeError below `start` and from `synced` on, DamagedLogError
+        for another damaged batch that has to be repaired first; nothing was written then.
+        """
+        self._check_usable()
+        self._check_in_range(index, self._synced.index)
+        size_bytes = self._segment_bytes
+        with self._failing("cannot repair the log"):
+            repaired = self._repairs.repair(index, batch, self._state.terms.place_of(index))
+        self._size_bytes += self._segment_bytes - size_bytes
+        self._reader.forget()
+        return repaired
+
+    @property
+    def _segment_bytes(self) -> int:
+        return sum(segment.size_bytes for segment in self._segments)
+
+    def _check_in_range(self, index: Index, end: Index) -> None:
+        if not self.start.index <= index < end:
+            raise OutOfRangeError(index, self.start.index, max(self.start.index, end), "index")
+
     # ------------------------------------------------------------ removing
 
     def truncate(self, index: Index) -> None:
@@ -442,7 +485,7 @@ class Log:
             cut.state.sequence_floor = sequence_floor
             committed = min(self._committed, cut.position)
             lowered = Checkpoint(cut.position, cut.segment.stem, cut.byte_position, cut.state, committed)
-            self._reader.forget()
+            self._forget_places()
             self._files.replace(self._checkpoint_path, lowered.encode())
             cut_segments(self._files, self._segments, cut, self.config.index_interval_bytes)
             self._adopt(Recovered(self._segments, cut.state, cut.position, committed, lowered))
@@ -466,7 +509,7 @@ class Log:
         )
         intent = Checkpoint(start, stem_of(start), 0, state, start, resetting=True)
         with self._failing("cannot reset the log"):
-            self._reader.forget()
+            self._forget_places()
             self._files.replace(self._checkpoint_path, intent.encode())
             self._segments[-1].close()
             self._adopt(finish_reset(self._files, self._directory, intent, self.config.index_interval_bytes))
@@ -494,7 +537,7 @@ class Log:
             if self._checkpoint_segment in (None, *(segment.stem for segment in expired)):
                 self.commit(sync=True)
                 self._save_checkpoint()
-            self._reader.forget()
+            self._forget_places()
             # Oldest first, each removal on disk before the next: no crash leaves a hole.
             for segment in expired:
                 segment.remove(self._files)
@@ -533,6 +576,11 @@ class Log:
             self._reader.forget()
             self._segments[-1].close()
             self._failure = self._failure or StorageFailedError("the log is closed")
+
+    def _forget_places(self) -> None:
+        """Segments are about to be cut or removed."""
+        self._reader.forget()
+        self._repairs.forget()
 
     def _check_usable(self) -> None:
         if self._failure is not None:

@@ -157,7 +157,8 @@ def replay(files: Files, segments: Sequence[Segment], start: Checkpoint, until: 
                 if head.index >= until:
                     break
                 observe(state, buffer, head, path)
-        if scan.fault is not None:
+        # What is damaged from there on need not be read: it is about to be cut.
+        if scan.fault is not None and scan.position.index < until:
             raise _damaged(segment, scan, str(scan.fault))
     assert scan.position.index == until, f"entry {until} is not in the last segment"
     return Replayed(segment, scan.byte_position, scan.position, state)

@@ -7,10 +7,9 @@ from typing import Final
 
 from ourolog.storage.batch import (
     FRAME_BYTES,
-    MAGIC,
-    VERSION,
     BatchHead,
     Kind,
+    find_frame,
     path_of,
     payload_of,
     read_frame,
@@ -25,7 +24,6 @@ from ourolog.storage.terms import Place, place_of, why_not_behind
 from ourolog.storage.types import Index, NodeId, Position
 
 _CHUNK_BYTES: Final = 1024 * 1024
-_MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
 
 
 def continues(head: BatchHead, position: Position) -> str | None:
@@ -122,7 +120,7 @@ def was_synced_beyond(rest: bytes, position_bytes: int) -> bool:
     damage, which is the safe way to be wrong.)
     """
     at = 0
-    while (at := rest.find(_MARK, at)) >= 0:
+    while (at := find_frame(rest, at)) >= 0:
         try:
             frame = read_frame(rest, at)
         except CorruptBatchError:

@@ -6,14 +6,16 @@ import contextlib
 from collections import OrderedDict
 from typing import Final
 
+from ourolog.storage.damage_walk import walk
 from ourolog.storage.descriptors import SHORTAGES
 from ourolog.storage.files import File, Files
 from ourolog.storage.index import SparseIndex
-from ourolog.storage.scan import SegmentScan
 from ourolog.storage.segment import Segment, write_index
+from ourolog.storage.types import Index
 
 MAX_OPEN_FILES: Final = 16
 _MAX_INDEXES: Final = 16
+_ANY: Final = Index(2**63)
 
 
 class SegmentCache:
@@ -93,13 +95,15 @@ class SegmentCache:
         return index if index.covered_to == segment.size_bytes else None
 
     def _rebuilt(self, segment: Segment, *, keep: bool = True) -> SparseIndex:
-        """An index built from the segment itself. That of a damaged segment ends at the damage, and is not saved."""
+        """An index built from the segment itself. That of a damaged segment lacks what is damaged, and is not saved."""
         index = SparseIndex(segment.base, self._interval_bytes)
-        scan = SegmentScan(self.file(segment), segment.size_bytes, 0, segment.base)
-        for _, head, _path in scan:
-            end = scan.byte_position + head.size_bytes
-            index.note(scan.byte_position, end, head.index, head.base_offset, head.timestamp_ms)
-        if scan.fault is None and keep:
+        is_good = True
+        for step in walk(self.file(segment), segment, 0, segment.base, _ANY):
+            at, head = step.byte_position, step.head
+            if head is not None:
+                index.note(at, at + head.size_bytes, head.index, head.base_offset, head.timestamp_ms)
+            is_good = is_good and (head is not None or at == segment.size_bytes)
+        if is_good and keep:
             # Derived data: if it cannot be saved it is built again next time.
             with contextlib.suppress(OSError):
                 write_index(self._files, segment.index_path, index, segment.size_bytes)

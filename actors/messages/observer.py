@@ -149,7 +149,8 @@ class WarningKind(StrEnum):
 
     RECOVERY_PROGRESS: how far the check of a long log has come.
     TORN_TAIL_CUT: recovery cut an unfinished write off the log's end.
-    DAMAGED: a read met damage in the log.
+    DAMAGED: a read or the scrub met damage in the log.
+    REPAIRED: a damaged batch was replaced by another replica's copy.
     RETENTION_HELD_BACK: old segments stay, since they are not known to be committed.
     LEAD_WITHHELD: a decreed leader does not lead, since a voter is ahead of it.
     LEAD_FORCED: a decreed leader leads without having asked the voters.
@@ -178,6 +179,7 @@ class WarningKind(StrEnum):
     RECOVERY_PROGRESS = "recovery_progress"
     TORN_TAIL_CUT = "torn_tail_cut"
     DAMAGED = "damaged"
+    REPAIRED = "repaired"
     RETENTION_HELD_BACK = "retention_held_back"
     LEAD_WITHHELD = "lead_withheld"
     LEAD_FORCED = "lead_forced"

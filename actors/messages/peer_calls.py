@@ -308,6 +308,48 @@ class ReadIndexRequest(PeerRequest[ReadIndexResponse]):
     term: Term
 
 
+# ---------------------------------------------------------------- repair
+
+
+@dataclass(frozen=True, slots=True)
+class RepairResponse:
+    """The answer to a RepairRequest.
+
+    node_id, log_epoch: the node that answers, and its disk.
+    batch: the entry, one encoded batch; b"" if it is not sent.
+    why_not: why it is not sent, a sentence without a full stop; "" with a batch.
+    is_final: whether asking again will not help: this node does not have that entry, or a damaged one.
+    """
+
+    node_id: NodeId
+    log_epoch: int
+    batch: bytes
+    why_not: str = ""
+    is_final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRequest(PeerRequest[RepairResponse]):
+    """Replicator -> the replicator of another replica: send that entry, mine is damaged.
+
+    Any node answers, whether it leads or not, if the entry is committed there and is the one that was asked for.
+
+    cluster: the name of the asking node's cluster.
+    cluster_id: the id of that cluster, 0 if it has none or does not know it yet.
+    node_id: the asking node.
+    log_epoch: the epoch of its log: the identity of its disk.
+    index: of the entry, which is committed where it is asked for.
+    place: of the entry there: two logs that have an entry of one place at an index have the same bytes there.
+    """
+
+    cluster: str
+    cluster_id: int
+    node_id: NodeId
+    log_epoch: int
+    index: Index
+    place: Place
+
+
 # ---------------------------------------------------------------- elections
 
 
@@ -513,6 +555,9 @@ EMPTY_FETCH: Final = "empty fetch"
 ELECTION_TIMEOUT_S: Final = 2.0
 """After how long an election call fails; an answer takes one sync of a log, and asking again costs little."""
 
+REPAIR_TIMEOUT_S: Final = 5.0
+"""After how long a repair call fails; the answer is one batch, which may have some megabytes."""
+
 READ_INDEX_WAIT_S: Final = 1.0
 """How long a leader waits for a majority to confirm that it leads, until it says that none has."""
 
@@ -534,6 +579,7 @@ CALL_KINDS: Final[Mapping[type[PeerRequest[Any]], CallKind]] = MappingProxyType(
         ReadIndexRequest: CallKind(
             "read index", ReadIndexResponse, Answerer.REPLICATOR, lambda _: 2 * READ_INDEX_WAIT_S
         ),
+        RepairRequest: CallKind("repair", RepairResponse, Answerer.REPLICATOR, lambda _: REPAIR_TIMEOUT_S),
     }
 )
 

@@ -24,7 +24,10 @@ from ourolog.actors.messages.peer_calls import (
     FetchResponse,
     ReadIndexRequest,
     ReadIndexResponse,
+    RepairRequest,
+    RepairResponse,
 )
+from ourolog.actors.messages.repair import BatchRepaired, DamageFound, RepairDue, RepairRejected
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import (
     FetchedAppended,
@@ -172,9 +175,11 @@ ReplicatorMessage = (
     | ClaimsVerdict
     | CallReceived[FetchRequest]
     | CallReceived[ReadIndexRequest]
+    | CallReceived[RepairRequest]
     | CallCancelled
     | CallReturned[FetchResponse]
     | CallReturned[ReadIndexResponse]
+    | CallReturned[RepairResponse]
     | CallFailed
     | PullRetryDue
     | KeepAliveDue
@@ -185,6 +190,10 @@ ReplicatorMessage = (
     | ReadIndexDue
     | ReadsExpired
     | InSyncDue
+    | DamageFound
+    | BatchRepaired
+    | RepairRejected
+    | RepairDue
     | NotesDue
     | ReportStatus
 )

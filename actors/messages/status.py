@@ -26,6 +26,8 @@ class StoreStatus:
     size_bytes: the size of all its segments.
     segments: how many segments there are.
     log_epoch: the epoch of the log: the identity of its disk.
+    damaged_found: how many damaged places were found in it since the node started.
+    repaired: how many of them were repaired from other replicas.
     """
 
     start: Position = START
@@ -33,6 +35,8 @@ class StoreStatus:
     size_bytes: int = 0
     segments: int = 0
     log_epoch: int = 0
+    damaged_found: int = 0
+    repaired: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ourolog.actors.messages.mailbox import Mailbox
+from ourolog.actors.messages.repair import DamagedReadsExpired, RepairAbandoned, RepairBatch
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch
@@ -220,7 +221,8 @@ class ReadBatches:
     """Server or Replicator -> Store: read whole batches from `index`, or those with `offset`.
 
     Exactly one of index and offset is given. Never reads at or above `until`. At least one
-    batch is answered when there is one, however large; more up to max_bytes.
+    batch is answered when there is one, however large; more up to max_bytes. `repair_wait_s` is how long the
+    read may wait, in seconds, while damage that it met is repaired.
     """
 
     request_id: int
@@ -229,6 +231,7 @@ class ReadBatches:
     reply_to: Mailbox[BatchesRead | ReadRefused]
     index: Index | None = None
     offset: Offset | None = None
+    repair_wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +251,14 @@ class ReadProblem(StrEnum):
     """Why a read was refused.
 
     OUT_OF_RANGE: what was asked for lies outside of the readable range.
-    DAMAGED: the log is damaged there.
+    DAMAGED: the log is damaged there, and nobody can repair it.
+    REPAIRING: the log is damaged there, and other replicas are asked for what it should hold.
     BUSY: no file descriptor or no memory was available; trying again helps.
     """
 
     OUT_OF_RANGE = "out of range"
     DAMAGED = "damaged"
+    REPAIRING = "repairing"
     BUSY = "busy"
 
 
@@ -430,6 +435,9 @@ StoreMessage = (
     | SaveFounding
     | DescribeLog
     | NoteCommitted
+    | RepairBatch
+    | RepairAbandoned
+    | DamagedReadsExpired
     | FlushAppends
     | FsyncDue
     | RetentionDue

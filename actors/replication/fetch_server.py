@@ -31,8 +31,9 @@ class _ReadAnswer:
         match message:
             case BatchesRead():
                 outcome, batches, detail = FetchOutcome.BATCHES, message.batches, ""
-            case ReadRefused(problem=ReadProblem.OUT_OF_RANGE):
-                # Retention or a truncation overtook the read; the next fetch is told where the log begins now.
+            case ReadRefused(problem=ReadProblem.OUT_OF_RANGE | ReadProblem.REPAIRING):
+                # What is damaged here is fetched from another replica meanwhile, and asked for again until it is here.
+                # Or: retention or a truncation overtook the read; the next fetch is told where the log begins now.
                 outcome, batches, detail = FetchOutcome.BATCHES, b"", ""
             case ReadRefused():
                 outcome, batches, detail = FetchOutcome.REFUSED, b"", message.detail
@@ -178,7 +179,11 @@ class FetchServer:
         state, request = self._state, received.request
         max_bytes = max(0, min(request.max_bytes, state.config.fetch_max_bytes))
         answer = _ReadAnswer(received.reply_to, received.request_id, self._response(FetchOutcome.BATCHES))
-        state.store.tell(ReadBatches(0, max_bytes, state.end.index, answer, index=request.next_index))
+        # A leader that does not answer for longer than a fetch may wait would be taken for lost.
+        wait_s = min(request.max_wait_s, MAX_WAIT_S)
+        state.store.tell(
+            ReadBatches(0, max_bytes, state.end.index, answer, index=request.next_index, repair_wait_s=wait_s)
+        )
 
     def _response(
         self,

@@ -548,6 +548,8 @@ class GetStatusResponse(_message.Message):
     EXPIRED_DROPPED_FIELD_NUMBER: _builtins.int
     NOT_READY_FIELD_NUMBER: _builtins.int
     CLAIMS_FIELD_NUMBER: _builtins.int
+    DAMAGED_FOUND_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster: _builtins.str
     version: _builtins.str
@@ -569,6 +571,9 @@ class GetStatusResponse(_message.Message):
     expired_dropped: _builtins.int
     not_ready: _builtins.str
     """Why clients should not be sent here, for a person to read; empty for a node that is well."""
+    damaged_found: _builtins.int
+    """Since the node started: damaged batches that were found in its log, and those replaced by other nodes' copies."""
+    repaired: _builtins.int
     @_builtins.property
     def voters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -605,10 +610,12 @@ class GetStatusResponse(_message.Message):
         expired_dropped: _builtins.int = ...,
         not_ready: _builtins.str = ...,
         claims: _abc.Iterable[Global___ElectionClaim] | None = ...,
+        damaged_found: _builtins.int = ...,
+        repaired: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "cluster", b"cluster", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "leader", b"leader", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "pulls", b"pulls", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "cluster", b"cluster", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "damaged_found", b"damaged_found", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "leader", b"leader", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "pulls", b"pulls", "repaired", b"repaired", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

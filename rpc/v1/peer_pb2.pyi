@@ -409,6 +409,82 @@ class ReadIndexRequest(_message.Message):
 Global___ReadIndexRequest: _TypeAlias = ReadIndexRequest  # noqa: Y015
 
 @_typing.final
+class RepairRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    cluster: _builtins.str
+    cluster_id: _builtins.int
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    """Of the asking node's own log."""
+    index: _builtins.int
+    @_builtins.property
+    def place(self) -> Global___Place: ...
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        cluster: _builtins.str = ...,
+        cluster_id: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        index: _builtins.int = ...,
+        place: Global___Place | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "index", b"index", "log_epoch", b"log_epoch", "node_id", b"node_id", "place", b"place", "protocol", b"protocol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairRequest: _TypeAlias = RepairRequest  # noqa: Y015
+
+@_typing.final
+class RepairResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    WHY_NOT_FIELD_NUMBER: _builtins.int
+    IS_FINAL_FIELD_NUMBER: _builtins.int
+    protocol: _builtins.int
+    node_id: _builtins.str
+    log_epoch: _builtins.int
+    batch: _builtins.bytes
+    """One batch; empty where it is not sent."""
+    why_not: _builtins.str
+    """Why it is not sent."""
+    is_final: _builtins.bool
+    """Asking again will not help."""
+    def __init__(
+        self,
+        *,
+        protocol: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        log_epoch: _builtins.int = ...,
+        batch: _builtins.bytes = ...,
+        why_not: _builtins.str = ...,
+        is_final: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "is_final", b"is_final", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "why_not", b"why_not"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairResponse: _TypeAlias = RepairResponse  # noqa: Y015
+
+@_typing.final
 class ReadIndexResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

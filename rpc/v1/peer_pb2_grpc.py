@@ -51,6 +51,11 @@ class PeerStub:
                 request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.SerializeToString,
                 response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.FromString,
                 _registered_method=True)
+        self.Repair = channel.unary_unary(
+                '/ourolog.peer.v1.Peer/Repair',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.RepairRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.RepairResponse.FromString,
+                _registered_method=True)
         self.Vote = channel.unary_unary(
                 '/ourolog.peer.v1.Peer/Vote',
                 request_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.VoteRequest.SerializeToString,
@@ -94,6 +99,13 @@ class PeerServicer:
 
     def ReadIndex(self, request, context):
         """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Repair(self, request, context):
+        """Asked of any replica by one whose copy of an entry is damaged: that entry, if it is committed and the same there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +156,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.ReadIndex,
                     request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.FromString,
                     response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.SerializeToString,
+            ),
+            'Repair': grpc.unary_unary_rpc_method_handler(
+                    servicer.Repair,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.RepairRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_peer__pb2.RepairResponse.SerializeToString,
             ),
             'Vote': grpc.unary_unary_rpc_method_handler(
                     servicer.Vote,
@@ -249,6 +266,33 @@ class Peer:
             '/ourolog.peer.v1.Peer/ReadIndex',
             ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexRequest.SerializeToString,
             ourolog_dot_rpc_dot_v1_dot_peer__pb2.ReadIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Repair(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ourolog.peer.v1.Peer/Repair',
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.RepairRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_peer__pb2.RepairResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class PeerStub:
     """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
     ReadIndex: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ReadIndexRequest, _peer_pb2.ReadIndexResponse]
     """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
+    Repair: _grpc.UnaryUnaryMultiCallable[_peer_pb2.RepairRequest, _peer_pb2.RepairResponse]
+    """Asked of any replica by one whose copy of an entry is damaged: that entry, if it is committed and the same there."""
     Vote: _grpc.UnaryUnaryMultiCallable[_peer_pb2.VoteRequest, _peer_pb2.VoteResponse]
     """A candidate asks for a vote, or whether it would get one."""
     BeginTerm: _grpc.UnaryUnaryMultiCallable[_peer_pb2.BeginTermRequest, _peer_pb2.TermResponse]
@@ -65,6 +67,8 @@ class PeerAsyncStub(PeerStub):
     """Asked by whoever wants to lead: where a voter's log ends at this moment, and in which term it is."""
     ReadIndex: _aio.UnaryUnaryMultiCallable[_peer_pb2.ReadIndexRequest, _peer_pb2.ReadIndexResponse]  # type: ignore[assignment]
     """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
+    Repair: _aio.UnaryUnaryMultiCallable[_peer_pb2.RepairRequest, _peer_pb2.RepairResponse]  # type: ignore[assignment]
+    """Asked of any replica by one whose copy of an entry is damaged: that entry, if it is committed and the same there."""
     Vote: _aio.UnaryUnaryMultiCallable[_peer_pb2.VoteRequest, _peer_pb2.VoteResponse]  # type: ignore[assignment]
     """A candidate asks for a vote, or whether it would get one."""
     BeginTerm: _aio.UnaryUnaryMultiCallable[_peer_pb2.BeginTermRequest, _peer_pb2.TermResponse]  # type: ignore[assignment]
@@ -102,6 +106,14 @@ class PeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.ReadIndexResponse, _abc.Awaitable[_peer_pb2.ReadIndexResponse]]:
         """Asked of the leader for a read of the latest state: how far the log is committed, as of this moment or later."""
+
+    @_abc_1.abstractmethod
+    def Repair(
+        self,
+        request: _peer_pb2.RepairRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.RepairResponse, _abc.Awaitable[_peer_pb2.RepairResponse]]:
+        """Asked of any replica by one whose copy of an entry is damaged: that entry, if it is committed and the same there."""
 
     @_abc_1.abstractmethod
     def Vote(

@@ -176,9 +176,21 @@ class LogModel:
             self.damage = f"{path} was cut at byte {size}, which is in the middle of a batch"
         return self._cut(cut), False
 
-    def rewritten(self, path: str, position: int) -> None:
-        if self._known(path) is not None:
-            self.damage = f"{path} was written over at byte {position}"
+    def rewritten(self, path: str, position: int, data: bytes) -> None:
+        """Only a batch that is repaired is written over, by what it was and where it was."""
+        segment = self._known(path)
+        if segment is None:
+            return
+        before = 0
+        for entry in self._entries_of(segment):
+            if before == position:
+                if entry.end_byte != position + len(data) or not _is_batch_of(data, entry):
+                    self.damage = (
+                        f"{path} was written over at byte {position}, and not by entry {entry.index} as it was"
+                    )
+                return
+            before = entry.end_byte
+        self.damage = f"{path} was written over at byte {position}, where no batch begins"
 
     def removed(self, path: str) -> tuple[list[Entry], bool]:
         """The entries that are gone, and whether they were the oldest, as retention takes them."""
@@ -355,6 +367,15 @@ class LogModel:
                 return
             is_last = at + 1 == len(self.segments)
             self.durable_index = self.end.index if is_last else self.segments[at + 1].base.index
+
+
+def _is_batch_of(data: bytes, entry: Entry) -> bool:
+    """Whether the bytes are one good batch, and that entry."""
+    try:
+        heads = list(scan(data))
+    except CorruptBatchError:
+        return False
+    return len(heads) == 1 and heads[0].end == len(data) and (heads[0].index, heads[0].crc) == (entry.index, entry.crc)
 
 
 _end_offset = attrgetter("end_offset")

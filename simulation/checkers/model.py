@@ -411,10 +411,10 @@ class ClusterModel:
             self.node(event.node_id).is_resetting = b'"resetting":true' in event.content
 
     def _on_rewritten(self, event: FileRewritten) -> None:
-        """A log that is open is only added to; before, its end may be written once more."""
+        """A log that is open is only added to and repaired; before, its end may be written once more."""
         node = self.node(event.node_id)
         if node.log.opened:
-            node.log.rewritten(event.path, event.position)
+            node.log.rewritten(event.path, event.position, event.data)
             self._change(node, [], [])
 
     def _on_removed(self, event: FileRemoved) -> None:

@@ -236,6 +236,11 @@ class LyingPeer(pb_grpc.PeerServicer):
             protocol=PROTOCOL, node_id=LIAR, term=request.term, leader_id=LIAR, committed_index=2**62
         )
 
+    async def Repair(self, request: pb.RepairRequest, context: Context) -> pb.RepairResponse:  # noqa: ARG002, N802
+        """Send something else than what was asked for."""
+        self._target.count("lies")
+        return pb.RepairResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, batch=b"villain")
+
 
 class LyingGossip(asyncio.DatagramProtocol):
     """Answers pings and joins, and pings others, so that it counts as a live member."""

@@ -1,0 +1,67 @@
+"""Repair calls on the wire: a damaged entry is asked for, and sent."""
+
+from __future__ import annotations
+
+from ourolog.actors.config import check_node_id
+from ourolog.actors.messages.peer_calls import RepairRequest, RepairResponse
+from ourolog.rpc.peer_values import (
+    PROTOCOL,
+    PeerCodecError,
+    check_name,
+    clipped,
+    decode_place,
+    encode_place,
+    other_answer,
+)
+from ourolog.rpc.v1 import peer_pb2 as pb
+from ourolog.storage.types import Index
+
+
+def encode_repair_request(request: RepairRequest) -> pb.RepairRequest:
+    return pb.RepairRequest(
+        protocol=PROTOCOL,
+        cluster=request.cluster,
+        cluster_id=request.cluster_id,
+        node_id=request.node_id,
+        log_epoch=request.log_epoch,
+        index=request.index,
+        place=encode_place(request.place),
+    )
+
+
+def decode_repair_request(request: pb.RepairRequest) -> RepairRequest:
+    """The actor's request. Raises PeerCodecError."""
+    try:
+        return RepairRequest(
+            cluster=check_name(request.cluster),
+            cluster_id=request.cluster_id,
+            node_id=check_node_id(request.node_id),
+            log_epoch=request.log_epoch,
+            index=Index(request.index),
+            place=decode_place(request.place),
+        )
+    except ValueError as error:
+        raise PeerCodecError(str(error)) from error
+
+
+def encode_repair_response(response: RepairResponse) -> pb.RepairResponse:
+    return pb.RepairResponse(
+        protocol=PROTOCOL,
+        node_id=response.node_id,
+        log_epoch=response.log_epoch,
+        batch=response.batch,
+        why_not=response.why_not,
+        is_final=response.is_final,
+    )
+
+
+def decode_repair_response(response: pb.RepairResponse) -> RepairResponse:
+    """The actor's answer; the batch in it is not checked here. Raises PeerCodecError."""
+    if response.protocol != PROTOCOL:
+        raise PeerCodecError(other_answer(response.protocol))
+    try:
+        node_id = check_node_id(response.node_id)
+    except ValueError as error:
+        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
+    why_not = clipped(response.why_not)
+    return RepairResponse(node_id, response.log_epoch, response.batch, why_not, response.is_final)
