@@ -216,6 +216,8 @@ class NodeConfig:
     election_timeout_s: where voters elect, after how long without an answer from the leader a voter stands itself.
     bootstrap_expect: how many nodes found a new cluster together, this one among them; None to join one, or where the
         election names its founders. Ignored once the data directory belongs to a cluster.
+    replicas: where voters elect, how many of the nodes vote and have all that was acknowledged; the others stand by.
+    replace_after_s: how long a voter may be gone before another node votes in its place, in seconds.
     force_lead: where a person decreed that this node leads, it leads without asking the other voters first.
     fetch_max_bytes, fetch_wait_s: how much one fetch from a peer brings, and how long it may wait for something new.
     pull_backoff_min_s, pull_backoff_max_s: how long a pull rests after its first failure, and at most.
@@ -232,6 +234,8 @@ class NodeConfig:
     election: ElectionChoice = NOBODY_ELECTED
     election_timeout_s: float = 1.0
     bootstrap_expect: int | None = None
+    replicas: int = 3
+    replace_after_s: float = 600.0
     cycle: Cycle = Cycle.BREAK
     max_hops: int = 16
     acks: Acks = Acks.QUORUM
@@ -295,11 +299,18 @@ class NodeConfig:
         _check_range("fetch_max_bytes", self.fetch_max_bytes, 1, MAX_BATCH_BYTES)
         if self.bootstrap_expect is not None:
             self._check_founders(self.bootstrap_expect)
+        _check_range("replicas", self.replicas, 1, MAX_FOUNDERS)
         for name in ("max_waiting_requests", "max_uncommitted_entries", "max_uncommitted_bytes"):
             _check_range(name, getattr(self, name), 1)
         for name in ("fsync_interval_s", "fetch_wait_s"):
             _check_not_negative(name, getattr(self, name))
-        for name in ("election_timeout_s", "retention_check_s", "pull_backoff_min_s", "pull_backoff_max_s"):
+        for name in (
+            "election_timeout_s",
+            "replace_after_s",
+            "retention_check_s",
+            "pull_backoff_min_s",
+            "pull_backoff_max_s",
+        ):
             _check_positive(name, getattr(self, name))
         if self.pull_backoff_min_s > self.pull_backoff_max_s:
             raise InvalidFieldError(
@@ -308,6 +319,11 @@ class NodeConfig:
                 FieldName("pull_backoff_max_s"),
                 f" only {self.pull_backoff_max_s:g}",
             )
+
+    @property
+    def wanted_replicas(self) -> int:
+        """How many voters there should be: whoever names more of them wants more."""
+        return max(self.replicas, len(self.election.voters))
 
     def _check_founders(self, expected: int) -> None:
         _check_range("bootstrap_expect", expected, 1, MAX_FOUNDERS)

@@ -16,7 +16,9 @@ from ourolog.actors.messages.election import (
     LeaderAnswered,
     LeaderHinted,
     LeaderUnreachable,
+    StandbyFetched,
     VoterFetched,
+    VotersCommitted,
 )
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
@@ -82,10 +84,11 @@ from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.leader_search import LeaderSearch
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.repairs import Repairs
+from ourolog.actors.replication.standby_rounds import StandbyRounds
 from ourolog.actors.replication.state import ReplicationState, Role
 from ourolog.actors.replication.voter_news import VoterNews
 from ourolog.storage.control import VoterKey
-from ourolog.storage.types import NodeId, Position
+from ourolog.storage.types import Index, NodeId, Position
 
 NOTES_INTERVAL_S = 1.0
 
@@ -106,7 +109,15 @@ class ReplicatorActor(NodeActor):
         store: Mailbox[StoreMessage],
         server: Mailbox[LogStartMoved | CommitAdvanced | CommitKnown | ReplicasAdvanced],
         election: Mailbox[
-            HigherTermSeen | LeaderHinted | LeaderUnreachable | LeaderAnswered | VoterFetched | CommitAdvanced
+            HigherTermSeen
+            | LeaderHinted
+            | LeaderUnreachable
+            | LeaderAnswered
+            | VoterFetched
+            | StandbyFetched
+            | CommitAdvanced
+            | CommitKnown
+            | VotersCommitted
         ],
     ) -> None:
         super().__init__(config.node_id, ports.observer)
@@ -117,10 +128,13 @@ class ReplicatorActor(NodeActor):
         self.leader_search = LeaderSearch(self.state, election)
         self.fetch_server = FetchServer(self.state)
         self.voter_news = VoterNews(self.state)
+        self.standby_rounds = StandbyRounds(config.election_timeout_s)
         self.latest_reads = LatestReads(self.state, lambda: self._voters, self.fetch_server.wake)
         self.repairs = Repairs(self.state, lambda: self._voters)
         self._voters: tuple[NodeId, ...] = ()
         self._keys: frozenset[VoterKey] = frozenset()
+        self._voters_at: Index | None = None
+        self._voters_committed_at: Index | None = None
         self._boundaries = Boundaries()
         self._commit: LeaderCommit | None = None
         self._in_sync = InSync(config, 0.0)
@@ -304,16 +318,31 @@ class ReplicatorActor(NodeActor):
         self._change_role(Role.LEADER if changed.leader_id == self.state.node_id else Role.FOLLOWER)
 
     def _on_voters_changed(self, changed: VotersChanged) -> None:
-        self._voters, self._keys = changed.voters, frozenset(changed.keys)
         self.state.cluster_id = changed.cluster_id
         self.state.voter_addrs = changed.addr_by_voter
+        if self._commit is not None and self._voters_at is not None and (changed.index or 0) < self._voters_at:
+            return  # a leader's own log has named later ones meanwhile
+        self._count(changed.voters, frozenset(changed.keys), changed.index)
         if self.state.role is Role.FOLLOWER:
             self._reconcile("the voters changed")
         if self._commit is not None:
-            self._commit.set_voters(changed.voters, self._keys)
-            self._in_sync.set_voters(changed.voters)
             self._advance_commit()
+        self._look_at_voters()
+
+    def _count(self, voters: tuple[NodeId, ...], keys: frozenset[VoterKey], index: Index | None) -> None:
+        """Count these voters from now on; `index` is that of the entry that names them."""
+        self._voters, self._keys, self._voters_at = voters, keys, index
+        if self._commit is not None:
+            self._commit.set_voters(voters, keys)
+            self._in_sync.set_voters(voters)
             self.latest_reads.recount()
+
+    def _look_at_voters(self) -> None:
+        """Tell the election, once, when the entry that names the voters is committed."""
+        at = self._voters_at
+        if at is not None and at != self._voters_committed_at and self.state.committed.index > at:
+            self._voters_committed_at = at
+            self.election.tell(VotersCommitted(at))
 
     def _change_role(self, role: Role) -> None:
         state = self.state
@@ -329,6 +358,7 @@ class ReplicatorActor(NodeActor):
             self._replicas = None
             self._watch_in_sync()
             self.voter_news.begin_term()
+            self.standby_rounds.begin_term()
         elif role is Role.PEER:
             self._set_committed(state.end)
         self.latest_reads.change_role()
@@ -357,6 +387,11 @@ class ReplicatorActor(NodeActor):
         else:
             self._boundaries.extend(appended.ends)
             if self._commit is not None:
+                if self._keys and appended.voters is not None and appended.voters.index != self._voters_at:
+                    # In force from its append on: the voters before it must not commit the entry that replaces them.
+                    named = appended.voters
+                    names = tuple(voter.node_id for voter in named.voters)
+                    self._count(names, frozenset(named.keys), named.index)
                 self._commit.fetched(state.node_id, state.log_epoch, state.end.index)
                 self._advance_commit()
         self.fetch_server.wake()
@@ -384,17 +419,31 @@ class ReplicatorActor(NodeActor):
                 self.election.tell(HigherTermSeen(request.term, None, request.node_id, request.cluster_id))
             self.fetch_server.answer(received, refusal)
             return
-        # Only voters are kept: other fetchers may use ever new names.
+        # Only voters are counted: other fetchers may use ever new names.
         request = received.request
-        if self._commit is not None and request.node_id in self._commit.voters:
-            if self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
+        if self._commit is not None:
+            is_named = request.node_id in self._commit.voters
+            if is_named and self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
                 self._in_sync.fetched(request.node_id, self.state.ports.clock.monotonic_s())
                 if self.voter_news.is_due(request.node_id, request.log_epoch, request.next_index):
                     at_s = self.state.ports.clock.monotonic_s()
                     self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
                 self.latest_reads.on_echo(request.node_id, request.read_round)
+            elif self._keys:
+                self._on_standby_fetched(request)
             self._advance_commit()
         self.fetch_server.serve(received)
+
+    def _on_standby_fetched(self, request: FetchRequest) -> None:
+        """A node without a vote has fetched from this leader: one that gossip knows may be a voter one day."""
+        state = self.state
+        is_known = request.node_id in state.members and request.node_id not in state.gone
+        if is_known and request.cluster_id == state.cluster_id != 0:
+            key = VoterKey(request.node_id, request.log_epoch)
+            now_s = state.ports.clock.monotonic_s()
+            news = self.standby_rounds.fetched(key, request.next_index, state.end.index, now_s)
+            if news is not None:
+                self.election.tell(news)
 
     def _is_of_later_term(self, request: FetchRequest) -> bool:
         """Whether a voter of this cluster asks in a later term: a leader that does not hear of it blocks that voter."""
@@ -412,7 +461,8 @@ class ReplicatorActor(NodeActor):
             self.fetch_server.wake()
             if not self._is_commit_known:
                 self._is_commit_known = True
-                self.server.tell(CommitKnown(commit.term))
+                for listener in (self.server, self.election):
+                    listener.tell(CommitKnown(commit.term))
                 self.latest_reads.commit_known()
 
     def _tell_replicas(self, commit: LeaderCommit, *, has_advanced: bool) -> None:
@@ -457,6 +507,7 @@ class ReplicatorActor(NodeActor):
             advanced = CommitAdvanced(position)
             self.server.tell(advanced)
             self.election.tell(advanced)
+            self._look_at_voters()
             self.latest_reads.on_committed()
 
     def on_stop(self) -> None:

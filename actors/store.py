@@ -268,6 +268,7 @@ class StoreActor(NodeActor):
             voters=log.voters,
             voters_before_start=log.voters_before_start,
             founding=self._directory.founding,
+            voters_replaced=log.voters_replaced,
         )
         self._voters_told = log.voters
         self.replicator.tell(opened)
@@ -329,7 +330,7 @@ class StoreActor(NodeActor):
     def _tell_voters(self) -> None:
         if self.log.voters != self._voters_told:
             self._voters_told = self.log.voters
-            self.election.tell(VotersLogged(self.log.voters))
+            self.election.tell(VotersLogged(self.log.voters, self.log.voters_replaced))
 
     def _append_batch(self, message: AppendBatch) -> None:
         if message.term != self._ballot.term:

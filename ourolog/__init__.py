@@ -25,6 +25,7 @@ __all__ = [
     "Provenance",
     "ReadLevel",
     "ServerInfo",
+    "VotersChange",
     "__version__",
     "cluster_status",
     "encode_records",
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ourolog.rpc.blocking_client import BlockingLogClient
     from ourolog.rpc.client import LogClient
     from ourolog.rpc.client_errors import LogError
-    from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, Provenance, ServerInfo
+    from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, Provenance, ServerInfo, VotersChange
     from ourolog.rpc.cluster_status import cluster_status
     from ourolog.storage.record_set import encode_records
 else:
@@ -52,6 +53,7 @@ else:
         "Provenance": "ourolog.rpc.client_types",
         "ReadLevel": "ourolog.actors.messages.values",
         "ServerInfo": "ourolog.rpc.client_types",
+        "VotersChange": "ourolog.rpc.client_types",
         "cluster_status": "ourolog.rpc.cluster_status",
         "encode_records": "ourolog.storage.record_set",
     }

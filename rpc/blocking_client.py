@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client import LogClient
-from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, ServerInfo
+from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, ServerInfo, VotersChange
 
 T = TypeVar("T")
 
@@ -103,6 +103,14 @@ class BlockingLogClient:
     def transfer_leader(self, to: str | None = None, *, timeout_s: float | None = None) -> LeaderTransfer:
         """Let another node lead, and return once it does."""
         return self._run(self._client.transfer_leader(to, timeout_s=timeout_s))
+
+    def add_voter(self, node_id: str, *, timeout_s: float | None = None) -> VotersChange:
+        """Have a node vote that copies, and return once that is committed."""
+        return self._run(self._client.add_voter(node_id, timeout_s=timeout_s))
+
+    def remove_voter(self, node_id: str, *, timeout_s: float | None = None) -> VotersChange:
+        """Have a voter vote no more, and return once that is committed. It goes on copying."""
+        return self._run(self._client.remove_voter(node_id, timeout_s=timeout_s))
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(call)

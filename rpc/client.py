@@ -26,7 +26,7 @@ from ourolog.rpc.client_errors import LogError, client_closed, no_records, not_u
 from ourolog.rpc.client_liveness import PRODUCE_SILENT_AFTER_S, STREAM_SILENT_AFTER_S, Liveness
 from ourolog.rpc.client_nodes import ClientNodes, NodeConnection
 from ourolog.rpc.client_requests import UnansweredRequests
-from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, ServerInfo, provenance_from
+from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, ServerInfo, VotersChange, provenance_from
 from ourolog.rpc.cluster_status import node_status
 from ourolog.rpc.errors import OUTCOME_UNKNOWN
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -381,6 +381,26 @@ class LogClient:
         )
         self._nodes.leader_addr = ""
         return LeaderTransfer(response.leader, response.term, response.previous_leader)
+
+    async def add_voter(self, node_id: str, *, timeout_s: float | None = None) -> VotersChange:
+        """Have a node vote that copies, and return once that is committed."""
+        request = pb.AddVoterRequest(node_id=node_id)
+        return await self._change_voters(lambda stub, left_s: stub.AddVoter(request, timeout=left_s), timeout_s)
+
+    async def remove_voter(self, node_id: str, *, timeout_s: float | None = None) -> VotersChange:
+        """Have a voter vote no more, and return once that is committed. It goes on copying."""
+        request = pb.RemoveVoterRequest(node_id=node_id)
+        return await self._change_voters(lambda stub, left_s: stub.RemoveVoter(request, timeout=left_s), timeout_s)
+
+    async def _change_voters(self, call: Call[pb.ChangeVotersResponse], timeout_s: float | None) -> VotersChange:
+        response = await self._call(
+            call,
+            timeout_s,
+            to_leader=True,
+            repeat_unknown=False,
+            if_unknown="Whether the voters are changed is not known: look at the status before you ask again",
+        )
+        return VotersChange(tuple(response.voters), response.term)
 
     async def _find_leader(self) -> str:
         """Where to produce to: the leader's address, or the current node's where nobody is elected."""

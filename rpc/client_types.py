@@ -89,6 +89,18 @@ class LeaderTransfer:
     previous_leader: str
 
 
+@dataclass(frozen=True, slots=True)
+class VotersChange:
+    """A change of voters that was asked for, and is committed.
+
+    voters: who votes now.
+    term: in which term it was committed.
+    """
+
+    voters: tuple[str, ...]
+    term: int
+
+
 def provenance_from(provenance: pb.Provenance) -> Provenance:
     """The value for the contract's message."""
     return Provenance(

@@ -26,6 +26,7 @@ from ourolog.rpc.produce_handler import MAX_PRODUCE_STREAMS, CheckedProduce, Pro
 from ourolog.rpc.record_checks import RecordLimits, checked_batch, checked_record
 from ourolog.rpc.server_calls import MAX_OPEN_CALLS, OpenCalls, ServerCall
 from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.voter_changes import VoterChangeHandler
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Log"].full_name
 _LATE_CALLS_WAIT_S: Final = 1.0
@@ -76,6 +77,7 @@ class LogService:
             self._requests, self._server, client_limits.produces, client_limits.max_produce_streams
         )
         self._transfer = LeaderTransferHandler(status.config, self._requests, status.election, self._server)
+        self._voter_changes = VoterChangeHandler(status.config, self._requests, status.election, self._server)
         self._reader = LogReader(self._requests, self._server)
         self._consumes = ConsumeHandler(self._reader, client_limits.reads, client_limits.max_streams)
 
@@ -97,6 +99,8 @@ class LogService:
             "GetServers": unary(self._get_servers, pb.GetServersRequest, pb.GetServersResponse),
             "GetStatus": unary(self._get_status, pb.GetStatusRequest, pb.GetStatusResponse),
             "TransferLeader": unary(self._transfer_leader, pb.TransferLeaderRequest, pb.TransferLeaderResponse),
+            "AddVoter": unary(self._change_voters, pb.AddVoterRequest, pb.ChangeVotersResponse),
+            "RemoveVoter": unary(self._change_voters, pb.RemoveVoterRequest, pb.ChangeVotersResponse),
         }
 
     @property
@@ -205,6 +209,11 @@ class LogService:
 
     async def _transfer_leader(self, call: ServerCall[pb.TransferLeaderRequest]) -> pb.TransferLeaderResponse:
         return await self._transfer.transfer(await call.request(), call.context.time_remaining())
+
+    async def _change_voters(
+        self, call: ServerCall[pb.AddVoterRequest] | ServerCall[pb.RemoveVoterRequest]
+    ) -> pb.ChangeVotersResponse:
+        return await self._voter_changes.change(await call.request(), call.context.time_remaining())
 
 
 def _one(produced: Produced, _: int) -> pb.ProduceResponse:

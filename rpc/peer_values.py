@@ -71,7 +71,12 @@ def voter_fields(voters: Iterable[pb.Voter]) -> list[list[str | int]]:
 def encode_voters(voters: VoterSet | None) -> pb.VoterSet | None:
     if voters is None:
         return None
-    return pb.VoterSet(index=voters.index, term=voters.term, voters=[encode_voter(voter) for voter in voters.voters])
+    return pb.VoterSet(
+        index=voters.index,
+        term=voters.term,
+        voters=[encode_voter(voter) for voter in voters.voters],
+        removed=[pb.VoterKey(node_id=key.node_id, log_epoch=key.log_epoch) for key in voters.removed],
+    )
 
 
 def decode_voters(response: pb.FetchResponse) -> VoterSet:
@@ -79,8 +84,10 @@ def decode_voters(response: pb.FetchResponse) -> VoterSet:
     encoded = response.voters_before_start
     if encoded.index >= response.start.index:
         raise ValueError(f"entry {encoded.index} does not stand below the start, {response.start.index}")
-    voters = voter_fields(encoded.voters)
-    return VoterSet.decode({"index": encoded.index, "term": encoded.term, "voters": voters})
+    fields = {"index": encoded.index, "term": encoded.term, "voters": voter_fields(encoded.voters)}
+    if encoded.removed:
+        fields["removed"] = [[key.node_id, key.log_epoch] for key in encoded.removed]
+    return VoterSet.decode(fields)
 
 
 def encode_position(position: Position) -> pb.Position:

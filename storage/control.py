@@ -6,10 +6,14 @@ sorted, no spaces, ASCII) with at least two fields: `type`, a name, and `version
 | type | fields beside type and version |
 | --- | --- |
 | leader-started | leader: [node id, log epoch]; voters and granted_by: node ids |
-| voters-set | voters: [node id, log epoch, rpc address, gossip address] each |
+| voters-set | voters: [node id, log epoch, rpc address, gossip address] each; removed: [node id, log epoch] each |
 
 A batch whose type or version this software does not know is stored and passed on unchanged, and is
 otherwise ignored: a newer node may have written it.
+
+`removed` is left out where nobody was. It came later than the rest, and yet has no version of its own: who ignored
+such an entry would count the votes of voters that are voters no more. Software that does not know the field refuses
+the entry, and stops copying.
 """
 
 from __future__ import annotations
@@ -31,6 +35,9 @@ MAX_EPOCH: Final = 2**53 - 1
 _LEADER_STARTED: Final = "leader-started"
 _VOTERS_SET: Final = "voters-set"
 _VERSION: Final = 1
+MAX_REMOVED: Final = 64
+"""How many disks a set of voters names that a person has removed; of more it forgets the earliest."""
+
 _ADDRESS: Final = re.compile(r"[!-~]{1,255}:[0-9]{1,5}")
 
 
@@ -84,9 +91,12 @@ class VotersSet:
     """The voters from this entry on: the whole set, and not only what changed.
 
     voters: at least one, no node twice.
+    removed: the disks that a person has removed, which do not come back by themselves; at most MAX_REMOVED, none of
+        them in `voters`.
     """
 
     voters: tuple[Voter, ...]
+    removed: tuple[VoterKey, ...] = ()
 
 
 ControlEntry = LeaderStarted | VotersSet
@@ -99,22 +109,31 @@ class VoterSet:
     index: of that entry.
     term: of that entry.
     voters: the whole set.
+    removed: the disks that a person has removed, as in `VotersSet`.
     """
 
     index: Index
     term: Term
     voters: tuple[Voter, ...]
+    removed: tuple[VoterKey, ...] = ()
+
+    @property
+    def keys(self) -> tuple[VoterKey, ...]:
+        return tuple(voter.key for voter in self.voters)
 
     def encode(self) -> dict[str, Any]:
         """The set as a value that JSON can carry."""
-        return {"index": self.index, "term": self.term, "voters": encode_voters(self.voters)}
+        fields: dict[str, Any] = {"index": self.index, "term": self.term, "voters": encode_voters(self.voters)}
+        return {**fields, "removed": encode_keys(self.removed)} if self.removed else fields
 
     @classmethod
     def decode(cls, value: Any) -> VoterSet:
         """The set that was encoded. Raises ValueError for any other value."""
         match value:
-            case {"index": int(index), "term": int(term), "voters": list(voters), **rest} if not rest:
-                return cls(Index(_number(index)), Term(_number(term)), decode_voters(voters))
+            case {"index": int(index), "term": int(term), "voters": list(voters), **rest} if rest.keys() <= {"removed"}:
+                named = decode_voters(voters)
+                removed = _removed(rest["removed"], named) if rest else ()
+                return cls(Index(_number(index)), Term(_number(term)), named, removed)
             case _:
                 raise ValueError("a set of voters has an index, a term and voters")
 
@@ -132,6 +151,8 @@ def encode_control(entry: ControlEntry) -> bytes:
             }
         case VotersSet():
             fields = {"type": _VOTERS_SET, "voters": encode_voters(entry.voters)}
+            if entry.removed:
+                fields["removed"] = encode_keys(entry.removed)
     payload = _canonical({**fields, "version": _VERSION})
     decode_control(payload)
     return payload
@@ -172,6 +193,9 @@ def decode_control(payload: bytes) -> ControlEntry | None:
             )
         case {"type": "voters-set", "voters": list(voters)} if len(value) == 3:
             return VotersSet(decode_voters(voters))
+        case {"type": "voters-set", "voters": list(voters), "removed": removed} if len(value) == 4:
+            named = decode_voters(voters)
+            return VotersSet(named, _removed(removed, named))
         case _:
             raise ValueError(f"{value['type']} has not the fields that it should have")
 
@@ -183,6 +207,27 @@ def _canonical(value: Any) -> bytes:
 def encode_voters(voters: Sequence[Voter]) -> list[list[Any]]:
     """The voters as a value that JSON can carry."""
     return [[voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr] for voter in voters]
+
+
+def encode_keys(keys: Sequence[VoterKey]) -> list[list[Any]]:
+    """The keys as a value that JSON can carry."""
+    return [list(key) for key in keys]
+
+
+def _removed(encoded: Any, voters: tuple[Voter, ...]) -> tuple[VoterKey, ...]:
+    """The disks that a person has removed. Raises ValueError for what is none, for too many, and for a voter's."""
+    if not isinstance(encoded, list) or not 1 <= len(encoded) <= MAX_REMOVED:
+        raise ValueError(f"between 1 and {MAX_REMOVED} removed voters are named, or none are")
+    keys = []
+    for key in encoded:
+        match key:
+            case [str(node_id), int(log_epoch)]:
+                keys.append(VoterKey(_node_id(node_id), _epoch(log_epoch)))
+            case _:
+                raise ValueError("a removed voter is a node id and a log epoch")
+    if len(set(keys)) != len(keys) or set(keys) & {voter.key for voter in voters}:
+        raise ValueError("a removed voter is named twice, or votes")
+    return tuple(keys)
 
 
 def decode_voters(encoded: list[Any]) -> tuple[Voter, ...]:

@@ -197,6 +197,11 @@ class Log:
         return self._state.voters.latest
 
     @property
+    def voters_replaced(self) -> VoterSet | None:
+        """The voter set before the last one, None if the log knows of none."""
+        return self._state.voters.replaced
+
+    @property
     def voters_before_start(self) -> VoterSet | None:
         """The voter set in force where the log starts; None if nothing below it named one."""
         return self._state.voters.in_force_before(self.start.index)

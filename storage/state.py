@@ -61,7 +61,7 @@ class LogState:
         """
         self.terms = self.terms.with_entry(place_of(term, path, origin_epoch), index)
         if isinstance(control, VotersSet):
-            self.voters = self.voters.with_set(VoterSet(index, term, control.voters))
+            self.voters = self.voters.with_set(VoterSet(index, term, control.voters, control.removed))
         self.identities.add(path[0], origin_epoch, origin_sequence)
         # A leader's log may hold what the leader pulled; only own pulls move own positions.
         if len(path) > 1 and path[-1] == self.node_id:

@@ -32,6 +32,11 @@ class VoterHistory:
         """The set in force at the end of the log, None if the log names none."""
         return self.sets[-1] if self.sets else None
 
+    @property
+    def replaced(self) -> VoterSet | None:
+        """The set before the latest one, None if there is none, or it has been forgotten since."""
+        return self.sets[-2] if len(self.sets) > 1 else None
+
     def in_force_before(self, index: Index) -> VoterSet | None:
         """The set that the entries below `index` leave in force, None if they name none."""
         return next((voters for voters in reversed(self.sets) if voters.index < index), None)

@@ -11,10 +11,13 @@ What an occupant is told (`ElectionMessage`):
 - LeaderUnreachable: the leader's process is gone, as far as a broken connection and a refused one can tell.
 - Calls between nodes (`ourolog.actors.messages.peer_calls`): CallReceived and CallCancelled from those that ask this
   node; CallReturned or CallFailed, exactly one of the two, for each call that the occupant made.
-- ClaimReceived, ReportStatus, TransferLeader, and HandOver before the node stops. The base class has an answer to each.
+- CommitKnown, where this node leads, and VotersCommitted: that an entry of its term is committed, and the one that
+  names the voters.
+- ClaimReceived, ReportStatus, TransferLeader, AddVoter, RemoveVoter, and HandOver before the node stops. The base class
+  has an answer to each.
 - StoreFailed: nothing can be saved any more, and the node stops. HandOver follows, and is waited for half a second.
-- The `News`, LogAppended, LogCut, CommitAdvanced, LeaderAnswered and VoterFetched, only if its class names them in
-  `hears`: they come with every append or fetch.
+- The `News`, LogAppended, LogCut, CommitAdvanced, LeaderAnswered, VoterFetched and StandbyFetched, only if its class
+  names them in `hears`: they come with every append or fetch.
 
 An occupant handles in `on_receive` what its decisions depend on, and hands everything else to
 `super().on_receive`, which has an answer for each message that there is: so an occupant need not change when
@@ -49,7 +52,8 @@ What it must hold to:
   `why_nobody` why, for a person, and in `needs_person` whether it stays so until a person does something.
 - Every call that it does not hand to `super().on_receive` it answers once, with CallRefused if need be.
 - HandOver is answered by HandedOver once, at the latest when nothing more can be done: the process may end right
-  after it, and a call that has not come back by then may never have left. TransferLeader is answered once.
+  after it, and a call that has not come back by then may never have left. TransferLeader, AddVoter and
+  RemoveVoter are answered once.
 - It takes time, chance and the network from `self.ports` alone.
 
 `ourolog.actors.testing.election_conformance` checks what one occupant alone can show of this,
@@ -66,6 +70,8 @@ from ourolog.actors.actor import NodeActor
 from ourolog.actors.config import ElectionChoice, NodeConfig, voters_named
 from ourolog.actors.election.claims import Claims
 from ourolog.actors.messages.election import (
+    AddVoter,
+    ChangeProblem,
     ClaimReceived,
     ElectionMessage,
     ElectionTimerDue,
@@ -76,14 +82,19 @@ from ourolog.actors.messages.election import (
     LeaderHinted,
     LeaderTransferred,
     LeaderUnreachable,
+    RemoveVoter,
+    StandbyFetched,
     SurveyDue,
     TransferLeader,
     VoterFetched,
+    VotersChangeAnswered,
+    VotersCommitted,
 )
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
     CommitAdvanced,
+    CommitKnown,
     ElectionAnnouncement,
     LeaderChanged,
     LogAppended,
@@ -197,6 +208,16 @@ class ElectionActor(NodeActor):
             case TransferLeader():
                 why_not = self.why_no_transfer
                 message.reply_to.tell(LeaderTransferred(message.request_id, self.leader_id, self.term, why_not))
+            case AddVoter() | RemoveVoter():
+                answered = VotersChangeAnswered(
+                    message.request_id,
+                    self.voters,
+                    self.leader_id,
+                    self.term,
+                    ChangeProblem.UNSUPPORTED,
+                    self.why_no_change_of_voters,
+                )
+                message.reply_to.tell(answered)
             case CallReceived():
                 self._refuse_call(message)
             case LogOpened() | BallotSaved() | LogDescribed() | BatchAppended() | AppendRefused() | FoundingSaved():
@@ -209,7 +230,9 @@ class ElectionActor(NodeActor):
                 pass
             case SurveyDue() | ElectionTimerDue():
                 pass
-            case LogAppended() | LogCut() | CommitAdvanced() | LeaderAnswered() | VoterFetched():
+            case LogAppended() | LogCut() | CommitAdvanced() | LeaderAnswered() | VoterFetched() | StandbyFetched():
+                pass
+            case CommitKnown() | VotersCommitted():
                 pass
             case _:
                 assert_never(message)
@@ -265,6 +288,14 @@ class ElectionActor(NodeActor):
             decreed = election.decreed_leader
             return f"{how}: a person decrees that {decreed} leads; start all nodes with another leader instead"
         return f"{how}, which cannot give the lead to another node"
+
+    @property
+    def why_no_change_of_voters(self) -> str:
+        """Why the voters cannot be changed where they do not elect each other, for a person."""
+        return (
+            f"{self.node_id} runs with --election {self.config.election}: who votes is said by that flag, "
+            "and changed by starting all nodes with another one"
+        )
 
     def _judge_claims(self) -> None:
         self._warn_of_other_clusters()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, get_args
 
 from ourolog.actors.messages.events import (
     CommitAdvanced,
+    CommitKnown,
     LogAppended,
     LogCut,
     LogOpened,
@@ -125,6 +127,40 @@ class VoterFetched:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyFetched:
+    """Replicator -> Election, where this node leads: a node that does not vote has fetched; told as rarely (`News`).
+
+    Gossip knows it, its disk belongs to this cluster, and its log fits: it may be a voter one day.
+
+    node_id: who fetched.
+    log_epoch: the epoch of the fetcher's log: the identity of its disk.
+    end: everything below is on the fetcher's disk, and the same as here.
+    lag: how many entries of the leader's log it lacks.
+    is_caught_up: whether it has kept up with the leader for a while, see `StandbyRounds`.
+    at_s: when the fetch came, in seconds of the monotonic clock.
+    """
+
+    node_id: NodeId
+    log_epoch: int
+    end: Index
+    lag: int
+    is_caught_up: bool
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class VotersCommitted:
+    """Replicator -> Election: the entry that names the voters in force is committed, as far as this node knows.
+
+    Told once of each such entry, where the log names the voters.
+
+    index: of the entry.
+    """
+
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
 class SurveyDue:
     """Timer -> Election: ask the voters again where their logs end.
 
@@ -197,7 +233,75 @@ class LeaderTransferred:
     why_not: str = ""
 
 
-News = LogAppended | LogCut | CommitAdvanced | LeaderAnswered | VoterFetched
+class ChangeProblem(StrEnum):
+    """Why the voters are not changed, for a program.
+
+    NOT_LEADER: this node does not lead.
+    UNDER_WAY: another change is not committed yet, or the leader is not ready for one; trying again helps.
+    IS_VOTER: who is to be added votes already.
+    UNKNOWN: no node of that name is there to be added, or none of that name votes.
+    IMPOSSIBLE: it cannot be done as things are; the sentence says what is missing.
+    UNSUPPORTED: here no voters elect, or none can be changed.
+    LOST: the change was begun, and this node leads no more: whether it is made is not known.
+    """
+
+    NOT_LEADER = "not leader"
+    UNDER_WAY = "under way"
+    IS_VOTER = "is voter"
+    UNKNOWN = "unknown"
+    IMPOSSIBLE = "impossible"
+    UNSUPPORTED = "unsupported"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class VotersChangeAnswered:
+    """Election -> the sender of AddVoter or RemoveVoter: the change is committed, or why it is not made.
+
+    request_id: that of the question.
+    voters: who votes now, as far as this node knows.
+    leader_id, term: who leads, and in which term, as far as this node knows.
+    problem: why it is not made, None if it is.
+    detail: the same as a sentence for a person; "" if it is made.
+    """
+
+    request_id: int
+    voters: tuple[NodeId, ...]
+    leader_id: NodeId | None
+    term: Term
+    problem: ChangeProblem | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddVoter:
+    """gRPC edge -> Election: a person wants this node, which copies, to vote.
+
+    request_id: comes back in the answer.
+    node_id: which.
+    reply_to: where the answer goes, once: when the change is committed, or is not made.
+    """
+
+    request_id: int
+    node_id: NodeId
+    reply_to: Mailbox[VotersChangeAnswered]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVoter:
+    """gRPC edge -> Election: a person wants this voter to vote no more. It may go on copying.
+
+    request_id: comes back in the answer.
+    node_id: which.
+    reply_to: where the answer goes, once: when the change is committed, or is not made.
+    """
+
+    request_id: int
+    node_id: NodeId
+    reply_to: Mailbox[VotersChangeAnswered]
+
+
+News = LogAppended | LogCut | CommitAdvanced | LeaderAnswered | VoterFetched | StandbyFetched
 """What an occupant is told only if it asks for it, since it comes with every append or fetch."""
 
 NEWS: Final[frozenset[type]] = frozenset(get_args(News))
@@ -219,8 +323,12 @@ ElectionMessage = (
     | LeaderUnreachable
     | SurveyDue
     | ElectionTimerDue
+    | CommitKnown
+    | VotersCommitted
     | HandOver
     | TransferLeader
+    | AddVoter
+    | RemoveVoter
     | ProducesHeld
     | StoreFailed
     | CallReceived[Any]

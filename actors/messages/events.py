@@ -58,6 +58,7 @@ class LogOpened:
     voters: the last voter set in the log, None if there is none.
     voters_before_start: the voter set in force where the log begins, None if there is none.
     founding: to which cluster this disk belongs, None if to none yet, or if clusters here have no voters.
+    voters_replaced: the voter set in the log before `voters`, None if there is none.
     """
 
     start: Position
@@ -70,6 +71,7 @@ class LogOpened:
     voters: VoterSet | None = None
     voters_before_start: VoterSet | None = None
     founding: Founding | None = None
+    voters_replaced: VoterSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,11 @@ class VotersLogged:
     An entry that names them was appended, or cut; a set is in force from its append on (Raft dissertation section 4.1).
 
     voters: the last voter set in the log now, None if there is none.
+    replaced: the one before it in the log, None if there is none.
     """
 
     voters: VoterSet | None
+    replaced: VoterSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +167,14 @@ class VotersChanged:
     cluster_id: of the cluster that they vote in; 0 where clusters have none, or it is not known yet.
     addrs: the gRPC address of each voter, in their order, as their disks know them; () where those know none. What
         gossip says of a voter is newer, but gossip may not pass.
+    index: of the entry that names them, None if no entry of the log does.
     """
 
     voters: tuple[NodeId, ...]
     keys: tuple[VoterKey, ...] = ()
     cluster_id: int = 0
     addrs: tuple[str, ...] = ()
+    index: Index | None = None
 
     @property
     def addr_by_voter(self) -> dict[NodeId, str]:
@@ -248,7 +254,7 @@ class CommitAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class CommitKnown:
-    """Replicator (leader) -> Server: an entry of this term is committed, and with it everything before.
+    """Replicator (leader) -> Server, Election: an entry of this term is committed, and with it everything before.
 
     Until then a leader does not know where the committed part of its log ends (Raft section 8).
     """

@@ -155,6 +155,8 @@ class WarningKind(StrEnum):
     LEAD_WITHHELD: a decreed leader does not lead, since a voter is ahead of it.
     LEAD_FORCED: a decreed leader leads without having asked the voters.
     LEAD_GIVEN_UP: a leader whose disk does not answer, or has failed, lets another node lead.
+    VOTER_ADDED: a leader has another node vote, too.
+    VOTER_REMOVED: a leader has a node vote no more.
     TWO_LEADERS: two nodes say that they lead one term.
     ONE_COPY: the cluster is this node alone.
     FOUNDING_BLOCKED: a cluster cannot be founded before a person has done something.
@@ -184,6 +186,8 @@ class WarningKind(StrEnum):
     LEAD_WITHHELD = "lead_withheld"
     LEAD_FORCED = "lead_forced"
     LEAD_GIVEN_UP = "lead_given_up"
+    VOTER_ADDED = "voter_added"
+    VOTER_REMOVED = "voter_removed"
     TWO_LEADERS = "two_leaders"
     ONE_COPY = "one_copy"
     FOUNDING_BLOCKED = "founding_blocked"

@@ -233,6 +233,8 @@ class LatestReads:
 
     def recount(self) -> None:
         """The voters changed: other echoes count now."""
+        if self._rounds is not None:
+            self._rounds.keep(self._voters())
         self._advance_rounds()
 
     def _why_never(self) -> str:

@@ -87,6 +87,11 @@ class ReadRounds(Generic[R]):
         if self._open is not None and number == self.number:
             self._open.echoed_by.add(voter)
 
+    def keep(self, voters: Sequence[NodeId]) -> None:
+        """Forget the echoes of all others: a node that votes again later may have another disk by then."""
+        if self._open is not None:
+            self._open.echoed_by.intersection_update(voters)
+
     def silent(self, voters: Sequence[NodeId]) -> tuple[NodeId, ...]:
         """The voters that have not echoed the open round. The leader itself need not."""
         echoed_by = self._open.echoed_by if self._open is not None else set()

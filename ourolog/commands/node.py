@@ -61,6 +61,20 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
     "to a cluster. [default: join a cluster with --join, without it be a cluster of one]",
 )
 @option(
+    "--replicas",
+    type=click.IntRange(1, MAX_FOUNDERS),
+    default=3,
+    help="Where voters elect: so many nodes vote and have all that was acknowledged; others stand by, and take the "
+    "place of one that is gone. More if --election names more. The same on all nodes.",
+)
+@option(
+    "--replace-after",
+    "replace_after_s",
+    type=DURATION,
+    default="10m",
+    help="Where voters elect: a voter that is gone for so long is replaced by a node that stands by.",
+)
+@option(
     "--election-timeout",
     "election_timeout_s",
     type=DURATION,

@@ -84,6 +84,16 @@ class LogStub:
                 request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderRequest.SerializeToString,
                 response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderResponse.FromString,
                 _registered_method=True)
+        self.AddVoter = channel.unary_unary(
+                '/log.v1.Log/AddVoter',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.AddVoterRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.FromString,
+                _registered_method=True)
+        self.RemoveVoter = channel.unary_unary(
+                '/log.v1.Log/RemoveVoter',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.RemoveVoterRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.FromString,
+                _registered_method=True)
 
 
 class LogServicer:
@@ -161,6 +171,21 @@ class LogServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddVoter(self, request, context):
+        """Have a node vote that copies, or have a voter vote no more; answered once that is committed. Only the leader does
+        it (FAILED_PRECONDITION with LeaderHint), one change at a time (ABORTED: another one is under way). NOT_FOUND and
+        ALREADY_EXISTS say that there is nothing to do, FAILED_PRECONDITION why it cannot be done now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveVoter(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +238,16 @@ def add_LogServicer_to_server(servicer, server):
                     servicer.TransferLeader,
                     request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderRequest.FromString,
                     response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderResponse.SerializeToString,
+            ),
+            'AddVoter': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddVoter,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.AddVoterRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.SerializeToString,
+            ),
+            'RemoveVoter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveVoter,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.RemoveVoterRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -485,6 +520,60 @@ class Log:
             '/log.v1.Log/TransferLeader',
             ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderRequest.SerializeToString,
             ourolog_dot_rpc_dot_v1_dot_log__pb2.TransferLeaderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddVoter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/log.v1.Log/AddVoter',
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.AddVoterRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveVoter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/log.v1.Log/RemoveVoter',
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.RemoveVoterRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.FromString,
             options,
             channel_credentials,
             insecure,

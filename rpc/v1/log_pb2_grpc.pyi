@@ -58,6 +58,12 @@ class LogStub:
     """Let another voter lead; answered once it does. FAILED_PRECONDITION: this node is not the leader
     (the details carry LeaderHint), or the sentence says why no other node can lead now.
     """
+    AddVoter: _grpc.UnaryUnaryMultiCallable[_log_pb2.AddVoterRequest, _log_pb2.ChangeVotersResponse]
+    """Have a node vote that copies, or have a voter vote no more; answered once that is committed. Only the leader does
+    it (FAILED_PRECONDITION with LeaderHint), one change at a time (ABORTED: another one is under way). NOT_FOUND and
+    ALREADY_EXISTS say that there is nothing to do, FAILED_PRECONDITION why it cannot be done now.
+    """
+    RemoveVoter: _grpc.UnaryUnaryMultiCallable[_log_pb2.RemoveVoterRequest, _log_pb2.ChangeVotersResponse]
 
 @_typing.type_check_only
 class LogAsyncStub(LogStub):
@@ -86,6 +92,12 @@ class LogAsyncStub(LogStub):
     """Let another voter lead; answered once it does. FAILED_PRECONDITION: this node is not the leader
     (the details carry LeaderHint), or the sentence says why no other node can lead now.
     """
+    AddVoter: _aio.UnaryUnaryMultiCallable[_log_pb2.AddVoterRequest, _log_pb2.ChangeVotersResponse]  # type: ignore[assignment]
+    """Have a node vote that copies, or have a voter vote no more; answered once that is committed. Only the leader does
+    it (FAILED_PRECONDITION with LeaderHint), one change at a time (ABORTED: another one is under way). NOT_FOUND and
+    ALREADY_EXISTS say that there is nothing to do, FAILED_PRECONDITION why it cannot be done now.
+    """
+    RemoveVoter: _aio.UnaryUnaryMultiCallable[_log_pb2.RemoveVoterRequest, _log_pb2.ChangeVotersResponse]  # type: ignore[assignment]
 
 class LogServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -171,5 +183,23 @@ class LogServicer(metaclass=_abc_1.ABCMeta):
         """Let another voter lead; answered once it does. FAILED_PRECONDITION: this node is not the leader
         (the details carry LeaderHint), or the sentence says why no other node can lead now.
         """
+
+    @_abc_1.abstractmethod
+    def AddVoter(
+        self,
+        request: _log_pb2.AddVoterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_pb2.ChangeVotersResponse, _abc.Awaitable[_log_pb2.ChangeVotersResponse]]:
+        """Have a node vote that copies, or have a voter vote no more; answered once that is committed. Only the leader does
+        it (FAILED_PRECONDITION with LeaderHint), one change at a time (ABORTED: another one is under way). NOT_FOUND and
+        ALREADY_EXISTS say that there is nothing to do, FAILED_PRECONDITION why it cannot be done now.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveVoter(
+        self,
+        request: _log_pb2.RemoveVoterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_pb2.ChangeVotersResponse, _abc.Awaitable[_log_pb2.ChangeVotersResponse]]: ...
 
 def add_LogServicer_to_server(servicer: LogServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

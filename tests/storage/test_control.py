@@ -39,7 +39,13 @@ VOTERS = st.lists(
 ).map(tuple)
 
 
-@given(st.builds(LeaderStarted, st.builds(VoterKey, st.just(N1), EPOCHS), NAMES, NAMES) | st.builds(VotersSet, VOTERS))
+REMOVED = st.lists(st.builds(VoterKey, st.sampled_from([NodeId("n8"), NodeId("n9")]), EPOCHS), unique=True).map(tuple)
+
+
+@given(
+    st.builds(LeaderStarted, st.builds(VoterKey, st.just(N1), EPOCHS), NAMES, NAMES)
+    | st.builds(VotersSet, VOTERS, REMOVED)
+)
 def test_what_is_said_is_understood(entry: ControlEntry) -> None:
     assert decode_control(encode_control(entry)) == entry
 
@@ -86,6 +92,22 @@ HOSTILE = {
             "voters that are a name": "n1",
         }.items()
     },
+    **{
+        what: json.dumps(
+            {"type": "voters-set", "version": 1, "voters": [VOTER], "removed": removed},
+            sort_keys=True,
+            separators=(",", ":"),
+        ).encode()
+        for what, removed in {
+            "nobody removed": [],
+            "a removed voter twice": [["n9", 5], ["n9", 5]],
+            "a removed voter that votes": [["n1", 5]],
+            "a removed voter without an epoch": [["n9"]],
+            "a removed voter of epoch 0": [["n9", 0]],
+            "removed voters that are a name": "n9",
+            "too many removed voters": [["n9", epoch] for epoch in range(1, 66)],
+        }.items()
+    },
     "a leader without an epoch": b'{"granted_by":[],"leader":["n1"],"type":"leader-started","version":1,"voters":[]}',
     "a field that is not of it": b'{"more":1,"type":"voters-set","version":1,"voters":[["n1",5,"h:1","h:2"]]}',
 }
@@ -126,7 +148,24 @@ def test_an_entry_that_nobody_would_take_is_not_written() -> None:
         encode_control(LeaderStarted(VoterKey(N1, 0)))
 
 
+def test_where_nobody_was_removed_an_entry_is_what_it_always_was() -> None:
+    assert encode_control(VotersSet((Voter(N1, 5, "h:1", "h:2"),))) == (
+        b'{"type":"voters-set","version":1,"voters":[["n1",5,"h:1","h:2"]]}'
+    )
+
+
 # ---------------------------------------------------------------- who votes
+
+
+def test_a_set_with_removed_voters_is_kept_as_it_is() -> None:
+    kept = VoterSet(Index(3), Term(1), (Voter(N1, 5, "h:1", "h:2"),), (VoterKey(N2, 6),))
+    assert VoterSet.decode(kept.encode()) == kept
+
+
+def test_the_set_before_the_last_one_is_known_until_it_is_forgotten() -> None:
+    assert history(3).replaced is None
+    assert history(3, 7).replaced == voters_at(3)
+    assert history(3, 7).since(Index(8)).replaced is None
 
 
 def voters_at(index: int) -> VoterSet:

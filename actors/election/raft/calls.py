@@ -142,6 +142,10 @@ class VoterCalls:
         for voter in told.voters:
             self._call(voter, BeginTermRequest, raft, cluster_id)
 
+    def tell_standby(self, key: VoterKey, raft: Raft, cluster_id: int) -> int:
+        """Tell a node without a vote that this one leads. Returns the id of the call."""
+        return self._call(key, BeginTermRequest, raft, cluster_id)
+
     def tell_leave(self, told: TellLeave, raft: Raft, cluster_id: int) -> None:
         request = functools.partial(EndTermRequest, successors=told.successors)
         for voter in told.successors:

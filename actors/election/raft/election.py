@@ -19,6 +19,7 @@ from ourolog.actors.election.raft.founding import FoundingTalks, why_not_ours
 from ourolog.actors.election.raft.hand_over import NAME as HAND_OVER
 from ourolog.actors.election.raft.hand_over import LeadTransfer, Progress, successors_among
 from ourolog.actors.election.raft.rules import Raft, Role, Step
+from ourolog.actors.election.raft.standbys import Standbys
 from ourolog.actors.election.raft.steps import (
     Announce,
     Answer,
@@ -34,7 +35,11 @@ from ourolog.actors.election.raft.steps import (
     TimerName,
     Wait,
 )
+from ourolog.actors.election.raft.voter_changer import VoterChanger
+from ourolog.actors.election.raft.voter_changes import Change, Situation
 from ourolog.actors.messages.election import (
+    AddVoter,
+    ChangeProblem,
     ElectionMessage,
     ElectionTimerDue,
     HandedOver,
@@ -44,10 +49,15 @@ from ourolog.actors.messages.election import (
     LeaderHinted,
     LeaderTransferred,
     LeaderUnreachable,
+    RemoveVoter,
+    StandbyFetched,
     TransferLeader,
     VoterFetched,
+    VotersChangeAnswered,
+    VotersCommitted,
 )
 from ourolog.actors.messages.events import (
+    CommitKnown,
     HoldProduces,
     LeaderChanged,
     LogOpened,
@@ -78,6 +88,7 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.store import (
     AppendControl,
+    AppendRefused,
     BallotSaved,
     DescribeLog,
     FoundingSaved,
@@ -107,7 +118,7 @@ class RaftElection(ElectionActor):
     votes. A node that does not vote follows whoever the voters elected.
     """
 
-    hears: ClassVar[frozenset[type]] = frozenset({LeaderAnswered, VoterFetched})
+    hears: ClassVar[frozenset[type]] = frozenset({LeaderAnswered, VoterFetched, StandbyFetched})
 
     @classmethod
     def choose(cls, name: str, argument: str, nodes: tuple[NodeId, ...] = ()) -> ElectionChoice:
@@ -120,8 +131,10 @@ class RaftElection(ElectionActor):
         self._opened: LogOpened | None = None
         self._founding: Founding | None = None
         self._logged: VoterSet | None = None
+        self._replaced: VoterSet | None = None
         self._founders: FoundingTalks | None = None
         self._members: dict[NodeId, Member] = {}
+        self._gone: set[NodeId] = set()
         self._told_voters: VotersChanged | None = None
         self._told_leader: LeaderChanged | None = None
         # What is under way: a save, reads of the log's end, calls of others and own ones, timers.
@@ -154,6 +167,8 @@ class RaftElection(ElectionActor):
             stay=lambda: self._decide(rules.stayed),
             wait=lambda delay_s: self._set_timer(HAND_OVER, delay_s),
         )
+        self._standbys = Standbys()
+        self._changer = VoterChanger(self)
 
     def on_receive(self, message: ElectionMessage) -> None:
         match message:
@@ -192,6 +207,19 @@ class RaftElection(ElectionActor):
                 self._decide(lambda raft: rules.leader_lost(raft, message.leader_id))
             case VoterFetched():
                 self._on_voter_fetched(message)
+            case StandbyFetched():
+                self._standbys.fetched(message, self._members.get(message.node_id))
+            case CommitKnown():
+                if self._state.role is Role.LEADER and message.term == self._state.term:
+                    self._changer.commit_known()
+            case VotersCommitted():
+                if self._logged is not None and message.index == self._logged.index:
+                    self._apply(rules.voters_committed(self._state))
+                    self._changer.committed(message.index)
+            case AppendRefused():
+                self._changer.refused(message.request_id)
+            case AddVoter() | RemoveVoter():
+                self._on_change_asked(message)
             case ProducesHeld():
                 if message.request_id == self._holding:
                     self._transfer.held()
@@ -202,7 +230,7 @@ class RaftElection(ElectionActor):
             case StoreFailed():
                 self._leave_at_once(message.reason)
             case VotersLogged():
-                self._on_voters(message.voters)
+                self._on_voters(message.voters, message.replaced)
             case _:
                 super().on_receive(message)
 
@@ -248,12 +276,14 @@ class RaftElection(ElectionActor):
             return
         opened = self._opened
         assert opened is not None
-        self._founding, self._logged = founding, opened.voters
+        self._founding, self._logged, self._replaced = founding, opened.voters, opened.voters_replaced
+        self._changer.logged(self._logged)
         me = VoterKey(self.node_id, opened.log_epoch)
         voters = self._voters_in_force()
         self._announce_voters(voters)
         keys = tuple(voter.key for voter in voters)
-        self._apply(rules.opened(me, self.config.election_timeout_s, keys, opened.ballot))
+        voted = self._voted_before(me)
+        self._apply(rules.opened(me, self.config.election_timeout_s, keys, opened.ballot, was_voter_before=voted))
 
     # ------------------------------------------------------------ who votes, and where they are
 
@@ -262,21 +292,34 @@ class RaftElection(ElectionActor):
             return self._logged.voters
         return self._founding.voters if self._founding is not None else ()
 
-    def _on_voters(self, logged: VoterSet | None) -> None:
+    def _on_voters(self, logged: VoterSet | None, replaced: VoterSet | None) -> None:
         if self._raft is None:
             return
-        before = self._voters_in_force()
-        self._logged = logged
+        self._logged, self._replaced = logged, replaced
         voters = self._voters_in_force()
-        if voters != before:
-            self._announce_voters(voters)
-            self._apply(rules.voters_changed(self._raft, tuple(voter.key for voter in voters)))
+        self._announce_voters(voters)
+        for node_id in self._gone - set(self.voters):
+            self._gone.discard(node_id)
+            self._members.pop(node_id, None)
+        keys = tuple(voter.key for voter in voters)
+        voted, fetched = self._voted_before(self._raft.me), self._standbys.fetched_s
+        self._apply(rules.voters_changed(self._raft, keys, was_voter_before=voted, fetched=fetched))
+        self._changer.logged(logged)
+
+    def _voted_before(self, me: VoterKey) -> bool:
+        """Whether this node is in the set of voters before the last one that the log names."""
+        if self._logged is None:
+            return False
+        if self._replaced is not None:
+            return me in self._replaced.keys
+        return self._founding is not None and me in {voter.key for voter in self._founding.voters}
 
     def _announce_voters(self, voters: tuple[Voter, ...]) -> None:
         names = tuple(voter.node_id for voter in voters)
         keys = tuple(voter.key for voter in voters)
         cluster_id = self._founding.cluster_id if self._founding is not None else 0
-        changed = VotersChanged(names, keys, cluster_id, tuple(voter.rpc_addr for voter in voters))
+        index = self._logged.index if self._logged is not None else None
+        changed = VotersChanged(names, keys, cluster_id, tuple(voter.rpc_addr for voter in voters), index)
         if changed != self._told_voters:
             self._told_voters = changed
             self.announce(changed)
@@ -289,13 +332,17 @@ class RaftElection(ElectionActor):
 
     def _on_member(self, member: Member) -> None:
         self._members[member.node_id] = member
+        self._gone.discard(member.node_id)
         if self._founders is not None:
             self._founders.met(member)
 
     def _on_member_gone(self, gone: MemberFailed | MemberLeft) -> None:
         node_id = gone.member.node_id
-        if node_id not in self.voters:
+        if node_id in self.voters:
+            self._gone.add(node_id)
+        else:
             self._members.pop(node_id, None)
+            self._standbys.gone(node_id)
         if isinstance(gone, MemberLeft):
             self._decide(lambda raft: rules.leader_lost(raft, node_id))
         else:
@@ -344,6 +391,10 @@ class RaftElection(ElectionActor):
                     )
             case TermResponse():
                 self._after_leave(returned.request_id)
+                if response.accepted and response.term == self.term:
+                    self._changer.proven(returned.request_id, VoterKey(response.node_id, response.log_epoch))
+                else:
+                    self._changer.not_proven(returned.request_id, "it answers that it does not")
                 if response.node_id == returned.peer_id:
                     self._decide(lambda raft: rules.higher_term(raft, response.term, response.leader_id))
             case _:
@@ -351,6 +402,7 @@ class RaftElection(ElectionActor):
 
     def _on_failed(self, failed: CallFailed) -> None:
         self._after_leave(failed.request_id)
+        self._changer.not_proven(failed.request_id, failed.reason)
         asked = self._calls.asked(failed.request_id)
         if asked is not None:
             declined = failed.reason if failed.is_declined else ""
@@ -481,7 +533,12 @@ class RaftElection(ElectionActor):
             entry = VotersSet(self._voters_in_force())
             self.store.tell(AppendControl(next(self.request_ids), entry, changed.term, self.me))
         if changed.leader_id == self.node_id:
+            self._changer.lead_begun()
+        else:
+            self._changer.lead_ended(f"{self.node_id} leads no more, in term {changed.term}")
+        if changed.leader_id == self.node_id:
             self._progress.clear()
+            self._standbys.clear()
             self._transfer.lost(f"{self.node_id} has been elected itself, for term {changed.term}")
         elif changed.leader_id is not None:
             self._transfer.leads_elsewhere()
@@ -496,7 +553,12 @@ class RaftElection(ElectionActor):
         voter = VoterKey(fetched.voter_id, fetched.log_epoch)
         self._apply(rules.voter_fetched(self._raft, voter, fetched.at_s))
         self._progress[voter] = Progress(fetched.end, fetched.at_s)
-        self._transfer.advanced(self._progress, self._now_s)
+        self._transfer.advanced(self._successors, self._now_s)
+
+    @property
+    def _successors(self) -> dict[VoterKey, Progress]:
+        """How far the other voters in force are: nobody else can be elected."""
+        return {voter: self._progress[voter] for voter in self._state.others if voter in self._progress}
 
     def _on_hand_over(self, message: HandOver) -> None:
         def over(_: str = "") -> None:
@@ -531,6 +593,59 @@ class RaftElection(ElectionActor):
             else:
                 self._transfer.begin(to, over)
 
+    # ------------------------------------------------------------ changes of voters
+
+    def _on_change_asked(self, asked: AddVoter | RemoveVoter) -> None:
+        def answer(problem: ChangeProblem | None, detail: str) -> None:
+            if problem is ChangeProblem.NOT_LEADER and not detail:
+                detail = self.why_nobody or f"{self.node_id} does not lead"
+            answered = VotersChangeAnswered(asked.request_id, self.voters, self.leader_id, self.term, problem, detail)
+            asked.reply_to.tell(answered)
+
+        if self._transfer.is_on:
+            answer(ChangeProblem.UNDER_WAY, f"{self.node_id} is handing over the lead; try again")
+        else:
+            self._changer.ask(asked.node_id, answer, is_addition=isinstance(asked, AddVoter))
+
+    def situation(self) -> Situation:
+        raft = self._state
+        assert self._logged is not None, "the first leader writes down who votes"
+        return Situation(
+            me=raft.me,
+            now_s=self._now_s,
+            timeout_s=raft.timeout_s,
+            replicas=self.config.wanted_replicas,
+            replace_after_s=self.config.replace_after_s,
+            voters=self._logged.voters,
+            removed=self._logged.removed,
+            led_since_s=raft.led_since_s,
+            fetched=raft.fetched,
+            gone=frozenset(self._gone),
+            standbys=self._standbys.besides(raft.voters),
+        )
+
+    def append_voters(self, entry: VotersSet) -> int:
+        request_id = next(self.request_ids)
+        self.store.tell(AppendControl(request_id, entry, self._state.term, self.me))
+        return request_id
+
+    def ask_standby(self, key: VoterKey) -> int:
+        return self._calls.tell_standby(key, self._state, self._cluster_id)
+
+    def tell_of_change(self, change: Change) -> None:
+        kind = WarningKind.VOTER_ADDED if change.is_addition else WarningKind.VOTER_REMOVED
+        does = "votes from now on" if change.is_addition else "votes no more"
+        reason = f"{change.key.node_id} {does}: {change.why}"
+        self.observer.tell(NodeWarned(self.node_id, self.actor_name, kind, reason, change.key.node_id))
+
+    def leave_as_removed(self) -> None:
+        def over(_: str) -> None:
+            if self._state.role is Role.LEADER and not self._state.is_voter:
+                self._apply(rules.resigned(self._state))
+
+        if not self._transfer.is_on:
+            self._transfer.begin(None, over)
+
     def _tell_listeners(self, message: HoldProduces | ReleaseProduces) -> None:
         for listener in self.listeners:
             listener.tell(message)
@@ -561,8 +676,7 @@ class RaftElection(ElectionActor):
         warned = f"{self.node_id} gives up the lead of term {raft.term}: {why}"
         self.observer.tell(NodeWarned(self.node_id, self.actor_name, WarningKind.LEAD_GIVEN_UP, warned))
         self._transfer.lost(why)
-        present = successors_among(self._progress, self._now_s - self.config.election_timeout_s)
-        self._apply(rules.left(raft, tuple(voter for voter in present if voter in raft.others)))
+        self._apply(rules.left(raft, successors_among(self._successors, self._now_s - self.config.election_timeout_s)))
         self._apply(rules.resigned(self._state))
 
     def _after_leave(self, request_id: int) -> None:
@@ -580,7 +694,8 @@ class RaftElection(ElectionActor):
         request_id, save = self._saving
         assert saved.request_id == request_id, "one save at a time"
         self._saving = None
-        self._on_voters(saved.voters)
+        if saved.voters != self._logged:
+            self._on_voters(saved.voters, None)
         last = LastEntry.of(saved.last, saved.end.index)
         now_s = self._now_s
         self._apply(rules.written(self._state, saved.ballot, last, save.then, is_granted=saved.granted, now_s=now_s))
@@ -592,7 +707,7 @@ class RaftElection(ElectionActor):
             self._disk_asked = None
         if described.request_id == self._measuring:
             self._measuring = None
-            self._transfer.measured(Index(described.end.index), self._progress, self._now_s)
+            self._transfer.measured(Index(described.end.index), self._successors, self._now_s)
         then = self._reading.pop(described.request_id, None)
         if then is not None:
             last = LastEntry.of(described.last, described.end.index)
@@ -638,6 +753,8 @@ class RaftElection(ElectionActor):
                 self._apply(rules.lead_looked_at(self._state, self._now_s, was_late=was_late))
                 if not was_late and self._state.role is Role.LEADER:
                     self._look_at_disk()
+                    if not self._transfer.is_on:
+                        self._changer.look()
             case _:
                 assert_never(timer)
 

@@ -112,6 +112,9 @@ class Raft:
     fetched: on a leader, when each voter has fetched last.
     led_since_s: on a leader, since when.
     leaves: on a leader, whether it has asked another node to take over.
+    is_outgoing: whether this node has no vote any more, and was a voter before the set in force, which is not known to
+        be committed. Until it is, this node may be the only one that can be elected: it stands, without a vote of its
+        own (D section 4.2.2).
     """
 
     me: VoterKey
@@ -131,6 +134,7 @@ class Raft:
     fetched: Mapping[VoterKey, float] = field(default_factory=dict)
     led_since_s: float = 0.0
     leaves: bool = False
+    is_outgoing: bool = False
 
     @property
     def term(self) -> Term:
@@ -139,6 +143,10 @@ class Raft:
     @property
     def is_voter(self) -> bool:
         return self.me in self.voters
+
+    @property
+    def may_stand(self) -> bool:
+        return self.is_voter or self.is_outgoing
 
     @property
     def others(self) -> tuple[VoterKey, ...]:
@@ -171,9 +179,19 @@ NOTHING: Final[tuple[Effect, ...]] = ()
 # ---------------------------------------------------------------- 5.1 terms
 
 
-def opened(me: VoterKey, timeout_s: float, voters: tuple[VoterKey, ...], ballot: Ballot) -> Step:
-    """The log is open. A node that led leads no more: what it had not synced may stand in other logs."""
-    raft = _following(Raft(me, timeout_s, voters, ballot))
+def opened(
+    me: VoterKey,
+    timeout_s: float,
+    voters: tuple[VoterKey, ...],
+    ballot: Ballot,
+    *,
+    was_voter_before: bool = False,
+) -> Step:
+    """The log is open. A node that led leads no more: what it had not synced may stand in other logs.
+
+    was_voter_before: whether this node is in the set of voters before the one in force.
+    """
+    raft = _following(Raft(me, timeout_s, voters, ballot, is_outgoing=was_voter_before and me not in voters))
     soon = FIRST_STAND if ballot.term == 0 else STAND
     wait = _wait(raft, TimerName.ELECTION, soon if raft.others else AT_ONCE)
     return raft, (Announce(ballot.term, raft.leader_id), *wait)
@@ -234,7 +252,7 @@ def election_timed_out(raft: Raft, now_s: float) -> Step:
         assert raft.heard_s is not None, "who is sticky has heard of its leader"
         left_s = raft.heard_s + raft.timeout_s - now_s
         return raft, (Wait(TimerName.ELECTION, left_s, left_s + (STAND[1] - STAND[0]) * raft.timeout_s),)
-    return _prospective(raft) if raft.is_voter else _gave_up(raft)
+    return _prospective(raft) if raft.may_stand else _gave_up(raft)
 
 
 def _gave_up(raft: Raft) -> Step:
@@ -611,7 +629,7 @@ def stayed(raft: Raft) -> Step:
 def end_term_asked(raft: Raft, call_id: int, request: EndTermRequest) -> Step:
     """The leader asks this node to take over (TimeoutNow, D section 3.10; EndQuorumEpoch): no pre-vote is needed."""
     is_leaders = request.term == raft.term and request.node_id == raft.leader_id
-    if not is_leaders or not raft.is_voter or raft.role not in (Role.FOLLOWER, Role.PROSPECTIVE):
+    if not is_leaders or not raft.may_stand or raft.role not in (Role.FOLLOWER, Role.PROSPECTIVE):
         return raft, (Answer(call_id, is_granted=False, why_not=f"{request.node_id} does not lead {raft.me.node_id}"),)
     raft = replace(raft, heard_s=None)
     accepted = Answer(call_id, is_granted=True)
@@ -664,13 +682,34 @@ def end_read(raft: Raft, last: LastEntry, then: Next, now_s: float) -> Step:
             raise AssertionError(f"the end of the log was not asked for {then}")
 
 
-def voters_changed(raft: Raft, voters: tuple[VoterKey, ...]) -> Step:
-    """The log names other voters; they count from now on (D section 4.1)."""
-    was_voter = raft.is_voter
-    raft = replace(raft, voters=voters)
-    if raft.is_voter and not was_voter:
+def voters_changed(
+    raft: Raft,
+    voters: tuple[VoterKey, ...],
+    *,
+    was_voter_before: bool = False,
+    fetched: Mapping[VoterKey, float] | None = None,
+) -> Step:
+    """The log names other voters; they count from now on (D section 4.1).
+
+    was_voter_before: whether this node is in the set before.
+    fetched: on a leader, when the nodes that had no vote before have fetched last.
+    """
+    could_stand = raft.may_stand
+    known = {**(fetched or {}), **raft.fetched}
+    raft = replace(
+        raft,
+        voters=voters,
+        is_outgoing=was_voter_before and raft.me not in voters,
+        fetched={voter: at_s for voter, at_s in known.items() if voter in voters},
+    )
+    if raft.may_stand and not could_stand:
         return raft, _wait(raft, TimerName.ELECTION, STAND)
     return raft, NOTHING
+
+
+def voters_committed(raft: Raft) -> Step:
+    """The set of voters in force is committed: who has no vote in it is needed no more."""
+    return replace(raft, is_outgoing=False), NOTHING
 
 
 def _wait(raft: Raft, timer: TimerName, timeouts: tuple[float, float]) -> tuple[Effect, ...]:

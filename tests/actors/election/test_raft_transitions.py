@@ -775,3 +775,27 @@ def test_other_voters() -> None:
         outside = full(role, voters=(N2, N3))
         assert rules.voters_changed(outside, (N2, N4)) == (replace(outside, voters=(N2, N4)), ())
         assert rules.voters_changed(outside, FIVE) == (replace(outside, voters=FIVE), (STANDS_LATER,))
+
+
+def test_a_voter_that_comes_is_there_since_it_fetched_last_and_one_that_goes_is_forgotten() -> None:
+    for role in ROLES:
+        state = full(role)
+        both = rules.voters_changed(state, FIVE, fetched={N4: NOW - 0.3, N2: NOW - 9, VoterKey(NodeId("n9"), 1): NOW})
+        assert both == (replace(state, voters=FIVE, fetched={N2: NOW - 0.1, N4: NOW - 0.3}), ())
+        assert rules.voters_changed(state, (N1, N3)) == (replace(state, voters=(N1, N3), fetched={}), ())
+
+
+def test_who_was_a_voter_before_stands_until_it_is_committed_that_it_is_none() -> None:
+    state = full(Role.FOLLOWER)
+    outgoing, effects = rules.voters_changed(state, (N2, N3), was_voter_before=True)
+    assert (outgoing, effects) == (replace(state, voters=(N2, N3), is_outgoing=True), ())
+    prospective, _ = rules.election_timed_out(outgoing, NOW)
+    assert (prospective.role, prospective.is_majority(prospective.granted)) == (Role.PROSPECTIVE, False)
+    assert rules.voters_committed(outgoing) == (replace(outgoing, is_outgoing=False), ())
+    given_up, _ = rules.election_timed_out(replace(outgoing, is_outgoing=False), NOW)
+    assert given_up.role is Role.UNATTACHED
+    assert rules.voters_changed(outgoing, THREE, was_voter_before=True)[0].is_outgoing is False
+    opened, _ = rules.opened(N1, 2.0, (N2, N3), ballot(5), was_voter_before=True)
+    assert (opened.may_stand, opened.is_voter) == (True, False)
+    asked, _ = rules.end_term_asked(outgoing, 1, ends(5, N1))
+    assert asked.heard_s is None
