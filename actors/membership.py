@@ -155,7 +155,12 @@ class MembershipActor(NodeActor):
         elif isinstance(message, LeaderChanged):
             self._sender.claim = replace(self._sender.claim, term=message.term, leader_id=message.leader_id)
         elif isinstance(message, VotersChanged):
-            self._sender.claim = replace(self._sender.claim, cluster_id=message.cluster_id)
+            self._sender.claim = replace(
+                self._sender.claim,
+                cluster_id=message.cluster_id,
+                generation=message.generation,
+                origin_id=message.origin_id,
+            )
         elif isinstance(message, LeaveCluster):
             self._leaving.begin(message)
         elif self._leaving.is_finished:

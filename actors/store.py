@@ -54,6 +54,7 @@ from ourolog.actors.messages.store import (
     RetentionDue,
     SaveBallot,
     SaveFounding,
+    SaveSuperseded,
     StoreFailed,
     StoreMessage,
     TruncateLog,
@@ -173,6 +174,9 @@ class StoreActor(NodeActor):
                 self._save_ballot(message)
             case SaveFounding():
                 self._save_founding(message)
+            case SaveSuperseded():
+                assert self._directory is not None
+                self._directory.save_superseded(message.superseded)
             case DescribeLog():
                 self._describe(message)
             case RepairBatch():
@@ -201,6 +205,7 @@ class StoreActor(NodeActor):
                     log.log_epoch,
                     damaged_found=self._damaged.found,
                     repaired=self._damaged.repaired,
+                    last_term=log.terms.last_term,
                 )
                 message.reply_to.tell(StatusReported(message.request_id, status))
             case OpenLog():
@@ -269,6 +274,7 @@ class StoreActor(NodeActor):
             voters_before_start=log.voters_before_start,
             founding=self._directory.founding,
             voters_replaced=log.voters_replaced,
+            superseded=self._directory.superseded,
         )
         self._voters_told = log.voters
         self.replicator.tell(opened)

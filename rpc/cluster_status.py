@@ -35,7 +35,9 @@ async def cluster_status(addresses: str | Sequence[str], *, timeout_s: float = 5
     asked = await _first_answer([addresses] if isinstance(addresses, str) else addresses, timeout_s)
     members = sorted(asked.members, key=lambda member: member.id)
     others = [member for member in members if member.id != asked.node_id]
-    answers = await asyncio.gather(*(_ask(member.rpc_addr, min(timeout_s, _MEMBERS_WITHIN_S)) for member in others))
+    answers = await asyncio.gather(
+        *(ask_status(member.rpc_addr, min(timeout_s, _MEMBERS_WITHIN_S)) for member in others)
+    )
     own: dict[str, pb.GetStatusResponse] = {asked.node_id: asked}
     for member, answer in zip(others, answers, strict=True):
         # Another node may have been started since at the address of one that is gone.
@@ -58,7 +60,7 @@ async def _first_answer(addresses: Sequence[str], timeout_s: float) -> pb.GetSta
     try:
         while waiting or asking:
             if waiting:
-                asking.add(asyncio.create_task(_ask(waiting.pop(0), timeout_s)))
+                asking.add(asyncio.create_task(ask_status(waiting.pop(0), timeout_s)))
             done, asking = await asyncio.wait(
                 asking, timeout=_ASK_ANOTHER_AFTER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -84,7 +86,8 @@ def node_status(response: pb.GetStatusResponse) -> dict[str, Any]:
     return _node(pb.MemberStatus(id=response.node_id), response)
 
 
-async def _ask(addr: str, timeout_s: float) -> pb.GetStatusResponse | LogError:
+async def ask_status(addr: str, timeout_s: float) -> pb.GetStatusResponse | LogError:
+    """What the node at that address says of itself, or why it does not."""
     async with open_channel(addr) as channel:
         try:
             response = await pb_grpc.LogStub(channel).GetStatus(pb.GetStatusRequest(), timeout=timeout_s)

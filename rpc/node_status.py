@@ -111,6 +111,11 @@ def _to_proto(
         voters=election.voters,
         damaged_found=store.damaged_found,
         repaired=store.repaired,
+        cluster_id=election.own.cluster_id,
+        generation=election.own.generation,
+        origin_id=election.own.lineage,
+        last_term=store.last_term,
+        log_epoch=store.log_epoch,
         not_ready=election.dispute or election.why_nobody or replicator.commit_unknown,
         claims=[
             pb.ElectionClaim(id=node_id, election=claim.election, term=claim.term, leader=claim.leader_id or "")

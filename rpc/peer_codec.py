@@ -195,6 +195,7 @@ def encode_read_index_request(request: ReadIndexRequest) -> pb.ReadIndexRequest:
         node_id=request.node_id,
         log_epoch=request.log_epoch,
         term=request.term,
+        cluster_id=request.cluster_id,
     )
 
 
@@ -202,7 +203,11 @@ def decode_read_index_request(request: pb.ReadIndexRequest) -> ReadIndexRequest:
     """The actor's request. Raises PeerCodecError."""
     try:
         return ReadIndexRequest(
-            check_name(request.cluster), check_node_id(request.node_id), request.log_epoch, Term(request.term)
+            check_name(request.cluster),
+            check_node_id(request.node_id),
+            request.log_epoch,
+            Term(request.term),
+            request.cluster_id,
         )
     except ValueError as error:
         raise PeerCodecError(str(error)) from error

@@ -3,7 +3,8 @@
 lock            held by the process that uses the directory
 identity.json   who it belongs to and which disk it is, written once
 ballot          term, vote and leader, replaced atomically (ourolog.storage.ballot)
-founding        to which cluster of voters it belongs, written once (ourolog.storage.founding)
+founding        to which cluster of voters it belongs, written once (ourolog.storage.founding), and by a recovery
+superseded      the later generation of that cluster which has taken over, if there is one (ourolog.storage.superseded)
 log/            the log
 """
 
@@ -20,12 +21,14 @@ from ourolog.storage.errors import DamagedFileError, StorageError, WrongIdentity
 from ourolog.storage.failures import as_storage_error
 from ourolog.storage.files import File, Files
 from ourolog.storage.founding import Founding, load_founding, save_founding
+from ourolog.storage.superseded import Superseded, load_superseded, save_superseded
 from ourolog.storage.types import NodeId
 
 LOCK_NAME: Final = "lock"
 IDENTITY_NAME: Final = "identity.json"
 BALLOT_NAME: Final = "ballot"
 FOUNDING_NAME: Final = "founding"
+SUPERSEDED_NAME: Final = "superseded"
 LOG_NAME: Final = "log"
 _FORMAT: Final = 2
 
@@ -49,11 +52,19 @@ class DataDirectory:
     """An open data directory. Close it before another process can use it."""
 
     def __init__(
-        self, files: Files, path: str, lock: File, identity: Identity, ballot: Ballot, founding: Founding | None
+        self,
+        files: Files,
+        path: str,
+        lock: File,
+        identity: Identity,
+        ballot: Ballot,
+        founding: Founding | None,
+        superseded: Superseded | None,
     ) -> None:
         self.identity = identity
         self.ballot = ballot
         self.founding = founding
+        self.superseded = superseded
         self._files = files
         self._path = path
         self._lock = lock
@@ -75,6 +86,7 @@ class DataDirectory:
             identity = _identify(files, path, Identity(cluster, node_id, rng.randint(1, MAX_EPOCH)))
             ballot = load_ballot(files, f"{path}/{BALLOT_NAME}")
             founding = load_founding(files, f"{path}/{FOUNDING_NAME}")
+            superseded = load_superseded(files, f"{path}/{SUPERSEDED_NAME}")
             _rename_again(files, path)
             files.make_directory(f"{path}/{LOG_NAME}")
         except OSError as error:
@@ -83,7 +95,7 @@ class DataDirectory:
         except StorageError:
             lock.close()
             raise
-        return cls(files, path, lock, identity, ballot, founding)
+        return cls(files, path, lock, identity, ballot, founding, superseded)
 
     @property
     def log_directory(self) -> str:
@@ -105,6 +117,18 @@ class DataDirectory:
     def save_founding(self, founding: Founding) -> None:
         """Put the promise on disk before this returns; there is none yet. Raises StorageFailedError."""
         assert self.founding is None, "a founding promise is made once"
+        self._write_founding(founding)
+
+    def recover_as(self, founding: Founding) -> None:
+        """Let the disk belong to that later generation of its cluster, on disk before this returns.
+
+        Raises StorageFailedError.
+        """
+        assert self.founding is not None, "what was never founded is not recovered"
+        assert founding.lineage == self.founding.lineage, "it stays the same cluster"
+        self._write_founding(founding)
+
+    def _write_founding(self, founding: Founding) -> None:
         path = f"{self._path}/{FOUNDING_NAME}"
         try:
             save_founding(self._files, path, founding)
@@ -112,8 +136,23 @@ class DataDirectory:
             raise as_storage_error(error, f"cannot save {path}") from error
         self.founding = founding
 
+    def save_superseded(self, superseded: Superseded) -> None:
+        """Put on disk that a later generation has taken over, before this returns. Raises StorageFailedError."""
+        path = f"{self._path}/{SUPERSEDED_NAME}"
+        try:
+            save_superseded(self._files, path, superseded)
+        except OSError as error:
+            raise as_storage_error(error, f"cannot save {path}") from error
+        self.superseded = superseded
+
     def close(self) -> None:
         self._lock.close()
+
+
+def read_identity(files: Files, path: str) -> Identity | None:
+    """Whose data directory this is; None if it is nobody's. Raises DamagedFileError, OSError."""
+    identity_path = f"{path}/{IDENTITY_NAME}"
+    return _parse(files.read_all(identity_path), identity_path) if files.exists(identity_path) else None
 
 
 def _rename_again(files: Files, path: str) -> None:
@@ -122,7 +161,7 @@ def _rename_again(files: Files, path: str) -> None:
     A rename may stand in the page cache only: where a killed process left it, or for good, where the
     sync of the directory has failed (see ourolog.simulation.disks.directory_entries).
     """
-    for name in (IDENTITY_NAME, BALLOT_NAME, FOUNDING_NAME):
+    for name in (IDENTITY_NAME, BALLOT_NAME, FOUNDING_NAME, SUPERSEDED_NAME):
         if files.exists(f"{path}/{name}"):
             files.replace(f"{path}/{name}", files.read_all(f"{path}/{name}"))
 

@@ -132,7 +132,7 @@ from ourolog.actors.messages.store import (
     StoreMessage,
 )
 from ourolog.actors.messages.values import ElectionClaim
-from ourolog.actors.other_clusters import MAX_STRANGERS, why_of_other_cluster
+from ourolog.actors.other_clusters import MAX_STRANGERS, why_of_other_claim
 from ourolog.actors.ports import Ports
 from ourolog.actors.terms import is_ahead
 from ourolog.storage.types import NodeId, Term
@@ -248,7 +248,12 @@ class ElectionActor(NodeActor):
             case VotersChanged():
                 self.voters = announcement.voters
                 self._claims.voters = announcement.voters
-                self._claims.own = replace(self._claims.own, cluster_id=announcement.cluster_id)
+                self._claims.own = replace(
+                    self._claims.own,
+                    cluster_id=announcement.cluster_id,
+                    generation=announcement.generation,
+                    origin_id=announcement.origin_id,
+                )
             case NobodyElected():
                 pass
             case _:
@@ -299,7 +304,7 @@ class ElectionActor(NodeActor):
 
     def _judge_claims(self) -> None:
         self._warn_of_other_clusters()
-        dispute = self._claims.dispute()
+        dispute = self._claims.dispute() or self.other_dispute
         if self._has_announced and dispute != self._dispute:
             self._dispute = dispute
             for listener in self.listeners:
@@ -314,10 +319,14 @@ class ElectionActor(NodeActor):
             stranger = (peer_id, claim.cluster_id)
             if stranger not in self._strangers and len(self._strangers) < MAX_STRANGERS:
                 self._strangers.add(stranger)
-                own = self._claims.own.cluster_id
-                reason = why_of_other_cluster(self.node_id, own, peer_id, claim.cluster_id)
+                reason = why_of_other_claim(self.node_id, self._claims.own, peer_id, claim)
                 warned = NodeWarned(self.node_id, self.actor_name, WarningKind.OTHER_CLUSTER, reason, peer_id)
                 self.observer.tell(warned)
+
+    @property
+    def other_dispute(self) -> str:
+        """Why nothing may be acknowledged besides contradicting claims, for a person; "" if nothing forbids it."""
+        return ""
 
     @property
     def role(self) -> str:
@@ -337,6 +346,7 @@ class ElectionActor(NodeActor):
             self._claims.all(),
             self._dispute,
             self.why_nobody,
+            self._claims.own,
         )
         request.reply_to.tell(StatusReported(request.request_id, status))
 

@@ -5,7 +5,8 @@ Layout, little-endian; `str` is u8 size and UTF-8 bytes:
     frame   magic u16, version u8, kind u8, crc u32
     body    cluster str, sender member, sequence u32, echoed_cookie u64, issued_cookie u64, claim, what the kind
             brings, count u16, members
-    claim   election str, and unless that is empty: term u64, leader str (empty for nobody), cluster_id u64
+    claim   election str, and unless that is empty: term u64, leader str (empty for nobody), cluster_id u64, whose
+            highest bit says that the cluster was recovered, and that origin_id u64 and generation u32 follow
     member  node_id str, rpc_addr str, gossip_addr str, state u8, incarnation u64
 
 `crc` is CRC32C (RFC 3720) over the whole datagram but itself. The frame is the same in every
@@ -25,13 +26,14 @@ import google_crc32c
 
 from ourolog.actors.config import MAX_CLUSTER_BYTES, MAX_ELECTION_BYTES
 from ourolog.actors.messages.values import ElectionClaim, Member, MemberState
+from ourolog.storage.founding import MAX_GENERATION
 from ourolog.storage.types import NODE_ID, NodeId, Term
 
 MAGIC: Final = 0x474F  # "OG"
 VERSION: Final = 2
 MAX_ADDR_BYTES: Final = 128
 MAX_INCARNATION: Final = 2**63 - 1
-MIN_DATAGRAM_BYTES: Final = 1152
+MIN_DATAGRAM_BYTES: Final = 1164
 """Room for the longest names there can be, and one update beside them."""
 
 _FRAME: Final = Struct("<HBBI")
@@ -40,6 +42,8 @@ _U16: Final = Struct("<H")
 _U32: Final = Struct("<I")
 _HEADER: Final = Struct("<IQQ")
 _U64: Final = Struct("<Q")
+_GENERATION: Final = Struct("<QQI")
+_IS_RECOVERED: Final = 1 << 63
 _STANDING: Final = Struct("<BQ")
 _ADDR: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[A-Za-z0-9.:%]+\]):([0-9]{1,5})")
 _STATES: Final = tuple(MemberState)
@@ -260,9 +264,15 @@ def _claim(claim: ElectionClaim | None) -> bytes:
             _string(claim.election, MAX_ELECTION_BYTES, "an election"),
             _U64.pack(claim.term),
             _string(claim.leader_id or "", 63, "a node id"),
-            _U64.pack(claim.cluster_id),
+            _cluster(claim),
         )
     )
+
+
+def _cluster(claim: ElectionClaim) -> bytes:
+    if claim.generation == 1:
+        return _U64.pack(claim.cluster_id)
+    return _GENERATION.pack(claim.cluster_id | _IS_RECOVERED, claim.lineage, claim.generation)
 
 
 def _body(body: Body) -> bytes:
@@ -346,7 +356,13 @@ class _Reader:
         election = self.string(MAX_ELECTION_BYTES)
         term = Term(self.u64())
         leader_id = None if self.is_empty_string() else self.node_id()
-        return ElectionClaim(election, term, leader_id, self.u64())
+        cluster_id = self.u64()
+        if not cluster_id & _IS_RECOVERED:
+            return ElectionClaim(election, term, leader_id, cluster_id)
+        cluster_id, origin_id, generation = cluster_id ^ _IS_RECOVERED, self.u64(), self.u32()
+        if not 1 < generation <= MAX_GENERATION or not origin_id or not cluster_id:
+            raise GossipDecodeError("the generation of a cluster in it makes no sense")
+        return ElectionClaim(election, term, leader_id, cluster_id, generation, origin_id)
 
     def u64(self) -> int:
         return int(_U64.unpack(self.take(_U64.size))[0])

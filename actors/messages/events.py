@@ -9,6 +9,7 @@ from ourolog.actors.messages.values import Member, PullPosition
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey, VoterSet
 from ourolog.storage.founding import Founding
+from ourolog.storage.superseded import Superseded
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Position, Term
 
@@ -59,6 +60,7 @@ class LogOpened:
     voters_before_start: the voter set in force where the log begins, None if there is none.
     founding: to which cluster this disk belongs, None if to none yet, or if clusters here have no voters.
     voters_replaced: the voter set in the log before `voters`, None if there is none.
+    superseded: the later generation of that cluster which has taken over, None if none has.
     """
 
     start: Position
@@ -72,6 +74,7 @@ class LogOpened:
     voters_before_start: VoterSet | None = None
     founding: Founding | None = None
     voters_replaced: VoterSet | None = None
+    superseded: Superseded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,8 @@ class VotersChanged:
     addrs: the gRPC address of each voter, in their order, as their disks know them; () where those know none. What
         gossip says of a voter is newer, but gossip may not pass.
     index: of the entry that names them, None if no entry of the log does.
+    generation: of that cluster: 1 as it was founded, one more after each recovery.
+    origin_id: the id of its first generation; 0 stands for cluster_id.
     """
 
     voters: tuple[NodeId, ...]
@@ -175,6 +180,8 @@ class VotersChanged:
     cluster_id: int = 0
     addrs: tuple[str, ...] = ()
     index: Index | None = None
+    generation: int = 1
+    origin_id: int = 0
 
     @property
     def addr_by_voter(self) -> dict[NodeId, str]:

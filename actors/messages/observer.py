@@ -172,6 +172,7 @@ class WarningKind(StrEnum):
     GOSSIP_OF_OTHER_VERSION: a datagram of another version of the protocol.
     GOSSIP_OF_OTHER_CLUSTER: a datagram of another cluster.
     OTHER_CLUSTER: a node whose disk belongs to another cluster of the same name asks this one, or answers it.
+    SUPERSEDED: this node's cluster was recovered without it, so it has no part in it any more.
     GOSSIP_FROM_THE_FUTURE: a datagram names start times that cannot be.
     TOO_MANY_MEMBERS: gossip speaks of more members than are remembered.
     LISTENER_RESTARTED: the gRPC server ended by itself and was started again.
@@ -203,6 +204,7 @@ class WarningKind(StrEnum):
     GOSSIP_OF_OTHER_VERSION = "gossip_of_other_version"
     GOSSIP_OF_OTHER_CLUSTER = "gossip_of_other_cluster"
     OTHER_CLUSTER = "other_cluster"
+    SUPERSEDED = "superseded"
     GOSSIP_FROM_THE_FUTURE = "gossip_from_the_future"
     TOO_MANY_MEMBERS = "too_many_members"
     LISTENER_RESTARTED = "listener_restarted"

@@ -300,12 +300,14 @@ class ReadIndexRequest(PeerRequest[ReadIndexResponse]):
     node_id: the asking node.
     log_epoch: the epoch of its log: the identity of its disk.
     term: its term.
+    cluster_id: of the cluster that its disk belongs to, 0 where clusters have none, or it is not known yet.
     """
 
     cluster: str
     node_id: NodeId
     log_epoch: int
     term: Term
+    cluster_id: int = 0
 
 
 # ---------------------------------------------------------------- repair

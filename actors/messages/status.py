@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.values import ElectionClaim, Member
@@ -28,6 +28,7 @@ class StoreStatus:
     log_epoch: the epoch of the log: the identity of its disk.
     damaged_found: how many damaged places were found in it since the node started.
     repaired: how many of them were repaired from other replicas.
+    last_term: the term of the last entry.
     """
 
     start: Position = START
@@ -37,6 +38,7 @@ class StoreStatus:
     log_epoch: int = 0
     damaged_found: int = 0
     repaired: int = 0
+    last_term: Term = Term(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class ElectionStatus:
     claims: what other members claim, sorted by member.
     dispute: why the claims contradict each other, else "".
     why_nobody: why nobody can lead at present, else "".
+    own: what this node claims itself: to which cluster its disk belongs, and which generation of it.
     """
 
     election: str = "none"
@@ -117,6 +120,7 @@ class ElectionStatus:
     claims: tuple[tuple[NodeId, ElectionClaim], ...] = ()
     dispute: str = ""
     why_nobody: str = ""
+    own: ElectionClaim = field(default_factory=lambda: ElectionClaim(""))
 
 
 Status = StoreStatus | MembershipStatus | ReplicatorStatus | ElectionStatus

@@ -12,6 +12,7 @@ from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.control import ControlEntry, VoterSet
 from ourolog.storage.founding import Founding
+from ourolog.storage.superseded import Superseded
 from ourolog.storage.terms import LastEntry, Place, TermHistory
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
@@ -355,6 +356,16 @@ class FoundingSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveSuperseded:
+    """Election -> Store: put on disk that a later generation of the cluster has taken over. Nobody waits for it.
+
+    superseded: that generation.
+    """
+
+    superseded: Superseded
+
+
+@dataclass(frozen=True, slots=True)
 class DescribeLog:
     """Election -> Store: put all that was appended on disk, then report ballot and log as they are.
 
@@ -433,6 +444,7 @@ StoreMessage = (
     | BeginTerm
     | SaveBallot
     | SaveFounding
+    | SaveSuperseded
     | DescribeLog
     | NoteCommitted
     | RepairBatch

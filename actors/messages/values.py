@@ -85,9 +85,18 @@ class ElectionClaim:
     term: the present term, as it was announced last.
     leader_id: who leads in it, None if nobody does or is known to.
     cluster_id: of the cluster that its disk belongs to, 0 where clusters have none, or it belongs to none yet.
+    generation: of that cluster: 1 as it was founded, one more after each recovery.
+    origin_id: the id of its first generation; 0 stands for cluster_id.
     """
 
     election: str
     term: Term = Term(0)
     leader_id: NodeId | None = None
     cluster_id: int = 0
+    generation: int = 1
+    origin_id: int = 0
+
+    @property
+    def lineage(self) -> int:
+        """What all generations of one cluster share, 0 where clusters have no id."""
+        return self.origin_id or self.cluster_id

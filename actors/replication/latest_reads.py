@@ -139,6 +139,8 @@ class LatestReads:
                     f"{state.node_id} is of cluster {state.config.cluster!r}, {request.node_id} of {request.cluster!r}"
                 )
             )
+        elif state.is_of_other_cluster(request.node_id, request.cluster_id):
+            answer(CallRefused(state.why_of_other_cluster(request.node_id, request.cluster_id)))
         elif state.role is not Role.LEADER:
             refuse(f"{state.node_id} does not lead")
         elif request.term != term:
@@ -320,7 +322,7 @@ class LatestReads:
         self._stop_waiting()
         self._question = _Question(leader_id, next(self._request_ids), tuple(self._unasked))
         self._unasked.clear()
-        request = ReadIndexRequest(state.config.cluster, state.node_id, state.log_epoch, state.term)
+        request = ReadIndexRequest(state.config.cluster, state.node_id, state.log_epoch, state.term, state.cluster_id)
         state.ports.network.call(Peer(leader_id, addr), self._question.request_id, request, state.me)
 
     def _ask_again(self, question: _Question, detail: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ourolog.commands.recover import recover
 from ourolog.options import RunningError, client_options, config_option
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ Examples:
   ourolog cluster transfer-leader n2             let n2 lead
   ourolog cluster add n4                         have n4 vote, which copies already
   ourolog cluster remove n3                      have n3 vote no more
+  ourolog cluster recover --data-dir DIR         go on with one disk of three
 """
 
 EPILOG = """
@@ -58,7 +60,10 @@ can be removed, too: another one leads then.
 
 @click.group(epilog=GROUP_EPILOG)
 def cluster() -> None:
-    """Change who leads, and who votes."""
+    """Change who leads, and who votes, or recover from the loss of most disks."""
+
+
+cluster.add_command(recover)
 
 
 @cluster.command(name="transfer-leader", epilog=EPILOG)

@@ -550,6 +550,11 @@ class GetStatusResponse(_message.Message):
     CLAIMS_FIELD_NUMBER: _builtins.int
     DAMAGED_FOUND_FIELD_NUMBER: _builtins.int
     REPAIRED_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    ORIGIN_ID_FIELD_NUMBER: _builtins.int
+    LAST_TERM_FIELD_NUMBER: _builtins.int
+    LOG_EPOCH_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster: _builtins.str
     version: _builtins.str
@@ -574,6 +579,16 @@ class GetStatusResponse(_message.Message):
     damaged_found: _builtins.int
     """Since the node started: damaged batches that were found in its log, and those replaced by other nodes' copies."""
     repaired: _builtins.int
+    cluster_id: _builtins.int
+    """To which cluster the node's disk belongs, 0 where clusters have no id or it belongs to none yet: the id of the
+    present generation, its number (1 as it was founded, one more after each recovery), and the id of the first.
+    """
+    generation: _builtins.int
+    origin_id: _builtins.int
+    last_term: _builtins.int
+    """Of the last entry."""
+    log_epoch: _builtins.int
+    """Of the node's log: the identity of its disk."""
     @_builtins.property
     def voters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -612,10 +627,15 @@ class GetStatusResponse(_message.Message):
         claims: _abc.Iterable[Global___ElectionClaim] | None = ...,
         damaged_found: _builtins.int = ...,
         repaired: _builtins.int = ...,
+        cluster_id: _builtins.int = ...,
+        generation: _builtins.int = ...,
+        origin_id: _builtins.int = ...,
+        last_term: _builtins.int = ...,
+        log_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "cluster", b"cluster", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "damaged_found", b"damaged_found", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "leader", b"leader", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "pulls", b"pulls", "repaired", b"repaired", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "cluster", b"cluster", "cluster_id", b"cluster_id", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "damaged_found", b"damaged_found", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "generation", b"generation", "last_term", b"last_term", "leader", b"leader", "log_epoch", b"log_epoch", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "origin_id", b"origin_id", "pulls", b"pulls", "repaired", b"repaired", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

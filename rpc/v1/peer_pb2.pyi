@@ -391,12 +391,15 @@ class ReadIndexRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     cluster: _builtins.str
     node_id: _builtins.str
     log_epoch: _builtins.int
     """Of the asking node's own log."""
     term: _builtins.int
+    cluster_id: _builtins.int
+    """Drawn when the cluster was founded; 0 where clusters have no id, or it is not known yet."""
     def __init__(
         self,
         *,
@@ -405,10 +408,11 @@ class ReadIndexRequest(_message.Message):
         node_id: _builtins.str = ...,
         log_epoch: _builtins.int = ...,
         term: _builtins.int = ...,
+        cluster_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Final, assert_never
 
 from ourolog.actors.config import ElectionChoice, voters_named
@@ -16,6 +17,7 @@ from ourolog.actors.election.occupant import ElectionActor
 from ourolog.actors.election.raft import rules
 from ourolog.actors.election.raft.calls import VoterCalls
 from ourolog.actors.election.raft.founding import FoundingTalks, why_not_ours
+from ourolog.actors.election.raft.generations import Rivals, superseded_by
 from ourolog.actors.election.raft.hand_over import NAME as HAND_OVER
 from ourolog.actors.election.raft.hand_over import LeadTransfer, Progress, successors_among
 from ourolog.actors.election.raft.rules import Raft, Role, Step
@@ -40,6 +42,7 @@ from ourolog.actors.election.raft.voter_changes import Change, Situation
 from ourolog.actors.messages.election import (
     AddVoter,
     ChangeProblem,
+    ClaimReceived,
     ElectionMessage,
     ElectionTimerDue,
     HandedOver,
@@ -94,9 +97,10 @@ from ourolog.actors.messages.store import (
     FoundingSaved,
     LogDescribed,
     SaveBallot,
+    SaveSuperseded,
     StoreFailed,
 )
-from ourolog.actors.messages.values import Member
+from ourolog.actors.messages.values import ElectionClaim, Member
 from ourolog.actors.ports import Timer
 from ourolog.storage.control import Voter, VoterKey, VoterSet, VotersSet
 from ourolog.storage.founding import Founding
@@ -130,6 +134,8 @@ class RaftElection(ElectionActor):
         self._raft: Raft | None = None
         self._opened: LogOpened | None = None
         self._founding: Founding | None = None
+        self._superseded = ""
+        self._rivals = Rivals()
         self._logged: VoterSet | None = None
         self._replaced: VoterSet | None = None
         self._founders: FoundingTalks | None = None
@@ -171,12 +177,17 @@ class RaftElection(ElectionActor):
         self._changer = VoterChanger(self)
 
     def on_receive(self, message: ElectionMessage) -> None:
+        if self._superseded:
+            self._decline(message)
+            return
         match message:
             case LogOpened():
                 self._on_log_opened(message)
             case MemberJoined() | MemberUpdated():
                 self._on_member(message.member)
             case MemberFailed() | MemberLeft():
+                if isinstance(message, MemberLeft):
+                    self._rivals.left(message.member.node_id)
                 super().on_receive(message)
                 self._on_member_gone(message)
             case CallReceived():
@@ -234,6 +245,54 @@ class RaftElection(ElectionActor):
             case _:
                 super().on_receive(message)
 
+    # ------------------------------------------------------------ other generations of this cluster
+
+    def _on_claim(self, received: ClaimReceived) -> None:
+        super()._on_claim(received)
+        self._look_at_generations()
+
+    def _look_at_generations(self) -> None:
+        """Weigh what members claim to belong to, which may have come before this node knew that of itself."""
+        founding = self._founding
+        if founding is None or self._superseded:
+            return
+        for peer_id, claim in self._claims.all():
+            self._rivals.heed(founding, peer_id, claim)
+            superseded = superseded_by(founding, peer_id, claim)
+            if superseded is not None:
+                self.store.tell(SaveSuperseded(superseded))
+                self._end_for_good(superseded.why(self.node_id, founding.generation))
+                return
+        self._judge_claims()
+
+    @property
+    def other_dispute(self) -> str:
+        return self._rivals.dispute(self.node_id, self._founding) if self._founding is not None else ""
+
+    def _end_for_good(self, why: str) -> None:
+        """Have no part in any election any more, nor lead: only what is committed here can be read."""
+        self._superseded = why
+        for name in list(self._timers):
+            self._stop_waiting(name)
+        self._transfer.lost(why)
+        self._raft, self._saving = None, None
+        self._waiting.clear()
+        if self._founders is not None:
+            self._founders.stop()
+        self.observer.tell(NodeWarned(self.node_id, self.actor_name, WarningKind.SUPERSEDED, why))
+        self.announce(LeaderChanged(self.term, None, why, needs_person=True))
+
+    def _decline(self, message: ElectionMessage) -> None:
+        """Handle what comes after `_end_for_good`: whoever asks is told, and nothing is done."""
+        match message:
+            case CallReceived():
+                message.reply_to.tell(CallAnswer(message.request_id, CallRefused(self._superseded)))
+            case TransferLeader():
+                why_not = self._superseded
+                message.reply_to.tell(LeaderTransferred(message.request_id, None, self.term, why_not))
+            case _:
+                super().on_receive(message)
+
     # ------------------------------------------------------------ the beginning
 
     def _on_log_opened(self, opened: LogOpened) -> None:
@@ -242,6 +301,12 @@ class RaftElection(ElectionActor):
             self.refuse_to_run(problem)
             return
         self._opened = opened
+        if opened.superseded is not None and opened.founding is not None:
+            self._founding, self._logged = opened.founding, opened.voters
+            self.term = opened.ballot.term
+            self._announce_voters(self._voters_in_force())
+            self._end_for_good(opened.superseded.why(self.node_id, opened.founding.generation))
+            return
         self._founders = FoundingTalks(
             self.config,
             VoterKey(self.node_id, opened.log_epoch),
@@ -284,6 +349,7 @@ class RaftElection(ElectionActor):
         keys = tuple(voter.key for voter in voters)
         voted = self._voted_before(me)
         self._apply(rules.opened(me, self.config.election_timeout_s, keys, opened.ballot, was_voter_before=voted))
+        self._look_at_generations()
 
     # ------------------------------------------------------------ who votes, and where they are
 
@@ -317,9 +383,16 @@ class RaftElection(ElectionActor):
     def _announce_voters(self, voters: tuple[Voter, ...]) -> None:
         names = tuple(voter.node_id for voter in voters)
         keys = tuple(voter.key for voter in voters)
-        cluster_id = self._founding.cluster_id if self._founding is not None else 0
         index = self._logged.index if self._logged is not None else None
-        changed = VotersChanged(names, keys, cluster_id, tuple(voter.rpc_addr for voter in voters), index)
+        changed = VotersChanged(names, keys, 0, tuple(voter.rpc_addr for voter in voters), index)
+        if self._founding is not None:
+            founding = self._founding
+            changed = replace(
+                changed,
+                cluster_id=founding.cluster_id,
+                generation=founding.generation,
+                origin_id=founding.origin_id,
+            )
         if changed != self._told_voters:
             self._told_voters = changed
             self.announce(changed)
@@ -439,12 +512,16 @@ class RaftElection(ElectionActor):
 
     def _join(self, cluster_id: int) -> None:
         assert self._founders is not None
-        self._founders.join(cluster_id)
+        # Which generation that is, its members say in their gossip, if it has got here.
+        claims = (claim for _, claim in self._claims.all() if claim.cluster_id == cluster_id)
+        claim = next(claims, ElectionClaim("", cluster_id=cluster_id))
+        self._founders.join(Founding(cluster_id, generation=claim.generation, origin_id=claim.origin_id))
 
     def _on_joined(self, founding: Founding) -> None:
         """The disk of this node belongs to that cluster from now on."""
         self._founding = founding
         self._announce_voters(self._voters_in_force())
+        self._look_at_generations()
 
     # ------------------------------------------------------------ decisions, one after the other
 

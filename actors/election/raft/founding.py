@@ -43,6 +43,7 @@ from ourolog.actors.messages.values import Member, Peer
 from ourolog.actors.ports import Ports, Timer
 from ourolog.storage.control import MAX_EPOCH, Voter, VoterKey, decode_voters, encode_voters
 from ourolog.storage.founding import Founding
+from ourolog.storage.recovering import is_unfinished
 from ourolog.storage.types import NodeId
 
 TIMER: Final = "founding"
@@ -76,6 +77,11 @@ def why_not_ours(node_id: NodeId, opened: LogOpened) -> str | None:
         return (
             f"this data directory has the founding promise of another one: it names {listed(names_of(founding))}, and "
             f"not this disk of {node_id}. Were files copied from another node? Start {node_id} on an empty --data-dir"
+        )
+    if is_unfinished(founding, opened.voters):
+        return (
+            f"this data directory was being recovered as generation {founding.generation} of its cluster, and that was "
+            "interrupted. Run `ourolog cluster recover` on it once more, which finishes it"
         )
     return None
 
@@ -209,10 +215,13 @@ class FoundingTalks:
         if self._phase is _Phase.PROMISED and self.promise is not None and self.promise.cluster_id == cluster_id:
             self._found()
 
-    def join(self, cluster_id: int) -> None:
-        """Where this node stands by and belongs to no cluster yet: from now on to that one, on disk."""
+    def join(self, founding: Founding) -> None:
+        """Where this node stands by and belongs to no cluster yet: from now on to that one, on disk.
+
+        founding: the cluster; it names no voters, since this node did not found it.
+        """
         if self._phase is _Phase.STANDING_BY and self.promise is None and self._saving is None:
-            self._tell_store(Founding(cluster_id))
+            self._tell_store(founding)
 
     def _found(self) -> None:
         assert self.promise is not None, "founded by a promise"

@@ -159,11 +159,11 @@ def test_a_node_that_is_not_among_the_named_stands_by() -> None:
 def test_who_stands_by_belongs_to_the_first_cluster_that_it_joins_and_to_no_other() -> None:
     cluster = cluster_of(config_of("n4", join=True))
     node = cluster.nodes["n4"]
-    node.talks.join(11)
-    node.talks.join(12)
+    node.talks.join(Founding(11))
+    node.talks.join(Founding(12))
     assert node.joined == []
     cluster.settle()
-    node.talks.join(13)
+    node.talks.join(Founding(13))
     cluster.settle()
     assert node.joined == [Founding(11)]
     assert node.disk.promise == node.talks.promise == Founding(11)
