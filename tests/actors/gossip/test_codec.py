@@ -35,6 +35,8 @@ from ourolog.actors.gossip.codec import (
     split,
 )
 from ourolog.actors.messages.values import ElectionClaim, Member, MemberState
+from ourolog.storage.control import MAX_EPOCH
+from ourolog.storage.founding import MAX_GENERATION
 from ourolog.storage.types import NodeId, Term
 
 # Of few letters, and not by pattern: drawing those takes many times as long.
@@ -59,7 +61,10 @@ bodies: st.SearchStrategy[Body] = st.one_of(
 )
 clusters = st.text(min_size=1, max_size=16)
 elections = st.text("static:n1,…", min_size=1, max_size=33)
-claims = st.builds(ElectionClaim, elections, u64s, st.none() | node_ids, u64s)
+cluster_ids = st.integers(1, MAX_EPOCH)
+claims = st.builds(ElectionClaim, elections, u64s, st.none() | node_ids, st.just(0) | cluster_ids) | st.builds(
+    ElectionClaim, elections, u64s, st.none() | node_ids, cluster_ids, st.integers(2, MAX_GENERATION), cluster_ids
+)
 datagrams = st.builds(
     Datagram,
     clusters,
@@ -174,7 +179,9 @@ def test_any_list_of_members_is_split_into_datagrams_within_the_size_and_none_is
 def test_the_smallest_datagram_holds_the_longest_names_and_one_piece_of_news() -> None:
     addr = "h" * 122 + ":65535"
     longest = Member(NodeId("n" * 63), addr, addr)
-    claim = ElectionClaim("e" * MAX_ELECTION_BYTES, Term(2**64 - 1), longest.node_id, 2**64 - 1)
+    claim = ElectionClaim(
+        "e" * MAX_ELECTION_BYTES, Term(2**64 - 1), longest.node_id, MAX_EPOCH, MAX_GENERATION, MAX_EPOCH
+    )
     bare = Datagram("c" * 64, longest, 0, PingRequest(longest.node_id, addr), claim=claim)
     assert room_bytes(bare, MIN_DATAGRAM_BYTES) >= member_size_bytes(longest)
 
