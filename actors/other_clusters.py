@@ -24,7 +24,7 @@ def why_of_other_cluster(own_id: NodeId, own_cluster: int, node_id: NodeId, clus
 
 
 def why_of_other_claim(own_id: NodeId, own: ElectionClaim, node_id: NodeId, claim: ElectionClaim) -> str:
-    """The same of a member whose gossip says which generation of its cluster it belongs to."""
+    """Why a member of another cluster, by its own claim, has nothing to do with this node, and what to do about it."""
     if claim.lineage != own.lineage or claim.generation >= own.generation:
         return why_of_other_cluster(own_id, own.cluster_id, node_id, claim.cluster_id)
     return (
