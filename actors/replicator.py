@@ -200,6 +200,7 @@ class ReplicatorActor(NodeActor):
             case LogStartMoved():
                 self.state.start = message.start
                 self.state.voters_before_start = message.voters_before_start
+                self.state.producers_before_start = message.producers_before_start
             case MemberJoined() | MemberUpdated():
                 self.state.members[message.member.node_id] = message.member
                 self.state.gone.discard(message.member.node_id)
@@ -373,6 +374,7 @@ class ReplicatorActor(NodeActor):
         state.start, state.end, state.terms = opened.start, opened.end, opened.terms
         state.log_epoch = opened.log_epoch
         state.voters_before_start = opened.voters_before_start
+        state.producers_before_start = opened.producers_before_start
         state.committed = opened.committed
         self._noted = opened.committed
         self._boundaries.extend((opened.end,))
@@ -400,10 +402,13 @@ class ReplicatorActor(NodeActor):
         state = self.state
         if truncated.start != state.start:
             # The log was begun anew there, and all that the leader has removed below was committed.
-            self.server.tell(LogStartMoved(truncated.start, truncated.voters_before_start))
+            self.server.tell(
+                LogStartMoved(truncated.start, truncated.voters_before_start, truncated.producers_before_start)
+            )
             self._set_committed(truncated.start)
         state.start, state.end, state.terms = truncated.start, truncated.end, truncated.terms
         state.voters_before_start = truncated.voters_before_start
+        state.producers_before_start = truncated.producers_before_start
         self._boundaries.cut(state.end.index)
         self.pulls.resume()
 

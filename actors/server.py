@@ -44,6 +44,7 @@ from ourolog.actors.messages.server import (
     Produce,
     Produced,
     Refusal,
+    RegisterProducer,
     RequestRefused,
     RequestsExpired,
     ServerMessage,
@@ -58,6 +59,9 @@ from ourolog.actors.requests.produces import OpenProduces, PendingProduce
 from ourolog.actors.requests.readers import TailingReaders
 from ourolog.actors.requests.replicas import Replicas
 from ourolog.actors.requests.unconfirmed import UnconfirmedReads
+from ourolog.storage.batch import Kind, NewBatch
+from ourolog.storage.control import ProducerRegistered, encode_control
+from ourolog.storage.producers import ProducerProblem
 from ourolog.storage.types import START, NodeId, Offset, Position, Term
 
 EXPIRY_CHECK_S: Final = 0.01
@@ -77,6 +81,20 @@ REPAIR_WAIT_S: Final = 2.0
 # A held produce is refused somewhat before its client gives up, which then knows that nothing was appended.
 _HELD_MARGIN_FRACTION: Final = 0.1
 _MAX_HELD_MARGIN_S: Final = 0.5
+
+_REGISTRATION: Final = NewBatch(encode_control(ProducerRegistered()), record_count=0, kind=Kind.CONTROL)
+
+_REFUSALS: Final = {
+    ProducerProblem.EXPIRED: Refusal.PRODUCER_EXPIRED,
+    ProducerProblem.FORGOTTEN: Refusal.SEQUENCE_FORGOTTEN,
+    ProducerProblem.GAP: Refusal.SEQUENCE_GAP,
+    ProducerProblem.REUSED: Refusal.SEQUENCE_REUSED,
+}
+
+_ACKS_TOO_WEAK: Final = (
+    "acks=leader and a producer_id exclude each other: what only the leader has may be gone with it, and the batches "
+    "after it could then never be appended; use acks=quorum or all, or produce without producer_id"
+)
 
 
 class ServerActor(NodeActor):
@@ -127,6 +145,10 @@ class ServerActor(NodeActor):
         match message:
             case Produce():
                 self._produce(message)
+            case RegisterProducer():
+                self._produce(
+                    Produce(message.request_id, _REGISTRATION, Acks.QUORUM, message.timeout_s, message.reply_to)
+                )
             case Consume():
                 self._consume(message)
             case FlushProduces():
@@ -146,7 +168,8 @@ class ServerActor(NodeActor):
             case AppendRefused():
                 for pending in self._produces.end_append(message.request_id):
                     pending.may_be_stored = False
-                    self._refuse_produce(pending, Refusal.DEPOSED, message.reason)
+                    refusal = Refusal.DEPOSED if message.problem is None else _REFUSALS[message.problem]
+                    self._refuse_produce(pending, refusal, message.reason)
             case ReadConfirmed():
                 self._on_read_confirmed(message)
             case ReadNotConfirmed():
@@ -245,6 +268,8 @@ class ServerActor(NodeActor):
             produce.reply_to.tell(refusal)
             return
         acks = produce.acks if produce.acks is not Acks.DEFAULT else self.config.acks
+        if produce.batch.producer_id and acks is Acks.LEADER:
+            acks = Acks.QUORUM  # the node's default, since a client's wish for it was refused
         now_s, timeout_s = self.ports.clock.monotonic_s(), produce.timeout_s
         margin_s = min(HELD_CHECK_S + timeout_s * _HELD_MARGIN_FRACTION, _MAX_HELD_MARGIN_S)
         held_at_most_s = max(HELD_AT_LEAST_S, HELD_ELECTIONS * self.config.election_timeout_s)
@@ -271,6 +296,11 @@ class ServerActor(NodeActor):
             return RequestRefused(request_id, Refusal.NOT_READY, f"{self.node_id} is starting; try again shortly")
         if self._dispute:
             return RequestRefused(request_id, Refusal.NOT_READY, self._dispute)
+        is_of_producer = produce.batch.producer_id != 0 or produce.batch.kind is Kind.CONTROL
+        if is_of_producer and not self._elected:
+            return RequestRefused(request_id, Refusal.NOBODY_ELECTED, self._why_no_producers())
+        if is_of_producer and produce.acks is Acks.LEADER:
+            return RequestRefused(request_id, Refusal.ACKS_TOO_WEAK, _ACKS_TOO_WEAK)
         why_not_held = self._why_not_held(request_id)
         if why_not_held is not None:
             return why_not_held
@@ -278,6 +308,12 @@ class ServerActor(NodeActor):
         if why_full is not None:
             return RequestRefused(request_id, Refusal.OVERLOADED, why_full)
         return None
+
+    def _why_no_producers(self) -> str:
+        return (
+            f"{self.node_id} runs with --election {self.config.election}: nobody leads, and each node has a log of its "
+            "own, so no log remembers what a producer has sent to another node; produce without producer_id"
+        )
 
     def _refuse_as(self, pending: PendingProduce, refused: RequestRefused) -> None:
         """Refuse a produce that the store was never told of."""
@@ -296,7 +332,10 @@ class ServerActor(NodeActor):
             # acknowledged here may ask for its record before that.
             self._advance(appended.end)
         elif (
-            self._leader_id == self.node_id and appended.term == self._term and appended.index >= self._committed.index
+            not appended.is_duplicate
+            and self._leader_id == self.node_id
+            and appended.term == self._term
+            and appended.index >= self._committed.index
         ):
             written_bytes = sum(pending.cost_bytes for pending in self._produces.in_append(appended.request_id))
             self._produces.note_uncommitted(appended.index, written_bytes)
@@ -342,7 +381,7 @@ class ServerActor(NodeActor):
         assert pending.index is not None
         self._produces.close(pending)
         replicas = self._replicas.that_have(pending.index)
-        pending.reply_to.tell(Produced(pending.request_id, pending.base_offset, pending.term, replicas))
+        pending.reply_to.tell(Produced(pending.request_id, pending.base_offset, pending.term, pending.index, replicas))
 
     def _refuse_produce(self, pending: PendingProduce, refusal: Refusal, detail: str) -> None:
         """Refuse a produce. Its outcome is unknown from when the store was told of it until the store refused it."""

@@ -80,7 +80,8 @@ from ourolog.storage.errors import (
     WrongIdentityError,
 )
 from ourolog.storage.identity import DataDirectory
-from ourolog.storage.log import Log, LogConfig
+from ourolog.storage.log import Log, LogConfig, Placed
+from ourolog.storage.producers import ProducerRefusal
 from ourolog.storage.reader import Read
 from ourolog.storage.recovery import RecoveryStep
 from ourolog.storage.terms import LastEntry
@@ -168,7 +169,7 @@ class StoreActor(NodeActor):
             case ResetLog():
                 self._settle()
                 if message.term == self._ballot.term:
-                    self.log.reset(message.start, message.before, message.voters)
+                    self.log.reset(message.start, message.before, message.voters, message.producers)
                     self._answer_truncated(message.reply_to)
             case SaveBallot():
                 self._save_ballot(message)
@@ -275,6 +276,7 @@ class StoreActor(NodeActor):
             founding=self._directory.founding,
             voters_replaced=log.voters_replaced,
             superseded=self._directory.superseded,
+            producers_before_start=log.producers_before_start,
         )
         self._voters_told = log.voters
         self.replicator.tell(opened)
@@ -344,9 +346,29 @@ class StoreActor(NodeActor):
             reason = f"term {message.term} is over: this node is in term {self._ballot.term}"
             message.reply_to.tell(AppendRefused(message.request_id, self._ballot.term, reason))
             return
+        if message.batch.producer_id and self._was_judged(message):
+            return
         placed = self.log.append_new(message.batch, message.term, self.ports.clock.wall_ms())
         answer = BatchAppended(message.request_id, placed.base_offset, placed.index, placed.term, placed.end)
         self._gather((placed.end,), lambda: message.reply_to.tell(answer))
+
+    def _was_judged(self, message: AppendBatch) -> bool:
+        """Answer for a batch that its producer has sent before, or that may not be appended; False for the next one.
+
+        The first copy may only be gathered yet, so the answer waits for the group commit as that of an append does.
+        """
+        verdict = self.log.judge(message.batch)
+        match verdict:
+            case None:
+                return False
+            case Placed(index, term, base_offset, end):
+                answer = BatchAppended(message.request_id, base_offset, index, term, end, is_duplicate=True)
+                self._gather((), lambda: message.reply_to.tell(answer))
+            case ProducerRefusal(problem, reason):
+                message.reply_to.tell(AppendRefused(message.request_id, self._ballot.term, reason, problem))
+            case _:
+                assert_never(verdict)
+        return True
 
     def _append_control(self, message: AppendControl) -> None:
         batch = _control_batch(message.entry)
@@ -422,7 +444,8 @@ class StoreActor(NodeActor):
     def _answer_truncated(self, reply_to: Mailbox[LogTruncated]) -> None:
         log = self.log
         self._damaged.look_again(log)
-        reply_to.tell(LogTruncated(log.start, log.end, log.terms, log.voters_before_start))
+        truncated = LogTruncated(log.start, log.end, log.terms, log.voters_before_start, log.producers_before_start)
+        reply_to.tell(truncated)
         self.election.tell(LogCut(log.start, log.end, log.terms, log.voters))
         self._tell_voters()
 
@@ -561,7 +584,7 @@ class StoreActor(NodeActor):
             has_removed = False  # next time
         if has_removed:
             self._damaged.look_again(log)
-            moved = LogStartMoved(log.start, log.voters_before_start)
+            moved = LogStartMoved(log.start, log.voters_before_start, log.producers_before_start)
             self.replicator.tell(moved)
             self.server.tell(moved)
         if log.held_back_bytes and not was_held_back:

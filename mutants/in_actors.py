@@ -295,7 +295,9 @@ def merged_share_offset() -> None:
 def offset_off_by_one() -> None:
     def answer(self: ServerActor, pending: Any) -> None:
         self._produces.close(pending)
-        pending.reply_to.tell(Produced(pending.request_id, Offset(pending.base_offset + 1), pending.term))
+        pending.reply_to.tell(
+            Produced(pending.request_id, Offset(pending.base_offset + 1), pending.term, pending.index)
+        )
 
     wrap(ServerActor, "_answer_produced", lambda _: answer)
 
@@ -354,7 +356,7 @@ def ack_on_expiry() -> None:
                 return
             offset = self._committed.offset if pending.base_offset is None else pending.base_offset
             self._produces.close(pending)
-            pending.reply_to.tell(Produced(pending.request_id, offset, self._term))
+            pending.reply_to.tell(Produced(pending.request_id, offset, self._term, pending.index or Index(0)))
 
         return refuse
 

@@ -64,6 +64,8 @@ class ServiceError(Exception):
     def to_status(self) -> status_pb2.Status:
         """The google.rpc.Status that travels in the trailing metadata."""
         metadata = {"outcome": "unknown"} if self.outcome_unknown else {}
+        if self.reason in _EARLIER_ATTEMPTS:
+            metadata["earlier_attempts"] = _EARLIER_ATTEMPTS[self.reason]
         packed = []
         for detail in (details_pb.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata), *self.details):
             any_detail = AnyProto()
@@ -159,8 +161,19 @@ _CODES: Final = {
     Refusal.NOT_CONFIRMED: grpc.StatusCode.UNAVAILABLE,
     Refusal.NOBODY_ELECTED: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.STOPPING: grpc.StatusCode.UNAVAILABLE,
+    Refusal.PRODUCER_EXPIRED: grpc.StatusCode.FAILED_PRECONDITION,
+    Refusal.SEQUENCE_FORGOTTEN: grpc.StatusCode.ALREADY_EXISTS,
+    Refusal.SEQUENCE_GAP: grpc.StatusCode.ABORTED,
+    Refusal.SEQUENCE_REUSED: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.ACKS_TOO_WEAK: grpc.StatusCode.INVALID_ARGUMENT,
 }
 
+
+_EARLIER_ATTEMPTS: Final = {
+    Refusal.PRODUCER_EXPIRED.name: "unknown",
+    Refusal.SEQUENCE_FORGOTTEN.name: "stored",
+}
+"""What became of a batch that its producer had sent before, where this call has appended nothing for certain."""
 
 _PASSES_SOON: Final = frozenset(
     {

@@ -24,6 +24,7 @@ from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
 from ourolog.rpc.node_status import StatusSources, gather_status
 from ourolog.rpc.produce_handler import MAX_PRODUCE_STREAMS, CheckedProduce, ProduceHandler, checked_acks
 from ourolog.rpc.record_checks import RecordLimits, checked_batch, checked_record
+from ourolog.rpc.register_handler import RegisterHandler
 from ourolog.rpc.server_calls import MAX_OPEN_CALLS, OpenCalls, ServerCall
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.voter_changes import VoterChangeHandler
@@ -76,6 +77,7 @@ class LogService:
         self._produces = ProduceHandler(
             self._requests, self._server, client_limits.produces, client_limits.max_produce_streams
         )
+        self._registers = RegisterHandler(self._requests, self._server, client_limits.produces)
         self._transfer = LeaderTransferHandler(status.config, self._requests, status.election, self._server)
         self._voter_changes = VoterChangeHandler(status.config, self._requests, status.election, self._server)
         self._reader = LogReader(self._requests, self._server)
@@ -98,6 +100,7 @@ class LogService:
             "ConsumeBatchStream": stream(self._consume_batch_stream, pb.ConsumeBatchRequest, pb.ConsumeBatchResponse),
             "GetServers": unary(self._get_servers, pb.GetServersRequest, pb.GetServersResponse),
             "GetStatus": unary(self._get_status, pb.GetStatusRequest, pb.GetStatusResponse),
+            "RegisterProducer": unary(self._register_producer, pb.RegisterProducerRequest, pb.RegisterProducerResponse),
             "TransferLeader": unary(self._transfer_leader, pb.TransferLeaderRequest, pb.TransferLeaderResponse),
             "AddVoter": unary(self._change_voters, pb.AddVoterRequest, pb.ChangeVotersResponse),
             "RemoveVoter": unary(self._change_voters, pb.RemoveVoterRequest, pb.ChangeVotersResponse),
@@ -172,6 +175,10 @@ class LogService:
 
     async def _produce_batch_stream(self, call: ServerCall[pb.ProduceBatchRequest]) -> None:
         await self._produces.pipeline(call, self._check_many, _many)
+
+    async def _register_producer(self, call: ServerCall[pb.RegisterProducerRequest]) -> pb.RegisterProducerResponse:
+        await call.request()
+        return pb.RegisterProducerResponse(producer_id=await self._registers.register(call))
 
     def _check_one(self, request: pb.ProduceRequest) -> CheckedProduce:
         return CheckedProduce(checked_record(request, self._limits), checked_acks(request.acks))

@@ -44,6 +44,7 @@ from ourolog.rpc.peer_values import (
     other_answer,
 )
 from ourolog.rpc.v1 import peer_pb2 as pb
+from ourolog.storage.producers import ProducerMemory
 from ourolog.storage.types import START, Index, NodeId, Term
 
 
@@ -142,6 +143,7 @@ def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
         diverged=encode_place(response.diverged),
         diverged_at=response.diverged_at,
         voters_before_start=encode_voters(response.voters_before_start) if begins_anew else None,
+        producers_before_start=response.producers_before_start if begins_anew else b"",
         detail=response.detail,
         read_round=response.read_round,
         cluster_id=response.cluster_id,
@@ -159,6 +161,7 @@ def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
         before_start = decode_place(response.before_start) if response.HasField("before_start") else None
         diverged = decode_place(response.diverged) if response.HasField("diverged") else None
         voters = decode_voters(response) if response.HasField("voters_before_start") else None
+        ProducerMemory.decode(response.producers_before_start, below=decode_position(response.start))
     except ValueError as error:
         raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
     return FetchResponse(
@@ -172,6 +175,7 @@ def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
         batches=response.batches,
         before_start=before_start,
         voters_before_start=voters,
+        producers_before_start=response.producers_before_start,
         diverged=diverged,
         diverged_at=Index(response.diverged_at),
         detail=clipped(response.detail),

@@ -191,11 +191,10 @@ class ProduceHandler:
         except BaseException:
             self._limiter.release(client, size)
             raise
-        timeout_s = DEFAULT_TIMEOUT_S
         remaining_s = call.context.time_remaining()
+        timeout_s = answered_within_s(remaining_s)
         if remaining_s is not None:
-            margin_s = min(remaining_s * _MARGIN_FRACTION, _MAX_MARGIN_S)
-            timeout_s = max(0.0, min(remaining_s - margin_s, MAX_TIMEOUT_S))
+            margin_s = _margin_s(remaining_s)
             loop = asyncio.get_running_loop()
             timer = loop.call_later(timeout_s + margin_s / 2, self._expire, request_id, answer, checked.acks, timeout_s)
             answer.add_done_callback(lambda _: timer.cancel())
@@ -228,6 +227,17 @@ class ProduceHandler:
         by = "as this node's --acks wants" if acks is Acks.DEFAULT else f"by {acks.name.lower()}"
         detail = f"the record was not acknowledged {by} within the deadline of {timeout_s:.3g} s"
         answer.set_result(RequestRefused(request_id, Refusal.TIMED_OUT, detail, outcome_unknown=True))
+
+
+def answered_within_s(remaining_s: float | None) -> float:
+    """How long a call that a client waits for so long may take, in seconds; None is a call without a deadline."""
+    if remaining_s is None:
+        return DEFAULT_TIMEOUT_S
+    return max(0.0, min(remaining_s - _margin_s(remaining_s), MAX_TIMEOUT_S))
+
+
+def _margin_s(remaining_s: float) -> float:
+    return min(remaining_s * _MARGIN_FRACTION, _MAX_MARGIN_S)
 
 
 def checked_acks(wanted: int) -> Acks:

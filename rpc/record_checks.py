@@ -49,11 +49,13 @@ def checked_record(request: pb.ProduceRequest, limits: RecordLimits) -> NewBatch
             f"must not exceed {limits.max_record_bytes} bytes",
             f"the record holds {size} bytes, this node takes at most {limits.max_record_bytes} (--max-record-bytes)",
         )
-    return NewBatch(encode_record(value), 1)
+    _check_numbered(request)
+    return NewBatch(encode_record(value), 1, producer_id=request.producer_id, producer_sequence=request.sequence)
 
 
 def checked_batch(request: pb.ProduceBatchRequest, limits: RecordLimits) -> NewBatch:
     """The batch in a ProduceBatchRequest. Raises ServiceError where anything that it claims of itself is not so."""
+    _check_numbered(request)
     sent = request.records
     count = request.record_count
     if not sent or not count:
@@ -71,15 +73,36 @@ def checked_batch(request: pb.ProduceBatchRequest, limits: RecordLimits) -> NewB
             )
     if request.codec == pb.CODEC_NONE:
         payload = _canonical(sent, count, limits)
-        return NewBatch(payload, count)
+        return NewBatch(payload, count, producer_id=request.producer_id, producer_sequence=request.sequence)
     if request.codec == pb.CODEC_ZSTD:
         try:
             plain = decompress(sent, limits.max_batch_bytes)
         except DecompressionError as error:
             raise invalid("records", "cannot be decompressed", f"{error} (codec CODEC_ZSTD)") from error
         payload = _canonical(plain, count, limits)
-        return NewBatch(sent if payload is plain else compress(payload), count, codec=Codec.ZSTD)
+        codec = Codec.ZSTD
+        if payload is plain:
+            payload = sent
+        elif request.producer_id:
+            # What is sent again must be stored as the same bytes, and two nodes may compress differently.
+            codec = Codec.NONE
+        else:
+            payload = compress(payload)
+        return NewBatch(
+            payload, count, codec=codec, producer_id=request.producer_id, producer_sequence=request.sequence
+        )
     raise invalid("codec", "is unknown", f"codec {request.codec} is unknown to this node; use CODEC_NONE or CODEC_ZSTD")
+
+
+def _check_numbered(request: pb.ProduceRequest | pb.ProduceBatchRequest) -> None:
+    """Raises ServiceError for a number that no producer gave: what was sent by it would not be stored once."""
+    if request.sequence and not request.producer_id:
+        raise invalid(
+            "producer_id",
+            "is required with sequence",
+            f"the batch has the sequence {request.sequence} and no producer_id; set both (RegisterProducer gives an "
+            "id) or none",
+        )
 
 
 def check_readable(payload: bytes, count: int, codec: Codec) -> int:

@@ -17,6 +17,7 @@ from ourolog.actors.messages.server import (
     Produce,
     Produced,
     Refusal,
+    RegisterProducer,
     RequestRefused,
     ServersListed,
 )
@@ -24,6 +25,7 @@ from ourolog.actors.messages.store import BatchesRead
 from ourolog.actors.messages.values import Member
 from ourolog.rpc.errors import STATUS_METADATA_KEY
 from ourolog.storage.batch import Batch, Kind, NewBatch, encode_batch
+from ourolog.storage.control import ProducerRegistered, encode_control
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 
@@ -146,7 +148,15 @@ class ScriptedServer:
                 message.reply_to.tell(self.refuse(message.request_id))
             case Produce():
                 if not self.hold:
-                    message.reply_to.tell(Produced(message.request_id, self.append(message.batch), Term(1)))
+                    index = self.end.index
+                    message.reply_to.tell(Produced(message.request_id, self.append(message.batch), Term(1), index))
+            case RegisterProducer() if self.refuse is not None:
+                message.reply_to.tell(self.refuse(message.request_id))
+            case RegisterProducer():
+                if not self.hold:
+                    index = self.end.index
+                    self.append(NewBatch(encode_control(ProducerRegistered()), 0, Kind.CONTROL))
+                    message.reply_to.tell(Produced(message.request_id, self.end.offset, Term(1), index))
             case Consume():
                 self._consume(message)
             case CancelRequest():

@@ -32,6 +32,7 @@ def impossible(head: BatchHead, path: tuple[NodeId, ...]) -> str | None:
         "origin sequence": head.origin_sequence,
         "source epoch": head.source_epoch,
         "source index": head.source_index,
+        "producer": head.producer_id,
     }
     for name, number in numbers.items():
         if number >= LIMIT:

@@ -7,6 +7,7 @@ sorted, no spaces, ASCII) with at least two fields: `type`, a name, and `version
 | --- | --- |
 | leader-started | leader: [node id, log epoch]; voters and granted_by: node ids |
 | voters-set | voters: [node id, log epoch, rpc address, gossip address] each; removed: [node id, log epoch] each |
+| producer-registered | none: the index of the entry is the producer's id |
 
 A batch whose type or version this software does not know is stored and passed on unchanged, and is
 otherwise ignored: a newer node may have written it.
@@ -34,6 +35,7 @@ MAX_EPOCH: Final = 2**53 - 1
 
 _LEADER_STARTED: Final = "leader-started"
 _VOTERS_SET: Final = "voters-set"
+_PRODUCER_REGISTERED: Final = "producer-registered"
 _VERSION: Final = 1
 MAX_REMOVED: Final = 64
 """How many disks a set of voters names that a person has removed; of more it forgets the earliest."""
@@ -99,7 +101,12 @@ class VotersSet:
     removed: tuple[VoterKey, ...] = ()
 
 
-ControlEntry = LeaderStarted | VotersSet
+@dataclass(frozen=True, slots=True)
+class ProducerRegistered:
+    """A producer exists from this entry on; the entry's index is its id. See `ourolog.storage.producers`."""
+
+
+ControlEntry = LeaderStarted | VotersSet | ProducerRegistered
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,8 @@ def encode_control(entry: ControlEntry) -> bytes:
             fields = {"type": _VOTERS_SET, "voters": encode_voters(entry.voters)}
             if entry.removed:
                 fields["removed"] = encode_keys(entry.removed)
+        case ProducerRegistered():
+            fields = {"type": _PRODUCER_REGISTERED}
     payload = _canonical({**fields, "version": _VERSION})
     decode_control(payload)
     return payload
@@ -171,7 +180,7 @@ def decode_control(payload: bytes) -> ControlEntry | None:
         raise ValueError("it is no JSON") from error
     match value:
         case {"type": str(kind), "version": int(version)} if version >= 1 and type(version) is int:
-            if version > _VERSION or kind not in (_LEADER_STARTED, _VOTERS_SET):
+            if version > _VERSION or kind not in (_LEADER_STARTED, _VOTERS_SET, _PRODUCER_REGISTERED):
                 return None
         case _:
             raise ValueError("it is no JSON object with a type and a version")
@@ -196,6 +205,8 @@ def decode_control(payload: bytes) -> ControlEntry | None:
         case {"type": "voters-set", "voters": list(voters), "removed": removed} if len(value) == 4:
             named = decode_voters(voters)
             return VotersSet(named, _removed(removed, named))
+        case {"type": "producer-registered"} if len(value) == 2:
+            return ProducerRegistered()
         case _:
             raise ValueError(f"{value['type']} has not the fields that it should have")
 

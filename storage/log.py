@@ -45,8 +45,9 @@ from ourolog.storage.errors import (
 )
 from ourolog.storage.failures import as_storage_error, busy_when_short
 from ourolog.storage.files import Files
+from ourolog.storage.producers import ProducerBatch, ProducerMemory, ProducerRefusal, payload_checksum
 from ourolog.storage.reader import LogReader, Read
-from ourolog.storage.recovery import Progress, Recovered, finish_reset, recover
+from ourolog.storage.recovery import Progress, Recovered, finish_reset, recover, state_where_begins
 from ourolog.storage.repair import Repaired, Repairs
 from ourolog.storage.retention import committed_part, expired_segments
 from ourolog.storage.scan import continues, control_in, observe
@@ -55,7 +56,7 @@ from ourolog.storage.segment_cache import SegmentCache
 from ourolog.storage.state import LogState
 from ourolog.storage.terms import Place, TermHistory, place_of, why_not_behind
 from ourolog.storage.truncation import cut_segments, find_cut
-from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from ourolog.storage.voter_history import VoterHistory
 from ourolog.storage.writer import SegmentWriter
 
@@ -126,6 +127,7 @@ class Log:
         self._repairs = Repairs(files, self._segments, self._segment_cache)
         self._writer = SegmentWriter(files, self._segments, config.segment_bytes, config.index_interval_bytes)
         self._adopt(recovered)
+        self._producers_before_start = self._producers_where(self._segments[0])
 
     @classmethod
     def open(
@@ -207,6 +209,23 @@ class Log:
         return self._state.voters.in_force_before(self.start.index)
 
     @property
+    def producers(self) -> ProducerMemory:
+        """What is remembered of producers at `appended_end`; not to be changed."""
+        return self._state.producers
+
+    @property
+    def producers_before_start(self) -> bytes:
+        """What is remembered of producers where the log starts, encoded; b"" if nothing, or if that is not known."""
+        return self._producers_before_start
+
+    def _producers_where(self, segment: Segment) -> bytes:
+        """What was remembered of producers where that segment begins, encoded. Raises OSError."""
+        if segment.base == START:
+            return b""
+        state = state_where_begins(self._files, segment, self.node_id)
+        return state.producers.encode() if state is not None else b""
+
+    @property
     def committed(self) -> Position:
         """The commit position that was noted last, limited to what the log holds."""
         return min(max(self._committed, self.start), self._end)
@@ -229,6 +248,19 @@ class Log:
         return self._state.identities.contains(origin, epoch, sequence)
 
     # ------------------------------------------------------------ appending
+
+    def judge(self, batch: NewBatch) -> Placed | ProducerRefusal | None:
+        """What is to become of a batch that a producer numbered, if it is appended next.
+
+        Where it stands already; why it must not be appended; or None: `append_new` may take it. What is
+        appended and not yet written counts, so this and the append must be one step.
+        """
+        verdict = self._state.producers.judge(
+            batch.producer_id, batch.producer_sequence, batch.record_count, payload_checksum(batch.payload)
+        )
+        if isinstance(verdict, ProducerBatch):
+            return Placed(verdict.index, self.terms.term_of(verdict.index), verdict.base_offset, verdict.end)
+        return verdict
 
     def append_new(self, batch: NewBatch, term: Term, now_ms: int) -> Placed:
         """Append what was produced here; it gets a place and an identity. Raises ValueError for an impossible term."""
@@ -354,7 +386,10 @@ class Log:
             batch.origin_sequence,
             batch.source_epoch,
             batch.source_index,
+            batch.timestamp_ms,
             decode_control(batch.payload) if batch.kind is Kind.CONTROL else None,
+            batch.producer_id,
+            _produced(batch),
         )
         self._appended_end = end = Position(Index(batch.index + 1), batch.end_offset)
         return Placed(batch.index, batch.term, batch.base_offset, end)
@@ -495,7 +530,13 @@ class Log:
             cut_segments(self._files, self._segments, cut, self.config.index_interval_bytes)
             self._adopt(Recovered(self._segments, cut.state, cut.position, committed, lowered))
 
-    def reset(self, start: Position, before: Place | None = None, voters: VoterSet | None = None) -> None:
+    def reset(
+        self,
+        start: Position,
+        before: Place | None = None,
+        voters: VoterSet | None = None,
+        producers: bytes = b"",
+    ) -> None:
         """Drop everything and begin again at `start`, on disk before this returns.
 
         All below `start` counts as committed. A crash on the way leaves the old log or the new one; the
@@ -504,13 +545,16 @@ class Log:
 
         before: the place of the entry that stands before `start` in the log that is to be copied.
         voters: the voter set in force there.
+        producers: what is remembered of producers there, encoded. Raises ValueError for what no log remembers there.
         """
         self._check_usable()
+        memory = ProducerMemory.decode(producers, below=start)
         state = LogState(
             self.node_id,
             TermHistory.before(start.index, before),
             sequence_floor=self._state.next_own_sequence(self.log_epoch),
             voters=VoterHistory.before(voters),
+            producers=memory,
         )
         intent = Checkpoint(start, stem_of(start), 0, state, start, resetting=True)
         with self._failing("cannot reset the log"):
@@ -518,11 +562,12 @@ class Log:
             self._files.replace(self._checkpoint_path, intent.encode())
             self._segments[-1].close()
             self._adopt(finish_reset(self._files, self._directory, intent, self.config.index_interval_bytes))
+        self._producers_before_start = producers
 
     def retain(self, now_ms: int, until: Index | None = None) -> bool:
         """Remove old segments as configured, but never the active one. Returns whether any was removed.
 
-        `terms`, voters and identities keep what they learnt from the removed segments.
+        `terms`, voters, identities and producers keep what they learnt from the removed segments.
 
         until: no segment is removed that holds an entry at or above this index; None where all that is on disk is
             committed. An entry that was not committed may have to be dropped for a leader's, and where a log starts
@@ -537,6 +582,8 @@ class Log:
         self.held_back_bytes = sum(segment.size_bytes for segment in due[len(expired) :])
         if not expired:
             return False
+        with busy_when_short():
+            producers_before_start = self._producers_where(segments[len(expired)])
         with self._failing("cannot remove old segments"):
             # Recovery reports a segment as lost when the checkpoint names it and it is gone.
             if self._checkpoint_segment in (None, *(segment.stem for segment in expired)):
@@ -549,6 +596,7 @@ class Log:
                 del self._segments[0]
                 self._size_bytes -= segment.size_bytes
         self._state.voters = self._state.voters.since(self.start.index)
+        self._producers_before_start = producers_before_start
         return True
 
     # ------------------------------------------------------------ notes and the end
@@ -598,6 +646,14 @@ class Log:
         except OSError as error:
             self._failure = as_storage_error(error, f"{what} in {self._directory}")
             raise self._failure from error
+
+
+def _produced(batch: Batch) -> ProducerBatch | None:
+    """What is remembered of a batch that a producer numbered; None if none did."""
+    if batch.producer_id == 0 or batch.kind is not Kind.DATA:
+        return None
+    checksum = payload_checksum(batch.payload)
+    return ProducerBatch(batch.producer_sequence, batch.record_count, batch.index, batch.base_offset, checksum)
 
 
 def _unreadable_control(blob: bytes, head: BatchHead) -> str | None:

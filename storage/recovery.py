@@ -138,11 +138,22 @@ def best_checkpoint(
             and (until is None or checkpoint.position.index <= until)
         ):
             return checkpoint
-        snapshot = load_checkpoint(files, segment.state_path, node_id)
-        if snapshot is not None and snapshot.position == segment.base:
+        snapshot = _opening_snapshot(files, segment, node_id)
+        if snapshot is not None:
             return snapshot
     first = segments[0]
     return Checkpoint(first.base, first.stem, 0, LogState(node_id), first.base)
+
+
+def _opening_snapshot(files: Files, segment: Segment, node_id: NodeId) -> Checkpoint | None:
+    snapshot = load_checkpoint(files, segment.state_path, node_id)
+    return snapshot if snapshot is not None and snapshot.position == segment.base else None
+
+
+def state_where_begins(files: Files, segment: Segment, node_id: NodeId) -> LogState | None:
+    """The state that was saved of everything below that segment; None if there is none that can be used."""
+    snapshot = _opening_snapshot(files, segment, node_id)
+    return snapshot.state if snapshot is not None else None
 
 
 def replay(files: Files, segments: Sequence[Segment], start: Checkpoint, until: Index) -> Replayed:

@@ -19,6 +19,7 @@ from ourolog.storage.batch import (
 from ourolog.storage.control import ControlEntry, decode_control
 from ourolog.storage.errors import CorruptBatchError, DiscontinuousBatchError
 from ourolog.storage.files import File
+from ourolog.storage.producers import ProducerBatch, payload_checksum
 from ourolog.storage.state import LogState
 from ourolog.storage.terms import Place, place_of, why_not_behind
 from ourolog.storage.types import Index, NodeId, Position
@@ -106,8 +107,19 @@ def observe(state: LogState, buffer: bytes, head: BatchHead, path: tuple[NodeId,
         head.origin_sequence,
         head.source_epoch,
         head.source_index,
+        head.timestamp_ms,
         control_in(buffer, head),
+        head.producer_id,
+        _produced(buffer, head) if head.producer_id else None,
     )
+
+
+def _produced(buffer: bytes, head: BatchHead) -> ProducerBatch | None:
+    """What is remembered of a batch that a producer numbered; None if it is no batch of records."""
+    if head.kind is not Kind.DATA:
+        return None
+    checksum = payload_checksum(payload_of(buffer, head))
+    return ProducerBatch(head.producer_sequence, head.record_count, head.index, head.base_offset, checksum)
 
 
 def was_synced_beyond(rest: bytes, position_bytes: int) -> bool:

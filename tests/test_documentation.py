@@ -40,6 +40,7 @@ RUN_HERE = {
     'README.md: $ ourolog produce "hello" "world"': "two_terminals",
     "README.md: import asyncio": "two_terminals",
     "docs/api.md: import asyncio": "two_terminals",
+    "docs/api.md: import grpc": "two_terminals",
     'docs/running.md: cluster = "orders"': "the_configuration_file_is_taken_and_the_ready_file_is_as_shown",
     'docs/running.md: {"node_id": "n1", "cluster": "ourolog", "rpc_addr": "127.0.0.1:8400", '
     '"gossip_addr": "127.0.0.1:8401", "pid": 4711}': "the_configuration_file_is_taken_and_the_ready_file_is_as_shown",
@@ -221,6 +222,7 @@ def test_two_terminals(installed: Installed, tmp_path: Path) -> None:
             assert_shown(shown, cluster.as_on_the_page(shell(command)), in_order="status" not in command)
         assert program("README.md: import asyncio") == "2 b'hello'\n"
         assert program("docs/api.md: import asyncio") == "3 b'hello'\n4 b'many'\n5 b'records'\n"
+        assert program("docs/api.md: import grpc") == "6 6\n"
     # What nodes tell may come before or after what one can try next, in which n3 is n3 whoever leads.
     printed = "".join(
         cluster.as_on_the_page(line)

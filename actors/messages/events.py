@@ -61,6 +61,7 @@ class LogOpened:
     founding: to which cluster this disk belongs, None if to none yet, or if clusters here have no voters.
     voters_replaced: the voter set in the log before `voters`, None if there is none.
     superseded: the later generation of that cluster which has taken over, None if none has.
+    producers_before_start: what is remembered of producers where the log begins, see `ourolog.storage.producers`.
     """
 
     start: Position
@@ -75,6 +76,7 @@ class LogOpened:
     founding: Founding | None = None
     voters_replaced: VoterSet | None = None
     superseded: Superseded | None = None
+    producers_before_start: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +131,12 @@ class LogStartMoved:
 
     start: where the log begins now.
     voters_before_start: the voter set in force there, None if there is none.
+    producers_before_start: what is remembered of producers there; b"" if nothing is.
     """
 
     start: Position
     voters_before_start: VoterSet | None = None
+    producers_before_start: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,8 @@ class FetchResponse:
     before_start: the place of the entry before `start`, None if there is none or it is not known.
     voters_before_start: the voter set in force at `start`, None if there is none. On the wire with OUT_OF_RANGE and
         DIVERGED only: a node that begins anew at `start` needs it.
+    producers_before_start: what is remembered of producers at `start`, see `ourolog.storage.producers`; b"" if nothing
+        is. On the wire with the same outcomes.
     diverged, diverged_at: with DIVERGED, an upper bound of what the logs share, see `TermHistory.parting`.
     detail: with REFUSED and some others, a sentence that says why.
     cluster_id: of the peer's cluster, 0 if it has none or does not know it yet.
@@ -153,6 +155,7 @@ class FetchResponse:
     batches: bytes = b""
     before_start: Place | None = None
     voters_before_start: VoterSet | None = None
+    producers_before_start: bytes = b""
     diverged: Place | None = None
     diverged_at: Index = Index(0)
     detail: str = ""

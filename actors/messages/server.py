@@ -23,7 +23,7 @@ from ourolog.actors.messages.replicator import ReadConfirmed, ReadNotConfirmed
 from ourolog.actors.messages.store import AppendRefused, BatchAppended, BatchesRead, ReadRefused
 from ourolog.actors.messages.values import Acks, Member, ReadLevel
 from ourolog.storage.batch import NewBatch
-from ourolog.storage.types import NodeId, Offset, Term
+from ourolog.storage.types import Index, NodeId, Offset, Term
 
 CONFIRMS_WITHIN_S: Final = 5.0
 """How long it may take to make sure that a read sees the latest state, unless the client has less time."""
@@ -33,7 +33,7 @@ CONFIRMS_WITHIN_S: Final = 5.0
 class Produce:
     """gRPC edge -> Server: append these records. The edge has checked payload and count.
 
-    batch: the records.
+    batch: the records. With a producer's id and number they are appended once, however often they are sent.
     acks: how much must have happened before it is acknowledged.
     timeout_s: how long the client will wait for the acknowledgement.
     """
@@ -49,15 +49,34 @@ class Produce:
 class Produced:
     """Server -> gRPC edge: acknowledged. Record i of the batch has offset base_offset + i.
 
-    base_offset: of its first record.
-    term: of its entry.
+    request_id: that of the request.
+    base_offset: the offset of the first record.
+    term: the term in which the entry was made.
+    index: of the entry; the id of a producer that was registered by it.
     replicas: the nodes whose disks are known to have it, sorted by name.
     """
 
     request_id: int
     base_offset: Offset
     term: Term
+    index: Index
     replicas: tuple[NodeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterProducer:
+    """gRPC edge -> Server: register a producer, through the log.
+
+    Answered like a produce with acks=quorum: a registration that a majority lacks may be cut, and its id would
+    then be some other entry's index.
+
+    timeout_s: how long the client will wait for the answer.
+    reply_to: where the answer goes. The `index` of Produced is the producer's id.
+    """
+
+    request_id: int
+    timeout_s: float
+    reply_to: Mailbox[Produced | RequestRefused]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +110,11 @@ class CancelRequest:
 
 
 class Refusal(StrEnum):
-    """Why a client's request was refused; the edge maps each to one status code."""
+    """Why a client's request was refused; the edge maps each to one status code.
+
+    With PRODUCER_EXPIRED, and the SEQUENCE ones, this request has appended nothing for certain. An earlier attempt
+    with the same number may have stored the batch (PRODUCER_EXPIRED), or has (SEQUENCE_FORGOTTEN).
+    """
 
     NOT_LEADER = "not the leader"
     LEADER_UNKNOWN = "no leader is known"
@@ -104,6 +127,11 @@ class Refusal(StrEnum):
     NOT_CONFIRMED = "the latest state is not confirmed"
     NOBODY_ELECTED = "nobody is elected"
     STOPPING = "stopping"
+    PRODUCER_EXPIRED = "producer expired"
+    SEQUENCE_FORGOTTEN = "sequence forgotten"
+    SEQUENCE_GAP = "sequence gap"
+    SEQUENCE_REUSED = "sequence reused"
+    ACKS_TOO_WEAK = "acks too weak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +216,7 @@ ServerMessage = (
     | ReadConfirmed
     | ReadNotConfirmed
     | Produce
+    | RegisterProducer
     | Consume
     | CancelRequest
     | HoldProduces

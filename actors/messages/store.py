@@ -12,6 +12,7 @@ from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.control import ControlEntry, VoterSet
 from ourolog.storage.founding import Founding
+from ourolog.storage.producers import ProducerProblem
 from ourolog.storage.superseded import Superseded
 from ourolog.storage.terms import LastEntry, Place, TermHistory
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
@@ -27,7 +28,9 @@ class AppendBatch:
     """Server -> Store: append what was produced here.
 
     Answered by BatchAppended once it is on disk, or AppendRefused. `term` is the sender's;
-    the store refuses one that is not its ballot's, so a deposed leader cannot append.
+    the store refuses one that is not its ballot's, so a deposed leader cannot append. A batch that a producer
+    numbered is judged by what the log remembers of that producer, in the order of the appends; one that is there
+    already is not appended again.
     """
 
     request_id: int
@@ -73,22 +76,39 @@ class BeginTerm:
 
 @dataclass(frozen=True, slots=True)
 class BatchAppended:
-    """Store -> the sender of the append: the batch is on disk. `end` is the position after it."""
+    """Store -> the sender of the append: the batch is on disk.
+
+    request_id: that of the append.
+    base_offset: the offset of its first record.
+    index: the place of its entry.
+    term: the term in which the entry was made.
+    end: the position after it.
+    is_duplicate: whether nothing was appended, since a producer had sent the batch before; all the rest is about the
+        entry that stands in the log since then, which may still be uncommitted.
+    """
 
     request_id: int
     base_offset: Offset
     index: Index
     term: Term
     end: Position
+    is_duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AppendRefused:
-    """Store -> the sender of the append: nothing was appended. `term` is the store's present term."""
+    """Store -> the sender of the append: nothing was appended.
+
+    request_id: that of the append.
+    term: the store's present term.
+    reason: why, as a sentence for a person.
+    problem: what is wrong with a batch that a producer numbered; None if the append's term is over.
+    """
 
     request_id: int
     term: Term
     reason: str
+    problem: ProducerProblem | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +212,7 @@ class ResetLog:
     voters: the voter set in force there, None if there is none.
     term: the leader's.
     reply_to: where the answer goes.
+    producers: what is remembered of producers there, see `ourolog.storage.producers`; b"" if nothing is.
     """
 
     start: Position
@@ -199,6 +220,7 @@ class ResetLog:
     voters: VoterSet | None
     term: Term
     reply_to: Mailbox[LogTruncated]
+    producers: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +231,14 @@ class LogTruncated:
     end: where it ends now.
     terms: the terms of the whole log.
     voters_before_start: the voter set in force where it begins, None if there is none.
+    producers_before_start: what is remembered of producers there; b"" if nothing is.
     """
 
     start: Position
     end: Position
     terms: TermHistory
     voters_before_start: VoterSet | None = None
+    producers_before_start: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -455,7 +455,14 @@ class Pulls:
                     state.warn(WarningKind.LOG_BEGUN_ANEW, self._why_begin_anew(pull, response), pull.source_id)
                 self._is_cutting = True
                 state.store.tell(
-                    ResetLog(response.start, response.before_start, response.voters_before_start, state.term, state.me)
+                    ResetLog(
+                        response.start,
+                        response.before_start,
+                        response.voters_before_start,
+                        state.term,
+                        state.me,
+                        response.producers_before_start,
+                    )
                 )
                 self._put_off_keep_alive(pull)
             case unknown:

@@ -48,6 +48,7 @@ class ReplicationState:
     start, end: where the log on disk begins and ends.
     terms: the terms of the whole log.
     voters_before_start: the voter set in force where the log begins, None if there is none.
+    producers_before_start: what is remembered of producers there, see `ourolog.storage.producers`.
     log_epoch: the epoch of the log: the identity of its disk.
     cluster_id: of the cluster that this node belongs to; 0 where clusters have none, or it is not known yet.
     opened: whether the store has opened the log.
@@ -71,6 +72,7 @@ class ReplicationState:
     end: Position = START
     terms: TermHistory = field(default_factory=TermHistory)
     voters_before_start: VoterSet | None = None
+    producers_before_start: bytes = b""
     log_epoch: int = 0
     cluster_id: int = 0
     opened: bool = False

@@ -11,7 +11,7 @@ from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.server import CancelRequest, Produced, RequestRefused
 from ourolog.actors.messages.values import Acks
-from ourolog.storage.batch import Codec, NewBatch
+from ourolog.storage.batch import Codec, Kind, NewBatch
 from ourolog.storage.types import Index, Offset, Term
 
 MERGED_MAX_BYTES = 1024 * 1024
@@ -79,6 +79,8 @@ class OpenProduces:
             Acks.QUORUM: OrderedDict(),
             Acks.ALL: OrderedDict(),
         }
+        # Those that wait for an entry below others that wait already: what a producer sent again.
+        self._awaiting_earlier: dict[tuple[int, int], PendingProduce] = {}
         self._uncommitted: deque[tuple[Index, int]] = deque()
         self._uncommitted_bytes = 0
 
@@ -170,7 +172,8 @@ class OpenProduces:
                 self._written(pending)
                 continue
             size = len(batch.payload)
-            mergeable = batch.codec is Codec.NONE and batch.producer_id == 0
+            # A producer's batch is one entry, and a control batch is no records.
+            mergeable = batch.codec is Codec.NONE and batch.producer_id == 0 and batch.kind is Kind.DATA
             if group and (not mergeable or group_bytes + size > MERGED_MAX_BYTES):
                 yield self._merged(group)
                 group, group_bytes = [], 0
@@ -229,10 +232,22 @@ class OpenProduces:
 
     def await_acks(self, pending: PendingProduce) -> None:
         """Let a produce that is on this node's disk wait for other disks."""
-        self._awaiting_acks[pending.acks][pending.key] = pending
+        queue = self._awaiting_acks[pending.acks]
+        last = next(reversed(queue.values())) if queue else None
+        assert pending.index is not None, "it is in the log"
+        if last is not None and last.index is not None and pending.index < last.index:
+            self._awaiting_earlier[pending.key] = pending
+        else:
+            queue[pending.key] = pending
 
     def acknowledged(self, is_acknowledged: Callable[[PendingProduce], bool]) -> Iterator[PendingProduce]:
-        """The produces that need not wait for other disks any more, each to be closed; in the order of the log."""
+        """The produces that need not wait for other disks any more, each to be closed; in the order of the log.
+
+        What was sent again comes first.
+        """
+        for pending in list(self._awaiting_earlier.values()):
+            if is_acknowledged(pending):
+                yield pending
         for queue in self._awaiting_acks.values():
             while queue and is_acknowledged(first := next(iter(queue.values()))):
                 yield first
@@ -245,6 +260,7 @@ class OpenProduces:
             self._written(pending)
         if pending.acks in self._awaiting_acks:
             self._awaiting_acks[pending.acks].pop(pending.key, None)
+        self._awaiting_earlier.pop(pending.key, None)
 
 
 def _cost(batch: NewBatch) -> int:

@@ -195,7 +195,15 @@ class ProduceRequest(_message.Message):
 
     RECORD_FIELD_NUMBER: _builtins.int
     ACKS_FIELD_NUMBER: _builtins.int
+    PRODUCER_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
     acks: Global___Acks.ValueType
+    producer_id: _builtins.int
+    """From RegisterProducer; 0 for none. Excludes ACKS_LEADER."""
+    sequence: _builtins.int
+    """Which of the producer's batches this is: 0, 1, 2 and so on, in whichever call. One that is sent again has the
+    number and the records that it had, and gets the answer that it had. The log remembers the last 64.
+    """
     @_builtins.property
     def record(self) -> Global___Record: ...
     def __init__(
@@ -203,10 +211,12 @@ class ProduceRequest(_message.Message):
         *,
         record: Global___Record | None = ...,
         acks: Global___Acks.ValueType = ...,
+        producer_id: _builtins.int = ...,
+        sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "producer_id", b"producer_id", "record", b"record", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,6 +366,8 @@ class ProduceBatchRequest(_message.Message):
     CHECKSUM_FIELD_NUMBER: _builtins.int
     CODEC_FIELD_NUMBER: _builtins.int
     ACKS_FIELD_NUMBER: _builtins.int
+    PRODUCER_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
     records: _builtins.bytes
     """An encoded RecordSet. A client may declare this field as `RecordSet records = 1`: the bytes
     on the wire are the same.
@@ -365,6 +377,9 @@ class ProduceBatchRequest(_message.Message):
     """CRC32C (RFC 3720) of `records`."""
     codec: Global___Codec.ValueType
     acks: Global___Acks.ValueType
+    producer_id: _builtins.int
+    """As in ProduceRequest."""
+    sequence: _builtins.int
     def __init__(
         self,
         *,
@@ -373,10 +388,12 @@ class ProduceBatchRequest(_message.Message):
         checksum: _builtins.int | None = ...,
         codec: Global___Codec.ValueType = ...,
         acks: Global___Acks.ValueType = ...,
+        producer_id: _builtins.int = ...,
+        sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "checksum", b"checksum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "acks", b"acks", "checksum", b"checksum", "codec", b"codec", "record_count", b"record_count", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "acks", b"acks", "checksum", b"checksum", "codec", b"codec", "producer_id", b"producer_id", "record_count", b"record_count", "records", b"records", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__checksum: _TypeAlias = _typing.Literal["checksum"]  # noqa: Y015
     _WhichOneofArgType__checksum: _TypeAlias = _typing.Literal["_checksum", b"_checksum"]  # noqa: Y015
@@ -740,6 +757,40 @@ class PullStatus(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__next_offset) -> _WhichOneofReturnType__next_offset | None: ...
 
 Global___PullStatus: _TypeAlias = PullStatus  # noqa: Y015
+
+@_typing.final
+class RegisterProducerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterProducerRequest: _TypeAlias = RegisterProducerRequest  # noqa: Y015
+
+@_typing.final
+class RegisterProducerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCER_ID_FIELD_NUMBER: _builtins.int
+    producer_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        producer_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["producer_id", b"producer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterProducerResponse: _TypeAlias = RegisterProducerResponse  # noqa: Y015
 
 @_typing.final
 class TransferLeaderRequest(_message.Message):

@@ -94,6 +94,11 @@ class LogStub:
                 request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.RemoveVoterRequest.SerializeToString,
                 response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.FromString,
                 _registered_method=True)
+        self.RegisterProducer = channel.unary_unary(
+                '/log.v1.Log/RegisterProducer',
+                request_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.RegisterProducerRequest.SerializeToString,
+                response_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.RegisterProducerResponse.FromString,
+                _registered_method=True)
 
 
 class LogServicer:
@@ -186,6 +191,15 @@ class LogServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterProducer(self, request, context):
+        """Register a producer, so that what it sends is stored once, however often it is sent: it numbers its batches
+        and sends one again, unchanged, when it does not know what became of it. FAILED_PRECONDITION: not the leader
+        (the details carry LeaderHint), or nobody is elected here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -248,6 +262,11 @@ def add_LogServicer_to_server(servicer, server):
                     servicer.RemoveVoter,
                     request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.RemoveVoterRequest.FromString,
                     response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.SerializeToString,
+            ),
+            'RegisterProducer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterProducer,
+                    request_deserializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.RegisterProducerRequest.FromString,
+                    response_serializer=ourolog_dot_rpc_dot_v1_dot_log__pb2.RegisterProducerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +593,33 @@ class Log:
             '/log.v1.Log/RemoveVoter',
             ourolog_dot_rpc_dot_v1_dot_log__pb2.RemoveVoterRequest.SerializeToString,
             ourolog_dot_rpc_dot_v1_dot_log__pb2.ChangeVotersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterProducer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/log.v1.Log/RegisterProducer',
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.RegisterProducerRequest.SerializeToString,
+            ourolog_dot_rpc_dot_v1_dot_log__pb2.RegisterProducerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,11 @@ class LogStub:
     ALREADY_EXISTS say that there is nothing to do, FAILED_PRECONDITION why it cannot be done now.
     """
     RemoveVoter: _grpc.UnaryUnaryMultiCallable[_log_pb2.RemoveVoterRequest, _log_pb2.ChangeVotersResponse]
+    RegisterProducer: _grpc.UnaryUnaryMultiCallable[_log_pb2.RegisterProducerRequest, _log_pb2.RegisterProducerResponse]
+    """Register a producer, so that what it sends is stored once, however often it is sent: it numbers its batches
+    and sends one again, unchanged, when it does not know what became of it. FAILED_PRECONDITION: not the leader
+    (the details carry LeaderHint), or nobody is elected here.
+    """
 
 @_typing.type_check_only
 class LogAsyncStub(LogStub):
@@ -98,6 +103,11 @@ class LogAsyncStub(LogStub):
     ALREADY_EXISTS say that there is nothing to do, FAILED_PRECONDITION why it cannot be done now.
     """
     RemoveVoter: _aio.UnaryUnaryMultiCallable[_log_pb2.RemoveVoterRequest, _log_pb2.ChangeVotersResponse]  # type: ignore[assignment]
+    RegisterProducer: _aio.UnaryUnaryMultiCallable[_log_pb2.RegisterProducerRequest, _log_pb2.RegisterProducerResponse]  # type: ignore[assignment]
+    """Register a producer, so that what it sends is stored once, however often it is sent: it numbers its batches
+    and sends one again, unchanged, when it does not know what became of it. FAILED_PRECONDITION: not the leader
+    (the details carry LeaderHint), or nobody is elected here.
+    """
 
 class LogServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -201,5 +211,16 @@ class LogServicer(metaclass=_abc_1.ABCMeta):
         request: _log_pb2.RemoveVoterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_log_pb2.ChangeVotersResponse, _abc.Awaitable[_log_pb2.ChangeVotersResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RegisterProducer(
+        self,
+        request: _log_pb2.RegisterProducerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_pb2.RegisterProducerResponse, _abc.Awaitable[_log_pb2.RegisterProducerResponse]]:
+        """Register a producer, so that what it sends is stored once, however often it is sent: it numbers its batches
+        and sends one again, unchanged, when it does not know what became of it. FAILED_PRECONDITION: not the leader
+        (the details carry LeaderHint), or nobody is elected here.
+        """
 
 def add_LogServicer_to_server(servicer: LogServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -179,6 +179,7 @@ class FetchResponse(_message.Message):
     VOTERS_BEFORE_START_FIELD_NUMBER: _builtins.int
     READ_ROUND_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    PRODUCERS_BEFORE_START_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     outcome: Global___FetchOutcome.ValueType
     term: _builtins.int
@@ -190,6 +191,8 @@ class FetchResponse(_message.Message):
     read_round: _builtins.int
     """Of a leader: the last round of reads that it has opened, for the fetcher to echo."""
     cluster_id: _builtins.int
+    producers_before_start: _builtins.bytes
+    """With OUT_OF_RANGE and DIVERGED: what is remembered of producers at `start` (ourolog/storage/producers.py)."""
     @_builtins.property
     def start(self) -> Global___Position: ...
     @_builtins.property
@@ -227,10 +230,11 @@ class FetchResponse(_message.Message):
         voters_before_start: Global___VoterSet | None = ...,
         read_round: _builtins.int = ...,
         cluster_id: _builtins.int = ...,
+        producers_before_start: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before_start", b"before_start", "committed", b"committed", "diverged", b"diverged", "end", b"end", "start", b"start", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "cluster_id", b"cluster_id", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "protocol", b"protocol", "read_round", b"read_round", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "cluster_id", b"cluster_id", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "producers_before_start", b"producers_before_start", "protocol", b"protocol", "read_round", b"read_round", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from ourolog.rpc.testing import FakeContext, ScriptedServer, SilentActor, Virtua
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.record_set import encode_record
-from ourolog.storage.types import NodeId, Term
+from ourolog.storage.types import Index, NodeId, Term
 
 PLACES = 4
 CLIENTS = ("a", "b", "c", "d")
@@ -236,7 +236,7 @@ class EdgeMachine(RuleBasedStateMachine):
         if "append" in how:
             base_offset = self.server.append(produce.batch)
             if how == "append and answer":
-                produce.reply_to.tell(Produced(request_id, base_offset, Term(1)))
+                produce.reply_to.tell(Produced(request_id, base_offset, Term(1), Index(0)))
             elif how == "append and lose":
                 refused = RequestRefused(request_id, Refusal.DEPOSED, "lost the lead", outcome_unknown=True)
                 produce.reply_to.tell(refused)
@@ -263,7 +263,9 @@ class EdgeMachine(RuleBasedStateMachine):
         if how == "fails in the turn of an answer":
             for produce in self._unanswered():
                 self.told.add(produce.request_id)
-                produce.reply_to.tell(Produced(produce.request_id, self.server.append(produce.batch), Term(1)))
+                produce.reply_to.tell(
+                    Produced(produce.request_id, self.server.append(produce.batch), Term(1), Index(0))
+                )
             self.loop.call_soon(self.service.end, unavailable("NODE_FAILED", "n1 has failed"))
         elif how == "fails":
             self.service.end(unavailable("NODE_FAILED", "n1 has failed"))

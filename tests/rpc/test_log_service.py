@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2 as details_pb
 
-from ourolog.actors.messages.server import CancelRequest, Produce, Refusal, RequestRefused
+from ourolog.actors.messages.server import CancelRequest, Produce, Refusal, RegisterProducer, RequestRefused
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc.admission import ProduceLimiter
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -88,6 +88,11 @@ async def test_every_refusal_has_its_code_and_a_reason_that_programs_can_read(
         Refusal.NOT_CONFIRMED: "UNAVAILABLE",
         Refusal.NOBODY_ELECTED: "FAILED_PRECONDITION",
         Refusal.STOPPING: "UNAVAILABLE",
+        Refusal.PRODUCER_EXPIRED: "FAILED_PRECONDITION",
+        Refusal.SEQUENCE_FORGOTTEN: "ALREADY_EXISTS",
+        Refusal.SEQUENCE_GAP: "ABORTED",
+        Refusal.SEQUENCE_REUSED: "INVALID_ARGUMENT",
+        Refusal.ACKS_TOO_WEAK: "INVALID_ARGUMENT",
     }
     async with edge() as e:
         e.server.refuse = lambda request_id: RequestRefused(request_id, refusal, "because")
@@ -118,6 +123,54 @@ async def test_an_unknown_outcome_is_said_in_words_and_in_the_details(edge: Any,
         with pytest.raises(grpc.aio.AioRpcError, match="outcome is unknown") as raised:
             await e.stub.Produce(record(b"v"))
         assert details_of(raised.value, details_pb.ErrorInfo).metadata == {"outcome": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "earlier"), [(Refusal.PRODUCER_EXPIRED, "unknown"), (Refusal.SEQUENCE_FORGOTTEN, "stored")]
+)
+async def test_where_only_an_earlier_attempt_can_have_stored_a_batch_the_details_say_so(
+    edge: Any, details_of: Any, refusal: Refusal, earlier: str
+) -> None:
+    async with edge() as e:
+        e.server.refuse = lambda request_id: RequestRefused(request_id, refusal, "because")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await e.stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"v"), producer_id=3, sequence=4))
+        assert details_of(raised.value, details_pb.ErrorInfo).metadata == {"earlier_attempts": earlier}
+
+
+async def test_a_producer_is_registered_and_its_number_and_id_come_with_each_of_the_four_calls(edge: Any) -> None:
+    async with edge() as e:
+        await e.stub.Produce(record(b"before"))
+        producer_id = (await e.stub.RegisterProducer(pb.RegisterProducerRequest())).producer_id
+        assert producer_id == 1
+        one = pb.ProduceRequest(record=pb.Record(value=b"v"), producer_id=1, sequence=7)
+        many = pb.ProduceBatchRequest(
+            records=pb.RecordSet(records=[pb.Record(value=b"v")]).SerializeToString(),
+            record_count=1,
+            producer_id=1,
+            sequence=7,
+        )
+        await e.stub.Produce(one)
+        await e.stub.ProduceBatch(many)
+        assert [response.offset async for response in e.stub.ProduceStream([one])] == [3]
+        assert [response.base_offset async for response in e.stub.ProduceBatchStream([many])] == [4]
+        batches = [produce.batch for produce in e.server.all(Produce)]
+        assert [(batch.producer_id, batch.producer_sequence) for batch in batches] == [(0, 0)] + 4 * [(1, 7)]
+        assert e.admission.produces.limit.count == 0
+
+
+async def test_a_registration_that_takes_too_long_is_given_up_with_a_sentence_and_no_unknown_outcome(
+    edge: Any, details_of: Any
+) -> None:
+    async with edge() as e:
+        e.server.hold = True
+        with pytest.raises(grpc.aio.AioRpcError, match="not registered on a majority") as raised:
+            await e.stub.RegisterProducer(pb.RegisterProducerRequest(), timeout=0.5)
+        assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert not details_of(raised.value, details_pb.ErrorInfo).metadata
+        (register,) = e.server.all(RegisterProducer)
+        assert [cancel.request_id for cancel in e.server.all(CancelRequest)] == [register.request_id]
+        assert e.admission.produces.limit.count == 0
 
 
 async def test_a_full_server_refuses_at_once_and_says_when_to_retry(edge: Any, details_of: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ourolog.actors.messages.server import Produced
 from ourolog.rpc.loop_mailboxes import MAX_GATHERED, BurstMailbox, LoopMailbox, PendingRequests
-from ourolog.storage.types import Offset, Term
+from ourolog.storage.types import Index, Offset, Term
 
 
 async def test_messages_from_many_threads_all_arrive_each_threads_in_order() -> None:
@@ -132,8 +132,8 @@ async def test_answers_find_their_requests_and_late_ones_are_dropped() -> None:
     requests = PendingRequests(asyncio.get_running_loop())
     (first, first_answer), (second, _) = requests.open(), requests.open()
     assert requests.forget(second)
-    requests.tell(Produced(second, Offset(2), Term(0)))
-    requests.tell(Produced(first, Offset(1), Term(0)))
+    requests.tell(Produced(second, Offset(2), Term(0), Index(0)))
+    requests.tell(Produced(first, Offset(1), Term(0), Index(0)))
     assert (await first_answer).base_offset == 1
     assert not requests.forget(second)
     assert len(requests) == 0

@@ -42,6 +42,7 @@ from ourolog.rpc.peer_values import MAX_DETAIL_CHARS, MAX_FETCH_BYTES, MAX_WAIT_
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.control import Voter, VoterSet
+from ourolog.storage.producers import ProducerBatch, ProducerMemory
 from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
@@ -479,6 +480,42 @@ def test_voters_that_cannot_be_make_the_answer_mean_nothing(spoil: Callable[[pb.
     )
     encoded = encode_fetch_response(sent)
     spoil(encoded.voters_before_start)
+    with pytest.raises(PeerCodecError, match="means nothing"):
+        decode_fetch_response(encoded)
+
+
+def memory_of_producers() -> bytes:
+    memory = ProducerMemory()
+    memory.registered(Index(1), 5)
+    memory.appended(1, ProducerBatch(0, 3, Index(2), Offset(1), 77), 6)
+    return memory.encode()
+
+
+@pytest.mark.parametrize("outcome", FetchOutcome)
+def test_what_is_remembered_of_producers_crosses_the_wire_where_somebody_may_begin_anew(outcome: FetchOutcome) -> None:
+    at, memory = Position(Index(4), Offset(4)), memory_of_producers()
+    sent = dataclasses.replace(response(), outcome=outcome, start=at, end=at, producers_before_start=memory)
+    got = decode_fetch_response(pb.FetchResponse.FromString(encode_fetch_response(sent).SerializeToString()))
+    may_begin = outcome in (FetchOutcome.OUT_OF_RANGE, FetchOutcome.DIVERGED)
+    assert got.producers_before_start == (memory if may_begin else b"")
+
+
+@pytest.mark.parametrize(
+    ("start", "spoil"),
+    [
+        (Position(Index(2), Offset(4)), lambda memory: memory),
+        (Position(Index(4), Offset(3)), lambda memory: memory),
+        (Position(Index(4), Offset(4)), lambda memory: memory[:-1]),
+        (Position(Index(4), Offset(4)), lambda memory: memory + bytes(20_000_000)),
+        (Position(Index(4), Offset(4)), lambda _: b"nonsense"),
+    ],
+)
+def test_a_memory_of_producers_that_cannot_be_makes_the_answer_mean_nothing(
+    start: Position, spoil: Callable[[bytes], bytes]
+) -> None:
+    sent = dataclasses.replace(response(), outcome=FetchOutcome.OUT_OF_RANGE, start=start, end=start)
+    encoded = encode_fetch_response(sent)
+    encoded.producers_before_start = spoil(memory_of_producers())
     with pytest.raises(PeerCodecError, match="means nothing"):
         decode_fetch_response(encoded)
 

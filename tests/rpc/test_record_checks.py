@@ -124,3 +124,20 @@ def test_hostile_bytes_are_refused_or_are_records(payload: bytes, count: int, co
 def test_a_record_of_exactly_the_limit_is_accepted() -> None:
     request = pb.ProduceRequest(record=pb.Record(value=bytes(20_000)))
     assert decode_records(checked_record(request, LIMITS).payload) == [bytes(20_000)]
+
+
+def test_a_number_without_a_producer_is_refused() -> None:
+    assert field_of(batch([b"v"], sequence=1)) == "producer_id"
+    with pytest.raises(ServiceError, match="no producer_id"):
+        checked_record(pb.ProduceRequest(record=pb.Record(value=b"v"), sequence=1), LIMITS)
+
+
+def test_what_a_producer_compressed_is_stored_as_the_same_bytes_whichever_node_takes_it() -> None:
+    plain = pb.RecordSet(records=[pb.Record(value=b"v" * 50, offset=3)]).SerializeToString()
+    request = batch([], records=compress(plain), record_count=1, codec=pb.CODEC_ZSTD, producer_id=5, sequence=6)
+    new = checked_batch(request, LIMITS)
+    assert (new.payload, new.codec) == (encode_records([b"v" * 50]), Codec.NONE)
+    canonical = compress(encode_records([b"v" * 50]))
+    request.records = canonical
+    new = checked_batch(request, LIMITS)
+    assert (new.payload, new.codec, new.producer_id, new.producer_sequence) == (canonical, Codec.ZSTD, 5, 6)

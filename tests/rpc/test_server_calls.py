@@ -16,7 +16,7 @@ from ourolog.rpc.channels import open_channel
 from ourolog.rpc.client_errors import LogError, to_log_error
 from ourolog.rpc.errors import unavailable
 from ourolog.rpc.v1 import log_pb2 as pb
-from ourolog.storage.types import Term
+from ourolog.storage.types import Index, Term
 
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["Log"].methods]
 FAILED = unavailable("NODE_FAILED", "n1 has failed: the disk is full")
@@ -248,7 +248,7 @@ async def test_a_node_that_fails_between_an_append_and_its_answer_does_not_deny_
         await e.server.until(lambda: bool(e.server.all(Produce)))
         (produce,) = e.server.all(Produce)
         # The answer and the news of the failure come in one turn of the loop, in this order.
-        produce.reply_to.tell(Produced(produce.request_id, e.server.append(produce.batch), Term(1)))
+        produce.reply_to.tell(Produced(produce.request_id, e.server.append(produce.batch), Term(1), Index(0)))
         asyncio.get_running_loop().call_soon(e.service.end, FAILED)
         assert (await ended).outcome_unknown
 

@@ -289,7 +289,7 @@ def test_a_pull_position_behind_or_ahead_of_the_copies_on_disk_is_seen() -> None
 def ask_and_acknowledge(scene: Scene, value: str, offset: int, acks: Acks) -> None:
     new = NewBatch(encode_record(value.encode()), 1)
     scene.tell("", "n1.server", Produce(7, new, acks, 1.0, Probe()))
-    scene.tell("n1.server", "c1", Produced(7, Offset(offset), Term(1)))
+    scene.tell("n1.server", "c1", Produced(7, Offset(offset), Term(1), Index(0)))
 
 
 def test_an_acknowledgement_by_too_few_disks_is_seen() -> None:

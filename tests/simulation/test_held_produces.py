@@ -83,7 +83,7 @@ def test_a_server_is_drained_once_all_is_answered_and_its_store_has_no_append_un
         if is_appended:
             of.to_server(APPENDED)
         if is_answered:
-            of.answer(Produced(1, Offset(0), Term(1)))
+            of.answer(Produced(1, Offset(0), Term(1), Index(0)))
         if is_answered and is_appended:
             of.drained()
         else:
@@ -113,7 +113,7 @@ def reached(*told: object) -> set[str]:
 
 
 NOBODY = LeaderChanged(Term(2), None)
-PRODUCED = Produced(1, Offset(0), Term(2))
+PRODUCED = Produced(1, Offset(0), Term(2), Index(0))
 
 
 @pytest.mark.parametrize(

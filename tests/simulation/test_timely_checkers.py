@@ -123,7 +123,7 @@ def refused(request_id: int, refusal: Refusal = Refusal.OUT_OF_RANGE, **more: An
 @pytest.mark.parametrize(
     ("question", "answer", "within_s"),
     [
-        (produce(7), Produced(7, Offset(0), Term(1)), 5.0),
+        (produce(7), Produced(7, Offset(0), Term(1), Index(0)), 5.0),
         (consume(7, 0), BatchesRead(7, b"", START), 0.0),
         (ListServers(7, Probe()), ServersListed(7, (), None), 0.0),
     ],
@@ -311,7 +311,7 @@ def test_a_produce_is_answered_as_soon_as_its_acks_are_met(acks: Acks) -> None:
             scene.wait(2.0)
             scene.tell("n1.replicator", "n1.server", ReplicasAdvanced(Term(1), Index(1)))
         if is_answered:
-            scene.tell("n1.server", "c1", Produced(9, Offset(0), Term(1)))
+            scene.tell("n1.server", "c1", Produced(9, Offset(0), Term(1), Index(0)))
             scene.wait(2.0)
         else:
             with pytest.raises(Violation, match="has not answered produce 9"):

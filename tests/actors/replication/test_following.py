@@ -233,10 +233,17 @@ def test_a_log_that_was_begun_anew_knows_what_stood_before_it_and_that_it_was_co
     stage = Stage(election=STATIC)
     stage.open(end=at(3), terms=history((1, 0)))
     stage.follow()
-    out_of_range = response(FetchOutcome.OUT_OF_RANGE, term=Term(1), start=at(40, 400), before_start=place(1))
+    out_of_range = response(
+        FetchOutcome.OUT_OF_RANGE,
+        term=Term(1),
+        start=at(40, 400),
+        before_start=place(1),
+        producers_before_start=b"memory",
+    )
     stage.network.take(N2).answer(out_of_range)
     stage.runtime.run_until_idle()
-    assert stage.store.last(ResetLog).before == place(1)
+    reset = stage.store.last(ResetLog)
+    assert (reset.before, reset.producers) == (place(1), b"memory")
     stage.tell(LogTruncated(at(40, 400), at(40, 400), RESET))
     assert stage.server.received == [LogStartMoved(at(40, 400)), CommitAdvanced(at(40, 400))]
     request = stage.network.take(N2).request

@@ -46,11 +46,12 @@ def test_who_asks_where_retention_has_moved_the_start_is_told_what_stood_before_
     stage = Stage(election=STATIC)
     stage.lead()
     voters = VoterSet(Index(0), Term(1), ())
-    stage.tell(LogStartMoved(at(1), voters))
+    stage.tell(LogStartMoved(at(1), voters, b"memory"))
     stage.fetch(1, N2, 0)
     answer = stage.answer_to(1)
     assert answer is not None
     assert (answer.outcome, answer.start, answer.voters_before_start) == (FetchOutcome.OUT_OF_RANGE, at(1), voters)
+    assert answer.producers_before_start == b"memory"
 
 
 def test_while_a_lead_is_handed_over_the_election_is_told_of_every_fetch() -> None:
