@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ourolog.actors.config import Cycle, Fsync
+from ourolog.actors.config import MAX_FOUNDERS, Cycle, Fsync
 from ourolog.actors.messages.values import Acks
 from ourolog.configuration import load_file
 from ourolog.parameters import ADDRESSES, DURATION
@@ -60,6 +60,28 @@ def config_option(command: F) -> F:
 def election_option(**attributes: Any) -> Callable[[F], F]:
     """`--election`, for every command that has it. What follows the colon is the occupant's to read."""
     return option("--election", metavar="none|raft[:VOTER,…]|static:LEADER[,VOTER…]|NAME[:ARGUMENT]", **attributes)
+
+
+def replicas_options(command: F) -> F:
+    """How many nodes vote, and when one that is gone is replaced: the flags that `node` and `dev` share."""
+    for decorate in (
+        option(
+            "--replace-after",
+            "replace_after_s",
+            type=DURATION,
+            default="10m",
+            help="Where voters elect: a voter that is gone for so long is replaced by a node that stands by.",
+        ),
+        option(
+            "--replicas",
+            type=click.IntRange(1, MAX_FOUNDERS),
+            default=3,
+            help="Where voters elect: so many nodes vote and have all that was acknowledged; others stand by, and take "
+            "the place of one that is gone. More if --election names more. The same on all nodes.",
+        ),
+    ):
+        command = decorate(command)
+    return command
 
 
 def replication_options(command: F) -> F:

@@ -42,7 +42,9 @@ def opened_with(
     return LogOpened(START, end, TermHistory(), log_epoch, ballot, (), START, founding=founding)
 
 
-def config_of(name: str, *, names: str = "", expect: int | None = None, join: bool = False) -> NodeConfig:
+def config_of(
+    name: str, *, names: str = "", expect: int | None = None, join: bool = False, replicas: int = 3
+) -> NodeConfig:
     voters = tuple(NodeId(voter) for voter in names.split(",") if voter)
     number = int(name[1:])
     return NodeConfig(
@@ -53,6 +55,7 @@ def config_of(name: str, *, names: str = "", expect: int | None = None, join: bo
         join=("127.0.0.1:9999",) if join else (),
         election=ElectionChoice("raft", names, voters=voters),
         bootstrap_expect=expect,
+        replicas=replicas,
     )
 
 

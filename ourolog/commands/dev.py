@@ -29,7 +29,15 @@ from ourolog.local_cluster import (
     PortInUseError,
     check_ports_free,
 )
-from ourolog.options import DEFAULT_ADDR, RunningError, config_option, election_option, option, replication_options
+from ourolog.options import (
+    DEFAULT_ADDR,
+    RunningError,
+    config_option,
+    election_option,
+    option,
+    replicas_options,
+    replication_options,
+)
 from ourolog.rpc.open_files import raise_open_files_limit
 from ourolog.storage.disk import holder_of
 from ourolog.storage.identity import LOCK_NAME
@@ -45,6 +53,7 @@ Examples:
   ourolog dev --election static                  n1 leads, all vote
   ourolog dev --election none                    nobody leads; everyone pulls from everyone
   ourolog dev --election none --cycle allow      as in the book: copies of copies
+  ourolog dev --nodes 5                          three vote, two stand by for one that is gone
   ourolog dev --nodes 5 --data-dir ./cluster     keep the data
   ourolog dev --rpc-port 0                       on any free ports
 
@@ -61,8 +70,9 @@ class _Stop(BaseException):
 @config_option
 @option("--nodes", type=click.IntRange(1, 50), default=3, help="How many.")
 @election_option(
-    help="Who leads. [default: raft:n1,n2,n3, elected by all nodes]",
+    help="Who leads. [default: raft:n1,n2,n3, elected by the first --replicas nodes]",
 )
+@replicas_options
 @replication_options
 @option(
     "--data-dir",
@@ -74,6 +84,8 @@ def dev(
     *,
     nodes: int,
     election: str | None,
+    replicas: int,
+    replace_after_s: float,
     cycle: str,
     max_hops: int,
     acks: str,
@@ -86,12 +98,15 @@ def dev(
     names = tuple(NodeId(f"n{number + 1}") for number in range(nodes))
     try:
         chosen = parse_election(election or "raft", nodes=names)
+        if chosen.elects and not chosen.is_decreed:
+            chosen = parse_election(election or "raft", nodes=names[:replicas])  # the others stand by
     except ValueError as error:
         raise click.BadParameter(f"{error}.", param_hint="'--election'") from error
     strangers = [voter for voter in chosen.voters if voter not in names]
     if strangers:
         raise click.UsageError(f"--election names {', '.join(strangers)}, but the nodes are {names[0]} to {names[-1]}.")
-    flags = ["--election", str(chosen), "--cycle", cycle, "--max-hops", str(max_hops), "--acks", acks, "--fsync", fsync]
+    flags = ["--election", str(chosen), "--replicas", str(replicas), "--replace-after", f"{replace_after_s:g}s"]
+    flags += ["--cycle", cycle, "--max-hops", str(max_hops), "--acks", acks, "--fsync", fsync]
     flags += ["--min-in-sync", str(min_in_sync)] if min_in_sync is not None else []
     raise_open_files_limit()  # nodes inherit it, and `dev` itself reads from all of them
     directory = data_dir or tempfile.mkdtemp(prefix="ourolog-dev-")

@@ -20,7 +20,7 @@ from ourolog.actors.config import (
 from ourolog.actors.messages.values import Acks
 from ourolog.configuration import flag_name
 from ourolog.logs import FORMATS, LEVELS
-from ourolog.options import config_option, election_option, option, replication_options
+from ourolog.options import config_option, election_option, option, replicas_options, replication_options
 from ourolog.parameters import ADDRESS, BINDABLE, DURATION, ELECTION, NODE_ID, SizeType
 
 EPILOG = """
@@ -60,20 +60,7 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
     "them. All of them get this flag, the first of them may do without --join. Ignored once the data directory belongs "
     "to a cluster. [default: join a cluster with --join, without it be a cluster of one]",
 )
-@option(
-    "--replicas",
-    type=click.IntRange(1, MAX_FOUNDERS),
-    default=3,
-    help="Where voters elect: so many nodes vote and have all that was acknowledged; others stand by, and take the "
-    "place of one that is gone. More if --election names more. The same on all nodes.",
-)
-@option(
-    "--replace-after",
-    "replace_after_s",
-    type=DURATION,
-    default="10m",
-    help="Where voters elect: a voter that is gone for so long is replaced by a node that stands by.",
-)
+@replicas_options
 @option(
     "--election-timeout",
     "election_timeout_s",

@@ -1,8 +1,9 @@
 """The founding of a cluster: who votes first (docs/raft.md). Until it is over nobody stands for election.
 
-The founders are named by the election, or are the first that gossip finds. Each puts one promise on disk, the set of
-the first voters with their disks and the id of the cluster, and never a second one. The cluster is founded when all of
-them have. Since a disk promises once, no disk is in two clusters: two halves of a network cannot form two.
+The founders are named by the election, or are the first that gossip finds. Of those that gossip finds the first
+`--replicas` vote, and the others stand by. Each voter puts one promise on disk, the set of the first voters with their
+disks and the id of the cluster, and never a second one. The cluster is founded when all of them have. Since a disk
+promises once, no disk is in two clusters: two halves of a network cannot form two.
 
 1. Everybody asks everybody every half election timeout, without promising anything.
 2. When all founders agree about who they are, the one with the lowest name draws the id and promises first.
@@ -433,7 +434,9 @@ class FoundingTalks:
         others = [self._others[name] for name in choice[1:]]
         voters = [founder.voter for founder in others if founder.voter is not None and founder.agreed_to == choice]
         if len(voters) == len(others):
-            self._save(self._founding_of((self._own_voter, *voters)))
+            # All that are to found it have agreed; the first of them vote, and the others hear of the promise.
+            voters_first = (self._own_voter, *voters)[: self._flags.voter_count]
+            self._save(self._founding_of(voters_first))
 
     def _hear_of_promise(self, founder: _Founder, voter: Voter, founding: Founding) -> None:
         """Another node has promised: make the same promise, or see why this node has no part in it."""
@@ -544,7 +547,9 @@ class FoundingTalks:
                 return self._why_no_founder or f"{self._node_id} follows a leader already"
 
     def _why_not_with(self, request: FoundRequest) -> str:
-        if request.names and (why_not := self._flags.why_not(request.names)):
+        promised = request.founding
+        why_not = self._flags.why_not(request.names) if promised is None else self._flags.why_not_promise(promised)
+        if request.names and why_not:
             return f"{why_not}, and {request.node_id} would found the cluster with {listed(request.names)}"
         if request.founding is not None:
             keys = {voter.key for voter in request.founding.voters}

@@ -18,22 +18,27 @@ class FoundingFlags:
     count: how many found the cluster together; 1 for a cluster of one, 0 for a node that joins.
     names: the founders where the election names them, sorted; () where gossip finds them.
     text: the flag, for a person.
+    voter_count: how many of the founders vote; the others stand by.
     """
 
     node_id: NodeId
     count: int
     names: tuple[NodeId, ...]
     text: str
+    voter_count: int
 
     @classmethod
     def of(cls, config: NodeConfig) -> FoundingFlags:
         named = tuple(sorted(config.election.voters))
         if named:
             count = len(named) if config.node_id in named else 0
-            return cls(config.node_id, count, named if count else (), f"--election {config.election}")
+            return cls(config.node_id, count, named if count else (), f"--election {config.election}", count)
         if config.bootstrap_expect is not None:
-            return cls(config.node_id, config.bootstrap_expect, (), f"--bootstrap-expect {config.bootstrap_expect}")
-        return cls(config.node_id, 0 if config.join else 1, (), "--join" if config.join else "no --join")
+            count, replicas = config.bootstrap_expect, config.replicas
+            text = f"--bootstrap-expect {count}" + (f" --replicas {replicas}" if replicas < count else "")
+            return cls(config.node_id, count, (), text, min(count, replicas))
+        count = 0 if config.join else 1
+        return cls(config.node_id, count, (), "--join" if config.join else "no --join", count)
 
     def may_found(self, node_id: NodeId) -> bool:
         """Whether that node can be one of the founders."""
@@ -57,7 +62,9 @@ class FoundingFlags:
 
     def why_not_promise(self, founding: Founding) -> str:
         """Why this node may not make that promise, as a half sentence; "" if it may."""
-        return self.why_not(names_of(founding))
+        names = names_of(founding)
+        is_other = names != self.names if self.names else len(names) != self.voter_count
+        return f"{self.node_id} was started with {self.text}" if is_other else ""
 
 
 def names_of(founding: Founding) -> tuple[NodeId, ...]:

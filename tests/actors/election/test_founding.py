@@ -426,6 +426,40 @@ def test_one_more_than_is_expected_stands_by() -> None:
     assert cluster.nodes["n4"].disk.promise is None
 
 
+def test_of_five_that_found_a_cluster_of_three_replicas_two_stand_by_and_all_five_have_agreed() -> None:
+    cluster = cluster_of(*expecting(5, "n1", "n2", "n3", "n4"))
+    cluster.introduce()
+    cluster.settle()
+    assert cluster.foundings() == set()
+    cluster.start(config_of("n5", expect=5))
+    cluster.introduce()
+    cluster.settle()
+    (founding,) = cluster.foundings()
+    assert [found.node_id for found in founding.voters] == [N1, N2, N3]
+    assert [cluster.nodes[name].standbys for name in ("n1", "n2", "n3", "n4", "n5")] == [0, 0, 0, 1, 1]
+    assert [cluster.disks[name].promise for name in ("n4", "n5")] == [None, None]
+
+
+def test_all_that_are_named_vote_however_many_replicas_there_should_be() -> None:
+    names = ("n1", "n2", "n3", "n4", "n5")
+    cluster = cluster_of(*(config_of(name, names=",".join(names)) for name in names))
+    cluster.introduce()
+    cluster.settle()
+    (founding,) = cluster.foundings()
+    assert len(founding.voters) == 5
+
+
+def test_who_was_started_with_other_replicas_makes_no_promise_and_says_so() -> None:
+    cluster = cluster_of(config_of("n1", expect=5), config_of("n2", expect=5, replicas=5))
+    for name in ("n3", "n4", "n5"):
+        cluster.start(config_of(name, expect=5))
+    cluster.introduce()
+    cluster.settle()
+    assert cluster.foundings() == set()
+    warned = [said.reason for said in cluster.nodes["n2"].warnings]
+    assert any("n1, n2 and n3, and n2 was started with --bootstrap-expect 5" in why for why in warned), warned
+
+
 def test_a_lower_name_that_comes_later_stands_by() -> None:
     cluster = cluster_of(*expecting(3, "n2", "n3", "n4"))
     cluster.introduce()
@@ -650,9 +684,10 @@ def _living(cluster: FoundingCluster, founding: Founding) -> frozenset[str]:
 
 
 def _start_kind(cluster: FoundingCluster, kind: str) -> list[str]:
-    names = ["n1", "n2", "n3", *(["n4", "n5"] if kind == "two more" else [])]
+    names = ["n1", "n2", "n3", *(["n4", "n5"] if kind.startswith("two") else [])]
+    expected = 5 if kind == "two stand by" else 3
     for name in names:
-        cluster.start(config_of(name, names=THREE) if kind == "names" else config_of(name, expect=3))
+        cluster.start(config_of(name, names=THREE) if kind == "names" else config_of(name, expect=expected))
     return names
 
 
@@ -667,7 +702,7 @@ def _end_faults(cluster: FoundingCluster, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("kind", ["names", "expect", "two more"])
+@pytest.mark.parametrize("kind", ["names", "expect", "two more", "two stand by"])
 def test_no_two_foundings_are_completed_whatever_is_lost_cut_off_or_killed(kind: str, seed: int) -> None:
     cluster = FoundingCluster(seed)
     names = _start_kind(cluster, kind)
@@ -681,7 +716,7 @@ def test_no_two_foundings_are_completed_whatever_is_lost_cut_off_or_killed(kind:
 
 
 @pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("kind", ["names", "expect", "two more"])
+@pytest.mark.parametrize("kind", ["names", "expect", "two more", "two stand by"])
 def test_while_no_disk_is_lost_one_cluster_is_founded_as_soon_as_faults_end(kind: str, seed: int) -> None:
     cluster = FoundingCluster(seed)
     names = _start_kind(cluster, kind)
