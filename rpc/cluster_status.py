@@ -26,6 +26,9 @@ _MEMBERS_WITHIN_S: Final = 2.0
 async def cluster_status(addresses: str | Sequence[str], *, timeout_s: float = 5.0) -> dict[str, Any]:
     """The status of all members: `election`, `leader` (None where there is none), `term` and `nodes`, sorted by id.
 
+    `voters` are those that the same node names; `replicas` says how far the others are that copy from the leader,
+    None where it does not answer, and `voter_change` which change of voters is under way, None if none is.
+
     Who leads is what those say that know the highest term; what each node says of it is in `nodes`. A member that
     does not answer has its addresses, the state that gossip gives it, and None for everything that only the
     member itself knows. Raises LogError when none of the nodes answers.
@@ -43,11 +46,17 @@ async def cluster_status(addresses: str | Sequence[str], *, timeout_s: float = 5
         # Another node may have been started since at the address of one that is gone.
         if isinstance(answer, pb.GetStatusResponse) and answer.node_id == member.id:
             own[member.id] = answer
-    newest = max(own.values(), key=lambda status: (status.term, bool(status.leader), status is asked))
+    newest = max(
+        own.values(),
+        key=lambda status: (status.term, bool(status.leader), status.leader == status.node_id, status is asked),
+    )
     return {
         "election": asked.election,
         "leader": newest.leader or None,
         "term": newest.term,
+        "voters": list(newest.voters),
+        "replicas": [_replica(one) for one in newest.replicas] if newest.node_id == newest.leader else None,
+        "voter_change": newest.voter_change or None,
         "nodes": [_node(member, own.get(member.id)) for member in members],
     }
 
@@ -112,6 +121,16 @@ def _node(member: pb.MemberStatus, own: pb.GetStatusResponse | None) -> dict[str
         "cycles_seen": own.cycles_seen if own else None,
         "not_ready": (own.not_ready or None) if own else None,
         "claims": [_claim(claim) for claim in own.claims] if own else None,
+    }
+
+
+def _replica(replica: pb.ReplicaStatus) -> dict[str, Any]:
+    return {
+        "id": replica.id,
+        "votes": replica.votes,
+        "lag": replica.lag if replica.HasField("lag") else None,
+        "fetches": replica.fetches,
+        "caught_up": replica.caught_up if not replica.votes else None,
     }
 
 

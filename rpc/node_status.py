@@ -132,6 +132,13 @@ def _to_proto(
             for member in membership.members
         ],
     )
+    response.voter_change = election.voter_change
+    for replica in election.replicas:
+        one = response.replicas.add(
+            id=replica.node_id, votes=replica.votes, fetches=replica.fetches, caught_up=replica.is_caught_up
+        )
+        if replica.end is not None:
+            one.lag = max(0, store.end.index - replica.end)
     for pull in replicator.pulls:
         part = response.pulls.add(next_index=pull.next_index, connected=pull.connected, detail=pull.detail)
         # `from` is a word of Python's, so the field has to be set by name.

@@ -337,7 +337,11 @@ class ElectionActor(NodeActor):
 
     def report(self, request: ReportStatus) -> None:
         """Answer with this actor's part of the node's status."""
-        status = ElectionStatus(
+        request.reply_to.tell(StatusReported(request.request_id, self.status()))
+
+    def status(self) -> ElectionStatus:
+        """This actor's part of the node's status, by what was announced; an occupant may know more."""
+        return ElectionStatus(
             str(self.config.election),
             self.role,
             self.term,
@@ -348,7 +352,6 @@ class ElectionActor(NodeActor):
             self.why_nobody,
             self._claims.own,
         )
-        request.reply_to.tell(StatusReported(request.request_id, status))
 
     def refuse_to_run(self, reason: str) -> None:
         """Stop the node; the reason is for the person who started it."""

@@ -98,6 +98,24 @@ class ReplicatorStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """What a leader knows of another node that copies from it.
+
+    node_id: the node.
+    votes: whether it votes; else it stands by.
+    end: everything below was on its disk when it fetched last; None if it has not fetched in this term.
+    fetches: whether it has fetched lately.
+    is_caught_up: of one that stands by, whether it keeps up well enough to vote.
+    """
+
+    node_id: NodeId
+    votes: bool
+    end: Index | None
+    fetches: bool
+    is_caught_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ElectionStatus:
     """The election slot's part: who leads, who votes, and what other members claim about it.
 
@@ -110,6 +128,8 @@ class ElectionStatus:
     dispute: why the claims contradict each other, else "".
     why_nobody: why nobody can lead at present, else "".
     own: what this node claims itself: to which cluster its disk belongs, and which generation of it.
+    replicas: where this node leads and voters elect, the other voters and the nodes that stand by, each sorted.
+    voter_change: which change of voters is under way, a sentence for a person; "" if none is.
     """
 
     election: str = "none"
@@ -121,6 +141,8 @@ class ElectionStatus:
     dispute: str = ""
     why_nobody: str = ""
     own: ElectionClaim = field(default_factory=lambda: ElectionClaim(""))
+    replicas: tuple[ReplicaStatus, ...] = ()
+    voter_change: str = ""
 
 
 Status = StoreStatus | MembershipStatus | ReplicatorStatus | ElectionStatus

@@ -49,7 +49,7 @@ def status(*, addresses: tuple[str, ...], timeout_s: float, output: str) -> None
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-    console.print(f"{headline_of(found)}\n", markup=False)
+    console.print("\n".join([headline_of(found), *replicas_of(found), ""]), markup=False)
     console.print(table_of(found))
     for line in complaints_of(found):
         console.print(line, markup=False, soft_wrap=True)
@@ -59,6 +59,26 @@ def headline_of(found: dict[str, Any]) -> str:
     """Who leads, in which term."""
     term = f", term {found['term']}" if found["term"] else ""
     return f"election {found['election']}, leader {found['leader'] or 'none'}{term}"
+
+
+def replicas_of(found: dict[str, Any]) -> list[str]:
+    """A line that says how far the voters and those that stand by are, if the leader says so."""
+    replicas = found.get("replicas")
+    if not replicas and not found.get("voter_change"):
+        return []
+    voters = [found["leader"], *(_replica(one) for one in replicas or () if one["votes"])]
+    if found["leader"] not in found["voters"]:
+        voters = voters[1:]
+    line = f"replicas {', '.join(voters)}"
+    standbys = [_replica(one) for one in replicas or () if not one["votes"]]
+    line += f"; standing by {', '.join(standbys)}" if standbys else ""
+    line += f"; {found['voter_change']}" if found["voter_change"] else ""
+    return [line]
+
+
+def _replica(replica: dict[str, Any]) -> str:
+    lag = _shown(replica["lag"])
+    return f"{replica['id']} ({f'lag {lag}' if replica['fetches'] else 'does not fetch'})"
 
 
 def complaints_of(found: dict[str, Any]) -> list[str]:

@@ -565,6 +565,8 @@ class GetStatusResponse(_message.Message):
     EXPIRED_DROPPED_FIELD_NUMBER: _builtins.int
     NOT_READY_FIELD_NUMBER: _builtins.int
     CLAIMS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    VOTER_CHANGE_FIELD_NUMBER: _builtins.int
     DAMAGED_FOUND_FIELD_NUMBER: _builtins.int
     REPAIRED_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
@@ -593,6 +595,8 @@ class GetStatusResponse(_message.Message):
     expired_dropped: _builtins.int
     not_ready: _builtins.str
     """Why clients should not be sent here, for a person to read; empty for a node that is well."""
+    voter_change: _builtins.str
+    """Which change of voters is under way, for a person to read; empty if none is."""
     damaged_found: _builtins.int
     """Since the node started: damaged batches that were found in its log, and those replaced by other nodes' copies."""
     repaired: _builtins.int
@@ -615,6 +619,10 @@ class GetStatusResponse(_message.Message):
     @_builtins.property
     def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___ElectionClaim]:
         """What other members say of who leads, each of itself."""
+
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStatus]:
+        """Of the node that leads, where voters elect: how far the others are."""
 
     def __init__(
         self,
@@ -642,6 +650,8 @@ class GetStatusResponse(_message.Message):
         expired_dropped: _builtins.int = ...,
         not_ready: _builtins.str = ...,
         claims: _abc.Iterable[Global___ElectionClaim] | None = ...,
+        replicas: _abc.Iterable[Global___ReplicaStatus] | None = ...,
+        voter_change: _builtins.str = ...,
         damaged_found: _builtins.int = ...,
         repaired: _builtins.int = ...,
         cluster_id: _builtins.int = ...,
@@ -652,7 +662,7 @@ class GetStatusResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "cluster", b"cluster", "cluster_id", b"cluster_id", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "damaged_found", b"damaged_found", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "generation", b"generation", "last_term", b"last_term", "leader", b"leader", "log_epoch", b"log_epoch", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "origin_id", b"origin_id", "pulls", b"pulls", "repaired", b"repaired", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "cluster", b"cluster", "cluster_id", b"cluster_id", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "damaged_found", b"damaged_found", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "generation", b"generation", "last_term", b"last_term", "leader", b"leader", "log_epoch", b"log_epoch", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "origin_id", b"origin_id", "pulls", b"pulls", "repaired", b"repaired", "replicas", b"replicas", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voter_change", b"voter_change", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -716,6 +726,43 @@ class ElectionClaim(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ElectionClaim: _TypeAlias = ElectionClaim  # noqa: Y015
+
+@_typing.final
+class ReplicaStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    FETCHES_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    votes: _builtins.bool
+    """Whether it votes; else it stands by."""
+    lag: _builtins.int
+    """How many entries of the leader's log it lacked when it fetched last; absent if it has not fetched from this leader."""
+    fetches: _builtins.bool
+    """Whether it has fetched lately."""
+    caught_up: _builtins.bool
+    """Of one that stands by: whether it could vote, by how it keeps up."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        votes: _builtins.bool = ...,
+        lag: _builtins.int | None = ...,
+        fetches: _builtins.bool = ...,
+        caught_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "lag", b"lag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "caught_up", b"caught_up", "fetches", b"fetches", "id", b"id", "lag", b"lag", "votes", b"votes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
+    _WhichOneofArgType__lag: _TypeAlias = _typing.Literal["_lag", b"_lag"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag) -> _WhichOneofReturnType__lag | None: ...
+
+Global___ReplicaStatus: _TypeAlias = ReplicaStatus  # noqa: Y015
 
 @_typing.final
 class PullStatus(_message.Message):

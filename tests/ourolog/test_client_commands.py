@@ -148,6 +148,9 @@ def test_status_has_the_keys_that_programs_read(run: Run, one_node: LocalCluster
         "election": "none",
         "leader": None,
         "term": 0,
+        "voters": [],
+        "replicas": None,
+        "voter_change": None,
         "nodes": [
             {
                 "id": "n1",

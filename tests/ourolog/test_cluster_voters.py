@@ -1,8 +1,10 @@
-"""`ourolog cluster add` and `cluster remove` on real nodes: who votes is changed through the log."""
+"""Who votes on real nodes: `ourolog cluster add` and `cluster remove`, and a voter that is killed for good."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from ourolog.local_cluster import LocalCluster
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.cluster_status import cluster_status
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -61,3 +65,66 @@ def test_voters_are_added_and_removed_the_leader_too_and_what_cannot_be_is_said(
     assert shown["leader"] in left
     roles = {node["id"]: node["role"] for node in shown["nodes"]}
     assert roles[leader] == "standby"
+
+
+async def replicas_when(addresses: list[str], is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The status, as soon as it is so."""
+    async with asyncio.timeout(60):
+        while True:
+            shown = await cluster_status(addresses)
+            if shown["replicas"] is not None and is_so(shown):
+                return shown
+            await asyncio.sleep(0.1)
+
+
+def has_three_replicas(shown: dict[str, Any], without: str = "") -> bool:
+    """Whether three vote, that node is none of them, and none of them lacks anything."""
+    others = [one for one in shown["replicas"] if one["votes"]]
+    is_complete = all(one["fetches"] and one["lag"] == 0 for one in others)
+    return len(shown["voters"]) == 3 and without not in shown["voters"] and len(others) == 2 and is_complete
+
+
+def two_stand_by(shown: dict[str, Any]) -> bool:
+    return [one["id"] for one in shown["replicas"] if one["caught_up"]] == ["n4", "n5"]
+
+
+@pytest.mark.parametrize("killed", ["a follower", "the leader"])
+def test_of_five_nodes_three_are_replicas_again_after_one_is_killed_for_good_and_no_produce_fails(
+    tmp_path: Path, killed: str
+) -> None:
+    flags = ("--election", "raft", "--bootstrap-expect", "5", "--replicas", "3", "--replace-after", "3s")
+    with LocalCluster(str(tmp_path), 5, flags=flags) as nodes:
+        nodes.start()
+        addresses = [one.rpc_addr for one in nodes]
+
+        async def run() -> None:
+            async with LogClient(addresses, timeout_s=30.0) as client:
+                before = await replicas_when(addresses, lambda shown: has_three_replicas(shown) and two_stand_by(shown))
+                assert before["voters"] == ["n1", "n2", "n3"]
+                leader = before["leader"]
+                victim = leader if killed == "the leader" else next(one for one in before["voters"] if one != leader)
+                offsets: list[int] = []
+                ends = asyncio.Event()
+
+                async def produce() -> None:
+                    while not ends.is_set():
+                        offsets.append(await client.produce(b"%d" % len(offsets), repeat_unknown=True))
+
+                producing = asyncio.create_task(produce())
+                try:
+                    nodes[victim].send_signal(signal.SIGKILL)
+                    after = await replicas_when(addresses, lambda shown: victim not in shown["voters"])
+                    assert len(after["voters"]) in {2, 3}
+                    await replicas_when(addresses, lambda shown: len(shown["voters"]) == 3)
+                finally:
+                    ends.set()
+                    await producing
+                whole = await replicas_when(addresses, lambda shown: has_three_replicas(shown, victim))
+                assert len({*whole["voters"]} & {"n4", "n5"}) == 1
+                ends_at = {node["id"]: node["end_offset"] for node in whole["nodes"]}
+                (end,) = {ends_at[voter] for voter in whole["voters"]}
+                assert end > max(offsets)
+                stored = [record.value async for record in client.consume_stream(0, stop_at_end=True)]
+                assert {b"%d" % number for number in range(len(offsets))} == set(stored)
+
+        asyncio.run(run())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ourolog.commands.status import complaints_of, headline_of
+from ourolog.commands.status import complaints_of, headline_of, replicas_of
 
 
 def status(leader: str | None, term: int, **views: tuple[str | None, int] | None) -> dict[str, Any]:
@@ -33,6 +33,22 @@ def test_the_headline_says_who_leads_in_which_term() -> None:
 )
 def test_nodes_that_agree_need_no_line(found: dict[str, Any]) -> None:
     assert complaints_of(found) == []
+
+
+def replica(node_id: str, *, votes: bool = True, lag: int | None = 0, fetches: bool = True) -> dict[str, Any]:
+    return {"id": node_id, "votes": votes, "lag": lag, "fetches": fetches}
+
+
+def test_how_far_the_replicas_are_and_who_stands_by_is_one_line() -> None:
+    led = {"leader": "n2", "voters": ["n1", "n2", "n3"], "voter_change": None}
+    replicas = [replica("n1"), replica("n3", lag=7, fetches=False), replica("n4", votes=False, lag=3)]
+    line = "replicas n2, n1 (lag 0), n3 (does not fetch); standing by n4 (lag 3)"
+    assert replicas_of({**led, "replicas": replicas}) == [line]
+    assert replicas_of({**led, "replicas": replicas, "voter_change": "n3 is being removed"}) == [
+        f"{line}; n3 is being removed"
+    ]
+    assert replicas_of({**led, "voters": ["n1"], "replicas": replicas[:1]}) == ["replicas n1 (lag 0)"]
+    assert replicas_of({**led, "replicas": None}) == []
 
 
 def test_a_node_that_sees_another_leader_or_term_or_none_is_named() -> None:

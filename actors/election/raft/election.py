@@ -89,6 +89,7 @@ from ourolog.actors.messages.peer_calls import (
     VoteRequest,
     VoteResponse,
 )
+from ourolog.actors.messages.status import ElectionStatus, ReplicaStatus
 from ourolog.actors.messages.store import (
     AppendControl,
     AppendRefused,
@@ -722,6 +723,22 @@ class RaftElection(ElectionActor):
 
         if not self._transfer.is_on:
             self._transfer.begin(None, over)
+
+    def status(self) -> ElectionStatus:
+        raft = self._raft
+        if raft is None or raft.role is not Role.LEADER or self._logged is None:
+            return super().status()
+        known = self.situation()
+        progress = self._progress
+        voters = tuple(
+            ReplicaStatus(key.node_id, True, progress[key].end if key in progress else None, known.is_there(key))
+            for key in sorted(raft.others)
+        )
+        standbys = tuple(
+            ReplicaStatus(one.key.node_id, False, one.end, known.is_there(one.key), one.is_caught_up)
+            for one in known.standbys
+        )
+        return replace(super().status(), replicas=voters + standbys, voter_change=self._changer.under_way)
 
     def _tell_listeners(self, message: HoldProduces | ReleaseProduces) -> None:
         for listener in self.listeners:

@@ -34,7 +34,7 @@ class Standbys:
             return
         voter = Voter(fetched.node_id, fetched.log_epoch, member.rpc_addr, member.gossip_addr)
         self._known.pop(voter.key, None)
-        self._known[voter.key] = Standby(voter, fetched.lag, fetched.is_caught_up, fetched.at_s)
+        self._known[voter.key] = Standby(voter, fetched.lag, fetched.is_caught_up, fetched.at_s, fetched.end)
         if len(self._known) > MAX_KNOWN:
             del self._known[next(iter(self._known))]
 

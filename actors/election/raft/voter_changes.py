@@ -24,7 +24,7 @@ from ourolog.actors.config import MAX_FOUNDERS
 from ourolog.actors.election.raft.founding_flags import listed
 from ourolog.actors.messages.election import ChangeProblem
 from ourolog.storage.control import MAX_REMOVED, Voter, VoterKey, VotersSet
-from ourolog.storage.types import NodeId
+from ourolog.storage.types import Index, NodeId
 
 THERE_WITHIN: Final = 1.0
 """A node that has not fetched for so many election timeouts is not there."""
@@ -38,12 +38,14 @@ class Standby:
     lag: how many entries of the leader's log it lacked when it fetched last.
     is_caught_up: whether it has kept up with the leader, see `StandbyRounds`.
     at_s: when it fetched last, by the monotonic clock.
+    end: everything below was on its disk then.
     """
 
     voter: Voter
     lag: int
     is_caught_up: bool
     at_s: float
+    end: Index = Index(0)
 
     @property
     def key(self) -> VoterKey:
