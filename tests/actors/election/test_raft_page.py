@@ -8,14 +8,25 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.election.raft import founding, hand_over, rules, steps
+from ourolog.actors.election.raft import founding, hand_over, rules, steps, voter_changer
 from ourolog.actors.election.raft.election import RaftElection
-from ourolog.actors.messages import store
-from ourolog.actors.replication import commit
+from ourolog.actors.messages import events, store
+from ourolog.actors.replication import commit, standby_rounds
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "raft.md").read_text(encoding="utf-8")
-PLACES: tuple[Any, ...] = (rules, steps, hand_over, founding, commit, store, rules.Role)
+PLACES: tuple[Any, ...] = (
+    rules,
+    steps,
+    hand_over,
+    founding,
+    voter_changer,
+    standby_rounds,
+    commit,
+    store,
+    events,
+    rules.Role,
+)
 
 
 def test_every_name_on_the_page_is_in_the_code() -> None:
