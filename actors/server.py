@@ -55,6 +55,7 @@ from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppen
 from ourolog.actors.messages.values import Acks, Member, ReadLevel
 from ourolog.actors.ports import Ports, Timer
 from ourolog.actors.replication.commit import why_commit_unknown
+from ourolog.actors.requests.behind import BehindReads
 from ourolog.actors.requests.produces import OpenProduces, PendingProduce
 from ourolog.actors.requests.readers import TailingReaders
 from ourolog.actors.requests.replicas import Replicas
@@ -135,6 +136,7 @@ class ServerActor(NodeActor):
         self._produces = OpenProduces(config)
         self._readers = TailingReaders()
         self._unconfirmed = UnconfirmedReads()
+        self._behind = BehindReads()
         self._expiry: tuple[float, Timer] | None = None
         self._is_handing_over = False
         self._hold: HoldProduces | None = None  # until it is answered
@@ -217,6 +219,7 @@ class ServerActor(NodeActor):
                 self._dispute = message.reason
                 self._update_readiness()
                 self._settle_held()
+                self._settle_behind()
             case ClaimsSettled():
                 self._dispute = ""
                 self._update_readiness()
@@ -256,7 +259,7 @@ class ServerActor(NodeActor):
         detail = f"{self.node_id} is stopping"
         for pending in self._produces:
             self._refuse_produce(pending, Refusal.STOPPING, detail)
-        for consume in (*self._readers, *self._unconfirmed):
+        for consume in (*self._readers, *self._unconfirmed, *self._behind):
             consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.STOPPING, detail))
         self._end_hand_over()
 
@@ -355,6 +358,8 @@ class ServerActor(NodeActor):
             self._committed = committed
             self._produces.note_committed(committed.index)
             self._acknowledge()
+            while (consume := self._behind.take(committed.offset)) is not None:
+                self._consume(consume)
             self._wake_tailing()
 
     def _is_acknowledged(self, pending: PendingProduce) -> bool:
@@ -404,6 +409,9 @@ class ServerActor(NodeActor):
                 self._refuse_produce(pending, Refusal.TIMED_OUT, detail)
             else:
                 next_s = min(next_s, pending.deadline_s)
+        for consume in self._behind.expired(now_s):
+            self._refuse_behind(consume)
+        next_s = min(next_s, self._behind.next_deadline_s or math.inf)
         if next_s < math.inf:
             self._expire_at(max(next_s, now_s + EXPIRY_CHECK_S))
 
@@ -442,6 +450,7 @@ class ServerActor(NodeActor):
                     self._refuse_produce(pending, Refusal.DEPOSED, f"{self.node_id} lost the lead")
             self._produces.forget_uncommitted()
         self._settle_held()
+        self._settle_behind()
         self._update_readiness()
         self._wake_tailing()
 
@@ -467,13 +476,16 @@ class ServerActor(NodeActor):
         return None
 
     def _not_leader(self, request_id: int, leader_id: NodeId) -> RequestRefused:
-        leader = self._members.get(leader_id) or self._gone_leader
-        if leader is not None and leader.node_id == leader_id:
-            addr = leader.rpc_addr
-        else:
-            addr = self._voter_addrs.get(leader_id, "")
+        addr = self._addr_of_leader(leader_id)
         detail = f"{self.node_id} is not the leader; {leader_id} is" + (f", at {addr}" if addr else "")
         return RequestRefused(request_id, Refusal.NOT_LEADER, detail, leader_id, addr)
+
+    def _addr_of_leader(self, leader_id: NodeId) -> str:
+        """The gRPC address of that node, "" if it is not known."""
+        leader = self._members.get(leader_id) or self._gone_leader
+        if leader is not None and leader.node_id == leader_id:
+            return leader.rpc_addr
+        return self._voter_addrs.get(leader_id, "")
 
     def _begin_hand_over(self, hold: HoldProduces) -> None:
         if self._leader_id != self.node_id:
@@ -532,6 +544,8 @@ class ServerActor(NodeActor):
             consume.reply_to.tell(refusal)
         elif consume.read is ReadLevel.LATEST:
             self._confirm(consume)
+        elif self._elected and consume.seen_end > self._committed.offset:
+            self._await_seen(consume)
         elif self._start.offset <= consume.offset < self._committed.offset:
             self._read(consume)
         elif not self._knows_end and not consume.wait:
@@ -544,7 +558,7 @@ class ServerActor(NodeActor):
 
     def _may_wait(self, consume: Consume) -> bool:
         """Whether there is room for one more reader that waits; it is told if there is none."""
-        waiting = len(self._readers) + len(self._unconfirmed)
+        waiting = len(self._readers) + len(self._unconfirmed) + len(self._behind)
         if waiting < self.config.max_waiting_requests:
             return True
         consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.OVERLOADED, f"{waiting} readers wait already"))
@@ -566,7 +580,44 @@ class ServerActor(NodeActor):
         self._advance(confirmed.committed)
         consume = self._unconfirmed.take(confirmed.request_id)
         if consume is not None:
-            self._consume(replace(consume, read=ReadLevel.COMMITTED))
+            # More than the latest state nobody can wait for: it has had its time.
+            self._consume(replace(consume, read=ReadLevel.COMMITTED, timeout_s=0.0))
+
+    def _await_seen(self, consume: Consume) -> None:
+        """Have a read wait until this node has committed what its client has seen."""
+        if consume.timeout_s <= 0 or self._why_behind():
+            self._refuse_behind(consume)
+        elif self._may_wait(consume):
+            deadline_s = self.ports.clock.monotonic_s() + consume.timeout_s
+            self._behind.add(consume, deadline_s)
+            self._expire_at(deadline_s)
+
+    def _why_behind(self) -> str:
+        """Why this node will have no more than it has for a time that nobody knows; "" if it may have it soon."""
+        return self._dispute or (self._why_nobody if self._leader_id is None else "")
+
+    def _settle_behind(self) -> None:
+        """Refuse the reads that wait for what will not come soon."""
+        if self._why_behind():
+            for consume in self._behind.take_all():
+                self._refuse_behind(consume)
+
+    def _refuse_behind(self, consume: Consume) -> None:
+        leader_id = self._leader_id if self._leader_id != self.node_id else None
+        addr = self._addr_of_leader(leader_id) if leader_id is not None else ""
+        detail = (
+            f"{self.node_id} has committed what is below offset {self._committed.offset}, and this client has seen "
+            f"all below {consume.seen_end}"
+        )
+        if why := self._why_behind():
+            detail += f"; {why}"
+        elif leader_id is not None:
+            detail += f"; {leader_id} leads" + (f", at {addr}" if addr else "")
+        elif self._leader_id is not None:
+            detail += f"; {self.node_id} leads, so the rest is not committed" + (
+                "" if self._knows_end else ", as far as is known yet"
+            )
+        consume.reply_to.tell(RequestRefused(consume.request_id, Refusal.BEHIND, detail, leader_id, addr))
 
     def _read(self, consume: Consume) -> None:
         self.store.tell(
@@ -597,7 +648,7 @@ class ServerActor(NodeActor):
 
     def _cancel(self, cancel: CancelRequest) -> None:
         """Forget a waiting request. What a produce has appended stays appended."""
-        if self._readers.cancel(cancel):
+        if self._readers.cancel(cancel) or self._behind.cancel(cancel):
             return
         read_id = self._unconfirmed.cancel(cancel)
         if read_id is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 __all__ = [
+    "Acknowledgement",
     "Acks",
     "BlockingLogClient",
     "LeaderTransfer",
@@ -36,13 +37,22 @@ if TYPE_CHECKING:
     from ourolog.rpc.blocking_client import BlockingLogClient
     from ourolog.rpc.client import LogClient
     from ourolog.rpc.client_errors import LogError
-    from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, Provenance, ServerInfo, VotersChange
+    from ourolog.rpc.client_types import (
+        Acknowledgement,
+        LeaderTransfer,
+        LogBatch,
+        LogRecord,
+        Provenance,
+        ServerInfo,
+        VotersChange,
+    )
     from ourolog.rpc.cluster_status import cluster_status
     from ourolog.storage.record_set import encode_records
 else:
     # Hidden from type checkers, for which any name would be right otherwise.
 
     _HOMES = {
+        "Acknowledgement": "ourolog.rpc.client_types",
         "Acks": "ourolog.actors.messages.values",
         "BlockingLogClient": "ourolog.rpc.blocking_client",
         "LeaderTransfer": "ourolog.rpc.client_types",

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client import LogClient
-from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, ServerInfo, VotersChange
+from ourolog.rpc.client_types import Acknowledgement, LeaderTransfer, LogBatch, LogRecord, ServerInfo, VotersChange
 
 T = TypeVar("T")
 
@@ -20,9 +20,16 @@ class BlockingLogClient:
     Arguments, results and errors are those of LogClient.
     """
 
-    def __init__(self, addresses: str | Sequence[str] = "127.0.0.1:8400", *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, addresses: str | Sequence[str] = "127.0.0.1:8400", *, timeout_s: float = 30.0, seen_end: int = 0
+    ) -> None:
         self._runner = asyncio.Runner()
-        self._client = LogClient(addresses, timeout_s=timeout_s)
+        self._client = LogClient(addresses, timeout_s=timeout_s, seen_end=seen_end)
+
+    @property
+    def seen_end(self) -> int:
+        """The offset after the last record that this client was acknowledged, or has read."""
+        return self._client.seen_end
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +69,12 @@ class BlockingLogClient:
         """Append many records with one call, all or none, and return the first's offset."""
         call = self._client.produce_batch(values, acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown)
         return self._run(call)
+
+    def produce_acknowledged(
+        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+    ) -> Acknowledgement:
+        """As produce_batch, and says which replicas have the records on disk."""
+        return self._run(self._client.produce_acknowledged(values, acks=acks, timeout_s=timeout_s))
 
     def consume(
         self,

@@ -1,6 +1,7 @@
 """The Python client of a log cluster, on asyncio.
 
-It may be given any node's address, or several; from the nodes it learns of the others. When a node
+It may be given any node's address, or several; from the nodes it learns of the others. It remembers up to where it
+has seen the log, and reads from no node that has less. When a node
 answers a produce with "not the leader", the client goes to the leader that the answer names. When a
 node cannot be reached, does not answer, or knows of no leader, it asks another one, until its time is
 up. A produce whose outcome is unknown is not repeated unless asked for, since it might be stored
@@ -26,7 +27,15 @@ from ourolog.rpc.client_errors import LogError, client_closed, no_records, not_u
 from ourolog.rpc.client_liveness import PRODUCE_SILENT_AFTER_S, STREAM_SILENT_AFTER_S, Liveness
 from ourolog.rpc.client_nodes import ClientNodes, NodeConnection
 from ourolog.rpc.client_requests import UnansweredRequests
-from ourolog.rpc.client_types import LeaderTransfer, LogBatch, LogRecord, ServerInfo, VotersChange, provenance_from
+from ourolog.rpc.client_types import (
+    Acknowledgement,
+    LeaderTransfer,
+    LogBatch,
+    LogRecord,
+    ServerInfo,
+    VotersChange,
+    provenance_from,
+)
 from ourolog.rpc.cluster_status import node_status
 from ourolog.rpc.errors import OUTCOME_UNKNOWN
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -57,6 +66,8 @@ class LogClient:
     addresses: HOST:PORT of any node, or several: a sequence, or a text with commas between.
     timeout_s: how long one call may take, all its attempts together; streams are not bounded by it.
     on_retry: called with what an attempt failed with, each time before another one is made.
+    seen_end: the offset after the last record that is known to be acknowledged or was read before: what another
+        client's `seen_end` was, for instance.
 
     Every method raises LogError.
     """
@@ -67,6 +78,7 @@ class LogClient:
         *,
         timeout_s: float = 30.0,
         on_retry: Callable[[LogError], None] = lambda _: None,
+        seen_end: int = 0,
     ) -> None:
         given = [addr.strip() for addr in addresses.split(",")] if isinstance(addresses, str) else list(addresses)
         if not given or "" in given:
@@ -75,9 +87,20 @@ class LogClient:
         self._liveness = Liveness(self._nodes)
         self._timeout_s = timeout_s
         self._on_retry = on_retry
+        self._seen_end = seen_end
         self._learning: asyncio.Task[object] | None = None
         self._learn_at_s = 0.0
         self._closed = False
+
+    @property
+    def seen_end(self) -> int:
+        """The offset after the last record that this client was acknowledged, or has read.
+
+        Every read says it, so that whichever node is asked has all below it, or lets another one answer. What was
+        acknowledged by the leader alone (acks=leader) may be lost, and does not count. Where nobody is elected each
+        node has offsets of its own, and nodes take no notice.
+        """
+        return self._seen_end
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,6 +139,7 @@ class LogClient:
             to_leader=True,
             repeat_unknown=repeat_unknown,
         )
+        self._note_produced(response.offset + 1, acks)
         return response.offset
 
     async def produce_batch(
@@ -131,6 +155,12 @@ class LogClient:
             encode_records(values), len(values), acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown
         )
 
+    async def produce_acknowledged(
+        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+    ) -> Acknowledgement:
+        """As produce_batch, and says which replicas have the records on disk."""
+        return await self._produce_payload(encode_records(values), len(values), acks, timeout_s, repeat_unknown=False)
+
     async def produce_payload(
         self,
         payload: bytes,
@@ -141,6 +171,14 @@ class LogClient:
         repeat_unknown: bool = False,
     ) -> int:
         """As produce_batch, with an encoded `log.v1.RecordSet`, see `ourolog.encode_records`."""
+        acknowledged = await self._produce_payload(
+            payload, record_count, acks, timeout_s, repeat_unknown=repeat_unknown
+        )
+        return acknowledged.base_offset
+
+    async def _produce_payload(
+        self, payload: bytes, record_count: int, acks: Acks, timeout_s: float | None, *, repeat_unknown: bool
+    ) -> Acknowledgement:
         request = pb.ProduceBatchRequest(records=payload, record_count=record_count, acks=_acks(acks))
         response = await self._call(
             lambda stub, left_s: stub.ProduceBatch(request, timeout=left_s),
@@ -148,7 +186,8 @@ class LogClient:
             to_leader=True,
             repeat_unknown=repeat_unknown,
         )
-        return response.base_offset
+        self._note_produced(response.base_offset + record_count, acks)
+        return Acknowledgement(response.base_offset, record_count, tuple(response.replicas))
 
     async def produce_stream(
         self,
@@ -171,6 +210,7 @@ class LogClient:
         answers = self._answers(requests, lambda stub: stub.ProduceStream(requests.messages()), repeat_unknown)
         async with aclosing(answers):
             async for response in answers:
+                self._note_produced(response.offset + 1, acks)
                 yield response.offset
 
     async def produce_batch_stream(
@@ -191,7 +231,12 @@ class LogClient:
         answers = self._answers(requests, lambda stub: stub.ProduceBatchStream(requests.messages()), repeat_unknown)
         async with aclosing(answers):
             async for response in answers:
+                self._note_produced(response.base_offset + response.record_count, acks)
                 yield response.base_offset
+
+    def _note_produced(self, end: int, acks: Acks) -> None:
+        if acks is not Acks.LEADER:
+            self._seen_end = max(self._seen_end, end)
 
     async def _answers(
         self,
@@ -260,9 +305,15 @@ class LogClient:
 
         read: with LATEST, OUT_OF_RANGE says that no quorum had acknowledged a record there when this was called.
         """
-        request = pb.ConsumeRequest(offset=offset, provenance=provenance, read=_READS[read])
-        response = await self._call(lambda stub, left_s: stub.Consume(request, timeout=left_s), timeout_s)
+        request = pb.ConsumeRequest(offset=offset, provenance=provenance, read=_READS[read], seen_end=self._seen_end)
+        try:
+            response = await self._call(lambda stub, left_s: stub.Consume(request, timeout=left_s), timeout_s)
+        except LogError as error:
+            if error.is_out_of_range and read is ReadLevel.LATEST:
+                self._seen_end = max(self._seen_end, error.end_offset or 0)
+            raise
         record = response.record
+        self._seen_end = max(self._seen_end, record.offset + 1)
         return LogRecord(
             record.offset,
             record.value,
@@ -317,6 +368,7 @@ class LogClient:
                 stop_at_end=stop_at_end,
                 provenance=provenance,
                 read=_READS[read],
+                seen_end=self._seen_end,
             )
             began_s = loop.time()
             responses = self._responses(
@@ -328,6 +380,7 @@ class LogClient:
                         attempts = None
                         for batch in _batches(response, addr):
                             if batch.end_offset > offset:
+                                self._seen_end = max(self._seen_end, batch.end_offset)
                                 yield batch
                                 offset = batch.end_offset
                         began_s = loop.time()
@@ -558,6 +611,8 @@ class LogClient:
             self._nodes.leave(addr, now_s)
         if is_named:
             self._nodes.leader_addr = leader_addr
+            if failure.is_behind:
+                self._nodes.read_from(leader_addr)
         return is_named
 
     def _wait_s(self, attempts: Attempts, failure: LogError, addr: str, *, to_leader: bool = False) -> float | None:

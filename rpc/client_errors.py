@@ -73,6 +73,11 @@ class LogError(Exception):
         return self.reason == "NOT_CONFIRMED"
 
     @property
+    def is_behind(self) -> bool:
+        """The node that was asked has committed less than this client has seen."""
+        return self.reason == "BEHIND"
+
+    @property
     def is_out_of_range(self) -> bool:
         """There is no record at that offset, or none yet."""
         return self.code == "OUT_OF_RANGE"

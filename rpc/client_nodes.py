@@ -132,6 +132,10 @@ class ClientNodes:
 
     def acknowledged(self, addr: str) -> None:
         """The node has acknowledged a produce: it is read from, too, since others may not know of the record yet."""
+        self.read_from(addr)
+
+    def read_from(self, addr: str) -> None:
+        """Ask that node next when it does not matter who leads."""
         if addr not in self.addresses:
             self._told += (addr,)
         self.current_addr = addr

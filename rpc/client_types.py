@@ -9,6 +9,20 @@ from ourolog.rpc.v1 import log_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What a node has said of records that it has appended.
+
+    base_offset: of the first of them; the others follow on.
+    record_count: how many they are.
+    replicas: the nodes whose disks were known to have them, sorted by name.
+    """
+
+    base_offset: int
+    record_count: int
+    replicas: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a record came from.
 

@@ -53,6 +53,11 @@ _MAX_EMPTY_READS: Final = 100
 _BEYOND: Final = Offset(2**64 - 1)
 # How much of a client's time may go by until it is known what the latest state is.
 _CONFIRM_PART: Final = 0.9
+SEEN_WITHIN_S: Final = 2.0
+"""How long a node that has committed less than a client has seen waits at the most before it names the leader. A
+follower that fetches is behind for milliseconds."""
+# How much of a client's time may go by meanwhile: it must have enough left to ask the leader.
+_SEEN_PART: Final = 0.5
 
 R = TypeVar("R", bound=Message)
 
@@ -78,6 +83,12 @@ class LogReader:
         # Bounds the answers that arrive together, before a budget can count them.
         self._concurrent = asyncio.Semaphore(MAX_CONCURRENT_READS)
         self._ended: ServiceError | None = None
+        self._committed_end = 0
+        self._has_offsets_of_its_own = False
+
+    def has_seen(self, end: int) -> bool:
+        """Whether all below that offset is known to be committed here, or no client's offsets mean anything here."""
+        return end <= self._committed_end or self._has_offsets_of_its_own
 
     async def read(self, offset: int, max_bytes: int) -> BatchesRead:
         """The batch that holds `offset`, and more up to max_bytes. Raises ServiceError."""
@@ -85,16 +96,18 @@ class LogReader:
             request_id, future = self._requests.open()
             self._server.tell(Consume(request_id, Offset(offset), max_bytes, wait=False, reply_to=self._requests))
             try:
-                return _batches(await future)
+                return self._read(await future)
             finally:
                 if self._requests.forget(request_id):
                     self._server.tell(CancelRequest(request_id, self._requests))
 
-    async def confirm(self, timeout_s: float) -> None:
-        """Have this node commit all that was committed anywhere, so that it is read from here on. Raises ServiceError.
+    async def confirm(self, level: ReadLevel, seen_end: int, timeout_s: float) -> None:
+        """Have this node commit what a client has seen, and with LATEST all that was committed anywhere, so that it is
+        read from here on. Raises ServiceError.
 
         It holds no place among the reads, since it may take long, and its answer is small.
 
+        seen_end: the offset after the last record that the client has seen.
         timeout_s: how long it may take.
         """
         request_id, future = self._requests.open()
@@ -105,14 +118,23 @@ class LogReader:
                 max_bytes=1,
                 wait=False,
                 reply_to=self._requests,
-                read=ReadLevel.LATEST,
+                read=level,
                 timeout_s=timeout_s,
+                seen_end=Offset(seen_end),
             )
         )
         try:
             _batches(await future)
-        except OutOfRangeError:
-            pass  # as expected: there is nothing at that offset, and the end of the log is known
+        except OutOfRangeError as error:
+            # As expected: there is nothing at that offset, and the end of the log is known.
+            self._committed_end = max(self._committed_end, error.end)
+            # Where somebody is elected it would have waited.
+            self._has_offsets_of_its_own = error.end < seen_end
+        except ServiceError as error:
+            # A leader that does not know yet where the committed part of its log ends has committed so much.
+            if error.reason != Refusal.COMMIT_UNKNOWN.name or level is not ReadLevel.COMMITTED:
+                raise
+            self._committed_end = max(self._committed_end, seen_end)
         finally:
             if self._requests.forget(request_id):
                 self._server.tell(CancelRequest(request_id, self._requests))
@@ -128,13 +150,18 @@ class LogReader:
         tail.waiters += 1
         try:
             # Shielded: when one client goes, the others still want the answer.
-            return _batches(await asyncio.shield(tail.future))
+            return self._read(await asyncio.shield(tail.future))
         finally:
             tail.waiters -= 1
             if self._tails.get(offset) is tail and (tail.future.done() or not tail.waiters):
                 del self._tails[offset]
                 if self._requests.forget(tail.request_id):
                     self._server.tell(CancelRequest(tail.request_id, self._requests))
+
+    def _read(self, answer: BatchesRead | ReadRefused | RequestRefused) -> BatchesRead:
+        read = _batches(answer)
+        self._committed_end = max(self._committed_end, read.next.offset)
+        return read
 
     async def pause(self) -> None:
         """Wait before asking again whether the end of the log is known. Raises ServiceError."""
@@ -187,7 +214,7 @@ class ConsumeHandler:
         reservation = ReadReservation(call.client, lambda: None)
         # Its size is known only once it has been read; most records are like the last one.
         wanted_bytes = max(READ_COPIES * MIN_CHUNK_BYTES, self._last_record_bytes)
-        await self._confirm(request.read, call)
+        await self._confirm(request.read, request.seen_end, call)
         try:
             # Room first: a client that does not read what it asked for waits here, with nothing in memory and out
             # of the way of those that do.
@@ -218,7 +245,7 @@ class ConsumeHandler:
             for message in consume_responses.records(batches, heads, offset, provenance=request.provenance):
                 yield message, message.record.offset + 1
 
-        await self._stream(request.offset, CHUNK_BYTES, messages, call, request.read, stop_at_end=False)
+        await self._stream(request, CHUNK_BYTES, messages, call, stop_at_end=False)
 
     async def stream_batches(self, request: pb.ConsumeBatchRequest, call: ServerCall[Any]) -> None:
         """ConsumeBatchStream. Ends at the end of the log if asked to, by cancellation, or with ServiceError."""
@@ -243,19 +270,19 @@ class ConsumeHandler:
             if gathered:
                 yield _response(gathered)
 
-        await self._stream(request.offset, max_bytes, messages, call, request.read, stop_at_end=request.stop_at_end)
+        await self._stream(request, max_bytes, messages, call, stop_at_end=request.stop_at_end)
 
     async def _stream(
         self,
-        offset: int,
+        request: pb.ConsumeRequest | pb.ConsumeBatchRequest,
         max_bytes: int,
         messages: Callable[[bytes, list[BatchHead], int, int], Iterator[tuple[R, int]]],
         call: ServerCall[Any],
-        read_level: pb.Read.ValueType,
         *,
         stop_at_end: bool,
     ) -> None:
-        """Write everything from `offset` on. `messages` gives each message with the offset after it."""
+        """Write everything from its offset on. `messages` gives each message with the offset after it."""
+        offset = request.offset
         if not self._open.has_room(call.client, 0):
             raise overloaded(f"{self.open_count} consume streams are open on this node, as many as it serves", 1.0)
         chunk: _Chunk[R] = _Chunk(iter(()))
@@ -265,7 +292,7 @@ class ConsumeHandler:
         wanted_bytes = 0
         empty_reads = 0
         try:
-            await self._confirm(read_level, call)
+            await self._confirm(request.read, request.seen_end, call)
             while True:
                 chunk_bytes = min(max_bytes, self._fair_chunk_bytes())
                 self._budget.release(reservation)
@@ -327,18 +354,21 @@ class ConsumeHandler:
             self._open.release(call.client, 0)
             self._budget.release(reservation)
 
-    async def _confirm(self, read: pb.Read.ValueType, call: ServerCall[Any]) -> None:
+    async def _confirm(self, read: pb.Read.ValueType, seen_end: int, call: ServerCall[Any]) -> None:
         """Wait until what is read from now on is as recent as was asked for. Raises ServiceError."""
+        remaining_s = call.context.time_remaining()
         if read == pb.READ_COMMITTED:
+            if not self._reader.has_seen(seen_end):
+                timeout_s = SEEN_WITHIN_S if remaining_s is None else min(SEEN_WITHIN_S, _SEEN_PART * remaining_s)
+                await self._reader.confirm(ReadLevel.COMMITTED, seen_end, timeout_s)
             return
         if read != pb.READ_LATEST:
             raise invalid("read", "is none of the levels there are", f"{read} is no level of this version's reads")
         timeout_s = CONFIRMS_WITHIN_S
-        remaining_s = call.context.time_remaining()
         if remaining_s is not None:
             # So that the client is told what was missing, and not only that its time is up.
             timeout_s = max(0.0, min(timeout_s, _CONFIRM_PART * remaining_s - EXPIRY_CHECK_S))
-        await self._reader.confirm(timeout_s)
+        await self._reader.confirm(ReadLevel.LATEST, seen_end, timeout_s)
 
     def _fair_chunk_bytes(self) -> int:
         """How much a stream reads at a time: a part of what is free, within bounds."""

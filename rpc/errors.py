@@ -159,6 +159,7 @@ _CODES: Final = {
     Refusal.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Refusal.COMMIT_UNKNOWN: grpc.StatusCode.UNAVAILABLE,
     Refusal.NOT_CONFIRMED: grpc.StatusCode.UNAVAILABLE,
+    Refusal.BEHIND: grpc.StatusCode.UNAVAILABLE,
     Refusal.NOBODY_ELECTED: grpc.StatusCode.FAILED_PRECONDITION,
     Refusal.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Refusal.PRODUCER_EXPIRED: grpc.StatusCode.FAILED_PRECONDITION,
@@ -181,6 +182,7 @@ _PASSES_SOON: Final = frozenset(
         Refusal.NOT_READY,
         Refusal.COMMIT_UNKNOWN,
         Refusal.NOT_CONFIRMED,
+        Refusal.BEHIND,
         Refusal.LEADER_UNKNOWN,
     }
 )
@@ -191,7 +193,7 @@ def from_refusal(refused: RequestRefused) -> ServiceError:
     if refused.refusal is Refusal.OUT_OF_RANGE:
         return OutOfRangeError(refused.detail, refused.first, refused.end)
     details: list[Message] = []
-    if refused.refusal in {Refusal.NOT_LEADER, Refusal.LEADER_UNKNOWN}:
+    if refused.refusal in {Refusal.NOT_LEADER, Refusal.LEADER_UNKNOWN, Refusal.BEHIND}:
         details.append(pb.LeaderHint(leader_id=refused.leader_id or "", leader_addr=refused.leader_addr))
     if refused.refusal in _PASSES_SOON:
         details.append(_retry_info(RETRY_AFTER_S))

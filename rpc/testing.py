@@ -127,6 +127,7 @@ class ScriptedServer:
     members: who is in the cluster, as far as it knows.
     batches, end: the log.
     tailing: the consumes that wait at its end.
+    replicas: whose disks every answer to a produce names.
     changed: set after every message.
     """
 
@@ -139,6 +140,7 @@ class ScriptedServer:
         self.batches: list[Batch] = []
         self.end = Position(Index(0), Offset(0))
         self.tailing: list[Consume] = []
+        self.replicas: tuple[NodeId, ...] = ()
         self.changed = asyncio.Event()
 
     def tell(self, message: Any) -> None:
@@ -149,7 +151,8 @@ class ScriptedServer:
             case Produce():
                 if not self.hold:
                     index = self.end.index
-                    message.reply_to.tell(Produced(message.request_id, self.append(message.batch), Term(1), index))
+                    base_offset = self.append(message.batch)
+                    message.reply_to.tell(Produced(message.request_id, base_offset, Term(1), index, self.replicas))
             case RegisterProducer() if self.refuse is not None:
                 message.reply_to.tell(self.refuse(message.request_id))
             case RegisterProducer():

@@ -89,7 +89,11 @@ class Consume:
     max_bytes: how many bytes of batches may come; one batch comes in any case.
     wait: whether to answer, at the end of the log, once there is something, instead of with OUT_OF_RANGE.
     read: how recent the end of the log must be.
-    timeout_s: how long it may take, in seconds, to make sure of that.
+    timeout_s: how long it may take, in seconds, until it is that recent, and everything is committed here that the
+        client has seen.
+    seen_end: the offset after the last record that the client knows to be acknowledged or has read, 0 if it says
+        nothing. Where somebody is elected it is answered only once so much is committed on this node. Where nobody is,
+        each node has offsets of its own, and it means nothing.
     """
 
     request_id: int
@@ -99,6 +103,7 @@ class Consume:
     reply_to: Mailbox[BatchesRead | ReadRefused | RequestRefused]
     read: ReadLevel = ReadLevel.COMMITTED
     timeout_s: float = CONFIRMS_WITHIN_S
+    seen_end: Offset = Offset(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,7 @@ class Refusal(StrEnum):
     NOT_READY = "not ready"
     COMMIT_UNKNOWN = "the end of what is committed is not known"
     NOT_CONFIRMED = "the latest state is not confirmed"
+    BEHIND = "behind what the client has seen"
     NOBODY_ELECTED = "nobody is elected"
     STOPPING = "stopping"
     PRODUCER_EXPIRED = "producer expired"
@@ -140,7 +146,7 @@ class RequestRefused:
 
     refusal: why, for a program.
     detail: why, as a sentence for a person.
-    leader_id, leader_addr: with NOT_LEADER, who leads and its gRPC address; None and "" if not known.
+    leader_id, leader_addr: with NOT_LEADER and BEHIND, who leads and its gRPC address; None and "" if not known.
     first, end: with OUT_OF_RANGE, the readable range of offsets, `end` exclusive.
     outcome_unknown: whether the record may have been appended and may yet be committed.
     """

@@ -28,9 +28,17 @@ Examples:
   ourolog consume --output json | jq .value
   ourolog consume --output raw > copy.log        what `ourolog produce < file` read
   ourolog consume --provenance                   and the nodes each record passed
-  ourolog consume --read latest                  all that was acknowledged before, from any node
+  ourolog consume --read committed               what the node knows, without asking the leader
+
+It reads all that a quorum had acknowledged before, from whichever node. Where
+that cannot be had within 3 s, for instance from a lone survivor, it says so on
+standard error and prints what is committed on the node that it reads from.
 """
 
+LATEST_WITHIN_S: Final = 3.0
+"""How long `--read auto` tries to learn what the latest state is. An election takes less."""
+
+_AUTO: Final = "auto"
 # No log has a record there.
 _BEYOND: Final = 2**64 - 1
 
@@ -58,10 +66,10 @@ class FromType(click.ParamType[int | str]):
 @option("--output", type=click.Choice(FORMATS), default="text", help="text: offset and value. raw: values alone.")
 @option(
     "--read",
-    type=click.Choice([level.value for level in ReadLevel]),
-    default=ReadLevel.COMMITTED.value,
-    help="committed: what the node knows, which may lag. latest: it asks the leader first, so that nothing is missing "
-    "that a quorum had acknowledged.",
+    type=click.Choice([_AUTO, *(level.value for level in ReadLevel)]),
+    default=_AUTO,
+    help="latest: nothing is missing that a quorum had acknowledged; fails where that is not known. auto: as latest "
+    "where that can be had. committed: what the node knows, which may lag.",
 )
 @option("--provenance", is_flag=True, help="Also print the nodes that each record passed.")
 def consume(
@@ -76,7 +84,8 @@ def consume(
     provenance: bool,
 ) -> None:
     """Print the records of the log, one a line."""
-    asyncio.run(_consume(addresses, timeout_s, start, follow, count, output, ReadLevel(read), provenance))
+    level = None if read == _AUTO else ReadLevel(read)
+    asyncio.run(_consume(addresses, timeout_s, start, follow, count, output, level, provenance))
 
 
 async def _consume(
@@ -86,7 +95,7 @@ async def _consume(
     follow: bool,
     count: int | None,
     output: str,
-    read: ReadLevel,
+    read: ReadLevel | None,
     provenance: bool,
 ) -> None:
     from ourolog.rpc.client import LogClient
@@ -97,7 +106,13 @@ async def _consume(
     retries = RetryNotice()
     try:
         async with LogClient(addresses, timeout_s=timeout_s, on_retry=retries.failed) as client:
+            missing = ""
+            if read is None:
+                missing = await _see_latest(client, min(timeout_s, LATEST_WITHIN_S))
+                read = ReadLevel.COMMITTED
             offset, end = await _range(client, start, read)
+            if missing:
+                click.echo(f"Not confirmed that this is all; it is what is committed here: {missing}", err=True)
             total = count if follow or count else max(0, end - offset)
             with Progress("consumed", total) as progress:
                 batches = client.consume_batches(offset, provenance=provenance, stop_at_end=not follow, read=read)
@@ -113,6 +128,21 @@ async def _consume(
                         return
     except LogError as error:
         raise RunningError(str(error)) from error
+
+
+async def _see_latest(client: LogClient, within_s: float) -> str:
+    """Let the client know of all that was acknowledged, which it then reads from no node that has less.
+
+    Returns why that is not known, as a sentence; "" if it is, or if each node is read for itself.
+    """
+    from ourolog.rpc.client_errors import LogError
+
+    try:
+        await client.consume(_BEYOND, read=ReadLevel.LATEST, timeout_s=within_s)
+    except LogError as error:
+        # Where nobody is elected, what is committed on the node that is asked is all that it can have.
+        return "" if error.is_out_of_range or error.reason == "NOBODY_ELECTED" else str(error)
+    return ""
 
 
 async def _range(client: LogClient, start: int | str, read: ReadLevel) -> tuple[int, int]:

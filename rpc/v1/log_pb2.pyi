@@ -254,20 +254,27 @@ class ConsumeRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
+    SEEN_END_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     provenance: _builtins.bool
     read: Global___Read.ValueType
     """Of a stream it is about its beginning."""
+    seen_end: _builtins.int
+    """The offset after the last record that this client knows to be acknowledged, or has read. A node that has committed
+    less waits until it has; UNAVAILABLE, with LeaderHint, if that takes too long. Of a stream it is about its
+    beginning. It means nothing where nobody is elected, since each node has offsets of its own there.
+    """
     def __init__(
         self,
         *,
         offset: _builtins.int = ...,
         provenance: _builtins.bool = ...,
         read: Global___Read.ValueType = ...,
+        seen_end: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "provenance", b"provenance", "read", b"read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "provenance", b"provenance", "read", b"read", "seen_end", b"seen_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,6 +446,7 @@ class ConsumeBatchRequest(_message.Message):
     PROVENANCE_FIELD_NUMBER: _builtins.int
     ACCEPT_ZSTD_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
+    SEEN_END_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     max_bytes: _builtins.int
     """How much one response may hold; 0 for the server's choice (1 MiB). A batch that is larger comes alone."""
@@ -449,6 +457,8 @@ class ConsumeBatchRequest(_message.Message):
     """Leave compressed batches compressed; without it every batch has CODEC_NONE."""
     read: Global___Read.ValueType
     """How recent the log is where the stream begins, and so the end of one that stops there."""
+    seen_end: _builtins.int
+    """As in ConsumeRequest."""
     def __init__(
         self,
         *,
@@ -458,10 +468,11 @@ class ConsumeBatchRequest(_message.Message):
         provenance: _builtins.bool = ...,
         accept_zstd: _builtins.bool = ...,
         read: Global___Read.ValueType = ...,
+        seen_end: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_zstd", b"accept_zstd", "max_bytes", b"max_bytes", "offset", b"offset", "provenance", b"provenance", "read", b"read", "stop_at_end", b"stop_at_end"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_zstd", b"accept_zstd", "max_bytes", b"max_bytes", "offset", b"offset", "provenance", b"provenance", "read", b"read", "seen_end", b"seen_end", "stop_at_end", b"stop_at_end"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -954,7 +965,7 @@ Global___ChangeVotersResponse: _TypeAlias = ChangeVotersResponse  # noqa: Y015
 class LeaderHint(_message.Message):
     """Error details.
 
-    With FAILED_PRECONDITION: who leads; empty when nobody is known to.
+    With FAILED_PRECONDITION NOT_LEADER, UNAVAILABLE LEADER_UNKNOWN and BEHIND: who leads; empty when nobody is known to.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -14,10 +14,12 @@ import pytest
 from ourolog.actors.messages.server import Produce, Refusal, RequestRefused
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
+from ourolog.rpc.client_types import Acknowledgement
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.record_set import encode_records
+from ourolog.storage.types import NodeId
 
 
 def refusing(times: int, refusal: Refusal, **more: Any) -> Callable[[Any], Callable[[int], RequestRefused]]:
@@ -86,6 +88,13 @@ async def test_an_unknown_outcome_is_not_repeated_unless_asked_for(edge: Any) ->
         assert len(e.server.all(Produce)) == 1
         e.server.refuse = refusing(1, Refusal.STOPPING, outcome_unknown=True)(e.server)
         assert await client.produce(b"a", repeat_unknown=True) == 0
+
+
+async def test_the_client_says_which_replicas_have_what_it_produced(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        e.server.replicas = (NodeId("n1"), NodeId("n3"))
+        await client.produce(b"a")
+        assert await client.produce_acknowledged([b"b", b"c"]) == Acknowledgement(1, 2, ("n1", "n3"))
 
 
 async def test_a_bad_record_is_not_repeated_and_names_its_field(edge: Any) -> None:
