@@ -13,7 +13,8 @@ import mutants.in_raft_lead
 import mutants.in_reads
 import mutants.in_replication
 import mutants.in_server
-import mutants.in_storage  # noqa: F401  # importing registers
+import mutants.in_storage
+import mutants.in_voter_changes  # noqa: F401  # importing registers
 from mutants.mutant import MUTANTS
 
 __all__ = ["MUTANTS"]

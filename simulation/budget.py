@@ -8,8 +8,10 @@ is still there. Faults that take back what was durable are bounded:
   so may one that people replace.
   A copy is spoiled if its disk was lost, is an old one, lies or rots. It counts as good again when it holds all
   that the leader has and a ballot of its term, or when the damage is restored.
-- Where a vote belongs to a disk, a voter that has lost its disk has lost its vote for good: at most a minority of the
-  voters ever does, and none before the cluster is founded, which takes all of them.
+- Where a vote belongs to a disk, a voter that has lost its disk has lost its vote for good, and none does before the
+  cluster is founded, which takes all of them. Voters are those of the sets in force: of each set that a log names last,
+  and of the one before it while that may still be in force, at most a minority is spoiled. One that has lost its disk
+  and is in none of these sets any more counts as any node that stands by.
 - Where people decree who leads, or voters elect it, no disk lies or is an old one: a leader takes its next term from
   its own disk, and would use one twice under the same name and log; a voter would vote twice.
 - With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
@@ -26,7 +28,9 @@ from typing import Final, Protocol
 
 from ourolog.simulation.checker import World
 from ourolog.simulation.disks.image import ballot_term_on, holds_all, identities_on, names_voters, opens
+from ourolog.simulation.known_sets import KnownSets
 from ourolog.simulation.options import Options
+from ourolog.storage.control import VoterKey
 from ourolog.storage.types import NodeId
 
 FORGETFUL: Final = frozenset({"fsync_lies", "old_disk"})
@@ -46,7 +50,8 @@ def budget_of(options: Options) -> str:
     if options.is_vote_of_disk:
         return (
             f"at most {spoilable} of {len(voters)} voters lose their disks, for good, and none before the cluster is "
-            "founded; no more of them are lost or rot at once, and no disk lies or is an old one"
+            "founded; no more of them are lost or rot at once, and no disk lies or is an old one. So it is with each "
+            "set of voters that a log names last"
         )
     is_fixed = choice.is_decreed and not options.decrees_change
     never = f", and the leader {choice.decreed_leader} never" if is_fixed else ""
@@ -70,6 +75,9 @@ class LedWorld(World, Protocol):
 
     @property
     def is_vote_of_disk(self) -> bool: ...
+
+    @property
+    def sets(self) -> KnownSets: ...
 
 
 class FaultBudget:
@@ -132,12 +140,35 @@ class FaultBudget:
             return False
         if kind in FORGETFUL and self._world.are_terms_local:
             return False
-        if node_id not in voters:
+        if node_id not in voters and not self._votes(node_id):
             return True
         if kind == "disk_lost" and not self.is_founded():
             return False
+        if self._world.is_vote_of_disk:
+            return all(self._leaves_majority(node_id, keys) for keys in self._sets_in_force())
         spoiled = sum(voter in self.spoiled for voter in voters)
         return spoiled + 1 <= (len(voters) - 1) // 2
+
+    def _votes(self, node_id: NodeId) -> bool:
+        """Whether that node votes with the disk that it has, by any set of voters that may be in force."""
+        return self._world.is_vote_of_disk and any(
+            self._world.sets.key_of(node_id) in keys for keys in self._world.sets.in_force
+        )
+
+    def _sets_in_force(self) -> list[tuple[VoterKey, ...]]:
+        """The last two sets of voters in each log: one that a log names may be in force, or be cut again."""
+        return self._world.sets.in_force or [
+            tuple(self._world.sets.key_of(voter) for voter in next(iter(self._world.configs.values())).election.voters)
+        ]
+
+    def _leaves_majority(self, node_id: NodeId, keys: tuple[VoterKey, ...]) -> bool:
+        """Whether a majority of these voters has what it had, if that node has not."""
+        good = [key for key in keys if key.node_id != node_id and self._is_good(key)]
+        return 2 * len(good) > len(keys)
+
+    def _is_good(self, key: VoterKey) -> bool:
+        is_its_disk = self._world.sets.key_of(key.node_id) == key
+        return is_its_disk and (key.node_id not in self.spoiled or self.spoiled[key.node_id] == "disk_lost")
 
     def _may_spoil_peer(self, kind: str, node_id: NodeId) -> bool:
         if kind in FORGETFUL or self.spoiled:
@@ -154,8 +185,6 @@ class FaultBudget:
     def _is_whole_again(self, node_id: NodeId) -> bool:
         if not self._voters(node_id):
             return True  # every batch it had held is on another disk
-        if self._world.is_vote_of_disk and node_id in self._voters(node_id):
-            return False  # the vote is lost with the disk
         leader_id = self._world.leader_id
         if leader_id is None or leader_id == node_id or leader_id in self.spoiled:
             return False  # a leader's disk that lies or rots shows less than there is to copy

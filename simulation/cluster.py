@@ -25,8 +25,16 @@ from typing import Any, Self
 from ourolog.actors.actor import Envelope, NodeActor
 from ourolog.actors.config import Cycle, NodeConfig
 from ourolog.actors.message_names import message_name
-from ourolog.actors.messages.election import HandedOver, HandOver, LeaderTransferred, TransferLeader
-from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.election import (
+    AddVoter,
+    HandedOver,
+    HandOver,
+    LeaderTransferred,
+    RemoveVoter,
+    TransferLeader,
+    VotersChangeAnswered,
+)
+from ourolog.actors.messages.events import LeaderChanged, LogAppended, LogCut, LogOpened
 from ourolog.actors.messages.membership import LeaveCluster, LeftCluster
 from ourolog.actors.messages.observer import NameClashed, NodeEvent, NodeFailed, NodeNotReady, NodeReady
 from ourolog.actors.messages.server import StopHolding
@@ -55,6 +63,7 @@ from ourolog.simulation.events import (
     PartitionHealed,
     PartitionMade,
 )
+from ourolog.simulation.known_sets import KnownSets
 from ourolog.simulation.links import Link, links_between, ring
 from ourolog.simulation.network import Network, NodeNetwork
 from ourolog.simulation.options import Options
@@ -146,6 +155,7 @@ class Cluster:
         self._observers: dict[NodeId, _Observer] = {}
         self.stopping: dict[NodeId, list[Any]] = {}
         self._starts: dict[NodeId, int] = {}
+        self.sets = KnownSets()
         self._status = StatusRequests(self.runtime)
         self._transfers = itertools.count(1)
         self.decree = self.options.election_choice()
@@ -362,6 +372,7 @@ class Cluster:
         (node_id,) = self._known((name,))
         assert node_id not in self.running, "the disk of a running node is not replaced"
         self.disks[node_id].format()
+        self.sets.lost(node_id)
         self.emit(FaultInjected(self.now_s, "disk_lost", node_id))
 
     def pause(self, name: str) -> None:
@@ -412,6 +423,13 @@ class Cluster:
         """Tell a node to let another voter lead, the given one or whoever is furthest; what comes of it is its own."""
         (node_id,) = self._known((leader,))
         asked = TransferLeader(next(self._transfers), NodeId(to) if to else None, _Answered(lambda: None))
+        self.running[node_id].election.tell(asked)
+
+    def change_voters(self, node: str, voter: str, *, is_addition: bool) -> None:
+        """Ask a node to add or remove a voter, as a person does; what comes of it is its own."""
+        (node_id,) = self._known((node,))
+        command = AddVoter if is_addition else RemoveVoter
+        asked = command(next(self._transfers), NodeId(voter), _ChangeAnswered(self.states))
         self.running[node_id].election.tell(asked)
 
     def filter_datagrams(self, name: str) -> None:
@@ -513,6 +531,8 @@ class Cluster:
     # ------------------------------------------------------------ what the runtime and the nodes tell
 
     def _tap(self, envelope: Envelope) -> None:
+        if isinstance(envelope.message, LogOpened | LogAppended | LogCut):
+            self.sets.note(NodeId(envelope.sender.rpartition(".")[0]), envelope.message)
         by_timer = not envelope.sender and envelope.message is self.runtime.fired
         self.emit(MessageTold(self.runtime.now_s, envelope.sender, envelope.receiver, envelope.message, by_timer))
 
@@ -590,6 +610,16 @@ class _Answered:
 
     def tell(self, _: HandedOver | LeaderTransferred | LeftCluster) -> None:
         self._then()
+
+
+class _ChangeAnswered:
+    """The mailbox of a person who wants other voters."""
+
+    def __init__(self, states: RareStates) -> None:
+        self._states = states
+
+    def tell(self, answered: VotersChangeAnswered) -> None:
+        self._states.change_answered(answered)
 
 
 class _Once:

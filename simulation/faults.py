@@ -27,6 +27,7 @@ KINDS: Final[dict[str, str]] = {
     "blackout": "All machines lose power at once.",
     "stop": "A node is stopped in good order and started again.",
     "transfer": "The leader that voters have elected is told to let another one lead.",
+    "voters": "People have the leader add and remove voters, two at once, and such as cannot be. Where voters elect.",
     "pause": "A node stands still for a while; timers and messages pile up in front of it.",
     "slow_node": "A node needs milliseconds for every message.",
     # ---- clocks

@@ -17,6 +17,8 @@ from ourolog.simulation.plan import Plan, draw_plan
 from ourolog.storage.types import NodeId
 
 REVIEW_INTERVAL_S: Final = 2.0
+OFTEN: Final = 4.0
+"""How much more often than other faults people change the voters: most of what they ask for is refused."""
 BEFALLS_LEADER: Final = 0.3
 """How often a fault is aimed at the leader, where voters elect it."""
 
@@ -33,6 +35,7 @@ class Nemesis:
         self._cluster = cluster
         self._plan = plan
         self._rng: Random = cluster.chance("faults")
+        self._voters_rng: Random = cluster.chance("faults/voters")
         self._is_on = True
         self._backups: dict[NodeId, dict[str, bytes]] = {}
         self._do: dict[str, Callable[[], None]] = {
@@ -45,6 +48,7 @@ class Nemesis:
             "blackout": self._blackout,
             "stop": self._stop,
             "transfer": self._transfer,
+            "voters": self._voters,
             "pause": self._pause,
             "slow_node": self._slow_node,
             "clock_drift": self._clock_drift,
@@ -89,7 +93,9 @@ class Nemesis:
         self._is_on = False
 
     def _again(self, kind: str) -> None:
-        wait_s = self._rng.expovariate(1.0 / self._plan.interval_s[kind])
+        rng = self._voters_rng if kind == "voters" else self._rng
+        often = OFTEN if kind == "voters" else 1.0
+        wait_s = rng.expovariate(often / self._plan.interval_s[kind])
 
         def due() -> None:
             if self._is_on:
@@ -223,9 +229,23 @@ class Nemesis:
         cluster = self._cluster
         leader_id = cluster.leader_id
         if leader_id in cluster.running and cluster.is_vote_of_disk:
-            to = self._rng.choice((None, *cluster.options.election_choice().voters))
+            to = self._rng.choice((None, *(cluster.sets.voters or cluster.options.election_choice().voters)))
             self._fired("transfer", leader_id, f"to {to}" if to else "")
             cluster.transfer_lead(leader_id, to)
+
+    def _voters(self) -> None:
+        """One or two people at once, of whom some ask for what cannot be."""
+        cluster, rng = self._cluster, self._voters_rng
+        if not cluster.is_vote_of_disk or not self.budget.is_founded():
+            return
+        for _ in range(rng.choice((1, 1, 2))):
+            asked = cluster.leader_id if rng.random() < 0.9 else rng.choice(list(cluster.configs))
+            if asked not in cluster.running:
+                return
+            node_id = rng.choice((*cluster.configs, *cluster.configs, NodeId("n99")))
+            is_addition = rng.random() < 0.5
+            self._fired("voters", asked, f"{'add' if is_addition else 'remove'} {node_id}")
+            cluster.change_voters(asked, node_id, is_addition=is_addition)
 
     def _pause(self) -> None:
         node_id = self._any_running()

@@ -14,7 +14,7 @@ from ourolog.simulation.faults import check_kinds
 from ourolog.simulation.oracle_election import ORACLE, SIMULATED_OCCUPANTS
 from ourolog.storage.types import NodeId
 
-VERSION = 4
+VERSION = 5
 """Changes when the same seed and options come to mean another run."""
 
 MAX_NODES = 32

@@ -18,7 +18,7 @@ LONG_RUN_MINUTES = 20.0
 CALM_SHARE = 0.05
 RETENTION_SHARE = 0.25
 SMALL_INBOX_SHARE = 0.15
-LATER: Final = frozenset({"disk_hangs", "transfer", "gossip_lost"})
+LATER: Final = frozenset({"disk_hangs", "transfer", "gossip_lost", "voters"})
 """Kinds of fault that came later: each draws by itself, so that what else a seed draws has stayed as it was."""
 SMALL_BACKLOG_SHARE = 0.2
 UNSYNCED_SHARE = 0.3
@@ -88,6 +88,9 @@ def draw_plan(options: Options) -> Plan:
     if options.is_vote_of_disk:
         # Below one, slow links and disks lead to elections without any other fault.
         settings["election_timeout_s"] = rng.choice((0.3, 1.0, 1.0))
+        if "voters" in kinds:
+            # Usually none is gone for ten minutes in a run of one.
+            settings["replace_after_s"] = Random(f"{options.seed}/plan/replace").choice((2.0, 5.0, 600.0))  # noqa: S311
     return Plan(
         kinds=kinds,
         strengths={kind: strengths[kind] for kind in kinds},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from ourolog.actors.messages.election import HigherTermSeen, LeaderHinted, LeaderUnreachable
+from ourolog.actors.messages.election import HigherTermSeen, LeaderHinted, LeaderUnreachable, VotersChangeAnswered
 from ourolog.actors.messages.events import (
     ClaimsDisputed,
     ClaimsSettled,
@@ -52,11 +52,13 @@ from ourolog.simulation.read_states import READ_STATES, ReadStates
 from ourolog.simulation.replication_states import REPLICATION_STATES, ReplicationStates
 from ourolog.simulation.survey_states import SURVEY_STATES, SurveyStates
 from ourolog.simulation.vote_states import VOTE_STATES, VoteStates
+from ourolog.simulation.voter_change_states import VOTER_CHANGE_STATES, VoterChangeStates
 from ourolog.storage.types import NodeId
 
 STATES: Final[dict[str, str]] = {
     **REPLICATION_STATES,
     **VOTE_STATES,
+    **VOTER_CHANGE_STATES,
     **SURVEY_STATES,
     **ELECTION_STATES,
     **HOLDING_STATES,
@@ -135,6 +137,7 @@ class RareStates:
         self._led: dict[NodeId, None] = {}
         self._replication = ReplicationStates(self._note)
         self._votes = VoteStates(self._note)
+        self._changes = VoterChangeStates(self._note)
         self._survey = SurveyStates(self._note)
         self._election = ElectionStates(self._note)
         self._holding = HoldingStates(self._note)
@@ -163,7 +166,7 @@ class RareStates:
                 handle = self._on_message.get(type(event.message))
                 if handle is not None:
                     handle(event)
-                for states in (self._votes, self._holding):
+                for states in (self._votes, self._changes, self._holding):
                     handle = states.on_message.get(type(event.message))
                     if handle is not None:
                         handle(event)
@@ -187,6 +190,8 @@ class RareStates:
                     if NodeId(event.where) in self._led:
                         self._note("leader_lost_disk")
             case NodeCrashed() | NodeStopped():
+                if isinstance(event, NodeCrashed):
+                    self._changes.crashed(event)
                 self._on_down(event, world)
             case NodeStarted():
                 self._holding.forget(event)
@@ -197,6 +202,10 @@ class RareStates:
                 self._partitioned = False
             case _:
                 pass
+
+    def change_answered(self, answered: VotersChangeAnswered) -> None:
+        """Note what a person was answered who wanted other voters."""
+        self._changes.answered(answered)
 
     def _note(self, state: str) -> None:
         self.counts[state] = self.counts.get(state, 0) + 1

@@ -15,6 +15,7 @@ from ourolog.simulation.checker import Checker, Violation
 from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.decrees import Decrees
 from ourolog.simulation.events import Event, Phase, PhaseBegan
+from ourolog.simulation.known_sets import KnownSets
 from ourolog.simulation.nemesis import Nemesis
 from ourolog.simulation.options import Options
 from ourolog.simulation.plan import Plan, draw_plan
@@ -25,6 +26,7 @@ from ourolog.simulation.run_claims import (
     RunClaim,
 )
 from ourolog.simulation.swarm import Swarm
+from ourolog.storage.control import VoterKey
 from ourolog.storage.types import NodeId
 
 PROGRESS_WITHIN_S = 60.0
@@ -178,10 +180,26 @@ class _Run:
         else:
             leaders, rest = [], [voter for voter in voters if not self.nemesis.budget.is_lost(voter)]
         self.rng.shuffle(rest)
+        sets = self.cluster.sets
+        if self.cluster.is_vote_of_disk and sets.newest:
+            return self._draw_core_of(sets, names)
         enough = len(voters) // 2 + 1 if self.nemesis.budget.is_founded() else len(voters)
         majority = {*leaders, *rest[: enough - len(leaders)]}
         bystanders = {name for name in names if name not in voters and self.rng.random() < 0.5}
         return tuple(name for name in names if name in majority or name in bystanders)
+
+    def _draw_core_of(self, sets: KnownSets, names: list[NodeId]) -> tuple[NodeId, ...]:
+        """A majority of the last set of voters, and of the one before it, by the disks that vote; and bystanders."""
+        keys = [sets.key_of(name) for name in names]
+        self.rng.shuffle(keys)
+        core: set[VoterKey] = set()
+        for voters in sets.newest:
+            fit = [key for key in keys if key in voters and key not in core]
+            enough = len(voters) // 2 + 1 - len(core.intersection(voters))
+            core.update(fit[: max(0, enough)])
+        chosen = {key.node_id for key in core}
+        bystanders = {name for name in names if name not in sets.voters and self.rng.random() < 0.5}
+        return tuple(name for name in names if name in chosen or name in bystanders)
 
     def _settle(self) -> None:
         """End faults and clients; all nodes must come to agree."""

@@ -88,7 +88,7 @@ class Swarm:
         Where a voter is out of reach nobody waits for all copies any more: little room for waiting requests would be
         taken up by what cannot be answered.
         """
-        is_whole = set(self._cluster.options.election_choice().voters) <= set(core)
+        is_whole = set(self._cluster.sets.voters or self._cluster.options.election_choice().voters) <= set(core)
         for client in self._clients:
             client.node_ids = core
             if isinstance(client, Producer) and not is_whole:

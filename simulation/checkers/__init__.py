@@ -56,6 +56,14 @@ from ourolog.simulation.checkers.round_news import RoundsSpread
 from ourolog.simulation.checkers.seeking import VotersAskedForLeader
 from ourolog.simulation.checkers.standing import StandsWhenWanted
 from ourolog.simulation.checkers.terms import CommitForward, OneLeaderATerm
+from ourolog.simulation.checkers.voter_changes import (
+    AddedOnceCaughtUp,
+    OneChangeAtATime,
+    RemovedLeadersLeave,
+    RemovedStayRemoved,
+    ReplacedInTime,
+    VotersStand,
+)
 from ourolog.simulation.checkers.voter_sets import VotersKept
 from ourolog.simulation.checkers.votes import VotesByPresentEnd
 from ourolog.simulation.checkers.waiting import ProducesAnswered, ReadersWoken
@@ -130,6 +138,12 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     LeadsEndForCause,
     RoundsSpread,
     RefusesForCause,
+    OneChangeAtATime,
+    AddedOnceCaughtUp,
+    VotersStand,
+    RemovedLeadersLeave,
+    RemovedStayRemoved,
+    ReplacedInTime,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -179,6 +193,12 @@ _ONLY_RAFT: Final = (
     LeadsEndForCause,
     RoundsSpread,
     RefusesForCause,
+    OneChangeAtATime,
+    AddedOnceCaughtUp,
+    VotersStand,
+    RemovedLeadersLeave,
+    RemovedStayRemoved,
+    ReplacedInTime,
 )
 """What Raft promises, and not any election."""
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)

@@ -97,8 +97,11 @@ class AcknowledgedDurable(EventChecker):
             return
         voters = self.model.voters_of(node)
         holders = [voter.node_id for voter in voters if is_on_disk_of(self.model, voter, entry)]
-        needed = len(voters) if acks is Acks.ALL else len(voters) // 2 + 1
-        if len(holders) < needed:
+        is_enough = False
+        for some in self.model.quorums_of(node, entry.index):
+            needed = len(some) if acks is Acks.ALL else len(some) // 2 + 1
+            is_enough |= sum(is_on_disk_of(self.model, voter, entry) for voter in some) >= needed
+        if not is_enough:
             raise self.violated(
                 f"the record at {where} was acknowledged with acks={acks.name.lower()} while of the voters only "
                 f"{', '.join(holders) or 'nobody'} had it on disk"

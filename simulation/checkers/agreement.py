@@ -102,7 +102,8 @@ class CommittedAgree(EventChecker):
         if not voters:
             return
         holders = [voter.node_id for voter in voters if is_on_disk_of(self.model, voter, last)]
-        if len(holders) <= len(voters) // 2:
+        quorums = self.model.quorums_of(node, last.index)
+        if not any(2 * sum(is_on_disk_of(self.model, voter, last) for voter in some) > len(some) for some in quorums):
             names = ", ".join(voter.node_id for voter in voters)
             raise self.violated(
                 f"{node.node_id} holds {last} for committed, and of the voters {names} only "

@@ -63,9 +63,10 @@ class LeaderElected(EventChecker):
 
     name: ClassVar[str] = "leader_elected"
     statement: ClassVar[str] = (
-        "Who says that it leads is one of the voters that its log names, and has the votes of a majority of them for "
-        "that term on disk (Raft section 5.2): each on the very disk that is named, for a node with another disk is "
-        "another voter. Its log says with which disk it leads, who voted for it, and who votes."
+        "Who says that it leads is one of the voters that its log names, or of those before the last change, and has "
+        "the votes of a majority of them for that term on disk (Raft section 5.2): each on the very disk that is "
+        "named, for a node with another disk is another voter. Its log says with which disk it leads, who voted for "
+        "it, and who votes."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -85,7 +86,7 @@ class LeaderElected(EventChecker):
         if node is None or changed.leader_id != node.node_id or self.model.place(told.receiver)[1] != "replicator":
             return
         voters = self.model.voters_of(node)
-        if node.key not in voters:
+        if not self.model.may_stand(node):
             raise self.violated(f"{node.node_id} leads term {changed.term} with a disk that has no vote")
         votes = self._votes.of(node, changed.term)
         granted = [voter.node_id for voter in voters if voter in votes]

@@ -167,6 +167,8 @@ class LeadsEndForCause(EventChecker):
                 f"{node_id} gave up the lead of term {lead.term}, and had stood still until {stood_until_s:.3f} s"
             )
         heard_s = self._heard_s(leader, lead)
+        if leader.key not in self.model.voters_of(leader):
+            return  # it votes no more, and leaves
         if (
             self.time_s < heard_s + SILENT_FOR * timeout_s
             and self.model.hindrances.process_clear_s(node_id) <= heard_s - CATCHES_UP_WITHIN_S

@@ -177,9 +177,12 @@ class CountsHonestly(EventChecker):
         ]
         return max(recent, default=-1)
 
-    def _counted(self, leader: NodeModel, terms: set[Term]) -> list[float]:
-        """What each voter has, the most first; empty if that is not known."""
-        voters = self._voters_of(leader)
+    def _counted(self, leader: NodeModel, terms: set[Term], voters: tuple[VoterKey, ...] | None = None) -> list[float]:
+        """What each voter has, the most first; empty if that is not known.
+
+        voters: None for those that are in force.
+        """
+        voters = self._voters_of(leader) if voters is None else voters
         is_held_up = self.model.hindrances.is_held_up(leader.node_id, self.time_s)
         if not voters or is_held_up or Term(0) in terms or not leader.is_elected:
             return []
@@ -204,7 +207,11 @@ class CountsHonestly(EventChecker):
             counted = self._counted(leader, terms)
             if counted:
                 self._check_term(leader, advanced.committed, terms)
-            if counted and advanced.committed.index > counted[len(counted) // 2]:
+            last = Index(advanced.committed.index - 1)
+            quorums = self.model.quorums_of(leader, last) if leader.is_vote_of_disk else ()
+            others = [self._counted(leader, terms, some) for some in quorums[1:]]
+            reached = [some[len(some) // 2] for some in (counted, *others) if some]
+            if counted and advanced.committed.index > max(reached):
                 raise self.violated(
                     f"{leader.node_id} commits up to index {advanced.committed.index}, and by their last fetches its "
                     f"voters have {_listed(counted)}"

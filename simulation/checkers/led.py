@@ -90,10 +90,18 @@ class MajorityIsLed(EventChecker):
         voters = model.voters_of(node)
         able = [voter.node_id for voter in voters if _is_able(model.nodes.get(voter.node_id), voter.log_epoch)]
         size = len(voters) // 2 + 1 if self._is_founded else len(voters)
+        quorums = model.newest_voters()
+        if quorums and set(quorums[0]) != set(voters):
+            return inf, ()  # it has been left behind: others say who can be elected
+        if len(quorums) > 1:
+            # A log may still end before the last change, and want the votes of those before it.
+            size = max(size, len(quorums[1]) // 2 + 1)
         best: tuple[float, tuple[NodeId, ...]] = inf, ()
         # Gossip is needed only to find the others for the first time.
         gossip = not self._is_founded
         for some in combinations(able, size):
+            if any(2 * sum(voter.node_id in some for voter in quorum) <= len(quorum) for quorum in quorums[1:]):
+                continue
             pairs_s = [model.hindrances.pair_clear_s(*pair, gossip=gossip) for pair in combinations(some, 2)]
             alone_s = [model.hindrances.node_clear_s(node_id) for node_id in some]
             best = min(best, (max(pairs_s + alone_s), some))

@@ -69,6 +69,7 @@ class NodeModel:
     opened: what its store said when it had opened the log, in this life.
     ballot: the one that its store said last is on disk.
     voter_set: the voters that its log names last, as its store says; None if it names none.
+    voters_before: the voters that it named before those, () if none are known.
     first_epoch, epoch: the epochs of its first log and of its last one, 0 before one was opened.
     lost_disks: by the epoch of each earlier log, the index below which everything was on that disk when it was lost.
     spoiled: the faults that took back, or may yet take back, what was durable on its disk. Empty again once the disk
@@ -97,6 +98,7 @@ class NodeModel:
     opened: LogOpened | None = None
     ballot: Ballot = field(default_factory=Ballot)
     voter_set: VoterSet | None = None
+    voters_before: tuple[VoterKey, ...] = ()
     first_epoch: int = 0
     epoch: int = 0
     lost_disks: dict[int, Index] = field(default_factory=dict)
@@ -252,6 +254,31 @@ class ClusterModel:
         """
         if node.is_vote_of_disk and node.voter_set is not None:
             return tuple(voter.key for voter in node.voter_set.voters)
+        return self._first_voters_of(node)
+
+    def quorums_of(self, node: NodeModel, index: int) -> tuple[tuple[VoterKey, ...], ...]:
+        """The sets of voters of which one has committed what stands at that index, as that node may know.
+
+        An entry that names voters, and what is behind it, only those that it names commit.
+        """
+        present = self.voters_of(node)
+        is_behind = node.voter_set is None or index >= node.voter_set.index
+        return (present,) if is_behind or not node.voters_before else (present, node.voters_before)
+
+    def may_stand(self, node: NodeModel) -> bool:
+        """Whether the node is a voter, or was one before the last change."""
+        return node.key in self.voters_of(node) or node.key in node.voters_before
+
+    def newest_voters(self) -> tuple[tuple[VoterKey, ...], ...]:
+        """The last set of voters that any log names, and the one before it: without both nobody can be elected."""
+        named = [node for node in self.nodes.values() if node.voter_set is not None]
+        if not named:
+            return ()
+        newest = max(named, key=lambda node: (node.voter_set.term, node.voter_set.index) if node.voter_set else (0, 0))
+        present = self.voters_of(newest)
+        return (present, newest.voters_before) if newest.voters_before else (present,)
+
+    def _first_voters_of(self, node: NodeModel) -> tuple[VoterKey, ...]:
         names = node.config.election.voters if node.config is not None else ()
         voters = [self.node(name) for name in names]
         return tuple(
@@ -326,10 +353,15 @@ class ClusterModel:
             return
         node.opened = opened
         node.ballot, node.voter_set = opened.ballot, opened.voters
+        node.voters_before = ()
         if opened.log_epoch != node.epoch:
             node.first_epoch = node.first_epoch or opened.log_epoch
             node.lost_disks[node.epoch] = node.log.durable_index
             node.epoch = opened.log_epoch
+        if opened.voters_replaced is not None:
+            node.voters_before = opened.voters_replaced.keys
+        elif opened.voters is not None and node.is_vote_of_disk:
+            node.voters_before = self._first_voters_of(node)
         node.committed = opened.committed
         durable = node.log.durable_index
         log = node.log
@@ -360,7 +392,12 @@ class ClusterModel:
     def _on_described(self, told: MessageTold, described: LogAppended | LogCut | BallotSaved) -> None:
         node = self.sender_of(told)
         if node is not None:
-            node.voter_set = described.voters
+            before, named = node.voter_set, described.voters
+            if named is not None and (before is None or named.index > before.index):
+                node.voters_before = self.voters_of(node)
+            elif named is None or (before is not None and named.index < before.index):
+                node.voters_before = ()
+            node.voter_set = named
             if isinstance(described, BallotSaved):
                 node.ballot = described.ballot
 

@@ -175,5 +175,5 @@ class VotersAskedForLeader(EventChecker):
 
     def _others(self, node: NodeModel) -> list[NodeId]:
         """The other voters."""
-        voters = node.config.election.voters if node.config is not None else ()
+        voters = [voter.node_id for voter in self.model.voters_of(node)]
         return [voter for voter in voters if voter != node.node_id]

@@ -26,6 +26,8 @@ UNIT_TESTS_ONLY = {
     "leader_append_only": "No election tells a leader's store to cut: what would is no single change of the code.",
     "leader_completeness": "What breaks it is seen sooner, at a vote or a commit: tests/simulation/test_figure_8.py.",
     "majority_is_led": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
+    "added_once_caught_up": "Nodes catch up within the time that a leader takes to look: tests/simulation breaks it.",
+    "replaced_in_time": "Few runs are calm for so long with a voter lost: tests/simulation/test_voter_changes.py does.",
     "no_actor_raises": "An actor that raises is a bug of any kind: tests/simulation/test_cluster.py breaks one.",
     "no_node_fails_without_a_cause": "Checkers see it first, as fails_for_cause; here a run without any is watched.",
     "claims_are_watched": "It is about the simulation and not the nodes: tests/ourolog/test_simulate.py breaks it.",

@@ -28,9 +28,13 @@ def run(seed: int, *faults: str, **options: Any) -> Result:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_kind_of_fault_fires_when_it_is_asked_for_and_no_claim_falls(kind: str) -> None:
-    election = {"fsync_lies": "static", "old_disk": "static", "transfer": "raft", "gossip_lost": "raft"}.get(
-        kind, "none"
-    )
+    election = {
+        "fsync_lies": "static",
+        "old_disk": "static",
+        "transfer": "raft",
+        "gossip_lost": "raft",
+        "voters": "raft",
+    }.get(kind, "none")
     # No earlier seed gives an old disk back.
     first, fired = (7 if kind == "old_disk" else 0), 0
     for seed in range(first, 12):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ourolog.actors.config import ElectionChoice
+from ourolog.actors.messages.events import LogOpened
 from ourolog.actors.messages.store import LogTruncated
 from ourolog.simulation import Cluster, Options
 from ourolog.simulation.budget import FaultBudget
@@ -19,13 +20,15 @@ from ourolog.simulation.checkers.model import NodeModel
 from ourolog.simulation.cluster import ProcessEnd
 from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import DiskRestored, FaultInjected
+from ourolog.simulation.known_sets import KnownSets
 from ourolog.simulation.nemesis import Nemesis
 from ourolog.simulation.operator import Operator
 from ourolog.simulation.plan import draw_plan
+from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, Kind, encode_batch
-from ourolog.storage.control import Voter, VotersSet, encode_control
+from ourolog.storage.control import Voter, VoterSet, VotersSet, encode_control
 from ourolog.storage.terms import TermHistory
-from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 from tests.simulation.scene import N1, N2, N3, SEGMENT, Scene, batch, config, sized
 
 STATIC = "static:n1,n2,n3"
@@ -356,6 +359,7 @@ class VotedWorld:
         voted = ElectionChoice("raft", "n1,n2,n3", voters=(N1, N2, N3))
         self.configs = {node_id: replace(config(node_id), election=voted) for node_id in (N1, N2, N3, NodeId("n4"))}
         self.files: dict[NodeId, bytes] = {}
+        self.sets = KnownSets()
 
     def write(self, node_id: NodeId, *batches: Batch) -> None:
         self.files[node_id] = b"".join(encode_batch(one) for one in batches)
@@ -365,6 +369,11 @@ class VotedWorld:
 
     def open_files(self, node_id: NodeId) -> int:
         return 0
+
+
+NAMED = VoterSet(
+    Index(0), Term(1), tuple(Voter(node_id, 7, f"{node_id}:1", f"{node_id}:2") for node_id in (N1, N2, N3))
+)
 
 
 def names_all(index: int) -> Batch:
@@ -385,14 +394,15 @@ def test_where_votes_belong_to_disks_none_is_lost_before_a_majority_of_the_logs_
     assert budget.is_founded()
 
 
-def test_where_votes_belong_to_disks_a_lost_one_never_counts_as_good_again_and_none_forgets() -> None:
+def test_where_votes_belong_to_disks_a_lost_vote_never_comes_back_and_none_forgets() -> None:
     world = VotedWorld()
     budget = FaultBudget(world)
     for node_id in (N1, N2, N3):
         world.write(node_id, names_all(0))
+        world.sets.note(node_id, LogOpened(START, START, TermHistory(), 7, Ballot(), (), START, NAMED))
     budget.spoil("disk_lost", N3)
+    world.sets.lost(N3)
     budget.review()
-    assert budget.spoiled == {N3: "disk_lost"}
     assert not budget.may_spoil("disk_lost", N2)
     assert not budget.may_spoil("bit_rot", N1)
     assert budget.withheld == {"disk_lost": 1, "bit_rot": 1}
