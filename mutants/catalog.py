@@ -7,6 +7,7 @@ import mutants.in_calls
 import mutants.in_election
 import mutants.in_founding
 import mutants.in_gossip
+import mutants.in_producers
 import mutants.in_raft
 import mutants.in_raft_disk
 import mutants.in_raft_lead

@@ -14,6 +14,7 @@ from ourolog.actors.messages.server import (
     Produce,
     Produced,
     Refusal,
+    RegisterProducer,
     RequestRefused,
 )
 from ourolog.actors.messages.store import BatchesRead, ReadRefused
@@ -46,12 +47,23 @@ Returned = Callable[[OperationResult, NodeId | None], None]
 class _ProduceCallee:
     def receive(self, node: Node, call: Call, reply_to: Mailbox[Produced | RequestRefused]) -> None:
         operation, timeout_s = call.request
-        batch = NewBatch(encode_record(operation.value), 1)
+        batch = NewBatch(
+            encode_record(operation.value),
+            1,
+            producer_id=operation.producer_id,
+            producer_sequence=operation.sequence,
+        )
         node.server.tell(Produce(call.call_id, batch, _ACKS[operation.acks], timeout_s, reply_to))
 
     def cancel(self, node: Node, call: Call) -> None:
         assert call.reply_to is not None
         node.server.tell(CancelRequest(call.call_id, call.reply_to))
+
+
+class _RegisterCallee(_ProduceCallee):
+    def receive(self, node: Node, call: Call, reply_to: Mailbox[Produced | RequestRefused]) -> None:
+        _, timeout_s = call.request
+        node.server.tell(RegisterProducer(call.call_id, timeout_s, reply_to))
 
 
 class _ConsumeCallee:
@@ -71,6 +83,7 @@ class ClientCalls:
     """Begins operations and reports how they ended. Each has an id that is unique in the run."""
 
     _produce_callee = _ProduceCallee()
+    _register_callee = _RegisterCallee()
     _consume_callee = _ConsumeCallee()
 
     def __init__(self, network: Network, emit: Callable[[Event], None]) -> None:
@@ -81,6 +94,12 @@ class ClientCalls:
     def produce(self, client: str, node_id: NodeId, operation: Operation, timeout_s: float, returned: Returned) -> Call:
         """Append operation.value at that node."""
         return self._begin("produce", client, node_id, operation, timeout_s, self._produce_callee, timeout_s, returned)
+
+    def register(self, client: str, node_id: NodeId, timeout_s: float, returned: Returned) -> Call:
+        """Register a producer at that node."""
+        operation = Operation(OperationKind.REGISTER)
+        callee = self._register_callee
+        return self._begin("register", client, node_id, operation, timeout_s, callee, timeout_s, returned)
 
     def consume(
         self, client: str, node_id: NodeId, operation: Operation, timeout_s: float, returned: Returned, *, wait: bool
@@ -129,7 +148,7 @@ def result_of(operation: Operation, answer: Any) -> OperationResult:
     """An answer as its client understands it."""
     match answer:
         case Produced():
-            return OperationResult(Outcome.OK, offset=answer.base_offset)
+            return OperationResult(Outcome.OK, offset=answer.base_offset, index=answer.index)
         case RequestRefused(refusal=Refusal.OUT_OF_RANGE):
             return OperationResult(
                 Outcome.REFUSED, offset=answer.first, end_offset=answer.end, detail=Refusal.OUT_OF_RANGE.value

@@ -15,7 +15,7 @@ from typing import Final
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.messages.observer import NodeEvent
 from ourolog.actors.messages.values import ReadLevel
-from ourolog.storage.types import NodeId, Offset, Term
+from ourolog.storage.types import Index, NodeId, Offset, Term
 
 DATAGRAM: Final = "datagram"
 """What a packet carries that belongs to no call: gossip."""
@@ -316,6 +316,7 @@ class OperationKind(StrEnum):
 
     PRODUCE = "produce"
     CONSUME = "consume"
+    REGISTER = "register"
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +328,8 @@ class Operation:
     offset: what a consume asks for.
     acks: what a produce wants to have happened before it is acknowledged.
     read: how recent what a consume gets must be.
+    producer_id, sequence: whose batch a produce is, and which one; (0, 0) if no producer numbered it. Every attempt
+        to send the batch is an operation of its own.
     """
 
     kind: OperationKind
@@ -334,6 +337,8 @@ class Operation:
     offset: Offset = Offset(0)
     acks: str = "default"
     read: ReadLevel = ReadLevel.COMMITTED
+    producer_id: int = 0
+    sequence: int = 0
 
 
 class Outcome(StrEnum):
@@ -359,6 +364,7 @@ class OperationResult:
     path: the nodes that what was read has gone through, from the one that made it to the one that was asked.
     end_offset: where the log ends, if the read was out of its range.
     detail: why it was not done.
+    index: of the entry that a produce or a registration made, which is the id of a producer that was registered.
     """
 
     outcome: Outcome
@@ -367,6 +373,7 @@ class OperationResult:
     path: tuple[NodeId, ...] = ()
     end_offset: Offset | None = None
     detail: str = ""
+    index: Index = Index(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ from ourolog.simulation.events import (
     PartitionMade,
 )
 from ourolog.simulation.holding_states import HOLDING_STATES, HoldingStates
+from ourolog.simulation.producer_states import PRODUCER_STATES, ProducerStates
 from ourolog.simulation.read_states import READ_STATES, ReadStates
 from ourolog.simulation.replication_states import REPLICATION_STATES, ReplicationStates
 from ourolog.simulation.survey_states import SURVEY_STATES, SurveyStates
@@ -62,6 +63,7 @@ STATES: Final[dict[str, str]] = {
     **SURVEY_STATES,
     **ELECTION_STATES,
     **HOLDING_STATES,
+    **PRODUCER_STATES,
     **READ_STATES,
     "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
     "damage_found": "A log or another file was found damaged.",
@@ -141,6 +143,7 @@ class RareStates:
         self._survey = SurveyStates(self._note)
         self._election = ElectionStates(self._note)
         self._holding = HoldingStates(self._note)
+        self._producers = ProducerStates(self._note)
         self._reads = ReadStates(self._note)
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
@@ -166,7 +169,7 @@ class RareStates:
                 handle = self._on_message.get(type(event.message))
                 if handle is not None:
                     handle(event)
-                for states in (self._votes, self._changes, self._holding):
+                for states in (self._votes, self._changes, self._holding, self._producers):
                     handle = states.on_message.get(type(event.message))
                     if handle is not None:
                         handle(event)
@@ -195,6 +198,7 @@ class RareStates:
                 self._on_down(event, world)
             case NodeStarted():
                 self._holding.forget(event)
+                self._producers.forget(event)
                 self._on_started(event)
             case PartitionMade():
                 self._partitioned = True

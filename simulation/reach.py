@@ -134,6 +134,14 @@ _LED_BY_VOTES: Final = (
     "voters_entry_before_reset",
     "log_reset",
     "inbox_full",
+    "retry_of_committed",
+    "retry_of_cut",
+    "retry_after_retention",
+    "retry_after_window",
+    "batch_before_its_turn",
+    "reset_with_producers",
+    "registration_cut",
+    "producers_rolled_back",
 )
 
 MUST_REACH: Final[dict[str, tuple[str, ...]]] = {

@@ -146,7 +146,7 @@ class ReplicationStates:
             LeaderChanged: ("to replicator", self._on_leader_changed),
             SaveBallot: ("to", self._on_save_ballot),
             BallotSaved: ("from", self._on_ballot_saved),
-            AppendRefused: ("from", lambda *_: note("append_refused_in_new_term")),
+            AppendRefused: ("from", self._on_append_refused),
             AppendFetched: ("to", self._on_append),
             AppendPulled: ("to", self._on_append),
             FetchedAppended: ("to", self._on_append_ended),
@@ -309,6 +309,10 @@ class ReplicationStates:
 
     def _on_append(self, node: _Node, _: AppendFetched | AppendPulled) -> None:
         node.appending += 1
+
+    def _on_append_refused(self, _: _Node, refused: AppendRefused) -> None:
+        if refused.problem is None:
+            self._note("append_refused_in_new_term")
 
     def _on_append_ended(self, node: _Node, _: Any) -> None:
         node.appending = max(0, node.appending - 1)

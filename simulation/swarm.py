@@ -9,10 +9,13 @@ from ourolog.actors.messages.observer import NodeReady
 from ourolog.simulation.clients import Consumer, Producer, Watcher
 from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.events import Event, NodeSaid
+from ourolog.simulation.numbered_producer import NumberedProducer
 from ourolog.simulation.plan import Plan
 from ourolog.storage.types import NodeId
 
 PROBE_INTERVAL_S = 1.0
+NUMBERED_SHARE = 0.7
+"""In how many runs a client numbers its batches."""
 WATCHERS_SHARE = 1 / 8
 """How often a watcher asks, as a part of what producers and consumers do together."""
 
@@ -35,12 +38,15 @@ class SwarmPace:
 
 
 class Swarm:
-    """The clients: every second one consumes, the others produce; where somebody leads, each node has a watcher."""
+    """The clients: every second one consumes, the others produce.
+
+    Where somebody leads, each node has a watcher, and in most runs one more client numbers what it produces.
+    """
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         options = cluster.options
         self._cluster = cluster
-        self._clients: list[Producer | Consumer | Watcher] = []
+        self._clients: list[Producer | Consumer | Watcher | NumberedProducer] = []
         self._watchers: list[Watcher] = []
         self._paces: list[SwarmPace] = []
         self._probe: Producer | None = None
@@ -62,6 +68,11 @@ class Swarm:
                 pace = self._pace(rng, options.operations / 60.0 * WATCHERS_SHARE)
                 self._watchers.append(Watcher(name, cluster.runtime, cluster.calls, rng, pace, node_id))
             self._clients += self._watchers
+            rng = cluster.chance("client/numbered")
+            if rng.random() < NUMBERED_SHARE:
+                pace = self._pace(rng, options.operations / 60.0 / options.clients)
+                acks = tuple(acks for acks in plan.acks if acks != "leader")
+                self._clients.append(NumberedProducer("numbered", cluster.runtime, cluster.calls, rng, pace, acks))
             cluster.subscribe(self._on_event)
 
     def _pace(self, rng: Random, per_second: float) -> SwarmPace:
@@ -91,7 +102,7 @@ class Swarm:
         is_whole = set(self._cluster.sets.voters or self._cluster.options.election_choice().voters) <= set(core)
         for client in self._clients:
             client.node_ids = core
-            if isinstance(client, Producer) and not is_whole:
+            if isinstance(client, Producer | NumberedProducer) and not is_whole:
                 client.acks = tuple(acks for acks in client.acks if acks != "all")
         cluster = self._cluster
         rng = cluster.chance("client/probe")

@@ -26,6 +26,7 @@ from ourolog.simulation.checkers.decreed_lead import DecreedLeaderNotBehind
 from ourolog.simulation.checkers.decreed_survey import DecreedLeaderAsked
 from ourolog.simulation.checkers.decrees import AcknowledgedKeptAsDecreed, KnownCommittedKept
 from ourolog.simulation.checkers.elected import LeaderElected, LeadsOnceElected
+from ourolog.simulation.checkers.exactly_once import ExactlyOnce, NumberedWaitForCommit
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.founding import FoundedByAll
@@ -46,6 +47,7 @@ from ourolog.simulation.checkers.lost_leaders import LostLeadersTold
 from ourolog.simulation.checkers.model import ClusterModel
 from ourolog.simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
 from ourolog.simulation.checkers.places import SamePlaceSameBytes
+from ourolog.simulation.checkers.producer_memory import ProducerMemoryTrue
 from ourolog.simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
 from ourolog.simulation.checkers.ranges import RangesTrue
 from ourolog.simulation.checkers.read_proofs import ReadsProved
@@ -144,6 +146,9 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     RemovedLeadersLeave,
     RemovedStayRemoved,
     ReplacedInTime,
+    ExactlyOnce,
+    NumberedWaitForCommit,
+    ProducerMemoryTrue,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -152,6 +157,9 @@ ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MI
 __all__ = ["ALL", "Checker", "ClusterModel", "EventChecker", "default_checkers"]
 
 _ONLY_ELECTED: Final = (
+    ExactlyOnce,
+    NumberedWaitForCommit,
+    ProducerMemoryTrue,
     LatestReadsLinearizable,
     ReadsProved,
     LogMatching,
@@ -204,6 +212,9 @@ _ONLY_RAFT: Final = (
 _ONLY_PEERS: Final = (CopiesFaithful, CycleGrowth)
 _ONLY_DECREES: Final = (AcknowledgedKeptAsDecreed, RivalDecreesNoticed)
 _NO_DECREES: Final = (
+    ExactlyOnce,
+    NumberedWaitForCommit,
+    ProducerMemoryTrue,
     AcknowledgedKept,
     Linearizable,
     LatestReadsLinearizable,

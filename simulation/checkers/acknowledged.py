@@ -145,6 +145,8 @@ class AcknowledgedKept(EventChecker):
         self.on_log = self._on_log_changed
         self._disks: dict[int, int] = {}
         self._values: dict[NodeId, dict[Offset, bytes]] = {}
+        # Of what its producer numbered: which entry was acknowledged. A copy that was cut before may be of its value.
+        self._entries: dict[Offset, tuple[NodeId, int, int] | None] = {}
 
     def _log_of(self, node: NodeModel) -> NodeId:
         """The log that a node's offsets belong to: its own, or with a leader the one log of all."""
@@ -171,6 +173,9 @@ class AcknowledgedKept(EventChecker):
         if not node.is_elected and (node.spoiled or node.disks != disks):
             return  # with a leader it is the log of all, whatever happened to this copy since
         self._values.setdefault(self._log_of(node), {})[result.offset] = operation.value
+        if operation.producer_id:
+            entry = node.log.entry_with(result.offset) if node.log.opened else None
+            self._entries[result.offset] = entry.identity if entry is not None else None
         if node.spoiled or node.lost is not None or node.disks != disks:
             return
         if node.log.opened and result.offset >= node.log.start.offset:
@@ -200,7 +205,10 @@ class AcknowledgedKept(EventChecker):
             if (entry.end_offset <= floor and node.is_elected) or entry.identity in still_here:
                 continue
             for at, value in enumerate(entry.values):
-                if values.get(Offset(entry.base_offset + at)) == value:
+                offset = Offset(entry.base_offset + at)
+                if offset in self._entries and self._entries[offset] != entry.identity:
+                    continue
+                if values.get(offset) == value:
                     raise self.violated(
                         f"{node.node_id} lost {value!r}, acknowledged at offset {entry.base_offset + at} ({entry})",
                         value,

@@ -30,6 +30,7 @@ from ourolog.actors.messages.server import (
     ListServers,
     Produce,
     Produced,
+    RegisterProducer,
     RequestRefused,
     ServersListed,
 )
@@ -103,6 +104,7 @@ class AnsweredOnce(EventChecker):
         }
         asked: dict[type, Handler] = {
             Produce: lambda told: self._ask(told, _client_key(told.message), told.message.timeout_s),
+            RegisterProducer: lambda told: self._ask(told, _client_key(told.message), told.message.timeout_s),
             Consume: lambda told: self._ask(told, _client_key(told.message), _read_within_s(told.message)),
             ConfirmRead: lambda told: self._ask(told, ("read", told.message.request_id), told.message.timeout_s),
             ListServers: lambda told: self._ask(told, _client_key(told.message), 0.0),

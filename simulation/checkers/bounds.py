@@ -119,7 +119,7 @@ class StaysBounded(EventChecker):
             kept = self._of(told.receiver)
             size = kept.appends.pop(over.request_id, 0)
             kept.append_bytes -= size
-            if isinstance(over, BatchAppended) and over.term == kept.leads_in:
+            if isinstance(over, BatchAppended) and over.term == kept.leads_in and not over.is_duplicate:
                 kept.uncommitted.append((over.index, size))
                 kept.uncommitted_bytes += size
                 self._forget_committed(kept, self.model.node(self.model.place(told.receiver)[0]).committed.index)

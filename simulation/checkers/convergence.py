@@ -85,8 +85,8 @@ class Progress(EventChecker):
         self.on = {PhaseBegan: self._on_phase, ClientInvoked: self._on_invoked, ClientReturned: self._on_returned}
         self._began_s: float | None = None
         self._core: frozenset[NodeId] = frozenset()
-        self._asked = {OperationKind.PRODUCE: 0, OperationKind.CONSUME: 0}
-        self._succeeded = {OperationKind.PRODUCE: 0, OperationKind.CONSUME: 0}
+        self._asked = dict.fromkeys(OperationKind, 0)
+        self._succeeded = dict.fromkeys(OperationKind, 0)
 
     def _on_phase(self, event: PhaseBegan) -> None:
         if event.phase is Phase.LIVENESS:

@@ -120,6 +120,8 @@ class LatestReadsLinearizable(EventChecker):
         if operation.kind is OperationKind.PRODUCE:
             if result.outcome is Outcome.OK and operation.acks in ("quorum", "all"):
                 self._learn(result.offset + 1, f"{event.client} was acknowledged the last of them")
+        elif operation.kind is OperationKind.REGISTER:
+            pass
         elif result.outcome is Outcome.OK:
             self._learn(result.offset + 1, f"{event.client} had read the last of them")
         elif result.end_offset is not None and result.detail in _OUT_OF_RANGE:

@@ -78,6 +78,8 @@ class AppendsInTerm(EventChecker):
     def _on_appended(self, told: MessageTold) -> None:
         appended = told.message
         assert isinstance(appended, BatchAppended | FetchedAppended)
+        if isinstance(appended, BatchAppended) and appended.is_duplicate:
+            return  # it stands in the log since an earlier term
         node_id = self.model.place(told.sender)[0]
         term = self._terms.get(node_id)
         if term is not None and appended.term != term:

@@ -106,6 +106,9 @@ class Linearizable(EventChecker):
         # An application may append the same bytes again, and then they do not identify one record.
         self._repeated: set[bytes] = set()
         self._has_forgotten = False
+        # Of batches that a producer numbered: their first attempts, and which of them have an answer.
+        self._first: dict[bytes, _Open] = {}
+        self._done: set[bytes] = set()
 
     def _on_leader_changed(self, told: MessageTold) -> None:
         changed = told.message
@@ -154,7 +157,12 @@ class Linearizable(EventChecker):
         if event.operation.kind is OperationKind.PRODUCE:
             value = event.operation.value
             self._refused.pop(value, None)
-            if value in self._floors:
+            if event.operation.producer_id and value in self._first:
+                return  # another attempt to send the same batch: all of them are one call
+            if event.operation.producer_id:
+                self._first[value] = self._open[event.operation_id]
+                self._floors[value] = (event.node_id, length)
+            elif value in self._floors:
                 self._repeated.add(value)
             else:
                 self._floors[value] = (event.node_id, length)
@@ -182,6 +190,11 @@ class Linearizable(EventChecker):
             return  # its log has begun anew, with other records at the same offsets
         log = self._logs.setdefault(self._log_id(event.node_id), _Log())
         result = event.result
+        if event.operation.kind is OperationKind.REGISTER:
+            return
+        if event.operation.producer_id:
+            self._on_numbered_returned(node, log, began, event)
+            return
         if event.operation.kind is OperationKind.PRODUCE:
             if result.outcome is Outcome.REFUSED and event.operation.value in self._repeated:
                 return
@@ -206,6 +219,19 @@ class Linearizable(EventChecker):
             self._check_end(node, began, event)
             return
         self._record(log, began, event)
+
+    def _on_numbered_returned(self, node: NodeModel, log: _Log, began: _Open, event: ClientReturned) -> None:
+        """Note an attempt to send a numbered batch: the call began with the first, and ends with the first answer."""
+        if event.result.outcome is not Outcome.OK:
+            return
+        value = event.operation.value
+        self._pair(node, log, event, event.result.offset, value)
+        self._promise_readable(node, began, event)
+        log.acknowledged = max(log.acknowledged, event.result.offset + 1)
+        first = self._first.get(value)
+        if first is not None and value not in self._done:
+            self._done.add(value)
+            self._record(log, first, event)
 
     def _pair(self, node: NodeModel, log: _Log, event: ClientReturned, offset: Offset, value: bytes) -> None:
         """Note that some client knows that `value` is at `offset`."""
@@ -280,9 +306,12 @@ class Linearizable(EventChecker):
         log = self._logs.get(NodeId(""))
         if log is None or len(log.calls) > _MAX_CALLS or self._has_forgotten or self._repeated:
             return
+        plain = [began for began in self._open.values() if not began.event.operation.producer_id]
+        numbered = [first for value, first in self._first.items() if value not in self._done]
         open_calls = (
-            Call(operation_id, began.event.node_id, began.event.operation, began.at)
-            for operation_id, began in self._open.items()
+            Call(began.event.operation_id, began.event.node_id, began.event.operation, began.at)
+            for began in (*plain, *numbered)
+            if began.event.operation.kind is not OperationKind.REGISTER
         )
         violation = check([*log.calls, *open_calls])
         if violation is not None:

@@ -37,6 +37,8 @@ class Entry(NamedTuple):
     control: what a control entry says, as it is on disk; empty for records.
     end_byte: where it ends in its segment.
     past: a hash over this entry and all before it, if those are known, otherwise empty.
+    timestamp_ms: when it was first appended, by the clock of the node that did.
+    producer_id, producer_sequence: whose batch it is, and which one; (0, 0) if no producer numbered it.
     """
 
     index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
@@ -55,6 +57,9 @@ class Entry(NamedTuple):
     control: bytes
     end_byte: int
     past: bytes
+    timestamp_ms: int = 0
+    producer_id: int = 0
+    producer_sequence: int = 0
 
     @property
     def identity(self) -> tuple[NodeId, int, int]:
@@ -339,6 +344,9 @@ class LogModel:
             b"" if is_data else payload,
             end_byte,
             self._past(head) if self.chains else NO_PAST,
+            head.timestamp_ms,
+            head.producer_id,
+            head.producer_sequence,
         )
 
     def _past(self, head: BatchHead) -> bytes:

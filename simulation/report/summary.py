@@ -106,8 +106,11 @@ def first_value(payload: bytes) -> bytes:
 def describe_operation(operation: Operation) -> str:
     if operation.kind is OperationKind.PRODUCE:
         return f"produce {shown_bytes(operation.value)}" + (
-            f", acks {operation.acks}" if operation.acks != "default" else ""
+            (f", acks {operation.acks}" if operation.acks != "default" else "")
+            + (f", batch {operation.sequence} of producer {operation.producer_id}" if operation.producer_id else "")
         )
+    if operation.kind is OperationKind.REGISTER:
+        return "register a producer"
     which = "the latest" if operation.read is ReadLevel.LATEST else "offset"
     return f"consume {which} {operation.offset}"
 
@@ -119,6 +122,8 @@ def describe_result(operation: Operation, result: OperationResult) -> str:
         return f"{result.outcome}{because}"
     if operation.kind is OperationKind.PRODUCE:
         return f"ok, offset {result.offset}"
+    if operation.kind is OperationKind.REGISTER:
+        return f"ok, it is producer {result.index}"
     if result.end_offset is not None:
         return f"ok, nothing below end {result.end_offset}"
     return f"ok, {shown_bytes(result.value)} at offset {result.offset}"

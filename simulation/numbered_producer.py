@@ -1,0 +1,206 @@
+"""A client that registers, numbers its batches, and sends one again until it knows what became of it.
+
+It does so as no careful client would have to: two attempts at once, at two nodes; the next batch before the last one
+is answered; an attempt long after, or once more what was acknowledged long ago; now and then a hundred batches without
+a pause, so that the log forgets the first of them; and now and then more registrations than the log remembers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from ourolog.actors.messages.server import Refusal
+from ourolog.simulation.calls import ClientCalls
+from ourolog.simulation.clients import BACKOFF_S, TIMEOUT_S, VALUE_BYTES, Pace
+from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
+from ourolog.simulation.runtime import SimulatedRuntime
+from ourolog.storage.producers import MAX_PRODUCERS, REMEMBERED_BATCHES
+from ourolog.storage.types import NodeId
+
+ATTEMPTS: Final = 40
+TWICE_SHARE: Final = 0.25
+TWICE_WITHIN_S: Final = 0.01
+NEXT_AT_ONCE_SHARE: Final = 0.2
+LONG_AFTER_SHARE: Final = 0.1
+LONG_AFTER_S: Final = 10.0
+ONCE_MORE_SHARE: Final = 0.3
+BURST_SHARE: Final = 0.02
+BURST: Final = REMEMBERED_BATCHES + 16
+CROWD_SHARE: Final = 0.06
+CROWD_WITHIN_S: Final = 15.0
+CROWD_AT_ONCE: Final = 32
+ACKNOWLEDGED: Final = 2 * REMEMBERED_BATCHES
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """A batch on its way. `attempts_left` counts down; `is_over` is whether the client knows what became of it."""
+
+    operation: Operation
+    attempts_left: int = ATTEMPTS
+    is_over: bool = False
+
+
+class NumberedProducer:
+    """Appends values that are unique in the run, each in a batch of its own, however often it is sent.
+
+    stored: how many of them were acknowledged.
+    """
+
+    def __init__(
+        self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace, acks: tuple[str, ...]
+    ) -> None:
+        self.name = name
+        self.node_ids: tuple[NodeId, ...] = ()
+        self.acks = acks
+        self.stored = 0
+        self._runtime = runtime
+        self._calls = calls
+        self._rng = rng
+        self._pace = pace
+        self._number = 0
+        self._leader_id: NodeId | None = None
+        self._producer_id = 0
+        self._next = 0
+        self._under_way: set[_Batch] = set()
+        self._acknowledged: deque[Operation] = deque(maxlen=ACKNOWLEDGED)
+        self._burst = 0
+
+    def start(self, node_ids: tuple[NodeId, ...]) -> None:
+        """Ask these nodes from now on."""
+        self.node_ids = node_ids
+        self._rest()
+        if self._rng.random() < CROWD_SHARE:
+            self._runtime.call_later(CROWD_WITHIN_S * self._rng.random(), lambda: self._crowd(MAX_PRODUCERS + 8))
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._pace.pause_s() is None
+
+    def _rest(self) -> None:
+        pause_s = self._pace.pause_s()
+        if pause_s is not None:
+            if self._burst:
+                self._burst, pause_s = self._burst - 1, 0.0
+            self._runtime.call_later(pause_s, self._begin)
+
+    def _node(self) -> NodeId:
+        node_id = self._leader_id if self._leader_id in self.node_ids else self._rng.choice(self.node_ids)
+        assert node_id is not None
+        return node_id
+
+    # ------------------------------------------------------------ registrations
+
+    def _register(self) -> None:
+        node_id = self._node()
+
+        def returned(result: OperationResult, leader_id: NodeId | None) -> None:
+            self._heard(node_id, result, leader_id)
+            if result.outcome is Outcome.OK:
+                self._producer_id, self._next = result.index, 0
+            self._rest()
+
+        self._calls.register(self.name, node_id, TIMEOUT_S, returned)
+
+    def _crowd(self, left: int) -> None:
+        """Register so many producers that nobody is, until the log has forgotten everybody else."""
+        if self._is_stopped or left <= 0:
+            return
+        for _ in range(min(left, CROWD_AT_ONCE)):
+            self._calls.register(self.name, self._node(), TIMEOUT_S, lambda *_: None)
+        self._runtime.call_later(0.02, lambda: self._crowd(left - CROWD_AT_ONCE))
+
+    def _heard(self, node_id: NodeId, result: OperationResult, leader_id: NodeId | None) -> None:
+        self._leader_id = leader_id or (node_id if result.outcome is Outcome.OK else None)
+
+    # ------------------------------------------------------------ batches
+
+    def _begin(self) -> None:
+        if not self._producer_id:
+            self._register()
+            return
+        if not self._burst and self._rng.random() < BURST_SHARE:
+            self._burst = BURST
+        self._send_next()
+        if self._rng.random() < NEXT_AT_ONCE_SHARE:
+            self._send_next()
+
+    def _send_next(self) -> None:
+        self._number += 1
+        low, high = VALUE_BYTES
+        value = f"{self.name}/{self._number}/".encode()
+        if not self._burst:
+            value += b"." * int(low + (high - low) * self._rng.random() ** 3)
+        batch = _Batch(
+            Operation(
+                OperationKind.PRODUCE,
+                value=value,
+                acks=self._rng.choice(self.acks),
+                producer_id=self._producer_id,
+                sequence=self._next,
+            )
+        )
+        self._next += 1
+        self._under_way.add(batch)
+        self._attempt(batch)
+        if self._rng.random() < TWICE_SHARE:
+            # Mostly so soon that the first attempt is not written yet.
+            wait_s = TWICE_WITHIN_S * max(0.0, self._rng.random() - 0.5)
+            self._runtime.call_later(wait_s, lambda: self._attempt(batch, is_extra=True))
+
+    def _attempt(self, batch: _Batch, *, is_extra: bool = False) -> None:
+        """Send a batch. After an extra attempt there is no other: whoever sends it in earnest does that."""
+        if batch.is_over:
+            return
+        node_id = self._rng.choice(self.node_ids) if is_extra and self._rng.random() < 0.5 else self._node()
+
+        def returned(result: OperationResult, leader_id: NodeId | None) -> None:
+            self._heard(node_id, result, leader_id)
+            if batch.is_over:
+                return
+            if result.outcome is Outcome.OK:
+                self.stored += 1
+                self._acknowledged.append(batch.operation)
+                self._over(batch)
+            elif result.detail == Refusal.SEQUENCE_FORGOTTEN.value:
+                self._over(batch)
+            elif result.detail == Refusal.PRODUCER_EXPIRED.value:
+                self._give_up(batch)
+            elif not is_extra:
+                self._try_again(batch, has_hint=leader_id is not None)
+
+        self._calls.produce(self.name, node_id, batch.operation, TIMEOUT_S, returned)
+
+    def _try_again(self, batch: _Batch, *, has_hint: bool) -> None:
+        batch.attempts_left -= 1
+        if batch.attempts_left <= 0 or self._is_stopped:
+            self._give_up(batch)
+            return
+        if self._rng.random() < LONG_AFTER_SHARE:
+            wait_s = LONG_AFTER_S * self._rng.random()
+        else:
+            wait_s = 0.01 if has_hint else BACKOFF_S * (0.1 + self._rng.random())
+        self._runtime.call_later(wait_s, lambda: self._attempt(batch))
+
+    def _give_up(self, batch: _Batch) -> None:
+        """The next batch could never be stored without this one: go on as another producer."""
+        if batch.operation.producer_id == self._producer_id:
+            self._producer_id = 0
+        self._over(batch)
+
+    def _over(self, batch: _Batch) -> None:
+        batch.is_over = True
+        self._under_way.discard(batch)
+        if self._acknowledged and self._rng.random() < ONCE_MORE_SHARE:
+            self._runtime.call_later(LONG_AFTER_S * self._rng.random() ** 2, self._once_more)
+        if not self._under_way:
+            self._rest()
+
+    def _once_more(self) -> None:
+        """Send again what was acknowledged, recently or long ago: its answer came, or so the client might not know."""
+        if not self._is_stopped and self._acknowledged:
+            operation = self._acknowledged[int(len(self._acknowledged) * self._rng.random() ** 2)]
+            self._calls.produce(self.name, self._node(), operation, TIMEOUT_S, lambda *_: None)
