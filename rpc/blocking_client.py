@@ -46,29 +46,15 @@ class BlockingLogClient:
         finally:
             self._runner.close()
 
-    def produce(
-        self,
-        value: bytes,
-        *,
-        acks: Acks = Acks.DEFAULT,
-        timeout_s: float | None = None,
-        repeat_unknown: bool = False,
-    ) -> int:
+    def produce(self, value: bytes, *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None) -> int:
         """Append one record and return its offset."""
-        call = self._client.produce(value, acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown)
-        return self._run(call)
+        return self._run(self._client.produce(value, acks=acks, timeout_s=timeout_s))
 
     def produce_batch(
-        self,
-        values: Sequence[bytes],
-        *,
-        acks: Acks = Acks.DEFAULT,
-        timeout_s: float | None = None,
-        repeat_unknown: bool = False,
+        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
     ) -> int:
-        """Append many records with one call, all or none, and return the first's offset."""
-        call = self._client.produce_batch(values, acks=acks, timeout_s=timeout_s, repeat_unknown=repeat_unknown)
-        return self._run(call)
+        """Append many records, all or none, and return the first's offset."""
+        return self._run(self._client.produce_batch(values, acks=acks, timeout_s=timeout_s))
 
     def produce_acknowledged(
         self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None

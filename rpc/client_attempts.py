@@ -19,7 +19,7 @@ _BUSY_GROWTH: Final = 2.0
 # Waits are spread, so that many clients of one leader do not come back together.
 _LEAST_OF_WAIT: Final = 0.6
 # With less time than this an attempt would only leave the outcome unknown.
-_LEAST_ATTEMPT_S: Final = 0.02
+LEAST_ATTEMPT_S: Final = 0.02
 
 # Where nobody leads, only some nodes know what is missing.
 _OTHERS_MAY_KNOW_WHY: Final = {"LEADER_UNKNOWN", "NOT_CONFIRMED"}
@@ -74,7 +74,7 @@ class Attempts:
         wait_s = most_s * random.uniform(_LEAST_OF_WAIT, 1.0)  # noqa: S311  # no secret
         if is_same_node and failure.retry_after_s is not None:
             wait_s = max(wait_s, failure.retry_after_s)
-        return wait_s if now_s + wait_s + _LEAST_ATTEMPT_S < self.give_up_at_s else None
+        return wait_s if now_s + wait_s + LEAST_ATTEMPT_S < self.give_up_at_s else None
 
     def conclusion(self, failure: LogError) -> LogError:
         """The error to raise after this one, the last: a node's own word is worth more than that another is silent."""

@@ -78,6 +78,21 @@ class LogError(Exception):
         return self.reason == "BEHIND"
 
     @property
+    def is_expired(self) -> bool:
+        """The log does not know the producer's id (any more)."""
+        return self.reason == "PRODUCER_EXPIRED"
+
+    @property
+    def is_of_sequence(self) -> bool:
+        """Something else stands in the log under this number, or stood there: it is of no use any more."""
+        return self.reason in {"SEQUENCE_REUSED", "SEQUENCE_FORGOTTEN"}
+
+    @property
+    def is_of_content(self) -> bool:
+        """What was to be appended was refused for what it is."""
+        return self.code == "INVALID_ARGUMENT" or (self.code == "RESOURCE_EXHAUSTED" and not self.reason)
+
+    @property
     def is_out_of_range(self) -> bool:
         """There is no record at that offset, or none yet."""
         return self.code == "OUT_OF_RANGE"

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
+from ourolog.rpc.client_producers import MAX_UNANSWERED
 from ourolog.rpc.v1 import log_pb2 as pb
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ class UnansweredRequests(Generic[T, Req]):
     taken: how many items there were so far.
     answered: how many of them were answered.
     sent: how many of them the present call may have sent, those that were answered before it included.
+    producer_id: under which they are numbered, 0 if they are not.
     error: what the caller's own iterator failed with, if it did.
     """
 
@@ -32,12 +34,34 @@ class UnansweredRequests(Generic[T, Req]):
         self.taken = 0
         self.answered = 0
         self.sent = 0
+        self.producer_id = 0
         self.error: Exception | None = None
+        self._first = 0
+        self._unknown_below = 0
+        self._room = asyncio.Event()
 
     @property
     def outstanding(self) -> int:
         """How many were sent on the present call and are not answered."""
         return self.sent - self.answered
+
+    @property
+    def unanswered(self) -> int:
+        """How many were made and are not answered."""
+        return self.taken - self.answered
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether some that are not answered may have been stored."""
+        return self.answered < self._unknown_below
+
+    def note_unknown(self) -> None:
+        """What the present call has sent, and is not answered, may have been stored."""
+        self._unknown_below = max(self._unknown_below, self.sent)
+
+    def number(self, producer_id: int) -> None:
+        """Number from now on all that are not answered, from 0 on, under this producer's id; 0 for none."""
+        self.producer_id, self._first = producer_id, self.answered
 
     def messages(self) -> AsyncIterator[Req]:
         """The messages of a new call: first those that are not answered, then one for each further item.
@@ -52,6 +76,7 @@ class UnansweredRequests(Generic[T, Req]):
         """The first of those that were not answered is."""
         self._unanswered.popleft()
         self.answered += 1
+        self._room.set()
 
     async def close(self) -> None:
         """Wait for no further item."""
@@ -63,9 +88,15 @@ class UnansweredRequests(Generic[T, Req]):
     async def _messages(self, call: int) -> AsyncIterator[Req]:
         # gRPC may ask for one more message of a call that has been given up.
         while call == self._calls:
-            if self.sent < self.taken:
+            if self.producer_id and self.outstanding >= MAX_UNANSWERED:
+                self._room.clear()
+                await self._room.wait()
+            elif self.sent < self.taken:
+                request = self._unanswered[self.sent - self.answered]
+                if self.producer_id:
+                    request.producer_id, request.sequence = self.producer_id, self.sent - self._first
                 self.sent += 1
-                yield self._unanswered[self.sent - 1 - self.answered]
+                yield request
             elif self._is_at_end:
                 return
             elif isinstance(self._items, AsyncIterator):

@@ -128,6 +128,7 @@ class ScriptedServer:
     batches, end: the log.
     tailing: the consumes that wait at its end.
     replicas: whose disks every answer to a produce names.
+    numbered: where the batches stand that producers have numbered, index and first offset of each.
     changed: set after every message.
     """
 
@@ -141,6 +142,7 @@ class ScriptedServer:
         self.end = Position(Index(0), Offset(0))
         self.tailing: list[Consume] = []
         self.replicas: tuple[NodeId, ...] = ()
+        self.numbered: dict[tuple[int, int], tuple[Index, Offset]] = {}
         self.changed = asyncio.Event()
 
     def tell(self, message: Any) -> None:
@@ -150,14 +152,15 @@ class ScriptedServer:
                 message.reply_to.tell(self.refuse(message.request_id))
             case Produce():
                 if not self.hold:
-                    index = self.end.index
-                    base_offset = self.append(message.batch)
-                    message.reply_to.tell(Produced(message.request_id, base_offset, Term(1), index, self.replicas))
+                    self.produced(message)
             case RegisterProducer() if self.refuse is not None:
                 message.reply_to.tell(self.refuse(message.request_id))
             case RegisterProducer():
                 if not self.hold:
                     index = self.end.index
+                    if not index:  # 0 is no producer's id
+                        self.append(NewBatch(encode_control(ProducerRegistered()), 0, Kind.CONTROL))
+                        index = self.end.index
                     self.append(NewBatch(encode_control(ProducerRegistered()), 0, Kind.CONTROL))
                     message.reply_to.tell(Produced(message.request_id, self.end.offset, Term(1), index))
             case Consume():
@@ -167,6 +170,17 @@ class ScriptedServer:
             case ListServers():
                 message.reply_to.tell(ServersListed(message.request_id, self.members, self.leader_id))
         self.changed.set()
+
+    def produced(self, produce: Produce) -> None:
+        """Append a batch, or find that its producer has sent it before, and answer."""
+        batch = produce.batch
+        key = batch.producer_id, batch.producer_sequence
+        placed = self.numbered.get(key) if batch.producer_id else None
+        if placed is None:
+            placed = self.end.index, self.append(batch)
+            self.numbered[key] = placed
+        index, base_offset = placed
+        produce.reply_to.tell(Produced(produce.request_id, base_offset, Term(1), index, self.replicas))
 
     def append(self, new: NewBatch, path: tuple[str, ...] = ("n1",)) -> Offset:
         base = self.end.offset

@@ -29,9 +29,10 @@ Examples:
   ourolog produce --addr n1:8400,n2:8400,n3:8400 < access.log
 
 An offset is printed once its record is acknowledged. When the leader changes,
-the command goes on at the new one. Records that were on their way just then may
-be in the log or not: they are named on standard error, are not sent again, and
-the exit status is 1. With --repeat-unknown they are, and may be stored twice.
+the command goes on at the new one, and each record is stored once, in order.
+Where nobody is elected, with --acks leader, and when the time is up, records
+that were on their way may be in the log or not: they are named on standard
+error, are not sent again, and the exit status is 1.
 """
 
 _BATCH_BYTES: Final = 1024 * 1024
@@ -55,11 +56,7 @@ _LOST: Final = {"UNAVAILABLE", "ABORTED"}
     default="default",
     help="Whose disks a record must be on before it is acknowledged; default: what the node was started with.",
 )
-@option(
-    "--repeat-unknown",
-    is_flag=True,
-    help="Send records again that may be in the log already, since their node was lost meanwhile.",
-)
+@option("--replicas", is_flag=True, help="Also print the nodes whose disks have the record.")
 def produce(
     *,
     values: tuple[str, ...],
@@ -67,7 +64,7 @@ def produce(
     timeout_s: float,
     batch: int,
     acks: str,
-    repeat_unknown: bool,
+    replicas: bool,
 ) -> None:
     """Append records, print their offsets.
 
@@ -75,7 +72,7 @@ def produce(
     """
     if not values and sys.stdin.isatty():
         click.echo("Reading records from the terminal, one a line; Ctrl-D ends.", err=True)
-    asyncio.run(_produce(values, addresses, timeout_s, batch, Acks[acks.upper()], repeat_unknown=repeat_unknown))
+    asyncio.run(_produce(values, addresses, timeout_s, batch, Acks[acks.upper()], replicas=replicas))
 
 
 async def _produce(
@@ -85,7 +82,7 @@ async def _produce(
     batch: int,
     acks: Acks,
     *,
-    repeat_unknown: bool,
+    replicas: bool,
 ) -> None:
     from ourolog.rpc.client import LogClient
 
@@ -93,7 +90,7 @@ async def _produce(
     source = _arguments(values) if values else stdin_lines()
     total = len(values) if values else None
     async with LogClient(addresses, timeout_s=timeout_s, on_retry=retries.failed) as client:
-        producing = _Producing(client, acks, repeat_unknown=repeat_unknown)
+        producing = _Producing(client, acks, replicas=replicas)
         with Progress("produced", total) as progress:
             async for records in source:
                 for group in batches(records, batch):
@@ -107,10 +104,10 @@ async def _produce(
 class _Producing:
     """Appends records group by group, prints their offsets, and counts what became of them."""
 
-    def __init__(self, client: LogClient, acks: Acks, *, repeat_unknown: bool) -> None:
+    def __init__(self, client: LogClient, acks: Acks, *, replicas: bool) -> None:
         self._client = client
         self._acks = acks
-        self._repeat_unknown = repeat_unknown
+        self._replicas = replicas
         self._acknowledged = 0
         self.unknown = 0
 
@@ -129,7 +126,7 @@ class _Producing:
         if not group[-1]:
             raise RunningError(f"record {last} is empty; a record holds at least one byte ({self._before})")
         try:
-            base_offset = await self._client.produce_batch(group, acks=self._acks, repeat_unknown=self._repeat_unknown)
+            acknowledged = await self._client.produce_acknowledged(group, acks=self._acks)
         except LogError as error:
             if error.outcome_unknown:
                 self.unknown += len(group)
@@ -140,7 +137,9 @@ class _Producing:
             click.echo(f"Unknown: {which}: {error}", err=True)
             return
         self._acknowledged += len(group)
-        sys.stdout.write("".join(f"{offset}\n" for offset in range(base_offset, base_offset + len(group))))
+        base_offset = acknowledged.base_offset
+        names = "\t" + ",".join(acknowledged.replicas) if self._replicas else ""
+        sys.stdout.write("".join(f"{offset}{names}\n" for offset in range(base_offset, base_offset + len(group))))
         sys.stdout.flush()
 
     @property

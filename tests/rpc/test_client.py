@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
-from ourolog.actors.messages.server import Produce, Refusal, RequestRefused
+from ourolog.actors.messages.server import Produce, Refusal, RegisterProducer, RequestRefused
+from ourolog.actors.messages.values import Acks
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.client_types import Acknowledgement
@@ -45,7 +46,8 @@ async def test_a_hint_leads_the_client_to_the_leader_and_it_stays_there(edge: An
             request_id, Refusal.NOT_LEADER, "n2 leads", leader_addr=leader.address
         )
         assert [await client.produce(b"a"), await client.produce_batch([b"b", b"c"])] == [0, 1]
-        assert len(follower.server.all(Produce)) == 1
+        assert len(follower.server.all(RegisterProducer)) == 1
+        assert follower.server.all(Produce) == []
         assert len(leader.server.all(Produce)) == 2
 
 
@@ -66,7 +68,11 @@ async def test_what_passes_is_waited_for(edge: Any, refusal: Refusal) -> None:
     async with edge() as e, LogClient(e.address) as client:
         e.server.refuse = refusing(2, refusal)(e.server)
         assert await client.produce(b"a") == 0
-        assert len(e.server.all(Produce)) == 3
+        assert len(e.server.all(RegisterProducer)) == 3
+        e.server.refuse = refusing(2, refusal)(e.server)
+        assert await client.produce(b"b") == 1
+        numbers = [produce.batch.producer_sequence for produce in e.server.all(Produce)]
+        assert numbers == [0, 1, 1, 1], "what was certainly not appended has used up no number"
 
 
 async def test_a_wait_that_would_end_after_the_deadline_is_not_begun(
@@ -79,15 +85,13 @@ async def test_a_wait_that_would_end_after_the_deadline_is_not_begun(
             await client.produce(b"a")
 
 
-async def test_an_unknown_outcome_is_not_repeated_unless_asked_for(edge: Any) -> None:
+async def test_an_unknown_outcome_is_not_repeated_where_the_log_does_not_remember_what_it_has(edge: Any) -> None:
     async with edge() as e, LogClient(e.address) as client:
         e.server.refuse = refusing(1, Refusal.STOPPING, outcome_unknown=True)(e.server)
         with pytest.raises(LogError, match="outcome is unknown") as raised:
-            await client.produce(b"a")
+            await client.produce(b"a", acks=Acks.LEADER)
         assert raised.value.outcome_unknown
         assert len(e.server.all(Produce)) == 1
-        e.server.refuse = refusing(1, Refusal.STOPPING, outcome_unknown=True)(e.server)
-        assert await client.produce(b"a", repeat_unknown=True) == 0
 
 
 async def test_the_client_says_which_replicas_have_what_it_produced(edge: Any) -> None:
@@ -253,7 +257,7 @@ async def test_until_a_leader_knows_the_end_of_its_log_reads_of_one_record_are_r
 async def test_a_stream_does_not_stop_at_an_end_that_is_not_known(edge: Any) -> None:
     failures: list[LogError] = []
     async with edge() as leader, edge() as behind, LogClient([leader.address, behind.address], timeout_s=5.0) as client:
-        client._on_retry = failures.append
+        client._calls.on_retry = failures.append
         for value in (b"a", b"b"):
             leader.server.append(NewBatch(encode_records([value]), 1))
         behind.server.append(NewBatch(encode_records([b"a"]), 1))

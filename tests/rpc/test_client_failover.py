@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ourolog.actors.messages.server import ListServers, Produce, Refusal, RequestRefused
-from ourolog.actors.messages.values import Member
+from ourolog.actors.messages.values import Acks, Member
 from ourolog.rpc.blocking_client import BlockingLogClient
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
@@ -264,12 +264,12 @@ async def freezing(edge: Any) -> AsyncIterator[tuple[Any, Any, Line, LogClient]]
             yield one, two, line, client
 
 
-async def test_a_produce_that_a_frozen_leader_has_ends_when_another_leads_and_its_outcome_is_unknown(
+async def test_an_unnumbered_produce_that_a_frozen_leader_has_ends_when_another_leads_and_its_outcome_is_unknown(
     edge: Any,
 ) -> None:
     async with freezing(edge) as (one, two, line, client):
         line.freeze()
-        producing = asyncio.ensure_future(client.produce(b"second"))
+        producing = asyncio.ensure_future(client.produce(b"second", acks=Acks.LEADER))
         asked = len(two.server.all(ListServers))
         await two.server.until(lambda: len(two.server.all(ListServers)) > asked + 1)
         assert not producing.done(), "nobody else leads yet"
@@ -313,14 +313,16 @@ async def test_a_node_that_was_silent_is_waited_for_less_when_it_is_asked_again_
     assert waited == [first, again, first, again, first]
 
 
-async def test_it_is_sent_again_to_the_new_leader_if_that_was_asked_for(edge: Any) -> None:
+async def test_a_numbered_one_is_sent_again_to_the_new_leader_under_its_number(edge: Any) -> None:
     async with freezing(edge) as (one, two, line, client):
         line.freeze()
-        producing = asyncio.ensure_future(client.produce(b"second", repeat_unknown=True))
+        producing = asyncio.ensure_future(client.produce(b"second"))
         asked = len(two.server.all(ListServers))
         await two.server.until(lambda: len(two.server.all(ListServers)) > asked)
         lead(2, [line.address, two.address], one, two)
         assert await producing == 0
+        (produce,) = two.server.all(Produce)
+        assert (produce.batch.producer_id, produce.batch.producer_sequence) == (1, 1)
 
 
 async def test_a_leader_that_is_only_slow_is_waited_for(edge: Any) -> None:
@@ -454,22 +456,28 @@ async def test_a_produce_stream_that_has_nothing_unanswered_survives_its_node(ed
             assert not source.was_cancelled
 
 
-@pytest.mark.parametrize("repeat_unknown", [False, True])
-async def test_what_a_lost_node_had_not_answered_is_sent_again_only_if_that_was_asked_for(
-    edge: Any, repeat_unknown: bool
-) -> None:
+@pytest.mark.parametrize("acks", [Acks.LEADER, Acks.DEFAULT])
+async def test_what_a_lost_node_had_not_answered_is_sent_again_where_it_is_numbered(edge: Any, acks: Acks) -> None:
     async with edge() as one, edge() as two, Line(one.address) as line:
         addresses = [line.address, two.address]
         lead(1, addresses, one, two)
-        one.server.hold = True
         async with LogClient(addresses) as client:
-            offsets = client.produce_stream([b"a", b"b"], repeat_unknown=repeat_unknown)
+            source = Source()
+            offsets = client.produce_stream(source.values(), acks=acks)
+            source.give(b"first")
+            assert await anext(offsets) == 0
+            one.server.hold = True
+            source.give(b"a", b"b", None)
             following = asyncio.ensure_future(anext(offsets))
-            await one.server.until(lambda: len(one.server.all(Produce)) == 2)
+            await one.server.until(lambda: len(one.server.all(Produce)) == 3)
             lead(2, addresses, one, two)
             line.cut()
-            if repeat_unknown:
+            if acks is Acks.DEFAULT:
                 assert [await following, await anext(offsets)] == [0, 1]
+                numbers = [
+                    [produce.batch.producer_sequence for produce in node.server.all(Produce)] for node in (one, two)
+                ]
+                assert numbers == [[0, 1, 2], [1, 2]]
             else:
                 with pytest.raises(
                     LogError, match=r"2 produces of the stream were not answered\. The outcome"

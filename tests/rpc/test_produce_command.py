@@ -37,10 +37,10 @@ async def produce(address: str, *words: str, given: bytes = b"") -> tuple[int | 
     return process.returncode, out.decode(), error.decode()
 
 
-async def test_it_goes_on_after_records_of_unknown_outcome_and_says_which_they_are(edge: Any) -> None:
+async def test_without_numbers_it_goes_on_after_records_of_unknown_outcome_and_says_which_they_are(edge: Any) -> None:
     async with edge() as e:
         refusing_once(e.server, 2, Refusal.DEPOSED, outcome_unknown=True)
-        status, out, error = await produce(e.address, "--batch", "2", given=b"a\nb\nc\nd\ne\n")
+        status, out, error = await produce(e.address, "--batch", "2", "--acks", "leader", given=b"a\nb\nc\nd\ne\n")
         assert len(e.server.all(Produce)) == 3, "what may be stored is not sent again"
     assert (status, out) == (1, "0\n1\n2\n")
     unknown, summary = error.splitlines()
@@ -48,12 +48,21 @@ async def test_it_goes_on_after_records_of_unknown_outcome_and_says_which_they_a
     assert summary == "Error: 2 records may be in the log or not, as said above; 3 acknowledged"
 
 
-async def test_they_are_sent_again_if_that_is_asked_for(edge: Any) -> None:
+async def test_what_may_be_stored_is_sent_again_under_its_number(edge: Any) -> None:
     async with edge() as e:
         refusing_once(e.server, 2, Refusal.DEPOSED, outcome_unknown=True)
-        done = await produce(e.address, "--batch", "2", "--repeat-unknown", given=b"a\nb\nc\nd\ne\n")
+        done = await produce(e.address, "--batch", "2", given=b"a\nb\nc\nd\ne\n")
         assert len(e.server.all(Produce)) == 4
+        numbers = [produce.batch.producer_sequence for produce in e.server.all(Produce)]
     assert done == (0, "0\n1\n2\n3\n4\n", "")
+    assert numbers == [0, 1, 1, 2]
+
+
+async def test_it_prints_the_replicas_if_that_is_asked_for(edge: Any) -> None:
+    async with edge() as e:
+        e.server.replicas = ("n1", "n3")
+        done = await produce(e.address, "--replicas", "a", "b")
+    assert done == (0, "0\tn1,n3\n1\tn1,n3\n", "")
 
 
 async def test_what_was_certainly_not_stored_is_sent_again_without_a_word(edge: Any) -> None:
@@ -66,7 +75,7 @@ async def test_what_was_certainly_not_stored_is_sent_again_without_a_word(edge: 
 async def test_it_does_not_go_on_when_the_time_is_over_and_says_what_became_of_the_records(edge: Any) -> None:
     async with edge() as e:
         refusing_once(e.server, 2, Refusal.TIMED_OUT, outcome_unknown=True)
-        status, out, error = await produce(e.address, "--batch", "2", given=b"a\nb\nc\nd\ne\n")
+        status, out, error = await produce(e.address, "--batch", "2", "--acks", "leader", given=b"a\nb\nc\nd\ne\n")
         assert len(e.server.all(Produce)) == 2
     assert (status, out) == (1, "0\n1\n")
     assert error.startswith("Error: n1 is gone. The outcome is unknown")

@@ -1,0 +1,113 @@
+"""Produce streams: pipelined, in order, on as many calls one after another as it takes.
+
+With a producer's id of its own a stream goes on at the next leader with all that was not answered, whether or not that
+was stored: the batches keep their numbers, and the log stores each once. Without one, where nobody is elected or with
+acks=leader, it goes on only if nothing of it was stored for certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import grpc
+
+from ourolog.rpc.client_attempts import Attempts
+from ourolog.rpc.client_calls import ClientCalls
+from ourolog.rpc.client_errors import LogError
+from ourolog.rpc.client_liveness import PRODUCE_SILENT_AFTER_S
+from ourolog.rpc.client_nodes import NodeConnection
+from ourolog.rpc.client_producers import EXPIRED_AFTER_S, ProducerIds
+from ourolog.rpc.client_requests import UnansweredRequests
+from ourolog.rpc.errors import OUTCOME_UNKNOWN
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
+
+Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
+Res = TypeVar("Res", pb.ProduceResponse, pb.ProduceBatchResponse)
+
+
+class ProduceStreams:
+    """Opens the produce streams of one client."""
+
+    def __init__(self, calls: ClientCalls, ids: ProducerIds) -> None:
+        self._calls = calls
+        self._ids = ids
+
+    async def answers(
+        self,
+        requests: UnansweredRequests[Any, Req],
+        open_call: Callable[[pb_grpc.LogAsyncStub], grpc.aio.StreamStreamCall[Req, Res]],
+        *,
+        is_numbered: bool,
+    ) -> AsyncGenerator[Res, None]:
+        """The answers to a produce stream, in order. Raises LogError.
+
+        is_numbered: whether to number the requests, where the cluster has ids.
+        """
+        loop, calls = asyncio.get_running_loop(), self._calls
+        attempts: Attempts | None = None
+        expired_since_s: float | None = None
+
+        async def check(connection: NodeConnection) -> tuple[LogError | None, float]:
+            if requests.outstanding:
+                return await calls.liveness.produce_failure(connection)
+            return await calls.liveness.stream_failure(connection)
+
+        try:
+            while True:
+                if is_numbered and not requests.producer_id:
+                    is_numbered = await self._number(requests, attempts)
+                addr = await calls.find_leader()
+                responses = calls.responses(addr, open_call, check, PRODUCE_SILENT_AFTER_S)
+                try:
+                    async with aclosing(responses):
+                        async for response in responses:
+                            requests.note_answer()
+                            calls.nodes.acknowledged(addr)
+                            attempts = expired_since_s = None
+                            yield response
+                    if requests.error is not None:
+                        raise requests.error
+                    if not requests.outstanding and requests.answered == requests.taken:
+                        return
+                    message = f"{addr} answered {requests.answered} of {requests.taken} produces and ended the stream"
+                    raise LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
+                except LogError as error:
+                    failure = error
+                may_repeat = failure.may_retry or failure.is_not_leader
+                if failure.outcome_unknown and requests.outstanding:
+                    requests.note_unknown()
+                    may_repeat = is_numbered and failure.may_pass
+                elif not requests.outstanding:
+                    may_repeat = failure.may_pass or failure.is_not_leader
+                failure.outcome_unknown = requests.is_unknown
+                if requests.is_unknown and OUTCOME_UNKNOWN not in str(failure):
+                    many = f"{requests.unanswered} produces of the stream were not answered"
+                    failure.args = (f"{str(failure).rstrip('.')}; {many}. {OUTCOME_UNKNOWN}",)
+                attempts = attempts or Attempts(loop.time(), calls.timeout_s)
+                attempts.note(failure)
+                if failure.is_expired and not requests.is_unknown:
+                    requests.number(0)
+                    continue
+                if failure.is_expired:
+                    expired_since_s = expired_since_s or loop.time()
+                    may_repeat = loop.time() - expired_since_s < EXPIRED_AFTER_S
+                at_once = calls.route(failure, addr)
+                wait_s = calls.wait_s(attempts, failure, addr, to_leader=True)
+                if not may_repeat or wait_s is None:
+                    raise attempts.conclusion(failure)
+                calls.on_retry(failure)
+                await asyncio.sleep(0 if at_once else wait_s)
+        finally:
+            await requests.close()
+
+    async def _number(self, requests: UnansweredRequests[Any, Req], attempts: Attempts | None) -> bool:
+        """Give the stream an id of its own. Returns whether there are any."""
+        loop = asyncio.get_running_loop()
+        if self._ids.can_be_had(loop.time()):
+            within_s = self._calls.timeout_s if attempts is None else attempts.left_s(loop.time())
+            requests.number(await self._ids.register(within_s))
+        return requests.producer_id != 0

@@ -1,0 +1,369 @@
+"""Produces of the client that are stored once: numbers, what is sent again, and what becomes of a lane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from ourolog.actors.messages.server import CancelRequest, Produce, Refusal, RegisterProducer, RequestRefused
+from ourolog.actors.messages.values import Acks
+from ourolog.rpc import client_lanes, client_streams
+from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError
+from ourolog.rpc.client_lanes import GATHERED_RECORDS, LANES
+from ourolog.rpc.client_producers import MAX_UNANSWERED
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.record_set import decode_records
+
+
+class Script:
+    """Decides for each produce of a scripted server, in order of arrival, what becomes of it."""
+
+    def __init__(self, server: Any, *answers: Callable[[Produce], object] | None) -> None:
+        """Prepare.
+
+        answers: for each produce, given it, what is done instead of serving it; None to serve it, as all later ones.
+        """
+        self._answers = list(answers)
+        self._server, self._tell = server, server.tell
+        server.tell = self.tell
+
+    def tell(self, message: Any) -> None:
+        if isinstance(message, Produce) and self._answers and (answer := self._answers.pop(0)) is not None:
+            self._server.received.append(message)
+            answer(message)
+            self._server.changed.set()
+        else:
+            self._tell(message)
+
+
+def refused(refusal: Refusal, *, outcome_unknown: bool = False) -> Callable[[Produce], object]:
+    def answer(produce: Produce) -> None:
+        produce.reply_to.tell(RequestRefused(produce.request_id, refusal, "not now", outcome_unknown=outcome_unknown))
+
+    return answer
+
+
+def lost_after_append(server: Any) -> Callable[[Produce], object]:
+    """It is stored, and its client is told that its outcome is unknown."""
+
+    def answer(produce: Produce) -> None:
+        key = produce.batch.producer_id, produce.batch.producer_sequence
+        if key not in server.numbered:
+            server.numbered[key] = server.end.index, server.append(produce.batch)
+        refused(Refusal.DEPOSED, outcome_unknown=True)(produce)
+
+    return answer
+
+
+def unanswered(_: Produce) -> None:
+    """Whoever asked waits."""
+
+
+def numbers(e: Any) -> list[tuple[int, int]]:
+    """Producer and number of every produce, in order of arrival."""
+    return [(produce.batch.producer_id, produce.batch.producer_sequence) for produce in e.server.all(Produce)]
+
+
+async def fill_lanes(e: Any, client: LogClient) -> list[asyncio.Task[int]]:
+    """Produces that nobody answers yet, one in each lane."""
+    Script(e.server, *[unanswered] * LANES)
+    callers = []
+    for number in range(LANES):
+        callers.append(asyncio.create_task(client.produce(b"first")))
+        await e.server.until(lambda number=number: len(e.server.all(Produce)) == number + 1)
+    return callers
+
+
+def stored(e: Any) -> list[bytes]:
+    return [value for batch in e.server.batches if batch.record_count for value in decode_records(batch.payload)]
+
+
+async def test_one_call_after_the_other_is_numbered_in_one_lane(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        assert await client.produce(b"a") == 0
+        assert await client.produce_batch([b"b", b"c"]) == 1
+        assert await client.produce(b"d") == 3
+        ((producer_id, _), *_) = numbers(e)
+        assert numbers(e) == [(producer_id, 0), (producer_id, 1), (producer_id, 2)]
+        assert len(e.server.all(RegisterProducer)) == 1
+
+
+async def test_what_is_stored_though_its_answer_was_lost_is_stored_once_and_acknowledged_where_it_stands(
+    edge: Any,
+) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"a")
+        Script(e.server, lost_after_append(e.server), refused(Refusal.NOT_READY))
+        assert await client.produce_batch([b"b", b"c"]) == 1
+        assert await client.produce(b"d") == 3
+        assert stored(e) == [b"a", b"b", b"c", b"d"]
+        assert [number for _, number in numbers(e)] == [0, 1, 1, 1, 2]
+
+
+async def test_produces_that_find_all_lanes_busy_go_together_and_each_hears_of_its_own_records(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        first = await fill_lanes(e, client)
+        assert len(e.server.all(RegisterProducer)) == LANES
+        later = [asyncio.create_task(client.produce_batch([b"x"] * 2)) for _ in range(5)]
+        later.append(asyncio.create_task(client.produce(b"for all", acks=Acks.ALL)))
+        await asyncio.sleep(0)
+        assert len(e.server.all(Produce)) == LANES, "each lane has one call in flight"
+        held = e.server.all(Produce)
+        e.server.produced(held[0])
+        assert await first[0] == 0
+        assert await asyncio.gather(*later) == [1, 3, 5, 7, 9, 11]
+        together, alone = e.server.all(Produce)[LANES:]
+        assert (together.batch.record_count, alone.batch.record_count) == (10, 1)
+        assert (together.acks, alone.acks) == (Acks.DEFAULT, Acks.ALL)
+        for produce in held[1:]:
+            e.server.produced(produce)
+        await asyncio.gather(*first)
+
+
+HALF = [b"x"] * (GATHERED_RECORDS // 2)
+
+
+@pytest.mark.parametrize(
+    ("most_bytes", "batches", "together"),
+    [
+        (1_500, [[b"y" * 900], [b"z" * 900], [b"z"]], [1, 2]),
+        (1_000_000, [HALF, HALF, HALF], [2 * len(HALF), len(HALF)]),
+    ],
+)
+async def test_what_goes_together_is_bounded(
+    edge: Any, monkeypatch: pytest.MonkeyPatch, most_bytes: int, batches: list[list[bytes]], together: list[int]
+) -> None:
+    monkeypatch.setattr(client_lanes, "GATHERED_BYTES", most_bytes)
+    async with edge() as e, LogClient(e.address) as client:
+        first = await fill_lanes(e, client)
+        later = [asyncio.create_task(client.produce_batch(batch)) for batch in batches]
+        await asyncio.sleep(0)
+        held = e.server.all(Produce)
+        e.server.produced(held[0])
+        await asyncio.gather(*later)
+        assert [produce.batch.record_count for produce in e.server.all(Produce)[LANES:]] == together
+        for produce in held[1:]:
+            e.server.produced(produce)
+        await asyncio.gather(*first)
+
+
+async def test_a_bad_record_among_others_fails_alone(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        first = await fill_lanes(e, client)
+        later = [asyncio.create_task(client.produce(value)) for value in (b"a", b"", b"c")]
+        await asyncio.sleep(0)
+        for produce in e.server.all(Produce):
+            e.server.produced(produce)
+        good, bad, also_good = await asyncio.gather(*later, return_exceptions=True)
+        assert (good, also_good) == (LANES, LANES + 1)
+        assert isinstance(bad, LogError)
+        assert bad.fields == {"record.value": "must not be empty"}
+        assert not bad.outcome_unknown
+        assert stored(e) == [b"first"] * LANES + [b"a", b"c"]
+        await asyncio.gather(*first)
+        assert await client.produce(b"d") == LANES + 2
+
+
+async def test_a_caller_that_is_cancelled_does_not_cancel_what_its_lane_has_sent(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"a")
+        Script(e.server, unanswered)
+        caller = asyncio.create_task(client.produce(b"b"))
+        await e.server.until(lambda: len(e.server.all(Produce)) == 2)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        e.server.produced(e.server.all(Produce)[-1])
+        assert await client.produce(b"c") in (1, 2)
+        assert sorted(stored(e)) == [b"a", b"b", b"c"]
+        assert e.server.all(CancelRequest) == []
+
+
+async def test_what_was_not_sent_when_its_caller_was_cancelled_is_never_sent(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        first = await fill_lanes(e, client)
+        later = [asyncio.create_task(client.produce(value)) for value in (b"b", b"c")]
+        await asyncio.sleep(0)
+        later[0].cancel()
+        for produce in e.server.all(Produce):
+            e.server.produced(produce)
+        await asyncio.gather(*first, *later, return_exceptions=True)
+        assert stored(e) == [b"first"] * LANES + [b"c"]
+
+
+async def test_where_it_stays_unknown_the_lane_is_given_up_and_nothing_is_sent_under_another_id(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address, timeout_s=0.5) as client:
+        await client.produce(b"a")
+        (producer_id, _), *_ = numbers(e)
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.DEPOSED, "lost", outcome_unknown=True)
+        with pytest.raises(LogError, match=r"lost\. The outcome is unknown") as raised:
+            await client.produce(b"b")
+        assert raised.value.outcome_unknown
+        assert set(numbers(e)[1:]) == {(producer_id, 1)}, "the same bytes under the same number, each time"
+        e.server.refuse = None
+        tried = len(numbers(e))
+        assert await client.produce(b"c") == 1
+        ((other_id, number),) = numbers(e)[tried:]
+        assert (other_id != producer_id, number) == (True, 0)
+        assert stored(e) == [b"a", b"c"]
+
+
+async def test_whoever_has_less_time_hears_in_time_and_the_others_go_on(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"a")
+        Script(e.server, unanswered)
+        hasty = asyncio.create_task(client.produce(b"b", timeout_s=0.5))
+        with pytest.raises(LogError, match="not acknowledged") as raised:
+            await hasty
+        assert raised.value.outcome_unknown
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.OVERLOADED, "full")
+        patient = asyncio.create_task(client.produce(b"c"))
+        with pytest.raises(LogError, match="full") as raised:
+            await client.produce(b"d", timeout_s=0.3)
+        assert not raised.value.outcome_unknown
+        assert not patient.done()
+        e.server.refuse = None
+        assert await patient in (1, 2), "what the hasty one gave up may be stored"
+
+
+async def test_a_producer_that_is_forgotten_registers_again_without_a_word(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"a")
+        Script(e.server, refused(Refusal.PRODUCER_EXPIRED))
+        assert await client.produce(b"b") == 1
+        assert len(e.server.all(RegisterProducer)) == 2
+        assert [number for _, number in numbers(e)] == [0, 1, 0]
+
+
+async def test_a_producer_that_is_forgotten_with_a_batch_of_unknown_outcome_says_so(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_lanes, "EXPIRED_AFTER_S", 0.3)
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"a")
+        expired = refused(Refusal.PRODUCER_EXPIRED)
+        Script(e.server, refused(Refusal.DEPOSED, outcome_unknown=True), *[expired] * 100)
+        with pytest.raises(LogError) as raised:
+            await client.produce(b"b")
+        assert (raised.value.reason, raised.value.outcome_unknown) == ("PRODUCER_EXPIRED", True)
+        assert 2 < len(numbers(e)) < 100, "an old leader may not know of it, so more than one is asked"
+        assert len(set(numbers(e)[1:])) == 1
+
+
+@pytest.mark.parametrize("refusal", [Refusal.NOBODY_ELECTED, None])
+async def test_where_there_are_no_ids_produces_go_without_and_the_cluster_is_not_asked_each_time(
+    edge: Any, refusal: Refusal | None
+) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+
+        def refuse(register: RegisterProducer) -> None:
+            register.reply_to.tell(RequestRefused(register.request_id, Refusal.NOBODY_ELECTED, "nobody leads"))
+
+        tell = e.server.tell
+        e.server.tell = lambda message: refuse(message) if isinstance(message, RegisterProducer) else tell(message)
+        asked: list[object] = []
+        if refusal is None:
+
+            async def unimplemented(*_: Any, **__: Any) -> None:
+                asked.append(None)
+                raise LogError("no such call", "UNIMPLEMENTED")
+
+            client._lanes._ids._calls = _Calls(unimplemented)  # type: ignore[assignment]
+        assert await client.produce_batch([b"a", b"b"]) == 0
+        assert await client.produce(b"c") == 2
+        assert [offset async for offset in client.produce_stream([b"d"])] == [3]
+        assert numbers(e) == [(0, 0)] * 3
+        assert len(asked) <= 1
+        Script(e.server, refused(Refusal.STOPPING, outcome_unknown=True))
+        with pytest.raises(LogError, match="outcome is unknown"):
+            await client.produce(b"e")
+
+
+class _Calls:
+    """Calls that all end the same way."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+
+async def test_what_only_the_leader_must_have_goes_without_a_number(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"a", acks=Acks.LEADER)
+        assert [offset async for offset in client.produce_stream([b"b"], acks=Acks.LEADER)] == [1]
+        assert numbers(e) == [(0, 0), (0, 0)]
+        assert e.server.all(RegisterProducer) == []
+
+
+async def test_a_client_that_is_closed_ends_its_open_calls(edge: Any) -> None:
+    async with edge() as e:
+        client = LogClient(e.address)
+        callers = await fill_lanes(e, client)
+        callers.append(asyncio.create_task(client.produce(b"v")))
+        await asyncio.sleep(0)
+        await client.close()
+        errors = await asyncio.gather(*callers, return_exceptions=True)
+        assert [str(error) for error in errors] == ["the client was closed"] * (LANES + 1)
+
+
+# ---------------------------------------------------------------- streams
+
+
+async def test_a_stream_has_no_more_on_its_way_than_the_log_remembers(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        Script(e.server, *[unanswered] * MAX_UNANSWERED)
+        offsets = client.produce_stream(b"%d" % number for number in range(MAX_UNANSWERED + 10))
+        first = asyncio.ensure_future(anext(offsets))
+        await e.server.until(lambda: len(e.server.all(Produce)) == MAX_UNANSWERED)
+        await client.get_servers()
+        held = e.server.all(Produce)
+        assert len(held) == MAX_UNANSWERED
+        for produce in held:
+            e.server.produced(produce)
+        assert [await first] + [offset async for offset in offsets] == list(range(MAX_UNANSWERED + 10))
+        assert [number for _, number in numbers(e)] == list(range(MAX_UNANSWERED + 10))
+
+
+async def test_a_stream_sends_again_all_that_was_not_answered_and_it_is_stored_once(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        # However far the server has read before the first of them ends the call.
+        Script(e.server, None, lost_after_append(e.server), lost_after_append(e.server), refused(Refusal.SEQUENCE_GAP))
+        batches = [[b"a"], [b"b", b"c"], [b"d"], [b"e"]]
+        assert [offset async for offset in client.produce_batch_stream(batches)] == [0, 1, 3, 4]
+        assert stored(e) == [b"a", b"b", b"c", b"d", b"e"]
+
+
+async def test_a_stream_whose_producer_is_forgotten_numbers_the_rest_anew(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        expired = refused(Refusal.PRODUCER_EXPIRED)
+        Script(e.server, None, expired, expired)
+        assert [offset async for offset in client.produce_stream([b"a", b"b", b"c"])] == [0, 1, 2]
+        (first_id, _), *_, (second_id, last) = numbers(e)
+        assert (first_id != second_id, last) == (True, 1)
+        assert stored(e) == [b"a", b"b", b"c"]
+
+
+async def test_a_stream_whose_producer_is_forgotten_with_batches_of_unknown_outcome_says_so(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_streams, "EXPIRED_AFTER_S", 0.3)
+    async with edge() as e, LogClient(e.address) as client:
+        expired = refused(Refusal.PRODUCER_EXPIRED)
+        Script(e.server, None, refused(Refusal.DEPOSED, outcome_unknown=True), *[expired] * 200)
+        offsets = client.produce_stream([b"a", b"b", b"c"])
+        assert await anext(offsets) == 0
+        with pytest.raises(LogError, match="2 produces of the stream were not answered") as raised:
+            await anext(offsets)
+        assert raised.value.outcome_unknown
+        assert len({producer_id for producer_id, _ in numbers(e)}) == 1
+
+
+async def test_a_stub_without_a_number_works_beside_numbered_ones(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"a")
+        async with grpc.aio.insecure_channel(e.address):
+            response = await e.stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"b")))
+        assert response.offset == 1
