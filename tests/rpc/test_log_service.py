@@ -93,6 +93,7 @@ async def test_every_refusal_has_its_code_and_a_reason_that_programs_can_read(
         Refusal.SEQUENCE_GAP: "ABORTED",
         Refusal.SEQUENCE_REUSED: "INVALID_ARGUMENT",
         Refusal.ACKS_TOO_WEAK: "INVALID_ARGUMENT",
+        Refusal.BEHIND: "UNAVAILABLE",
     }
     async with edge() as e:
         e.server.refuse = lambda request_id: RequestRefused(request_id, refusal, "because")

@@ -55,7 +55,7 @@ async def test_the_first_offset_is_0_and_a_record_comes_back_as_exactly_value_an
     async with node() as n, open_channel(n.rpc_addr) as channel:
         stub = pb_grpc.LogStub(channel)
         produced = await stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"hello world")))
-        assert produced == pb.ProduceResponse(offset=0)
+        assert produced == pb.ProduceResponse(offset=0, replicas=["n1"])
         stream = stub.ConsumeStream(pb.ConsumeRequest(offset=0))
         want = pb.ConsumeResponse(record=pb.Record(value=b"hello world", offset=0))
         assert await stream.read() == want
