@@ -8,7 +8,7 @@ from math import inf
 from typing import Any, Final
 
 from ourolog.actors.config import Cycle, Fsync, NodeConfig
-from ourolog.actors.messages.events import CommitAdvanced, LogAppended, LogCut, LogOpened
+from ourolog.actors.messages.events import CommitAdvanced, LogAppended, LogCut, LogOpened, VotersLogged
 from ourolog.actors.messages.store import BallotSaved, BatchAppended, LogTruncated
 from ourolog.simulation.checker import World
 from ourolog.simulation.checkers.hindrances import HINDERING, Hindrances
@@ -43,7 +43,7 @@ MODELLED: Final[tuple[type, ...]] = (*CHANGING, FileReplaced, FileSynced, DiskRe
 CHANGING_MESSAGES: Final[tuple[type, ...]] = (CommitAdvanced, BatchAppended, LogOpened, LogTruncated)
 """The messages that come with a change of a log, or of what is committed of it."""
 
-MODELLED_MESSAGES: Final[tuple[type, ...]] = (*CHANGING_MESSAGES, LogAppended, LogCut, BallotSaved)
+MODELLED_MESSAGES: Final[tuple[type, ...]] = (*CHANGING_MESSAGES, LogAppended, LogCut, BallotSaved, VotersLogged)
 """The messages that the model is derived from, besides other events."""
 
 LIES: Final = "fsync_lies"
@@ -215,6 +215,10 @@ class ClusterModel:
                 self._on_opened(event, message, world)
             elif isinstance(message, LogAppended | LogCut | BallotSaved):
                 self._on_described(event, message)
+            elif type(message) is VotersLogged:
+                node = self.sender_of(event)
+                if node is not None:
+                    node.voters_before = self._voters_replaced(node, message.voters, message.replaced)
         else:
             hinder = self._hindering.get(kind)
             if hinder is not None:
@@ -277,6 +281,14 @@ class ClusterModel:
         newest = max(named, key=lambda node: (node.voter_set.term, node.voter_set.index) if node.voter_set else (0, 0))
         present = self.voters_of(newest)
         return (present, newest.voters_before) if newest.voters_before else (present,)
+
+    def _voters_replaced(
+        self, node: NodeModel, named: VoterSet | None, replaced: VoterSet | None
+    ) -> tuple[VoterKey, ...]:
+        """Who voted before the last set in the log, () if that is not known."""
+        if replaced is not None:
+            return replaced.keys
+        return self._first_voters_of(node) if named is not None and node.is_vote_of_disk else ()
 
     def _first_voters_of(self, node: NodeModel) -> tuple[VoterKey, ...]:
         names = node.config.election.voters if node.config is not None else ()
@@ -353,15 +365,11 @@ class ClusterModel:
             return
         node.opened = opened
         node.ballot, node.voter_set = opened.ballot, opened.voters
-        node.voters_before = ()
         if opened.log_epoch != node.epoch:
             node.first_epoch = node.first_epoch or opened.log_epoch
             node.lost_disks[node.epoch] = node.log.durable_index
             node.epoch = opened.log_epoch
-        if opened.voters_replaced is not None:
-            node.voters_before = opened.voters_replaced.keys
-        elif opened.voters is not None and node.is_vote_of_disk:
-            node.voters_before = self._first_voters_of(node)
+        node.voters_before = self._voters_replaced(node, opened.voters, opened.voters_replaced)
         node.committed = opened.committed
         durable = node.log.durable_index
         log = node.log

@@ -189,9 +189,19 @@ class ReadsProved(EventChecker):
 
     def _is_proved(self, read: _Read, term: Term, echoes: dict[NodeId, int], node_id: NodeId) -> bool:
         """Whether these echoes of a term confirm a read to the node that leads in it."""
-        return bool(term) and 2 * len(self._who_echoed(read, term, echoes, node_id)) > len(self._voters[node_id])
+        echoed = self._who_echoed(read, term, echoes, node_id)
+        return bool(term) and any(2 * sum(one in echoed for one in some) > len(some) for some in self._sets(node_id))
+
+    def _sets(self, node_id: NodeId) -> list[tuple[NodeId, ...]]:
+        """Whose echoes count: a leader counts by its log, which may be ahead of what its election has announced."""
+        sets = [self._voters[node_id]]
+        node = self.model.nodes.get(node_id)
+        if node is not None and node.is_vote_of_disk and node.voter_set is not None:
+            sets.append(tuple(voter.node_id for voter in node.voter_set.voters))
+        return sets
 
     def _who_echoed(self, read: _Read, term: Term, echoes: dict[NodeId, int], node_id: NodeId) -> list[NodeId]:
         """The voters that have echoed a number which had been given to nobody when the read began, and the leader."""
         before = read.number if read.term == term else 0
-        return [voter for voter in self._voters[node_id] if voter == node_id or echoes.get(voter, 0) > before]
+        voters = dict.fromkeys(voter for some in self._sets(node_id) for voter in some)
+        return [voter for voter in voters if voter == node_id or echoes.get(voter, 0) > before]
