@@ -163,10 +163,11 @@ class _OpenProduce:
 
 @dataclass(slots=True)
 class _Produces:
-    """The open produces of one node."""
+    """The open produces of one node, but for records that were produced again while they were open."""
 
     by_value: dict[bytes, _OpenProduce] = field(default_factory=dict)
     values: dict[int, bytes] = field(default_factory=dict)
+    twice: set[bytes] = field(default_factory=set)
     everywhere: int = 0
     leads: bool = False
     is_disputed: bool = False
@@ -217,7 +218,13 @@ class ProducesAnswered(_Waiters):
         node = self.model.receiver_of(told)
         values = records_of(produce.batch.payload, produce.batch.record_count)
         of_node = self._of(told)
-        if node is None or node.config is None or of_node is None or len(values) != 1 or values[0] in of_node.by_value:
+        if node is None or node.config is None or of_node is None or len(values) != 1 or values[0] in of_node.twice:
+            return
+        if values[0] in of_node.by_value:
+            # Sent again while the first attempt is open: which of the two an append is for, its value does not say.
+            of_node.twice.add(values[0])
+            opened = of_node.by_value.pop(values[0])
+            del of_node.values[opened.request_id]
             return
         acks = node.config.acks if produce.acks is Acks.DEFAULT else produce.acks
         opened = _OpenProduce(produce.request_id, acks if node.is_elected else Acks.LEADER)
