@@ -188,8 +188,9 @@ class SimulatedDisk:
     # ------------------------------------------------------------ what happens to it
 
     def repair(self) -> None:
-        """End whatever is wrong with the disk, without undoing its effects."""
+        """End whatever is wrong with the disk, or is to go wrong, without undoing its effects."""
         self.faults = DiskFaults()
+        self._steps_left = None
 
     def end_process(self) -> None:
         """Release locks, and drop what a failed sync has lost, since the process that used the disk has ended."""

@@ -303,6 +303,14 @@ def test_power_is_cut_at_the_very_byte_and_looking_takes_none_of_it() -> None:
     assert contents == [[], *written, written[-1], [("a", b"abcdef")]]
 
 
+def test_a_power_cut_that_has_not_come_is_called_off_by_a_repair() -> None:
+    disk = SimulatedDisk()
+    disk.cut_power_after(3)
+    disk.repair()
+    disk.replace("/a", b"abcdef")
+    assert disk.read_all("/a") == b"abcdef"
+
+
 def test_what_the_next_process_finds_is_another_disk() -> None:
     disk = SimulatedDisk(sector_bytes=2)
     file = disk.open("/a", create=True)
