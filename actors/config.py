@@ -209,6 +209,7 @@ class NodeConfig:
     segment_bytes: a new segment file is begun after this size.
     retention_bytes, retention_s: older segments are removed above this size, or beyond this age; None keeps all.
     retention_check_s: seconds between two checks for such segments.
+    scrub_interval_s: how long it takes to read and check the whole log once, again and again, in seconds; 0 for never.
     max_record_bytes, max_batch_bytes: the largest value of a record, and the largest batch, that a client may send.
     max_waiting_requests: how many produces may be open, and how many readers may wait for more; others are refused.
     max_uncommitted_entries, max_uncommitted_bytes: how much a leader may have appended, in one run of the process,
@@ -246,6 +247,7 @@ class NodeConfig:
     retention_bytes: int | None = None
     retention_s: float | None = None
     retention_check_s: float = 30.0
+    scrub_interval_s: float = 604_800.0
     max_record_bytes: int = 1024 * 1024
     max_batch_bytes: int = 8 * 1024 * 1024
     max_waiting_requests: int = 65_536
@@ -302,7 +304,7 @@ class NodeConfig:
         _check_range("replicas", self.replicas, 1, MAX_FOUNDERS)
         for name in ("max_waiting_requests", "max_uncommitted_entries", "max_uncommitted_bytes"):
             _check_range(name, getattr(self, name), 1)
-        for name in ("fsync_interval_s", "fetch_wait_s"):
+        for name in ("fsync_interval_s", "fetch_wait_s", "scrub_interval_s"):
             _check_not_negative(name, getattr(self, name))
         for name in (
             "election_timeout_s",

@@ -55,6 +55,7 @@ from ourolog.actors.messages.store import (
     SaveBallot,
     SaveFounding,
     SaveSuperseded,
+    ScrubDue,
     StoreFailed,
     StoreMessage,
     TruncateLog,
@@ -62,6 +63,7 @@ from ourolog.actors.messages.store import (
 from ourolog.actors.messages.values import PullPosition
 from ourolog.actors.ports import Ports
 from ourolog.actors.storing.damaged_places import DamagedPlaces
+from ourolog.actors.storing.scrubber import STEP_BYTES, Scrubber
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Batch, Kind, NewBatch
 from ourolog.storage.batch_limits import LIMIT
@@ -133,6 +135,8 @@ class StoreActor(NodeActor):
             refuse=self._refuse_read,
         )
 
+        self._scrubber = Scrubber(config, ports, self.me)
+
     # ------------------------------------------------------------ one message
 
     def on_receive(self, message: StoreMessage) -> None:
@@ -196,6 +200,8 @@ class StoreActor(NodeActor):
                 self.log.save_notes()
             case RetentionDue():
                 self._retain()
+            case ScrubDue():
+                self._scrub()
             case ReportStatus():
                 log = self.log
                 status = StoreStatus(
@@ -207,6 +213,9 @@ class StoreActor(NodeActor):
                     damaged_found=self._damaged.found,
                     repaired=self._damaged.repaired,
                     last_term=log.terms.last_term,
+                    scrubbed_bytes=self._scrubber.read_bytes,
+                    scrub_next=log.scrub_position if self._scrubber.is_on else None,
+                    scrubbed_ms=self._scrubber.completed_ms,
                 )
                 message.reply_to.tell(StatusReported(message.request_id, status))
             case OpenLog():
@@ -284,6 +293,7 @@ class StoreActor(NodeActor):
         self.election.tell(opened)
         if config.retention_bytes is not None or config.retention_s is not None:
             self._retain()
+        self._scrubber.begin(log)
 
     def _on_progress(self, step: RecoveryStep, text: str) -> None:
         is_cut = step is RecoveryStep.TAIL_CUT
@@ -568,6 +578,20 @@ class StoreActor(NodeActor):
             self._damaged.mend(index, source_id, repaired.path, repaired.position_bytes)
         self._damaged.forget(index)
         message.reply_to.tell(BatchRepaired(index, source_id))
+
+    def _scrub(self) -> None:
+        try:
+            scrubbed = self.log.scrub(STEP_BYTES)
+        except StorageBusyError:
+            self._scrubber.put_off()
+            return
+        for damage in scrubbed.damages:
+            self._damaged.find(damage)
+        for text in scrubbed.rebuilt:
+            self._damaged.note_rebuilt(text)
+        for text in scrubbed.lost:
+            self._damaged.note_lost(text)
+        self._scrubber.go_on(self.log, scrubbed)
 
     # ------------------------------------------------------------ retention
 

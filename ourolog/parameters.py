@@ -95,6 +95,15 @@ class DurationType(click.ParamType[float]):
         return float(number) * _SECONDS[unit or "s"]
 
 
+class IntervalType(DurationType):
+    """A time span as a duration, or `off`, which is 0."""
+
+    name = "duration|off"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        return 0.0 if str(value).strip() == "off" else super().convert(value, param, ctx)
+
+
 class SizeType(click.ParamType[int]):
     """A number of bytes, typed as 1048576, 1MiB, 1MB or 1M; M and MiB are 1024², MB is 1000²."""
 

@@ -120,6 +120,9 @@ def _node(member: pb.MemberStatus, own: pb.GetStatusResponse | None) -> dict[str
         "pulls": [_pull(pull) for pull in own.pulls] if own else None,
         "cycles_seen": own.cycles_seen if own else None,
         "not_ready": (own.not_ready or None) if own else None,
+        "damaged_found": own.damaged_found if own else None,
+        "repaired": own.repaired if own else None,
+        "scrubbed_ms": (own.scrubbed_ms or None) if own else None,
         "claims": [_claim(claim) for claim in own.claims] if own else None,
     }
 

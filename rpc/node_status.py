@@ -116,6 +116,9 @@ def _to_proto(
         origin_id=election.own.lineage,
         last_term=store.last_term,
         log_epoch=store.log_epoch,
+        scrubbed_bytes=store.scrubbed_bytes,
+        scrub_next_offset=store.scrub_next.offset if store.scrub_next is not None else None,
+        scrubbed_ms=store.scrubbed_ms,
         not_ready=election.dispute or election.why_nobody or replicator.commit_unknown,
         claims=[
             pb.ElectionClaim(id=node_id, election=claim.election, term=claim.term, leader=claim.leader_id or "")

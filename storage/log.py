@@ -51,6 +51,7 @@ from ourolog.storage.recovery import Progress, Recovered, finish_reset, recover,
 from ourolog.storage.repair import Repaired, Repairs
 from ourolog.storage.retention import committed_part, expired_segments
 from ourolog.storage.scan import continues, control_in, observe
+from ourolog.storage.scrub import LogScrub, Scrubbed
 from ourolog.storage.segment import Segment, stem_of
 from ourolog.storage.segment_cache import SegmentCache
 from ourolog.storage.state import LogState
@@ -125,6 +126,7 @@ class Log:
         self._segment_cache = SegmentCache(files, config.index_interval_bytes)
         self._reader = LogReader(self._segments, self._segment_cache, config.index_interval_bytes)
         self._repairs = Repairs(files, self._segments, self._segment_cache)
+        self._scrub = LogScrub(files, self._segments, self._segment_cache, node_id, config.index_interval_bytes)
         self._writer = SegmentWriter(files, self._segments, config.segment_bytes, config.index_interval_bytes)
         self._adopt(recovered)
         self._producers_before_start = self._producers_where(self._segments[0])
@@ -496,6 +498,24 @@ class Log:
         self._size_bytes += self._segment_bytes - size_bytes
         self._reader.forget()
         return repaired
+
+    def scrub(self, max_bytes: int) -> Scrubbed:
+        """Read on where the last call ended, about max_bytes and one batch at least, and check what lies there.
+
+        Raises StorageBusyError, StorageFailedError.
+        """
+        self._check_usable()
+        with self._failing("cannot check the log"), busy_when_short():
+            return self._scrub.step(max_bytes, self._synced)
+
+    def begin_scrub_at(self, segment_number: int) -> None:
+        """Let the next `scrub` begin with that segment, counted from 0."""
+        self._scrub.begin_at(segment_number)
+
+    @property
+    def scrub_position(self) -> Position:
+        """The entry that `scrub` reads next."""
+        return self._scrub.position
 
     @property
     def _segment_bytes(self) -> int:

@@ -70,6 +70,17 @@ class SegmentCache:
         rebuilt.file_bytes = rebuilt.saved_entries = 0
         return True
 
+    def replace_index(self, segment: Segment) -> None:
+        """Make the index file of a sealed segment again, whatever it holds. Raises OSError."""
+        self._indexes.pop(segment, None)
+        if self._files.exists(segment.index_path):
+            file = self._files.open(segment.index_path)
+            try:
+                file.truncate(0)
+            finally:
+                file.close()
+        self._keep(segment, self._rebuilt(segment))
+
     def forget(self) -> None:
         """Close everything: segments were removed or cut."""
         self._close_files()

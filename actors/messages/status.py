@@ -29,6 +29,9 @@ class StoreStatus:
     damaged_found: how many damaged places were found in it since the node started.
     repaired: how many of them were repaired from other replicas.
     last_term: the term of the last entry.
+    scrubbed_bytes: how much of it the scrub has read since then.
+    scrub_next: the entry that the scrub reads next; None where there is no scrub.
+    scrubbed_ms: when the scrub came to the log's end last, ms since 1970; 0 if it has not yet.
     """
 
     start: Position = START
@@ -39,6 +42,9 @@ class StoreStatus:
     damaged_found: int = 0
     repaired: int = 0
     last_term: Term = Term(0)
+    scrubbed_bytes: int = 0
+    scrub_next: Position | None = None
+    scrubbed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

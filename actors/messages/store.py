@@ -452,6 +452,11 @@ class FsyncDue:
 
 
 @dataclass(frozen=True, slots=True)
+class ScrubDue:
+    """Timer -> Store: read and check the next part of the log."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionDue:
     """Timer -> Store: remove segments that are past their age or size."""
 
@@ -477,5 +482,6 @@ StoreMessage = (
     | FlushAppends
     | FsyncDue
     | RetentionDue
+    | ScrubDue
     | ReportStatus
 )

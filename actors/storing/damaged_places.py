@@ -136,6 +136,17 @@ class DamagedPlaces:
     def _waiting_readers(self) -> int:
         return sum(waiting.read.offset is not None for place in self._places.values() for waiting in place.waiting)
 
+    def note_rebuilt(self, text: str) -> None:
+        """Note that a file was damaged, and was made again from what is here."""
+        self.found += 1
+        self.repaired += 1
+        self._warn(WarningKind.REPAIRED, text, NodeId(""))
+
+    def note_lost(self, text: str) -> None:
+        """Note that a file is damaged, and cannot be made again."""
+        self.found += 1
+        self._warn(WarningKind.DAMAGED, text, NodeId(""))
+
     # ------------------------------------------------------------ what becomes of a place
 
     def mend(self, index: Index, source_id: NodeId, path: str, position_bytes: int) -> None:

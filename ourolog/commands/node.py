@@ -21,7 +21,7 @@ from ourolog.actors.messages.values import Acks
 from ourolog.configuration import flag_name
 from ourolog.logs import FORMATS, LEVELS
 from ourolog.options import config_option, election_option, option, replicas_options, replication_options
-from ourolog.parameters import ADDRESS, BINDABLE, DURATION, ELECTION, NODE_ID, SizeType
+from ourolog.parameters import ADDRESS, BINDABLE, DURATION, ELECTION, NODE_ID, IntervalType, SizeType
 
 EPILOG = """
 \b
@@ -79,6 +79,13 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
 @option("--segment-bytes", type=SizeType(4096, 2**40), default="64MiB", help="Begin a new segment file after this.")
 @option("--retention-bytes", type=SizeType(), help="Remove old segments above this size. [default: keep all]")
 @option("--retention-age", "retention_s", type=DURATION, help="Remove segments older, e.g. 7d. [default: keep all]")
+@option(
+    "--scrub-interval",
+    "scrub_interval_s",
+    type=IntervalType(),
+    default="7d",
+    help="Read and check the whole log once in this time; damage is repaired from other replicas. off: never.",
+)
 @option("--max-record-bytes", type=SizeType(1, MAX_BATCH_BYTES), default="1MiB", help="Refuse larger records.")
 @option("--max-batch-bytes", type=SizeType(1, MAX_BATCH_BYTES), default="8MiB", help="Refuse larger batches.")
 @option("--fetch-max-bytes", type=SizeType(1, MAX_BATCH_BYTES), default="4MiB", help="How much one pull brings.")

@@ -82,13 +82,18 @@ def _replica(replica: dict[str, Any]) -> str:
 
 
 def complaints_of(found: dict[str, Any]) -> list[str]:
-    """A line for each node that sees another leader, or none, and for each that says it is not to be sent clients."""
+    """A line for each node that sees another leader, or none, that is not to be sent clients, or that found damage."""
     lines = [
         f"{node['id']} sees {node['leader'] or 'nobody'} lead, in term {node['term']}"
         for node in found["nodes"]
         if node["term"] is not None and _view(node) != _view(found)
     ]
     lines += [f"{node['id']} is not ready: {node['not_ready']}" for node in found["nodes"] if node["not_ready"]]
+    lines += [
+        f"{node['id']} has found {node['damaged_found']} damaged places in its log, {node['repaired']} of them repaired"
+        for node in found["nodes"]
+        if node["damaged_found"]
+    ]
     return ["", *lines] if lines else []
 
 

@@ -585,6 +585,9 @@ class GetStatusResponse(_message.Message):
     ORIGIN_ID_FIELD_NUMBER: _builtins.int
     LAST_TERM_FIELD_NUMBER: _builtins.int
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
+    SCRUBBED_BYTES_FIELD_NUMBER: _builtins.int
+    SCRUB_NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    SCRUBBED_MS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster: _builtins.str
     version: _builtins.str
@@ -621,6 +624,12 @@ class GetStatusResponse(_message.Message):
     """Of the last entry."""
     log_epoch: _builtins.int
     """Of the node's log: the identity of its disk."""
+    scrubbed_bytes: _builtins.int
+    """What the scrub has read since then, where it is now, and when it came to the log's end last (ms since 1970,
+    0 if it has not yet). Without a scrub scrub_next_offset is absent.
+    """
+    scrub_next_offset: _builtins.int
+    scrubbed_ms: _builtins.int
     @_builtins.property
     def voters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -670,12 +679,17 @@ class GetStatusResponse(_message.Message):
         origin_id: _builtins.int = ...,
         last_term: _builtins.int = ...,
         log_epoch: _builtins.int = ...,
+        scrubbed_bytes: _builtins.int = ...,
+        scrub_next_offset: _builtins.int | None = ...,
+        scrubbed_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scrub_next_offset", b"_scrub_next_offset", "scrub_next_offset", b"scrub_next_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "cluster", b"cluster", "cluster_id", b"cluster_id", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "damaged_found", b"damaged_found", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "generation", b"generation", "last_term", b"last_term", "leader", b"leader", "log_epoch", b"log_epoch", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "origin_id", b"origin_id", "pulls", b"pulls", "repaired", b"repaired", "replicas", b"replicas", "role", b"role", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voter_change", b"voter_change", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scrub_next_offset", b"_scrub_next_offset", "claims", b"claims", "cluster", b"cluster", "cluster_id", b"cluster_id", "committed_index", b"committed_index", "committed_offset", b"committed_offset", "cycle", b"cycle", "cycles_seen", b"cycles_seen", "damaged_found", b"damaged_found", "duplicates_dropped", b"duplicates_dropped", "election", b"election", "end_index", b"end_index", "end_offset", b"end_offset", "expired_dropped", b"expired_dropped", "first_index", b"first_index", "first_offset", b"first_offset", "generation", b"generation", "last_term", b"last_term", "leader", b"leader", "log_epoch", b"log_epoch", "members", b"members", "node_id", b"node_id", "not_ready", b"not_ready", "origin_id", b"origin_id", "pulls", b"pulls", "repaired", b"repaired", "replicas", b"replicas", "role", b"role", "scrub_next_offset", b"scrub_next_offset", "scrubbed_bytes", b"scrubbed_bytes", "scrubbed_ms", b"scrubbed_ms", "size_bytes", b"size_bytes", "term", b"term", "version", b"version", "voter_change", b"voter_change", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__scrub_next_offset: _TypeAlias = _typing.Literal["scrub_next_offset"]  # noqa: Y015
+    _WhichOneofArgType__scrub_next_offset: _TypeAlias = _typing.Literal["_scrub_next_offset", b"_scrub_next_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scrub_next_offset) -> _WhichOneofReturnType__scrub_next_offset | None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
 

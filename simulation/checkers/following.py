@@ -28,9 +28,11 @@ from ourolog.actors.messages.peer_calls import (
     FetchOutcome,
     FetchResponse,
     ReadIndexRequest,
+    RepairRequest,
 )
 from ourolog.actors.messages.store import PulledAppended, TruncateLog
 from ourolog.actors.replication.latest_reads import FIRST_READ_INDEX_ID
+from ourolog.actors.replication.repairs import FIRST_REPAIR_ID
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped, PacketSent
@@ -47,13 +49,16 @@ Pair = tuple[NodeId, NodeId]
 
 
 _READ_INDEX: Final = CALL_KINDS[ReadIndexRequest].name
+_REPAIR: Final = CALL_KINDS[RepairRequest].name
 
 _ASKED_BY: Final = {kind.name: str(kind.answered_by) for kind in CALL_KINDS.values()} | {
     _READ_INDEX: _READ_INDEX,
+    _REPAIR: _REPAIR,
     EMPTY_FETCH: EMPTY_FETCH,
 }
 """The actor of the calling node by the name of the call: the one that answers such calls also makes them. The
-replicator's questions for a read index, and its fetches that want no batches, are told from its fetches that do."""
+replicator's questions for a read index, its repairs, and its fetches that want no batches, are told from its other
+fetches."""
 
 
 class OneFetchAtATime(EventChecker):
@@ -89,7 +94,9 @@ class OneFetchAtATime(EventChecker):
         ended = told.message
         assert isinstance(ended, CallReturned | CallFailed)
         node_id, actor = self.model.place(told.receiver)
-        if ended.request_id >= FIRST_READ_INDEX_ID:
+        if ended.request_id >= FIRST_REPAIR_ID:
+            actor = _REPAIR
+        elif ended.request_id >= FIRST_READ_INDEX_ID:
             actor = _READ_INDEX
         elif actor == Answerer.REPLICATOR and ended.request_id < 0:
             actor = EMPTY_FETCH

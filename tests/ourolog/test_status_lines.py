@@ -12,7 +12,14 @@ from ourolog.commands.status import complaints_of, headline_of, replicas_of
 def status(leader: str | None, term: int, **views: tuple[str | None, int] | None) -> dict[str, Any]:
     """A cluster in which each node sees that leader in that term; None: it did not answer."""
     nodes = [
-        {"id": node_id, "leader": view and view[0], "term": view and view[1], "not_ready": None}
+        {
+            "id": node_id,
+            "leader": view and view[0],
+            "term": view and view[1],
+            "not_ready": None,
+            "damaged_found": view and 0,
+            "repaired": view and 0,
+        }
         for node_id, view in views.items()
     ]
     return {"election": "raft", "leader": leader, "term": term, "nodes": nodes}
@@ -59,3 +66,9 @@ def test_a_node_that_sees_another_leader_or_term_or_none_is_named() -> None:
         "n3 sees nobody lead, in term 7",
         "n4 sees n2 lead, in term 6",
     ]
+
+
+def test_a_node_that_has_found_damage_says_how_much_and_how_much_of_it_is_repaired() -> None:
+    found = status("n2", 7, n1=("n2", 7), n2=("n2", 7))
+    found["nodes"][0] |= {"damaged_found": 3, "repaired": 2}
+    assert complaints_of(found) == ["", "n1 has found 3 damaged places in its log, 2 of them repaired"]
