@@ -17,8 +17,11 @@ is still there. Faults that take back what was durable are bounded:
 - With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
   another good one holds every batch that is on it, no disk lies or is an old one (numbers would be
   used twice), and one disk at a time is spoiled.
-- Rot flips one bit of what has been at rest since before the last sync, on one disk at a time, and
-  the operator restores the file (this is damage, which software has to report, not repair).
+- Rot changes what has been at rest since before the last sync: a bit, some bytes, a sector. It counts as spoiled until
+  it is good again. Where somebody is elected and it lies in a segment, the node has about half a minute to repair it
+  from other replicas; after that, and everywhere else, the operator restores the file. Where voters elect, the same
+  bytes may rot on two disks at once if nothing else is spoiled and a third voter has them: no entry's last good copy
+  ever rots.
 - A lost disk is replaced only after everything that its node sent has left the network.
 """
 

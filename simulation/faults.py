@@ -40,7 +40,7 @@ KINDS: Final[dict[str, str]] = {
     "io_error": "A read, a write or another operation fails with EIO.",
     "fsync_fails": "An fsync fails with EIO; what it should have written vanishes, or can be read until a power loss.",
     "fsync_lies": "For a while fsync returns without having written anything.",
-    "bit_rot": "One bit of what lay safely on a disk flips.",
+    "bit_rot": "A bit, some bytes or a sector of what lay safely on a disk turn into something else.",
     "old_disk": "A node starts again on a copy of its disk from some time ago.",
     "disk_lost": "A node's disk is gone for good; it starts again on an empty one.",
 }

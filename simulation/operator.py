@@ -17,10 +17,13 @@ from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import DiskRestored
 from ourolog.simulation.links import REPLAY_WITHIN_S, links_between
 from ourolog.simulation.run_claims import NO_NODE_FAILS_WITHOUT_A_CAUSE
+from ourolog.storage.segment import LOG_SUFFIX
 from ourolog.storage.types import NodeId
 
 READ_IS_REPORTED_S: Final = 1.0
 """A node that has met damage has said so by then. It ends once its lead, if it has one, is handed over."""
+
+ROT_IS_LOOKED_AT_EVERY_S: Final = 0.5
 
 DISK_ARRIVES_S: Final = REPLAY_WITHIN_S + 1.0
 """By then nothing that the node sent with the lost disk is under way any more."""
@@ -162,10 +165,29 @@ class Operator:
         self._cluster.after(DISK_ARRIVES_S + self.wait_s(5.0), lambda: self.start(node_id))
 
     def note_rot(self, node_id: NodeId, rot: Rot) -> None:
-        """Note a flipped bit; after some time somebody will notice it and restore the file."""
+        """Note what rotted; after some time somebody will notice it and restore the file.
+
+        Where other replicas have what is in it, the node has the time to repair it by itself.
+        """
         self._rot[node_id] = rot
         self.budget.spoil("bit_rot", node_id)
-        self._cluster.after(2.0 + self.wait_s(15.0), lambda: self.restore(node_id))
+        repairs = self._cluster.configs[node_id].election.elects and rot.path.endswith(LOG_SUFFIX)
+        self._cluster.after(2.0 + self.wait_s(26.0 if repairs else 15.0), lambda: self._restore_rot(node_id, rot))
+        if repairs:
+            self._watch_rot(node_id, rot)
+
+    def _restore_rot(self, node_id: NodeId, rot: Rot) -> None:
+        if self._rot.get(node_id) is rot:
+            self.restore(node_id)
+
+    def _watch_rot(self, node_id: NodeId, rot: Rot) -> None:
+        """See when the node has repaired it by itself."""
+        if self._rot.get(node_id) is not rot:
+            return
+        if rot.is_over(self._cluster.disks[node_id]):
+            self._rot_is_over(node_id)
+        else:
+            self._cluster.after(ROT_IS_LOOKED_AT_EVERY_S, lambda: self._watch_rot(node_id, rot))
 
     def is_rotten(self, node_id: NodeId) -> bool:
         return node_id in self._rot
@@ -176,13 +198,17 @@ class Operator:
         if hangs_s > 0:
             self._cluster.after(hangs_s + READ_IS_REPORTED_S, lambda: self.restore(node_id))
             return
-        rot = self._rot.pop(node_id, None)
+        rot = self._rot.get(node_id)
         if rot is not None:
             rot.undo(self._cluster.disks[node_id])
-            self._rot_over_s[node_id] = self._cluster.now_s
-            self._restored(node_id, "bit_rot")
-            if self.budget.spoiled.get(node_id) == "bit_rot":
-                self.budget.restore(node_id)
+            self._rot_is_over(node_id)
+
+    def _rot_is_over(self, node_id: NodeId) -> None:
+        del self._rot[node_id]
+        self._rot_over_s[node_id] = self._cluster.now_s
+        self._restored(node_id, "bit_rot")
+        if self.budget.spoiled.get(node_id) == "bit_rot":
+            self.budget.restore(node_id)
 
     def _has_just_been_restored(self, node_id: NodeId) -> bool:
         """Whether a node that ends now may have read of its disk what rotted there, before the file was restored."""

@@ -21,6 +21,7 @@ SMALL_INBOX_SHARE = 0.15
 LATER: Final = frozenset({"disk_hangs", "transfer", "gossip_lost", "voters"})
 """Kinds of fault that came later: each draws by itself, so that what else a seed draws has stayed as it was."""
 SMALL_BACKLOG_SHARE = 0.2
+SCRUB_SHARE = 0.7
 UNSYNCED_SHARE = 0.3
 
 TAKES_THE_UNSYNCED = frozenset({"power_loss", "blackout", "fsync_fails", "fsync_lies"})
@@ -91,6 +92,9 @@ def draw_plan(options: Options) -> Plan:
         if "voters" in kinds:
             # Usually none is gone for ten minutes in a run of one.
             settings["replace_after_s"] = Random(f"{options.seed}/plan/replace").choice((2.0, 5.0, 600.0))  # noqa: S311
+    scrubs = Random(f"{options.seed}/plan/scrub")  # noqa: S311
+    if "bit_rot" in kinds and scrubs.random() < SCRUB_SHARE:
+        settings["scrub_interval_s"] = scrubs.choice((1.5, 4.0))
     return Plan(
         kinds=kinds,
         strengths={kind: strengths[kind] for kind in kinds},

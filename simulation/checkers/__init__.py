@@ -54,6 +54,13 @@ from ourolog.simulation.checkers.read_proofs import ReadsProved
 from ourolog.simulation.checkers.readers import ReadersMoveForward, ReadersSeeCommitted
 from ourolog.simulation.checkers.recovery import FailsForCause, RestartKeeps
 from ourolog.simulation.checkers.refusals import RefusesForCause
+from ourolog.simulation.checkers.repairs import (
+    DamageNeverServed,
+    RepairedEqual,
+    RepairedInTime,
+    RepairsCommittedOnly,
+    ScrubFindsRot,
+)
 from ourolog.simulation.checkers.round_news import RoundsSpread
 from ourolog.simulation.checkers.seeking import VotersAskedForLeader
 from ourolog.simulation.checkers.standing import StandsWhenWanted
@@ -78,6 +85,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     AcknowledgedDurable,
     AcknowledgedKept,
     RefusedNotWritten,
+    DamageNeverServed,
     ReadersSeeCommitted,
     ReadersMoveForward,
     Linearizable,
@@ -149,6 +157,10 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     ExactlyOnce,
     NumberedWaitForCommit,
     ProducerMemoryTrue,
+    RepairedEqual,
+    RepairsCommittedOnly,
+    RepairedInTime,
+    ScrubFindsRot,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -180,6 +192,9 @@ _ONLY_ELECTED: Final = (
     VotesByPresentEnd,
     VotersKept,
     VotersAskedForLeader,
+    RepairedEqual,
+    RepairsCommittedOnly,
+    RepairedInTime,
 )
 _ONLY_DECREED: Final = (DecreedLeaderNotBehind, DecreedLeaderAsked, LeadWithheldForCause)
 """What there is to see only of a leader whom people name."""

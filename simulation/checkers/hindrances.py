@@ -48,7 +48,8 @@ HINDERING: Final[tuple[type, ...]] = (
 """The kinds of event that hindrances are derived from."""
 
 _SLOW_NODE: Final = "slow_node"
-_NODE_FAULTS_S: Final = {_SLOW_NODE: 9.1, "slow_disk": 0.31, "bit_rot": 30.0}
+_ROT: Final = "bit_rot"
+_NODE_FAULTS_S: Final = {_SLOW_NODE: 9.1, "slow_disk": 0.31, _ROT: 30.0}
 _LINK_FAULTS_S: Final = {"slow_link": 17.1, "clog": 8.3}
 
 
@@ -72,6 +73,7 @@ class Hindrances:
         }
         self._processes: dict[NodeId, float] = {}
         self._disks: dict[NodeId, float] = {}
+        self._rots: dict[NodeId, float] = {}
         self._slow_until_s: dict[NodeId, float] = {}
         self._links: dict[tuple[NodeId, NodeId], float] = {}
         self._blocked: set[tuple[NodeId, NodeId]] = set()
@@ -79,9 +81,13 @@ class Hindrances:
         self._all_links_s = 0.0
         self._turns: dict[NodeId, tuple[float, float]] = {}
 
-    def node_clear_s(self, node_id: NodeId) -> float:
-        """Since when, or from when on, the node runs and nothing holds it up."""
-        return max(self._processes.get(node_id, inf), self._disks.get(node_id, 0.0))
+    def node_clear_s(self, node_id: NodeId, *, rots: bool = True) -> float:
+        """Since when, or from when on, the node runs and nothing holds it up.
+
+        rots: whether what rots on its disk counts.
+        """
+        rots_s = self._rots.get(node_id, 0.0) if rots else 0.0
+        return max(self._processes.get(node_id, inf), self._disks.get(node_id, 0.0), rots_s)
 
     def process_clear_s(self, node_id: NodeId) -> float:
         """Since when, or from when on, the node runs and its process is not held up, whatever may be with its disk."""
@@ -91,10 +97,11 @@ class Hindrances:
         """Whether its actors may not yet have handled messages from some time ago."""
         return self.node_clear_s(node_id) > now_s - CATCHES_UP_WITHIN_S
 
-    def pair_clear_s(self, one: NodeId, other: NodeId, *, gossip: bool = False) -> float:
+    def pair_clear_s(self, one: NodeId, other: NodeId, *, gossip: bool = False, rots: bool = True) -> float:
         """Since when, or from when on, nothing is in the way of both nodes and of both links between them.
 
         gossip: whether of gossip, too, and not of calls alone.
+        rots: whether what rots on their disks counts.
         """
         links = self._links
         if self._blocked and ((one, other) in self._blocked or (other, one) in self._blocked):
@@ -102,8 +109,8 @@ class Hindrances:
         if gossip and self._filtered and ((one, other) in self._filtered or (other, one) in self._filtered):
             return inf
         return max(
-            self.node_clear_s(one),
-            self.node_clear_s(other),
+            self.node_clear_s(one, rots=rots),
+            self.node_clear_s(other, rots=rots),
             links.get((one, other), 0.0),
             links.get((other, one), 0.0),
             self._all_links_s,
@@ -111,6 +118,7 @@ class Hindrances:
 
     def _on_started(self, event: NodeStarted) -> None:
         self._disks.pop(event.node_id, None)
+        self._rots.pop(event.node_id, None)
         self._on_resumed(event)
 
     def _on_resumed(self, event: NodeStarted | NodeResumed) -> None:
@@ -137,6 +145,8 @@ class Hindrances:
             self._slow_until_s[node_id] = until_s
             if node_id in self._processes:
                 self._processes[node_id] = max(self._processes[node_id], until_s)
+        elif event.kind == _ROT:
+            self._rots[node_id] = event.time_s + lasts_s
         else:
             # Slow operations of one turn, a roll's for instance, are reported together and take time in turn.
             time_s, before_s = self._turns.get(node_id, (0.0, 0.0))

@@ -137,6 +137,22 @@ class LogModel:
         last = self.entry(self.durable_index - 1)
         return last.term if last is not None else Term(0), self.durable_index
 
+    def entry_at(self, path: str, position: int) -> Entry | None:
+        """The entry that begins at that byte of that segment; None if none does."""
+        segment = self._known(path)
+        begins_at = 0
+        for entry in self._entries_of(segment) if segment is not None else ():
+            if begins_at == position:
+                return entry
+            begins_at = entry.end_byte
+        return None
+
+    def durable_bytes(self, path: str) -> int:
+        """How much of that segment is whole batches on disk, 0 for one that is not known."""
+        segment = self._known(path)
+        ends = [entry.end_byte for entry in self._entries_of(segment)] if segment is not None else []
+        return max((end for end in ends if segment is not None and end <= segment.durable_size), default=0)
+
     # ------------------------------------------------------------ what the disk did
 
     def appended(self, event: FileAppended) -> list[Entry]:
@@ -181,21 +197,9 @@ class LogModel:
             self.damage = f"{path} was cut at byte {size}, which is in the middle of a batch"
         return self._cut(cut), False
 
-    def rewritten(self, path: str, position: int, data: bytes) -> None:
-        """Only a batch that is repaired is written over, by what it was and where it was."""
-        segment = self._known(path)
-        if segment is None:
-            return
-        before = 0
-        for entry in self._entries_of(segment):
-            if before == position:
-                if entry.end_byte != position + len(data) or not _is_batch_of(data, entry):
-                    self.damage = (
-                        f"{path} was written over at byte {position}, and not by entry {entry.index} as it was"
-                    )
-                return
-            before = entry.end_byte
-        self.damage = f"{path} was written over at byte {position}, where no batch begins"
+    def rewritten(self, path: str, position: int) -> None:
+        if self._known(path) is not None:
+            self.damage = f"{path} was written over at byte {position}"
 
     def removed(self, path: str) -> tuple[list[Entry], bool]:
         """The entries that are gone, and whether they were the oldest, as retention takes them."""
@@ -375,15 +379,6 @@ class LogModel:
                 return
             is_last = at + 1 == len(self.segments)
             self.durable_index = self.end.index if is_last else self.segments[at + 1].base.index
-
-
-def _is_batch_of(data: bytes, entry: Entry) -> bool:
-    """Whether the bytes are one good batch, and that entry."""
-    try:
-        heads = list(scan(data))
-    except CorruptBatchError:
-        return False
-    return len(heads) == 1 and heads[0].end == len(data) and (heads[0].index, heads[0].crc) == (entry.index, entry.crc)
 
 
 _end_offset = attrgetter("end_offset")

@@ -458,8 +458,8 @@ class ClusterModel:
     def _on_rewritten(self, event: FileRewritten) -> None:
         """A log that is open is only added to and repaired; before, its end may be written once more."""
         node = self.node(event.node_id)
-        if node.log.opened:
-            node.log.rewritten(event.path, event.position, event.data)
+        if node.log.opened and not node.is_elected:  # otherwise see RepairedEqual
+            node.log.rewritten(event.path, event.position)
             self._change(node, [], [])
 
     def _on_removed(self, event: FileRemoved) -> None:

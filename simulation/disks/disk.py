@@ -247,6 +247,25 @@ class SimulatedDisk:
             return None
         return inode.durable[position] if inode.durable[position] == inode.content[position] else None
 
+    def bytes_at(self, path: str, position: int, size: int) -> bytes | None:
+        """So many bytes at rest; None where they are not all there, or the page cache has others."""
+        inode = self.entries.durable.get(path)
+        end = position + size
+        if (
+            inode is None
+            or self.entries.visible.get(path) is not inode
+            or end > min(len(inode.durable), len(inode.content))
+            or inode.durable[position:end] != inode.content[position:end]
+        ):
+            return None
+        return bytes(inode.durable[position:end])
+
+    def spoil(self, path: str, position: int, data: bytes) -> None:
+        """Turn bytes at rest into others, in both views, since they are read from the disk again."""
+        inode = self.entries.durable[path]
+        inode.durable[position : position + len(data)] = data
+        inode.content[position : position + len(data)] = data
+
     def flip_bit(self, path: str, position: int, bit: int) -> None:
         self.entries.durable[path].flip_bit(position, bit)
 

@@ -1,47 +1,105 @@
-"""Bit rot: one flipped bit of what has been at rest on a disk, and how to restore it."""
+"""Bit rot: bytes at rest on a disk that turn into others, and how to restore them."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from random import Random
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 from ourolog.simulation.disks.disk import SimulatedDisk
+from ourolog.simulation.disks.inodes import SECTOR_BYTES
+
+_MORE_THAN_A_BIT: Final = 0.5
+_MAX_BURST_BYTES: Final = 64
+_TOLD: Final = re.compile(r"(?:bit \d of|(\d+) bytes from) byte (\d+) of (.+)")
+
+
+class Rotted(NamedTuple):
+    """What rotted, as a FaultInjected says it: the bytes [position, position + size) of that file."""
+
+    path: str
+    position: int
+    size: int
+
+    @classmethod
+    def told(cls, detail: str) -> Self | None:
+        """What the detail of a FaultInjected says; None if that is of another fault."""
+        match = _TOLD.fullmatch(detail)
+        return cls(match[3], int(match[2]), int(match[1] or 1)) if match else None
 
 
 @dataclass(frozen=True, slots=True)
 class Rot:
-    """One flipped bit, or one that is to be flipped.
+    """Bytes that have turned into others, or will.
 
-    path: the file that it is in.
-    position: in which byte of it.
-    bit: which bit of that byte, 0 for the lowest.
-    good: the byte as it was.
+    path: the file that they are in.
+    position: where in it the first of them is.
+    good: the bytes as they were.
+    bad: the bytes that they turn into.
     """
 
     path: str
     position: int
-    bit: int
-    good: int
+    good: bytes
+    bad: bytes
 
     @classmethod
-    def draw(cls, disk: SimulatedDisk, rng: Random) -> Self | None:
-        """A random bit of a file that was synced, and written to since; None if there is none."""
+    def draw(cls, disk: SimulatedDisk, rng: Random, shapes: Random | None = None) -> Self | None:
+        """A random bit of a file that was synced, and written to since; None if there is none.
+
+        shapes: where it is given, what rots may be more than the bit, around it.
+        """
         candidates = disk.rot_candidates()
         if not candidates:
             return None
         path, below = rng.choice(candidates)
         position = rng.randrange(below)
-        good = disk.byte_at(path, position)
-        return None if good is None else cls(path, position, rng.randrange(8), good)
+        good = disk.bytes_at(path, position, 1)
+        if good is None:
+            return None
+        bit = cls(path, position, good, bytes([good[0] ^ (1 << rng.randrange(8))]))
+        more = bit._more(disk, below, shapes) if shapes is not None else None
+        return more or bit
+
+    def _more(self, disk: SimulatedDisk, below: int, shapes: Random) -> Self | None:
+        """A sector of zeroes, or a burst of other bytes, around this bit; None for the bit alone."""
+        if shapes.random() >= _MORE_THAN_A_BIT:
+            return None
+        if shapes.random() < 0.5:
+            begin = self.position // SECTOR_BYTES * SECTOR_BYTES
+            end = min(begin + SECTOR_BYTES, below)
+        else:
+            begin, end = self.position, min(self.position + shapes.randrange(1, _MAX_BURST_BYTES), below)
+        good = disk.bytes_at(self.path, begin, end - begin)
+        if good is None:
+            return None
+        bad = bytes(end - begin) if begin % SECTOR_BYTES == 0 else shapes.randbytes(end - begin)
+        return type(self)(self.path, begin, good, bad) if bad != good else None
 
     def __str__(self) -> str:
-        return f"bit {self.bit} of byte {self.position} of {self.path}"
+        if len(self.good) == 1:
+            bit = (self.good[0] ^ self.bad[0]).bit_length() - 1
+            return f"bit {bit} of byte {self.position} of {self.path}"
+        return f"{len(self.good)} bytes from byte {self.position} of {self.path}"
 
     def strike(self, disk: SimulatedDisk) -> None:
-        disk.flip_bit(self.path, self.position, self.bit)
+        disk.spoil(self.path, self.position, self.bad)
 
     def undo(self, disk: SimulatedDisk) -> None:
-        """Restore the file from the backup, unless it has been replaced since."""
-        if disk.byte_at(self.path, self.position) == self.good ^ (1 << self.bit):
-            disk.flip_bit(self.path, self.position, self.bit)
+        """Restore the file from the backup, unless something else was written there since."""
+        present = self._present(disk)
+        if present is not None and all(
+            byte in (good, bad) for byte, good, bad in zip(present, self.good, self.bad, strict=True)
+        ):
+            disk.spoil(self.path, self.position, self.good)
+
+    def is_over(self, disk: SimulatedDisk) -> bool:
+        """Whether none of these bytes is what it turned into."""
+        present = self._present(disk)
+        return present is None or all(
+            byte != bad or good == bad for byte, good, bad in zip(present, self.good, self.bad, strict=True)
+        )
+
+    def _present(self, disk: SimulatedDisk) -> bytes | None:
+        return disk.bytes_at(self.path, self.position, len(self.good))
