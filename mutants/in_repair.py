@@ -19,8 +19,8 @@ from ourolog.storage.scrub import LogScrub, Scrubbed
 
 ROTTEN = ("--election raft --nodes 4 --faults bit_rot", "--election raft --nodes 3 --faults bit_rot,kill")
 """Where disks rot, and little else is in the way."""
-ROTTEN_PARTED = ("--election raft --nodes 4 --faults bit_rot,kill,partition --operations 800",)
-"""Where nodes that have an entry do not know yet that it is committed."""
+ROTTEN_PARTED = ("--election raft:n1,n2,n3 --nodes 3 --faults bit_rot,kill,partition --operations 800",)
+"""Where nodes have entries that are not committed, or do not know yet that they are."""
 
 
 def _with_all_committed(method: str) -> None:
@@ -45,7 +45,7 @@ def repair_sends_uncommitted() -> None:
     _with_all_committed("on_asked")
 
 
-@mutant("A damaged entry is asked for, and replaced, before it is known to be committed.", ROTTEN)
+@mutant("A damaged entry is asked for, and replaced, before it is known to be committed.", ROTTEN_PARTED)
 def repair_copies_uncommitted() -> None:
     _with_all_committed("_ask_next")
     _with_all_committed("on_asked")

@@ -308,8 +308,10 @@ class ScrubFindsRot(EventChecker):
 
     def _on_fault(self, event: FaultInjected) -> None:
         rotted = Rotted.told(event.detail) if event.kind == "bit_rot" else None
+        if rotted is None:
+            return
         node = self.model.node(NodeId(event.where))
-        if rotted is None or not rotted.path.endswith(LOG_SUFFIX) or not node.log.opened or node.spoiled:
+        if not rotted.path.endswith(LOG_SUFFIX) or not node.log.opened or node.spoiled:
             return
         # What lies behind the last entry on disk is not read yet; a place that was warned of before is not again.
         segment_bytes = node.log.durable_bytes(rotted.path)

@@ -9,8 +9,11 @@ from typing import Final, NamedTuple, Self
 
 from ourolog.simulation.disks.disk import SimulatedDisk
 from ourolog.simulation.disks.inodes import SECTOR_BYTES
+from ourolog.storage.segment import LOG_SUFFIX
 
 _MORE_THAN_A_BIT: Final = 0.5
+_AT_THE_END: Final = 0.3
+_NEAR_THE_END_BYTES: Final = 400
 _MAX_BURST_BYTES: Final = 64
 _TOLD: Final = re.compile(r"(?:bit \d of|(\d+) bytes from) byte (\d+) of (.+)")
 
@@ -59,8 +62,22 @@ class Rot:
         if good is None:
             return None
         bit = cls(path, position, good, bytes([good[0] ^ (1 << rng.randrange(8))]))
-        more = bit._more(disk, below, shapes) if shapes is not None else None
-        return more or bit
+        if shapes is None:
+            return bit
+        if shapes.random() < _AT_THE_END:
+            return cls._at_end(disk, candidates, shapes) or bit
+        return bit._more(disk, below, shapes) or bit
+
+    @classmethod
+    def _at_end(cls, disk: SimulatedDisk, candidates: list[tuple[str, int]], shapes: Random) -> Self | None:
+        """A bit near the end of the log, where entries are that may not be committed yet; None if there is no log."""
+        segments = [candidate for candidate in candidates if candidate[0].endswith(LOG_SUFFIX)]
+        if not segments:
+            return None
+        path, below = segments[-1]
+        position = below - 1 - shapes.randrange(min(below, _NEAR_THE_END_BYTES))
+        good = disk.bytes_at(path, position, 1)
+        return None if good is None else cls(path, position, good, bytes([good[0] ^ (1 << shapes.randrange(8))]))
 
     def _more(self, disk: SimulatedDisk, below: int, shapes: Random) -> Self | None:
         """A sector of zeroes, or a burst of other bytes, around this bit; None for the bit alone."""
