@@ -83,10 +83,11 @@ def losses(survivor: Survivor, asked: Sequence[Asked]) -> list[str]:
     reach = f"entries up to index {end.index} in term {survivor.last.term}"
     lines = [f"{me} has the records of offsets [{start.offset}, {end.offset}), and {reach}."]
     if committed.index < end.index:
+        tail = end.index - committed.index
+        rest = "The entry" if tail == 1 else f"The {tail} entries"
         lines.append(
-            f"It knows of those below offset {committed.offset} that they are committed. The "
-            f"{end.index - committed.index} entries after that, up to offset {end.offset}, become so, whether "
-            "they were acknowledged or not."
+            f"It knows of those below offset {committed.offset} that they are committed. {rest} after that, up to "
+            f"offset {end.offset}, {'becomes' if tail == 1 else 'become'} so, whether acknowledged or not."
         )
     silent = [other.name for other in asked if other.status is None]
     if silent:

@@ -64,6 +64,7 @@ RUN_ELSEWHERE = {
     "--election raft --bootstrap-expect 3": "tests/endtoend/test_first_start.py",
     "docs/running.md: $ ourolog cluster transfer-leader n2": "tests/ourolog/test_client_commands.py",
     "docs/running.md: $ ourolog cluster remove n3": "tests/ourolog/test_cluster_voters.py",
+    "docs/running.md: $ ourolog cluster recover --data-dir /var/lib/ourolog": "tests/ourolog/test_recover.py",
     "docs/torture.md: $ python -m torture --list": "tests/endtoend/test_torture.py",
     "docs/torture.md: $ python -m torture.elections --minutes 10 --nodes 3 --seed 7": "tests/endtoend/test_torture.py",
 }
