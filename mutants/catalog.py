@@ -12,6 +12,7 @@ import mutants.in_raft
 import mutants.in_raft_disk
 import mutants.in_raft_lead
 import mutants.in_reads
+import mutants.in_recover
 import mutants.in_repair
 import mutants.in_replication
 import mutants.in_server

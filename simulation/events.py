@@ -293,6 +293,32 @@ class DiskRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterRecovered:
+    """People have recovered a cluster from the disk of one survivor, which does not run.
+
+    time_s: when, in virtual seconds.
+    node_id: the survivor.
+    cluster_id: the id of the new generation.
+    former_id: the id of the generation that the disk had belonged to before anybody began to recover it.
+    origin_id: the id of the first generation.
+    generation: the number of the new generation.
+    term: the term in which it begins.
+    tail: how many entries became committed that the survivor did not know to be.
+    was_unfinished: whether it repeats a recovery that was interrupted.
+    """
+
+    time_s: float
+    node_id: NodeId
+    cluster_id: int
+    former_id: int
+    origin_id: int
+    generation: int
+    term: Term
+    tail: int
+    was_unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LeaderDecided:
     """The oracle has found a leader for a term.
 
@@ -456,6 +482,7 @@ Event = (
     | FileRemoved
     | FaultInjected
     | DiskRestored
+    | ClusterRecovered
     | LeaderDecided
     | ClientInvoked
     | ClientReturned

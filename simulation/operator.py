@@ -86,6 +86,10 @@ class Operator:
         """Whether the operator may repair the node; some are left broken on purpose."""
         return node_id not in self._off_limits
 
+    def leave_alone(self, node_ids: tuple[NodeId, ...]) -> None:
+        """Neither start nor repair these nodes, until all faults end: somebody else looks after them."""
+        self._off_limits = node_ids
+
     # ------------------------------------------------------------ processes
 
     def start(self, node_id: NodeId) -> None:

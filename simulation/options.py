@@ -19,8 +19,13 @@ VERSION = 5
 
 MAX_NODES = 32
 DECREES = "decrees"
+DISASTERS = "disasters"
 RAFT = "raft"
 """The election in which a vote belongs to a disk: who has lost it is another voter (KIP-853)."""
+
+
+_KNOWN_AS = {DECREES: "static", DISASTERS: RAFT}
+"""What nodes know of modes that are the simulation's own."""
 
 
 class OtherVersionError(ValueError):
@@ -34,8 +39,8 @@ class Options:
     seed: what everything that is left to chance is drawn from.
     nodes: how many nodes the cluster has.
     election: what `--election` says, for instance none, static:n2,n1, raft or an installed one. Besides, oracle (an
-        oracle changes who leads) and decrees (as static, and people decree other leaders in mid-run). Where no
-        voters are named, the first three nodes vote.
+        oracle changes who leads), decrees (as static, and people decree other leaders in mid-run) and disasters (as
+        raft, and a survivor is recovered). Where no voters are named, the first three nodes vote.
     cycle, max_hops: what becomes of copies with nobody elected, as in NodeConfig.
     faults: names of `ourolog.simulation.faults.KINDS`; None lets the seed choose among all, () is none.
     minutes: virtual minutes of the safety phase.
@@ -82,7 +87,7 @@ class Options:
     def choice_of(self, election: str) -> ElectionChoice:
         """What a node of this cluster does when started with that `--election`. Raises ValueError."""
         name, colon, argument = election.strip().partition(":")
-        text = f"{'static' if name == DECREES else name}{colon}{argument}"
+        text = f"{_KNOWN_AS.get(name, name)}{colon}{argument}"
         choice = parse_election(text, self.node_ids()[:3], SIMULATED_OCCUPANTS)
         if choice.elects and not choice.voters:
             raise ValueError(f"a simulation has to know who votes, and the election {choice} does not say so")
@@ -105,6 +110,11 @@ class Options:
     def decrees_change(self) -> bool:
         """Whether people decree other leaders while the cluster runs."""
         return self.election.strip().partition(":")[0] == DECREES
+
+    @property
+    def has_disaster(self) -> bool:
+        """Whether a majority of the voters is lost at once, and a survivor is recovered."""
+        return self.election.strip().partition(":")[0] == DISASTERS
 
     def to_text(self) -> str:
         """One line that `parse` reads, beginning with the version."""

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Final
 
 from ourolog.actors.config import Fsync
-from ourolog.simulation.faults import KINDS
+from ourolog.simulation.faults import KINDS, SPOILING
 from ourolog.simulation.options import Options
 
 LONG_RUN_MINUTES = 20.0
@@ -92,6 +92,11 @@ def draw_plan(options: Options) -> Plan:
         if "voters" in kinds:
             # Usually none is gone for ten minutes in a run of one.
             settings["replace_after_s"] = Random(f"{options.seed}/plan/replace").choice((2.0, 5.0, 600.0))  # noqa: S311
+    if options.has_disaster:
+        # The disaster takes disks enough, and what all have acknowledged is what it may not take. Any of the first
+        # voters may survive, so they stay voters.
+        kinds = tuple(kind for kind in kinds if kind not in SPOILING and kind != "voters")
+        acks = ("default", "quorum", "all", "all")
     scrubs = Random(f"{options.seed}/plan/scrub")  # noqa: S311
     if "bit_rot" in kinds and scrubs.random() < SCRUB_SHARE:
         settings["scrub_interval_s"] = scrubs.choice((1.5, 4.0))

@@ -30,9 +30,11 @@ from ourolog.actors.messages.observer import (
 from ourolog.actors.messages.replicator import KeepAliveDue
 from ourolog.actors.messages.store import PulledAppended, PullRejected, ReadProblem, ReadRefused
 from ourolog.simulation.checker import World
+from ourolog.simulation.disaster_states import DISASTER_STATES, DisasterStates
 from ourolog.simulation.election_states import ELECTION_STATES, ElectionStates
 from ourolog.simulation.events import (
     ClientReturned,
+    ClusterRecovered,
     Event,
     FaultInjected,
     FileReplaced,
@@ -65,6 +67,7 @@ STATES: Final[dict[str, str]] = {
     **ELECTION_STATES,
     **HOLDING_STATES,
     **PRODUCER_STATES,
+    **DISASTER_STATES,
     **READ_STATES,
     **REPAIR_STATES,
     "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
@@ -128,6 +131,7 @@ class RareStates:
         ClientReturned,
         NodePaused,
         NodeResumed,
+        ClusterRecovered,
     )
 
     def __init__(self) -> None:
@@ -144,6 +148,7 @@ class RareStates:
         self._changes = VoterChangeStates(self._note)
         self._survey = SurveyStates(self._note)
         self._election = ElectionStates(self._note)
+        self._disasters = DisasterStates(self._note)
         self._holding = HoldingStates(self._note)
         self._producers = ProducerStates(self._note)
         self._reads = ReadStates(self._note)
@@ -165,6 +170,7 @@ class RareStates:
     def see(self, event: Event, world: World) -> None:
         self._replication.see(event)
         self._election.see(event)
+        self._disasters.see(event)
         match event:
             case MessageTold():
                 self._survey.see(event)

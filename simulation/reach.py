@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from ourolog.simulation.options import DECREES, RAFT, Options
+from ourolog.simulation.options import DECREES, DISASTERS, RAFT, Options
 from ourolog.simulation.oracle_election import ORACLE
 from ourolog.simulation.rare_states import STATES
 
@@ -144,6 +144,19 @@ _LED_BY_VOTES: Final = (
     "producers_rolled_back",
 )
 
+_RECOVERED: Final = (
+    "cluster_recovered",
+    "recovered_with_tail",
+    "recovery_interrupted",
+    "recovery_finished",
+    "recovered_twice",
+    "rivals_met",
+    "superseded",
+    "superseded_on_disk",
+    "former_majority_led",
+    "former_acknowledged",
+)
+
 MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
     "none break": (*_EVERYWHERE, *_PEERS, "duplicate_dropped", "damaged_read"),
     "none allow": (*_EVERYWHERE, *_PEERS, "hop_limit_reached"),
@@ -152,6 +165,7 @@ MUST_REACH: Final[dict[str, tuple[str, ...]]] = {
     "elected": _EVERYWHERE,
     ORACLE: (*_EVERYWHERE, *_LED, *_LEAD_PASSED_ON),
     RAFT: (*_EVERYWHERE, *_LED_BY_VOTES),
+    DISASTERS: _RECOVERED,
 }
 """The rare states to reach in 200 seeds of half a minute, whose other options are the defaults."""
 
@@ -160,6 +174,8 @@ def mode_of(options: Options) -> str:
     """The mode of these options, a key of MUST_REACH."""
     if options.decrees_change:
         return DECREES
+    if options.has_disaster:
+        return DISASTERS
     if options.has_oracle:
         return ORACLE
     if options.is_vote_of_disk:

@@ -37,6 +37,11 @@ NODES_CONVERGE_AFTER_HEALING: Final = RunClaim(
     "Within a bounded time after the last fault and the last client, all nodes serve clients, and every pull has "
     "brought all that its source has.",
 )
+RECOVERED_WRITABLE: Final = RunClaim(
+    "recovered_writable",
+    "A survivor that was recovered and runs acknowledges records within a bounded time, whatever nodes of the former "
+    "generation do.",
+)
 CLAIMS_ARE_WATCHED: Final = RunClaim("claims_are_watched", "At least one claim is shown an event of the run.")
 SAME_SEED_SAME_TRACE: Final = RunClaim(
     "same_seed_same_trace", "A run is a function of the code, its seed and its options, in whatever process it runs."
@@ -50,6 +55,7 @@ RUN_CLAIMS: Final[dict[str, RunClaim]] = {
         NO_NODE_FAILS_WITHOUT_A_CAUSE,
         A_HEALTHY_CORE_MAKES_PROGRESS,
         NODES_CONVERGE_AFTER_HEALING,
+        RECOVERED_WRITABLE,
         CLAIMS_ARE_WATCHED,
         SAME_SEED_SAME_TRACE,
         THE_TEST_PASSES,

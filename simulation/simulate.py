@@ -14,6 +14,7 @@ from ourolog.simulation.budget import budget_of
 from ourolog.simulation.checker import Checker, Violation
 from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.decrees import Decrees
+from ourolog.simulation.disasters import Disasters
 from ourolog.simulation.events import Event, Phase, PhaseBegan
 from ourolog.simulation.known_sets import KnownSets
 from ourolog.simulation.nemesis import Nemesis
@@ -129,9 +130,16 @@ class _Run:
         if cluster.options.decrees_change:
             self.decrees = Decrees(cluster, self.nemesis.operator, cluster.chance("decrees"))
 
+        self.disasters: Disasters | None = None
+        if cluster.options.has_disaster:
+            self.disasters = Disasters(cluster, self.nemesis.operator, self.swarm, cluster.chance("disasters"))
+
     def play(self) -> None:
         self._safety()
-        self._liveness()
+        if self.disasters is not None:
+            self.disasters.play()
+        else:
+            self._liveness()
         self._settle()
         self.cluster.finish()
 

@@ -111,6 +111,11 @@ class Swarm:
         )
         self._probe.start(core)
 
+    def ask(self, node_ids: tuple[NodeId, ...]) -> None:
+        """Ask only these nodes from now on, the probe included."""
+        for client in (*self._clients, *([self._probe] if self._probe is not None else [])):
+            client.node_ids = node_ids
+
     @property
     def probed(self) -> int:
         """How many of the probe's records were acknowledged."""

@@ -67,8 +67,8 @@ class SeedType(click.ParamType[int]):
 @election_option(
     default="none",
     help="What fills the election slot. Here static does without names (n1 leads, all vote), and there are also "
-    "decrees[:LEADER,…], where people change the leader, and oracle[:VOTER,…], which makes safe changes at bad "
-    "moments.",
+    "decrees[:LEADER,…], where people change the leader, disasters[:VOTER,…], where a survivor is recovered, and "
+    "oracle[:VOTER,…], which makes safe changes at bad moments.",
 )
 @option(
     "--cycle", default="break", metavar="break|allow", help="With nobody elected: append copies once, or ever again."

@@ -30,6 +30,7 @@ from ourolog.simulation.checkers.exactly_once import ExactlyOnce, NumberedWaitFo
 from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.founding import FoundedByAll
+from ourolog.simulation.checkers.generations import AcknowledgedByAllSurvive, GenerationsFenced
 from ourolog.simulation.checkers.handing_over import HandsOverWhole
 from ourolog.simulation.checkers.held_produces import HandOverHolds
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
@@ -161,6 +162,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     RepairsCommittedOnly,
     RepairedInTime,
     ScrubFindsRot,
+    AcknowledgedByAllSurvive,
+    GenerationsFenced,
 )
 
 ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MINE}
@@ -241,6 +244,28 @@ _NO_DECREES: Final = (
 )
 """What nobody can promise while people decree two leaders at once, or one without the data."""
 
+_ONLY_DISASTERS: Final = (AcknowledgedByAllSurvive, GenerationsFenced)
+_NO_DISASTERS: Final = (
+    AcknowledgedKept,
+    Linearizable,
+    LatestReadsLinearizable,
+    LogMatching,
+    CommittedAgree,
+    OneLeaderATerm,
+    SamePlaceSameBytes,
+    LeaderCompleteness,
+    FoundedByAll,
+    MajorityIsLed,
+    LeadsEndForCause,
+    LaterTermsEntered,
+    VotersAskedForLeader,
+    OneChangeAtATime,
+    ReplacedInTime,
+)
+"""What nobody can promise of a cluster that was recovered: a majority of its disks was lost, two generations make
+entries of the same terms, its voters are replaced all at once, and whoever is superseded has no part in any election
+any more."""
+
 
 def default_checkers(options: Options) -> list[Checker]:
     """All checkers that can say something with these options, on one model that the first keeps up to date."""
@@ -256,6 +281,7 @@ def default_checkers(options: Options) -> list[Checker]:
         unneeded = (*unneeded, *_ONLY_LEAD_PASSED_ON)
     if not options.is_vote_of_disk:
         unneeded = (*unneeded, *_ONLY_RAFT)
+    unneeded = (*unneeded, *(_NO_DISASTERS if options.has_disaster else _ONLY_DISASTERS))
     model = ClusterModel()
     checkers: list[EventChecker] = [kind(model) for kind in _MINE if kind not in unneeded]
     for checker in checkers[1:]:

@@ -8,6 +8,7 @@ from ourolog.actors.messages.observer import FailureKind, NameClashed, NodeFaile
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import FaultInjected, NodeSaid, NodeStarted
+from ourolog.storage.recovering import is_unfinished
 from ourolog.storage.types import NodeId
 
 _DISK_FAULTS = frozenset(("disk_full", "io_error", "fsync_fails", "fsync_lies", "bit_rot", "disk_lost"))
@@ -45,8 +46,8 @@ class FailsForCause(EventChecker):
 
     name: ClassVar[str] = "fails_for_cause"
     statement: ClassVar[str] = (
-        "A node gives up only when its disk has failed, lied or rotted; no actor ends by an exception that nobody "
-        "handled, and no crash leaves a log that cannot be opened."
+        "A node gives up only when its disk has failed, lied or rotted, or was recovered by halves; no actor ends by "
+        "an exception that nobody handled, and no crash leaves a log that cannot be opened."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -66,6 +67,8 @@ class FailsForCause(EventChecker):
         match event.event:
             case NodeFailed(actor=actor, kind=FailureKind.BUG, reason=reason):
                 raise self.violated(f"a bug ended {event.node_id}'s {actor}: {reason}")
+            case NodeFailed(kind=FailureKind.REFUSED_TO_RUN) if self._is_half_recovered(event.node_id):
+                pass
             case NodeFailed(actor=actor, reason=reason):
                 node = self.model.node(event.node_id)
                 if not (node.spoiled or node.is_rotten or self._faults.get(event.node_id)):
@@ -74,3 +77,8 @@ class FailsForCause(EventChecker):
                 raise self.violated(f"{event.node_id} found its own name taken by {event.event.gossip_addr}")
             case _:
                 pass
+
+    def _is_half_recovered(self, node_id: NodeId) -> bool:
+        """Whether people have begun to recover a cluster from its disk, and have not finished."""
+        opened = self.model.node(node_id).opened
+        return opened is not None and opened.founding is not None and is_unfinished(opened.founding, opened.voters)

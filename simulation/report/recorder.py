@@ -14,6 +14,7 @@ from ourolog.simulation.events import (
     DATAGRAM,
     ClientInvoked,
     ClientReturned,
+    ClusterRecovered,
     DiskRestored,
     Event,
     FaultInjected,
@@ -119,6 +120,9 @@ class Recorder:
                 )
             case DiskRestored():
                 self._by(event.node_id, self._add(RowKind.NOTE, event.node_id, "disk restored", f"after {event.kind}"))
+            case ClusterRecovered():
+                what = f"generation {event.generation}, from term {event.term} on"
+                self._by(event.node_id, self._add(RowKind.NOTE, event.node_id, "cluster recovered", what))
             case PartitionMade():
                 links = ", ".join(f"{a}→{b}" for a, b in event.blocked)
                 self._add(RowKind.NETWORK, "", f"partition: {event.shape}", links)

@@ -24,6 +24,7 @@ UNIT_TESTS_ONLY = {
     "retention_waits_for_commit": "In half a minute retention hardly ever comes to what is not committed.",
     "same_place_same_bytes": "While each term has one leader, log_matching sees an entry that differs first.",
     "leader_append_only": "No election tells a leader's store to cut: what would is no single change of the code.",
+    "acknowledged_by_all_survive": "A survivor that drops anything is seen when it opens its log, by restart_keeps.",
     "leader_completeness": "What breaks it is seen sooner, at a vote or a commit: tests/simulation/test_figure_8.py.",
     "majority_is_led": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
     "added_once_caught_up": "Nodes catch up within the time that a leader takes to look: tests/simulation breaks it.",

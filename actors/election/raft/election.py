@@ -101,7 +101,7 @@ from ourolog.actors.messages.store import (
     SaveSuperseded,
     StoreFailed,
 )
-from ourolog.actors.messages.values import ElectionClaim, Member
+from ourolog.actors.messages.values import Member
 from ourolog.actors.ports import Timer
 from ourolog.storage.control import Voter, VoterKey, VoterSet, VotersSet
 from ourolog.storage.founding import Founding
@@ -513,10 +513,11 @@ class RaftElection(ElectionActor):
 
     def _join(self, cluster_id: int) -> None:
         assert self._founders is not None
-        # Which generation that is, its members say in their gossip, if it has got here.
-        claims = (claim for _, claim in self._claims.all() if claim.cluster_id == cluster_id)
-        claim = next(claims, ElectionClaim("", cluster_id=cluster_id))
-        self._founders.join(Founding(cluster_id, generation=claim.generation, origin_id=claim.origin_id))
+        # Which generation of its cluster that is, its members say in their gossip. Until that has come this node
+        # belongs to none: a disk that took it for the first one would not know the next one for its own.
+        claim = next((claim for _, claim in self._claims.all() if claim.cluster_id == cluster_id), None)
+        if claim is not None:
+            self._founders.join(Founding(cluster_id, generation=claim.generation, origin_id=claim.origin_id))
 
     def _on_joined(self, founding: Founding) -> None:
         """The disk of this node belongs to that cluster from now on."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.election.raft.election import RaftElection
 from ourolog.actors.election.raft.founding import why_not_ours
 from ourolog.actors.election.raft.generations import MAX_RIVALS, Rivals, superseded_by
-from ourolog.actors.messages.election import ClaimReceived, HigherTermSeen, TransferLeader
+from ourolog.actors.messages.election import ClaimReceived, HigherTermSeen, LeaderHinted, TransferLeader
 from ourolog.actors.messages.events import ClaimsDisputed, ClaimsSettled, LeaderChanged, LogOpened, MemberLeft
 from ourolog.actors.messages.observer import NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, CallRefused
-from ourolog.actors.messages.store import SaveSuperseded
+from ourolog.actors.messages.store import SaveFounding, SaveSuperseded
 from ourolog.actors.messages.values import ElectionClaim, Member
-from ourolog.actors.testing.election_conformance import OWN_EPOCH
+from ourolog.actors.testing.election_conformance import OWN_EPOCH, Slot
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterSet
@@ -119,3 +121,16 @@ def test_a_recovery_that_was_interrupted_has_to_be_finished_first() -> None:
     opened = LogOpened(START, START, TermHistory(), OWN_EPOCH, Ballot(Term(6)), (), START, former, None, own)
     assert "Run `ourolog cluster recover` on it once more" in (why_not_ours(N1, opened) or "")
     assert why_not_ours(N1, replace(opened, voters=replace(former, term=Term(6), voters=own.voters))) is None
+
+
+def test_a_node_that_joins_belongs_to_no_cluster_before_gossip_says_which_generation_it_is() -> None:
+    choice = RaftElection.choose("raft", "")
+    stage = Slot(RaftElection, NodeConfig(N1, "/data", "n1:1", "n1:2", join=("n2:2",), election=choice))
+    stage.ref.tell(LogOpened(START, START, TermHistory(), OWN_EPOCH, stage.on_disk, (), START))
+    stage.ref.tell(LeaderHinted(Term(9), N2, N2, 70))
+    stage.settle()
+    assert stage.store.all(SaveFounding) == []
+    stage.ref.tell(ClaimReceived(N2, LATER))
+    stage.ref.tell(LeaderHinted(Term(9), N2, N2, 70))
+    stage.settle()
+    assert [told.founding for told in stage.store.all(SaveFounding)] == [Founding(70, (), 2, 7)]
