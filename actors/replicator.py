@@ -334,8 +334,8 @@ class ReplicatorActor(NodeActor):
         """Count these voters from now on; `index` is that of the entry that names them."""
         self._voters, self._keys, self._voters_at = voters, keys, index
         if self._commit is not None:
+            self._in_sync.set_voters(self._commit.voters, voters, self.state.ports.clock.monotonic_s())
             self._commit.set_voters(voters, keys)
-            self._in_sync.set_voters(voters)
             self.latest_reads.recount()
 
     def _look_at_voters(self) -> None:

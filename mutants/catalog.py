@@ -14,6 +14,7 @@ import mutants.in_raft_lead
 import mutants.in_reads
 import mutants.in_recover
 import mutants.in_repair
+import mutants.in_replicas
 import mutants.in_replication
 import mutants.in_server
 import mutants.in_storage

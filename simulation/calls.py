@@ -69,7 +69,17 @@ class _RegisterCallee(_ProduceCallee):
 class _ConsumeCallee:
     def receive(self, node: Node, call: Call, reply_to: Mailbox[BatchesRead | ReadRefused | RequestRefused]) -> None:
         operation, (wait, timeout_s) = call.request
-        node.server.tell(Consume(call.call_id, operation.offset, READ_BYTES, wait, reply_to, operation.read, timeout_s))
+        consume = Consume(
+            call.call_id,
+            operation.offset,
+            READ_BYTES,
+            wait,
+            reply_to,
+            operation.read,
+            timeout_s,
+            operation.seen_end,
+        )
+        node.server.tell(consume)
 
     def cancel(self, node: Node, call: Call) -> None:
         assert call.reply_to is not None

@@ -356,6 +356,7 @@ class Operation:
     read: how recent what a consume gets must be.
     producer_id, sequence: whose batch a produce is, and which one; (0, 0) if no producer numbered it. Every attempt
         to send the batch is an operation of its own.
+    seen_end: the offset after the last record that the client says it has seen.
     """
 
     kind: OperationKind
@@ -365,6 +366,7 @@ class Operation:
     read: ReadLevel = ReadLevel.COMMITTED
     producer_id: int = 0
     sequence: int = 0
+    seen_end: Offset = Offset(0)
 
 
 class Outcome(StrEnum):

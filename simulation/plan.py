@@ -22,6 +22,7 @@ LATER: Final = frozenset({"disk_hangs", "transfer", "gossip_lost", "voters"})
 """Kinds of fault that came later: each draws by itself, so that what else a seed draws has stayed as it was."""
 SMALL_BACKLOG_SHARE = 0.2
 SCRUB_SHARE = 0.7
+MIN_IN_SYNC_SHARE = 0.3
 UNSYNCED_SHARE = 0.3
 
 TAKES_THE_UNSYNCED = frozenset({"power_loss", "blackout", "fsync_fails", "fsync_lies"})
@@ -85,6 +86,9 @@ def draw_plan(options: Options) -> Plan:
     if rng.random() < SMALL_BACKLOG_SHARE:
         # A bound on entries or on bytes, which a leader without a majority soon reaches.
         settings |= rng.choice(({"max_uncommitted_entries": 3}, {"max_uncommitted_bytes": 4_096}))
+    in_sync_rng = Random(f"{options.seed}/plan/min_in_sync")  # noqa: S311
+    if options.election_choice().elects and in_sync_rng.random() < MIN_IN_SYNC_SHARE:
+        settings["min_in_sync"] = in_sync_rng.choice((1, 2, 2, 3))
     change_interval_s = rng.choice((1.0, 3.0, 10.0))
     if options.is_vote_of_disk:
         # Below one, slow links and disks lead to elections without any other fault.

@@ -53,6 +53,7 @@ from ourolog.simulation.holding_states import HOLDING_STATES, HoldingStates
 from ourolog.simulation.producer_states import PRODUCER_STATES, ProducerStates
 from ourolog.simulation.read_states import READ_STATES, ReadStates
 from ourolog.simulation.repair_states import REPAIR_STATES, RepairStates
+from ourolog.simulation.replica_states import REPLICA_STATES, ReplicaStates
 from ourolog.simulation.replication_states import REPLICATION_STATES, ReplicationStates
 from ourolog.simulation.survey_states import SURVEY_STATES, SurveyStates
 from ourolog.simulation.vote_states import VOTE_STATES, VoteStates
@@ -70,6 +71,7 @@ STATES: Final[dict[str, str]] = {
     **DISASTER_STATES,
     **READ_STATES,
     **REPAIR_STATES,
+    **REPLICA_STATES,
     "torn_tail_cut": "Recovery cut an unfinished write off a log's end.",
     "damage_found": "A log or another file was found damaged.",
     "segment_rolled": "A segment was sealed and another begun.",
@@ -153,6 +155,7 @@ class RareStates:
         self._producers = ProducerStates(self._note)
         self._reads = ReadStates(self._note)
         self._repairs = RepairStates(self._note)
+        self._replicas = ReplicaStates(self._note)
         self._on_message: dict[type, Callable[[MessageTold], None]] = {
             HigherTermSeen: lambda _: self._note("higher_term_seen"),
             LeaderHinted: lambda _: self._note("leader_hinted"),
@@ -178,7 +181,14 @@ class RareStates:
                 handle = self._on_message.get(type(event.message))
                 if handle is not None:
                     handle(event)
-                for states in (self._votes, self._changes, self._holding, self._producers, self._repairs):
+                for states in (
+                    self._votes,
+                    self._changes,
+                    self._holding,
+                    self._producers,
+                    self._repairs,
+                    self._replicas,
+                ):
                     handle = states.on_message.get(type(event.message))
                     if handle is not None:
                         handle(event)

@@ -10,12 +10,15 @@ from ourolog.simulation.clients import Consumer, Producer, Watcher
 from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.events import Event, NodeSaid
 from ourolog.simulation.numbered_producer import NumberedProducer
+from ourolog.simulation.own_writes import OwnReader
 from ourolog.simulation.plan import Plan
 from ourolog.storage.types import NodeId
 
 PROBE_INTERVAL_S = 1.0
 NUMBERED_SHARE = 0.7
 """In how many runs a client numbers its batches."""
+OWN_READERS_SHARE = 1 / 8
+"""How often who reads what it has written writes, as a part of what producers and consumers do together."""
 WATCHERS_SHARE = 1 / 8
 """How often a watcher asks, as a part of what producers and consumers do together."""
 
@@ -46,7 +49,7 @@ class Swarm:
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         options = cluster.options
         self._cluster = cluster
-        self._clients: list[Producer | Consumer | Watcher | NumberedProducer] = []
+        self._clients: list[Producer | Consumer | Watcher | NumberedProducer | OwnReader] = []
         self._watchers: list[Watcher] = []
         self._paces: list[SwarmPace] = []
         self._probe: Producer | None = None
@@ -62,6 +65,9 @@ class Swarm:
                 client = Producer(name, cluster.runtime, cluster.calls, rng, pace, plan.acks)
             self._clients.append(client)
         if elected and options.clients:
+            rng = cluster.chance("client/own")
+            pace = self._pace(rng, options.operations / 60.0 * OWN_READERS_SHARE)
+            self._clients.append(OwnReader("own", cluster.runtime, cluster.calls, rng, pace))
             for node_id in cluster.configs:
                 name = f"watcher-{node_id}"
                 rng = cluster.chance(f"client/{name}")

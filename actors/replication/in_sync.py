@@ -36,9 +36,10 @@ class InSync:
         """A valid fetch of a voter has arrived."""
         self._fetched_s[voter] = now_s
 
-    def set_voters(self, voters: tuple[NodeId, ...]) -> None:
-        """Forget whoever votes no more; a new voter is in sync until it has been silent for long enough."""
-        self._fetched_s = {voter: at_s for voter, at_s in self._fetched_s.items() if voter in voters}
+    def set_voters(self, before: tuple[NodeId, ...], voters: tuple[NodeId, ...], now_s: float) -> None:
+        """Others vote from now on: a new voter is in sync until it has been silent for long enough."""
+        fetched_s = {voter: at_s for voter, at_s in self._fetched_s.items() if voter in voters}
+        self._fetched_s = {voter: now_s for voter in voters if voter not in before} | fetched_s
 
     def members(self, voters: tuple[NodeId, ...], now_s: float) -> tuple[NodeId, ...]:
         """The voters that must have what is acknowledged by all."""

@@ -47,6 +47,7 @@ from ourolog.simulation.checkers.log_ends import LogEndsTrue
 from ourolog.simulation.checkers.lost_leaders import LostLeadersTold
 from ourolog.simulation.checkers.model import ClusterModel
 from ourolog.simulation.checkers.on_disk import BatchesIntact, Contiguous, RefusedNotWritten, RetentionWaits
+from ourolog.simulation.checkers.own_writes import ReadYourWrites
 from ourolog.simulation.checkers.places import SamePlaceSameBytes
 from ourolog.simulation.checkers.producer_memory import ProducerMemoryTrue
 from ourolog.simulation.checkers.promises import BallotsOnDisk, FetchesHonest, PromisedOnDisk
@@ -62,6 +63,7 @@ from ourolog.simulation.checkers.repairs import (
     RepairsCommittedOnly,
     ScrubFindsRot,
 )
+from ourolog.simulation.checkers.replicas import InSyncWaitedFor, ReplicasTrue
 from ourolog.simulation.checkers.round_news import RoundsSpread
 from ourolog.simulation.checkers.seeking import VotersAskedForLeader
 from ourolog.simulation.checkers.standing import StandsWhenWanted
@@ -122,6 +124,9 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     TermsBegin,
     AppendsInTerm,
     CountsHonestly,
+    InSyncWaitedFor,
+    ReplicasTrue,
+    ReadYourWrites,
     SamePlaceSameBytes,
     StaysBounded,
     RangesTrue,
@@ -188,6 +193,8 @@ _ONLY_ELECTED: Final = (
     TermsBegin,
     AppendsInTerm,
     CountsHonestly,
+    InSyncWaitedFor,
+    ReadYourWrites,
     SamePlaceSameBytes,
     KnownCommittedKept,
     DisputesAcknowledgeNothing,

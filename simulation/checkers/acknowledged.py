@@ -31,7 +31,8 @@ class AcknowledgedDurable(EventChecker):
     name: ClassVar[str] = "acknowledged_durable"
     statement: ClassVar[str] = (
         "An acknowledged record stands at the offset it was given, on the disks that the acks promise: the leader's, "
-        "a majority of the voters', or all of theirs (nobody elected: the node's own). With fsync interval what rests "
+        "a majority of the voters', or all of theirs, or as many as min_in_sync says (nobody elected: the node's own). "
+        "With fsync interval what rests "
         "on one disk alone is only written, and a quorum is one of disks all the same."
     )
 
@@ -99,7 +100,9 @@ class AcknowledgedDurable(EventChecker):
         holders = [voter.node_id for voter in voters if is_on_disk_of(self.model, voter, entry)]
         is_enough = False
         for some in self.model.quorums_of(node, entry.index):
-            needed = len(some) if acks is Acks.ALL else len(some) // 2 + 1
+            needed = len(some) // 2 + 1
+            if acks is Acks.ALL:
+                needed = max(needed, node.config.min_in_sync or len(some))
             is_enough |= sum(is_on_disk_of(self.model, voter, entry) for voter in some) >= needed
         if not is_enough:
             raise self.violated(

@@ -280,7 +280,7 @@ class AnsweredOnce(EventChecker):
 def _read_within_s(consume: Consume) -> float:
     if consume.wait:
         return inf
-    return consume.timeout_s if consume.read is ReadLevel.LATEST else 0.0
+    return consume.timeout_s if consume.read is ReadLevel.LATEST or consume.seen_end else 0.0
 
 
 def _client_key(message: Any) -> Hashable:

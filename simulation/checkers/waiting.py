@@ -108,7 +108,9 @@ class ReadersWoken(_Waiters):
         node = self.model.receiver_of(told)
         # When a read of the latest state begins to wait, nothing that is told says.
         if consume.wait and consume.read is ReadLevel.COMMITTED and node is not None and node.is_up:
-            self._waiting.setdefault(node.node_id, {})[consume.request_id] = consume.offset
+            # Before it waits for more at the end of the log, it waits for what its client has seen.
+            awaited = max(consume.offset, consume.seen_end - 1) if node.is_elected else consume.offset
+            self._waiting.setdefault(node.node_id, {})[consume.request_id] = Offset(awaited)
             self._on_committed(told)
 
     def _on_answer(self, told: MessageTold) -> None:

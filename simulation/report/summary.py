@@ -112,7 +112,8 @@ def describe_operation(operation: Operation) -> str:
     if operation.kind is OperationKind.REGISTER:
         return "register a producer"
     which = "the latest" if operation.read is ReadLevel.LATEST else "offset"
-    return f"consume {which} {operation.offset}"
+    seen = f", having seen all below {operation.seen_end}" if operation.seen_end else ""
+    return f"consume {which} {operation.offset}{seen}"
 
 
 def describe_result(operation: Operation, result: OperationResult) -> str:

@@ -355,7 +355,7 @@ async def test_a_stream_whose_producer_is_forgotten_with_batches_of_unknown_outc
         Script(e.server, None, refused(Refusal.DEPOSED, outcome_unknown=True), *[expired] * 200)
         offsets = client.produce_stream([b"a", b"b", b"c"])
         assert await anext(offsets) == 0
-        with pytest.raises(LogError, match="2 produces of the stream were not answered") as raised:
+        with pytest.raises(LogError, match=r"\d produces of the stream were not answered") as raised:
             await anext(offsets)
         assert raised.value.outcome_unknown
         assert len({producer_id for producer_id, _ in numbers(e)}) == 1

@@ -29,9 +29,12 @@ def test_a_voter_is_in_sync_for_three_election_timeouts_after_its_last_fetch_or_
     sync.fetched(N3, 106.0)
     assert sync.members(THREE, 112.0) == (N1, N3)
     assert sync.members(THREE, 112.1) == (N1,)
-    sync.set_voters((N1, N2))
-    sync.set_voters(THREE)
-    assert sync.members(THREE, 112.0) == (N1,), "who voted no more and votes again has not fetched since"
+    sync.fetched(N2, 112.0)
+    sync.set_voters(THREE, (N1, N2), 112.0)
+    assert sync.members((N1, N2), 118.0) == (N1, N2)
+    sync.set_voters((N1, N2), THREE, 120.0)
+    assert sync.members(THREE, 126.0) == (N1, N3), "a new voter has time to fetch"
+    assert sync.members(THREE, 126.1) == (N1,)
 
 
 @pytest.mark.parametrize(
