@@ -19,6 +19,7 @@ from ourolog.actors.messages.observer import NodeFailed
 from ourolog.actors.messages.server import CancelRequest, Consume, Produce, Produced, RequestRefused
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, BatchesRead, ReadRefused
 from ourolog.actors.messages.values import Acks, ReadLevel
+from ourolog.actors.server import REPAIR_WAIT_S
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.log_model import records_of
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
@@ -62,7 +63,7 @@ class ReadersWoken(_Waiters):
     name: ClassVar[str] = "readers_woken"
     statement: ClassVar[str] = (
         f"A reader that waits at the end of the log is answered within {SOON_S:g} s after what it waits for is "
-        "committed on the node that it asked."
+        f"committed on the node that it asked; {REPAIR_WAIT_S:g} s later if that may be damaged there."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -138,8 +139,9 @@ class ReadersWoken(_Waiters):
 
     def _look(self, _: MessageTold) -> None:
         for node_id, due in self._due.items():
+            repairs_s = REPAIR_WAIT_S if self.model.nodes[node_id].is_rotten else 0.0
             for request_id, due_s in due.items():
-                if self.is_overdue(node_id, due_s):
+                if self.is_overdue(node_id, due_s + repairs_s):
                     raise self.violated(
                         f"{node_id} lets a reader of offset {self._waiting[node_id][request_id]} wait, and has "
                         f"committed {self.model.nodes[node_id].committed} since {due_s - SOON_S:.3f} s"
