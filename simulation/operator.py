@@ -185,7 +185,7 @@ class Operator:
             self.restore(node_id)
 
     def _watch_rot(self, node_id: NodeId, rot: Rot) -> None:
-        """See when the node has repaired it by itself."""
+        """Look again and again until the node has repaired it by itself."""
         if self._rot.get(node_id) is not rot:
             return
         if rot.is_over(self._cluster.disks[node_id]):

@@ -28,6 +28,7 @@ UNIT_TESTS_ONLY = {
     "leader_completeness": "What breaks it is seen sooner, at a vote or a commit: tests/simulation/test_figure_8.py.",
     "majority_is_led": "tests/simulation/test_raft_claims.py breaks it in whole runs.",
     "added_once_caught_up": "Nodes catch up within the time that a leader takes to look: tests/simulation breaks it.",
+    "repairs_committed_only": "Damage seldom meets what is not committed: tests/simulation/test_repair_claims.py does.",
     "replaced_in_time": "Few runs are calm for so long with a voter lost: tests/simulation/test_voter_changes.py does.",
     "no_actor_raises": "An actor that raises is a bug of any kind: tests/simulation/test_cluster.py breaks one.",
     "no_node_fails_without_a_cause": "Checkers see it first, as fails_for_cause; here a run without any is watched.",
