@@ -92,7 +92,10 @@ class AcknowledgedByAllSurvive(GenerationsChecker):
         acks = node.config.acks if acks is Acks.DEFAULT else acks
         if acks is Acks.LEADER:
             return
-        by_all = acks is Acks.ALL or len(self.model.voters_of(node)) == 1
+        voters = {voter.node_id for voter in self.model.voters_of(node)}
+        # With min_in_sync all that are in sync are enough; the answer names the disks that have it.
+        is_named = voters <= set(produced.replicas)
+        by_all = len(voters) == 1 or (acks is Acks.ALL and (is_named or node.config.min_in_sync is None))
         acked = self._acked.setdefault(cluster_id, {})
         for at, value in enumerate(values):
             acked[Offset(produced.base_offset + at)] = value, by_all

@@ -10,6 +10,7 @@ from ourolog.actors.election.raft.founding import FoundingTalks
 from ourolog.simulation import Options, simulate
 from ourolog.simulation.checkers import default_checkers
 from ourolog.simulation.checkers.generations import AcknowledgedByAllSurvive
+from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.disaster_states import DISASTER_STATES
 from ourolog.simulation.disasters import Disasters
 from ourolog.simulation.faults import SPOILING
@@ -104,3 +105,24 @@ def test_a_record_that_all_had_and_a_recovery_drops_is_a_violation(monkeypatch: 
     first = next(violations[0] for violations in found if violations)
     assert first.claim == "acknowledged_by_all_survive"
     assert "was recovered without" in str(first)
+
+
+@pytest.mark.parametrize(("min_in_sync", "is_named_by_all"), [(2, False), (2, True), (None, True)])
+def test_what_fewer_than_all_are_said_to_have_may_be_lost_with_them(
+    min_in_sync: int | None, is_named_by_all: bool
+) -> None:
+    checker = AcknowledgedByAllSurvive()
+    cluster = Cluster(seed=3, nodes=3, election="raft:n1,n2,n3", checkers=[checker], min_in_sync=min_in_sync)
+    with cluster:
+        cluster.run_until(lambda: cluster.leader_id is not None)
+        assert cluster.leader_id is not None
+        away = next(name for name in cluster.names if name != cluster.leader_id)
+        if not is_named_by_all:
+            cluster.crash(away)
+            cluster.run_for(10.0)
+        cluster.client().produce(b"taken", acks="all")
+        founding = checker.cluster_of[away]
+        for name in cluster.running.copy():
+            cluster.crash(name)
+        [by_all] = [by_all for value, by_all in checker._acked[founding].values() if value == b"taken"]
+        assert by_all is is_named_by_all
