@@ -53,6 +53,7 @@ class Disasters:
         self._voters = cluster.options.election_choice().voters
         self._away: list[NodeId] = []
         self._former: dict[NodeId, int] = {}
+        self._generation: dict[NodeId, int] = {}
 
     def play(self) -> None:
         """Let it happen, and leave all disks but one empty and all nodes down. Raises Violation."""
@@ -148,6 +149,7 @@ class Disasters:
         survivor.close()
         disk.end_process()
         founding = made.founding
+        self._generation[node_id] = founding.generation
         cluster.emit(
             ClusterRecovered(
                 cluster.now_s,
@@ -225,7 +227,9 @@ class Disasters:
             cluster.run_for(5.0 * rng.random())
         cluster.launch(rival)
         cluster.run_for(HEARS_WITHIN_S + 5.0 * rng.random())
-        return rng.choice((survivor, rival))
+        # A recovery that was repeated may be a generation further than its rival, which is superseded then for good.
+        latest = max(self._generation[survivor], self._generation[rival])
+        return rng.choice([one for one in (survivor, rival) if self._generation[one] == latest])
 
     def _start_old(self) -> None:
         for node_id in self._away:
