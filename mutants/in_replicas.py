@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mutants.mutant import ELECTED, ORACLE, RAFT, STATIC, mutant, wrap
+from mutants.mutant import ELECTED, RAFT, STATIC, mutant, wrap
 from ourolog.actors.messages.server import Consume
 from ourolog.actors.messages.values import Acks
 from ourolog.actors.replication.in_sync import InSync
@@ -79,19 +79,6 @@ def leader_named_before_sync() -> None:
     wrap(Replicas, "that_have", make)
 
 
-@mutant("What the voters had in an earlier term is still believed in a later one.", (ORACLE, *RAFT))
-def replicas_kept_over_terms() -> None:
-    def make(original: Any) -> Any:
-        def begin_term(self: Replicas, term: Any) -> None:
-            before = self._known
-            original(self, term)
-            self._known = replace(before, term=term)
-
-        return begin_term
-
-    wrap(Replicas, "begin_term", make)
-
-
 # ---------------------------------------------------------------- all that are in sync
 
 
@@ -141,17 +128,3 @@ def all_uncommitted() -> None:
         return is_acknowledged
 
     wrap(ServerActor, "_is_acknowledged", make)
-
-
-@mutant("A voter that is new counts as silent until it fetches.", RAFT)
-def new_voter_out_of_sync() -> None:
-    def make(original: Any) -> Any:
-        def set_voters(self: InSync, before: Any, voters: Any, now_s: float) -> None:
-            original(self, before, voters, now_s)
-            for voter in voters:
-                if voter not in before:
-                    self._fetched_s[voter] = -1.0e9
-
-        return set_voters
-
-    wrap(InSync, "set_voters", make)
