@@ -166,6 +166,9 @@ def test_status_has_the_keys_that_programs_read(run: Run, one_node: LocalCluster
                 "pulls": [],
                 "cycles_seen": 0,
                 "not_ready": None,
+                "damaged_found": 0,
+                "repaired": 0,
+                "scrubbed_ms": None,
                 "claims": [],
             }
         ],

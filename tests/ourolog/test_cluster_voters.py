@@ -108,7 +108,7 @@ def test_of_five_nodes_three_are_replicas_again_after_one_is_killed_for_good_and
 
                 async def produce() -> None:
                     while not ends.is_set():
-                        offsets.append(await client.produce(b"%d" % len(offsets), repeat_unknown=True))
+                        offsets.append(await client.produce(b"%d" % len(offsets)))
 
                 producing = asyncio.create_task(produce())
                 try:

@@ -20,6 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ourolog.child_processes import python_command
 from ourolog.local_cluster import ClusterError, LocalCluster, LogLine, NodeProcess
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 
 Run = Callable[..., Any]
 
@@ -111,25 +113,25 @@ def test_a_node_ends_when_its_parent_is_killed(tmp_path: Path, environment: dict
             os.close(child)
 
 
-def test_a_second_signal_forces_with_status_1(tmp_path: Path, run: Run, environment: dict[str, str]) -> None:
+def test_a_second_signal_forces_with_status_1(tmp_path: Path, run: Run) -> None:
     """A produce that waits for a quorum that is not there is an open call, for which draining waits."""
     flags = ("--election", "static:n1,n2,n3", "--force-lead", "--drain-timeout", "60s")
     with LocalCluster(str(tmp_path), 1, flags=flags) as cluster:
         cluster.start()
         node = cluster["n1"]
-        words = [sys.executable, "-P", "-m", "ourolog", "produce", "x", "--addr", node.rpc_addr, "--timeout", "60s"]
-        with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as producer:
+        with grpc.insecure_channel(node.rpc_addr) as channel:
+            request = pb.ProduceRequest(record=pb.Record(value=b"x"))
+            produce = pb_grpc.LogStub(channel).Produce.future(request, timeout=60)
             while (
                 json.loads(run("status", "--addr", node.rpc_addr, "--output", "json").stdout)["nodes"][0]["end_offset"]
                 < 1
             ):
-                assert producer.poll() is None
+                assert not produce.done()
             node.terminate()
             node.wait_for("stopping")
             node.terminate()
             assert node.wait() == 1
             assert node.lines[-1].event == "shutdown_forced"
-            producer.kill()
 
 
 def test_readiness_is_told_both_ways_in_the_log_to_the_service_manager_and_by_health(tmp_path: Path) -> None:

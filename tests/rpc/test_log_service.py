@@ -153,8 +153,8 @@ async def test_a_producer_is_registered_and_its_number_and_id_come_with_each_of_
         )
         await e.stub.Produce(one)
         await e.stub.ProduceBatch(many)
-        assert [response.offset async for response in e.stub.ProduceStream([one])] == [3]
-        assert [response.base_offset async for response in e.stub.ProduceBatchStream([many])] == [4]
+        assert [response.offset async for response in e.stub.ProduceStream([one])] == [1]
+        assert [response.base_offset async for response in e.stub.ProduceBatchStream([many])] == [1]
         batches = [produce.batch for produce in e.server.all(Produce)]
         assert [(batch.producer_id, batch.producer_sequence) for batch in batches] == [(0, 0)] + 4 * [(1, 7)]
         assert e.admission.produces.limit.count == 0

@@ -259,6 +259,7 @@ async def test_the_status_of_a_cluster_has_every_member_and_nulls_for_those_that
             assert set(first) == {
                 "id", "rpc_addr", "gossip_addr", "state", "role", "term", "leader",
                 "first_offset", "end_offset", "committed_offset", "pulls", "cycles_seen",
+                "damaged_found", "repaired", "scrubbed_ms",
                 "not_ready", "claims",
             }  # fmt: skip
             assert (first["id"], first["role"], first["state"], first["pulls"]) == ("n1", "leader", "alive", [])
