@@ -34,7 +34,6 @@ _EVERYWHERE: Final = (
 )
 _PEERS: Final = ("cycle_seen", "new_log_seen", "pull_out_of_range", "retention_below_follower")
 _LED: Final = (
-    "damaged_read",
     "leader_restart",
     "leader_unreachable",
     "keep_alive_sent",
