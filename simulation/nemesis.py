@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.cluster import Cluster
+from ourolog.simulation.disks.image import identity_on
 from ourolog.simulation.disks.rot import Rot
 from ourolog.simulation.events import FaultInjected
 from ourolog.simulation.links import Chances, Link, links_between, ring
@@ -377,8 +378,10 @@ class Nemesis:
         if node_id is None or node_id in self.budget.spoiled:
             return  # a backup of a damaged disk could never be repaired
         backup = self._backups.get(node_id)
-        self._backups[node_id] = self._cluster.durable(node_id)
-        if backup is not None and self.budget.may_spoil("old_disk", node_id):
+        present = self._backups[node_id] = self._cluster.durable(node_id)
+        # One that another disk has replaced since does not come back: its leader counts its fetches for nothing.
+        is_present_disk = backup is not None and identity_on(backup) == identity_on(present)
+        if backup is not None and is_present_disk and self.budget.may_spoil("old_disk", node_id):
             self._cluster.crash(node_id, power=True)
             self._fired("old_disk", node_id)
             self.operator.put_back(node_id, backup)

@@ -70,6 +70,11 @@ def ballot_term_on(durable: Mapping[str, bytes]) -> Term:
     return Term(0)
 
 
+def identity_on(durable: Mapping[str, bytes]) -> bytes:
+    """The file that says whose disk it is and which one, as it is; b"" if there is none."""
+    return next((content for path, content in durable.items() if path.rpartition("/")[2] == IDENTITY_NAME), b"")
+
+
 def opens(durable: Mapping[str, bytes]) -> bool:
     """Whether a node could start on it as far as its small files go: a lying disk may have lost only those."""
     try:
