@@ -40,7 +40,7 @@ class Attempts:
         self._before = ""
         self._said: dict[tuple[str, str], str] = {}
         self._unreachable: dict[str, None] = {}
-        self._may_be_stored = False
+        self._why_unknown = ""
 
     def left_s(self, now_s: float) -> float:
         """How much time is left."""
@@ -58,7 +58,8 @@ class Attempts:
             self._said[failure.reason, failure.addr] = said
         if failure.never_sent:
             self._unreachable[failure.addr] = None
-        self._may_be_stored = self._may_be_stored or failure.outcome_unknown
+        if failure.outcome_unknown:
+            self._why_unknown = str(failure)
 
     def wait_s(self, failure: LogError, now_s: float, *, is_same_node: bool) -> float | None:
         """How long to wait before the next attempt; None if it would come too late.
@@ -82,8 +83,10 @@ class Attempts:
         if failure.reason in _OTHERS_MAY_KNOW_WHY:
             others = dict.fromkeys(said for (reason, _), said in self._said.items() if reason == failure.reason)
             failure.args = ("; ".join(dict.fromkeys((str(failure), *others))),)
-        if self._may_be_stored:
+        if self._why_unknown:
             failure.outcome_unknown = True
+            if self._why_unknown not in str(failure):
+                failure.args = (f"{failure}; before that: {self._why_unknown}",)
         elif refusal is not None and refusal is not failure and not failure.reason:
             refusal.args = (f"{refusal}; {failure}" if str(refusal) not in str(failure) else str(failure),)
             return refusal

@@ -92,6 +92,20 @@ def test_once_a_record_may_be_stored_no_later_failure_says_that_it_is_not() -> N
     assert attempts.conclusion(refusal).outcome_unknown
 
 
+def test_why_it_is_unknown_is_not_hidden_by_a_node_that_cannot_be_reached() -> None:
+    attempts = Attempts(0.0, 1000.0)
+    lost = refused("DEPOSED", f"the lead was lost. {OUTCOME_UNKNOWN}", "ABORTED")
+    lost.outcome_unknown = True
+    attempts.note(lost)
+    unreachable = never_connected("b:1", 1)
+    attempts.note(unreachable)
+    error = attempts.conclusion(unreachable)
+    assert error.outcome_unknown
+    assert "cannot reach b:1" in str(error)
+    assert str(error).endswith(f"; before that: the lead was lost. {OUTCOME_UNKNOWN}")
+    assert str(attempts.conclusion(unreachable)) == str(error), "said once"
+
+
 def test_when_no_node_can_be_reached_all_are_named() -> None:
     attempts = Attempts(0.0, 1.0)
     for addr in itertools.islice(itertools.cycle(("n1:1", "n2:1")), 5):
