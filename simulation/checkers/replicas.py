@@ -118,6 +118,8 @@ class InSyncWaitedFor(CountsHonestly):
             )
         recent_s = self.time_s - self._silent_after_s(leader) / CLOCKS_DIFFER
         for voter, end in have.items():
+            if end < leader.log.start.index:
+                continue  # what it asks for is gone: such a fetch is refused, and counts for nothing
             last_s = self._calls.get((leader.node_id, voter, news.term), -inf)
             if voter.node_id != leader.node_id and end < news.index and recent_s < last_s < self.time_s:
                 raise self.violated(
