@@ -14,7 +14,7 @@ from pykka.messages import _ActorStop
 from ourolog.actors.message_names import message_name
 from ourolog.actors.messages.events import HoldProduces, ProducesHeld
 from ourolog.actors.messages.membership import ProbeDue
-from ourolog.actors.messages.observer import NodeFailed
+from ourolog.actors.messages.observer import NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import (
     READ_INDEX_WAIT_S,
     CallAnswer,
@@ -54,6 +54,7 @@ from ourolog.actors.messages.store import (
     SaveBallot,
 )
 from ourolog.actors.messages.values import ReadLevel
+from ourolog.actors.server import REPAIR_WAIT_S
 from ourolog.simulation.checkers.base import EventChecker, Handler
 from ourolog.simulation.checkers.hindrances import CLOCKS_DIFFER
 from ourolog.simulation.checkers.model import ClusterModel
@@ -91,7 +92,8 @@ class AnsweredOnce(EventChecker):
     name: ClassVar[str] = "answered_once"
     statement: ClassVar[str] = (
         f"Every request to a node that runs and is not held up is answered exactly once, within its own time and "
-        f"{MARGIN_S:g} s; a cancelled one at most once and soon, and a node that stops answers its clients first."
+        f"{MARGIN_S:g} s, and {REPAIR_WAIT_S:g} s more where damage was found; a cancelled one at most once and soon, "
+        "and a node that stops answers its clients first."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -151,6 +153,7 @@ class AnsweredOnce(EventChecker):
         self._due: list[tuple[float, int, _Asked, Hashable]] = []
         self._order = itertools.count()
         self._ended: set[str] = set()
+        self._damaged: set[NodeId] = set()
 
     # ------------------------------------------------------------ asked and answered
 
@@ -188,7 +191,11 @@ class AnsweredOnce(EventChecker):
         self._ask(told, ("call", received.request_id), within_s)
 
     def _allowed_s(self, asked: _Asked) -> float:
-        return asked.within_s * CLOCKS_DIFFER + MARGIN_S
+        return (asked.within_s + self._repair_wait_s(asked)) * CLOCKS_DIFFER + MARGIN_S
+
+    def _repair_wait_s(self, asked: _Asked) -> float:
+        """How much longer it may take since what is read is damaged, and is being repaired."""
+        return REPAIR_WAIT_S if asked.what == "Consume" and asked.node_id in self._damaged else 0.0
 
     def _expect(self, asked: _Asked, key: Hashable, due_s: float) -> None:
         heapq.heappush(self._due, (due_s, next(self._order), asked, key))
@@ -208,7 +215,10 @@ class AnsweredOnce(EventChecker):
             if not waiting:
                 del of_node[key]
             clear_s = max(asked.cancelled_s, self.model.hindrances.node_clear_s(node_id))
-            if asked.cancelled_s < inf and told.time_s > clear_s + MARGIN_S:
+            if (
+                asked.cancelled_s < inf
+                and told.time_s > clear_s + MARGIN_S + self._repair_wait_s(asked) * CLOCKS_DIFFER
+            ):
                 raise self.violated(
                     f"{told.sender} answered {asked.what} {_brief(key)} with {what}, "
                     f"{told.time_s - asked.cancelled_s:.3f} s after it was told that nobody waits"
@@ -255,7 +265,9 @@ class AnsweredOnce(EventChecker):
         self._forget(event.node_id)
 
     def _on_said(self, event: NodeSaid) -> None:
-        """A node that has failed is ending, and owes nothing any more."""
+        """A node that has failed is ending, and owes nothing any more; one may find damage, and repair it."""
+        if isinstance(event.event, NodeWarned) and event.event.kind is WarningKind.DAMAGED:
+            self._damaged.add(event.node_id)
         if isinstance(event.event, NodeFailed):
             self._ended.update(f"{event.node_id}.{actor}" for actor in _ACTORS)
             for waiting in self._open.get(event.node_id, {}).values():
@@ -274,6 +286,7 @@ class AnsweredOnce(EventChecker):
 
     def _forget(self, node_id: NodeId) -> None:
         self._open.pop(node_id, None)
+        self._damaged.discard(node_id)
         self._ended = {name for name in self._ended if self.model.place(name)[0] != node_id}
 
 
