@@ -212,9 +212,8 @@ class SimulatedDisk:
         for path, inode in entries.items():
             survivor = survivors.get(id(inode))
             if survivor is None:
-                content = inode.durable if chance is None else inode.after_power_loss(chance, self._sector_bytes)
-                was_whole = was_whole and content == inode.content
-                survivor = survivors[id(inode)] = Inode(content, inode.settled_bytes)
+                survivor = survivors[id(inode)] = inode.after_power_loss(chance, self._sector_bytes)
+                was_whole = was_whole and survivor.content == inode.content
             left[path] = survivor
         self._have(left)
         self._is_off = False
@@ -236,17 +235,6 @@ class SimulatedDisk:
             if inode.settled_bytes and self.entries.visible.get(path) is inode and inode.cut_to is None
         ]
 
-    def byte_at(self, path: str, position: int) -> int | None:
-        """A byte at rest; None where there is none, or the page cache has another one."""
-        inode = self.entries.durable.get(path)
-        if (
-            inode is None
-            or self.entries.visible.get(path) is not inode
-            or position >= min(len(inode.durable), len(inode.content))
-        ):
-            return None
-        return inode.durable[position] if inode.durable[position] == inode.content[position] else None
-
     def bytes_at(self, path: str, position: int, size: int) -> bytes | None:
         """So many bytes at rest; None where they are not all there, or the page cache has others."""
         inode = self.entries.durable.get(path)
@@ -262,9 +250,18 @@ class SimulatedDisk:
 
     def spoil(self, path: str, position: int, data: bytes) -> None:
         """Turn bytes at rest into others, in both views, since they are read from the disk again."""
-        inode = self.entries.durable[path]
-        inode.durable[position : position + len(data)] = data
-        inode.content[position : position + len(data)] = data
+        self.entries.durable[path].spoil(position, data)
+
+    def is_rotten(self, path: str) -> bool:
+        """Whether what has rotted in that file is still on disk."""
+        inode = self.entries.durable.get(path)
+        return inode is not None and bool(inode.rotten)
+
+    def restore(self, path: str) -> None:
+        """Turn what has rotted in that file into what it was, where nothing else has been written since."""
+        inode = self.entries.durable.get(path)
+        if inode is not None:
+            inode.restore()
 
     def flip_bit(self, path: str, position: int, bit: int) -> None:
         self.entries.durable[path].flip_bit(position, bit)

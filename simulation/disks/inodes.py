@@ -37,9 +37,10 @@ class Inode:
     cut_to: the size of an unsynced truncation; None without one.
     drops_lost: whether lost bytes vanish from `content` when the process ends, see `end_process`.
     locked: whether a process holds a lock on it.
+    rotten: which bytes on disk have turned into others, by position, each with what it was.
     """
 
-    __slots__ = ("content", "cut_to", "dirty", "drops_lost", "durable", "locked", "lost", "settled_bytes")
+    __slots__ = ("content", "cut_to", "dirty", "drops_lost", "durable", "locked", "lost", "rotten", "settled_bytes")
 
     def __init__(self, content: bytes | bytearray = b"", settled_bytes: int | None = None) -> None:
         self.content = bytearray(content)
@@ -50,6 +51,7 @@ class Inode:
         self.cut_to: int | None = None
         self.drops_lost = False
         self.locked = False
+        self.rotten: dict[int, int] = {}
 
     @property
     def is_dirty(self) -> bool:
@@ -128,13 +130,14 @@ class Inode:
 
     # ------------------------------------------------------------ what the machine does
 
-    def after_power_loss(self, rng: Random, sector_bytes: int = SECTOR_BYTES) -> bytes:
-        """The bytes that are left, as the module's docstring says."""
-        if not self.is_dirty or (self.cut_to is not None and rng.random() < 0.5):
-            return bytes(self.durable)  # neither a truncation nor anything after it has reached the disk
+    def after_power_loss(self, rng: Random | None, sector_bytes: int = SECTOR_BYTES) -> Inode:
+        """The file that is left, as the module's docstring says; without `rng` what is on disk for certain."""
+        if rng is None or not self.is_dirty or (self.cut_to is not None and rng.random() < 0.5):
+            return self._left(self.durable, [])  # neither a truncation nor anything after it has reached the disk
         left = bytearray(self.durable)
         if self.cut_to is not None:
             del left[self.cut_to :]
+        written: list[Range] = [(len(left), 1 << 62)]
         end = max([len(left), *(end for _, end in self.dirty)])
         size = rng.randint(len(left), end) if rng.random() < 0.5 else end
         left.extend(bytes(size - len(left)))
@@ -143,7 +146,33 @@ class Inode:
             stop = min(stop, size)
             if start < stop and (keep == 1.0 or rng.random() < keep):
                 left[start:stop] = self.content[start:stop]
-        return bytes(left)
+                written.append((start, stop))
+        return self._left(left, written)
+
+    def _left(self, content: bytearray, written: list[Range]) -> Inode:
+        """A file with this content, which still has the rot that was not written over."""
+        left = Inode(content, self.settled_bytes)
+        left.rotten = {at: was for at, was in self.rotten.items() if not _is_in(written, at)}
+        return left
+
+    def spoil(self, position: int, data: bytes) -> None:
+        """Turn bytes at rest into others, in both views, since they are read from the disk again."""
+        for at, byte in enumerate(data, position):
+            if byte != self.durable[at]:
+                self.rotten.setdefault(at, self.durable[at])
+                self._turn(at, byte)
+
+    def restore(self) -> None:
+        """Turn what has rotted into what it was, where nothing else has been written since."""
+        for at, was in self.rotten.items():
+            self._turn(at, was)
+        self.rotten = {}
+
+    def _turn(self, at: int, byte: int) -> None:
+        self.durable[at] = byte
+        has_newer = _is_in(self.dirty, at) or _is_in(self.lost, at) or (self.cut_to is not None and at >= self.cut_to)
+        if at < len(self.content) and not has_newer:
+            self.content[at] = byte
 
     def flip_bit(self, position: int, bit: int) -> None:
         """Flip one bit of a byte at rest, in both views, since it is read from the disk again."""
@@ -157,6 +186,7 @@ class Inode:
         other.content, other.durable = bytearray(self.content), bytearray(self.durable)
         other.dirty, other.lost, other.cut_to = list(self.dirty), list(self.lost), self.cut_to
         other.settled_bytes, other.drops_lost = self.settled_bytes, self.drops_lost
+        other.rotten = dict(self.rotten)
         return other
 
     def _write_back(self, parts: list[Range]) -> None:
@@ -164,10 +194,17 @@ class Inode:
         if self.cut_to is not None:
             del durable[self.cut_to :]
             self.cut_to = None
+        kept = len(durable)
         for start, end in parts:
             if start > len(durable):
                 durable.extend(bytes(start - len(durable)))
             durable[start:end] = memoryview(self.content)[start:end]
+        if self.rotten:
+            self.rotten = {at: was for at, was in self.rotten.items() if at < kept and not _is_in(parts, at)}
+
+
+def _is_in(ranges: list[Range], position: int) -> bool:
+    return any(start <= position < end for start, end in ranges)
 
 
 def _without(ranges: list[Range], gone: Range) -> list[Range]:

@@ -104,19 +104,9 @@ class Rot:
         disk.spoil(self.path, self.position, self.bad)
 
     def undo(self, disk: SimulatedDisk) -> None:
-        """Restore the file from the backup, unless something else was written there since."""
-        present = self._present(disk)
-        if present is not None and all(
-            byte in (good, bad) for byte, good, bad in zip(present, self.good, self.bad, strict=True)
-        ):
-            disk.spoil(self.path, self.position, self.good)
+        """Restore the file from the backup, except where something else was written since."""
+        disk.restore(self.path)
 
     def is_over(self, disk: SimulatedDisk) -> bool:
-        """Whether none of these bytes is what it turned into."""
-        present = self._present(disk)
-        return present is None or all(
-            byte != bad or good == bad for byte, good, bad in zip(present, self.good, self.bad, strict=True)
-        )
-
-    def _present(self, disk: SimulatedDisk) -> bytes | None:
-        return disk.bytes_at(self.path, self.position, len(self.good))
+        """Whether nothing of it is on disk any more."""
+        return not disk.is_rotten(self.path)

@@ -18,7 +18,7 @@ def test_what_a_failed_sync_has_lost_stays_readable_and_no_later_sync_writes_it(
     inode.write(6, b"ghi")
     inode.sync()
     assert bytes(inode.durable) == b"abc\0\0\0ghi"
-    assert inode.after_power_loss(Random(1)) == b"abc\0\0\0ghi"
+    assert inode.after_power_loss(Random(1)).content == b"abc\0\0\0ghi"
 
 
 def test_only_writing_it_again_puts_it_on_disk() -> None:
@@ -54,6 +54,50 @@ def test_a_part_of_it_may_have_reached_the_disk() -> None:
         left.add(bytes(inode.durable))
     assert b"" in left
     assert any(durable and durable != b"x" * 2000 for durable in left)
+
+
+def rotten_file() -> Inode:
+    inode = Inode(b"abcdef")
+    inode.spoil(1, b"XYZ")
+    assert bytes(inode.content) == bytes(inode.durable) == b"aXYZef"
+    return inode
+
+
+def test_rot_is_restored_where_nothing_else_was_written_since() -> None:
+    inode = rotten_file()
+    inode.write(2, b"!")
+    inode.restore()
+    assert (bytes(inode.content), bytes(inode.durable)) == (b"ab!def", b"abcdef")
+    inode = rotten_file()
+    inode.write(2, b"c")
+    inode.sync()
+    assert inode.rotten == {1: ord("b"), 3: ord("d")}
+    inode.truncate(3)
+    inode.write(3, b"Z")
+    inode.sync()
+    inode.restore()
+    assert (bytes(inode.content), bytes(inode.durable)) == (b"abcZ", b"abcZ")
+
+
+def test_rot_is_over_once_something_else_is_on_disk_for_certain() -> None:
+    inode = rotten_file()
+    inode.write(1, b"bcd")
+    assert inode.rotten
+    assert inode.after_power_loss(None).rotten
+    inode.sync()
+    assert not inode.rotten
+
+
+def test_a_power_cut_leaves_the_rot_that_was_not_written_over() -> None:
+    left = set()
+    for seed in range(40):
+        inode = rotten_file()
+        inode.write(2, b"cd")
+        survivor = inode.after_power_loss(Random(seed), sector_bytes=1)
+        left.add(bytes(survivor.content))
+        survivor.restore()
+        assert bytes(survivor.content) == bytes(survivor.durable) == b"abcdef"
+    assert left == {b"aXYZef", b"aXcZef", b"aXYdef", b"aXcdef"}
 
 
 def test_a_truncation_takes_lost_bytes_along_and_is_synced_for_itself() -> None:
