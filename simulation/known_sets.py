@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ourolog.actors.messages.events import LogAppended, LogCut, LogOpened
 from ourolog.storage.control import VoterKey, VoterSet
 from ourolog.storage.types import NodeId
@@ -59,3 +61,13 @@ class KnownSets:
         """Who is named last, () before a log names anybody."""
         newest = self.newest
         return tuple(key.node_id for key in newest[0]) if newest else ()
+
+    def with_majority(self, chosen: Iterable[NodeId], names: Iterable[NodeId]) -> set[NodeId]:
+        """Those, and as many of `names`, in their order, as make a majority of the newest sets by disks that vote."""
+        core = {self.key_of(name) for name in chosen}
+        keys = [self.key_of(name) for name in names]
+        for voters in self.newest:
+            fit = [key for key in keys if key in voters and key not in core]
+            enough = len(voters) // 2 + 1 - len(core.intersection(voters))
+            core.update(fit[: max(0, enough)])
+        return {key.node_id for key in core}

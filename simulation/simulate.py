@@ -27,7 +27,6 @@ from ourolog.simulation.run_claims import (
     RunClaim,
 )
 from ourolog.simulation.swarm import Swarm
-from ourolog.storage.control import VoterKey
 from ourolog.storage.types import NodeId
 
 PROGRESS_WITHIN_S = 60.0
@@ -159,23 +158,43 @@ class _Run:
 
     def _liveness(self) -> None:
         """Heal a core; everybody else stays as broken as they are, and cut off."""
-        cluster = self.cluster
         core = self._draw_core()
         if self.decrees is not None:
             self.decrees.agree(core)
-        self.nemesis.operator.mend(core)
-        cluster.emit(PhaseBegan(cluster.now_s, Phase.LIVENESS, core))
+        self._heal(core)
         self.swarm.retire(core)
         self._calm(core)
+        while not self._progress(core):
+            # A change of voters was under way when the core was drawn, and now another majority is needed.
+            core = self._extended(core)
+            self._heal(core)
+            self.swarm.ask(core)
+
+    def _heal(self, core: tuple[NodeId, ...]) -> None:
+        self.nemesis.operator.mend(core)
+        self.cluster.emit(PhaseBegan(self.cluster.now_s, Phase.LIVENESS, core))
+
+    def _progress(self, core: tuple[NodeId, ...]) -> bool:
+        """Wait until the core acknowledges records. Returns False once it is no majority any more."""
+        cluster, swarm = self.cluster, self.swarm
         within_s = PROGRESS_AFTER_ELECTION_S if cluster.is_vote_of_disk else PROGRESS_WITHIN_S
         try:
-            cluster.run_until(lambda: self.swarm.probed >= PROGRESS_RECORDS, within_s)
-        except StepLimitError:
-            detail = (
-                f"{', '.join(core)} are healthy and connected, and acknowledged {self.swarm.probed} records within "
-                f"{within_s:g} s"
+            cluster.run_until(
+                lambda: swarm.probed >= PROGRESS_RECORDS or self._extended(core) != core,
+                within_s,
             )
-            self._violated(A_HEALTHY_CORE_MAKES_PROGRESS, detail)
+        except StepLimitError:
+            detail = f"{', '.join(core)} are healthy and connected, and acknowledged {swarm.probed} records"
+            self._violated(A_HEALTHY_CORE_MAKES_PROGRESS, f"{detail} within {within_s:g} s")
+        return swarm.probed >= PROGRESS_RECORDS
+
+    def _extended(self, core: tuple[NodeId, ...]) -> tuple[NodeId, ...]:
+        """The core, and who else is needed where it is not a majority of the voters that logs name now."""
+        if not self.cluster.is_vote_of_disk:
+            return core
+        names = self.cluster.options.node_ids()
+        chosen = self.cluster.sets.with_majority(core, names)
+        return tuple(name for name in names if name in chosen)
 
     def _draw_core(self) -> tuple[NodeId, ...]:
         """A majority of what can lead and vote, with the leader if no other can be had; sometimes all nodes."""
@@ -198,14 +217,9 @@ class _Run:
 
     def _draw_core_of(self, sets: KnownSets, names: list[NodeId]) -> tuple[NodeId, ...]:
         """A majority of the last set of voters, and of the one before it, by the disks that vote; and bystanders."""
-        keys = [sets.key_of(name) for name in names]
-        self.rng.shuffle(keys)
-        core: set[VoterKey] = set()
-        for voters in sets.newest:
-            fit = [key for key in keys if key in voters and key not in core]
-            enough = len(voters) // 2 + 1 - len(core.intersection(voters))
-            core.update(fit[: max(0, enough)])
-        chosen = {key.node_id for key in core}
+        shuffled = list(names)
+        self.rng.shuffle(shuffled)
+        chosen = sets.with_majority((), shuffled)
         bystanders = {name for name in names if name not in sets.voters and self.rng.random() < 0.5}
         return tuple(name for name in names if name in chosen or name in bystanders)
 
