@@ -147,6 +147,15 @@ class LogModel:
             begins_at = entry.end_byte
         return None
 
+    def extent_of(self, index: int) -> tuple[str, int, int] | None:
+        """The segment that the entry is in, and the bytes where it begins and ends; None if it is not in the log."""
+        entry = self.entry(index)
+        if entry is None:
+            return None
+        segment = self.segments[bisect_right(self.segments, index, key=_base_index) - 1]
+        before = self.entry(index - 1) if index > segment.base.index else None
+        return segment.path, before.end_byte if before is not None else 0, entry.end_byte
+
     def durable_bytes(self, path: str) -> int:
         """How much of that segment is whole batches on disk, 0 for one that is not known."""
         segment = self._known(path)
@@ -391,6 +400,10 @@ def _segments_on(durable: Mapping[str, bytes], start: Position) -> list[tuple[Po
     )
     full = [(base, path) for base, path in found if durable[path]]
     return full or [(base, path) for base, path in found if base == start] or found[-1:]
+
+
+def _base_index(segment: Segment) -> Index:
+    return segment.base.index
 
 
 def _base_of(path: str) -> Position | None:

@@ -51,18 +51,13 @@ class RepairedEqual(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on = {FileRewritten: self._on_rewritten, NodeStarted: self._on_started}
+        self.on = {FileRewritten: self._on_rewritten}
         self.on_told = {BatchRepaired: self._on_repaired}
-        self._written: dict[NodeId, FileRewritten] = {}
-
-    def _on_started(self, event: NodeStarted) -> None:
-        self._written.pop(event.node_id, None)
 
     def _on_rewritten(self, event: FileRewritten) -> None:
         node = self.model.node(event.node_id)
         if not node.is_elected or not node.log.opened or not event.path.endswith(LOG_SUFFIX):
             return
-        self._written[event.node_id] = event
         where = f"{event.node_id} wrote over {event.path} at byte {event.position}"
         entry = node.log.entry_at(event.path, event.position)
         if entry is None:
@@ -77,16 +72,23 @@ class RepairedEqual(EventChecker):
             raise self.violated(f"{where}; the batch claims that {heads[0].synced} bytes before it are on disk")
 
     def _on_repaired(self, told: MessageTold) -> None:
-        node = self.model.sender_of(told)
-        event = self._written.pop(node.node_id, None) if node is not None else None
-        if node is None or event is None or node.spoiled:
+        assert isinstance(told.message, BatchRepaired)
+        node, index = self.model.sender_of(told), told.message.index
+        if node is None or node.spoiled or not node.log.opened or index >= node.log.durable_index:
+            return
+        entry, extent = node.log.entry(index), node.log.extent_of(index)
+        if entry is None or extent is None:
             return
         assert self.world is not None
-        durable = self.world.durable(node.node_id).get(event.path, b"")
-        if durable[event.position : event.position + len(event.data)] != event.data:
+        path, begin, end = extent
+        try:
+            crcs = [head.crc for head in scan(self.world.durable(node.node_id).get(path, b"")[begin:end])]
+        except CorruptBatchError:
+            crcs = []
+        if crcs != [entry.crc]:
             raise self.violated(
-                f"{node.node_id} said that the batch at byte {event.position} of {event.path} is repaired, and that is "
-                "not on its disk"
+                f"{node.node_id} said that entry {index}, at byte {begin} of {path}, is repaired, and it is not on "
+                "its disk"
             )
 
 

@@ -97,6 +97,15 @@ def test_what_counts_as_repaired_and_is_not_on_disk_is_found_out() -> None:
         scene.tell("n1.store", "n1.replicator", BatchRepaired(Index(1), N2))
 
 
+def test_a_repair_that_writes_nothing_is_found_out() -> None:
+    scene = led("repaired_equal")
+    content = scene.files[N1][SEGMENT]
+    scene.files[N1][SEGMENT] = content[: begins(2) + 40] + b"?" + content[begins(2) + 41 :]
+    scene.tell("n1.store", "n1.replicator", BatchRepaired(Index(1), N2))
+    with pytest.raises(Violation, match=r"n1 said that entry 2, at byte \d+ of .* is not on its disk"):
+        scene.tell("n1.store", "n1.replicator", BatchRepaired(Index(2), N2))
+
+
 # ---------------------------------------------------------------- only what is committed
 
 
