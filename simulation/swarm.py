@@ -8,10 +8,12 @@ from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.observer import NodeReady
 from ourolog.simulation.clients import Consumer, Producer, Watcher
 from ourolog.simulation.cluster import Cluster
-from ourolog.simulation.events import Event, NodeSaid
+from ourolog.simulation.disks.rot import Rotted
+from ourolog.simulation.events import Event, FaultInjected, NodeSaid
 from ourolog.simulation.numbered_producer import NumberedProducer
 from ourolog.simulation.own_writes import OwnReader
 from ourolog.simulation.plan import Plan
+from ourolog.simulation.rot_reader import RotReader
 from ourolog.storage.types import NodeId
 
 PROBE_INTERVAL_S = 1.0
@@ -43,13 +45,14 @@ class SwarmPace:
 class Swarm:
     """The clients: every second one consumes, the others produce.
 
-    Where somebody leads, each node has a watcher, and in most runs one more client numbers what it produces.
+    Where somebody leads, each node has a watcher, one more client reads what rots, and in most runs one numbers what it
+    produces.
     """
 
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         options = cluster.options
         self._cluster = cluster
-        self._clients: list[Producer | Consumer | Watcher | NumberedProducer | OwnReader] = []
+        self._clients: list[Producer | Consumer | Watcher | NumberedProducer | OwnReader | RotReader] = []
         self._watchers: list[Watcher] = []
         self._paces: list[SwarmPace] = []
         self._probe: Producer | None = None
@@ -74,6 +77,8 @@ class Swarm:
                 pace = self._pace(rng, options.operations / 60.0 * WATCHERS_SHARE)
                 self._watchers.append(Watcher(name, cluster.runtime, cluster.calls, rng, pace, node_id))
             self._clients += self._watchers
+            self._rot_reader = RotReader("rot", cluster.runtime, cluster.calls, cluster.chance("client/rot"))
+            self._clients.append(self._rot_reader)
             rng = cluster.chance("client/numbered")
             if rng.random() < NUMBERED_SHARE:
                 pace = self._pace(rng, options.operations / 60.0 / options.clients)
@@ -87,13 +92,25 @@ class Swarm:
         return pace
 
     def _on_event(self, event: Event) -> None:
-        """Have the watchers ask when a node begins to lead, and when it has committed something and is ready."""
+        """Have the watchers ask when a node begins to lead, and when it has committed something and is ready.
+
+        And have what rots be read.
+        """
+        if type(event) is FaultInjected:
+            self._on_fault(event)
         if type(event) is not NodeSaid:
             return
         said = event.event
         if isinstance(said, NodeReady) or (isinstance(said, LeaderChanged) and said.leader_id == event.node_id):
             for watcher in self._watchers:
                 watcher.ask_soon()
+
+    def _on_fault(self, event: FaultInjected) -> None:
+        node_id = NodeId(event.where)
+        rotted = Rotted.told(event.detail) if event.kind == "bit_rot" else None
+        if rotted is not None:
+            content = self._cluster.disks[node_id].durable().get(rotted.path, b"")
+            self._rot_reader.rotted(node_id, rotted, content)
 
     def start(self) -> None:
         for client in self._clients:
