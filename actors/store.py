@@ -87,7 +87,7 @@ from ourolog.storage.producers import ProducerRefusal
 from ourolog.storage.reader import Read
 from ourolog.storage.recovery import RecoveryStep
 from ourolog.storage.terms import LastEntry
-from ourolog.storage.types import NODE_ID, Index, NodeId, Position
+from ourolog.storage.types import NODE_ID, Index, NodeId, Offset, Position
 
 MAX_REPORTED_CYCLES = 64
 
@@ -527,7 +527,7 @@ class StoreActor(NodeActor):
         try:
             read = self._read_log(message)
         except OutOfRangeError as error:
-            self._refuse_read(message, ReadProblem.OUT_OF_RANGE, str(error))
+            self._refuse_out_of_range(message, error)
         except DamagedLogError as error:
             self._on_damage(message, error)
         except StorageBusyError as error:
@@ -557,9 +557,16 @@ class StoreActor(NodeActor):
         else:
             message.reply_to.tell(BatchesRead(message.request_id, read.batches, read.next))
 
-    def _refuse_read(self, message: ReadBatches, problem: ReadProblem, detail: str) -> None:
-        refused = ReadRefused(message.request_id, problem, detail, self.log.start, self.log.end)
+    def _refuse_out_of_range(self, message: ReadBatches, error: OutOfRangeError) -> None:
+        """Say what there is for this reader: what is at or above `until` is not for everybody to know of."""
+        start, end = self.log.start, self.log.end
+        if message.offset is not None:
+            end = max(start, Position(min(message.until, end.index), Offset(error.end)))
+        refused = ReadRefused(message.request_id, ReadProblem.OUT_OF_RANGE, str(error), start, end)
         message.reply_to.tell(refused)
+
+    def _refuse_read(self, message: ReadBatches, problem: ReadProblem, detail: str) -> None:
+        message.reply_to.tell(ReadRefused(message.request_id, problem, detail))
 
     def _repair(self, message: RepairBatch) -> None:
         index, source_id = message.index, message.source_id

@@ -17,7 +17,7 @@ from ourolog.actors.messages.server import (
     RegisterProducer,
     RequestRefused,
 )
-from ourolog.actors.messages.store import BatchesRead, ReadRefused
+from ourolog.actors.messages.store import BatchesRead, ReadProblem, ReadRefused
 from ourolog.actors.messages.values import Acks
 from ourolog.actors.node import Node
 from ourolog.simulation.events import (
@@ -166,6 +166,8 @@ def result_of(operation: Operation, answer: Any) -> OperationResult:
         case RequestRefused():
             outcome = Outcome.UNKNOWN if answer.outcome_unknown else Outcome.REFUSED
             return OperationResult(outcome, detail=answer.refusal.value)
+        case ReadRefused(problem=problem) if problem is not ReadProblem.OUT_OF_RANGE:
+            return OperationResult(Outcome.REFUSED, detail=problem.value)
         case ReadRefused():
             return OperationResult(
                 Outcome.REFUSED,

@@ -15,7 +15,7 @@ from ourolog.storage.founding import Founding
 from ourolog.storage.producers import ProducerProblem
 from ourolog.storage.superseded import Superseded
 from ourolog.storage.terms import LastEntry, Place, TermHistory
-from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,14 +293,14 @@ class ReadRefused:
 
     problem: why, for a program.
     detail: why, as a sentence for a person.
-    first, end: the readable range, `end` exclusive.
+    first, end: with OUT_OF_RANGE what there is to be read below `until`, `end` exclusive.
     """
 
     request_id: int
     problem: ReadProblem
     detail: str
-    first: Position
-    end: Position
+    first: Position = START
+    end: Position = START
 
 
 @dataclass(frozen=True, slots=True)

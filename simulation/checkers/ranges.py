@@ -68,7 +68,7 @@ class RangesTrue(EventChecker):
         """The question; None if the model cannot say what is true, or something kept the actors from knowing it."""
         node = self.model.sender_of(told)
         asked = self._asked.get(node.node_id, OrderedDict()).pop(request_id, None) if node is not None else None
-        if node is None or asked is None or not node.log.opened or node.spoiled or node.is_rotten:
+        if node is None or asked is None or not node.log.opened or node.spoiled:
             return None
         is_held_up = self.model.hindrances.node_clear_s(node.node_id) >= asked.time_s
         return None if is_held_up else (node, asked)

@@ -657,6 +657,21 @@ def test_a_read_out_of_range_says_what_there_is() -> None:
     )
 
 
+def test_a_reader_hears_of_no_record_above_what_it_may_read() -> None:
+    stage = Stage(segment_bytes=500, retention_bytes=500)
+    stage.append(*(b"x" * 100 for _ in range(6)))
+    stage.tell(RetentionDue())
+    first = stage.server.last(LogStartMoved).start.offset
+    assert 0 < first < 5
+    for until in (5, first):
+        stage.tell(ReadBatches(5, 100, Index(until), stage.client, offset=Offset(0)))
+        refused = stage.client.last(ReadRefused)
+        assert (refused.first, refused.end) == (at(first), at(until))
+        assert refused.detail.endswith(f"[{first}, {until})" if until > first else f"starts at {first}")
+    stage.tell(ReadBatches(5, 100, Index(5), stage.client, index=Index(0)))
+    assert stage.client.last(ReadRefused).end == at(6)
+
+
 def test_a_read_that_finds_no_descriptor_is_answered_as_busy_and_the_node_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
