@@ -152,6 +152,7 @@ class ProducerLanes:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
+        self._start()  # a lane that is lost leaves what waits to another one
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error  # a bug: the loop's exception handler tells of it
 
@@ -162,7 +163,6 @@ class ProducerLanes:
                 self._idle.append(lane)
                 return
             await self._send(lane, group)
-        asyncio.get_running_loop().call_soon(self._start)
 
     def _take(self) -> list[_Waiting]:
         """What goes next, in one batch: the first that waits, and those behind it that ask for the same."""
@@ -226,7 +226,7 @@ class ProducerLanes:
         sending.note(failure)
         is_named = self._calls.route(failure, addr)
         if failure.is_expired and not sending.is_unknown:
-            lane.producer_id = lane.sequence = 0
+            lane.producer_id = 0
             return True
         may_repeat = failure.may_retry or failure.is_not_leader or (failure.outcome_unknown and failure.may_pass)
         if failure.is_expired:
@@ -255,6 +255,8 @@ class ProducerLanes:
 
     async def _send_apart(self, lane: _Lane, waiting: list[_Waiting]) -> None:
         """Something in the batch was refused, and nothing of it was appended: send each by itself."""
+        for one in waiting:
+            one.was_sent, one.said = False, ""
         for at, one in enumerate(waiting):
             if lane.is_lost:
                 self._queue.extendleft(reversed(waiting[at:]))

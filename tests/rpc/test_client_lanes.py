@@ -169,6 +169,19 @@ async def test_a_bad_record_among_others_fails_alone(edge: Any) -> None:
         assert await client.produce(b"d") == LANES + 2
 
 
+async def test_what_finds_no_lane_in_its_time_was_not_sent(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        first = await fill_lanes(e, client)
+        async with asyncio.timeout(10):
+            with pytest.raises(LogError, match="not acknowledged in time") as raised:
+                await client.produce(b"b", timeout_s=0.2)
+        assert (raised.value.code, raised.value.outcome_unknown) == ("DEADLINE_EXCEEDED", False)
+        for produce in e.server.all(Produce):
+            e.server.produced(produce)
+        await asyncio.gather(*first)
+        assert stored(e) == [b"first"] * LANES
+
+
 async def test_a_caller_that_is_cancelled_does_not_cancel_what_its_lane_has_sent(edge: Any) -> None:
     async with edge() as e, LogClient(e.address) as client:
         await client.produce(b"a")
@@ -252,6 +265,68 @@ async def test_a_producer_that_is_forgotten_with_a_batch_of_unknown_outcome_says
         assert (raised.value.reason, raised.value.outcome_unknown) == ("PRODUCER_EXPIRED", True)
         assert 2 < len(numbers(e)) < 100, "an old leader may not know of it, so more than one is asked"
         assert len(set(numbers(e)[1:])) == 1
+
+
+async def test_a_leader_that_was_replaced_and_knows_no_such_producer_is_not_believed(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"a")
+        Script(e.server, lost_after_append(e.server), refused(Refusal.PRODUCER_EXPIRED))
+        assert await client.produce(b"b") == 1
+        assert await client.produce(b"c") == 2
+        assert stored(e) == [b"a", b"b", b"c"]
+        assert [number for _, number in numbers(e)] == [0, 1, 1, 1, 2]
+
+
+async def test_a_lane_goes_on_until_it_knows_what_became_of_a_batch_whose_caller_has_gone(edge: Any) -> None:
+    failed = asyncio.Event()
+    async with edge() as e, LogClient(e.address, on_retry=lambda _: failed.set()) as client:
+        await client.produce(b"a")
+        Script(e.server, lost_after_append(e.server))
+        caller = asyncio.create_task(client.produce(b"b"))
+        await failed.wait()
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        await e.server.until(lambda: len(numbers(e)) == 3)
+        assert await client.produce(b"c") == 2
+        assert stored(e) == [b"a", b"b", b"c"]
+
+
+async def test_behind_the_last_number_comes_another_producer(edge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_lanes, "MAX_SEQUENCE", 2)
+    async with edge() as e, LogClient(e.address) as client:
+        assert [await client.produce(b"a") for _ in range(5)] == list(range(5))
+        (first_id, _), *_, (second_id, _) = numbers(e)
+        expected = [(first_id, 0), (first_id, 1), (first_id, 2), (second_id, 0), (second_id, 1)]
+        assert numbers(e) == expected
+        assert first_id != second_id
+
+
+async def test_what_goes_apart_goes_on_in_another_lane_when_this_one_is_lost(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        first = await fill_lanes(e, client)
+        hasty = asyncio.create_task(client.produce(b"a", timeout_s=1.0))
+        bad, patient = [asyncio.create_task(client.produce(value, timeout_s=20.0)) for value in (b"", b"c")]
+        await asyncio.sleep(0)
+        tell = e.server.tell
+
+        def lose_a(message: Any) -> None:
+            if isinstance(message, Produce) and decode_records(message.batch.payload) == [b"a"]:
+                refused(Refusal.DEPOSED, outcome_unknown=True)(message)
+            else:
+                tell(message)
+
+        e.server.tell = lose_a
+        held = e.server.all(Produce)
+        e.server.produced(held[0])
+        with pytest.raises(LogError) as raised:
+            await hasty
+        assert raised.value.outcome_unknown
+        with pytest.raises(LogError, match="empty"):
+            await bad
+        assert await patient == 1
+        for produce in held[1:]:
+            e.server.produced(produce)
+        await asyncio.gather(*first)
 
 
 @pytest.mark.parametrize("refusal", [Refusal.NOBODY_ELECTED, None])

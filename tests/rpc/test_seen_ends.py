@@ -135,7 +135,8 @@ async def test_a_read_is_answered_once_the_node_has_caught_up(edge: Any) -> None
 
 
 async def test_a_client_goes_to_the_leader_that_is_named_and_stays_there(edge: Any) -> None:
-    async with edge() as follower, edge() as leader, LogClient([follower.address, leader.address]) as client:
+    async with edge() as follower, edge() as other, edge() as leader:
+        client = LogClient([follower.address, other.address, leader.address])
         behind = Behind(follower.server)
         filled(leader, b"a", b"b")
         client._seen_end = 2
@@ -145,7 +146,8 @@ async def test_a_client_goes_to_the_leader_that_is_named_and_stays_there(edge: A
         behind.refuse(leader.address)
         assert (await reading).value == b"b"
         assert (await client.consume(0)).value == b"a"
-        assert len(follower.server.all(Consume)) == 0
+        assert follower.server.all(Consume) == other.server.all(Consume) == []
+        await client.close()
 
 
 async def test_what_a_node_does_not_have_in_time_is_unavailable_with_the_leader(edge: Any, details_of: Any) -> None:
