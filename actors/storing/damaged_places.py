@@ -16,7 +16,7 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.observer import WarningKind
 from ourolog.actors.messages.repair import DamagedReadsExpired, DamageFound, RepairAbandoned
 from ourolog.actors.messages.store import ReadBatches, ReadProblem, StoreMessage
-from ourolog.actors.ports import Ports
+from ourolog.actors.ports import Ports, Timer
 from ourolog.storage.errors import DamagedLogError
 from ourolog.storage.log import Log
 from ourolog.storage.types import Index, NodeId
@@ -90,7 +90,8 @@ class DamagedPlaces:
         self._read = read
         self._refuse = refuse
         self._places: dict[Index, _Place] = {}
-        self._expiry_is_due = False
+        self._expiry: Timer | None = None
+        self._expiry_s = inf
 
     def __contains__(self, index: Index) -> bool:
         return index in self._places
@@ -192,15 +193,19 @@ class DamagedPlaces:
     # ------------------------------------------------------------ waiting
 
     def _watch(self) -> None:
-        deadlines = [waiting.deadline_s for place in self._places.values() for waiting in place.waiting]
-        if deadlines and not self._expiry_is_due:
-            self._expiry_is_due = True
-            wait_s = max(0.0, min(deadlines) - self._ports.clock.monotonic_s())
-            self._ports.timers.after(wait_s, self._me, DamagedReadsExpired())
+        """See to it that the read whose time is up first is refused then."""
+        deadlines_s = (waiting.deadline_s for place in self._places.values() for waiting in place.waiting)
+        deadline_s = min(deadlines_s, default=inf)
+        if deadline_s < self._expiry_s:
+            if self._expiry is not None:
+                self._expiry.cancel()
+            self._expiry_s = deadline_s
+            wait_s = max(0.0, deadline_s - self._ports.clock.monotonic_s())
+            self._expiry = self._ports.timers.after(wait_s, self._me, DamagedReadsExpired())
 
     def expire(self) -> None:
         """Refuse the reads whose time is up; another node may have what they want."""
-        self._expiry_is_due = False
+        self._expiry, self._expiry_s = None, inf
         now_s = self._ports.clock.monotonic_s()
         for place in self._places.values():
             due = [waiting for waiting in place.waiting if waiting.deadline_s <= now_s]

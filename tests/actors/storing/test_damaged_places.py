@@ -128,6 +128,20 @@ def test_a_read_that_has_waited_long_enough_is_sent_elsewhere_and_the_repair_goe
     assert log.answers == []
 
 
+def test_a_read_that_waits_less_long_than_those_before_it_does_not_wait_for_their_time() -> None:
+    log = Damaged(7, **ELECTED)
+    log.read(7, 1, wait_s=2.0)
+    log.read(7, 2, wait_s=0.25)
+    log.stage.runtime.run_for(0.1)
+    log.read(7, 3, wait_s=0.05)
+    log.stage.runtime.run_for(0.06)
+    assert [answer.request_id for answer in log.answers] == [3]
+    log.stage.runtime.run_for(0.1)
+    assert [answer.request_id for answer in log.answers] == [2]
+    log.stage.runtime.run_for(1.8)
+    assert [answer.request_id for answer in log.answers] == [1]
+
+
 def test_a_read_that_may_not_wait_is_refused_at_once_and_asks_for_the_repair() -> None:
     log = Damaged(7, **ELECTED)
     log.read(7, wait_s=0.0)
