@@ -29,6 +29,7 @@ LONG_AFTER_S: Final = 10.0
 ONCE_MORE_SHARE: Final = 0.3
 BURST_SHARE: Final = 0.02
 BURST: Final = REMEMBERED_BATCHES + 16
+STRANGER_SHARE: Final = 0.03
 CROWD_SHARE: Final = 0.06
 CROWD_WITHIN_S: Final = 15.0
 CROWD_AT_ONCE: Final = 32
@@ -65,6 +66,7 @@ class NumberedProducer:
         self._leader_id: NodeId | None = None
         self._producer_id = 0
         self._next = 0
+        self._entry = 0
         self._under_way: set[_Batch] = set()
         self._acknowledged: deque[Operation] = deque(maxlen=ACKNOWLEDGED)
         self._burst = 0
@@ -127,22 +129,22 @@ class NumberedProducer:
         self._send_next()
         if self._rng.random() < NEXT_AT_ONCE_SHARE:
             self._send_next()
+        if self._entry and self._rng.random() < STRANGER_SHARE:
+            # The index of an entry that holds records: so no registration has it.
+            operation = self._operation(self._entry, self._rng.randrange(3))
+            self._calls.produce(self.name, self._node(), operation, TIMEOUT_S, lambda *_: None)
 
-    def _send_next(self) -> None:
+    def _operation(self, producer_id: int, sequence: int) -> Operation:
         self._number += 1
         low, high = VALUE_BYTES
         value = f"{self.name}/{self._number}/".encode()
         if not self._burst:
             value += b"." * int(low + (high - low) * self._rng.random() ** 3)
-        batch = _Batch(
-            Operation(
-                OperationKind.PRODUCE,
-                value=value,
-                acks=self._rng.choice(self.acks),
-                producer_id=self._producer_id,
-                sequence=self._next,
-            )
-        )
+        acks = self._rng.choice(self.acks)
+        return Operation(OperationKind.PRODUCE, value=value, acks=acks, producer_id=producer_id, sequence=sequence)
+
+    def _send_next(self) -> None:
+        batch = _Batch(self._operation(self._producer_id, self._next))
         self._next += 1
         self._under_way.add(batch)
         self._attempt(batch)
@@ -163,6 +165,7 @@ class NumberedProducer:
                 return
             if result.outcome is Outcome.OK:
                 self.stored += 1
+                self._entry = result.index
                 self._acknowledged.append(batch.operation)
                 self._over(batch)
             elif result.detail == Refusal.SEQUENCE_FORGOTTEN.value:

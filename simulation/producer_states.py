@@ -25,7 +25,7 @@ PRODUCER_STATES: Final[dict[str, str]] = {
     "retry_of_cut": "A batch was sent again that a leader had appended, and that was cut.",
     "retry_of_unwritten": "A batch was sent again before the first attempt was written.",
     "retry_after_retention": "A batch was sent again that retention had removed from the leader's log.",
-    "retry_after_expiry": "A batch of a producer was sent that the log had forgotten.",
+    "retry_after_expiry": "A batch of a producer was sent that the log had forgotten, or never knew.",
     "retry_after_window": "A batch was sent again that was stored, with an offset that the log had forgotten.",
     "batch_before_its_turn": "A batch came before the one before it.",
     "reset_with_producers": "A log was begun anew with what its leader remembered of producers.",

@@ -139,8 +139,20 @@ _LED_BY_VOTES: Final = (
     "retry_after_window",
     "batch_before_its_turn",
     "reset_with_producers",
+    "retry_after_expiry",
     "registration_cut",
     "producers_rolled_back",
+    "read_waited_for_seen",
+    "read_sent_to_leader",
+    "voter_added",
+    "voter_removed",
+    "removed_itself",
+    "removed_leader_left",
+    "changes_at_once",
+    "change_refused",
+    "change_cut_short",
+    "wiped_voter_replaced",
+    "unaware_voter_voted",
 )
 
 _RECOVERED: Final = (
