@@ -107,6 +107,29 @@ def test_who_comes_back_at_the_last_moment_is_kept_by_the_batch_that_it_brings()
     assert memory.judge(1, 0, 1, 5) == batch(0, 2)
 
 
+@pytest.mark.parametrize(
+    "move_on",
+    [
+        lambda memory, late_ms: memory.registered(Index(9), late_ms),
+        lambda memory, late_ms: memory.appended(2, batch(0, 9), late_ms),
+        lambda memory, late_ms: memory.passed(late_ms),
+    ],
+)
+def test_every_entry_moves_the_clock_and_who_was_silent_is_forgotten_at_once(move_on) -> None:  # type: ignore[no-untyped-def]
+    memory = ProducerMemory()
+    memory.registered(Index(1), 1_000)
+    memory.registered(Index(2), 2_000)
+    move_on(memory, 1_001 + EXPIRES_AFTER_MS)
+    assert problem(memory.judge(1, 0, 1, 5)) is ProducerProblem.EXPIRED
+    assert 2 in dict(memory)
+
+
+def test_the_first_entry_of_a_log_registers_nobody() -> None:
+    memory = ProducerMemory()
+    memory.registered(Index(0), 100)
+    assert len(memory) == 0
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     """What entries say: (what, which producer, by how much the time goes on)."""
@@ -207,6 +230,19 @@ def test_bytes_that_are_no_memory_are_refused_with_what_is_wrong(spoil, why: str
         ProducerMemory.decode(good, below=Position(Index(4), Offset(1)))
     with pytest.raises(ValueError, match="above offset 0"):
         ProducerMemory.decode(good, below=Position(Index(5), Offset(0)))
+
+
+def test_two_batches_of_one_number_are_no_memory() -> None:
+    memory = ProducerMemory()
+    memory.registered(Index(3), 100)
+    head = len(memory.encode())
+    memory.appended(3, batch(0, 4), 100)
+    second = len(memory.encode())
+    memory.appended(3, batch(1, 5, offset=1), 100)
+    good = memory.encode()
+    assert good[second : second + 4] == struct.pack("<I", 1)
+    with pytest.raises(ValueError, match="batch 0 of producer 3 does not stand where it should"):
+        ProducerMemory.decode(good[:second] + good[head : head + 4] + good[second + 4 :])
 
 
 # ---------------------------------------------------------------- the memory of a log

@@ -220,3 +220,36 @@ def test_a_change_that_the_store_refused_is_not_waited_for() -> None:
     leader.changer.lead_ended("over")
     leader.lead()
     assert leader.changer.under_way == ""
+
+
+def test_a_change_that_the_store_refused_is_made_again() -> None:
+    dead = situation(fetched=silent(10.0, N3), gone=frozenset({N3}), standbys=(standby(N4),))
+    leader = Leader(dead).lead()
+    leader.changer.refused(7)
+    leader.changer.look()
+    assert leader.appended == [(N1, N2)]
+    leader.changer.refused(101)
+    leader.changer.look()
+    assert leader.appended == [(N1, N2), (N1, N2)]
+
+
+def test_what_cannot_be_done_is_answered_at_once_and_keeps_nobody_from_asking() -> None:
+    leader = Leader().lead()
+    leader.add(N5)
+    leader.remove(N5)
+    assert [problem for problem, _ in leader.answers] == [ChangeProblem.UNKNOWN] * 2
+    leader.add(N4)
+    assert leader.asked == [voter(N4).key]
+
+
+def test_beside_what_a_person_asks_for_a_leader_changes_nothing_by_itself() -> None:
+    leader = Leader(situation(N1, N2, standbys=(standby(N4), standby(N5)))).lead()
+    assert leader.asked == [voter(N4).key]
+    leader.changer.not_proven(7, "of another call")
+    leader.changer.look()
+    leader.changer.not_proven(201, "nobody listens")
+    leader.changer.not_proven(201, "nobody listens")
+    assert leader.asked == [voter(N4).key]
+    leader.add(N5)
+    leader.prove()
+    assert (leader.asked, leader.appended) == ([voter(N4).key, voter(N5).key], [(N1, N2, N5)])

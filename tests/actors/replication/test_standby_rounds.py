@@ -28,6 +28,14 @@ def test_who_has_all_at_two_fetches_in_a_row_keeps_up() -> None:
     assert is_caught_up(rounds, 9, 9, 0.25)
 
 
+def test_what_was_seen_in_an_earlier_term_counts_for_nothing() -> None:
+    rounds = StandbyRounds(1.0)
+    fetched(rounds, 9, 9, 0.0)
+    assert is_caught_up(rounds, 9, 9, 0.25)
+    rounds.begin_term()
+    assert not is_caught_up(rounds, 9, 9, 0.5)
+
+
 def test_a_long_log_is_copied_first_and_then_what_came_meanwhile() -> None:
     rounds = StandbyRounds(1.0)
     ends = [(0, 100, 0.0), (40, 110, 0.9), (100, 120, 1.8), (120, 121, 2.5), (121, 122, 2.7)]

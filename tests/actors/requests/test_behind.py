@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
+
+import pytest
+
 from ourolog.actors.messages.server import CancelRequest, Consume
 from ourolog.actors.requests.behind import BehindReads
 from ourolog.actors.testing.testkit import Probe
@@ -33,6 +37,21 @@ def test_whose_time_is_up_is_given_back_once_and_the_next_time_is_known() -> Non
     assert [found.request_id for found in behind.expired(2.0)] == [2, 3]
     assert behind.expired(2.9) == []
     assert (behind.next_deadline_s, [found.request_id for found in behind]) == (3.0, [1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_those_that_are_left_are_still_taken_in_order(seed: int) -> None:
+    chance, behind, client = Random(seed), BehindReads(), Probe()
+    for request_id in range(40):
+        behind.add(consume(request_id, chance.randrange(100), client), chance.random())
+    behind.expired(0.3)
+    for request_id in chance.sample(range(40), 10):
+        behind.cancel(CancelRequest(request_id, client))
+    left = []
+    while (found := behind.take(Offset(100))) is not None:
+        left.append(found.seen_end)
+    assert 10 < len(left) < 40
+    assert left == sorted(left)
 
 
 def test_a_cancelled_one_is_forgotten_and_no_other_clients() -> None:
