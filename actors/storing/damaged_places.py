@@ -93,9 +93,6 @@ class DamagedPlaces:
         self._expiry: Timer | None = None
         self._expiry_s = inf
 
-    def __contains__(self, index: Index) -> bool:
-        return index in self._places
-
     def meet(self, read: ReadBatches, damage: DamagedLogError) -> None:
         """Let a read that met damage wait for the repair, or refuse it."""
         place = self.find(damage)

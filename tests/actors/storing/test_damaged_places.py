@@ -17,11 +17,13 @@ from ourolog.actors.messages.store import (
     TruncateLog,
 )
 from ourolog.actors.occupants import parse_election
-from ourolog.actors.storing.damaged_places import MAX_ASKED, MAX_WAITING_READERS
-from ourolog.actors.testing.testkit import Probe
+from ourolog.actors.stepping import SteppingRuntime
+from ourolog.actors.storing.damaged_places import MAX_ASKED, MAX_WAITING_READERS, DamagedPlaces
+from ourolog.actors.testing.testkit import Probe, stepping_ports
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.actors.test_store import Stage
+from tests.disks import empty_disk
 
 N2 = NodeId("n2")
 ELECTED = {"election": parse_election("static:n1,n2,n3")}
@@ -228,6 +230,37 @@ def test_only_so_many_places_are_asked_for_at_once_and_the_others_have_their_tur
             segments.pop(index, None)
     assert segments == {}
     assert len([answer for answer in log.answers if isinstance(answer, BatchesRead)]) == len(spoiled)
+
+
+def test_a_place_that_nobody_has_makes_room_for_one_that_was_not_asked_for_yet() -> None:
+    log = Damaged(*range(0, COUNT, 2), **ELECTED)
+    for index in range(0, COUNT, 2):
+        log.read(index, index)
+    asked = log.asked
+    assert len(asked) == MAX_ASKED < COUNT // 2
+    log.stage.tell(RepairAbandoned(Index(asked[0]), "nobody has it", 10.0))
+    assert len(log.asked) == MAX_ASKED + 1
+
+
+def test_what_the_scrub_makes_again_and_what_it_cannot_is_warned_of_and_counted() -> None:
+    seen: list[tuple[WarningKind, str]] = []
+    places = DamagedPlaces(
+        stepping_ports(SteppingRuntime(), empty_disk()),
+        Probe(),
+        Probe(),
+        is_elected=True,
+        warn=lambda kind, text, _: seen.append((kind, text)),
+        read=lambda _: None,
+        refuse=lambda *_: None,
+    )
+    places.note_rebuilt("an index was made again")
+    assert (places.found, places.repaired) == (1, 1)
+    places.note_lost("a state file is gone")
+    assert (places.found, places.repaired) == (2, 1)
+    assert seen == [
+        (WarningKind.REPAIRED, "an index was made again"),
+        (WarningKind.DAMAGED, "a state file is gone"),
+    ]
 
 
 def test_what_is_cut_off_needs_no_repair_and_its_readers_hear_of_it() -> None:
