@@ -113,6 +113,10 @@ class Repairs:
             self._answer(received, CallRefused(f"{state.node_id} is of another cluster than {request.node_id}"))
         elif state.role is Role.PEER:
             self._answer(received, CallRefused(f"{state.node_id} runs without leaders, and has a log of its own"))
+        elif state.role is not Role.STARTING and request.index >= state.end.index:
+            # It would wait for the asker, which waits for it: who leads has the entry, or nobody gets it from there.
+            detail = f"the log of {state.node_id} ends at index {state.end.index}"
+            self._decline(received, detail, is_final=True)
         elif state.role is Role.STARTING or request.index >= state.committed.index:
             committed = state.committed.index
             self._decline(received, f"{state.node_id} has committed the entries below {committed} so far")

@@ -233,6 +233,13 @@ def test_nothing_is_sent_that_is_not_committed_or_is_another_entry_or_is_gone() 
     assert stage.store.all(ReadBatches) == []
 
 
+def test_who_has_not_copied_so_far_says_that_it_has_none_since_it_may_wait_for_the_asker() -> None:
+    stage = follower(committed=5, end=7)
+    told = ask(stage, 7)
+    assert told == RepairResponse(N1, 77, b"", "the log of n1 ends at index 7", is_final=True)
+    assert ask(stage, 6).is_final is False, "it has the entry, and may soon know that it is committed"
+
+
 def test_other_clusters_and_nodes_without_leaders_are_refused() -> None:
     assert isinstance(ask(follower(), cluster="another"), CallRefused)
     peer = Stage(election=NOBODY_ELECTED)
