@@ -185,7 +185,10 @@ class DamagedPlaces:
     def _beyond_repair(self, place: _Place) -> str:
         if not self._is_elected:
             return str(place.damage)
-        return f"{place.damage}. It cannot be repaired from another replica: {place.why_not}"
+        return (
+            f"{place.damage.where}. Nothing was cut off. It cannot be repaired from another replica: {place.why_not}. "
+            "Restore the file from a backup; keep this data directory, since the rest of it can be read"
+        )
 
     # ------------------------------------------------------------ waiting
 

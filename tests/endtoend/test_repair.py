@@ -102,6 +102,7 @@ def test_what_is_damaged_on_every_replica_is_data_loss_and_the_rest_is_served(
         client.consume(lost[0])
     assert caught.value.code() is grpc.StatusCode.DATA_LOSS
     assert "cannot be repaired from another replica" in caught.value.details()
+    assert "keep this data directory" in caught.value.details()
     for offset, value in enumerate(VALUES):
         if offset not in lost:
             assert client.consume(offset).record.value == value

@@ -170,6 +170,7 @@ def test_what_nobody_has_is_data_loss_until_it_is_worth_asking_again() -> None:
     (refused,) = log.answers
     assert refused.problem is ReadProblem.DAMAGED
     assert "cannot be repaired from another replica: it is damaged on n2 as well" in refused.detail
+    assert "move this data directory away" not in refused.detail
     log.read(7)
     assert [answer.problem for answer in log.answers] == [ReadProblem.DAMAGED]
     assert log.asked == [7]
