@@ -2,8 +2,9 @@
 
 A peer that cannot be reached is a warning at every try, hundreds in an hour that say one thing.
 Warnings of one kind about one node that differ only in numbers (ports, offsets, counts) count as the same. Those that
-say what becomes of the node's own log, or of its lead, are never held back. When many differ,
-strangers' names perhaps, all beyond the first 64 are one line a minute with their count.
+say what becomes of the node's own log, or of its lead, are never held back. Of damage the first 16 places and the first
+16 repairs are lines of their own, and those after them count as the same. When many differ, strangers' names perhaps,
+all beyond the first 64 are one line a minute with their count.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ourolog.log_events import LogEvent, log_event_of
 
 REPEAT_INTERVAL_S: Final = 300.0
 MAX_DIFFERENT: Final = 64
+MAX_PLACES: Final = 16
 OTHERS_AFTER_S: Final = 60.0
 _NUMBER: Final = re.compile(r"\d+")
 
@@ -33,6 +35,9 @@ NEVER_HELD_BACK: Final = frozenset(
     }
 )
 """Each of these is news, though the lines may differ in numbers only."""
+
+OF_PLACES: Final = frozenset({WarningKind.DAMAGED, WarningKind.REPAIRED})
+"""Here the numbers say which place it is."""
 
 LoggedWarning: TypeAlias = NodeWarned | NameContested
 
@@ -60,7 +65,7 @@ class WarningLogThrottle:
         if isinstance(event, NodeWarned) and event.kind in NEVER_HELD_BACK:
             self._write(log_event_of(event))
             return
-        key = _key(event)
+        key = self._key(event)
         repeats = self._repeats.get(key)
         if repeats is None and len(self._repeats) < MAX_DIFFERENT:
             self._repeats[key] = _Repeats(self._loop.time() + REPEAT_INTERVAL_S)
@@ -71,6 +76,18 @@ class WarningLogThrottle:
             repeats.last = event
         if self._timer is None:
             self._arm()
+
+    def _key(self, event: LoggedWarning) -> tuple[str, ...]:
+        """Warnings with equal keys are repetitions of one."""
+        match event:
+            case NodeWarned(kind=kind) if kind in OF_PLACES:
+                in_full = event.actor, kind, event.about, event.reason
+                places = sum(key[1:2] == (kind,) for key in self._repeats)
+                return in_full if in_full in self._repeats or places < MAX_PLACES else _without_numbers(event)
+            case NodeWarned():
+                return _without_numbers(event)
+            case NameContested():
+                return "name_contested", event.name
 
     def close(self) -> None:
         """Write what was held back."""
@@ -107,10 +124,5 @@ class WarningLogThrottle:
         repeats.count, repeats.last = 0, None
 
 
-def _key(event: LoggedWarning) -> tuple[str, ...]:
-    """Warnings with equal keys are repetitions of one."""
-    match event:
-        case NodeWarned():
-            return event.actor, event.kind, event.about, _NUMBER.sub("0", event.reason)
-        case NameContested():
-            return "name_contested", event.name
+def _without_numbers(event: NodeWarned) -> tuple[str, ...]:
+    return event.actor, event.kind, event.about, _NUMBER.sub("0", event.reason)

@@ -5,7 +5,7 @@ from typing import Any
 from ourolog.actors.messages.observer import NameContested, NodeWarned, WarningKind
 from ourolog.log_events import LogEvent
 from ourolog.storage.types import NodeId
-from ourolog.warning_log_throttle import MAX_DIFFERENT, REPEAT_INTERVAL_S, WarningLogThrottle
+from ourolog.warning_log_throttle import MAX_DIFFERENT, MAX_PLACES, REPEAT_INTERVAL_S, WarningLogThrottle
 
 
 class VirtualLoop:
@@ -123,3 +123,22 @@ def test_what_becomes_of_a_nodes_own_log_is_never_held_back() -> None:
         reason = f"n3 drops its entries [{start}, 60): leader {leader} does not have them"
         log.warned(warned(reason, kind=WarningKind.ENTRIES_DROPPED, about=leader))
     assert len(written) == 3
+
+
+def test_each_damaged_place_and_each_repair_is_a_line_of_its_own_until_they_are_many() -> None:
+    log, loop, written = make()
+    for kind in (WarningKind.DAMAGED, WarningKind.REPAIRED):
+        for index in range(1, MAX_PLACES + 1):
+            log.warned(warned(f"byte {index}", "store", kind))
+            log.warned(warned(f"byte {index}", "store", kind))
+    assert len(written) == 2 * MAX_PLACES, "one line for each"
+    for index in range(100, 200):
+        log.warned(warned(f"byte {index}", "store", WarningKind.DAMAGED))
+    assert written[2 * MAX_PLACES :] == [("byte 100", None)]
+    loop.pass_time(REPEAT_INTERVAL_S)
+    assert written[-1] == ("byte 199", 99)
+    loop.pass_time(REPEAT_INTERVAL_S)
+    loop.pass_time(REPEAT_INTERVAL_S)
+    log.warned(warned("byte 300", "store", WarningKind.DAMAGED))
+    log.warned(warned("byte 301", "store", WarningKind.DAMAGED))
+    assert [text for text, _ in written[-2:]] == ["byte 300", "byte 301"]
