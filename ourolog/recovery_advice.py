@@ -97,10 +97,11 @@ def losses(survivor: Survivor, asked: Sequence[Asked]) -> list[str]:
         )
     voters = _listed([voter.node_id for voter in survivor.voters])
     lines.append(f"The voters are {voters}; afterwards {me} votes alone, and others join it on empty data directories.")
-    lines.append(
-        f"The cluster goes from generation {survivor.founding.generation} to {survivor.next_generation}. No disk of "
-        "the former one takes part any more."
-    )
+    if survivor.is_unfinished:
+        change = f"A recovery as generation {survivor.next_generation} was interrupted; this one finishes it."
+    else:
+        change = f"The cluster goes from generation {survivor.founding.generation} to {survivor.next_generation}."
+    lines.append(f"{change} No disk of the former one takes part any more.")
     return lines
 
 

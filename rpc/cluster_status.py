@@ -26,7 +26,8 @@ _MEMBERS_WITHIN_S: Final = 2.0
 async def cluster_status(addresses: str | Sequence[str], *, timeout_s: float = 5.0) -> dict[str, Any]:
     """The status of all members: `election`, `leader` (None where there is none), `term` and `nodes`, sorted by id.
 
-    `voters` are those that the same node names; `replicas` says how far the others are that copy from the leader,
+    `voters` and `generation` (1 as the cluster was founded, one more after each recovery; None where none has an id)
+    are those that the same node names; `replicas` says how far the others are that copy from the leader,
     None where it does not answer, and `voter_change` which change of voters is under way, None if none is.
 
     Who leads is what those say that know the highest term; what each node says of it is in `nodes`. A member that
@@ -54,6 +55,7 @@ async def cluster_status(addresses: str | Sequence[str], *, timeout_s: float = 5
         "election": asked.election,
         "leader": newest.leader or None,
         "term": newest.term,
+        "generation": newest.generation if newest.cluster_id else None,
         "voters": list(newest.voters),
         "replicas": [_replica(one) for one in newest.replicas] if newest.node_id == newest.leader else None,
         "voter_change": newest.voter_change or None,
@@ -114,6 +116,8 @@ def _node(member: pb.MemberStatus, own: pb.GetStatusResponse | None) -> dict[str
         "role": own.role if own else None,
         "term": own.term if own else None,
         "leader": (own.leader or None) if own else None,
+        "cluster_id": f"{own.cluster_id:x}" if own and own.cluster_id else None,
+        "generation": own.generation if own and own.cluster_id else None,
         "first_offset": own.first_offset if own else None,
         "end_offset": own.end_offset if own else None,
         "committed_offset": own.committed_offset if own else None,

@@ -56,9 +56,10 @@ def status(*, addresses: tuple[str, ...], timeout_s: float, output: str) -> None
 
 
 def headline_of(found: dict[str, Any]) -> str:
-    """Who leads, in which term."""
+    """Who leads, in which term, and in which generation if the cluster was recovered."""
     term = f", term {found['term']}" if found["term"] else ""
-    return f"election {found['election']}, leader {found['leader'] or 'none'}{term}"
+    generation = f", generation {found['generation']}" if (found["generation"] or 1) > 1 else ""
+    return f"election {found['election']}, leader {found['leader'] or 'none'}{term}{generation}"
 
 
 def replicas_of(found: dict[str, Any]) -> list[str]:

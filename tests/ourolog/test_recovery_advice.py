@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from ourolog.recovery_advice import Asked, losses, why_not_recover
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.disk import DiskFiles
+from ourolog.storage.errors import StorageFailedError
 from ourolog.storage.recovering import Survivor
 from ourolog.storage.types import Term
 from tests.ourolog.survivors import CLUSTER_ID, OTHER_EPOCHS, survivor_in
@@ -91,3 +93,11 @@ def test_it_says_what_becomes_committed_and_who_could_not_be_asked(survivor: Sur
     assert "n3 could not be asked." in told
     assert "from generation 1 to 2" in told
     assert "n2 could not" not in told
+
+
+def test_a_recovery_that_was_interrupted_is_said_to_be_finished(survivor: Survivor, monkeypatch: Any) -> None:
+    monkeypatch.setattr(survivor._log, "append_new", Mock(side_effect=StorageFailedError("the power goes")))
+    with pytest.raises(StorageFailedError):
+        survivor.recover(Random(2), 1, Term(0))
+    told = losses(survivor, SILENT)[-1]
+    assert told.startswith("A recovery as generation 2 was interrupted; this one finishes it. No disk of")

@@ -22,13 +22,18 @@ def status(leader: str | None, term: int, **views: tuple[str | None, int] | None
         }
         for node_id, view in views.items()
     ]
-    return {"election": "raft", "leader": leader, "term": term, "nodes": nodes}
+    return {"election": "raft", "leader": leader, "term": term, "generation": 1, "nodes": nodes}
 
 
 def test_the_headline_says_who_leads_in_which_term() -> None:
     assert headline_of(status("n2", 7)) == "election raft, leader n2, term 7"
     assert headline_of(status(None, 7)) == "election raft, leader none, term 7"
     assert headline_of(status(None, 0)) == "election raft, leader none"
+    assert headline_of({**status("n2", 7), "generation": None}) == "election raft, leader n2, term 7"
+
+
+def test_the_headline_says_which_generation_it_is_once_the_cluster_was_recovered() -> None:
+    assert headline_of({**status("n2", 7), "generation": 2}) == "election raft, leader n2, term 7, generation 2"
 
 
 @pytest.mark.parametrize(

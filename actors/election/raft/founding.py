@@ -628,7 +628,7 @@ class FoundingTalks:
     def _warn_of_one_copy(self) -> None:
         reason = (
             f"{self._node_id} is a cluster of one and keeps the only copy of what is stored: if its disk is lost, all "
-            "is. Start the first nodes of a cluster with --bootstrap-expect 3, or with the names of all three"
+            "is. Start others on empty data directories with --join: they copy, and vote by themselves"
         )
         self._warn(WarningKind.ONE_COPY, reason)
 
