@@ -206,7 +206,8 @@ def _parse(content: bytes, path: str) -> Identity:
         if not 1 <= log_epoch <= MAX_EPOCH:
             raise ValueError(f"{log_epoch} is no epoch of a log")
     except (KeyError, TypeError, ValueError) as error:
+        problem = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise DamagedFileError(
-            f"{path} is damaged ({error!r}). Restore it from a backup, or give this node a data directory of its own"
+            f"{path} is damaged: {problem}. Restore it from a backup, or give this node a data directory of its own"
         ) from error
     return Identity(cluster, NodeId(node_id), log_epoch)
