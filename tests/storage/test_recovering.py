@@ -77,6 +77,14 @@ def test_the_disk_becomes_the_only_voter_of_the_next_generation_and_keeps_all_th
     assert not is_unfinished(made.founding, log.voters)
 
 
+def test_all_of_it_is_on_disk_when_it_has_been_carried_out() -> None:
+    disk = survivor_disk()
+    made = survive(disk).recover(Random(3), 1_000, Term(12))
+    directory, log = found_on(power_cut(disk))
+    assert (directory.founding, directory.ballot.term, log.end) == (made.founding, made.term, made.end)
+    assert not is_unfinished(made.founding, log.voters)
+
+
 def test_two_recoveries_draw_two_ids() -> None:
     disk = survivor_disk()
     ids = set()

@@ -140,6 +140,41 @@ def test_it_is_given_up_when_all_have_said_that_they_do_not_have_it_and_says_why
     assert len(calls(stage)) == 1, "whoever finds it again asks again"
 
 
+def test_what_comes_before_something_else_is_repaired_is_asked_for_again_later() -> None:
+    stage = follower()
+    found(stage)
+    source_id = answer(stage, b"a batch")
+    stage.tell(RepairRejected(Index(4), source_id, "entry 3 is damaged", is_too_early=True))
+    assert calls(stage) == []
+    stage.runtime.run_for(2.0)
+    assert len(calls(stage)) == 1
+
+
+def test_what_was_repaired_and_is_damaged_again_is_asked_for_again() -> None:
+    stage = follower()
+    found(stage)
+    stage.tell(BatchRepaired(Index(4), answer(stage, b"a batch")))
+    found(stage)
+    assert len(calls(stage)) == 1
+
+
+def test_what_was_said_in_an_earlier_round_is_no_reason_any_more() -> None:
+    stage = follower()
+    found(stage)
+    for why in ("n3 has another entry there", "it is damaged"):
+        for _ in range(2):
+            call = take(stage)
+            if why == "it is damaged":
+                call.answer(RepairResponse(call.peer.node_id, 5, b"", f"{why} on {call.peer.node_id}", is_final=True))
+            elif call.peer.node_id == N3:
+                call.answer(RepairResponse(N3, 5, b"", why, is_final=True))
+            else:
+                call.fail()
+            stage.runtime.run_until_idle()
+        stage.runtime.run_for(2.0)
+    assert stage.store.last(RepairAbandoned).reason == "it is damaged on n2; it is damaged on n3"
+
+
 def test_who_does_not_vote_is_asked_after_the_voters_and_who_is_gone_is_not() -> None:
     stage = follower()
     stage.tell(MemberJoined(type(member(N2))(N4, "127.0.0.1:4", "gossip-n4")))

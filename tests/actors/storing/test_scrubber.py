@@ -7,6 +7,8 @@ import pytest
 from ourolog.actors.messages.observer import WarningKind
 from ourolog.actors.messages.store import ScrubDue
 from ourolog.actors.storing.scrubber import LEAST_PAUSE_S
+from ourolog.storage.errors import StorageBusyError
+from ourolog.storage.log import Log
 from tests.actors.storing.test_damaged_places import ELECTED, Damaged
 from tests.actors.test_store import Stage
 
@@ -51,6 +53,30 @@ def test_what_can_be_made_again_from_here_is_and_is_counted() -> None:
     (text,) = log.warned(WarningKind.REPAIRED)
     assert path in text
     assert (log.status.damaged_found, log.status.repaired) == (1, 1)
+
+
+def test_it_begins_with_some_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    count = Damaged(**ELECTED).status.segments
+    monkeypatch.setattr(Log, "begin_scrub_at", lambda _, at: begun.append(at))
+    disk = Damaged(**ELECTED).stage.crash()
+    Stage(disk, scrub_interval_s=INTERVAL_S, **ELECTED)
+    assert begun
+    assert all(0 <= at < count for at in begun)
+
+
+def test_when_no_file_can_be_opened_it_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Damaged(7, scrub_interval_s=INTERVAL_S, **ELECTED)
+
+    def refuse(*_: object) -> None:
+        raise StorageBusyError("too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "scrub", refuse)
+        log.stage.runtime.run_for(2.1 * INTERVAL_S)
+        assert log.asked == []
+    log.stage.runtime.run_for(2.1 * INTERVAL_S)
+    assert log.asked == [7]
 
 
 def test_off_means_never() -> None:
