@@ -17,6 +17,7 @@ from ourolog.commands.node import node
 from ourolog.commands.produce import produce
 from ourolog.commands.simulate import simulate
 from ourolog.commands.status import status
+from ourolog.exit_statuses import BROKEN_PIPE, INTERRUPTED
 
 EPILOG = """
 \b
@@ -34,9 +35,6 @@ beats the file, which beats the default.
 Exit status: 0 well, 1 an error while running, 2 a wrong flag or argument.
 """
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-_BROKEN_PIPE = 141  # 128 + SIGPIPE
-
 
 class _QuietGroup(click.Group):
     """Ctrl-C, and a reader that went away (`ourolog consume | head -1`), are ends and not errors.
@@ -50,11 +48,11 @@ class _QuietGroup(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except (KeyboardInterrupt, click.Abort):
-            ctx.exit(_INTERRUPTED)
+            ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             # The interpreter flushes once more at its end, and would complain again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(_BROKEN_PIPE)
+            ctx.exit(BROKEN_PIPE)
         return result
 
 

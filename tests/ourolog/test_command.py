@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import pytest
 
 from ourolog import __version__
+from ourolog.__main__ import main
 from ourolog.cli import cli
 
 Run = Callable[..., Any]
@@ -117,3 +120,30 @@ def test_importing_the_package_does_not_load_grpc(run_python: Callable[[str], st
     assert run_python("import sys, ourolog; print('grpc' in sys.modules)") == "False\n"
     assert run_python("import sys, ourolog.cli; print('grpc' in sys.modules)") == "False\n"
     assert run_python("from ourolog import LogClient; print(LogClient.__name__)") == "LogClient\n"
+
+
+@pytest.mark.parametrize("module", ["click", "ourolog.cli"])
+def test_ctrl_c_while_the_command_is_loaded_ends_it_without_a_word(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == module:
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted, *sys.meta_path])
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_ctrl_c_while_the_flags_are_read_ends_it_as_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "make_context", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
