@@ -193,7 +193,7 @@ class DamagedPlaces:
     # ------------------------------------------------------------ waiting
 
     def _watch(self) -> None:
-        """See to it that the read whose time is up first is refused then."""
+        """Have the read whose time is up first refused then."""
         deadlines_s = (waiting.deadline_s for place in self._places.values() for waiting in place.waiting)
         deadline_s = min(deadlines_s, default=inf)
         if deadline_s < self._expiry_s:
