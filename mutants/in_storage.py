@@ -8,7 +8,7 @@ from typing import Any
 import ourolog.storage.identity
 import ourolog.storage.log
 import ourolog.storage.recovery
-from mutants.mutant import BREAK, BUSY, EVERY, LATE, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import BREAK, BUSY, ELECTED, EVERY, LATE, ORACLE, PEERS, STATIC, doing_nothing, mutant, wrap
 from ourolog.actors.messages.store import BallotSaved, SaveBallot
 from ourolog.actors.store import StoreActor
 from ourolog.storage.ballot import Ballot
@@ -314,6 +314,17 @@ def truncation_keeps_checkpoint() -> None:
 @mutant("Retention does not look at what is committed.", BUSY[1:])
 def retention_ignores_commit() -> None:
     wrap(ourolog.storage.log, "committed_part", lambda _: lambda _segments, expired, _until: expired)
+
+
+@mutant("Retention leaves half of what it is told to.", ELECTED)
+def retention_leaves_half() -> None:
+    def make(original: Any) -> Any:
+        def expired(segments: Any, cache: Any, now_ms: int, kept_bytes: int | None, kept_ms: int | None) -> Any:
+            return original(segments, cache, now_ms, kept_bytes and kept_bytes // 2, kept_ms)
+
+        return expired
+
+    wrap(ourolog.storage.log, "expired_segments", make)
 
 
 @mutant("A ballot that is found when a node starts is relied on as it is.", (f"{ORACLE} --faults fsync_fails",))

@@ -21,6 +21,7 @@ from ourolog.simulation.checkers.check_quorum import CheckQuorum
 from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
 from ourolog.simulation.checkers.completeness import LeaderCompleteness
 from ourolog.simulation.checkers.convergence import Convergence, Progress
+from ourolog.simulation.checkers.copies import CopiesKept
 from ourolog.simulation.checkers.cycle import CopiesFaithful, CycleGrowth
 from ourolog.simulation.checkers.decreed_lead import DecreedLeaderNotBehind
 from ourolog.simulation.checkers.decreed_survey import DecreedLeaderAsked
@@ -126,6 +127,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     CountsHonestly,
     InSyncWaitedFor,
     ReplicasTrue,
+    CopiesKept,
     ReadYourWrites,
     SamePlaceSameBytes,
     StaysBounded,
@@ -183,6 +185,7 @@ _ONLY_ELECTED: Final = (
     LatestReadsLinearizable,
     ReadsProved,
     LogMatching,
+    CopiesKept,
     CommittedAgree,
     OneLeaderATerm,
     BallotsOnDisk,
@@ -244,6 +247,7 @@ _NO_DECREES: Final = (
     Linearizable,
     LatestReadsLinearizable,
     LogMatching,
+    CopiesKept,
     CommittedAgree,
     OneLeaderATerm,
     CommitSpreads,
@@ -257,6 +261,7 @@ _NO_DISASTERS: Final = (
     Linearizable,
     LatestReadsLinearizable,
     LogMatching,
+    CopiesKept,
     CommittedAgree,
     OneLeaderATerm,
     SamePlaceSameBytes,
