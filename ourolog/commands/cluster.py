@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -121,4 +122,10 @@ async def _change_voters(node: str, addresses: tuple[str, ...], timeout_s: float
         except LogError as error:
             raise RunningError(str(error)) from error
     does = "votes" if is_addition else "votes no more"
-    click.echo(f"{node} {does}; the voters are {', '.join(changed.voters)}")
+    click.echo(f"{node} {does}; {_who_votes(changed.voters)}")
+
+
+def _who_votes(voters: Sequence[str]) -> str:
+    if len(voters) == 1:
+        return f"{voters[0]} votes alone: if its disk is lost, so is what was acknowledged from now on"
+    return f"the voters are {', '.join(voters)}"

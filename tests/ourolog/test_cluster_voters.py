@@ -65,6 +65,12 @@ def test_voters_are_added_and_removed_the_leader_too_and_what_cannot_be_is_said(
     assert shown["leader"] in left
     roles = {node["id"]: node["role"] for node in shown["nodes"]}
     assert roles[leader] == "standby"
+    last, *others = left
+    assert tried(run, "cluster", "remove", others[0], *to).returncode == 0
+    alone = tried(run, "cluster", "remove", others[1], *to)
+    assert f"{others[1]} votes no more; {last} votes alone: if its disk is lost" in alone.stdout, alone
+    none_left = run("cluster", "remove", last, *to)
+    assert (none_left.returncode, f"{last} is the last voter" in none_left.stderr) == (1, True), none_left
 
 
 async def replicas_when(addresses: list[str], is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
