@@ -20,6 +20,9 @@ _BUSY_GROWTH: Final = 2.0
 _LEAST_OF_WAIT: Final = 0.6
 # With less time than this an attempt would only leave the outcome unknown.
 LEAST_ATTEMPT_S: Final = 0.02
+# A node says that a produce was not acknowledged in time when so much of the call's time is left at the most. What it
+# says then, that of so short another attempt would only hide.
+_LEFT_WHEN_TIMED_OUT_S: Final = 0.5
 
 # Where nobody leads, only some nodes know what is missing.
 _OTHERS_MAY_KNOW_WHY: Final = {"LEADER_UNKNOWN", "NOT_CONFIRMED"}
@@ -66,6 +69,8 @@ class Attempts:
 
         is_same_node: whether the node that has failed so is asked again.
         """
+        if failure.reason == "TIMED_OUT" and self.left_s(now_s) <= _LEFT_WHEN_TIMED_OUT_S:
+            return None
         if failure.code in _SEARCHING:
             most_s = self._search_wait_s
             self._search_wait_s = min(most_s * _SEARCH_GROWTH, MAX_SEARCH_WAIT_S)

@@ -55,6 +55,14 @@ def test_an_attempt_for_which_no_time_is_left_is_not_made(left_s: float) -> None
     assert Attempts(5.0, left_s).wait_s(refused("LEADER_UNKNOWN"), 5.0, is_same_node=False) is None
 
 
+def test_what_a_node_says_of_the_whole_time_is_not_hidden_by_an_attempt_in_what_is_left_of_it() -> None:
+    attempts = Attempts(0.0, 30.0)
+    failure = refused("TIMED_OUT", code="DEADLINE_EXCEEDED")
+    assert attempts.wait_s(failure, 29.5, is_same_node=True) is None
+    assert attempts.wait_s(failure, 20.0, is_same_node=True) is not None, "others wait for longer"
+    assert attempts.wait_s(refused("LEADER_UNKNOWN"), 29.5, is_same_node=True) is not None
+
+
 def test_what_a_node_has_said_is_not_hidden_by_one_that_is_silent() -> None:
     attempts = Attempts(0.0, 1.0)
     for failure in (
