@@ -88,4 +88,7 @@ async def test_it_says_what_it_waits_for_and_why_it_gave_up(edge: Any) -> None:
         e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.LEADER_UNKNOWN, sentence)
         status, out, error = await produce(e.address, "a", "--timeout", "2s")
     assert (status, out) == (1, "")
-    assert error.splitlines() == [f"Waiting: {sentence}", f"Error: {sentence}"]
+    waiting, why = error.splitlines()
+    assert waiting == f"Waiting: {sentence}"
+    # On a busy machine the last attempt may have no time for an answer. What the node has said is there all the same.
+    assert why == f"Error: {sentence}" or (why.startswith("Error: ") and why.endswith(f"; before that: {sentence}"))
