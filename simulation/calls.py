@@ -101,9 +101,22 @@ class ClientCalls:
         self._emit = emit
         self._operation_ids = itertools.count(1)
 
-    def produce(self, client: str, node_id: NodeId, operation: Operation, timeout_s: float, returned: Returned) -> Call:
-        """Append operation.value at that node."""
-        return self._begin("produce", client, node_id, operation, timeout_s, self._produce_callee, timeout_s, returned)
+    def produce(
+        self,
+        client: str,
+        node_id: NodeId,
+        operation: Operation,
+        timeout_s: float,
+        returned: Returned,
+        *,
+        beside: Call | None = None,
+    ) -> Call:
+        """Append operation.value at that node.
+
+        beside: a call just begun in whose packet the request travels.
+        """
+        callee = self._produce_callee
+        return self._begin("produce", client, node_id, operation, timeout_s, callee, timeout_s, returned, beside=beside)
 
     def register(self, client: str, node_id: NodeId, timeout_s: float, returned: Returned) -> Call:
         """Register a producer at that node."""
@@ -131,6 +144,8 @@ class ClientCalls:
         callee: Any,
         extra: float | tuple[bool, float],
         returned: Returned,
+        *,
+        beside: Call | None = None,
     ) -> Call:
         network, emit = self._network, self._emit
         operation_id = next(self._operation_ids)
@@ -150,7 +165,15 @@ class ClientCalls:
             finish(OperationResult(Outcome.REFUSED if certain or is_read else Outcome.UNKNOWN, detail=reason))
 
         return network.call(
-            kind, source, node_id, callee, (operation, extra), timeout_s + CALL_MARGIN_S, on_answer, on_failed
+            kind,
+            source,
+            node_id,
+            callee,
+            (operation, extra),
+            timeout_s + CALL_MARGIN_S,
+            on_answer,
+            on_failed,
+            beside=beside,
         )
 
 

@@ -11,7 +11,7 @@ from ourolog.simulation.budget import FaultBudget
 from ourolog.simulation.cluster import Cluster
 from ourolog.simulation.disks.image import identity_on
 from ourolog.simulation.disks.rot import Rot
-from ourolog.simulation.events import FaultInjected
+from ourolog.simulation.events import ClientInvoked, Event, FaultInjected
 from ourolog.simulation.links import Chances, Link, links_between, ring
 from ourolog.simulation.operator import Operator
 from ourolog.simulation.plan import Plan, draw_plan
@@ -23,6 +23,11 @@ ROTS_TWICE: Final = 0.4
 REVIEW_INTERVAL_S: Final = 2.0
 OFTEN: Final = 4.0
 """How much more often than other faults people change the voters: most of what they ask for is refused."""
+CAUGHT_SHARE: Final = 0.5
+CAUGHT_WITHIN_S: Final = 0.003
+"""Of the leaders that are killed, where voters elect, how many so soon after a numbered batch was sent to them."""
+SPARED_S: Final = 2.0
+"""For how long they are spared until that is so."""
 BEFALLS_LEADER: Final = 0.3
 """How often a fault is aimed at the leader, where voters elect it."""
 
@@ -43,6 +48,8 @@ class Nemesis:
         self._is_on = True
         self._shapes: Random = cluster.chance("rot")
         self._backups: dict[NodeId, dict[str, bytes]] = {}
+        self._moments: Random = cluster.chance("faults/moments")
+        self._to_be_caught: NodeId | None = None
         self._do: dict[str, Callable[[], None]] = {
             "slow_link": self._slow_link,
             "clog": self._clog,
@@ -91,6 +98,8 @@ class Nemesis:
         for kind in plan.kinds:
             if kind in self._do:
                 self._again(kind)
+        if "kill" in plan.kinds and self._cluster.is_vote_of_disk:
+            self._cluster.subscribe(self._on_event)
         self._review()
 
     def stop(self) -> None:
@@ -201,10 +210,34 @@ class Nemesis:
     # ------------------------------------------------------------ processes
 
     def _kill(self) -> None:
+        cluster = self._cluster
         node_id = self._any_running()
-        if node_id is not None:
-            self._fired("kill", node_id)
-            self.operator.bring_down(node_id, power=False)
+        if node_id is None:
+            return
+        is_leader = cluster.is_vote_of_disk and node_id == cluster.leader_id
+        if is_leader and self._moments.random() < CAUGHT_SHARE:
+            self._to_be_caught = node_id
+            cluster.after(SPARED_S, lambda: self._catch(node_id))
+        else:
+            self._kill_now(node_id)
+
+    def _kill_now(self, node_id: NodeId) -> None:
+        self._fired("kill", node_id)
+        self.operator.bring_down(node_id, power=False)
+
+    def _on_event(self, event: Event) -> None:
+        """Kill who is to be caught soon after it was sent a numbered batch: others have that by then, or not."""
+        if type(event) is not ClientInvoked or event.node_id != self._to_be_caught:
+            return
+        if event.operation.producer_id:
+            node_id = event.node_id
+            self._cluster.after(CAUGHT_WITHIN_S * self._moments.random(), lambda: self._catch(node_id))
+
+    def _catch(self, node_id: NodeId) -> None:
+        if self._is_on and node_id == self._to_be_caught:
+            self._to_be_caught = None
+            if node_id in self._cluster.running:
+                self._kill_now(node_id)
 
     def _power_loss(self) -> None:
         node_id = self._any_running()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
@@ -82,6 +82,7 @@ class Call:
     has_arrived: whether the request has reached the target.
     is_refused: whether it failed since nobody listens at the target.
     timer: ends it when its time is up.
+    riders: calls whose requests travel in the same packet.
     """
 
     call_id: int
@@ -98,6 +99,7 @@ class Call:
     has_arrived: bool = False
     is_refused: bool = False
     timer: VirtualTimer | None = None
+    riders: list[Call] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -243,21 +245,29 @@ class Network:
         on_failed: Callable[[str, bool], None],
         *,
         may_repeat: bool = False,
+        beside: Call | None = None,
     ) -> Call:
-        """Begin a call; exactly one of on_answer and on_failed follows, within timeout_s."""
+        """Begin a call; exactly one of on_answer and on_failed follows, within timeout_s.
+
+        beside: a call just begun in whose packet the request travels, so that both arrive at once, or neither.
+        """
         call = Call(next(self._call_ids), kind, source, target, callee, request, on_answer, on_failed)
         call.may_repeat = may_repeat
         call.reply_to = _Wire(self, call)
         self._open[call.call_id] = call
         call.timer = self.runtime.call_later(timeout_s, lambda: self._give_up(call, f"{target} did not answer in time"))
-        self.transmit(
-            source,
-            target,
-            kind,
-            lambda: self._arrived(call),
-            may_repeat=may_repeat,
-            on_lost=lambda cause: self._request_lost(call, cause),
-        )
+        if beside is None:
+            self.transmit(
+                source,
+                target,
+                kind,
+                lambda: self._arrived(call),
+                may_repeat=may_repeat,
+                on_lost=lambda cause: self._request_lost(call, cause),
+            )
+        else:
+            assert (beside.source, beside.target) == (source, target), "one packet goes to one place"
+            beside.riders.append(call)
         if self.links.chances.stream_cut and self._rng.random() < self.links.chances.stream_cut:
             self.runtime.call_later(self._rng.random() * 0.05, lambda: self._cut(call))
         return call
@@ -288,6 +298,8 @@ class Network:
         call.has_arrived = True
         assert call.reply_to is not None
         call.callee.receive(node, call, call.reply_to)
+        for rider in call.riders:
+            self._arrived(rider)
 
     def told(self, call: Call, message: Any) -> None:
         """An actor has answered: what the answer promises must hold from this moment on."""
@@ -317,6 +329,8 @@ class Network:
         elif cause is LossCause.LOSS:
             self._break(call, f"the connection to {call.target} broke")
         # In a partition, and from a machine without power, nothing comes back, and the caller's time runs out.
+        for rider in call.riders:
+            self._request_lost(rider, cause)
 
     def _refuse(self, call: Call) -> None:
         call.is_refused = True

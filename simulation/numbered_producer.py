@@ -1,8 +1,10 @@
 """A client that registers, numbers its batches, and sends one again until it knows what became of it.
 
-It does so as no careful client would have to: two attempts at once, at two nodes; the next batch before the last one
-is answered; an attempt long after, or once more what was acknowledged long ago; now and then a hundred batches without
-a pause, so that the log forgets the first of them; and now and then more registrations than the log remembers.
+It does so as no careful client would have to: two attempts at once, at two nodes or in one packet; the next batch
+before the last one is answered; all that is under way, and what was acknowledged last, at whoever begins to lead, which
+does not know yet what of it is committed; an attempt long after, or once more what was acknowledged long ago; now and
+then a hundred batches without a pause, so that the log forgets the first of them; and now and then more registrations
+than the log remembers.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from ourolog.actors.messages.server import Refusal
 from ourolog.simulation.calls import ClientCalls
 from ourolog.simulation.clients import BACKOFF_S, TIMEOUT_S, VALUE_BYTES, Pace
 from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
+from ourolog.simulation.network import Call
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.storage.producers import MAX_PRODUCERS, REMEMBERED_BATCHES
 from ourolog.storage.types import NodeId
@@ -77,6 +80,17 @@ class NumberedProducer:
         self._rest()
         if self._rng.random() < CROWD_SHARE:
             self._runtime.call_later(CROWD_WITHIN_S * self._rng.random(), lambda: self._crowd(MAX_PRODUCERS + 8))
+
+    def leader_begun(self, node_id: NodeId) -> None:
+        """That node begins to lead: send it at once what is under way, and once more what was acknowledged last."""
+        if not self._is_stopped and node_id in self.node_ids:
+            self._runtime.call_later(0.0, lambda: self._ask_new_leader(node_id))
+
+    def _ask_new_leader(self, node_id: NodeId) -> None:
+        for batch in sorted(self._under_way, key=lambda batch: batch.operation.sequence):
+            self._attempt(batch, is_extra=True, at=node_id)
+        if self._acknowledged:
+            self._calls.produce(self.name, node_id, self._acknowledged[-1], TIMEOUT_S, lambda *_: None)
 
     @property
     def _is_stopped(self) -> bool:
@@ -147,17 +161,25 @@ class NumberedProducer:
         batch = _Batch(self._operation(self._producer_id, self._next))
         self._next += 1
         self._under_way.add(batch)
-        self._attempt(batch)
+        call = self._attempt(batch)
         if self._rng.random() < TWICE_SHARE:
-            # Mostly so soon that the first attempt is not written yet.
             wait_s = TWICE_WITHIN_S * max(0.0, self._rng.random() - 0.5)
-            self._runtime.call_later(wait_s, lambda: self._attempt(batch, is_extra=True))
+            if wait_s:
+                at = self._rng.choice(self.node_ids) if self._rng.random() < 0.5 else None
+                self._attempt_later(batch, wait_s, is_extra=True, at=at)
+            else:
+                # Nothing is written between the two.
+                self._attempt(batch, is_extra=True, at=call.target, beside=call)
 
-    def _attempt(self, batch: _Batch, *, is_extra: bool = False) -> None:
-        """Send a batch. After an extra attempt there is no other: whoever sends it in earnest does that."""
-        if batch.is_over:
-            return
-        node_id = self._rng.choice(self.node_ids) if is_extra and self._rng.random() < 0.5 else self._node()
+    def _attempt(
+        self, batch: _Batch, *, is_extra: bool = False, at: NodeId | None = None, beside: Call | None = None
+    ) -> Call:
+        """Send a batch. After an extra attempt there is no other: whoever sends it in earnest does that.
+
+        at: the node to send it to; None for the one that leads, as far as the client knows.
+        beside: a call just begun in whose packet it travels.
+        """
+        node_id = at or self._node()
 
         def returned(result: OperationResult, leader_id: NodeId | None) -> None:
             self._heard(node_id, result, leader_id)
@@ -175,7 +197,7 @@ class NumberedProducer:
             elif not is_extra:
                 self._try_again(batch, has_hint=leader_id is not None)
 
-        self._calls.produce(self.name, node_id, batch.operation, TIMEOUT_S, returned)
+        return self._calls.produce(self.name, node_id, batch.operation, TIMEOUT_S, returned, beside=beside)
 
     def _try_again(self, batch: _Batch, *, has_hint: bool) -> None:
         batch.attempts_left -= 1
@@ -186,7 +208,14 @@ class NumberedProducer:
             wait_s = LONG_AFTER_S * self._rng.random()
         else:
             wait_s = 0.01 if has_hint else BACKOFF_S * (0.1 + self._rng.random())
-        self._runtime.call_later(wait_s, lambda: self._attempt(batch))
+        self._attempt_later(batch, wait_s)
+
+    def _attempt_later(self, batch: _Batch, wait_s: float, *, is_extra: bool = False, at: NodeId | None = None) -> None:
+        def due() -> None:
+            if not batch.is_over:
+                self._attempt(batch, is_extra=is_extra, at=at)
+
+        self._runtime.call_later(wait_s, due)
 
     def _give_up(self, batch: _Batch) -> None:
         """The next batch could never be stored without this one: go on as another producer."""

@@ -67,6 +67,7 @@ class Swarm:
             else:
                 client = Producer(name, cluster.runtime, cluster.calls, rng, pace, plan.acks)
             self._clients.append(client)
+        self._numbered: NumberedProducer | None = None
         if elected and options.clients:
             rng = cluster.chance("client/own")
             pace = self._pace(rng, options.operations / 60.0 * OWN_READERS_SHARE)
@@ -83,7 +84,8 @@ class Swarm:
             if rng.random() < NUMBERED_SHARE:
                 pace = self._pace(rng, options.operations / 60.0 / options.clients)
                 acks = tuple(acks for acks in plan.acks if acks != "leader")
-                self._clients.append(NumberedProducer("numbered", cluster.runtime, cluster.calls, rng, pace, acks))
+                self._numbered = NumberedProducer("numbered", cluster.runtime, cluster.calls, rng, pace, acks)
+                self._clients.append(self._numbered)
             cluster.subscribe(self._on_event)
 
     def _pace(self, rng: Random, per_second: float) -> SwarmPace:
@@ -94,14 +96,17 @@ class Swarm:
     def _on_event(self, event: Event) -> None:
         """Have the watchers ask when a node begins to lead, and when it has committed something and is ready.
 
-        And have what rots be read.
+        Have who numbers its batches send them to whoever begins to lead, and have what rots be read.
         """
         if type(event) is FaultInjected:
             self._on_fault(event)
         if type(event) is not NodeSaid:
             return
         said = event.event
-        if isinstance(said, NodeReady) or (isinstance(said, LeaderChanged) and said.leader_id == event.node_id):
+        leads = isinstance(said, LeaderChanged) and said.leader_id == event.node_id
+        if leads and self._numbered is not None:
+            self._numbered.leader_begun(event.node_id)
+        if leads or isinstance(said, NodeReady):
             for watcher in self._watchers:
                 watcher.ask_soon()
 
