@@ -75,6 +75,7 @@ class ProducerMemoryTrue(EventChecker):
                 continue  # what retention had begun to remove is back after a power cut
             if entry.index > model.end:
                 self._begin_anew(node, model)
+                self._catch_up(node, model, entry.index)
             if entry.index != model.end:
                 continue
             if entry.producer_id and len(entry.path) == 1:
@@ -86,6 +87,11 @@ class ProducerMemoryTrue(EventChecker):
                         f"{entry}, and that producer {why}",
                         *entry.values,
                     )
+            model.append(entry)
+
+    def _catch_up(self, node: NodeModel, model: ProducerModel, index: int) -> None:
+        """Take what was written when a disk that had lied wrote everything back: nobody was told of that."""
+        while model.end < index and (entry := node.log.entry(model.end)) is not None:
             model.append(entry)
 
     def _on_reset(self, told: MessageTold) -> None:
@@ -128,7 +134,7 @@ class ProducerMemoryTrue(EventChecker):
         assert isinstance(appended, BatchAppended)
         node = self.model.sender_of(told)
         batch = self._take(told, appended.request_id)
-        if node is None or batch is None or not batch.producer_id or not appended.is_duplicate or not _is_seen(node):
+        if node is None or batch is None or not batch.producer_id or not appended.is_duplicate or not self._knows(node):
             return
         what = f"batch {batch.producer_sequence} of producer {batch.producer_id}"
         known = self._of(node.node_id).memory.batch(batch.producer_id, batch.producer_sequence)
@@ -144,7 +150,7 @@ class ProducerMemoryTrue(EventChecker):
         assert isinstance(refused, AppendRefused)
         node = self.model.sender_of(told)
         batch = self._take(told, refused.request_id)
-        if node is None or batch is None or refused.problem is None or not _is_seen(node):
+        if node is None or batch is None or refused.problem is None or not self._knows(node):
             return
         # What is appended and not yet written is on no disk, and counts.
         unwritten = len(self._appends.get(node.node_id, ()))
@@ -166,6 +172,10 @@ class ProducerMemoryTrue(EventChecker):
                 f"({refused.problem.value}), and by its log "
                 + ("that producer is not known" if following is None else f"batch {following} comes next")
             )
+
+    def _knows(self, node: NodeModel) -> bool:
+        """Whether all that is in that node's log has been taken in."""
+        return _is_seen(node) and self._of(node.node_id).end >= node.log.end.index
 
     def _take(self, told: MessageTold, request_id: int) -> NewBatch | None:
         return self._appends.get(self.model.place(told.sender)[0], {}).pop(request_id, None)
