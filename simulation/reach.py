@@ -133,6 +133,8 @@ _LED_BY_VOTES: Final = (
     "voters_entry_before_reset",
     "log_reset",
     "inbox_full",
+    "retry_of_uncommitted",
+    "retry_of_unwritten",
     "retry_of_committed",
     "retry_of_cut",
     "retry_after_retention",

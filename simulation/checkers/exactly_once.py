@@ -22,8 +22,8 @@ class ExactlyOnce(EventChecker):
 
     name: ClassVar[str] = "exactly_once"
     statement: ClassVar[str] = (
-        "A batch that its producer numbered stands in a log once, however often it was sent, and whoever is "
-        "acknowledged gets the same offset."
+        "A batch that its producer numbered stands in a log once, under its number, however often it was sent, and "
+        "whoever is acknowledged gets the same offset."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -60,6 +60,15 @@ class ExactlyOnce(EventChecker):
         if not operation.producer_id or result.outcome is not Outcome.OK:
             return
         key = operation.producer_id, operation.sequence
+        node = self.model.nodes.get(event.node_id)
+        if node is not None and node.log.opened and not (node.spoiled or node.is_blind):
+            entry = node.log.entry(result.index)
+            if entry is not None and (entry.producer_id, entry.producer_sequence) != key:
+                raise self.violated(
+                    f"{event.client} was told by {event.node_id} that batch {key[1]} of producer {key[0]} is entry "
+                    f"{result.index}, and there is {entry}, without that number",
+                    operation.value,
+                )
         before = self._answers.setdefault(key, result.offset)
         if before != result.offset:
             raise self.violated(

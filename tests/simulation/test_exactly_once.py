@@ -13,6 +13,7 @@ from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation import Options, Violation, simulate
 from ourolog.simulation.checkers.producer_model import Memory, decoded
 from ourolog.simulation.events import (
+    DiskRestored,
     FaultInjected,
     FileReplaced,
     MessageTold,
@@ -32,7 +33,7 @@ from ourolog.storage.record_set import encode_record
 from ourolog.storage.state import LogState
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
-from tests.simulation.scene import Scene, batch
+from tests.simulation.scene import SEGMENT, Scene, batch, sized
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 STATIC = "static:n1,n2,n3"
@@ -67,7 +68,8 @@ class Leader:
     def answered(self, sequence: int, offset: int) -> None:
         operation = Operation(OperationKind.PRODUCE, b"v", producer_id=1, sequence=sequence)
         operation_id = self.scene.invoke("n1", operation)
-        self.scene.answer("n1", operation_id, operation, OperationResult(Outcome.OK, Offset(offset)))
+        result = OperationResult(Outcome.OK, Offset(offset), index=Index(offset + 1))
+        self.scene.answer("n1", operation_id, operation, result)
 
     def asks_to_append(self, append_id: int, new: NewBatch) -> None:
         self.scene.tell("n1.server", "n1.store", AppendBatch(append_id, new, Term(1), Probe()))
@@ -105,6 +107,16 @@ def test_two_answers_for_one_batch_name_one_offset() -> None:
     of.answered(1, 2)
     with pytest.raises(Violation, match="is at offset 3; it was told before that it is at offset 1"):
         of.answered(0, 3)
+
+
+def test_what_is_acknowledged_stands_in_the_log_under_its_number() -> None:
+    of = Leader("exactly_once")
+    of.scene.append("n1", numbered(2, 0), batch(3, "v", base_offset=Offset(2)))
+    of.answered(0, 1)
+    with pytest.raises(
+        Violation, match=r"batch 1 of producer 1 is entry 3, and there is entry 3 .* without that number"
+    ):
+        of.answered(1, 2)
 
 
 # ---------------------------------------------------------------- numbered_wait_for_commit
@@ -150,6 +162,26 @@ def test_after_a_cut_the_model_goes_on_from_what_is_left() -> None:
     of.scene.truncate("n1", kept)
     with pytest.raises(Violation, match="has batch 0 to come next"):
         of.scene.append("n1", numbered(2, 1))
+
+
+def test_what_a_lying_disk_wrote_after_all_is_known_though_nobody_was_told_of_it() -> None:
+    of = Leader("producer_memory_true")
+    scene = of.scene
+    scene.append("n1", numbered(2, 0))
+    scene.see(FaultInjected(scene.tick(), "fsync_lies", "n1"))
+    hidden = scene.files[N1]
+    scene.append("n1", numbered(3, 1), numbered(4, 2))
+    scene.crash("n1", keep=True)
+    whole, scene.files[N1] = scene.files[N1], hidden | {SEGMENT: scene.files[N1][SEGMENT][: -2 * sized(numbered(3, 1))]}
+    scene.start("n1", STATIC)
+    scene.files[N1], scene.synced[N1] = whole, {SEGMENT: len(whole[SEGMENT])}
+    scene.see(DiskRestored(scene.tick(), N1, "fsync_lies"))
+    scene.append("n1", numbered(5, 3))
+    of.asks_to_append(7, asked(1))
+    of.duplicate(7, 3)
+    of.asks_to_append(8, asked(1))
+    with pytest.raises(Violation, match="is entry 4, offset 3, of its log already, and it is entry 3, offset 2"):
+        of.duplicate(8, 4)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from ourolog.actors.messages.peer_calls import (
     LogEndRequest,
     LogEndResponse,
 )
+from ourolog.actors.messages.server import Produce
 from ourolog.actors.messages.values import Peer
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.cluster import Cluster
@@ -29,6 +30,9 @@ from ourolog.simulation.events import (
     FaultInjected,
     LossCause,
     MessageTold,
+    Operation,
+    OperationKind,
+    OperationResult,
     PacketDelivered,
     PacketLost,
     PacketSent,
@@ -165,6 +169,30 @@ def test_a_lost_reply_leaves_the_record_in_the_log_and_the_client_in_doubt(clust
         cluster.produce("n2", b"in doubt")
     cluster.network.links.unblock_all()
     assert [record.value for record in cluster.records("n2")] == [b"in doubt"]
+
+
+def test_calls_in_one_packet_arrive_at_once_or_not_at_all(cluster: Cluster) -> None:
+    results: list[tuple[float, str]] = []
+
+    def ask() -> list[object]:
+        before = len(results)
+        events = watch(cluster)
+
+        def returned(result: OperationResult, _: NodeId | None) -> None:
+            results.append((cluster.now_s, result.outcome))
+
+        first, second = (Operation(OperationKind.PRODUCE, value=value) for value in (b"a", b"b"))
+        call = cluster.calls.produce("c", N2, first, 1.0, returned)
+        cluster.calls.produce("c", N2, second, 1.0, returned, beside=call)
+        cluster.run_until(lambda: len(results) == before + 2)
+        told = [event for event in events if isinstance(event, MessageTold) and isinstance(event.message, Produce)]
+        return [event.time_s for event in told]
+
+    first_s, second_s = ask()
+    assert first_s == second_s
+    cluster.stop("n2")
+    assert ask() == []
+    assert [outcome for _, outcome in results] == ["ok", "ok", "refused", "refused"]
 
 
 def test_pulls_go_on_after_their_connections_were_cut(cluster: Cluster) -> None:
