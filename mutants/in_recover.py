@@ -80,7 +80,7 @@ def lost_voters_kept() -> None:
 def entry_before_promise() -> None:
     def make(original: Any) -> Any:
         def recover(self: Survivor, *arguments: Any) -> Any:
-            payload = encode_control(VotersSet((self._as_voter(None),)))
+            payload = encode_control(VotersSet((self.own_voter(),)))
             self._log.append_new(
                 NewBatch(payload, record_count=0, kind=Kind.CONTROL), Term(max(self.ballot.term, self.last.term) + 1), 0
             )

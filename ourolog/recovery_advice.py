@@ -63,15 +63,14 @@ def why_not_recover(survivor: Survivor, asked: Sequence[Asked]) -> str | None:
         )
     keys = {voter.key for voter in survivor.voters}
     present = [other for other in same if other.key in keys]
-    has_own_vote = VoterKey(me, survivor.identity.log_epoch) in keys
-    if 2 * (len(present) + has_own_vote) > len(keys) and not survivor.is_unfinished and present:
+    if 2 * (len(present) + survivor.votes) > len(keys) and not survivor.is_unfinished and present:
         if 2 * len(present) > len(keys):
             return f"nothing has to be recovered: {_names(present)} run, and elect a leader among themselves"
         return (
             f"nothing has to be recovered: {_names(present)} runs, and is a majority of the voters together with {me}. "
             f"Start {me} as before"
         )
-    if len(keys) == 1 and has_own_vote and not survivor.is_unfinished:
+    if len(keys) == 1 and survivor.votes and not survivor.is_unfinished:
         return f"nothing has to be recovered: {me} is the only voter, and leads when it is started"
     return None
 
@@ -91,10 +90,16 @@ def losses(survivor: Survivor, asked: Sequence[Asked]) -> list[str]:
         )
     silent = [other.name for other in asked if other.status is None]
     if silent:
-        lines.append(
-            f"{_listed(silent)} could not be asked. What was acknowledged there and is not in the log of {me} is lost; "
-            "of what was acknowledged by all replicas, nothing is."
+        lost = (
+            f"{_listed(silent)} could not be asked. What was acknowledged there and is not in the log of {me} is lost"
         )
+        if survivor.votes:
+            lines.append(f"{lost}; of what was acknowledged by all replicas, nothing is.")
+        else:
+            lines.append(
+                f"{lost}. {me} had no vote, so nobody waited for its disk: "
+                "that may also be what was acknowledged by all."
+            )
     voters = _listed([voter.node_id for voter in survivor.voters])
     lines.append(f"The voters are {voters}; afterwards {me} votes alone, and others join it on empty data directories.")
     if survivor.is_unfinished:

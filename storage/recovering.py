@@ -23,7 +23,7 @@ from typing import Self
 
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind, NewBatch
-from ourolog.storage.control import MAX_EPOCH, Voter, VoterSet, VotersSet, encode_control
+from ourolog.storage.control import MAX_EPOCH, Voter, VoterKey, VoterSet, VotersSet, encode_control
 from ourolog.storage.errors import StorageError
 from ourolog.storage.files import Files
 from ourolog.storage.founding import MAX_GENERATION, Founding
@@ -131,6 +131,11 @@ class Survivor:
         return self._log.voters.voters if self._log.voters is not None else self._founding.voters
 
     @property
+    def votes(self) -> bool:
+        """Whether this disk has one of those votes."""
+        return VoterKey(self.identity.node_id, self.identity.log_epoch) in {voter.key for voter in self.voters}
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether a recovery of this disk was interrupted."""
         return is_unfinished(self._founding, self._log.voters)
@@ -151,7 +156,7 @@ class Survivor:
         """
         if self.next_generation > MAX_GENERATION:
             raise NotRecoverableError(f"generation {MAX_GENERATION} is the last that there can be")
-        me = self._as_voter(addresses)
+        me = self.own_voter(addresses)
         term = Term(max(self.ballot.term, self.last.term, term_seen) + 1)
         self._directory.save_ballot(Ballot(term))
         founding = Founding(
@@ -164,7 +169,8 @@ class Survivor:
         self._log.sync()
         return Recovered(founding, term, self._log.end)
 
-    def _as_voter(self, addresses: tuple[str, str] | None) -> Voter:
+    def own_voter(self, addresses: tuple[str, str] | None = None) -> Voter:
+        """What the log will say of this node. `addresses` as in `recover`; raises NotRecoverableError without any."""
         identity = self.identity
         if addresses is not None:
             return Voter(identity.node_id, identity.log_epoch, *addresses)

@@ -77,6 +77,7 @@ def recover(
         why_not = why_not_recover(survivor, asked)
         if why_not is not None:
             raise RunningError(f"{why_not}. Nothing was changed.")
+        survivor.own_voter(addresses)  # raises before anybody is asked to decide
         for line in losses(survivor, asked):
             click.echo(line, err=True)
         if not yes:

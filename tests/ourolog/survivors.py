@@ -19,11 +19,14 @@ CLUSTER_ID: Final = 77
 OTHER_EPOCHS: Final = {"n2": 22, "n3": 33}
 
 
-def survivor_in(path: Path) -> Path:
-    """The disk of n1, the one of three voters that is left: 4 records in term 3, the last not known to be committed."""
+def survivor_in(path: Path, *, votes: bool = True) -> Path:
+    """The disk of n1, the one of three voters that is left: 4 records in term 3, the last not known to be committed.
+
+    votes: else it stood by, and n4 voted in its place.
+    """
     files = DiskFiles()
     directory = DataDirectory.open(files, str(path), NodeId("n1"), "ourolog", Random(1))
-    epochs = {"n1": directory.log_epoch, **OTHER_EPOCHS}
+    epochs = {"n1" if votes else "n4": directory.log_epoch if votes else 44, **OTHER_EPOCHS}
     # Nobody listens at these addresses.
     voters = tuple(
         Voter(NodeId(name), epoch, f"127.0.0.1:{port}", f"127.0.0.1:{port}")

@@ -68,6 +68,16 @@ def test_one_address_alone_is_refused(tmp_path: Path) -> None:
     assert (done.returncode, "--rpc-addr and --gossip-addr come together" in done.stderr) == (2, True)
 
 
+def test_who_stood_by_is_asked_for_its_addresses_before_a_person_is_asked_to_decide(tmp_path: Path) -> None:
+    data_dir = survivor_in(tmp_path / "n1", votes=False)
+    done = recover_typing(data_dir, "ourolog", "--timeout", "500ms")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "n1 had no vote, so the log does not say at which addresses it can be reached" in done.stderr
+    assert "Type the cluster's name" not in done.stderr
+    addresses = ("--rpc-addr", "127.0.0.1:8400", "--gossip-addr", "127.0.0.1:8401")
+    assert recover_typing(data_dir, "ourolog", "--timeout", "500ms", *addresses).returncode == 0
+
+
 def test_a_directory_that_is_no_node_s_is_refused_with_a_sentence(tmp_path: Path) -> None:
     done = recover_typing(tmp_path, "ourolog")
     assert (done.returncode, "is no data directory of a node" in done.stderr) == (1, True)

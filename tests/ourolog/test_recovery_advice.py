@@ -95,6 +95,15 @@ def test_it_says_what_becomes_committed_and_who_could_not_be_asked(survivor: Sur
     assert "n2 could not" not in told
 
 
+def test_of_a_node_that_stood_by_it_says_that_it_may_lack_what_all_had(tmp_path: Path, survivor: Survivor) -> None:
+    assert "of what was acknowledged by all replicas, nothing is" in " ".join(losses(survivor, SILENT))
+    stood_by = Survivor.open(DiskFiles(), str(survivor_in(tmp_path / "standby", votes=False)), Random(1))
+    told = " ".join(losses(stood_by, SILENT))
+    stood_by.close()
+    assert "n1 had no vote, so nobody waited for its disk: that may also be what was acknowledged by all" in told
+    assert "nothing is" not in told
+
+
 def test_a_recovery_that_was_interrupted_is_said_to_be_finished(survivor: Survivor, monkeypatch: Any) -> None:
     monkeypatch.setattr(survivor._log, "append_new", Mock(side_effect=StorageFailedError("the power goes")))
     with pytest.raises(StorageFailedError):
