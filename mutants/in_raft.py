@@ -19,7 +19,7 @@ from mutants.mutant import (
 )
 from ourolog.actors.election.raft import rules
 from ourolog.actors.election.raft.calls import VoterCalls
-from ourolog.actors.election.raft.election import RaftElection
+from ourolog.actors.election.raft.decisions import Decisions
 from ourolog.actors.election.raft.rules import Raft, Role, Step
 from ourolog.actors.election.raft.steps import Answer, AnswerVote, AskForVotes, Enter, Lead, SaveThen
 from ourolog.actors.messages.peer_calls import VoteRequest, VoteResponse
@@ -53,15 +53,15 @@ def vote_answered_before_saved() -> None:
 @mutant("A candidate with a majority says that it leads, and never saves that it does.", RAFT)
 def lead_not_saved() -> None:
     def make(original: Any) -> Any:
-        def carry_out(self: RaftElection, effect: Any) -> None:
+        def carry_out(self: Decisions, effect: Any) -> None:
             if isinstance(effect, SaveThen) and isinstance(effect.then, Lead):
-                self._apply(rules._leads(self._state, effect.ballot, self._now_s))
+                self.apply(rules._leads(self.state, effect.ballot, self.now_s))
             else:
                 original(self, effect)
 
         return carry_out
 
-    wrap(RaftElection, "_carry_out", make)
+    wrap(Decisions, "_carry_out", make)
 
 
 @mutant("A voter keeps its votes for others in memory only.", RAFT)

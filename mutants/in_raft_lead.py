@@ -26,8 +26,11 @@ from mutants.mutant import (
 )
 from ourolog.actors.election.raft import hand_over, rules
 from ourolog.actors.election.raft.calls import VoterCalls
+from ourolog.actors.election.raft.decisions import Decisions
 from ourolog.actors.election.raft.election import RaftElection
+from ourolog.actors.election.raft.electorate import Electorate
 from ourolog.actors.election.raft.hand_over import LeadTransfer
+from ourolog.actors.election.raft.leadership import Leadership
 from ourolog.actors.election.raft.rules import Raft, Role, Step
 from ourolog.actors.election.raft.steps import (
     Answer,
@@ -47,7 +50,7 @@ from ourolog.actors.replication.state import ReplicationState
 from ourolog.actors.replication.state import Role as ReplicatorRole
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.control import VoterKey, VoterSet
+from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Term
 
@@ -400,33 +403,23 @@ def cut_to_commit() -> None:
 @mutant("A leader whose disk has failed leads on until it is missed.", RAFT_FAILED)
 def failed_disk_leads_on() -> None:
     def make(original: Any) -> Any:
-        def leave(self: RaftElection, why: str) -> None:
+        def leave(self: Leadership, why: str) -> None:
             if "has not answered" in why:
                 original(self, why)
 
         return leave
 
-    wrap(RaftElection, "_leave_at_once", make)
+    wrap(Leadership, "leave_at_once", make)
 
 
 @mutant("The first leader does not write down who votes.", RAFT)
 def voters_never_logged() -> None:
-    def make(original: Any) -> Any:
-        def announce(self: RaftElection, announced: Any) -> None:
-            logged, self._logged = self._logged, self._logged or VoterSet(Index(0), Term(0), ())
-            try:
-                original(self, announced)
-            finally:
-                self._logged = logged
-
-        return announce
-
-    wrap(RaftElection, "_announce", make)
+    wrap(Leadership, "_log_first_voters", lambda _: lambda *_: None)
 
 
 @mutant("A leader does not notice that its disk hangs.", RAFT_HUNG)
 def hung_disk_unnoticed() -> None:
-    wrap(RaftElection, "_look_at_disk", lambda _: lambda _: None)
+    wrap(Leadership, "_look_at_disk", lambda _: lambda _: None)
 
 
 @mutant(
@@ -435,8 +428,14 @@ def hung_disk_unnoticed() -> None:
 def hung_disk_waited_for() -> None:
     def make(original: Any) -> Any:
         def on_due(self: RaftElection, due: ElectionTimerDue) -> None:
-            if due.name == TimerName.LEAD and self._saving is not None:
-                self._waiting.append(lambda: original(self, due))
+            decisions = self._decisions
+
+            def later(_: Raft) -> Step:
+                original(self, due)
+                return decisions.state, ()
+
+            if due.name == TimerName.LEAD:
+                decisions.decide(later)
             else:
                 original(self, due)
 
@@ -460,14 +459,14 @@ def leader_known_by_gossip_alone() -> None:
 @mutant("A leader that hands over stops leading first.", RAFT_STOPPED)
 def hand_over_resigns_first() -> None:
     def make(original: Any) -> Any:
-        def tell_leave(self: RaftElection, effect: Any) -> None:
+        def tell_leave(self: Decisions, effect: Any) -> None:
             if type(effect).__name__ == "TellLeave":
-                self._apply(rules.resigned(self._state))
+                self.apply(rules.resigned(self.state))
             original(self, effect)
 
         return tell_leave
 
-    wrap(RaftElection, "_carry_out", make)
+    wrap(Decisions, "_carry_out", make)
 
 
 @mutant("A leader hands over to a voter that does not have all that it has.", RAFT_FAR_STOPPED)
@@ -499,4 +498,4 @@ def hand_over_to_standby() -> None:
         return lambda self, node_id: original(self, node_id) or f"{node_id}:8400"
 
     wrap(ReplicatorActor, "_on_fetch", on_fetch)
-    wrap(RaftElection, "_address_of", address)
+    wrap(Electorate, "address_of", address)

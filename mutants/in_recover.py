@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mutants.mutant import mutant, wrap
-from ourolog.actors.election.raft import election, generations
+from ourolog.actors.election.raft import cluster_identity, generations
 from ourolog.actors.election.raft.founding import FoundingTalks
 from ourolog.storage.batch import Kind, NewBatch
 from ourolog.storage.control import VotersSet, encode_control
@@ -99,7 +99,7 @@ def superseded_not_written() -> None:
 
 @mutant("A node takes no notice of a later generation of its cluster.", DISASTERS)
 def later_generation_ignored() -> None:
-    wrap(election, "superseded_by", lambda _: lambda *_: None)
+    wrap(cluster_identity, "superseded_by", lambda _: lambda *_: None)
 
 
 @mutant("Of two survivors that were recovered separately both go on.", DISASTERS)

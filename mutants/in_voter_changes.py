@@ -8,6 +8,7 @@ from typing import Any
 from mutants.mutant import mutant, wrap
 from ourolog.actors.election.raft import voter_changes
 from ourolog.actors.election.raft.election import RaftElection
+from ourolog.actors.election.raft.leadership import Leadership
 from ourolog.actors.election.raft.rules import Raft
 from ourolog.actors.election.raft.voter_changer import VoterChanger
 from ourolog.actors.election.raft.voter_changes import Change, Situation
@@ -51,7 +52,7 @@ def change_counted_by_old_voters() -> None:
 
 @mutant("A leader that votes no more leads on.", CHANGED)
 def removed_leader_goes_on() -> None:
-    wrap(RaftElection, "leave_as_removed", lambda _: lambda _: None)
+    wrap(Leadership, "leave_as_removed", lambda _: lambda _: None)
 
 
 @mutant("A leader that votes no more counts its own disk.", CHANGED_SLOW)
@@ -100,7 +101,7 @@ def living_voter_removed() -> None:
 def cut_voters_stay() -> None:
     def make(original: Any) -> Any:
         def on_voters(self: RaftElection, logged: Any, replaced: Any) -> None:
-            present = self._logged
+            present = self._electorate.logged
             if logged is not None and present is not None and logged.index < present.index:
                 return
             original(self, logged, replaced)

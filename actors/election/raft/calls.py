@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
+from ourolog.actors.config import NodeConfig
+from ourolog.actors.election.raft import rules
+from ourolog.actors.election.raft.decisions import Decisions
+from ourolog.actors.election.raft.electorate import Electorate
 from ourolog.actors.election.raft.rules import Raft
 from ourolog.actors.election.raft.steps import Answer, AskForVotes, TellLead, TellLeave
 from ourolog.actors.messages.election import ElectionMessage
@@ -14,8 +18,10 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import (
     BeginTermRequest,
     CallAnswer,
+    CallFailed,
     CallReceived,
     CallRefused,
+    CallReturned,
     EndTermRequest,
     PeerRequest,
     TermResponse,
@@ -26,7 +32,6 @@ from ourolog.actors.messages.values import Peer
 from ourolog.actors.ports import PeerNetwork
 from ourolog.storage.control import VoterKey
 from ourolog.storage.founding import Founding
-from ourolog.storage.types import NodeId
 
 VoterRequest = VoteRequest | BeginTermRequest | EndTermRequest
 """What voters ask each other."""
@@ -47,31 +52,30 @@ class Asked:
 
 
 class VoterCalls:
-    """The calls of one node that are open, in both directions. It decides nothing about terms and votes."""
+    """The calls of one node that are open, in both directions. The rules decide what they mean."""
 
     def __init__(
         self,
-        node_id: NodeId,
-        cluster: str,
+        config: NodeConfig,
         network: PeerNetwork,
         me: Mailbox[ElectionMessage],
         next_id: Callable[[], int],
-        address_of: Callable[[NodeId], str | None],
+        electorate: Electorate,
+        decisions: Decisions,
     ) -> None:
         """Prepare without a call.
 
-        node_id: this node.
-        cluster: the name of its cluster.
         me: where answers go.
         next_id: a fresh request id of the election.
-        address_of: gives the gRPC address of a voter.
+        electorate: knows where the voters are.
         """
-        self._node_id = node_id
-        self._cluster = cluster
+        self._node_id = config.node_id
+        self._cluster = config.cluster
         self._network = network
         self._me = me
         self._next_id = next_id
-        self._address_of = address_of
+        self._electorate = electorate
+        self._decisions = decisions
         self._received: dict[int, CallReceived[Any]] = {}
         self._asked: dict[int, Asked] = {}
         self._leaving: set[int] = set()
@@ -109,6 +113,19 @@ class VoterCalls:
             return f"{me} has another disk than the one that votes: it copies, and has no vote until admitted"
         return ""
 
+    def decide(self, received: CallReceived[VoterRequest]) -> None:
+        """Have the rules decide on a call that was taken."""
+        call_id, request, decisions = received.request_id, received.request, self._decisions
+        match request:
+            case VoteRequest():
+                decisions.decide(lambda raft: rules.vote_asked(raft, call_id, request, decisions.now_s))
+            case BeginTermRequest():
+                decisions.decide(lambda raft: rules.begin_term_asked(raft, call_id, request, decisions.now_s))
+            case EndTermRequest():
+                decisions.decide(lambda raft: rules.end_term_asked(raft, call_id, request))
+            case _:
+                assert_never(request)
+
     def forget(self, request_id: int) -> None:
         """Nobody waits for that answer any more."""
         self._received.pop(request_id, None)
@@ -134,9 +151,21 @@ class VoterCalls:
             request_id = self._call(voter, request, raft, cluster_id)
             self._asked[request_id] = Asked(voter, raft.canvass, asked.is_pre_vote)
 
-    def asked(self, request_id: int) -> Asked | None:
-        """The vote that was asked for by that call, which is over; None if it asked for something else."""
-        return self._asked.pop(request_id, None)
+    def vote_returned(self, returned: CallReturned[VoteResponse]) -> None:
+        asked, response = self._asked.pop(returned.request_id, None), returned.response
+        if asked is not None and response.key == asked.voter:
+            self._decisions.decide(
+                lambda raft: rules.vote_returned(raft, response, asked.canvass, is_pre_vote=asked.is_pre_vote)
+            )
+
+    def vote_failed(self, failed: CallFailed) -> bool:
+        """A call is over without an answer. Returns whether it has asked for a vote."""
+        asked = self._asked.pop(failed.request_id, None)
+        if asked is None:
+            return False
+        declined = failed.reason if failed.is_declined else ""
+        self._decisions.decide(lambda raft: rules.vote_not_returned(raft, asked.voter, asked.canvass, declined))
+        return True
 
     def tell_lead(self, told: TellLead, raft: Raft, cluster_id: int) -> None:
         for voter in told.voters:
@@ -162,7 +191,7 @@ class VoterCalls:
 
     def _call(self, voter: VoterKey, request: Callable[..., PeerRequest[Any]], raft: Raft, cluster_id: int) -> int:
         """Ask a voter. Returns the id of the call."""
-        addr = self._address_of(voter.node_id)
+        addr = self._electorate.address_of(voter.node_id)
         assert addr is not None, "a voter has an address in the log"
         request_id = self._next_id()
         made = request(

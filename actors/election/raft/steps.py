@@ -208,4 +208,7 @@ class Shout:
     about: NodeId
 
 
-Effect = SaveThen | ReadEndThen | Answer | AskForVotes | TellLead | TellLeave | Announce | Wait | StopWaiting | Shout
+OutwardEffect = Answer | AskForVotes | TellLead | TellLeave | Announce | Wait | StopWaiting | Shout
+"""Whatever asks nothing of the disk."""
+
+Effect = SaveThen | ReadEndThen | OutwardEffect
