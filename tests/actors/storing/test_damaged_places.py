@@ -9,20 +9,14 @@ import pytest
 from ourolog.actors.messages.observer import NodeFailed, NodeWarned, WarningKind
 from ourolog.actors.messages.repair import BatchRepaired, DamageFound, RepairAbandoned, RepairBatch, RepairRejected
 from ourolog.actors.messages.status import ReportStatus, StatusReported, StoreStatus
-from ourolog.actors.messages.store import (
-    BatchesRead,
-    ReadBatches,
-    ReadProblem,
-    SaveBallot,
-    TruncateLog,
-)
+from ourolog.actors.messages.store import BatchesRead, ReadBatches, ReadProblem, SaveBallot, TruncateLog
 from ourolog.actors.occupants import parse_election
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.storing.damaged_places import MAX_ASKED, MAX_WAITING_READERS, DamagedPlaces
 from ourolog.actors.testing.testkit import Probe, stepping_ports
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
-from tests.actors.test_store import Stage
+from tests.actors.store_stage import Stage
 from tests.disks import empty_disk
 
 N2 = NodeId("n2")

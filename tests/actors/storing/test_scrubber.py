@@ -9,8 +9,8 @@ from ourolog.actors.messages.store import ScrubDue
 from ourolog.actors.storing.scrubber import LEAST_PAUSE_S
 from ourolog.storage.errors import StorageBusyError
 from ourolog.storage.log import Log
+from tests.actors.store_stage import Stage
 from tests.actors.storing.test_damaged_places import ELECTED, Damaged
-from tests.actors.test_store import Stage
 
 INTERVAL_S = 60.0
 
