@@ -8,7 +8,7 @@ from typing import ClassVar
 from ourolog.actors.messages.server import CancelRequest, Produce, Produced, RegisterProducer, RequestRefused
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
-from ourolog.simulation.events import ClientReturned, MessageTold, NodeStarted, Outcome
+from ourolog.simulation.events import ClientReturned, ClusterRecovered, MessageTold, NodeStarted, Outcome
 from ourolog.storage.types import NodeId, Offset
 
 _MAX_REMEMBERED = 20_000
@@ -23,12 +23,12 @@ class ExactlyOnce(EventChecker):
     name: ClassVar[str] = "exactly_once"
     statement: ClassVar[str] = (
         "A batch that its producer numbered stands in a log once, under its number, however often it was sent, and "
-        "whoever is acknowledged gets the same offset."
+        "whoever is acknowledged gets the same offset, unless a recovery has lost it."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on = {ClientReturned: self._on_returned}
+        self.on = {ClientReturned: self._on_returned, ClusterRecovered: self._on_recovered}
         self.on_log = self._on_log_changed
         self._places: dict[NodeId, OrderedDict[BatchKey, int]] = {}
         self._answers: OrderedDict[BatchKey, Offset] = OrderedDict()
@@ -54,6 +54,14 @@ class ExactlyOnce(EventChecker):
             places[key] = entry.index
             if len(places) > _MAX_REMEMBERED:
                 places.popitem(last=False)
+
+    def _on_recovered(self, event: ClusterRecovered) -> None:
+        """What the survivor does not have there is lost; it may have it elsewhere, or get it anew."""
+        log, places = self.model.node(event.node_id).log, self._places.get(event.node_id) or OrderedDict()
+        for key, offset in list(self._answers.items()):
+            entry = log.entry(places[key]) if key in places else None
+            if offset >= log.start.offset and (entry is None or entry.base_offset != offset):
+                del self._answers[key]
 
     def _on_returned(self, event: ClientReturned) -> None:
         operation, result = event.operation, event.result

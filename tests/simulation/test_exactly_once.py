@@ -13,6 +13,7 @@ from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation import Options, Violation, simulate
 from ourolog.simulation.checkers.producer_model import Memory, decoded
 from ourolog.simulation.events import (
+    ClusterRecovered,
     DiskRestored,
     FaultInjected,
     FileReplaced,
@@ -98,6 +99,19 @@ def test_a_batch_may_stand_elsewhere_after_its_first_copy_was_cut() -> None:
     of.scene.append("n1", numbered(2, 0))
     of.scene.truncate("n1", kept)
     of.scene.append("n1", batch(2, "other", base_offset=Offset(1)), numbered(3, 0))
+
+
+def test_only_what_a_recovery_has_lost_may_be_stored_anew() -> None:
+    of = Leader("exactly_once")
+    of.scene.append("n1", numbered(2, 0))
+    of.answered(0, 1)
+    of.answered(1, 7)
+    recovered = ClusterRecovered(of.scene.tick(), N1, 8, 7, 7, 2, Term(3), 0, False)
+    of.scene.see(recovered)
+    of.scene.append("n1", numbered(3, 1))
+    of.answered(1, 2)
+    with pytest.raises(Violation, match="is at offset 5; it was told before that it is at offset 1"):
+        of.answered(0, 5)
 
 
 def test_two_answers_for_one_batch_name_one_offset() -> None:
