@@ -33,8 +33,9 @@ ONCE_MORE_SHARE: Final = 0.3
 BURST_SHARE: Final = 0.02
 BURST: Final = REMEMBERED_BATCHES + 16
 STRANGER_SHARE: Final = 0.03
-CROWD_SHARE: Final = 0.06
+CROWD_SHARE: Final = 0.12
 CROWD_WITHIN_S: Final = 15.0
+CROWD: Final = MAX_PRODUCERS + 8
 CROWD_AT_ONCE: Final = 32
 ACKNOWLEDGED: Final = 2 * REMEMBERED_BATCHES
 
@@ -73,13 +74,14 @@ class NumberedProducer:
         self._under_way: set[_Batch] = set()
         self._acknowledged: deque[Operation] = deque(maxlen=ACKNOWLEDGED)
         self._burst = 0
+        self._crowd = 0
 
     def start(self, node_ids: tuple[NodeId, ...]) -> None:
         """Ask these nodes from now on."""
         self.node_ids = node_ids
         self._rest()
         if self._rng.random() < CROWD_SHARE:
-            self._runtime.call_later(CROWD_WITHIN_S * self._rng.random(), lambda: self._crowd(MAX_PRODUCERS + 8))
+            self._runtime.call_later(CROWD_WITHIN_S * self._rng.random(), self._begin_crowd)
 
     def leader_begun(self, node_id: NodeId) -> None:
         """That node begins to lead: send it at once what is under way, and once more what was acknowledged last."""
@@ -121,13 +123,23 @@ class NumberedProducer:
 
         self._calls.register(self.name, node_id, TIMEOUT_S, returned)
 
-    def _crowd(self, left: int) -> None:
-        """Register so many producers that nobody is, until the log has forgotten everybody else."""
-        if self._is_stopped or left <= 0:
+    def _begin_crowd(self) -> None:
+        for _ in range(CROWD_AT_ONCE):
+            self._register_one_more()
+
+    def _register_one_more(self) -> None:
+        """Register a producer that nobody is, again and again, until the log has forgotten everybody else."""
+        if self._is_stopped or self._crowd >= CROWD:
             return
-        for _ in range(min(left, CROWD_AT_ONCE)):
-            self._calls.register(self.name, self._node(), TIMEOUT_S, lambda *_: None)
-        self._runtime.call_later(0.02, lambda: self._crowd(left - CROWD_AT_ONCE))
+
+        def returned(result: OperationResult, _: NodeId | None) -> None:
+            if result.outcome is Outcome.OK:
+                self._crowd += 1
+                self._register_one_more()
+            else:
+                self._runtime.call_later(BACKOFF_S * (0.5 + self._rng.random()), self._register_one_more)
+
+        self._calls.register(self.name, self._node(), TIMEOUT_S, returned)
 
     def _heard(self, node_id: NodeId, result: OperationResult, leader_id: NodeId | None) -> None:
         self._leader_id = leader_id or (node_id if result.outcome is Outcome.OK else None)
