@@ -14,13 +14,15 @@ from ourolog.actors.election.raft.voter_changer import VoterChanger
 from ourolog.actors.election.raft.voter_changes import Change, Situation
 from ourolog.actors.replication.standby_rounds import StandbyRounds
 from ourolog.actors.replicator import ReplicatorActor
-from ourolog.storage.control import VotersSet
+from ourolog.storage.control import VoterKey, VotersSet
 
 CHANGED = ("--election raft --nodes 5 --operations 120 --faults voters",)
 """Three of five vote, and people add and remove voters."""
 CHANGED_PARTED = ("--election raft --nodes 5 --operations 120 --faults voters,partition,kill",)
 CHANGED_DISKS_LOST = ("--election raft --nodes 5 --operations 120 --faults voters,disk_lost,kill",)
 CHANGED_LAGGING = ("--election raft --nodes 5 --faults voters,kill,slow_disk --operations 1200",)
+CHANGED_FEW = ("--election raft --nodes 3 --faults voters,kill --operations 120",)
+"""All three vote, so that two are left when one is removed, or one."""
 KILLED = ("--election raft --nodes 4 --faults kill,partition --operations 60",)
 CHANGED_SLOW = ("--election raft --nodes 5 --faults voters,slow_link,loss,kill --operations 400",)
 
@@ -42,12 +44,30 @@ def change_before_own_term() -> None:
     wrap(VoterChanger, "lead_begun", make)
 
 
-@mutant("A leader counts by the voters before until its election says that there are others.", CHANGED_SLOW)
+@mutant("A leader counts by the voters before until the entry that names others is committed.", CHANGED_SLOW)
 def change_counted_by_old_voters() -> None:
-    def make(original: Any) -> Any:
-        return lambda self, appended: original(self, replace(appended, voters=None))
+    later: dict[ReplicatorActor, tuple[Any, Any, Any]] = {}
+    count = ReplicatorActor._count
 
-    wrap(ReplicatorActor, "_on_log_appended", make)
+    def make_count(original: Any) -> Any:
+        def count_later(self: ReplicatorActor, voters: Any, keys: Any, index: Any) -> None:
+            if self._commit is not None and index is not None and self.state.committed.index <= index:
+                later[self], self._voters_at = (voters, keys, index), index
+            else:
+                original(self, voters, keys, index)
+
+        return count_later
+
+    def make_look(original: Any) -> Any:
+        def look(self: ReplicatorActor) -> None:
+            if self in later and self.state.committed.index > later[self][2]:
+                count(self, *later.pop(self))
+            original(self)
+
+        return look
+
+    wrap(ReplicatorActor, "_count", make_count)
+    wrap(ReplicatorActor, "_look_at_voters", make_look)
 
 
 @mutant("A leader that votes no more leads on.", CHANGED)
@@ -60,9 +80,11 @@ def removed_leader_counts_itself() -> None:
     def make(original: Any) -> Any:
         def count(self: ReplicatorActor, voters: Any, keys: Any, index: Any) -> None:
             original(self, voters, keys, index)
-            state = self.state
-            if self._commit is not None and state.node_id not in voters:
-                self._commit.voters = (*voters, state.node_id)
+            state, commit = self.state, self._commit
+            if commit is not None and state.node_id not in voters:
+                commit.voters = (*voters, state.node_id)
+                commit.keys = keys | {VoterKey(state.node_id, state.log_epoch)}
+                commit.fetched(state.node_id, state.log_epoch, state.end.index)
 
         return count
 
@@ -160,6 +182,6 @@ def voters_forgotten_at_restart() -> None:
     wrap(RaftElection, "_on_log_opened", make)
 
 
-@mutant("A node that the last change has left out does not stand, even where its log is the longest.", CHANGED_PARTED)
+@mutant("A node that the last change has left out does not stand, even where its log is the longest.", CHANGED_FEW)
 def outgoing_does_not_stand() -> None:
     wrap(Raft, "may_stand", lambda _: property(lambda self: self.is_voter))

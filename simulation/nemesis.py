@@ -30,6 +30,8 @@ OFTEN: Final = 4.0
 CAUGHT_SHARE: Final = 0.5
 CAUGHT_WITHIN_S: Final = 0.003
 """Of the leaders that are killed, where voters elect, how many so soon after a numbered batch was sent to them."""
+CAUGHT_AT_CHANGE_SHARE: Final = 0.15
+"""How many of the nodes that people ask for other voters are killed as soon, where nodes are killed at all."""
 SPARED_S: Final = 2.0
 """For how long they are spared until that is so."""
 BEFALLS_LEADER: Final = 0.3
@@ -234,8 +236,10 @@ class Nemesis:
         if type(event) is not ClientInvoked or event.node_id != self._to_be_caught:
             return
         if event.operation.producer_id:
-            node_id = event.node_id
-            self._cluster.after(CAUGHT_WITHIN_S * self._moments.random(), lambda: self._catch(node_id))
+            self._catch_soon(event.node_id)
+
+    def _catch_soon(self, node_id: NodeId) -> None:
+        self._cluster.after(CAUGHT_WITHIN_S * self._moments.random(), lambda: self._catch(node_id))
 
     def _catch(self, node_id: NodeId) -> None:
         if self._is_on and node_id == self._to_be_caught:
@@ -288,6 +292,9 @@ class Nemesis:
             is_addition = rng.random() < 0.5
             self._fired("voters", asked, f"{'add' if is_addition else 'remove'} {node_id}")
             cluster.change_voters(asked, node_id, is_addition=is_addition)
+            if "kill" in self._plan.kinds and self._moments.random() < CAUGHT_AT_CHANGE_SHARE:
+                self._to_be_caught = asked
+                self._catch_soon(asked)
 
     def _pause(self) -> None:
         node_id = self._any_running()

@@ -10,12 +10,12 @@ than the log remembers.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
 from ourolog.actors.messages.server import Refusal
-from ourolog.simulation.calls import ClientCalls
+from ourolog.simulation.calls import ClientCalls, Returned
 from ourolog.simulation.clients import BACKOFF_S, TIMEOUT_S, VALUE_BYTES, Pace
 from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
 from ourolog.simulation.network import Call
@@ -92,7 +92,7 @@ class NumberedProducer:
         for batch in sorted(self._under_way, key=lambda batch: batch.operation.sequence):
             self._attempt(batch, is_extra=True, at=node_id)
         if self._acknowledged:
-            self._calls.produce(self.name, node_id, self._acknowledged[-1], TIMEOUT_S, lambda *_: None)
+            self._produce(node_id, self._acknowledged[-1], lambda *_: None)
 
     @property
     def _is_stopped(self) -> bool:
@@ -128,7 +128,10 @@ class NumberedProducer:
             self._register_one_more()
 
     def _register_one_more(self) -> None:
-        """Register a producer that nobody is, again and again, until the log has forgotten everybody else."""
+        """Register a producer that nobody is, again and again, until the log has forgotten everybody else.
+
+        Where there is no room for more that wait, others need what there is.
+        """
         if self._is_stopped or self._crowd >= CROWD:
             return
 
@@ -136,7 +139,7 @@ class NumberedProducer:
             if result.outcome is Outcome.OK:
                 self._crowd += 1
                 self._register_one_more()
-            else:
+            elif result.detail != Refusal.OVERLOADED.value:
                 self._runtime.call_later(BACKOFF_S * (0.5 + self._rng.random()), self._register_one_more)
 
         self._calls.register(self.name, self._node(), TIMEOUT_S, returned)
@@ -158,7 +161,7 @@ class NumberedProducer:
         if self._entry and self._rng.random() < STRANGER_SHARE:
             # The index of an entry that holds records: so no registration has it.
             operation = self._operation(self._entry, self._rng.randrange(3))
-            self._calls.produce(self.name, self._node(), operation, TIMEOUT_S, lambda *_: None)
+            self._produce(self._node(), operation, lambda *_: None)
 
     def _operation(self, producer_id: int, sequence: int) -> Operation:
         self._number += 1
@@ -209,7 +212,7 @@ class NumberedProducer:
             elif not is_extra:
                 self._try_again(batch, has_hint=leader_id is not None)
 
-        return self._calls.produce(self.name, node_id, batch.operation, TIMEOUT_S, returned, beside=beside)
+        return self._produce(node_id, batch.operation, returned, beside)
 
     def _try_again(self, batch: _Batch, *, has_hint: bool) -> None:
         batch.attempts_left -= 1
@@ -247,4 +250,10 @@ class NumberedProducer:
         """Send again what was acknowledged, recently or long ago: its answer came, or so the client might not know."""
         if not self._is_stopped and self._acknowledged:
             operation = self._acknowledged[int(len(self._acknowledged) * self._rng.random() ** 2)]
-            self._calls.produce(self.name, self._node(), operation, TIMEOUT_S, lambda *_: None)
+            self._produce(self._node(), operation, lambda *_: None)
+
+    def _produce(self, node_id: NodeId, operation: Operation, returned: Returned, beside: Call | None = None) -> Call:
+        """Send it, also if it was to wait for all copies before and nobody is to do that any more."""
+        if operation.acks not in self.acks:
+            operation = replace(operation, acks=self.acks[0])
+        return self._calls.produce(self.name, node_id, operation, TIMEOUT_S, returned, beside=beside)

@@ -77,7 +77,7 @@ from ourolog.simulation.checkers.voter_changes import (
     ReplacedInTime,
     VotersStand,
 )
-from ourolog.simulation.checkers.voter_sets import VotersKept
+from ourolog.simulation.checkers.voter_sets import VotersInForce, VotersKept
 from ourolog.simulation.checkers.votes import VotesByPresentEnd
 from ourolog.simulation.checkers.waiting import ProducesAnswered, ReadersWoken
 from ourolog.simulation.options import Options
@@ -135,6 +135,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     LogEndsTrue,
     VotesByPresentEnd,
     VotersKept,
+    VotersInForce,
     VotersAskedForLeader,
     DecreedLeaderNotBehind,
     DecreedLeaderAsked,
@@ -204,6 +205,7 @@ _ONLY_ELECTED: Final = (
     LogEndsTrue,
     VotesByPresentEnd,
     VotersKept,
+    VotersInForce,
     VotersAskedForLeader,
     RepairedEqual,
     RepairsCommittedOnly,

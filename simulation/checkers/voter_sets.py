@@ -13,6 +13,8 @@ from ourolog.actors.messages.events import (
     LogCut,
     LogOpened,
     LogStartMoved,
+    VotersChanged,
+    VotersLogged,
 )
 from ourolog.actors.messages.membership import ProbeDue
 from ourolog.actors.messages.peer_calls import CallAnswer, FetchOutcome, FetchResponse
@@ -22,11 +24,15 @@ from ourolog.simulation.checkers.log_model import Entry
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.checkers.waiting import SOON_S
 from ourolog.simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
-from ourolog.storage.control import VoterSet
+from ourolog.storage.control import VoterKey, VoterSet
 from ourolog.storage.types import NodeId, Position, Term
 
 _Set = tuple[int, int, tuple[tuple[Any, ...], ...]]
 """Index and term of the entry, and of each voter: name, epoch of its log, gRPC address, gossip address."""
+
+
+_Keys = tuple[int | None, tuple[VoterKey, ...]]
+"""Index of the entry, None if there is none, and each voter with its disk."""
 
 
 @dataclass(slots=True)
@@ -74,6 +80,7 @@ class VotersKept(EventChecker):
             LogStartMoved: self._on_start_moved,
             LogAppended: self._on_appended,
             LogCut: lambda told: self._check_latest(told, told.message.voters),
+            VotersLogged: lambda told: self._check_latest(told, told.message.voters),
             BallotSaved: lambda told: self._check_latest(told, told.message.voters),
             LogDescribed: lambda told: self._check_latest(told, told.message.voters),
             CallAnswer: self._on_answer,
@@ -205,6 +212,80 @@ class VotersKept(EventChecker):
                 f"{node.node_id} says that its {of_what} names last the voters of {_where(_told(said))}, and it names "
                 f"those of {_where(named)}"
             )
+
+
+class VotersInForce(EventChecker):
+    """Compares what an election announces with what its store has told it."""
+
+    name: ClassVar[str] = "voters_in_force"
+    statement: ClassVar[str] = (
+        "Where a voter is a node with a certain disk, whom an election announces as voters its log has named since the "
+        f"node was started; and {SOON_S:g} s later at the latest, with nothing holding the node up, it is whom that "
+        "log names last, also if that entry has been cut."
+    )
+
+    def __init__(self, model: ClusterModel | None = None) -> None:
+        super().__init__(model)
+        self.on = {NodeStarted: self._on_started}
+        self.on_told = {
+            LogOpened: self._on_told,
+            VotersLogged: self._on_told,
+            BallotSaved: self._on_told,
+            VotersChanged: self._on_announced,
+            ProbeDue: self._look,
+        }
+        self._named: dict[NodeId, list[_Keys]] = {}
+        self._announced: dict[NodeId, _Keys] = {}
+        self._changed_s: dict[NodeId, float] = {}
+
+    def _on_started(self, event: NodeStarted) -> None:
+        for known in (self._named, self._announced, self._changed_s):
+            known.pop(event.node_id, None)
+
+    def _on_told(self, told: MessageTold) -> None:
+        said = told.message
+        assert isinstance(said, LogOpened | VotersLogged | BallotSaved)
+        node = self.model.sender_of(told)
+        if node is not None and node.is_vote_of_disk:
+            named = _keys_of(said.voters)
+            known = self._named.setdefault(node.node_id, [])
+            if not known or known[-1] != named:
+                known.append(named)
+                self._changed_s[node.node_id] = told.time_s
+
+    def _on_announced(self, told: MessageTold) -> None:
+        changed, node = told.message, self.model.receiver_of(told)
+        assert isinstance(changed, VotersChanged)
+        if node is None or not node.is_vote_of_disk or not changed.keys:
+            return  # nobody is known to vote yet
+        announced = changed.index, changed.keys if changed.index is not None else ()
+        self._announced[node.node_id] = announced
+        if announced not in self._named.get(node.node_id, ()):
+            raise self.violated(
+                f"{node.node_id} goes by the voters of {_entry(announced)}, which its log has not named since it was "
+                "started"
+            )
+
+    def _look(self, told: MessageTold) -> None:
+        node = self.model.receiver_of(told)
+        announced = self._announced.get(node.node_id) if node is not None else None
+        if node is None or announced is None:
+            return
+        named = self._named[node.node_id][-1]
+        since_s = max(self._changed_s[node.node_id], self.model.hindrances.node_clear_s(node.node_id))
+        if announced != named and self.time_s > since_s + SOON_S:
+            raise self.violated(
+                f"{node.node_id} goes by the voters of {_entry(announced)}, and its log names those of {_entry(named)} "
+                f"since {since_s:.3f} s"
+            )
+
+
+def _keys_of(voters: VoterSet | None) -> _Keys:
+    return (None, ()) if voters is None else (voters.index, voters.keys)
+
+
+def _entry(named: _Keys) -> str:
+    return "no entry" if named[0] is None else f"entry {named[0]}"
 
 
 def _set_in(entry: Entry) -> _Set | None:

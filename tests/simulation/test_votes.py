@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from ourolog.actors.messages.events import CommitKnown, LeaderChanged, LogCut, LogStartMoved
+from ourolog.actors.messages.events import (
+    CommitKnown,
+    LeaderChanged,
+    LogCut,
+    LogStartMoved,
+    VotersChanged,
+    VotersLogged,
+)
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchResponse, VoteRequest
 from ourolog.actors.messages.store import BallotSaved, LogDescribed, LogTruncated, ResetLog, SaveBallot
 from ourolog.actors.testing.testkit import Probe
@@ -301,3 +308,42 @@ def test_a_leader_that_has_written_it_or_cannot_or_is_none_is_not_asked_for_it(w
         case _:
             pass
     scene.wait(5.0)
+
+
+# ---------------------------------------------------------------- voters in force
+
+
+def in_force() -> Scene:
+    """n1, whose log names voters in entry 1, and whose election has said so."""
+    scene = Scene("voters_in_force")
+    scene.start("n1", "raft:n1,n2", voters=voters(1))
+    announce(scene, voters(1))
+    return scene
+
+
+def announce(scene: Scene, said: VoterSet) -> None:
+    names = tuple(key.node_id for key in said.keys)
+    scene.tell("n1.election", "n1.replicator", VotersChanged(names, said.keys, index=said.index))
+
+
+def test_an_election_goes_by_voters_that_its_log_has_named() -> None:
+    scene = in_force()
+    scene.tell("n1.store", "n1.election", VotersLogged(voters(2), voters(1)))
+    announce(scene, voters(2))
+    with pytest.raises(Violation, match="goes by the voters of entry 3, which its log has not named"):
+        announce(scene, voters(3))
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_an_election_that_goes_on_with_voters_that_were_cut_is_seen(follows: bool) -> None:
+    scene = in_force()
+    scene.tell("n1.store", "n1.election", VotersLogged(voters(2), voters(1)))
+    announce(scene, voters(2))
+    scene.tell("n1.store", "n1.election", VotersLogged(voters(1)))
+    scene.wait(0.4)
+    if follows:
+        announce(scene, voters(1))
+        scene.wait(1.0)
+        return
+    with pytest.raises(Violation, match="goes by the voters of entry 2, and its log names those of entry 1 since"):
+        scene.wait(1.0)
