@@ -78,7 +78,7 @@ def hunt(mutant: Mutant, start: int, most_seeds: int) -> tuple[int | None, str]:
     command = python_command("-m", "mutants.child", mutant.name, mode, str(first_seed), str(most_seeds))
     done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+        raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found["seeds"], found["claim"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -38,6 +39,8 @@ REPAIRED_WITHIN_S: Final = 10.0
 """One call that is never answered, the longest back-off, and a round in which all answer."""
 
 _SCRUB_SLACK_S: Final = 3.0
+_INDEX: Final = re.compile(r"\((?:from )?index (\d+)")
+"""Which entry a warning of damage, or of its repair, is about."""
 
 
 class RepairedEqual(EventChecker):
@@ -300,13 +303,13 @@ class ScrubFindsRot(EventChecker):
         }
         self.on_told = {ProbeDue: self._look}
         self._rots: dict[NodeId, _Rot] = {}
-        self._told: dict[NodeId, str] = {}
+        self._open: dict[NodeId, dict[str, str]] = {}
 
     def _on_over(self, event: DiskRestored | NodeCrashed | NodeStopped) -> None:
         self._rots.pop(event.node_id, None)
 
     def _on_started(self, event: NodeStarted) -> None:
-        self._told.pop(event.node_id, None)
+        self._open.pop(event.node_id, None)
 
     def _on_fault(self, event: FaultInjected) -> None:
         rotted = Rotted.told(event.detail) if event.kind == "bit_rot" else None
@@ -315,15 +318,21 @@ class ScrubFindsRot(EventChecker):
         node = self.model.node(NodeId(event.where))
         if not rotted.path.endswith(LOG_SUFFIX) or not node.log.opened or node.spoiled:
             return
-        # What lies behind the last entry on disk is not read yet; a place that was warned of before is not again.
+        # What lies behind the last entry on disk is not read yet; a place is warned of again once it was repaired.
         segment_bytes = node.log.durable_bytes(rotted.path)
-        if rotted.position + rotted.size <= segment_bytes and rotted.path not in self._told.get(node.node_id, ""):
+        is_open = any(rotted.path in reason for reason in self._open.get(node.node_id, {}).values())
+        if rotted.position + rotted.size <= segment_bytes and not is_open:
             self._rots[node.node_id] = _Rot(rotted, event.time_s)
 
     def _on_said(self, event: NodeSaid) -> None:
         match event.event:
-            case NodeWarned(kind=WarningKind.DAMAGED | WarningKind.REPAIRED, reason=reason):
-                self._told[event.node_id] = f"{self._told.get(event.node_id, '')} {reason}"
+            case NodeWarned(kind=WarningKind.DAMAGED | WarningKind.REPAIRED as kind, reason=reason):
+                place = _INDEX.search(reason)
+                if place is not None:
+                    places = self._open.setdefault(event.node_id, {})
+                    places.pop(place[1], None)
+                    if kind is WarningKind.DAMAGED:
+                        places[place[1]] = reason
                 rot = self._rots.get(event.node_id)
                 if rot is not None and rot.rotted.path in reason:
                     del self._rots[event.node_id]

@@ -25,6 +25,7 @@ from ourolog.simulation.events import (
 from ourolog.simulation.options import Options
 from ourolog.simulation.simulate import simulate
 from ourolog.storage.batch import encode_batch
+from ourolog.storage.errors import DamagedLogError
 from ourolog.storage.types import Index, Offset, Position, Term
 from tests.simulation.scene import N1, N2, SEGMENT, Scene, batch
 
@@ -204,6 +205,27 @@ def test_rot_that_the_scrub_has_not_found_in_two_intervals_is_found_out() -> Non
     scene.wait(6.0)
     with pytest.raises(Violation, match="has not found"):
         scene.wait(3.0)
+
+
+def warned(scene: Scene, index: int, kind: WarningKind = WarningKind.DAMAGED) -> None:
+    reason = DamagedLogError(SEGMENT, begins(index), Index(index), Offset(index), "it rots").where
+    if kind is WarningKind.REPAIRED:
+        reason = f"{SEGMENT}: the batch at byte {begins(index)} (index {index}) was replaced by the copy of n2"
+    scene.see(NodeSaid(scene.tick(), N1, NodeWarned(N1, "store", kind, reason)))
+
+
+def test_rot_of_a_file_that_was_repaired_before_is_found_as_well() -> None:
+    scene = led("scrub_finds_rot", scrub_interval_s=2.0)
+    rot(scene)
+    warned(scene, 0)
+    scene.wait(1.0)
+    rot(scene, begins(1) + 3)
+    scene.wait(60.0)
+    for index in (0, 1):
+        warned(scene, index, WarningKind.REPAIRED)
+    rot(scene)
+    with pytest.raises(Violation, match="has not found"):
+        scene.wait(9.0)
 
 
 @pytest.mark.parametrize("how", ["warned", "restored", "crashed", "written", "elsewhere", "behind", "off"])
