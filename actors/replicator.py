@@ -135,6 +135,7 @@ class ReplicatorActor(NodeActor):
         self._keys: frozenset[VoterKey] = frozenset()
         self._voters_at: Index | None = None
         self._voters_committed_at: Index | None = None
+        self._missed_leader: NodeId | None = None
         self._boundaries = Boundaries()
         self._commit: LeaderCommit | None = None
         self._in_sync = InSync(config, 0.0)
@@ -302,10 +303,13 @@ class ReplicatorActor(NodeActor):
     def _addresses_of_voters(self) -> dict[NodeId, str]:
         """The addresses of the other voters, including those that gossip counts as gone: it may be wrong, or late.
 
-        A node that joins does not know who votes, and asks every member.
+        A node that joins does not know who votes, and asks every member. Whoever leads may have become a voter since
+        this node was cut off: who led in this term is asked, too.
         """
         state = self.state
         asked = self._voters or tuple(sorted(state.members))
+        if self._missed_leader is not None:
+            asked = (*asked, self._missed_leader)
         addrs = {voter: state.address_of(voter) for voter in asked if voter != state.node_id}
         return {voter: addr for voter, addr in addrs.items() if addr is not None}
 
@@ -314,6 +318,7 @@ class ReplicatorActor(NodeActor):
         self.latest_reads.nobody_leads(changed.why_nobody)
         if (changed.term, changed.leader_id) == (self.state.term, self.state.leader_id) and self.state.elected:
             return  # only the reason why nobody leads has changed
+        self._missed_leader = self.state.leader_id if changed.term == self.state.term else None
         self.state.term = changed.term
         self.state.leader_id = changed.leader_id
         self._change_role(Role.LEADER if changed.leader_id == self.state.node_id else Role.FOLLOWER)

@@ -9,9 +9,10 @@ is still there. Faults that take back what was durable are bounded:
   A copy is spoiled if its disk was lost, is an old one, lies or rots. It counts as good again when it holds all
   that the leader has and a ballot of its term, or when the damage is restored.
 - Where a vote belongs to a disk, a voter that has lost its disk has lost its vote for good, and none does before the
-  cluster is founded, which takes all of them. Voters are those of the sets in force: of each set that a log names last,
-  and of the one before it while that may still be in force, at most a minority is spoiled. One that has lost its disk
-  and is in none of these sets any more counts as any node that stands by.
+  cluster is founded, which takes all of them. One founder keeps the disk with which it founded the cluster, since that
+  is how one whose disk is empty learns that there is nothing to be founded. Voters are those of the sets in force: of
+  each set that a log names last, and of the one before it while that may still be in force, at most a minority is
+  spoiled. One that has lost its disk and is in none of these sets any more counts as any node that stands by.
 - Where people decree who leads, or voters elect it, no disk lies or is an old one: a leader takes its next term from
   its own disk, and would use one twice under the same name and log; a voter would vote twice.
 - With nobody elected a record is acknowledged when it is on one disk. So a disk is lost only while
@@ -95,6 +96,7 @@ class FaultBudget:
         self.withheld: dict[str, int] = {}
         self._world = world
         self._is_founded = False
+        self._founders_lost: set[NodeId] = set()
 
     def may_spoil(self, kind: str, node_id: NodeId) -> bool:
         """Whether that fault leaves enough good copies; a refusal is counted in `withheld`."""
@@ -107,6 +109,8 @@ class FaultBudget:
 
     def spoil(self, kind: str, node_id: NodeId) -> None:
         self.spoiled[node_id] = kind
+        if kind == "disk_lost" and node_id in self._voters(node_id):
+            self._founders_lost.add(node_id)
 
     def restore(self, node_id: NodeId) -> None:
         """Note that the node's copy is again what it was."""
@@ -148,6 +152,8 @@ class FaultBudget:
         if kind == "disk_lost" and not self.is_founded():
             return False
         if self._world.is_vote_of_disk:
+            if kind == "disk_lost" and set(voters) <= {*self._founders_lost, node_id}:
+                return False
             return all(self._leaves_majority(node_id, keys) for keys in self._sets_in_force())
         spoiled = sum(voter in self.spoiled for voter in voters)
         return spoiled + 1 <= (len(voters) - 1) // 2

@@ -379,10 +379,14 @@ class RaftElection(ElectionActor):
             )
 
     def _is_believed(self, peer_id: NodeId, cluster_id: int) -> bool:
-        """Whether that node's word about terms counts: voters', or anybody's where this node knows no voters."""
-        if self._decisions.raft is None or not self._identity.heard_of(cluster_id):
+        """Whether that node's word about terms counts: voters', or anybody's where this node knows no voters.
+
+        And that of who led in this term, which may have become a voter since this node was cut off.
+        """
+        raft = self._decisions.raft
+        if raft is None or not self._identity.heard_of(cluster_id):
             return False
-        return not self.voters or peer_id in self.voters
+        return not self.voters or peer_id in self.voters or peer_id == raft.ballot.leader_id
 
     def _on_joined(self, founding: Founding) -> None:
         """The disk of this node belongs to that cluster from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.election.raft.election import RaftElection
+from ourolog.actors.messages.election import HigherTermSeen
 from ourolog.actors.messages.events import LeaderChanged, LogOpened, MemberJoined
 from ourolog.actors.messages.peer_calls import (
     CallAnswer,
@@ -40,6 +41,21 @@ def test_members_that_gossip_found_before_the_log_was_open_are_asked_all_the_sam
     stage.runtime.run_for(5)
     asked = {call.peer.node_id for call in stage.network.open if isinstance(call.request, FoundRequest)}
     assert asked == {N2, N3}
+
+
+def test_who_led_in_this_term_is_believed_though_it_is_no_voter_that_this_node_knows() -> None:
+    n4 = NodeId("n4")
+    stage = slot(FOUNDING)
+    stage.open_log()
+    for seen, term in (
+        (HigherTermSeen(Term(8), None, n4, 7), 0),
+        (HigherTermSeen(Term(9), n4, N2, 7), 9),
+        (HigherTermSeen(Term(12), None, n4, 7), 12),
+        (HigherTermSeen(Term(15), None, n4, 7), 12),
+    ):
+        stage.ref.tell(seen)
+        stage.settle()
+        assert stage.listener.all(LeaderChanged)[-1].term == term
 
 
 def vote(**fields: object) -> VoteRequest:

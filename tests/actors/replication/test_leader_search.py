@@ -49,6 +49,17 @@ def until_asked(stage: Stage) -> None:
     stage.runtime.run_until(lambda: bool(stage.network.open), timeout_s=5)
 
 
+def all_asked(stage: Stage) -> set[NodeId]:
+    """Who is asked in the next six questions, none of which is answered."""
+    seen = set()
+    for _ in range(6):
+        until_asked(stage)
+        (node_id, *_) = asked(stage)
+        seen.add(node_id)
+        stage.network.take(node_id).fail()
+    return seen
+
+
 def test_who_does_not_know_the_leader_asks_the_voters_in_turn_and_one_at_a_time_while_they_answer() -> None:
     stage = leaderless()
     seen = []
@@ -65,6 +76,15 @@ def test_who_does_not_know_the_leader_asks_the_voters_in_turn_and_one_at_a_time_
     assert seen == [N2, N3, N2, N3, N2, N3]
     assert stage.observer.all(PullStarted) == []
     assert stage.election.received == []
+
+
+def test_who_led_in_this_term_is_asked_too_though_it_is_no_voter_that_this_node_knows() -> None:
+    n4 = NodeId("n4")
+    stage = leaderless()
+    stage.tell(MemberJoined(Member(n4, "n4:1", "n4:2")), LeaderChanged(Term(1), n4), LeaderChanged(Term(1), None))
+    assert all_asked(stage) == {N2, N3, n4}
+    stage.tell(LeaderChanged(Term(2), None))
+    assert all_asked(stage) == {N2, N3}
 
 
 def test_a_cluster_in_which_nobody_leads_is_asked_ever_more_rarely() -> None:
