@@ -18,25 +18,27 @@ from ourolog.actors.messages.peer_calls import (
     TermResponse,
     VoteRequest,
     VoteResponse,
+    VoterRequest,
 )
 from ourolog.rpc.peer_values import (
     PROTOCOL,
-    PeerCodecError,
     check_name,
     clipped,
+    decode_answerer,
     decode_place,
     decode_position,
+    decoding_answer,
+    decoding_request,
     encode_place,
     encode_position,
     encode_voter,
-    other_answer,
     voter_fields,
 )
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.control import VoterKey
 from ourolog.storage.founding import Founding
 from ourolog.storage.terms import LastEntry
-from ourolog.storage.types import Index, NodeId, Term
+from ourolog.storage.types import Index, Term
 
 # ---------------------------------------------------------------- the end of a voter's log
 
@@ -54,11 +56,9 @@ def encode_log_end_request(request: LogEndRequest) -> pb.LogEndRequest:
 
 def decode_log_end_request(request: pb.LogEndRequest) -> LogEndRequest:
     """The actor's request. Raises PeerCodecError."""
-    try:
+    with decoding_request():
         node_id = check_node_id(request.node_id)
         cluster, election = check_name(request.cluster), check_name(request.election)
-    except ValueError as error:
-        raise PeerCodecError(str(error)) from error
     return LogEndRequest(cluster, node_id, request.log_epoch, election, Term(request.term))
 
 
@@ -77,14 +77,9 @@ def encode_log_end_response(response: LogEndResponse) -> pb.LogEndResponse:
 
 def decode_log_end_response(response: pb.LogEndResponse) -> LogEndResponse:
     """The actor's answer. Raises PeerCodecError."""
-    if response.protocol != PROTOCOL:
-        raise PeerCodecError(other_answer(response.protocol))
-    try:
-        node_id = check_node_id(response.node_id)
-        leader_id = check_node_id(response.leader_id) if response.leader_id else None
+    node_id, leader_id = decode_answerer(response)
+    with decoding_answer(response.protocol):
         last = decode_place(response.last) if response.HasField("last") else None
-    except ValueError as error:
-        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
     return LogEndResponse(
         node_id=node_id,
         log_epoch=response.log_epoch,
@@ -101,13 +96,7 @@ def decode_log_end_response(response: pb.LogEndResponse) -> LogEndResponse:
 
 def encode_vote_request(request: VoteRequest) -> pb.VoteRequest:
     return pb.VoteRequest(
-        protocol=PROTOCOL,
-        cluster=request.cluster,
-        cluster_id=request.cluster_id,
-        node_id=request.node_id,
-        log_epoch=request.log_epoch,
-        voter=_encode_key(request.voter),
-        term=request.term,
+        **_encode_head(request),
         last_term=request.last.term,
         end_index=request.last.index,
         is_pre_vote=request.is_pre_vote,
@@ -116,20 +105,13 @@ def encode_vote_request(request: VoteRequest) -> pb.VoteRequest:
 
 
 def decode_vote_request(request: pb.VoteRequest) -> VoteRequest:
-    try:
+    with decoding_request():
         return VoteRequest(
-            cluster=check_name(request.cluster),
-            cluster_id=request.cluster_id,
-            node_id=check_node_id(request.node_id),
-            log_epoch=request.log_epoch,
-            voter=_decode_key(request.voter),
-            term=Term(request.term),
+            **_decode_head(request),
             last=LastEntry(Term(request.last_term), Index(request.end_index)),
             is_pre_vote=request.is_pre_vote,
             by_leave=request.by_leave,
         )
-    except ValueError as error:
-        raise PeerCodecError(str(error)) from error
 
 
 def encode_vote_response(response: VoteResponse) -> pb.VoteResponse:
@@ -145,7 +127,7 @@ def encode_vote_response(response: VoteResponse) -> pb.VoteResponse:
 
 
 def decode_vote_response(response: pb.VoteResponse) -> VoteResponse:
-    node_id, leader_id = _answerer(response)
+    node_id, leader_id = decode_answerer(response)
     return VoteResponse(
         node_id, response.log_epoch, Term(response.term), leader_id, response.granted, clipped(response.detail)
     )
@@ -155,57 +137,27 @@ def decode_vote_response(response: pb.VoteResponse) -> VoteResponse:
 
 
 def encode_begin_term_request(request: BeginTermRequest) -> pb.BeginTermRequest:
-    return pb.BeginTermRequest(
-        protocol=PROTOCOL,
-        cluster=request.cluster,
-        cluster_id=request.cluster_id,
-        node_id=request.node_id,
-        log_epoch=request.log_epoch,
-        voter=_encode_key(request.voter),
-        term=request.term,
-    )
+    return pb.BeginTermRequest(**_encode_head(request))
 
 
 def decode_begin_term_request(request: pb.BeginTermRequest) -> BeginTermRequest:
-    try:
-        return BeginTermRequest(
-            cluster=check_name(request.cluster),
-            cluster_id=request.cluster_id,
-            node_id=check_node_id(request.node_id),
-            log_epoch=request.log_epoch,
-            voter=_decode_key(request.voter),
-            term=Term(request.term),
-        )
-    except ValueError as error:
-        raise PeerCodecError(str(error)) from error
+    with decoding_request():
+        return BeginTermRequest(**_decode_head(request))
 
 
 def encode_end_term_request(request: EndTermRequest) -> pb.EndTermRequest:
     return pb.EndTermRequest(
-        protocol=PROTOCOL,
-        cluster=request.cluster,
-        cluster_id=request.cluster_id,
-        node_id=request.node_id,
-        log_epoch=request.log_epoch,
-        voter=_encode_key(request.voter),
-        term=request.term,
+        **_encode_head(request),
         successors=[_encode_key(key) for key in request.successors],
     )
 
 
 def decode_end_term_request(request: pb.EndTermRequest) -> EndTermRequest:
-    try:
+    with decoding_request():
         return EndTermRequest(
-            cluster=check_name(request.cluster),
-            cluster_id=request.cluster_id,
-            node_id=check_node_id(request.node_id),
-            log_epoch=request.log_epoch,
-            voter=_decode_key(request.voter),
-            term=Term(request.term),
+            **_decode_head(request),
             successors=tuple(_decode_key(key) for key in request.successors),
         )
-    except ValueError as error:
-        raise PeerCodecError(str(error)) from error
 
 
 def encode_term_response(response: TermResponse) -> pb.TermResponse:
@@ -220,7 +172,7 @@ def encode_term_response(response: TermResponse) -> pb.TermResponse:
 
 
 def decode_term_response(response: pb.TermResponse) -> TermResponse:
-    node_id, leader_id = _answerer(response)
+    node_id, leader_id = decode_answerer(response)
     return TermResponse(node_id, response.log_epoch, Term(response.term), leader_id, response.accepted)
 
 
@@ -239,7 +191,7 @@ def encode_found_request(request: FoundRequest) -> pb.FoundRequest:
 
 
 def decode_found_request(request: pb.FoundRequest) -> FoundRequest:
-    try:
+    with decoding_request():
         if len(request.names) > MAX_FOUNDERS:
             raise ValueError(f"{len(request.names)} nodes are more than can found a cluster")
         return FoundRequest(
@@ -249,8 +201,6 @@ def decode_found_request(request: pb.FoundRequest) -> FoundRequest:
             names=tuple(check_node_id(name) for name in request.names),
             founding=_decode_founding(request),
         )
-    except ValueError as error:
-        raise PeerCodecError(str(error)) from error
 
 
 def encode_found_response(response: FoundResponse) -> pb.FoundResponse:
@@ -267,9 +217,7 @@ def encode_found_response(response: FoundResponse) -> pb.FoundResponse:
 
 
 def decode_found_response(response: pb.FoundResponse) -> FoundResponse:
-    if response.protocol != PROTOCOL:
-        raise PeerCodecError(other_answer(response.protocol))
-    try:
+    with decoding_answer(response.protocol):
         return FoundResponse(
             check_node_id(response.node_id),
             response.log_epoch,
@@ -279,21 +227,34 @@ def decode_found_response(response: pb.FoundResponse) -> FoundResponse:
             _decode_founding(response),
             clipped(response.detail),
         )
-    except ValueError as error:
-        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
 
 
 # ---------------------------------------------------------------- what they share
 
 
-def _answerer(response: Any) -> tuple[NodeId, NodeId | None]:
-    """Who answers, and whom it holds for the leader."""
-    if response.protocol != PROTOCOL:
-        raise PeerCodecError(other_answer(response.protocol))
-    try:
-        return check_node_id(response.node_id), check_node_id(response.leader_id) if response.leader_id else None
-    except ValueError as error:
-        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
+def _encode_head(request: VoterRequest) -> dict[str, Any]:
+    """What every request of one voter to another begins with."""
+    return {
+        "protocol": PROTOCOL,
+        "cluster": request.cluster,
+        "cluster_id": request.cluster_id,
+        "node_id": request.node_id,
+        "log_epoch": request.log_epoch,
+        "voter": _encode_key(request.voter),
+        "term": request.term,
+    }
+
+
+def _decode_head(request: pb.VoteRequest | pb.BeginTermRequest | pb.EndTermRequest) -> dict[str, Any]:
+    """What it begins with, as fields of the actor's request. Raises ValueError."""
+    return {
+        "cluster": check_name(request.cluster),
+        "cluster_id": request.cluster_id,
+        "node_id": check_node_id(request.node_id),
+        "log_epoch": request.log_epoch,
+        "voter": _decode_key(request.voter),
+        "term": Term(request.term),
+    }
 
 
 def _encode_key(key: VoterKey) -> pb.VoterKey:

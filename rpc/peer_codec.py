@@ -35,9 +35,11 @@ from ourolog.rpc.peer_values import (
     PeerCodecError,
     check_name,
     clipped,
+    decode_answerer,
     decode_place,
     decode_position,
     decode_voters,
+    decoding_request,
     encode_place,
     encode_position,
     encode_voters,
@@ -205,7 +207,7 @@ def encode_read_index_request(request: ReadIndexRequest) -> pb.ReadIndexRequest:
 
 def decode_read_index_request(request: pb.ReadIndexRequest) -> ReadIndexRequest:
     """The actor's request. Raises PeerCodecError."""
-    try:
+    with decoding_request():
         return ReadIndexRequest(
             check_name(request.cluster),
             check_node_id(request.node_id),
@@ -213,8 +215,6 @@ def decode_read_index_request(request: pb.ReadIndexRequest) -> ReadIndexRequest:
             Term(request.term),
             request.cluster_id,
         )
-    except ValueError as error:
-        raise PeerCodecError(str(error)) from error
 
 
 def encode_read_index_response(response: ReadIndexResponse) -> pb.ReadIndexResponse:
@@ -230,13 +230,7 @@ def encode_read_index_response(response: ReadIndexResponse) -> pb.ReadIndexRespo
 
 def decode_read_index_response(response: pb.ReadIndexResponse) -> ReadIndexResponse:
     """The actor's answer. Raises PeerCodecError."""
-    if response.protocol != PROTOCOL:
-        raise PeerCodecError(other_answer(response.protocol))
-    try:
-        node_id = check_node_id(response.node_id)
-        leader_id = check_node_id(response.leader_id) if response.leader_id else None
-    except ValueError as error:
-        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
+    node_id, leader_id = decode_answerer(response)
     return ReadIndexResponse(
         node_id=node_id,
         term=Term(response.term),

@@ -6,14 +6,15 @@ different ones refuse each other with a sentence instead of guessing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 from ourolog.actors.config import check_node_id
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.control import Voter, VoterSet
 from ourolog.storage.terms import Place
-from ourolog.storage.types import Index, Offset, Position, Term
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 PROTOCOL: Final = 4
 # A message holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.
@@ -27,6 +28,32 @@ MAX_NAME_CHARS: Final = 4096
 
 class PeerCodecError(ValueError):
     """A message of a peer is invalid; its text says what is wrong with it."""
+
+
+@contextmanager
+def decoding_request() -> Iterator[None]:
+    """A context in which a value that means nothing raises PeerCodecError."""
+    try:
+        yield
+    except ValueError as error:
+        raise PeerCodecError(str(error)) from error
+
+
+@contextmanager
+def decoding_answer(protocol: int) -> Iterator[None]:
+    """A context in which a value that means nothing raises PeerCodecError; so does an answer of another protocol."""
+    if protocol != PROTOCOL:
+        raise PeerCodecError(other_answer(protocol))
+    try:
+        yield
+    except ValueError as error:
+        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
+
+
+def decode_answerer(response: Any) -> tuple[NodeId, NodeId | None]:
+    """Who answers, and whom it holds for the leader. Raises PeerCodecError."""
+    with decoding_answer(response.protocol):
+        return check_node_id(response.node_id), check_node_id(response.leader_id) if response.leader_id else None
 
 
 def other_answer(protocol: int) -> str:

@@ -6,12 +6,12 @@ from ourolog.actors.config import check_node_id
 from ourolog.actors.messages.peer_calls import RepairRequest, RepairResponse
 from ourolog.rpc.peer_values import (
     PROTOCOL,
-    PeerCodecError,
     check_name,
     clipped,
     decode_place,
+    decoding_answer,
+    decoding_request,
     encode_place,
-    other_answer,
 )
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.types import Index
@@ -31,7 +31,7 @@ def encode_repair_request(request: RepairRequest) -> pb.RepairRequest:
 
 def decode_repair_request(request: pb.RepairRequest) -> RepairRequest:
     """The actor's request. Raises PeerCodecError."""
-    try:
+    with decoding_request():
         return RepairRequest(
             cluster=check_name(request.cluster),
             cluster_id=request.cluster_id,
@@ -40,8 +40,6 @@ def decode_repair_request(request: pb.RepairRequest) -> RepairRequest:
             index=Index(request.index),
             place=decode_place(request.place),
         )
-    except ValueError as error:
-        raise PeerCodecError(str(error)) from error
 
 
 def encode_repair_response(response: RepairResponse) -> pb.RepairResponse:
@@ -57,11 +55,7 @@ def encode_repair_response(response: RepairResponse) -> pb.RepairResponse:
 
 def decode_repair_response(response: pb.RepairResponse) -> RepairResponse:
     """The actor's answer; the batch in it is not checked here. Raises PeerCodecError."""
-    if response.protocol != PROTOCOL:
-        raise PeerCodecError(other_answer(response.protocol))
-    try:
+    with decoding_answer(response.protocol):
         node_id = check_node_id(response.node_id)
-    except ValueError as error:
-        raise PeerCodecError(f"the peer's answer means nothing: {error}") from error
     why_not = clipped(response.why_not)
     return RepairResponse(node_id, response.log_epoch, response.batch, why_not, response.is_final)

@@ -477,6 +477,10 @@ class EndTermRequest(PeerRequest[TermResponse]):
         return VoterKey(self.node_id, self.log_epoch)
 
 
+VoterRequest = VoteRequest | BeginTermRequest | EndTermRequest
+"""What voters ask each other."""
+
+
 # ---------------------------------------------------------------- founding a cluster
 
 

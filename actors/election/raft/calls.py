@@ -27,14 +27,12 @@ from ourolog.actors.messages.peer_calls import (
     TermResponse,
     VoteRequest,
     VoteResponse,
+    VoterRequest,
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.actors.ports import PeerNetwork
 from ourolog.storage.control import VoterKey
 from ourolog.storage.founding import Founding
-
-VoterRequest = VoteRequest | BeginTermRequest | EndTermRequest
-"""What voters ask each other."""
 
 
 @dataclass(frozen=True, slots=True)
