@@ -9,18 +9,15 @@ for the latest end of the log, as somebody does who must not act on what is out 
 from __future__ import annotations
 
 from random import Random
-from typing import Protocol
 
 from ourolog.actors.messages.values import ReadLevel
 from ourolog.simulation.calls import ClientCalls
 from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
+from ourolog.simulation.paced_clients import BACKOFF_S, TIMEOUT_S, Pace, PacedClient, PacedWriter
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.storage.types import NodeId, Offset
 
-TIMEOUT_S = 5.0
-BACKOFF_S = 0.5
 ATTEMPTS = 8
-VALUE_BYTES = (1, 400)
 
 BEYOND = Offset(2**62)
 BEYOND_SHARE = 0.7
@@ -31,51 +28,22 @@ ASKS_WITHIN_S = 0.5
 """How soon a watcher asks that was told to, in seconds; mostly it is much sooner."""
 
 
-class Pace(Protocol):
-    """How fast a client works."""
-
-    def pause_s(self) -> float | None:
-        """How long to wait before the next operation; None to end."""
-
-
-class Producer:
-    """Appends values that are unique in the run: its name, a number, and padding of a random size."""
+class Producer(PacedWriter):
+    """Appends values, each in a batch of its own, and goes on with the next when one may have been stored."""
 
     def __init__(
         self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace, acks: tuple[str, ...]
     ) -> None:
-        self.name = name
-        self.node_ids: tuple[NodeId, ...] = ()
+        super().__init__(name, runtime, calls, rng, pace)
         self.acks = acks
         self.produced = 0
-        self._runtime = runtime
-        self._calls = calls
-        self._rng = rng
-        self._pace = pace
-        self._number = 0
-        self._leader_id: NodeId | None = None
-
-    def start(self, node_ids: tuple[NodeId, ...]) -> None:
-        """Ask these nodes from now on."""
-        self.node_ids = node_ids
-        self._rest()
-
-    def _rest(self) -> None:
-        pause_s = self._pace.pause_s()
-        if pause_s is not None:
-            self._runtime.call_later(pause_s, self._begin)
 
     def _begin(self) -> None:
-        self._number += 1
-        low, high = VALUE_BYTES
-        value = f"{self.name}/{self._number}/".encode()
-        # Mostly small records, some of several hundred bytes, so that segments roll at all sorts of places.
-        value += b"." * int(low + (high - low) * self._rng.random() ** 3)
+        value = self._value(is_padded=True)
         self._try(Operation(OperationKind.PRODUCE, value=value, acks=self._rng.choice(self.acks)), ATTEMPTS)
 
     def _try(self, operation: Operation, attempts: int) -> None:
-        node_id = self._leader_id if self._leader_id in self.node_ids else self._rng.choice(self.node_ids)
-        assert node_id is not None
+        node_id = self._node()
 
         def returned(result: OperationResult, leader_id: NodeId | None) -> None:
             self._leader_id = leader_id or (node_id if result.outcome is Outcome.OK and self._leader_id else None)
@@ -90,7 +58,7 @@ class Producer:
         self._calls.produce(self.name, node_id, operation, TIMEOUT_S, returned)
 
 
-class Consumer:
+class Consumer(PacedClient):
     """Reads from the first offset on, of one node for as long as that answers.
 
     may_move: whether another node has the same offsets, as in elected modes.
@@ -99,27 +67,12 @@ class Consumer:
     def __init__(
         self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace, *, may_move: bool
     ) -> None:
-        self.name = name
-        self.node_ids: tuple[NodeId, ...] = ()
-        self._runtime = runtime
-        self._calls = calls
-        self._rng = rng
-        self._pace = pace
+        super().__init__(name, runtime, calls, rng, pace)
         self._may_move = may_move
         self._node_id: NodeId | None = None
         self._positions: dict[NodeId | None, Offset] = {}
 
-    def start(self, node_ids: tuple[NodeId, ...]) -> None:
-        """Ask these nodes from now on."""
-        self.node_ids = node_ids
-        self._rest()
-
-    def _rest(self) -> None:
-        pause_s = self._pace.pause_s()
-        if pause_s is not None:
-            self._runtime.call_later(pause_s, self._read)
-
-    def _read(self) -> None:
+    def _begin(self) -> None:
         if self._node_id not in self.node_ids:
             self._node_id = self._rng.choice(self.node_ids)
         node_id = self._node_id
@@ -143,40 +96,26 @@ class Consumer:
         self._calls.consume(self.name, node_id, operation, TIMEOUT_S, returned, wait=self._rng.random() < 0.5)
 
 
-class Watcher:
+class Watcher(PacedClient):
     """Asks one node again and again where the log ends, by reads of the latest state.
 
-    Each node has its own, so that one that is cut off, or has been replaced as leader without knowing, is asked, too.
-    It does not wait for an answer before it asks again, often in quick succession, and besides at its pace it can be
-    told to ask soon: shortly after a change of leader an answer is most likely to be wrong.
+    Each node has its own, so that one that is cut off, or has been replaced as leader without knowing, is asked, too,
+    while it is among those that the watcher was started with. A watcher does not wait for an answer before it asks
+    again, often in quick succession, and besides at its pace it can be told to ask soon: shortly after a change of
+    leader an answer is most likely to be wrong.
     """
 
     def __init__(
         self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace, node_id: NodeId
     ) -> None:
-        self.name = name
-        self.node_ids: tuple[NodeId, ...] = ()
-        self._runtime = runtime
-        self._calls = calls
-        self._rng = rng
-        self._pace = pace
+        super().__init__(name, runtime, calls, rng, pace)
         self._node_id = node_id
         self._end = Offset(0)
 
-    def start(self, node_ids: tuple[NodeId, ...]) -> None:
-        """Ask its node from now on, while that is among these."""
-        self.node_ids = node_ids
-        self._rest()
-
     def ask_soon(self) -> None:
         """Ask once more than its pace says, soon."""
-        if self._pace.pause_s() is not None:
+        if not self._is_stopped:
             self._runtime.call_later(ASKS_WITHIN_S * self._rng.random() ** 2, self._ask)
-
-    def _rest(self) -> None:
-        pause_s = self._pace.pause_s()
-        if pause_s is not None:
-            self._runtime.call_later(pause_s, self._begin)
 
     def _begin(self) -> None:
         self._ask()

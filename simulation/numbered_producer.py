@@ -16,9 +16,9 @@ from typing import Final
 
 from ourolog.actors.messages.server import Refusal
 from ourolog.simulation.calls import ClientCalls, Returned
-from ourolog.simulation.clients import BACKOFF_S, TIMEOUT_S, VALUE_BYTES, Pace
 from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
 from ourolog.simulation.network import Call
+from ourolog.simulation.paced_clients import BACKOFF_S, TIMEOUT_S, Pace, PacedWriter
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.storage.producers import MAX_PRODUCERS, REMEMBERED_BATCHES
 from ourolog.storage.types import NodeId
@@ -49,7 +49,7 @@ class _Batch:
     is_over: bool = False
 
 
-class NumberedProducer:
+class NumberedProducer(PacedWriter):
     """Appends values that are unique in the run, each in a batch of its own, however often it is sent.
 
     stored: how many of them were acknowledged.
@@ -58,16 +58,9 @@ class NumberedProducer:
     def __init__(
         self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace, acks: tuple[str, ...]
     ) -> None:
-        self.name = name
-        self.node_ids: tuple[NodeId, ...] = ()
+        super().__init__(name, runtime, calls, rng, pace)
         self.acks = acks
         self.stored = 0
-        self._runtime = runtime
-        self._calls = calls
-        self._rng = rng
-        self._pace = pace
-        self._number = 0
-        self._leader_id: NodeId | None = None
         self._producer_id = 0
         self._next = 0
         self._entry = 0
@@ -77,9 +70,7 @@ class NumberedProducer:
         self._crowd = 0
 
     def start(self, node_ids: tuple[NodeId, ...]) -> None:
-        """Ask these nodes from now on."""
-        self.node_ids = node_ids
-        self._rest()
+        super().start(node_ids)
         if self._rng.random() < CROWD_SHARE:
             self._runtime.call_later(CROWD_WITHIN_S * self._rng.random(), self._begin_crowd)
 
@@ -94,21 +85,12 @@ class NumberedProducer:
         if self._acknowledged:
             self._produce(node_id, self._acknowledged[-1], lambda *_: None)
 
-    @property
-    def _is_stopped(self) -> bool:
-        return self._pace.pause_s() is None
-
-    def _rest(self) -> None:
-        pause_s = self._pace.pause_s()
-        if pause_s is not None:
-            if self._burst:
-                self._burst, pause_s = self._burst - 1, 0.0
-            self._runtime.call_later(pause_s, self._begin)
-
-    def _node(self) -> NodeId:
-        node_id = self._leader_id if self._leader_id in self.node_ids else self._rng.choice(self.node_ids)
-        assert node_id is not None
-        return node_id
+    def _pause_s(self) -> float | None:
+        pause_s = super()._pause_s()
+        if pause_s is None or not self._burst:
+            return pause_s
+        self._burst -= 1
+        return 0.0
 
     # ------------------------------------------------------------ registrations
 
@@ -144,9 +126,6 @@ class NumberedProducer:
 
         self._calls.register(self.name, self._node(), TIMEOUT_S, returned)
 
-    def _heard(self, node_id: NodeId, result: OperationResult, leader_id: NodeId | None) -> None:
-        self._leader_id = leader_id or (node_id if result.outcome is Outcome.OK else None)
-
     # ------------------------------------------------------------ batches
 
     def _begin(self) -> None:
@@ -164,11 +143,7 @@ class NumberedProducer:
             self._produce(self._node(), operation, lambda *_: None)
 
     def _operation(self, producer_id: int, sequence: int) -> Operation:
-        self._number += 1
-        low, high = VALUE_BYTES
-        value = f"{self.name}/{self._number}/".encode()
-        if not self._burst:
-            value += b"." * int(low + (high - low) * self._rng.random() ** 3)
+        value = self._value(is_padded=not self._burst)
         acks = self._rng.choice(self.acks)
         return Operation(OperationKind.PRODUCE, value=value, acks=acks, producer_id=producer_id, sequence=sequence)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from ourolog.simulation.calls import ClientCalls
-from ourolog.simulation.clients import TIMEOUT_S, Pace
 from ourolog.simulation.events import Operation, OperationKind, OperationResult, Outcome
+from ourolog.simulation.paced_clients import TIMEOUT_S, Pace, PacedWriter
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.storage.types import NodeId, Offset
 
@@ -20,41 +20,21 @@ PATIENT_SHARE = 0.2
 """How often it waits at the end of the log for more."""
 
 
-class OwnReader:
+class OwnReader(PacedWriter):
     """Says with every read what it was acknowledged and has read, and goes to the leader that a node names.
 
     It asks for a quorum: what only the leader has may be lost, and nobody should wait for that.
     """
 
     def __init__(self, name: str, runtime: SimulatedRuntime, calls: ClientCalls, rng: Random, pace: Pace) -> None:
-        self.name = name
-        self.node_ids: tuple[NodeId, ...] = ()
-        self._runtime = runtime
-        self._calls = calls
-        self._rng = rng
-        self._pace = pace
-        self._number = 0
-        self._leader_id: NodeId | None = None
+        super().__init__(name, runtime, calls, rng, pace)
         self._seen_end = Offset(0)
 
-    def start(self, node_ids: tuple[NodeId, ...]) -> None:
-        """Ask these nodes from now on."""
-        self.node_ids = node_ids
-        self._rest()
-
-    def _rest(self) -> None:
-        pause_s = self._pace.pause_s()
-        if pause_s is not None:
-            self._runtime.call_later(pause_s, self._write)
-
-    def _write(self) -> None:
-        self._number += 1
-        value = f"{self.name}/{self._number}/".encode()
-        node_id = self._leader_id if self._leader_id in self.node_ids else self._rng.choice(self.node_ids)
-        assert node_id is not None
+    def _begin(self) -> None:
+        value, node_id = self._value(is_padded=False), self._node()
 
         def returned(result: OperationResult, leader_id: NodeId | None) -> None:
-            self._leader_id = leader_id or (node_id if result.outcome is Outcome.OK else None)
+            self._heard(node_id, result, leader_id)
             if result.outcome is Outcome.OK:
                 self._see(Offset(result.offset + 1))
                 self._read(self._rng.randrange(1, READS_MOST + 1), None)

@@ -6,9 +6,9 @@ from random import Random
 from typing import Final
 
 from ourolog.simulation.calls import ClientCalls
-from ourolog.simulation.clients import TIMEOUT_S
 from ourolog.simulation.disks.rot import Rotted
 from ourolog.simulation.events import Operation, OperationKind, OperationResult
+from ourolog.simulation.paced_clients import TIMEOUT_S
 from ourolog.simulation.runtime import SimulatedRuntime
 from ourolog.storage.batch import read_head
 from ourolog.storage.errors import CorruptBatchError

@@ -12,6 +12,7 @@ from ourolog.simulation.disks.rot import Rotted
 from ourolog.simulation.events import Event, FaultInjected, NodeSaid
 from ourolog.simulation.numbered_producer import NumberedProducer
 from ourolog.simulation.own_writes import OwnReader
+from ourolog.simulation.paced_clients import PacedClient
 from ourolog.simulation.plan import Plan
 from ourolog.simulation.rot_reader import RotReader
 from ourolog.storage.types import NodeId
@@ -52,7 +53,7 @@ class Swarm:
     def __init__(self, cluster: Cluster, plan: Plan) -> None:
         options = cluster.options
         self._cluster = cluster
-        self._clients: list[Producer | Consumer | Watcher | NumberedProducer | OwnReader | RotReader] = []
+        self._clients: list[PacedClient | RotReader] = []
         self._watchers: list[Watcher] = []
         self._paces: list[SwarmPace] = []
         self._probe: Producer | None = None
