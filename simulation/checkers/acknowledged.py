@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import ClassVar
 
+from ourolog.actors.messages.events import LeaderChanged
 from ourolog.actors.messages.server import Produce, Produced, RequestRefused
 from ourolog.actors.messages.values import Acks
 from ourolog.simulation.checkers.base import EventChecker
@@ -20,7 +21,7 @@ from ourolog.simulation.events import (
     Outcome,
 )
 from ourolog.storage.control import VoterKey
-from ourolog.storage.types import NodeId, Offset
+from ourolog.storage.types import NodeId, Offset, Term
 
 _MAX_OPEN = 10_000
 
@@ -32,8 +33,8 @@ class AcknowledgedDurable(EventChecker):
     statement: ClassVar[str] = (
         "An acknowledged record stands at the offset it was given, on the disks that the acks promise: the leader's, "
         "a majority of the voters', or all of theirs, or as many as min_in_sync says (nobody elected: the node's own). "
-        "With fsync interval what rests "
-        "on one disk alone is only written, and a quorum is one of disks all the same."
+        "With fsync interval what rests on one disk alone is only written, and a quorum is one of disks all the same. "
+        "What is acknowledged again, and was committed in an earlier term, was on them then."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -42,14 +43,20 @@ class AcknowledgedDurable(EventChecker):
             Produce: self._on_produce,
             Produced: self._on_produced,
             RequestRefused: self._on_refused,
+            LeaderChanged: self._on_leader,
         }
         self.on = {NodeStarted: self._on_started}
         self._open: OrderedDict[tuple[NodeId, int], tuple[Acks, tuple[bytes, ...]]] = OrderedDict()
+        self._terms: dict[NodeId, Term] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
         """Forget what the previous process was asked: it will never be answered."""
         for key in [key for key in self._open if key[0] == event.node_id]:
             del self._open[key]
+
+    def _on_leader(self, told: MessageTold) -> None:
+        assert isinstance(told.message, LeaderChanged)
+        self._terms[self.model.place(told.receiver)[0]] = told.message.term
 
     def _on_produce(self, told: MessageTold) -> None:
         produce = told.message
@@ -90,6 +97,8 @@ class AcknowledgedDurable(EventChecker):
         assert node.config is not None, "it has started"
         acks = node.config.acks if asked is Acks.DEFAULT else asked
         rests_on_one = not node.is_elected or acks is Acks.LEADER
+        if acks is Acks.QUORUM and entry.term < self._terms.get(node.node_id, Term(0)) and entry.index < node.committed.index:
+            return  # it was sent again, and committed in an earlier term: who had it then may have another disk now
         if rests_on_one and not node.syncs_always:
             return  # it promises no more than that the node has written it
         if not is_on_disk(node, entry):
