@@ -97,7 +97,11 @@ class AcknowledgedDurable(EventChecker):
         assert node.config is not None, "it has started"
         acks = node.config.acks if asked is Acks.DEFAULT else asked
         rests_on_one = not node.is_elected or acks is Acks.LEADER
-        if acks is Acks.QUORUM and entry.term < self._terms.get(node.node_id, Term(0)) and entry.index < node.committed.index:
+        if (
+            acks is Acks.QUORUM
+            and entry.term < self._terms.get(node.node_id, Term(0))
+            and entry.index < node.committed.index
+        ):
             return  # it was sent again, and committed in an earlier term: who had it then may have another disk now
         if rests_on_one and not node.syncs_always:
             return  # it promises no more than that the node has written it
