@@ -9,6 +9,7 @@ from ourolog.simulation.checkers.acknowledged import is_on_disk
 from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.log_model import Entry
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
+from ourolog.simulation.checkers.voter_sets import set_in
 from ourolog.simulation.events import FileSynced, MessageTold, NodeStarted
 from ourolog.storage.control import VoterKey
 from ourolog.storage.types import Index, NodeId, Term
@@ -38,9 +39,34 @@ class LeaderCompleteness(EventChecker):
         self._on_majority: dict[Term, Entry] = {}
         self._held: dict[Term, Entry] = {}
         self._terms: dict[NodeId, Term] = {}
+        self.on_log = self._on_log_changed
+        self._named: dict[NodeId, tuple[Index, tuple[VoterKey, ...]]] = {}
 
     def _on_started(self, event: NodeStarted) -> None:
         self._terms.pop(event.node_id, None)
+        self._named.pop(event.node_id, None)
+
+    def _on_log_changed(self, node: NodeModel) -> None:
+        """Note who is named in a log from the bytes: its store says so only once they are on disk."""
+        named = self._named.get(node.node_id)
+        if named is not None and any(entry.index == named[0] for entry in self.model.gone):
+            del self._named[node.node_id]
+        for entry in self.model.fresh:
+            voters = set_in(entry)
+            if voters is not None:
+                keys = tuple(VoterKey(NodeId(node_id), epoch) for node_id, epoch, *_ in voters[2])
+                self._named[node.node_id] = entry.index, keys
+
+    def _voters_of(self, node: NodeModel, last: Entry) -> tuple[VoterKey, ...]:
+        """Who votes by what is on that node's disk up to its last entry."""
+        named, told = self._named.get(node.node_id), node.voter_set
+        if (
+            node.is_vote_of_disk
+            and named is not None
+            and (told.index if told is not None else -1) < named[0] <= last.index
+        ):
+            return named[1]
+        return self.model.voters_of(node)
 
     def _on_synced(self, event: FileSynced) -> None:
         node = self.model.nodes.get(event.node_id)
@@ -49,7 +75,7 @@ class LeaderCompleteness(EventChecker):
         last = node.log.entry(node.log.durable_index - 1)
         if last is None or not last.term or last.term != node.ballot.term:
             return
-        voters = self.model.voters_of(node)
+        voters = self._voters_of(node, last)
         reached = self._reached.setdefault(last.term, {})
         if node.key not in voters or reached.get(node.key, 0) > last.index:
             return

@@ -96,7 +96,7 @@ class VotersKept(EventChecker):
     def _on_log_changed(self, node: NodeModel) -> None:
         sets, model = self._of(node), self.model
         for entry in model.gone:
-            named = _set_in(entry)
+            named = set_in(entry)
             if named is None:
                 continue
             sets.here.pop(entry.index, None)
@@ -104,7 +104,7 @@ class VotersKept(EventChecker):
             if is_before and (sets.before is None or named[0] > sets.before[0]):
                 sets.before = named
         for entry in node.log.entries if model.is_reopened else model.fresh:
-            named = _set_in(entry)
+            named = set_in(entry)
             if named is not None:
                 sets.here[named[0]] = named
 
@@ -120,7 +120,7 @@ class VotersKept(EventChecker):
         if sets.is_known and is_whole and not node.must_reset:
             self._check(node, opened.voters, sets.latest, "log")
         else:
-            sets.here = {named[0]: named for entry in node.log.entries if (named := _set_in(entry)) is not None}
+            sets.here = {named[0]: named for entry in node.log.entries if (named := set_in(entry)) is not None}
             sets.before = _told(opened.voters_before_start)
         sets.is_known = is_whole
 
@@ -288,7 +288,7 @@ def _entry(named: _Keys) -> str:
     return "no entry" if named[0] is None else f"entry {named[0]}"
 
 
-def _set_in(entry: Entry) -> _Set | None:
+def set_in(entry: Entry) -> _Set | None:
     """The voter set that an entry names, read without the code under test; None if it names none."""
     if not entry.control:
         return None

@@ -36,9 +36,9 @@ from ourolog.simulation.events import (
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.batch import Kind
 from ourolog.storage.checksummed_json import encode
-from ourolog.storage.control import Voter, VoterKey, VoterSet
+from ourolog.storage.control import Voter, VoterKey, VoterSet, VotersSet, encode_control
 from ourolog.storage.terms import LastEntry, TermHistory
-from ourolog.storage.types import START, Index, NodeId, Term
+from ourolog.storage.types import START, Index, NodeId, Offset, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene, ballot_saved, batch, sized
 
 NODES = (N1, N2, N3)
@@ -178,6 +178,27 @@ def test_who_lacks_what_any_node_held_for_committed_may_not_lead() -> None:
                 lead(scene, N3, 2, N3, N2)
         else:
             lead(scene, N3, 2, N3, N2)  # it was elected before, and says so late
+
+
+@pytest.mark.parametrize("names_others", [True, False])
+def test_who_votes_is_what_the_log_names_that_is_synced_and_not_what_its_store_has_said_yet(
+    names_others: bool,
+) -> None:
+    scene = scene_of("leader_completeness", RAFT)
+    lead(scene, N1, 1, N1, N2)
+    follow(scene, N2, 1, N1)
+    # Without n2 both n1 and another one have to have it.
+    named = (N1, N3, NodeId("n4")) if names_others else NODES
+    voters = tuple(Voter(name, EPOCH + at, f"{name}:1", f"{name}:2") for at, name in enumerate(named))
+    payload = encode_control(VotersSet(voters))
+    entry = batch(0, "", term=Term(1), kind=Kind.CONTROL, payload=payload, record_count=0)
+    for node_id in (N1, N2):
+        scene.append(node_id, entry, batch(1, "v", term=Term(1), base_offset=Offset(0)))
+    if names_others:
+        lead(scene, N3, 2, N3)
+    else:
+        with pytest.raises(Violation, match=r"n3 leads term 2 .*lacks entry 1"):
+            lead(scene, N3, 2, N3)
 
 
 def test_a_node_with_a_new_disk_is_no_part_of_a_majority() -> None:
