@@ -229,6 +229,7 @@ class StoreActor(NodeActor):
         return self._log
 
     def on_stop(self) -> None:
+        self._damaged.stop()
         if self._log is not None and not self.failed:
             try:
                 self._flush()

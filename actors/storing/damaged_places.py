@@ -206,13 +206,19 @@ class DamagedPlaces:
     def expire(self) -> None:
         """Refuse the reads whose time is up; another node may have what they want."""
         self._expiry, self._expiry_s = None, inf
-        now_s = self._ports.clock.monotonic_s()
+        self._refuse_due(self._ports.clock.monotonic_s())
+        self._watch()
+
+    def stop(self) -> None:
+        """Refuse all reads that wait: the node stops."""
+        self._refuse_due(inf)
+
+    def _refuse_due(self, now_s: float) -> None:
         for place in self._places.values():
             due = [waiting for waiting in place.waiting if waiting.deadline_s <= now_s]
             place.waiting = [waiting for waiting in place.waiting if waiting.deadline_s > now_s]
             for waiting in due:
                 self._refuse(waiting.read, ReadProblem.REPAIRING, _being_repaired(place.damage))
-        self._watch()
 
 
 def _what_happens(damage: DamagedLogError) -> str:

@@ -146,6 +146,18 @@ def test_a_read_that_may_not_wait_is_refused_at_once_and_asks_for_the_repair() -
     assert log.asked == [7]
 
 
+def test_reads_that_wait_are_answered_when_the_node_stops() -> None:
+    log = Damaged(7, 9, **ELECTED)
+    log.read(7, 1)
+    log.read(9, 2)
+    log.stage.runtime.stop(log.stage.ref)
+    log.stage.runtime.run_until_idle()
+    assert [(answer.request_id, answer.problem) for answer in log.answers] == [
+        (1, ReadProblem.REPAIRING),
+        (2, ReadProblem.REPAIRING),
+    ]
+
+
 def test_few_readers_wait_and_others_are_refused_so_that_no_place_holds_up_all() -> None:
     log = Damaged(7, **ELECTED)
     for request_id in range(MAX_WAITING_READERS + 3):
