@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, I
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -40,7 +40,9 @@ from ourolog.rpc.client_types import (
 from ourolog.rpc.cluster_status import node_status
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
-from ourolog.storage.record_set import encode_records
+from ourolog.storage.record_set import encode_record, encode_records
+
+T = TypeVar("T")
 
 # A stream that was open for this long counts as one that worked.
 _WORKED_AFTER_S: Final = 2.0
@@ -143,36 +145,31 @@ class LogClient:
         stored once. Where nobody is elected, and with acks=LEADER, it goes on only if it is known that none of that
         was appended; else it fails, and the outcome of what was not answered is unknown.
         """
-        wanted = _acks(acks)
-        requests = UnansweredRequests(
-            values, lambda value: pb.ProduceRequest(record=pb.Record(value=value), acks=wanted)
-        )
-        answers = self._streams.answers(
-            requests, lambda stub: stub.ProduceStream(requests.messages()), is_numbered=acks is not Acks.LEADER
-        )
-        async with aclosing(answers):
-            async for response in answers:
-                self._note_produced(response.offset + 1, acks)
-                yield response.offset
+        async with aclosing(self._stream(values, lambda value: (encode_record(value), 1), acks)) as offsets:
+            async for offset in offsets:
+                yield offset
 
     async def produce_batch_stream(
         self, batches: AsyncIterable[Sequence[bytes]] | Iterable[Sequence[bytes]], *, acks: Acks = Acks.DEFAULT
     ) -> AsyncGenerator[int, None]:
         """Append batches as they come, pipelined, and yield the first offset of each, in order. See produce_stream."""
-        wanted = _acks(acks)
-        requests = UnansweredRequests(
-            batches,
-            lambda values: pb.ProduceBatchRequest(
-                records=encode_records(values), record_count=len(values), acks=wanted
-            ),
-        )
-        answers = self._streams.answers(
-            requests, lambda stub: stub.ProduceBatchStream(requests.messages()), is_numbered=acks is not Acks.LEADER
-        )
+        stream = self._stream(batches, lambda values: (encode_records(values), len(values)), acks)
+        async with aclosing(stream) as offsets:
+            async for offset in offsets:
+                yield offset
+
+    async def _stream(
+        self, items: AsyncIterable[T] | Iterable[T], encode: Callable[[T], tuple[bytes, int]], acks: Acks
+    ) -> AsyncGenerator[int, None]:
+        """The first offset of each item's records."""
+        requests = UnansweredRequests(items, encode, _acks(acks))
+        answers = self._streams.answers(requests, is_numbered=acks is not Acks.LEADER)
         async with aclosing(answers):
-            async for response in answers:
-                self._note_produced(response.base_offset + response.record_count, acks)
-                yield response.base_offset
+            async for offset, counts in answers:
+                for count in counts:
+                    self._note_produced(offset + count, acks)
+                    yield offset
+                    offset += count
 
     def _note_produced(self, end: int, acks: Acks) -> None:
         if acks is not Acks.LEADER:

@@ -21,15 +21,19 @@ from ourolog.actors.messages.values import Acks
 from ourolog.rpc.client_attempts import LEAST_ATTEMPT_S, Attempts
 from ourolog.rpc.client_calls import MAX_HINTS_IN_A_ROW, Call, ClientCalls
 from ourolog.rpc.client_errors import LogError, client_closed
-from ourolog.rpc.client_producers import EXPIRED_AFTER_S, MAX_SEQUENCE, ProducerIds
+from ourolog.rpc.client_producers import (
+    EXPIRED_AFTER_S,
+    GATHERED_BYTES,
+    GATHERED_RECORDS,
+    MAX_SEQUENCE,
+    ProducerIds,
+)
 from ourolog.rpc.client_types import Acknowledgement
 from ourolog.rpc.errors import OUTCOME_UNKNOWN
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.record_set import encode_record
 
 LANES: Final = 4
-GATHERED_RECORDS: Final = 1000
-GATHERED_BYTES: Final = 1024 * 1024
 # The lane itself says what was missing, if it gets to it.
 _SETTLED_WITHIN_S: Final = 0.2
 

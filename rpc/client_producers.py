@@ -16,6 +16,12 @@ MAX_SEQUENCE: Final = 2**32 - 1
 MAX_UNANSWERED: Final = 64
 """How many batches of one producer may be on their way: the log remembers as many."""
 
+GATHERED_RECORDS: Final = 1000
+"""How many records the client puts into a batch that its caller has not made."""
+
+GATHERED_BYTES: Final = 1024 * 1024
+"""How large, in bytes, it makes such a batch."""
+
 EXPIRED_AFTER_S: Final = 2.0
 """For how long nodes must say that a producer is forgotten, whose last batch may be stored, until that is believed: a
 leader that has been replaced, and has not noticed, does not know of those that came later."""

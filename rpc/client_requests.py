@@ -1,59 +1,116 @@
-"""The messages of a produce stream, made from the caller's items and kept until they are answered."""
+"""The messages of a produce stream, made from the caller's items and kept until they are answered.
+
+Items that are there already go in one batch, as what waits for a lane does; nobody waits for company. So a stream of
+single records is stored in batches as large as its source is ahead of the answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from ourolog.rpc.client_producers import MAX_UNANSWERED
+from ourolog.rpc.client_producers import GATHERED_BYTES, GATHERED_RECORDS, MAX_UNANSWERED
 from ourolog.rpc.v1 import log_pb2 as pb
 
 T = TypeVar("T")
-Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
+TAKES_S: Final = 0.001
+"""For how long items are taken from an iterator that nobody can wait for, until what there is goes."""
 
 
-class UnansweredRequests(Generic[T, Req]):
+class _Batch:
+    """Items that go together.
+
+    payloads: each item's records, encoded.
+    counts: how many records each item has.
+    record_count, size_bytes: of all of them.
+    """
+
+    __slots__ = ("counts", "payloads", "record_count", "size_bytes")
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.counts: list[int] = []
+        self.record_count = 0
+        self.size_bytes = 0
+
+    def halves(self) -> list[_Batch]:
+        """Split the items into two batches, as far as there are several."""
+        halves = [_Batch(), _Batch()]
+        for at, (payload, count) in enumerate(zip(self.payloads, self.counts, strict=True)):
+            halves[2 * at >= len(self.counts)].add(payload, count)
+        return [half for half in halves if half.counts]
+
+    def add(self, payload: bytes, count: int) -> None:
+        self.payloads.append(payload)
+        self.counts.append(count)
+        self.record_count += count
+        self.size_bytes += len(payload)
+
+
+class UnansweredRequests(Generic[T]):
     """The messages of a produce stream, in order; those that are not answered can be sent again, on another call.
 
-    taken: how many items there were so far.
-    answered: how many of them were answered.
+    items: what the caller wants to have appended.
+    encode: an item's records, encoded, and how many they are.
+    acks: what is asked for.
+
+    answered: how many messages were answered.
     sent: how many of them the present call may have sent, those that were answered before it included.
     producer_id: under which they are numbered, 0 if they are not.
     error: what the caller's own iterator failed with, if it did.
     """
 
-    def __init__(self, items: AsyncIterable[T] | Iterable[T], make: Callable[[T], Req]) -> None:
+    def __init__(
+        self,
+        items: AsyncIterable[T] | Iterable[T],
+        encode: Callable[[T], tuple[bytes, int]],
+        acks: pb.Acks.ValueType,
+    ) -> None:
         self._items: AsyncIterator[T] | Iterator[T] = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
-        self._make: Callable[[T], Req] = make
-        self._unanswered: deque[Req] = deque()
+        self._encode = encode
+        self._acks = acks
+        self._unanswered: deque[_Batch] = deque()
+        self._gathered: deque[_Batch] = deque()
+        self._gathers_bytes = GATHERED_BYTES
         self._taking: asyncio.Task[None] | None = None
         self._is_at_end = False
         self._calls = 0
-        self.taken = 0
         self.answered = 0
         self.sent = 0
         self.producer_id = 0
         self.error: Exception | None = None
         self._first = 0
         self._unknown_below = 0
-        self._room = asyncio.Event()
+        self._alone_below = 0
+        self._changed = asyncio.Event()
 
     @property
     def outstanding(self) -> int:
-        """How many were sent on the present call and are not answered."""
+        """How many messages were sent on the present call and are not answered."""
         return self.sent - self.answered
 
     @property
-    def unanswered(self) -> int:
-        """How many were made and are not answered."""
-        return self.taken - self.answered
+    def made(self) -> int:
+        """How many messages there are so far, the answered ones included."""
+        return self.answered + len(self._unanswered)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all items are answered, and there are no more."""
+        return self._is_at_end and not self._unanswered and not self._gathered
+
+    @property
+    def unanswered_items(self) -> int:
+        """How many items were sent, on any call, and are not answered."""
+        return sum(len(batch.counts) for batch in self._unanswered)
 
     @property
     def is_unknown(self) -> bool:
         """Whether some that are not answered may have been stored."""
-        return self.answered < self._unknown_below
+        return self.answered < max(self._unknown_below, self._alone_below)
 
     def note_unknown(self) -> None:
         """What the present call has sent, and is not answered, may have been stored."""
@@ -63,74 +120,128 @@ class UnansweredRequests(Generic[T, Req]):
         """Number from now on all that are not answered, from 0 on, under this producer's id; 0 for none."""
         self.producer_id, self._first = producer_id, self.answered
 
-    def messages(self) -> AsyncIterator[Req]:
-        """The messages of a new call: first those that are not answered, then one for each further item.
+    def messages(self) -> AsyncIterator[pb.ProduceBatchRequest]:
+        """The messages of a new call: first those that are not answered, then those of further items.
 
         They end where the items raise; `error` says what.
         """
         self.sent = self.answered
         self._calls += 1
+        self._changed.set()
         return self._messages(self._calls)
 
-    def note_answer(self) -> None:
-        """The first of those that were not answered is."""
-        self._unanswered.popleft()
+    def note_answer(self) -> list[int]:
+        """The first message of those that were not answered is. Returns how many records each of its items has."""
         self.answered += 1
-        self._room.set()
+        self._changed.set()
+        return self._unanswered.popleft().counts
+
+    def send_one_by_one(self) -> None:
+        """One of those that the present call has sent is too large, and it is not known which: let each wait."""
+        self._alone_below = self.sent
+
+    def take_apart(self) -> bool:
+        """The first that is not answered was refused for what is in it, with all behind it: send smaller ones.
+
+        Returns whether there were several items in it.
+        """
+        self._alone_below = 0
+        refused = self._unanswered[0]
+        if len(refused.counts) < 2:
+            return False
+        # If it was too large, neither those as large behind it nor those to come shall be.
+        self._gathers_bytes = refused.size_bytes // 2
+        parts = (batch.halves() if batch.size_bytes >= refused.size_bytes else [batch] for batch in self._unanswered)
+        self._unanswered = deque(part for halves in parts for part in halves)
+        return True
 
     async def close(self) -> None:
         """Wait for no further item."""
         self._calls += 1
+        self._changed.set()
         if self._taking is not None:
             self._taking.cancel()
             await asyncio.gather(self._taking, return_exceptions=True)
 
-    async def _messages(self, call: int) -> AsyncIterator[Req]:
+    # ------------------------------------------------------------ messages
+
+    async def _messages(self, call: int) -> AsyncIterator[pb.ProduceBatchRequest]:
         # gRPC may ask for one more message of a call that has been given up.
         while call == self._calls:
-            if self.producer_id and self.outstanding >= MAX_UNANSWERED:
-                self._room.clear()
-                await self._room.wait()
-            elif self.sent < self.taken:
-                request = self._unanswered[self.sent - self.answered]
-                if self.producer_id:
-                    request.producer_id, request.sequence = self.producer_id, self.sent - self._first
+            if self.outstanding >= (1 if self.answered < self._alone_below else MAX_UNANSWERED):
+                await self._change()
+            elif self.sent < self.made:
+                request = self._message(self._unanswered[self.outstanding])
                 self.sent += 1
                 yield request
-            elif self._is_at_end:
+            elif self._is_at_end and not self._gathered:
                 return
-            elif isinstance(self._items, AsyncIterator):
-                await self._take(self._items)
             else:
-                self._take_now(self._items)
+                await self._gather()
+                if self._gathered:
+                    self._unanswered.append(self._gathered.popleft())
+                elif not self._is_at_end:
+                    await self._change()
+
+    async def _gather(self) -> None:
+        """Take what there is, as far as there is room for it."""
+        if self._is_at_end or len(self._gathered) > 1:
+            return
+        if not isinstance(self._items, AsyncIterator):
+            self._take_now(self._items)
+        elif self._taking is None or self._taking.done():
+            # A task of its own, which goes on when the call that waits for it is given up: else the item would be lost,
+            # and the caller's generator would be cancelled.
+            self._taking = asyncio.create_task(self._take(self._items))
+            await asyncio.sleep(0)  # it takes what need not be waited for
+
+    async def _change(self) -> None:
+        """Wait for an item, an answer, the end, or another call."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _message(self, batch: _Batch) -> pb.ProduceBatchRequest:
+        request = pb.ProduceBatchRequest(
+            records=b"".join(batch.payloads), record_count=batch.record_count, acks=self._acks
+        )
+        if self.producer_id:
+            request.producer_id, request.sequence = self.producer_id, self.sent - self._first
+        return request
+
+    # ------------------------------------------------------------ items
 
     async def _take(self, items: AsyncIterator[T]) -> None:
-        # A task of its own, which goes on when the call that waits for it is given up: else the item would be lost,
-        # and the caller's generator would be cancelled.
-        if self._taking is None or self._taking.done():
-            self._taking = asyncio.create_task(self._take_one(items))
-        await asyncio.shield(self._taking)
-
-    async def _take_one(self, items: AsyncIterator[T]) -> None:
         try:
-            self._add(await anext(items))
+            while self._add(await anext(items)):
+                pass
         except StopAsyncIteration:
             self._is_at_end = True
         except Exception as error:  # raised again where the answers are read
-            self._end_with(error)
+            self.error, self._is_at_end = error, True
+        self._changed.set()
 
     def _take_now(self, items: Iterator[T]) -> None:
+        until_s = time.monotonic() + TAKES_S
         try:
-            self._add(next(items))
+            while self._add(next(items)) and time.monotonic() < until_s:
+                pass
         except StopIteration:
             self._is_at_end = True
         except Exception as error:  # as above
-            self._end_with(error)
+            self.error, self._is_at_end = error, True
 
-    def _add(self, item: T) -> None:
-        self._unanswered.append(self._make(item))
-        self.taken += 1
+    def _add(self, item: T) -> bool:
+        """Put the item to those that go next. Returns whether there is room for another."""
+        payload, count = self._encode(item)
+        if not self._gathered or not self._has_room(self._gathered[-1], payload, count):
+            self._gathered.append(_Batch())
+        batch = self._gathered[-1]
+        batch.add(payload, count)
+        self._changed.set()
+        return len(self._gathered) == 1 and self._has_room(batch, b"", 1)
 
-    def _end_with(self, error: Exception) -> None:
-        self.error = error
-        self._is_at_end = True
+    def _has_room(self, batch: _Batch, payload: bytes, count: int) -> bool:
+        """Whether that item may go with those of the batch; one without records goes alone, and is refused."""
+        is_small = batch.record_count + count <= GATHERED_RECORDS
+        is_short = batch.size_bytes + len(payload) <= self._gathers_bytes
+        return is_small and is_short and count > 0 and batch.record_count > 0

@@ -8,11 +8,9 @@ acks=leader, it goes on only if nothing of it was stored for certain.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, TypeVar
-
-import grpc
+from typing import Any
 
 from ourolog.rpc.client_attempts import Attempts
 from ourolog.rpc.client_calls import ClientCalls
@@ -22,11 +20,6 @@ from ourolog.rpc.client_nodes import NodeConnection
 from ourolog.rpc.client_producers import EXPIRED_AFTER_S, ProducerIds
 from ourolog.rpc.client_requests import UnansweredRequests
 from ourolog.rpc.errors import OUTCOME_UNKNOWN
-from ourolog.rpc.v1 import log_pb2 as pb
-from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
-
-Req = TypeVar("Req", pb.ProduceRequest, pb.ProduceBatchRequest)
-Res = TypeVar("Res", pb.ProduceResponse, pb.ProduceBatchResponse)
 
 
 class ProduceStreams:
@@ -38,12 +31,11 @@ class ProduceStreams:
 
     async def answers(
         self,
-        requests: UnansweredRequests[Any, Req],
-        open_call: Callable[[pb_grpc.LogAsyncStub], grpc.aio.StreamStreamCall[Req, Res]],
+        requests: UnansweredRequests[Any],
         *,
         is_numbered: bool,
-    ) -> AsyncGenerator[Res, None]:
-        """The answers to a produce stream, in order. Raises LogError.
+    ) -> AsyncGenerator[tuple[int, list[int]], None]:
+        """What a produce stream is answered, in order: where records are, and how many each item has. Raises LogError.
 
         is_numbered: whether to number the requests, where the cluster has ids.
         """
@@ -61,22 +53,26 @@ class ProduceStreams:
                 if is_numbered and not requests.producer_id:
                     is_numbered = await self._number(requests, attempts)
                 addr = await calls.find_leader()
-                responses = calls.responses(addr, open_call, check, PRODUCE_SILENT_AFTER_S)
+                responses = calls.responses(
+                    addr, lambda stub: stub.ProduceBatchStream(requests.messages()), check, PRODUCE_SILENT_AFTER_S
+                )
                 try:
                     async with aclosing(responses):
                         async for response in responses:
-                            requests.note_answer()
+                            counts = requests.note_answer()
                             calls.nodes.acknowledged(addr)
                             attempts = expired_since_s = None
-                            yield response
+                            yield response.base_offset, counts
                     if requests.error is not None:
                         raise requests.error
-                    if not requests.outstanding and requests.answered == requests.taken:
+                    if requests.is_done:
                         return
-                    message = f"{addr} answered {requests.answered} of {requests.taken} produces and ended the stream"
+                    message = f"{addr} answered {requests.answered} of {requests.made} batches and ended the stream"
                     raise LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
                 except LogError as error:
                     failure = error
+                if self._sends_smaller(requests, failure, is_numbered=is_numbered):
+                    continue
                 may_repeat = failure.may_retry or failure.is_not_leader
                 if failure.outcome_unknown and requests.outstanding:
                     requests.note_unknown()
@@ -85,7 +81,7 @@ class ProduceStreams:
                     may_repeat = failure.may_pass or failure.is_not_leader
                 failure.outcome_unknown = requests.is_unknown
                 if requests.is_unknown and OUTCOME_UNKNOWN not in str(failure):
-                    many = f"{requests.unanswered} produces of the stream were not answered"
+                    many = f"{requests.unanswered_items} produces of the stream were not answered"
                     failure.args = (f"{str(failure).rstrip('.')}; {many}. {OUTCOME_UNKNOWN}",)
                 attempts = attempts or Attempts(loop.time(), calls.timeout_s)
                 attempts.note(failure)
@@ -104,7 +100,20 @@ class ProduceStreams:
         finally:
             await requests.close()
 
-    async def _number(self, requests: UnansweredRequests[Any, Req], attempts: Attempts | None) -> bool:
+    def _sends_smaller(self, requests: UnansweredRequests[Any], failure: LogError, *, is_numbered: bool) -> bool:
+        """Whether a message was refused for what is in it, and goes again, in other messages."""
+        if not failure.is_of_content or not requests.outstanding:
+            return False
+        if failure.reason or requests.outstanding == 1:
+            # A node reads nothing behind the first that it refuses, and answers what is before it.
+            return requests.take_apart()
+        # Too large for the connection itself, which ends with all that is on its way.
+        failure.outcome_unknown = True
+        if is_numbered:
+            requests.send_one_by_one()
+        return is_numbered
+
+    async def _number(self, requests: UnansweredRequests[Any], attempts: Attempts | None) -> bool:
         """Give the stream an id of its own. Returns whether there are any."""
         loop = asyncio.get_running_loop()
         if self._ids.can_be_had(loop.time()):

@@ -17,7 +17,7 @@ from ourolog.rpc.errors import invalid
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import MAX_BODY_BYTES, Codec, NewBatch
 from ourolog.storage.compression import DecompressionError, compress, decompress
-from ourolog.storage.record_set import LEAST_RECORD_BYTES, encode_record, encode_records, encoded_size_bytes
+from ourolog.storage.record_set import encode_record, encode_records, encoded_size_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +136,6 @@ def _canonical(payload: bytes, count: int, limits: RecordLimits) -> bytes:
 
 def _decode(payload: bytes, count: int, limits: RecordLimits) -> tuple[Sequence[pb.Record], list[int]]:
     """`count` records and the sizes of their values. Raises ServiceError."""
-    if count > len(payload) // LEAST_RECORD_BYTES:
-        raise invalid(
-            "record_count",
-            "does not match records",
-            f"{count} records do not fit in {len(payload)} bytes: "
-            "record_count is wrong, or some of the records are empty",
-        )
     try:
         records = pb.RecordSet.FromString(payload).records
     except DecodeError as error:
@@ -162,17 +155,21 @@ def _decode(payload: bytes, count: int, limits: RecordLimits) -> tuple[Sequence[
         raise invalid(
             f"records[{at}].value",
             "must not be empty",
-            f"record {at} of {count} is empty; a record holds at least one byte. Nothing was appended",
+            f"{_which(at, count)} is empty; a record holds at least one byte. Nothing was appended",
         )
     if largest > limits.max_record_bytes:
         at = sizes.index(largest)
         raise invalid(
             f"records[{at}].value",
             f"must not exceed {limits.max_record_bytes} bytes",
-            f"record {at} of {count} holds {largest} bytes, this node takes at most "
+            f"{_which(at, count)} holds {largest} bytes, this node takes at most "
             f"{limits.max_record_bytes} (--max-record-bytes). Nothing was appended",
         )
     return records, sizes
+
+
+def _which(at: int, count: int) -> str:
+    return f"record {at} of {count}" if count > 1 else "the record"
 
 
 def _too_large(size: int, limits: RecordLimits) -> Exception:

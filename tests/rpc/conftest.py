@@ -21,6 +21,7 @@ from ourolog.rpc.errors import status_of
 from ourolog.rpc.log_service import ClientLimits, LogService
 from ourolog.rpc.node_server import AdvertisedAddresses, NodeServer
 from ourolog.rpc.node_status import StatusSources
+from ourolog.rpc.peer_values import MAX_MESSAGE_BYTES
 from ourolog.rpc.record_checks import RecordLimits
 from ourolog.rpc.testing import ScriptedServer, SilentActor
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
@@ -60,6 +61,7 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
         *,
         max_record_bytes: int = 1000,
         max_batch_bytes: int = 100_000,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         produces: ProduceLimiter | None = None,
         reads: ReadBudget | None = None,
         arrivals: ArrivalLimiter | None = None,
@@ -75,7 +77,8 @@ def edge() -> Callable[..., contextlib.AbstractAsyncContextManager[Edge]]:
         silent = SilentActor()
         sources = StatusSources(config, "1", silent, silent, silent, occupant)
         service = LogService(scripted, sources, RecordLimits(max_record_bytes, max_batch_bytes), admission)
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        received = ("grpc.max_receive_message_length", max_message_bytes)
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), received])
         service.add_to(server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

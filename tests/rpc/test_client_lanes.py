@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -11,62 +10,13 @@ import pytest
 
 from ourolog.actors.messages.server import CancelRequest, Produce, Refusal, RegisterProducer, RequestRefused
 from ourolog.actors.messages.values import Acks
-from ourolog.rpc import client_lanes, client_streams
+from ourolog.rpc import client_lanes
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.client_lanes import GATHERED_RECORDS, LANES
-from ourolog.rpc.client_producers import MAX_UNANSWERED
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.record_set import decode_records
-
-
-class Script:
-    """Decides for each produce of a scripted server, in order of arrival, what becomes of it."""
-
-    def __init__(self, server: Any, *answers: Callable[[Produce], object] | None) -> None:
-        """Prepare.
-
-        answers: for each produce, given it, what is done instead of serving it; None to serve it, as all later ones.
-        """
-        self._answers = list(answers)
-        self._server, self._tell = server, server.tell
-        server.tell = self.tell
-
-    def tell(self, message: Any) -> None:
-        if isinstance(message, Produce) and self._answers and (answer := self._answers.pop(0)) is not None:
-            self._server.received.append(message)
-            answer(message)
-            self._server.changed.set()
-        else:
-            self._tell(message)
-
-
-def refused(refusal: Refusal, *, outcome_unknown: bool = False) -> Callable[[Produce], object]:
-    def answer(produce: Produce) -> None:
-        produce.reply_to.tell(RequestRefused(produce.request_id, refusal, "not now", outcome_unknown=outcome_unknown))
-
-    return answer
-
-
-def lost_after_append(server: Any) -> Callable[[Produce], object]:
-    """It is stored, and its client is told that its outcome is unknown."""
-
-    def answer(produce: Produce) -> None:
-        key = produce.batch.producer_id, produce.batch.producer_sequence
-        if key not in server.numbered:
-            server.numbered[key] = server.end.index, server.append(produce.batch)
-        refused(Refusal.DEPOSED, outcome_unknown=True)(produce)
-
-    return answer
-
-
-def unanswered(_: Produce) -> None:
-    """Whoever asked waits."""
-
-
-def numbers(e: Any) -> list[tuple[int, int]]:
-    """Producer and number of every produce, in order of arrival."""
-    return [(produce.batch.producer_id, produce.batch.producer_sequence) for produce in e.server.all(Produce)]
+from tests.scripted_produces import Script, lost_after_append, numbers, refused, stored, unanswered
 
 
 async def fill_lanes(e: Any, client: LogClient) -> list[asyncio.Task[int]]:
@@ -77,10 +27,6 @@ async def fill_lanes(e: Any, client: LogClient) -> list[asyncio.Task[int]]:
         callers.append(asyncio.create_task(client.produce(b"first")))
         await e.server.until(lambda number=number: len(e.server.all(Produce)) == number + 1)
     return callers
-
-
-def stored(e: Any) -> list[bytes]:
-    return [value for batch in e.server.batches if batch.record_count for value in decode_records(batch.payload)]
 
 
 async def test_one_call_after_the_other_is_numbered_in_one_lane(edge: Any) -> None:
@@ -382,58 +328,6 @@ async def test_a_client_that_is_closed_ends_its_open_calls(edge: Any) -> None:
         await client.close()
         errors = await asyncio.gather(*callers, return_exceptions=True)
         assert [str(error) for error in errors] == ["the client was closed"] * (LANES + 1)
-
-
-# ---------------------------------------------------------------- streams
-
-
-async def test_a_stream_has_no_more_on_its_way_than_the_log_remembers(edge: Any) -> None:
-    async with edge() as e, LogClient(e.address) as client:
-        Script(e.server, *[unanswered] * MAX_UNANSWERED)
-        offsets = client.produce_stream(b"%d" % number for number in range(MAX_UNANSWERED + 10))
-        first = asyncio.ensure_future(anext(offsets))
-        await e.server.until(lambda: len(e.server.all(Produce)) == MAX_UNANSWERED)
-        await client.get_servers()
-        held = e.server.all(Produce)
-        assert len(held) == MAX_UNANSWERED
-        for produce in held:
-            e.server.produced(produce)
-        assert [await first] + [offset async for offset in offsets] == list(range(MAX_UNANSWERED + 10))
-        assert [number for _, number in numbers(e)] == list(range(MAX_UNANSWERED + 10))
-
-
-async def test_a_stream_sends_again_all_that_was_not_answered_and_it_is_stored_once(edge: Any) -> None:
-    async with edge() as e, LogClient(e.address) as client:
-        # However far the server has read before the first of them ends the call.
-        Script(e.server, None, lost_after_append(e.server), lost_after_append(e.server), refused(Refusal.SEQUENCE_GAP))
-        batches = [[b"a"], [b"b", b"c"], [b"d"], [b"e"]]
-        assert [offset async for offset in client.produce_batch_stream(batches)] == [0, 1, 3, 4]
-        assert stored(e) == [b"a", b"b", b"c", b"d", b"e"]
-
-
-async def test_a_stream_whose_producer_is_forgotten_numbers_the_rest_anew(edge: Any) -> None:
-    async with edge() as e, LogClient(e.address) as client:
-        expired = refused(Refusal.PRODUCER_EXPIRED)
-        Script(e.server, None, expired, expired)
-        assert [offset async for offset in client.produce_stream([b"a", b"b", b"c"])] == [0, 1, 2]
-        (first_id, _), *_, (second_id, last) = numbers(e)
-        assert (first_id != second_id, last) == (True, 1)
-        assert stored(e) == [b"a", b"b", b"c"]
-
-
-async def test_a_stream_whose_producer_is_forgotten_with_batches_of_unknown_outcome_says_so(
-    edge: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client_streams, "EXPIRED_AFTER_S", 0.3)
-    async with edge() as e, LogClient(e.address) as client:
-        expired = refused(Refusal.PRODUCER_EXPIRED)
-        Script(e.server, None, refused(Refusal.DEPOSED, outcome_unknown=True), *[expired] * 200)
-        offsets = client.produce_stream([b"a", b"b", b"c"])
-        assert await anext(offsets) == 0
-        with pytest.raises(LogError, match=r"\d produces of the stream were not answered") as raised:
-            await anext(offsets)
-        assert raised.value.outcome_unknown
-        assert len({producer_id for producer_id, _ in numbers(e)}) == 1
 
 
 async def test_a_stub_without_a_number_works_beside_numbered_ones(edge: Any) -> None:
