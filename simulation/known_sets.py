@@ -62,6 +62,10 @@ class KnownSets:
         newest = self.newest
         return tuple(key.node_id for key in newest[0]) if newest else ()
 
+    def has_lost_another(self, node_id: NodeId) -> bool:
+        """Whether a voter besides that one has lost the disk with which the newest sets name it."""
+        return any(key.node_id != node_id and self.key_of(key.node_id) != key for keys in self.newest for key in keys)
+
     def with_majority(self, chosen: Iterable[NodeId], names: Iterable[NodeId]) -> set[NodeId]:
         """Those, and as many of `names`, in their order, as make a majority of the newest sets by disks that vote."""
         core = {self.key_of(name) for name in chosen}

@@ -24,6 +24,10 @@ ROTS_ALONE: Final = 0.5
 """How often, of segments that retention has removed everywhere else, one rots rather than another file."""
 ROTS_OFTEN: Final = 3.0
 """How much more often than other faults disks rot where nodes repair that: it is over soon, and hides no other."""
+ROTS_CUT_OFF_SHARE: Final = 0.5
+ROTS_CUT_OFF_WITHIN_S: Final = 2.0
+"""Of the partitions where voters elect and disks rot, how many leave a leader with one other node that is no majority
+with it, and how soon after the end of one of the two logs rots: both have what is not committed."""
 REVIEW_INTERVAL_S: Final = 2.0
 OFTEN: Final = 4.0
 """How much more often than other faults people change the voters: most of what they ask for is refused."""
@@ -181,7 +185,13 @@ class Nemesis:
         self._rng.shuffle(names)
         if (leader_id := self._leader_at_times()) is not None:
             names.sort(key=lambda name: name != leader_id)
+        pair = self._leader_and_witness()
         match shape:
+            case _ if pair:
+                shape = "a leader and a witness"
+                links = links_between([pair, [name for name in names if name not in pair]])
+                at_s = ROTS_CUT_OFF_WITHIN_S * self._moments.random()
+                cluster.after(at_s, lambda: self._rot_at_end(self._moments.choice(pair)))
             case "halves":
                 cut = self._rng.randrange(1, len(names))
                 links = links_between([names[:cut], names[cut:]])
@@ -197,6 +207,16 @@ class Nemesis:
         cluster.block(shape, links)
         self._fired("partition", "network", shape)
         self._cluster.after(0.5 + self.operator.wait_s(20.0), lambda: cluster.heal() if self._is_on else None)
+
+    def _leader_and_witness(self) -> list[NodeId]:
+        """Whom to cut off together, at times; else nobody."""
+        leader_id, voters = self._cluster.leader_id, self._cluster.sets.voters
+        is_wanted = "bit_rot" in self._plan.kinds and self._cluster.is_vote_of_disk
+        if not is_wanted or leader_id is None or self._moments.random() >= ROTS_CUT_OFF_SHARE:
+            return []
+        pairs = [[leader_id, other] for other in self._cluster.configs if other != leader_id]
+        pairs = [pair for pair in pairs if 2 * len(set(voters).intersection(pair)) <= len(voters)]
+        return self._moments.choice(pairs) if pairs else []
 
     def _gossip_lost(self) -> None:
         cluster = self._cluster
@@ -290,6 +310,8 @@ class Nemesis:
                 return
             node_id = rng.choice((*cluster.configs, *cluster.configs, NodeId("n99")))
             is_addition = rng.random() < 0.5
+            if not is_addition and cluster.sets.has_lost_another(node_id):
+                continue  # too few would be left
             self._fired("voters", asked, f"{'add' if is_addition else 'remove'} {node_id}")
             cluster.change_voters(asked, node_id, is_addition=is_addition)
             if "kill" in self._plan.kinds and self._moments.random() < CAUGHT_AT_CHANGE_SHARE:
@@ -396,6 +418,14 @@ class Nemesis:
         # The entry's last good copy does not rot.
         if len(also) >= 2:
             self._strike(self._shapes.choice(also), rot)
+
+    def _rot_at_end(self, node_id: NodeId) -> None:
+        is_cut_off = self._is_on and self._cluster.network.links.blocked
+        if not is_cut_off or self.operator.is_rotten(node_id) or not self.budget.may_spoil("bit_rot", node_id):
+            return
+        rot = Rot.at_end(self._cluster.disks[node_id], self._shapes)
+        if rot is not None:
+            self._strike(node_id, rot)
 
     def _strike(self, node_id: NodeId, rot: Rot) -> None:
         rot.strike(self._cluster.disks[node_id])

@@ -28,7 +28,7 @@ from ourolog.actors.messages.observer import (
     WarningKind,
 )
 from ourolog.actors.messages.replicator import KeepAliveDue
-from ourolog.actors.messages.store import PulledAppended, PullRejected, ReadProblem, ReadRefused
+from ourolog.actors.messages.store import PulledAppended, ReadProblem, ReadRefused
 from ourolog.simulation.checker import World
 from ourolog.simulation.disaster_states import DISASTER_STATES, DisasterStates
 from ourolog.simulation.election_states import ELECTION_STATES, ElectionStates
@@ -94,7 +94,6 @@ STATES: Final[dict[str, str]] = {
     "claims_disputed": "A node heard of a claim that contradicts its own.",
     "claims_settled": "A node heard that all agree again.",
     "kept_its_copy": "A node did not follow its leader, which lacked what was committed, and said so.",
-    "pull_rejected": "What a pull brought was not appended.",
     "higher_term_seen": "A node heard of a newer term.",
     "cycle_seen": "A batch came back to where it had been.",
     "duplicate_dropped": "A copy of what was there already was dropped.",
@@ -162,7 +161,6 @@ class RareStates:
             KeepAliveDue: lambda _: self._note("keep_alive_sent"),
             LeaderUnreachable: lambda _: self._note("leader_unreachable"),
             LogStartMoved: lambda _: self._note("retention"),
-            PullRejected: lambda _: self._note("pull_rejected"),
             ClaimsDisputed: lambda told: self._note_at_server(told, "claims_disputed"),
             ClaimsSettled: lambda told: self._note_at_server(told, "claims_settled"),
             ReadRefused: self._on_read_refused,

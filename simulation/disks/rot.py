@@ -71,13 +71,13 @@ class Rot:
         if shapes is None:
             return bit
         if not wanted and shapes.random() < _AT_THE_END:
-            return cls._at_end(disk, candidates, shapes) or bit
+            return cls.at_end(disk, shapes) or bit
         return bit._more(disk, below, shapes) or bit
 
     @classmethod
-    def _at_end(cls, disk: SimulatedDisk, candidates: list[tuple[str, int]], shapes: Random) -> Self | None:
+    def at_end(cls, disk: SimulatedDisk, shapes: Random) -> Self | None:
         """A bit near the end of the log, where entries are that may not be committed yet; None if there is no log."""
-        segments = [candidate for candidate in candidates if candidate[0].endswith(LOG_SUFFIX)]
+        segments = [candidate for candidate in disk.rot_candidates() if candidate[0].endswith(LOG_SUFFIX)]
         if not segments:
             return None
         path, below = segments[-1]

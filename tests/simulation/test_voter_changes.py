@@ -220,6 +220,19 @@ def test_a_majority_of_the_newest_sets_is_who_is_chosen_and_as_many_more_as_it_t
     assert sets.with_majority((N1, N3), (N4, N2)) == {N1, N3}
 
 
+def test_who_knows_of_a_lost_disk_asks_for_nobody_elses_removal() -> None:
+    sets = KnownSets()
+    voters = VoterSet(Index(1), Term(1), names(N1, N2, N3).voters)
+    for node_id in (N1, N2, N3):
+        sets.note(node_id, LogOpened(START, START, TermHistory(), key(node_id).log_epoch, Ballot(), (), START, voters))
+    assert not sets.has_lost_another(N3)
+    sets.lost(N2)
+    assert sets.has_lost_another(N3)
+    assert not sets.has_lost_another(N2)
+    sets.note(N2, LogOpened(START, START, TermHistory(), 77, Ballot(), (), START, None))
+    assert sets.has_lost_another(N3)
+
+
 def test_a_core_that_a_change_leaves_without_a_majority_is_extended() -> None:
     options = Options(
         seed=21, nodes=5, election="raft", faults=("partition", "kill", "voters"), minutes=0.5, operations=120
