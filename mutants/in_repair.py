@@ -19,8 +19,8 @@ from ourolog.storage.scrub import LogScrub, Scrubbed
 
 ROTTEN = ("--election raft --nodes 4 --faults bit_rot", "--election raft --nodes 3 --faults bit_rot,kill")
 """Where disks rot, and little else is in the way."""
-ROTTEN_PARTED = ("--election raft:n1,n2,n3 --nodes 3 --faults bit_rot,kill,partition --operations 800",)
-"""Where nodes have entries that are not committed, or do not know yet that they are."""
+ROTTEN_PARTED = ("--election raft --nodes 4 --faults bit_rot,partition --operations 400",)
+"""Where two nodes that are no majority have entries that are not committed."""
 
 
 def _with_all_committed(method: str) -> None:

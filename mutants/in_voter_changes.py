@@ -20,8 +20,9 @@ CHANGED = ("--election raft --nodes 5 --operations 120 --faults voters",)
 """Three of five vote, and people add and remove voters."""
 CHANGED_PARTED = ("--election raft --nodes 5 --operations 120 --faults voters,partition,kill",)
 CHANGED_DISKS_LOST = ("--election raft --nodes 5 --operations 120 --faults voters,disk_lost,kill",)
-CHANGED_LAGGING = ("--election raft --nodes 5 --faults voters,kill,slow_disk --operations 1200",)
-CHANGED_FEW = ("--election raft --nodes 3 --faults voters,kill --operations 120",)
+CHANGED_EMPTY = ("--election raft --nodes 3 --faults voters,kill,disk_lost --operations 1200",)
+"""Where whoever comes back with an empty disk finds that two vote, and not three."""
+CHANGED_FEW = ("--election raft --nodes 3 --faults voters,kill,slow_link --operations 120",)
 """All three vote, so that two are left when one is removed, or one."""
 KILLED = ("--election raft --nodes 4 --faults kill,partition --operations 60",)
 CHANGED_SLOW = ("--election raft --nodes 5 --faults voters,slow_link,loss,kill --operations 400",)
@@ -96,7 +97,7 @@ def standby_stands() -> None:
     wrap(Raft, "may_stand", lambda _: property(lambda self: bool(self.voters)))
 
 
-@mutant("A node is added as a voter before it has caught up.", CHANGED_LAGGING)
+@mutant("A node is added as a voter before it has caught up.", CHANGED_EMPTY)
 def added_before_caught_up() -> None:
     def make(original: Any) -> Any:
         def fetched(self: StandbyRounds, *args: Any) -> Any:

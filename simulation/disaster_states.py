@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import ClassVar, Final
 
 from ourolog.actors.messages.events import ClaimsDisputed, LeaderChanged, LogOpened
 from ourolog.actors.messages.server import Produced
@@ -36,6 +36,9 @@ class DisasterStates:
         self._former: set[int] = set()
         self._recovered: set[NodeId] = set()
         self._cluster_of: dict[NodeId, int] = {}
+
+    messages: ClassVar[Collection[type]] = (LogOpened, SaveSuperseded, LeaderChanged, ClaimsDisputed, Produced)
+    """The classes of message that are of interest."""
 
     def see(self, event: Event) -> None:
         match event:

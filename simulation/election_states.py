@@ -6,7 +6,7 @@ Taken from what the actors of each node tell each other, and from what becomes o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -128,15 +128,19 @@ class ElectionStates:
             Produce: ("to server", self._on_produce),
         }
 
+    @property
+    def messages(self) -> Collection[type]:
+        """The classes of message that are of interest."""
+        return self._on_message
+
     def see(self, event: Event) -> None:
         match event:
             case MessageTold():
-                wanted = self._on_message.get(type(event.message))
-                if wanted is not None:
-                    direction, actor = wanted[0].split()
-                    node_id, _, name = (event.receiver if direction == "to" else event.sender).rpartition(".")
-                    if name == actor:
-                        wanted[1](self._node(NodeId(node_id)), event.message, event.time_s)
+                place, handle = self._on_message[type(event.message)]
+                direction, actor = place.split()
+                node_id, _, name = (event.receiver if direction == "to" else event.sender).rpartition(".")
+                if name == actor:
+                    handle(self._node(NodeId(node_id)), event.message, event.time_s)
             case FileReplaced():
                 if event.path.endswith(f"/{BALLOT_NAME}"):
                     self._node(event.node_id).writes_ballot = True

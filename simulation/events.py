@@ -173,7 +173,7 @@ class PacketLost:
 class PartitionMade:
     """Some links carry nothing from now on.
 
-    shape: halves, isolate, one-way, ring; datagrams, if calls go on.
+    shape: halves, isolate, pair, one-way, ring; datagrams, if calls go on.
     blocked: the directed links that carry nothing, or no datagrams.
     """
 

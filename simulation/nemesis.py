@@ -188,7 +188,7 @@ class Nemesis:
         pair = self._leader_and_witness()
         match shape:
             case _ if pair:
-                shape = "a leader and a witness"
+                shape = "pair"
                 links = links_between([pair, [name for name in names if name not in pair]])
                 at_s = ROTS_CUT_OFF_WITHIN_S * self._moments.random()
                 cluster.after(at_s, lambda: self._rot_at_end(self._moments.choice(pair)))

@@ -144,6 +144,8 @@ class RareStates:
         self._partitioned = False
         self._hangs_s: dict[NodeId, float] = {}
         self._led: dict[NodeId, None] = {}
+        self._world: World | None = None
+        self._seers: dict[type, tuple[Callable[[MessageTold], None], ...]] = {}
         self._replication = ReplicationStates(self._note)
         self._votes = VoteStates(self._note)
         self._changes = VoterChangeStates(self._note)
@@ -169,27 +171,19 @@ class RareStates:
         }
 
     def see(self, event: Event, world: World) -> None:
+        if type(event) is MessageTold:
+            self._world = world
+            kind = type(event.message)
+            seers = self._seers.get(kind)
+            if seers is None:
+                seers = self._seers[kind] = self._who_sees(kind)
+            for see in seers:
+                see(event)
+            return
         self._replication.see(event)
         self._election.see(event)
         self._disasters.see(event)
         match event:
-            case MessageTold():
-                self._survey.see(event)
-                self._reads.see(event, world)
-                handle = self._on_message.get(type(event.message))
-                if handle is not None:
-                    handle(event)
-                for states in (
-                    self._votes,
-                    self._changes,
-                    self._holding,
-                    self._producers,
-                    self._repairs,
-                    self._replicas,
-                ):
-                    handle = states.on_message.get(type(event.message))
-                    if handle is not None:
-                        handle(event)
             case NodeSaid():
                 self._on_said(event)
             case FileReplaced():
@@ -223,6 +217,20 @@ class RareStates:
                 self._partitioned = False
             case _:
                 pass
+
+    def _who_sees(self, kind: type) -> tuple[Callable[[MessageTold], None], ...]:
+        """Whoever wants messages of that class: most of a run is messages, and few of them are wanted at all."""
+        with_all = (self._replication, self._election, self._disasters, self._survey)
+        seers: list[Callable[[MessageTold], None]] = [states.see for states in with_all if kind in states.messages]
+        if kind in self._reads.messages:
+            seers.append(self._see_read)
+        with_one = (self._votes, self._changes, self._holding, self._producers, self._repairs, self._replicas)
+        handlers = (self._on_message, *(states.on_message for states in with_one))
+        return (*seers, *(handler[kind] for handler in handlers if kind in handler))
+
+    def _see_read(self, told: MessageTold) -> None:
+        assert self._world is not None
+        self._reads.see(told, self._world)
 
     def change_answered(self, answered: VotersChangeAnswered) -> None:
         """Note what a person was answered who wanted other voters."""

@@ -5,7 +5,7 @@ Taken from what the actors of each node tell each other and from which nodes run
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -80,6 +80,11 @@ class ReadStates:
             ReadNotConfirmed: lambda node_id, read: self._end(node_id, ("server", read.request_id)),
             CallAnswer: self._on_answer,
         }
+
+    @property
+    def messages(self) -> Collection[type]:
+        """The classes of message that are of interest."""
+        return {*self._on_received, *self._on_sent}
 
     def see(self, told: MessageTold, world: World) -> None:
         kind = type(told.message)

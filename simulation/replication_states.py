@@ -6,7 +6,7 @@ They are found from nothing but what the actors of each node tell each other, so
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -161,11 +161,15 @@ class ReplicationStates:
             RequestRefused: ("from", self._on_refused),
         }
 
+    @property
+    def messages(self) -> Collection[type]:
+        """The classes of message that are of interest."""
+        return self._on_message
+
     def see(self, event: Event) -> None:
         match event:
             case MessageTold():
-                if type(event.message) in self._on_message:
-                    self._see_told(event)
+                self._see_told(event)
             case FileRemoved():
                 if event.path.endswith(LOG_SUFFIX) and self._node(event.node_id).is_truncating:
                     self._note("truncation_over_segments")

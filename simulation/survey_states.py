@@ -5,7 +5,7 @@ Taken from what the actors of each node tell each other alone, as those of repli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -64,12 +64,16 @@ class SurveyStates:
             LogDescribed: ("election", self._on_described),
         }
 
+    @property
+    def messages(self) -> Collection[type]:
+        """The classes of message that are of interest."""
+        return self._on_message
+
     def see(self, told: MessageTold) -> None:
-        wanted = self._on_message.get(type(told.message))
-        if wanted is not None:
-            node_id, _, actor = told.receiver.rpartition(".")
-            if actor == wanted[0]:
-                wanted[1](NodeId(node_id), told.message)
+        wanted, handle = self._on_message[type(told.message)]
+        node_id, _, actor = told.receiver.rpartition(".")
+        if actor == wanted:
+            handle(NodeId(node_id), told.message)
 
     def _asker(self, node_id: NodeId) -> _Asker:
         return self._askers.setdefault(node_id, _Asker())

@@ -301,3 +301,13 @@ def test_in_runs_in_which_disks_rot_batches_are_repaired_and_no_claim_is_violate
     assert states["batch_repaired"] > 5
     assert states["repaired_by_follower"]
     assert states["scrub_found_rot"]
+
+
+def test_where_a_leader_is_cut_off_what_is_not_committed_rots_and_nobody_is_asked_for_it() -> None:
+    states: set[str] = set()
+    for seed in range(3):
+        faults = ("bit_rot", "partition")
+        result = simulate(Options(seed, nodes=4, election="raft", faults=faults, minutes=0.4, operations=400))
+        assert result.violations == ()
+        states.update(result.states)
+    assert "repair_uncommitted" in states
