@@ -40,7 +40,11 @@ def _with_all_committed(method: str) -> None:
     wrap(Asking, method, make)
 
 
-@mutant("Who is asked for a damaged entry sends it, committed or not.", ROTTEN_PARTED)
+@mutant(
+    "Who is asked for a damaged entry sends it, committed or not.",
+    ROTTEN_PARTED,
+    equivalent="Whoever asks names the entry by its place, which no two share, and asks for nothing uncommitted.",
+)
 def repair_sends_uncommitted() -> None:
     _with_all_committed("on_asked")
 
