@@ -102,7 +102,7 @@ class ProduceStreams:
 
     def _sends_smaller(self, requests: UnansweredRequests[Any], failure: LogError, *, is_numbered: bool) -> bool:
         """Whether a message was refused for what is in it, and goes again, in other messages."""
-        if not failure.is_of_content or not requests.outstanding:
+        if not failure.is_of_content or failure.outcome_unknown or not requests.outstanding:
             return False
         if failure.reason or requests.outstanding == 1:
             # A node reads nothing behind the first that it refuses, and answers what is before it.

@@ -11,15 +11,17 @@ import asyncio
 import itertools
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ourolog.rpc import client_requests
 from ourolog.rpc.blocking_client import BlockingLogClient
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
@@ -57,22 +59,29 @@ failures = st.builds(
 ).filter(lambda failure: failure.is_legal)
 
 
+def values_of(raw: bytes) -> list[bytes]:
+    records = pb.ProduceBatchRequest.FromString(raw).records
+    return [record.value for record in pb.RecordSet.FromString(records).records]
+
+
 @dataclass
 class FailingServer:
-    """`async with`: serves Produce, ProduceBatch and ProduceStream on `address`."""
+    """`async with`: serves Produce, ProduceBatch and ProduceBatchStream on `address`."""
 
     script: list[Failure]
     log: list[bytes] = field(default_factory=list)
     # How long the client still waited as each attempt came.
     left_s: list[float] = field(default_factory=list)
     address: str = ""
+    # Whether each stream ends well after its first answer.
+    ends_streams: bool = False
 
     async def __aenter__(self) -> FailingServer:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         handlers = {
             "Produce": grpc.stream_unary_rpc_method_handler(self._produce),
             "ProduceBatch": grpc.stream_unary_rpc_method_handler(self._produce_batch),
-            "ProduceStream": grpc.stream_stream_rpc_method_handler(self._produce_stream),
+            "ProduceBatchStream": grpc.stream_stream_rpc_method_handler(self._produce_stream),
             "GetServers": grpc.stream_unary_rpc_method_handler(self._get_servers),
         }
         self._server.add_registered_method_handlers("log.v1.Log", handlers)
@@ -122,21 +131,17 @@ class FailingServer:
         return offset if isinstance(offset, bytes) else pb.ProduceResponse(offset=offset).SerializeToString()
 
     async def _produce_batch(self, _: Any, context: Any) -> bytes:
-        def values(raw: bytes) -> list[bytes]:
-            return [
-                record.value
-                for record in pb.RecordSet.FromString(pb.ProduceBatchRequest.FromString(raw).records).records
-            ]
-
-        offset = await self._one(context, values)
+        offset = await self._one(context, values_of)
         return offset if isinstance(offset, bytes) else pb.ProduceBatchResponse(base_offset=offset).SerializeToString()
 
     async def _produce_stream(self, _: Any, context: Any) -> None:
         while (raw := await context.read()) is not grpc.aio.EOF:
-            offset = await self._append(context, [pb.ProduceRequest.FromString(raw).record.value])
+            offset = await self._append(context, values_of(raw))
             await context.write(
-                offset if isinstance(offset, bytes) else pb.ProduceResponse(offset=offset).SerializeToString()
+                offset if isinstance(offset, bytes) else pb.ProduceBatchResponse(base_offset=offset).SerializeToString()
             )
+            if self.ends_streams:
+                return
 
     async def _one(self, context: Any, values: Callable[[bytes], list[bytes]]) -> int | bytes:
         self.left_s.append(context.time_remaining())
@@ -203,8 +208,10 @@ async def streamed(script: list[Failure]) -> None:
         offsets: list[int] = []
         error: LogError | None = None
         try:
-            async with asyncio.timeout(DEADLINE_S):
-                offsets += [offset async for offset in client.produce_stream(values)]
+            # So that some go together, and some are behind those.
+            with patch.object(client_requests, "GATHERED_RECORDS", 2):
+                async with asyncio.timeout(DEADLINE_S):
+                    offsets += [offset async for offset in client.produce_stream(values)]
         except TimeoutError:
             return  # a stream has no deadline of its own
         except LogError as raised:
@@ -233,6 +240,23 @@ EVERY = [
 async def test_no_failure_makes_the_client_store_twice_or_say_what_is_not_so(failure: Failure) -> None:
     await one_of_each([failure])
     await streamed([failure])
+
+
+async def test_a_stream_that_a_server_ends_goes_on_where_it_was() -> None:
+    ended = asyncio.Event()
+    async with (
+        FailingServer([], ends_streams=True) as server,
+        LogClient(server.address, on_retry=lambda _: ended.set()) as client,
+    ):
+
+        async def values() -> AsyncIterator[bytes]:
+            for number in range(3):
+                yield b"%d" % number
+                await ended.wait()
+                ended.clear()
+
+        assert [offset async for offset in client.produce_stream(values())] == [0, 1, 2]
+        assert server.log == [b"0", b"1", b"2"]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
