@@ -101,6 +101,9 @@ def draw_plan(options: Options) -> Plan:
         # voters may survive, so they stay voters.
         kinds = tuple(kind for kind in kinds if kind not in SPOILING and kind != "voters")
         acks = ("default", "quorum", "all", "all")
+        if settings.get("min_in_sync", 1) > 1:
+            # Produces that want more voters than a survivor has wait for all their time, and would fill a small inbox.
+            settings.pop("max_waiting_requests", None)
     scrubs = Random(f"{options.seed}/plan/scrub")  # noqa: S311
     if "bit_rot" in kinds and scrubs.random() < SCRUB_SHARE:
         settings["scrub_interval_s"] = scrubs.choice((1.5, 4.0))

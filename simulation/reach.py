@@ -155,6 +155,16 @@ _LED_BY_VOTES: Final = (
     "change_cut_short",
     "wiped_voter_replaced",
     "unaware_voter_voted",
+    "batch_repaired",
+    "repaired_leader",
+    "repaired_by_follower",
+    "repaired_in_a_row",
+    "damaged_on_two",
+    "damaged_fetch",
+    "repair_over_change",
+    "repair_uncommitted",
+    "read_waited_for_repair",
+    "scrub_found_rot",
 )
 
 _RECOVERED: Final = (

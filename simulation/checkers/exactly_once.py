@@ -7,18 +7,21 @@ from typing import ClassVar
 
 from ourolog.actors.messages.server import CancelRequest, Produce, Produced, RegisterProducer, RequestRefused
 from ourolog.simulation.checkers.base import EventChecker
+from ourolog.simulation.checkers.generations import GenerationsChecker
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.events import ClientReturned, ClusterRecovered, MessageTold, NodeStarted, Outcome
 from ourolog.storage.types import NodeId, Offset
 
 _MAX_REMEMBERED = 20_000
+_NO_CLUSTER = 0
+"""Of nodes whose disks belong to no cluster, where no voters elect."""
 
 BatchKey = tuple[int, int]
 """The id of a producer, and the number of one of its batches."""
 
 
-class ExactlyOnce(EventChecker):
-    """Notes where each numbered batch stands in each log, and which offsets clients were given for it."""
+class ExactlyOnce(GenerationsChecker):
+    """Notes where each numbered batch stands in each log, and which offsets each generation gave clients for it."""
 
     name: ClassVar[str] = "exactly_once"
     statement: ClassVar[str] = (
@@ -28,10 +31,10 @@ class ExactlyOnce(EventChecker):
 
     def __init__(self, model: ClusterModel | None = None) -> None:
         super().__init__(model)
-        self.on = {ClientReturned: self._on_returned, ClusterRecovered: self._on_recovered}
+        self.on |= {ClientReturned: self._on_returned}
         self.on_log = self._on_log_changed
         self._places: dict[NodeId, OrderedDict[BatchKey, int]] = {}
-        self._answers: OrderedDict[BatchKey, Offset] = OrderedDict()
+        self._answers: dict[int, OrderedDict[BatchKey, Offset]] = {}
 
     def _on_log_changed(self, node: NodeModel) -> None:
         if not node.is_elected:
@@ -56,12 +59,19 @@ class ExactlyOnce(EventChecker):
                 places.popitem(last=False)
 
     def _on_recovered(self, event: ClusterRecovered) -> None:
-        """What the survivor does not have there is lost; it may have it elsewhere, or get it anew."""
+        """What the survivor does not have there is lost; it may have it elsewhere, or get it anew.
+
+        Another survivor that is recovered as well goes on from what it has itself: neither knows of the other yet.
+        """
+        formers = {event.former_id, self.cluster_of.get(event.node_id, _NO_CLUSTER)}
+        super()._on_recovered(event)
         log, places = self.model.node(event.node_id).log, self._places.get(event.node_id) or OrderedDict()
-        for key, offset in list(self._answers.items()):
-            entry = log.entry(places[key]) if key in places else None
-            if offset >= log.start.offset and (entry is None or entry.base_offset != offset):
-                del self._answers[key]
+        answers = self._answers[event.cluster_id] = OrderedDict()
+        for former_id in sorted(formers):
+            for key, offset in self._answers.get(former_id, {}).items():
+                entry = log.entry(places[key]) if key in places else None
+                if offset < log.start.offset or (entry is not None and entry.base_offset == offset):
+                    answers[key] = offset
 
     def _on_returned(self, event: ClientReturned) -> None:
         operation, result = event.operation, event.result
@@ -77,15 +87,16 @@ class ExactlyOnce(EventChecker):
                     f"{result.index}, and there is {entry}, without that number",
                     operation.value,
                 )
-        before = self._answers.setdefault(key, result.offset)
+        answers = self._answers.setdefault(self.cluster_of.get(event.node_id, _NO_CLUSTER), OrderedDict())
+        before = answers.setdefault(key, result.offset)
         if before != result.offset:
             raise self.violated(
                 f"{event.client} was told by {event.node_id} that batch {key[1]} of producer {key[0]} is at offset "
                 f"{result.offset}; it was told before that it is at offset {before}",
                 operation.value,
             )
-        if len(self._answers) > _MAX_REMEMBERED:
-            self._answers.popitem(last=False)
+        if len(answers) > _MAX_REMEMBERED:
+            answers.popitem(last=False)
 
 
 class NumberedWaitForCommit(EventChecker):

@@ -66,11 +66,11 @@ class Leader:
         self.scene.start("n1", STATIC)
         self.scene.append("n1", batch(0, "first"), registration(1, 1))
 
-    def answered(self, sequence: int, offset: int) -> None:
+    def answered(self, sequence: int, offset: int, by: str = "n1") -> None:
         operation = Operation(OperationKind.PRODUCE, b"v", producer_id=1, sequence=sequence)
-        operation_id = self.scene.invoke("n1", operation)
+        operation_id = self.scene.invoke(by, operation)
         result = OperationResult(Outcome.OK, Offset(offset), index=Index(offset + 1))
-        self.scene.answer("n1", operation_id, operation, result)
+        self.scene.answer(by, operation_id, operation, result)
 
     def asks_to_append(self, append_id: int, new: NewBatch) -> None:
         self.scene.tell("n1.server", "n1.store", AppendBatch(append_id, new, Term(1), Probe()))
@@ -112,6 +112,23 @@ def test_only_what_a_recovery_has_lost_may_be_stored_anew() -> None:
     of.answered(1, 2)
     with pytest.raises(Violation, match="is at offset 5; it was told before that it is at offset 1"):
         of.answered(0, 5)
+
+
+def test_survivors_that_are_recovered_apart_give_answers_of_their_own_until_they_meet() -> None:
+    of = Leader("exactly_once")
+    of.scene.start("n2", STATIC)
+    of.scene.append("n1", numbered(2, 0))
+    of.scene.append("n2", batch(0, "first"), registration(1, 1), numbered(2, 0))
+    of.answered(0, 1)
+    of.answered(1, 7)
+    of.scene.see(ClusterRecovered(of.scene.tick(), N1, 8, 7, 7, 2, Term(3), 0, False))
+    of.scene.see(ClusterRecovered(of.scene.tick(), N2, 9, 7, 7, 2, Term(3), 0, False))
+    of.answered(1, 2)
+    of.answered(1, 3, "n2")
+    with pytest.raises(Violation, match=r"by n2 that batch 1 of .* is at offset 2; it was told before .* offset 3"):
+        of.answered(1, 2, "n2")
+    with pytest.raises(Violation, match=r"by n1 that batch 0 of .* is at offset 4; it was told before .* offset 1"):
+        of.answered(0, 4)
 
 
 def test_two_answers_for_one_batch_name_one_offset() -> None:
