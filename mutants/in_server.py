@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from mutants.mutant import (
     EVERY,
@@ -27,8 +27,6 @@ from ourolog.actors.server import ServerActor
 from ourolog.actors.store import StoreActor
 from ourolog.storage.log import Log
 from ourolog.storage.types import Offset
-
-_NO_BOUND: Final = 2**62
 
 # ---------------------------------------------------------------- the store
 
@@ -67,18 +65,9 @@ def produces_never_expire() -> None:
 @mutant("A leader without a majority appends all that it is asked to.", (f"{STATIC} --operations 1200",))
 def uncommitted_without_bound() -> None:
     def make(original: Any) -> Any:
-        def why_not_produce(self: ServerActor, produce: Any) -> RequestRefused | None:
-            config = self.config
-            self.config = replace(config, max_uncommitted_entries=_NO_BOUND, max_uncommitted_bytes=_NO_BOUND)
-            try:
-                refused: RequestRefused | None = original(self, produce)
-            finally:
-                self.config = config
-            return refused
+        return lambda self, batch, **_: original(self, batch, is_elected=False)
 
-        return why_not_produce
-
-    wrap(ServerActor, "_why_not_produce", make)
+    wrap(OpenProduces, "why_full", make)
 
 
 @mutant("What the store refused to append is not answered until its time is up.", (ORACLE,))
