@@ -63,6 +63,7 @@ torture: .venv/dev.stamp
 	$(BIN)/python -m torture
 	$(BIN)/python -m torture.elections --minutes 10
 	$(MAKE) sim SEEDS=2000 FROM=10000
+	$(BIN)/ourolog simulate --seeds 1000 --from 10000 --minutes 0.5 --must-reach --election disasters
 	for nodes in 5 9; do for election in none static decrees oracle raft; do \
 		$(BIN)/ourolog simulate --seeds 500 --from 20000 --nodes $$nodes --election $$election || exit 1; \
 	done; done
