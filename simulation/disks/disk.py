@@ -235,6 +235,10 @@ class SimulatedDisk:
             if inode.settled_bytes and self.entries.visible.get(path) is inode and inode.cut_to is None
         ]
 
+    def durable_size(self, path: str) -> int:
+        """How many bytes of the file are on disk for certain."""
+        return len(self.entries.durable[path].durable)
+
     def bytes_at(self, path: str, position: int, size: int) -> bytes | None:
         """So many bytes at rest; None where they are not all there, or the page cache has others."""
         inode = self.entries.durable.get(path)

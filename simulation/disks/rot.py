@@ -52,12 +52,12 @@ class Rot:
     def draw(
         cls, disk: SimulatedDisk, rng: Random, shapes: Random | None = None, among: Collection[str] = ()
     ) -> Self | None:
-        """A random bit of a file that was synced, and written to since; None if there is none.
+        """A random bit of what has been at rest for a while; None if there is none.
 
         shapes: where it is given, what rots may be more than the bit, around it.
         among: the files that are wanted, if any of them may rot.
         """
-        candidates = disk.rot_candidates()
+        candidates = _candidates(disk)
         wanted = [candidate for candidate in candidates if candidate[0] in among]
         candidates = wanted or candidates
         if not candidates:
@@ -116,3 +116,14 @@ class Rot:
     def is_over(self, disk: SimulatedDisk) -> bool:
         """Whether nothing of it is on disk any more."""
         return not disk.is_rotten(self.path)
+
+
+def _candidates(disk: SimulatedDisk) -> list[tuple[str, int]]:
+    """Files with bytes that may rot, each with the position below which they may.
+
+    The last batch of a log may not: nothing behind it says that it was synced, so it would pass for a torn write. Of a
+    segment behind which another one has been at rest, all may.
+    """
+    settled = dict(disk.rot_candidates())
+    segments = sorted(path for path in settled if path.endswith(LOG_SUFFIX))
+    return [(path, disk.durable_size(path) if path in segments[:-1] else below) for path, below in settled.items()]

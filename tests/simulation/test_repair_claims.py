@@ -288,6 +288,23 @@ def test_rot_says_where_it_is_and_is_undone() -> None:
     assert Rotted.told("until 3.5") is None
 
 
+def test_the_last_batch_of_a_segment_may_rot_and_the_last_of_the_log_may_not() -> None:
+    first, last = (f"/{base:020}-{base:020}.log" for base in (0, 3))
+    disk = SimulatedDisk()
+    for path in (first, last):
+        file = disk.open(path, create=True)
+        for _ in range(3):
+            file.append([b"batch"])
+            file.sync()
+    disk.sync_directory("/")
+    rotten: dict[str, set[int]] = {first: set(), last: set()}
+    for seed in range(300):
+        rot = Rot.draw(disk, Random(seed))
+        assert rot is not None
+        rotten[rot.path].add(rot.position)
+    assert rotten == {first: set(range(15)), last: set(range(10))}
+
+
 # ---------------------------------------------------------------- whole runs
 
 
