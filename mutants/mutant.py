@@ -34,8 +34,8 @@ DECREED_IDLE = (f"{DECREES} --clients 1 --operations 20",)
 """With so few records that logs of rival leaders, which begin each term with an entry, end at the same index."""
 MANY_READERS = tuple(f"{mode} --clients 12" for mode in EVERY)
 RETAINED = EVERY
-LEADERS_DIE = (f"{STATIC} --faults kill,blackout,partition --clients 8 --operations 800",)
-"""With readers at the end of the log when its leader comes back."""
+LEADERS_DIE = (f"{ORACLE} --faults kill,blackout,loss --clients 8 --operations 800",)
+"""With many readers at the end of the log when another leader begins."""
 SLOW_DISKS = (f"{STATIC} --faults slow_disk --operations 800", f"{ORACLE} --faults slow_disk,slow_link,kill")
 """Where an append takes longer than a part of the election timeout."""
 LATE = (f"{BREAK} --nodes 5 --faults partition,kill,pause --operations 1200",)
