@@ -84,7 +84,8 @@ class UnansweredRequests(Generic[T]):
         self.error: Exception | None = None
         self._first = 0
         self._unknown_below = 0
-        self._alone_below = 0
+        self._lost_below = 0
+        self._paced_below = 0
         self._changed = asyncio.Event()
 
     @property
@@ -110,7 +111,7 @@ class UnansweredRequests(Generic[T]):
     @property
     def is_unknown(self) -> bool:
         """Whether some that are not answered may have been stored."""
-        return self.answered < max(self._unknown_below, self._alone_below)
+        return self.answered < max(self._unknown_below, self._lost_below)
 
     def note_unknown(self) -> None:
         """What the present call has sent, and is not answered, may have been stored."""
@@ -137,15 +138,18 @@ class UnansweredRequests(Generic[T]):
         return self._unanswered.popleft().counts
 
     def send_one_by_one(self) -> None:
-        """One of those that the present call has sent is too large, and it is not known which: let each wait."""
-        self._alone_below = self.sent
+        """The call ended for one of those that it has sent, and it is not known for which: let each wait for the last.
+
+        So the next call ends with the first that is refused, and says why.
+        """
+        self._lost_below = self._paced_below = self.sent
 
     def take_apart(self) -> bool:
         """The first that is not answered was refused for what is in it, with all behind it: send smaller ones.
 
         Returns whether there were several items in it.
         """
-        self._alone_below = 0
+        self._lost_below = 0
         refused = self._unanswered[0]
         if len(refused.counts) < 2:
             return False
@@ -153,6 +157,7 @@ class UnansweredRequests(Generic[T]):
         self._gathers_bytes = refused.size_bytes // 2
         parts = (batch.halves() if batch.size_bytes >= refused.size_bytes else [batch] for batch in self._unanswered)
         self._unanswered = deque(part for halves in parts for part in halves)
+        self._paced_below = self.made
         return True
 
     async def close(self) -> None:
@@ -168,7 +173,7 @@ class UnansweredRequests(Generic[T]):
     async def _messages(self, call: int) -> AsyncIterator[pb.ProduceBatchRequest]:
         # gRPC may ask for one more message of a call that has been given up.
         while call == self._calls:
-            if self.outstanding >= (1 if self.answered < self._alone_below else MAX_UNANSWERED):
+            if self.outstanding >= (1 if self.answered < self._paced_below else MAX_UNANSWERED):
                 await self._change()
             elif self.sent < self.made:
                 request = self._message(self._unanswered[self.outstanding])

@@ -63,22 +63,23 @@ class ProduceStreams:
                             calls.nodes.acknowledged(addr)
                             attempts = expired_since_s = None
                             yield response.base_offset, counts
-                    if requests.error is not None:
+                    message = f"{addr} answered {requests.answered} of {requests.made} batches and ended the stream"
+                    failure = LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
+                except LogError as error:
+                    failure = error
+                else:
+                    if requests.is_done and requests.error is not None:
                         raise requests.error
                     if requests.is_done:
                         return
-                    message = f"{addr} answered {requests.answered} of {requests.made} batches and ended the stream"
-                    raise LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
-                except LogError as error:
-                    failure = error
-                if self._sends_smaller(requests, failure, is_numbered=is_numbered):
+                if self._sends_otherwise(requests, failure, is_numbered=is_numbered):
                     continue
-                may_repeat = failure.may_retry or failure.is_not_leader
+                may_repeat = failure.may_pass or failure.is_not_leader
                 if failure.outcome_unknown and requests.outstanding:
                     requests.note_unknown()
-                    may_repeat = is_numbered and failure.may_pass
-                elif not requests.outstanding:
-                    may_repeat = failure.may_pass or failure.is_not_leader
+                    may_repeat = may_repeat and is_numbered
+                elif requests.outstanding:
+                    may_repeat = failure.may_retry or failure.is_not_leader
                 failure.outcome_unknown = requests.is_unknown
                 if requests.is_unknown and OUTCOME_UNKNOWN not in str(failure):
                     many = f"{requests.unanswered_items} produces of the stream were not answered"
@@ -100,14 +101,19 @@ class ProduceStreams:
         finally:
             await requests.close()
 
-    def _sends_smaller(self, requests: UnansweredRequests[Any], failure: LogError, *, is_numbered: bool) -> bool:
-        """Whether a message was refused for what is in it, and goes again, in other messages."""
-        if not failure.is_of_content or failure.outcome_unknown or not requests.outstanding:
+    def _sends_otherwise(self, requests: UnansweredRequests[Any], failure: LogError, *, is_numbered: bool) -> bool:
+        """Whether a message was refused for what is in it, or may have been, and all go again in another way."""
+        if not requests.outstanding:
             return False
-        if failure.reason or requests.outstanding == 1:
+        is_refused = failure.is_of_content and not failure.outcome_unknown
+        if is_refused and (failure.reason or requests.outstanding == 1):
             # A node reads nothing behind the first that it refuses, and answers what is before it.
             return requests.take_apart()
-        # Too large for the connection itself, which ends with all that is on its way.
+        # Too large for the connection itself, which ends with all that is on its way; or gRPC has failed to write to a
+        # call that was ended meanwhile, and does not tell why it was.
+        is_lost = is_refused or (failure.code == "INTERNAL" and not failure.reason)
+        if not is_lost or requests.outstanding == 1:
+            return False
         failure.outcome_unknown = True
         if is_numbered:
             requests.send_one_by_one()

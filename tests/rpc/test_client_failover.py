@@ -490,14 +490,18 @@ async def test_what_a_lost_node_had_not_answered_is_sent_again_where_it_is_numbe
             await offsets.aclose()
 
 
-async def test_a_source_that_fails_ends_the_stream_with_its_own_error_after_the_answers(edge: Any) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("the source is dry"), LogError("the source is dry", "UNAVAILABLE")])
+async def test_a_source_that_fails_ends_the_stream_with_its_own_error_after_the_answers(
+    edge: Any, error: Exception
+) -> None:
     async def failing() -> AsyncIterator[bytes]:
         yield b"a"
-        raise RuntimeError("the source is dry")
+        raise error
 
-    async with edge() as e, LogClient(e.address) as client:
+    tried_again: list[LogError] = []
+    async with edge() as e, LogClient(e.address, on_retry=tried_again.append) as client:
         offsets = client.produce_stream(failing())
         assert await anext(offsets) == 0
-        with pytest.raises(RuntimeError, match="the source is dry"):
+        with pytest.raises(type(error), match="the source is dry"):
             await anext(offsets)
-        assert len(e.server.all(Produce)) == 1
+        assert (len(e.server.all(Produce)), tried_again) == (1, [])

@@ -193,6 +193,14 @@ async def test_a_stream_sends_again_all_that_was_not_answered_and_it_is_stored_o
 
 
 @pytest.mark.usefixtures("alone")
+async def test_a_stream_goes_on_when_a_leader_that_may_have_stored_something_leads_no_more(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        Script(e.server, None, refused(Refusal.NOT_LEADER, outcome_unknown=True))
+        assert [offset async for offset in client.produce_stream([b"a", b"b"])] == [0, 1]
+        assert stored(e) == [b"a", b"b"]
+
+
+@pytest.mark.usefixtures("alone")
 async def test_a_stream_whose_producer_is_forgotten_numbers_the_rest_anew(edge: Any) -> None:
     async with edge() as e, LogClient(e.address) as client:
         expired = refused(Refusal.PRODUCER_EXPIRED)
