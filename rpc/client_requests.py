@@ -81,10 +81,12 @@ class UnansweredRequests(Generic[T]):
         self.answered = 0
         self.sent = 0
         self.producer_id = 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self._is_closed = False
         self._first = 0
         self._unknown_below = 0
         self._lost_below = 0
+        self._lost_at = ""
         self._paced_below = 0
         self._changed = asyncio.Event()
 
@@ -138,18 +140,24 @@ class UnansweredRequests(Generic[T]):
         return self._unanswered.popleft().counts
 
     def send_one_by_one(self) -> None:
-        """The call ended for one of those that it has sent, and it is not known for which: let each wait for the last.
+        """It is not known for which of those that it has sent the call has ended: let each wait for the one before it.
 
         So the next call ends with the first that is refused, and says why.
         """
-        self._lost_below = self._paced_below = self.sent
+        self._paced_below = self.sent
 
-    def take_apart(self) -> bool:
+    def note_too_large(self, addr: str) -> None:
+        """One of those that the call has sent is too large for connections to that node; others may be stored."""
+        self._lost_below, self._lost_at = self.sent, addr
+
+    def take_apart(self, too_large_for: str = "") -> bool:
         """The first that is not answered was refused for what is in it, with all behind it: send smaller ones.
 
+        too_large_for: the address of the node for whose connections it is too large; then it was so before, too.
         Returns whether there were several items in it.
         """
-        self._lost_below = 0
+        if too_large_for and too_large_for == self._lost_at:
+            self._lost_below = 0
         refused = self._unanswered[0]
         if len(refused.counts) < 2:
             return False
@@ -162,6 +170,7 @@ class UnansweredRequests(Generic[T]):
 
     async def close(self) -> None:
         """Wait for no further item."""
+        self._is_closed = True
         self._calls += 1
         self._changed.set()
         if self._taking is not None:
@@ -217,13 +226,19 @@ class UnansweredRequests(Generic[T]):
 
     async def _take(self, items: AsyncIterator[T]) -> None:
         try:
+            turn_s = time.monotonic()
             while self._add(await anext(items)):
-                pass
+                if time.monotonic() - turn_s >= TAKES_S:
+                    await asyncio.sleep(TAKES_S)  # what there is goes meanwhile: the source may never wait itself
+                    turn_s = time.monotonic()
         except StopAsyncIteration:
             self._is_at_end = True
-        except Exception as error:  # raised again where the answers are read
+        except (Exception, asyncio.CancelledError) as error:  # raised again where the answers are read
+            if self._is_closed:
+                raise
             self.error, self._is_at_end = error, True
-        self._changed.set()
+        finally:
+            self._changed.set()
 
     def _take_now(self, items: Iterator[T]) -> None:
         until_s = time.monotonic() + TAKES_S

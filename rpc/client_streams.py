@@ -52,7 +52,11 @@ class ProduceStreams:
             while True:
                 if is_numbered and not requests.producer_id:
                     is_numbered = await self._number(requests, attempts)
-                addr = await calls.find_leader()
+                try:
+                    addr = await calls.find_leader()
+                except LogError as error:
+                    _note_unanswered(error, requests)
+                    raise
                 responses = calls.responses(
                     addr, lambda stub: stub.ProduceBatchStream(requests.messages()), check, PRODUCE_SILENT_AFTER_S
                 )
@@ -72,7 +76,7 @@ class ProduceStreams:
                         raise requests.error
                     if requests.is_done:
                         return
-                if self._sends_otherwise(requests, failure, is_numbered=is_numbered):
+                if self._sends_otherwise(requests, failure, addr, is_numbered=is_numbered):
                     continue
                 may_repeat = failure.may_pass or failure.is_not_leader
                 if failure.outcome_unknown and requests.outstanding:
@@ -80,10 +84,7 @@ class ProduceStreams:
                     may_repeat = may_repeat and is_numbered
                 elif requests.outstanding:
                     may_repeat = failure.may_retry or failure.is_not_leader
-                failure.outcome_unknown = requests.is_unknown
-                if requests.is_unknown and OUTCOME_UNKNOWN not in str(failure):
-                    many = f"{requests.unanswered_items} produces of the stream were not answered"
-                    failure.args = (f"{str(failure).rstrip('.')}; {many}. {OUTCOME_UNKNOWN}",)
+                _note_unanswered(failure, requests)
                 attempts = attempts or Attempts(loop.time(), calls.timeout_s)
                 attempts.note(failure)
                 if failure.is_expired and not requests.is_unknown:
@@ -101,22 +102,30 @@ class ProduceStreams:
         finally:
             await requests.close()
 
-    def _sends_otherwise(self, requests: UnansweredRequests[Any], failure: LogError, *, is_numbered: bool) -> bool:
+    def _sends_otherwise(
+        self, requests: UnansweredRequests[Any], failure: LogError, addr: str, *, is_numbered: bool
+    ) -> bool:
         """Whether a message was refused for what is in it, or may have been, and all go again in another way."""
         if not requests.outstanding:
             return False
         is_refused = failure.is_of_content and not failure.outcome_unknown
-        if is_refused and (failure.reason or requests.outstanding == 1):
+        is_too_large = is_refused and not failure.reason
+        if failure.reason == "INVALID" and is_refused:
             # A node reads nothing behind the first that it refuses, and answers what is before it.
             return requests.take_apart()
+        if is_too_large and requests.outstanding == 1:
+            return requests.take_apart(addr)
         # Too large for the connection itself, which ends with all that is on its way; or gRPC has failed to write to a
         # call that was ended meanwhile, and does not tell why it was.
-        is_lost = is_refused or (failure.code == "INTERNAL" and not failure.reason)
+        is_lost = is_too_large or (failure.code == "INTERNAL" and not failure.reason)
         if not is_lost or requests.outstanding == 1:
             return False
         failure.outcome_unknown = True
-        if is_numbered:
-            requests.send_one_by_one()
+        if is_numbered and is_too_large:
+            requests.note_too_large(addr)
+        elif is_numbered:
+            requests.note_unknown()
+        requests.send_one_by_one()
         return is_numbered
 
     async def _number(self, requests: UnansweredRequests[Any], attempts: Attempts | None) -> bool:
@@ -126,3 +135,11 @@ class ProduceStreams:
             within_s = self._calls.timeout_s if attempts is None else attempts.left_s(loop.time())
             requests.number(await self._ids.register(within_s))
         return requests.producer_id != 0
+
+
+def _note_unanswered(failure: LogError, requests: UnansweredRequests[Any]) -> None:
+    """Let the failure say what is known of all that was sent and is not answered."""
+    failure.outcome_unknown = requests.is_unknown
+    if requests.is_unknown and OUTCOME_UNKNOWN not in str(failure):
+        many = f"{requests.unanswered_items} produces of the stream were not answered"
+        failure.args = (f"{str(failure).rstrip('.')}; {many}. {OUTCOME_UNKNOWN}",)

@@ -427,7 +427,7 @@ async def test_a_produce_stream_goes_on_at_the_new_leader_with_all_that_was_refu
             lead(2, addresses, one, two)
             source.give(b"c", b"d", None)
             assert [offset async for offset in offsets] == [2, 3]
-            assert of_data(two.server) == [encode_records(values) for values in ([b"a"], [b"b"], [b"c", b"d"])]
+            assert b"".join(of_data(two.server)) == encode_records([b"a", b"b", b"c", b"d"])
             assert not source.was_cancelled
 
 
@@ -488,6 +488,22 @@ async def test_what_a_lost_node_had_not_answered_is_sent_again_where_it_is_numbe
                 assert raised.value.outcome_unknown
                 assert two.server.all(Produce) == []
             await offsets.aclose()
+
+
+async def test_where_nobody_can_be_reached_any_more_what_was_sent_is_said_to_be_of_unknown_outcome(edge: Any) -> None:
+    async with edge() as one, Line(one.address) as line, LogClient(line.address, timeout_s=1.0) as client:
+        source = Source()
+        offsets = client.produce_stream(source.values())
+        source.give(b"first")
+        assert await anext(offsets) == 0
+        one.server.hold = True
+        source.give(b"a")
+        following = asyncio.ensure_future(anext(offsets))
+        await one.server.until(lambda: len(one.server.all(Produce)) == 2)
+        line.cut()
+        with pytest.raises(LogError, match="1 produces of the stream were not answered") as raised:
+            await following
+        assert raised.value.outcome_unknown
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the source is dry"), LogError("the source is dry", "UNAVAILABLE")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -94,13 +95,17 @@ async def test_a_source_that_has_to_be_waited_for_keeps_nothing_back_that_it_gav
 
 
 async def test_large_records_go_in_batches_of_bounded_size(edge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_requests, "TAKES_S", 60.0)  # however slow this machine is
     monkeypatch.setattr(client_requests, "GATHERED_BYTES", 2048)
     async with edge() as e, LogClient(e.address) as client:
         assert [offset async for offset in client.produce_stream([bytes(900)] * 5)] == list(range(5))
         assert counts(e) == [2, 2, 1]
 
 
-async def test_batches_of_the_caller_go_together_whole_and_each_is_answered(edge: Any) -> None:
+async def test_batches_of_the_caller_go_together_whole_and_each_is_answered(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_requests, "TAKES_S", 60.0)  # however slow this machine is
     async with edge() as e, LogClient(e.address) as client:
         batches = [[b"a"] * 600, [b"b"] * 400, [b"c"], [b"d"] * 1500, [b"e"]]
         assert [base async for base in client.produce_batch_stream(batches)] == [0, 600, 1000, 1001, 2501]
@@ -190,6 +195,35 @@ async def test_a_stream_sends_again_all_that_was_not_answered_and_it_is_stored_o
         batches = [[b"a"], [b"b", b"c"], [b"d"], [b"e"]]
         assert [offset async for offset in client.produce_batch_stream(batches)] == [0, 1, 3, 4]
         assert stored(e) == [b"a", b"b", b"c", b"d", b"e"]
+
+
+async def test_a_source_that_is_cancelled_ends_the_stream(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+
+        async def values() -> AsyncIterator[bytes]:
+            yield b"a"
+            raise asyncio.CancelledError
+
+        offsets = client.produce_stream(values())
+        assert await anext(offsets) == 0
+        with pytest.raises(asyncio.CancelledError):
+            await anext(offsets)
+
+
+async def test_a_source_that_never_waits_does_not_keep_its_records_back(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        answered: list[int] = []
+
+        async def values() -> AsyncIterator[bytes]:
+            for number in range(2000):
+                if answered:
+                    return
+                yield b"%d" % number
+                time.sleep(0.005)  # noqa: ASYNC251  # it holds up the loop, as the lines of a terminal do
+
+        async for offset in client.produce_stream(values()):
+            answered.append(offset)
+        assert counts(e)[0] < 100
 
 
 @pytest.mark.usefixtures("alone")
