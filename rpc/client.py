@@ -136,7 +136,7 @@ class LogClient:
         self._note_produced(acknowledged.base_offset + record_count, acks)
         return acknowledged
 
-    async def produce_stream(
+    def produce_stream(
         self, values: AsyncIterable[bytes] | Iterable[bytes], *, acks: Acks = Acks.DEFAULT
     ) -> AsyncGenerator[int, None]:
         """Append records as they come and yield the offset of each, in order.
@@ -145,18 +145,13 @@ class LogClient:
         stored once. Where nobody is elected, and with acks=LEADER, it goes on only if it is known that none of that
         was appended; else it fails, and the outcome of what was not answered is unknown.
         """
-        async with aclosing(self._stream(values, lambda value: (encode_record(value), 1), acks)) as offsets:
-            async for offset in offsets:
-                yield offset
+        return self._stream(values, lambda value: (encode_record(value), 1), acks)
 
-    async def produce_batch_stream(
+    def produce_batch_stream(
         self, batches: AsyncIterable[Sequence[bytes]] | Iterable[Sequence[bytes]], *, acks: Acks = Acks.DEFAULT
     ) -> AsyncGenerator[int, None]:
         """Append batches as they come, pipelined, and yield the first offset of each, in order. See produce_stream."""
-        stream = self._stream(batches, lambda values: (encode_records(values), len(values)), acks)
-        async with aclosing(stream) as offsets:
-            async for offset in offsets:
-                yield offset
+        return self._stream(batches, lambda values: (encode_records(values), len(values)), acks)
 
     async def _stream(
         self, items: AsyncIterable[T] | Iterable[T], encode: Callable[[T], tuple[bytes, int]], acks: Acks

@@ -148,6 +148,8 @@ class UnansweredRequests(Generic[T]):
 
     def note_too_large(self, addr: str) -> None:
         """One of those that the call has sent is too large for connections to that node; others may be stored."""
+        if addr != self._lost_at:  # what this node will say tells nothing of what the other one may have stored
+            self._unknown_below = max(self._unknown_below, self._lost_below)
         self._lost_below, self._lost_at = self.sent, addr
 
     def take_apart(self, too_large_for: str = "") -> bool:

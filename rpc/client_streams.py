@@ -121,12 +121,14 @@ class ProduceStreams:
         if not is_lost or requests.outstanding == 1:
             return False
         failure.outcome_unknown = True
-        if is_numbered and is_too_large:
+        if not is_numbered:
+            return False
+        if is_too_large:
             requests.note_too_large(addr)
-        elif is_numbered:
+        else:
             requests.note_unknown()
         requests.send_one_by_one()
-        return is_numbered
+        return True
 
     async def _number(self, requests: UnansweredRequests[Any], attempts: Attempts | None) -> bool:
         """Give the stream an id of its own. Returns whether there are any."""

@@ -21,6 +21,7 @@ from ourolog.rpc.client_types import LogRecord, ServerInfo
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.record_set import encode_records
 from ourolog.storage.types import NodeId
+from tests.scripted_produces import Script
 
 
 class Line:
@@ -488,6 +489,27 @@ async def test_what_a_lost_node_had_not_answered_is_sent_again_where_it_is_numbe
                 assert raised.value.outcome_unknown
                 assert two.server.all(Produce) == []
             await offsets.aclose()
+
+
+async def test_a_refusal_by_another_node_does_not_hide_that_the_first_one_may_have_stored_it(edge: Any) -> None:
+    async with edge(max_message_bytes=20_000) as one, edge(max_record_bytes=10) as two:
+        addresses = [one.address, two.address]
+        lead(1, addresses, one, two)
+
+        def keep(produce: Produce) -> None:
+            one.server.append(produce.batch)
+            lead(2, addresses, one, two)
+
+        async def batches() -> AsyncIterator[list[bytes]]:
+            yield [b"a" * 500] * 30
+            await one.server.until(lambda: len(one.server.all(Produce)) == 1)
+            yield [b"b" * 500] * 60
+
+        async with LogClient(addresses) as client:
+            Script(one.server, keep)
+            with pytest.raises(LogError, match="this node takes at most 10 ") as raised:
+                await anext(client.produce_batch_stream(batches()))
+        assert raised.value.outcome_unknown
 
 
 async def test_where_nobody_can_be_reached_any_more_what_was_sent_is_said_to_be_of_unknown_outcome(edge: Any) -> None:

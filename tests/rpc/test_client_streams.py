@@ -15,6 +15,9 @@ from ourolog.rpc import client_requests, client_streams
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.client_producers import GATHERED_RECORDS, MAX_UNANSWERED
+from ourolog.rpc.client_requests import UnansweredRequests
+from ourolog.rpc.v1 import log_pb2 as pb
+from ourolog.storage.record_set import encode_records
 from tests.scripted_produces import Script, lost_after_append, numbers, refused, stored, unanswered
 
 
@@ -140,18 +143,15 @@ async def test_a_batch_without_records_ends_the_stream_after_those_before_it(edg
         assert stored(e) == [b"a"]
 
 
-async def test_a_node_that_takes_smaller_batches_gets_them(edge: Any) -> None:
-    async with edge(max_batch_bytes=10_000) as e, LogClient(e.address) as client:
-        values = [b"%0900d" % number for number in range(200)]
-        assert [offset async for offset in client.produce_stream(values)] == list(range(200))
-        assert stored(e) == values
-        assert max(counts(e)) > 1
-
-
-async def test_a_node_whose_connections_take_smaller_messages_gets_them(edge: Any) -> None:
-    async with edge(max_message_bytes=20_000) as e, LogClient(e.address) as client:
-        values = [b"%0900d" % number for number in range(2000)]
-        assert [offset async for offset in client.produce_stream(values)] == list(range(2000))
+@pytest.mark.parametrize(
+    ("limit", "records"), [({"max_batch_bytes": 10_000}, 200), ({"max_message_bytes": 20_000}, 2000)]
+)
+async def test_a_node_that_takes_smaller_batches_or_messages_gets_them(
+    edge: Any, limit: dict[str, int], records: int
+) -> None:
+    async with edge(**limit) as e, LogClient(e.address) as client:
+        values = [b"%0900d" % number for number in range(records)]
+        assert [offset async for offset in client.produce_stream(values)] == list(range(records))
         assert stored(e) == values
         assert max(counts(e)) > 1
 
@@ -166,6 +166,25 @@ async def test_a_message_too_large_for_the_connection_fails_alone(edge: Any) -> 
             await anext(offsets)
         assert not raised.value.outcome_unknown
         assert stored(e) == batches[0] + batches[1]
+
+
+async def test_what_one_node_may_have_stored_is_unknown_whatever_another_one_says() -> None:
+    batches = [[b"a"] * 1000, [b"b"] * 1000]
+    requests = UnansweredRequests(batches, lambda values: (encode_records(values), 1000), pb.ACKS_DEFAULT)
+    messages = requests.messages()
+    assert [(await anext(messages)).record_count for _ in range(2)] == [1000, 1000]
+    requests.note_too_large("one")
+    assert requests.is_unknown
+    await anext(requests.messages())
+    assert not requests.take_apart()  # refused for its content, or by the connections of another node
+    assert not requests.take_apart("two")
+    assert requests.is_unknown
+    assert not requests.take_apart("one")  # it is this one that was too large there, and nothing is behind it
+    assert not requests.is_unknown
+    requests.note_too_large("one")
+    requests.note_too_large("two")
+    assert not requests.take_apart("two")
+    assert requests.is_unknown
 
 
 # ---------------------------------------------------------------- what is sent again
