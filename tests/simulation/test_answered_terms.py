@@ -11,8 +11,8 @@ from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import FaultInjected
 from ourolog.storage.ballot import Ballot
 from ourolog.storage.types import Term
+from tests.simulation.elected_scene import RAFT, scene_of, vote
 from tests.simulation.scene import EPOCH, N1, Scene
-from tests.simulation.test_elected_leaders import RAFT, scene_of, vote
 
 ANSWERS = pytest.mark.parametrize("kind", [VoteResponse, TermResponse])
 

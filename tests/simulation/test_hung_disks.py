@@ -10,8 +10,8 @@ from ourolog.simulation import Options, simulate
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import FaultInjected, NodePaused
 from ourolog.storage.types import NodeId, Term
+from tests.simulation.elected_scene import RAFT, scene_of
 from tests.simulation.scene import EPOCH, N1, N2, Scene
-from tests.simulation.test_elected_leaders import RAFT, scene_of
 
 
 def lead(scene: Scene, leader_id: NodeId | None, term: int = 1) -> None:

@@ -14,8 +14,8 @@ from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import FaultInjected, NodePaused, NodeResumed, NodeSaid
 from ourolog.storage.control import VoterKey
 from ourolog.storage.types import NodeId, Term
+from tests.simulation.elected_scene import RAFT, lead, scene_of, vote
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
-from tests.simulation.test_elected_leaders import RAFT, lead, scene_of, vote
 
 
 def leader() -> Scene:

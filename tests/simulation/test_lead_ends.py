@@ -12,9 +12,9 @@ from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import FaultInjected, MessageTold, NodePaused, NodeResumed, NodeSaid
 from ourolog.storage.types import Index, NodeId, Term
+from tests.simulation.elected_scene import NODES, RAFT, lead, scene_of
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
-from tests.simulation.test_elected_leaders import NODES, RAFT, lead, scene_of
-from tests.simulation.test_timely_checkers import response
+from tests.simulation.scene_messages import response
 
 
 def leader() -> Scene:

@@ -13,7 +13,7 @@ from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import Event, FaultInjected, MessageTold, NodePaused, PacketSent
 from ourolog.storage.types import NodeId, Term
 from tests.simulation.scene import N1, N2, N3, Scene
-from tests.simulation.test_timely_checkers import response
+from tests.simulation.scene_messages import response
 
 
 def following(checker: str) -> Scene:

@@ -20,7 +20,7 @@ from ourolog.simulation.checkers.read_proofs import QUESTION
 from ourolog.simulation.events import FaultInjected, PacketSent
 from ourolog.storage.types import START, Index, NodeId, Term
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
-from tests.simulation.test_timely_checkers import response
+from tests.simulation.scene_messages import response
 
 NODES = (N1, N2, N3)
 

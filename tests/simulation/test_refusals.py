@@ -22,8 +22,8 @@ from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, Term
+from tests.simulation.elected_scene import RAFT, append, scene_of
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene, ballot_saved
-from tests.simulation.test_elected_leaders import RAFT, append, scene_of
 
 KEYS = VoterKey(N1, EPOCH), VoterKey(N2, EPOCH + 1)
 PRE_OR_NOT = pytest.mark.parametrize("is_pre_vote", [True, False])

@@ -11,9 +11,9 @@ from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import FaultInjected, MessageTold, NodePaused, NodeResumed
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
+from tests.simulation.elected_scene import NODES, RAFT, lead, scene_of
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
-from tests.simulation.test_elected_leaders import NODES, RAFT, lead, scene_of
-from tests.simulation.test_timely_checkers import response
+from tests.simulation.scene_messages import response
 
 FETCHES = {N2: 2, N3: 3}
 """The number of each follower's call."""

@@ -27,8 +27,8 @@ from ourolog.storage.ballot import Ballot
 from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, NodeId, Term
+from tests.simulation.elected_scene import NODES, RAFT, append, lead, scene_of, vote
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
-from tests.simulation.test_elected_leaders import NODES, RAFT, append, lead, scene_of, vote
 
 
 def key_of(node_id: NodeId) -> VoterKey:
