@@ -82,7 +82,6 @@ class UnansweredRequests(Generic[T]):
         self.sent = 0
         self.producer_id = 0
         self.error: BaseException | None = None
-        self._is_closed = False
         self._first = 0
         self._unknown_below = 0
         self._lost_below = 0
@@ -167,12 +166,10 @@ class UnansweredRequests(Generic[T]):
         self._gathers_bytes = refused.size_bytes // 2
         parts = (batch.halves() if batch.size_bytes >= refused.size_bytes else [batch] for batch in self._unanswered)
         self._unanswered = deque(part for halves in parts for part in halves)
-        self._paced_below = self.made
         return True
 
     async def close(self) -> None:
         """Wait for no further item."""
-        self._is_closed = True
         self._calls += 1
         self._changed.set()
         if self._taking is not None:
@@ -236,8 +233,6 @@ class UnansweredRequests(Generic[T]):
         except StopAsyncIteration:
             self._is_at_end = True
         except (Exception, asyncio.CancelledError) as error:  # raised again where the answers are read
-            if self._is_closed:
-                raise
             self.error, self._is_at_end = error, True
         finally:
             self._changed.set()

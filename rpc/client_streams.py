@@ -67,8 +67,6 @@ class ProduceStreams:
                             calls.nodes.acknowledged(addr)
                             attempts = expired_since_s = None
                             yield response.base_offset, counts
-                    message = f"{addr} answered {requests.answered} of {requests.made} batches and ended the stream"
-                    failure = LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
                 except LogError as error:
                     failure = error
                 else:
@@ -76,6 +74,8 @@ class ProduceStreams:
                         raise requests.error
                     if requests.is_done:
                         return
+                    message = f"{addr} answered {requests.answered} of {requests.made} batches and ended the stream"
+                    failure = LogError(message, "INTERNAL", addr=addr, outcome_unknown=True)
                 if self._sends_otherwise(requests, failure, addr, is_numbered=is_numbered):
                     continue
                 may_repeat = failure.may_pass or failure.is_not_leader

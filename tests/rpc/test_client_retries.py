@@ -68,7 +68,7 @@ def values_of(raw: bytes) -> list[bytes]:
 class FailingServer:
     """`async with`: serves Produce, ProduceBatch and ProduceBatchStream on `address`."""
 
-    script: list[Failure]
+    script: list[Failure | None]
     log: list[bytes] = field(default_factory=list)
     # How long the client still waited as each attempt came.
     left_s: list[float] = field(default_factory=list)
@@ -145,8 +145,9 @@ class FailingServer:
 
     async def _one(self, context: Any, values: Callable[[bytes], list[bytes]]) -> int | bytes:
         self.left_s.append(context.time_remaining())
-        if self.script and self.script[0].how == "before reading":
-            failure = self.script.pop(0)
+        failure = self.script[0] if self.script else None
+        if failure is not None and failure.how == "before reading":
+            self.script.pop(0)
             await context.abort(failure.code, "?")
         return await self._append(context, values(await context.read()))
 
@@ -202,8 +203,8 @@ async def one_of_each(script: list[Failure]) -> None:
             check(server, value, await attempt(client.produce_batch([value])))
 
 
-async def streamed(script: list[Failure]) -> None:
-    values = [b"%d" % n for n in range(4)]
+async def streamed(script: list[Failure], many: int = 4) -> None:
+    values = [b"%d" % n for n in range(many)]
     async with FailingServer(list(script)) as server, LogClient(server.address, timeout_s=DEADLINE_S) as client:
         offsets: list[int] = []
         error: LogError | None = None
@@ -240,6 +241,37 @@ EVERY = [
 async def test_no_failure_makes_the_client_store_twice_or_say_what_is_not_so(failure: Failure) -> None:
     await one_of_each([failure])
     await streamed([failure])
+    await streamed([failure], 2)  # all of them in one message
+
+
+@pytest.mark.parametrize(
+    ("code", "goes_on"), [("UNAVAILABLE", True), ("DEADLINE_EXCEEDED", False), ("INTERNAL", False)]
+)
+async def test_a_stream_sends_again_what_was_not_stored_for_certain_where_a_single_produce_would(
+    code: str, goes_on: bool
+) -> None:
+    failure = Failure("certain", code=grpc.StatusCode[code])
+    async with FailingServer([failure, failure]) as server, LogClient(server.address, timeout_s=DEADLINE_S) as client:
+        outcome = await attempt(client.produce(b"single"))
+        assert isinstance(outcome, int) == goes_on
+        assert [failure] * (not goes_on) == server.script
+        server.script[:] = [failure]
+        outcome = await attempt(anext(client.produce_stream([b"streamed"])))
+        assert isinstance(outcome, int) == goes_on
+
+
+async def test_the_time_of_a_stream_is_that_without_an_answer_and_not_that_of_all_its_failures() -> None:
+    failure = Failure("certain")
+    script = [failure, None] * 4
+    async with FailingServer(script) as server, LogClient(server.address, timeout_s=1.0) as client:
+
+        async def values() -> AsyncIterator[bytes]:
+            for number in range(4):
+                yield b"%d" % number
+                await asyncio.sleep(0.4)
+
+        assert [offset async for offset in client.produce_stream(values())] == [0, 1, 2, 3]
+        assert not server.script
 
 
 async def test_a_stream_that_a_server_ends_goes_on_where_it_was() -> None:

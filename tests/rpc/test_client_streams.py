@@ -13,6 +13,7 @@ from ourolog.actors.messages.server import Produce, Refusal
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc import client_requests, client_streams
 from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_calls import ClientCalls
 from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.client_producers import GATHERED_RECORDS, MAX_UNANSWERED
 from ourolog.rpc.client_requests import UnansweredRequests
@@ -25,6 +26,29 @@ from tests.scripted_produces import Script, lost_after_append, numbers, refused,
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each item goes in a message of its own."""
     monkeypatch.setattr(client_requests, "GATHERED_RECORDS", 1)
+
+
+@pytest.fixture
+def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While several messages of a stream are on their way gRPC does not tell why the call was ended, as at times."""
+    responses, messages = ClientCalls.responses, UnansweredRequests.messages
+    opened: list[UnansweredRequests[Any]] = []
+
+    def noted(requests: UnansweredRequests[Any]) -> Any:
+        opened.append(requests)
+        return messages(requests)
+
+    async def without_reason(calls: ClientCalls, *arguments: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in responses(calls, *arguments):
+                yield response
+        except LogError as error:
+            if opened[-1].outstanding < 2:
+                raise
+            raise LogError("Internal error from Core", "INTERNAL", outcome_unknown=True) from error
+
+    monkeypatch.setattr(UnansweredRequests, "messages", noted)
+    monkeypatch.setattr(ClientCalls, "responses", without_reason)
 
 
 def counts(e: Any) -> list[int]:
@@ -156,8 +180,12 @@ async def test_a_node_that_takes_smaller_batches_or_messages_gets_them(
         assert max(counts(e)) > 1
 
 
-async def test_a_message_too_large_for_the_connection_fails_alone(edge: Any) -> None:
+@pytest.mark.parametrize("gathered", [1, GATHERED_RECORDS])
+async def test_a_message_too_large_for_the_connection_fails_alone(
+    edge: Any, monkeypatch: pytest.MonkeyPatch, gathered: int
+) -> None:
     """What was on its way with it may be stored, and is: it is sent again until that is known."""
+    monkeypatch.setattr(client_requests, "GATHERED_RECORDS", gathered)
     async with edge(max_message_bytes=20_000) as e, LogClient(e.address) as client:
         batches = [[b"a" * 500] * 30, [b"b" * 500] * 30, [bytes(999)] * 30, [b"never"]]
         offsets = client.produce_batch_stream(batches)
@@ -251,6 +279,17 @@ async def test_a_stream_goes_on_when_a_leader_that_may_have_stored_something_lea
         Script(e.server, None, refused(Refusal.NOT_LEADER, outcome_unknown=True))
         assert [offset async for offset in client.produce_stream([b"a", b"b"])] == [0, 1]
         assert stored(e) == [b"a", b"b"]
+
+
+@pytest.mark.usefixtures("alone", "hidden")
+async def test_a_call_that_has_ended_without_a_reason_sends_one_by_one_until_it_is_known(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address, timeout_s=1.0) as client:
+        offsets = client.produce_stream([b"a", b"", b"b", b"c"])
+        assert await anext(offsets) == 0
+        with pytest.raises(LogError, match="is empty") as raised:
+            await anext(offsets)
+        assert raised.value.outcome_unknown  # what was behind it may have been stored, for all that the client knows
+        assert stored(e) == [b"a"]
 
 
 @pytest.mark.usefixtures("alone")
