@@ -419,6 +419,7 @@ async def test_who_takes_the_name_of_a_voter_takes_places_from_that_voter_alone(
         while len(election.open) < MAX_CALLS_PER_NAME // 2:
             election.changed.clear()
             await election.changed.wait()
+        await asyncio.wait(theft, return_when=asyncio.FIRST_COMPLETED)  # nothing is answered yet: one is refused
         honest = await stack.enter_async_context(connection(addr))
         call = asyncio.ensure_future(ask(honest, dataclasses.replace(ASKED, node_id=N3)))
         while not any(message.request.node_id == N3 for message in election.received):
