@@ -61,10 +61,14 @@ class NodeActor(pykka.Actor):
     """Base of the five actors. Derived classes implement `on_receive` for a closed union of messages.
 
     A subclass never blocks, reads no clock, draws no random number and opens nothing: it has ports for that.
-    A runtime combines it with its own base class, see `ourolog.actors.threaded` and `ourolog.actors.stepping`.
+    A runtime combines it with its own base class, see `ourolog.actors.looping`, `threaded` and `stepping`.
+
+    actor_name: what it is called within its node.
+    blocks: whether its ports make it wait, as files do: where actors share a thread, this one gets its own.
     """
 
     actor_name: ClassVar[str]
+    blocks: ClassVar[bool] = False
     hooks: ClassVar[RuntimeHooks | None] = None
 
     def __init__(self, node_id: NodeId, observer: Mailbox[NodeEvent]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -82,8 +83,7 @@ class SteppingFuture(pykka.Future[Any]):
         self._outcome = (value, None)
 
     def set_exception(self, exc_info: Any = None) -> None:
-        assert exc_info is not None, "the stepping runtime always says which"
-        self._outcome = (None, exc_info[1])
+        self._outcome = (None, (exc_info or sys.exc_info())[1])
 
 
 class SteppingRuntime:

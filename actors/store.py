@@ -99,6 +99,7 @@ class StoreActor(NodeActor):
     """
 
     actor_name = "store"
+    blocks = True
 
     def __init__(
         self,

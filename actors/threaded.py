@@ -1,9 +1,7 @@
-"""The production runtime: one thread for each actor, Pykka's own, and real time."""
+"""A thread for each actor, Pykka's own, and real time. In production the actors that wait for a disk run so."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import queue
 import threading
 import time
@@ -11,9 +9,7 @@ from typing import Any
 
 import pykka
 
-from ourolog.actors.actor import A, ActorStuckError, NodeRef, Tap
-from ourolog.actors.messages.mailbox import Mailbox
-from ourolog.actors.ports import Timer
+from ourolog.actors.actor import A, ActorStuckError, NodeRef, RuntimeHooks, Tap
 
 
 class _ThreadedBase(pykka.ThreadingActor):
@@ -29,8 +25,13 @@ class _ThreadedBase(pykka.ThreadingActor):
 class ThreadedRuntime:
     """Actors on threads. `tap` may be set at any time and sees every message told from then on."""
 
-    def __init__(self, tap: Tap | None = None) -> None:
+    def __init__(self, tap: Tap | None = None, hooks: RuntimeHooks | None = None) -> None:
+        """Prepare a runtime without actors.
+
+        hooks: what its actors are given instead of this runtime, where it is a part of another one.
+        """
         self.tap = tap
+        self._hooks = hooks or self
         self._runtime_classes: dict[type, type] = {}
 
     def current(self) -> str:
@@ -41,7 +42,7 @@ class ThreadedRuntime:
         runtime_class = self._runtime_classes.get(body)
         if runtime_class is None:
             runtime_class = type(
-                body.__name__, (body, _ThreadedBase), {"hooks": self, "_start_actor_loop": _start_loop}
+                body.__name__, (body, _ThreadedBase), {"hooks": self._hooks, "_start_actor_loop": _start_loop}
             )
             self._runtime_classes[body] = runtime_class
         ref = runtime_class.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
@@ -71,53 +72,3 @@ class SystemClock:
 
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000
-
-
-class _ThreadTimer:
-    __slots__ = ("mailbox", "message")
-
-    def __init__(self, mailbox: Mailbox[Any], message: object) -> None:
-        self.mailbox: Mailbox[Any] | None = mailbox
-        self.message = message
-
-    def cancel(self) -> None:
-        self.mailbox = None
-
-
-class ThreadTimers:
-    """All timers of a process on one thread. `close` ends it; pending timers are dropped."""
-
-    def __init__(self) -> None:
-        self._due: list[tuple[float, int, _ThreadTimer]] = []
-        self._order = itertools.count()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="timers", daemon=True)
-        self._thread.start()
-
-    def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> Timer:
-        timer = _ThreadTimer(mailbox, message)
-        due_s = time.monotonic() + delay_s
-        with self._changed:
-            heapq.heappush(self._due, (due_s, next(self._order), timer))
-            if self._due[0][2] is timer:
-                self._changed.notify()
-        return timer
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._closed and (not self._due or self._due[0][0] > time.monotonic()):
-                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
-                if self._closed:
-                    return
-                timer = heapq.heappop(self._due)[2]
-            mailbox = timer.mailbox
-            if mailbox is not None:
-                mailbox.tell(timer.message)

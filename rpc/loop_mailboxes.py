@@ -8,6 +8,7 @@ iteration tell an actor reaches it as one burst, which it can merge into one bat
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
@@ -26,6 +27,7 @@ class LoopMailbox(Generic[M]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, receive: Callable[[M], None]) -> None:
         self._loop = loop
+        self._loop_thread = threading.get_ident()
         self._receive = receive
         self._arrived: deque[M] = deque()
         self._woken = False
@@ -38,7 +40,10 @@ class LoopMailbox(Generic[M]):
             return
         self._woken = True
         try:
-            self._loop.call_soon_threadsafe(self._drain)
+            if threading.get_ident() == self._loop_thread:
+                self._loop.call_soon(self._drain)
+            else:
+                self._loop.call_soon_threadsafe(self._drain)
         except RuntimeError:
             # The loop has been closed: whoever waited for this answer is gone.
             self._arrived.clear()
@@ -140,6 +145,12 @@ class PendingRequests(LoopMailbox[Any]):
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # seen: whoever waited for it may have been cancelled meanwhile
+
+    def tell(self, message: Any) -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._resolve(message)  # it runs nobody: who awaits the future goes on in a turn of its own
+        else:
+            super().tell(message)
 
     def _resolve(self, answer: Any) -> None:
         future = self._open.pop(answer.request_id, None)

@@ -15,6 +15,7 @@ import grpc
 
 from ourolog.actors.addresses import is_wildcard, join_address, split_address
 from ourolog.actors.config import NodeConfig
+from ourolog.actors.looping import LoopRuntime, LoopTimers
 from ourolog.actors.messages.election import HandOver
 from ourolog.actors.messages.events import MemberFailed, MemberJoined, MemberLeft, MemberUpdated, VotersChanged
 from ourolog.actors.messages.membership import LeaveCluster
@@ -32,7 +33,7 @@ from ourolog.actors.messages.peer_calls import Answerer
 from ourolog.actors.messages.server import StopHolding
 from ourolog.actors.node import FAILED_HANDS_OVER_WITHIN_S, HANDS_OVER_WITHIN_S, Node
 from ourolog.actors.ports import Ports
-from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
+from ourolog.actors.threaded import SystemClock
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.datagrams import UdpDatagrams
 from ourolog.rpc.errors import unavailable
@@ -186,13 +187,13 @@ class NodeServer:
             _advertised(datagrams.bound_addr, self._advertise_gossip_addr),
         )
         self._warn_of_wildcards(observer, addresses, rpc_addr, datagrams.bound_addr)
-        timers = ThreadTimers()
-        self._cleanup.push_async_callback(asyncio.to_thread, timers.close)
+        timers = LoopTimers(loop)
+        self._cleanup.callback(timers.close)
         network = GrpcPeerNetwork(loop)
         self._cleanup.push_async_callback(network.close)
         self.config = dataclasses.replace(self.config, rpc_addr=addresses.rpc_addr, gossip_addr=addresses.gossip_addr)
         ports = Ports(timers, SystemClock(), SystemRandom(), network, datagrams, DiskFiles(), observer)
-        node = Node(self.config, ThreadedRuntime(), ports)
+        node = Node(self.config, LoopRuntime(loop), ports)
         node.start()
         # On a thread: the actors' last answers need the loop, and closing the log may take a while.
         self._cleanup.push_async_callback(asyncio.to_thread, node.stop)

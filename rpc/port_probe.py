@@ -43,9 +43,9 @@ async def is_refused(rpc_addr: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
 async def _refuses(family: int, sockaddr: tuple[Any, ...]) -> bool | None:
     """Whether a connection is refused there; None if this machine has no way there."""
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as connecting:
-            connecting.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(connecting, sockaddr)
+        host, port = sockaddr[:2]
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, host, port, family=family)
+        transport.abort()
     except TimeoutError:
         raise
     except OSError as error:

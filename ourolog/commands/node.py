@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Any
 
@@ -115,6 +114,7 @@ def node(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ourolog.logs import configure_logs
     from ourolog.node_runner import NodeRunner
+    from ourolog.rpc.event_loops import run
     from ourolog.rpc.open_files import raise_open_files_limit
 
     raise_open_files_limit()
@@ -127,7 +127,7 @@ def node(
         drain_s=drain_s,
         exit_with_parent=exit_with_parent,
     )
-    return asyncio.run(runner.run())
+    return run(runner.run())
 
 
 def node_config(

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from ourolog.actors.config import ElectionChoice, GossipConfig, NodeConfig
+from ourolog.rpc import event_loops
 from ourolog.rpc.admission import ProduceLimiter, ReadBudget
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.channels import open_channel
@@ -36,7 +37,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
-    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), TEST_TIMEOUT_S))
+    event_loops.run(asyncio.wait_for(pyfuncitem.obj(**arguments), TEST_TIMEOUT_S))
     return True
 
 

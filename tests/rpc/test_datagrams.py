@@ -14,11 +14,12 @@ import pytest
 
 from ourolog.actors.addresses import split_address
 from ourolog.actors.config import NodeConfig
+from ourolog.actors.looping import LoopRuntime, LoopTimers
 from ourolog.actors.membership import MembershipActor
 from ourolog.actors.messages.events import MemberJoined, MemberLeft
 from ourolog.actors.messages.membership import DatagramReceived, LeaveCluster, LeftCluster
 from ourolog.actors.ports import Ports
-from ourolog.actors.threaded import SystemClock, ThreadedRuntime, ThreadTimers
+from ourolog.actors.threaded import SystemClock
 from ourolog.rpc.datagram_rate_limit import DatagramRateLimiter
 from ourolog.rpc.datagrams import UdpDatagrams
 from ourolog.storage.types import NodeId
@@ -264,7 +265,7 @@ def test_a_closed_port_is_free_at_once() -> None:
         again.bind(split_address(addr))
 
 
-def test_two_nodes_on_threads_find_each_other_over_real_sockets_and_part() -> None:
+def test_two_nodes_find_each_other_over_real_sockets_and_part() -> None:
     class Events:
         def __init__(self) -> None:
             self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -273,7 +274,8 @@ def test_two_nodes_on_threads_find_each_other_over_real_sockets_and_part() -> No
             self.queue.put(message)
 
     async def play() -> None:
-        runtime, timers = ThreadedRuntime(), ThreadTimers()
+        loop = asyncio.get_running_loop()
+        runtime, timers = LoopRuntime(loop), LoopTimers(loop)
         events = [Events(), Events()]
         sockets = [await UdpDatagrams.bind("127.0.0.1:0") for _ in events]
         refs = []

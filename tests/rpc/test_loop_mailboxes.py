@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,6 +40,13 @@ async def test_messages_from_many_threads_all_arrive_each_threads_in_order() -> 
         assert [n for thread_number, n in arrived if thread_number == number] == list(range(2000))
 
 
+def on_a_thread(work: Callable[[], object]) -> None:
+    """Do it on another thread, while the loop waits."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
 async def test_a_burst_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     wakeups: list[Any] = []
@@ -51,13 +59,24 @@ async def test_a_burst_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
     arrived: list[int] = []
     mailbox: LoopMailbox[int] = LoopMailbox(loop, arrived.append)
-    for n in range(100):
-        mailbox.tell(n)
+    on_a_thread(lambda: [mailbox.tell(n) for n in range(100)])
     assert len(wakeups) == 1
     await asyncio.sleep(0)
     assert arrived == list(range(100))
-    mailbox.tell(100)
+    on_a_thread(lambda: mailbox.tell(100))
     assert len(wakeups) == 2
+
+
+async def test_the_loop_itself_is_not_woken_by_a_system_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *_: pytest.fail("it is awake"))
+    arrived: list[int] = []
+    mailbox: LoopMailbox[int] = LoopMailbox(loop, arrived.append)
+    for n in range(100):
+        mailbox.tell(n)
+    assert arrived == []
+    await asyncio.sleep(0)
+    assert arrived == list(range(100))
 
 
 async def test_telling_a_loop_that_is_gone_is_no_error() -> None:

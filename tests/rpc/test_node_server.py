@@ -392,6 +392,7 @@ async def test_the_log_is_closed_though_another_actor_hangs_and_the_stop_says_wh
     monkeypatch.setattr("ourolog.actors.node.STOPS_WITHIN_S", 0.2)
     hangs = threading.Event()
     monkeypatch.setattr(ReplicatorActor, "on_stop", lambda _: hangs.wait())
+    monkeypatch.setattr(ReplicatorActor, "blocks", True)
     try:
         async with node() as n:
             with pytest.raises(ActorStuckError, match=r"n1\.replicator did not stop within 0\.2 s$"):
