@@ -220,4 +220,9 @@ def test_grpcio_has_what_the_listener_watches() -> None:
 
     assert callable(cygrpc.AioServer._serving_task_crash_handler)
     assert callable(cygrpc.AioServer._request_call)
+    assert callable(cygrpc.AioServer._request_registered_call)
+    assert callable(cygrpc.AioServer._make_request_call_future)
     assert callable(cygrpc._ServicerContext.abort)
+    assert callable(cygrpc._schedule_rpc_coro)
+    assert callable(cygrpc._handle_stream_stream_rpc)
+    assert callable(cygrpc._handle_stream_unary_rpc)
