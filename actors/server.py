@@ -39,6 +39,7 @@ from ourolog.actors.messages.server import (
     Consume,
     DrainExpired,
     FlushProduces,
+    GatherExpired,
     HeldExpired,
     ListServers,
     Produce,
@@ -68,6 +69,9 @@ from ourolog.storage.types import START, NodeId, Offset, Position, Term
 EXPIRY_CHECK_S: Final = 0.01
 """How far apart two looks for requests whose time is up are at least, in seconds."""
 HELD_CHECK_S: Final = 0.05
+
+GATHERS_AT_MOST_S: Final = 0.005
+"""How long a produce waits at the most for company behind others, when those are not committed sooner."""
 
 HELD_AT_LEAST_S: Final = 2.0
 HELD_ELECTIONS: Final = 3
@@ -138,6 +142,7 @@ class ServerActor(NodeActor):
         self._unconfirmed = UnconfirmedReads()
         self._behind = BehindReads()
         self._expiry: tuple[float, Timer] | None = None
+        self._gathering: Timer | None = None
         self._is_handing_over = False
         self._hold: HoldProduces | None = None  # until it is answered
         self._is_stopping = False
@@ -154,6 +159,9 @@ class ServerActor(NodeActor):
             case Consume():
                 self._consume(message)
             case FlushProduces():
+                self._flush_when_due()
+            case GatherExpired():
+                self._gathering = None
                 self._flush()
             case BatchAppended():
                 self._on_appended(message)
@@ -172,6 +180,7 @@ class ServerActor(NodeActor):
                     pending.may_be_stored = False
                     refusal = Refusal.DEPOSED if message.problem is None else _REFUSALS[message.problem]
                     self._refuse_produce(pending, refusal, message.reason)
+                self._flush_when_due()
             case ReadConfirmed():
                 self._on_read_confirmed(message)
             case ReadNotConfirmed():
@@ -324,7 +333,19 @@ class ServerActor(NodeActor):
         self._produces.close(pending)
         pending.reply_to.tell(refused)
 
+    def _flush_when_due(self) -> None:
+        """Hand what has gathered to the store, unless it had better wait for what is on its way: not for long."""
+        if not self._produces.has_unflushed:
+            return
+        if self._produces.may_flush:
+            self._flush()
+        elif self._gathering is None:
+            self._gathering = self.ports.timers.after(GATHERS_AT_MOST_S, self.me, GatherExpired())
+
     def _flush(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         for append_id, batch in self._produces.flush():
             self.store.tell(AppendBatch(append_id, batch, self._term, self.me))
 
@@ -352,11 +373,13 @@ class ServerActor(NodeActor):
                     self._answer_produced(pending)
                 else:
                     self._produces.await_acks(pending)
+        self._flush_when_due()
 
     def _advance(self, committed: Position) -> None:
         if committed > self._committed:
             self._committed = committed
             self._produces.note_committed(committed.index)
+            self._flush_when_due()
             self._acknowledge()
             while (consume := self._behind.take(committed.offset)) is not None:
                 self._consume(consume)

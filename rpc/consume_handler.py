@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar, assert_never
 
 from google.protobuf.message import Message
 
+from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.server import (
     CONFIRMS_WITHIN_S,
     CancelRequest,
@@ -36,7 +37,7 @@ from ourolog.rpc.errors import (
     overloaded,
     unavailable,
 )
-from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
+from ourolog.rpc.loop_mailboxes import PendingRequests
 from ourolog.rpc.server_calls import ServerCall
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import MAX_BODY_BYTES, BatchHead, Codec
@@ -76,7 +77,7 @@ class _TailRead:
 class LogReader:
     """Reads the log on behalf of all consumers of one node."""
 
-    def __init__(self, requests: PendingRequests, server: BurstMailbox[ServerMessage]) -> None:
+    def __init__(self, requests: PendingRequests, server: Mailbox[ServerMessage]) -> None:
         self._requests = requests
         self._server = server
         self._tails: dict[int, _TailRead] = {}

@@ -20,7 +20,7 @@ from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.consume_handler import MAX_STREAMS, ConsumeHandler, LogReader
 from ourolog.rpc.errors import ServiceError, unavailable
 from ourolog.rpc.leader_transfer import LeaderTransferHandler
-from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
+from ourolog.rpc.loop_mailboxes import PendingRequests
 from ourolog.rpc.node_status import StatusSources, gather_status
 from ourolog.rpc.produce_handler import MAX_PRODUCE_STREAMS, CheckedProduce, ProduceHandler, checked_acks
 from ourolog.rpc.record_checks import RecordLimits, checked_batch, checked_record
@@ -70,7 +70,7 @@ class LogService:
     ) -> None:
         loop = asyncio.get_running_loop()
         self._requests = PendingRequests(loop)
-        self._server: BurstMailbox[ServerMessage] = BurstMailbox(loop, server, lambda: len(self._requests))
+        self._server = server
         self._calls = OpenCalls(client_limits.arrivals, client_limits.max_calls)
         self._status = status
         self._limits = limits

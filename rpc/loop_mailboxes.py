@@ -1,8 +1,7 @@
-"""Mailboxes between the actors' threads and the asyncio loop, in both directions.
+"""Mailboxes on the asyncio loop for whatever is no actor: the services, and whoever watches a node.
 
 Waking a loop from another thread costs a system call and a switch of the interpreter lock, so
-messages are gathered: a burst of answers wakes the loop once, and what the handlers of one loop
-iteration tell an actor reaches it as one burst, which it can merge into one batch.
+messages are gathered: a burst of them wakes the loop once.
 """
 
 from __future__ import annotations
@@ -11,15 +10,9 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
-
-from ourolog.actors.messages.mailbox import Mailbox
+from typing import Any, Generic, TypeVar
 
 M = TypeVar("M")
-
-MAX_GATHERED: Final = 256
-MAX_GATHERING_S: Final = 0.005
-IDLE_TURNS: Final = 16
 
 
 class LoopMailbox(Generic[M]):
@@ -62,53 +55,6 @@ class LoopMailbox(Generic[M]):
                 self._loop.call_soon(self._drain)
 
 
-class BurstMailbox(Generic[M]):
-    """A mailbox for the loop's thread that gathers messages and passes them to an actor as one burst, in order.
-
-    A single request is passed on at the end of its turn of the loop. When others are under way it
-    waits until a few turns have brought nothing more, a few milliseconds at most, so that requests
-    that come together reach the actor as one burst, which it merges into one batch.
-    Measured with 64 produces in flight: groups of 8 instead of 2, and a third less processor
-    time for each; more turns than this brought nothing more.
-
-    loop: the loop whose thread tells it.
-    target: the actor's mailbox.
-    under_way: how many requests are open, those gathered here among them.
-    """
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, target: Mailbox[M], under_way: Callable[[], int] = lambda: 0
-    ) -> None:
-        self._loop = loop
-        self._target = target
-        self._under_way = under_way
-        self._waiting: list[M] = []
-        self._last_count = 0
-        self._idle_turns = 0
-        self._until_s = 0.0
-
-    def tell(self, message: M) -> None:
-        if not self._waiting:
-            self._last_count = self._idle_turns = 0
-            self._until_s = self._loop.time() + MAX_GATHERING_S
-            self._loop.call_soon(self._turn)
-        self._waiting.append(message)
-
-    def _turn(self) -> None:
-        count = len(self._waiting)
-        self._idle_turns = self._idle_turns + 1 if count == self._last_count else 0
-        alone = max(count, self._under_way()) <= 1
-        patient = not alone and self._idle_turns < IDLE_TURNS
-        if patient and count < MAX_GATHERED and self._loop.time() < self._until_s:
-            self._last_count = count
-            self._loop.call_soon(self._turn)
-            return
-        waiting, self._waiting = self._waiting, []
-        tell = self._target.tell
-        for message in waiting:
-            tell(message)
-
-
 class PendingRequests(LoopMailbox[Any]):
     """The requests that await an actor's answer, by id. It is itself the `reply_to` of those requests.
 
@@ -145,12 +91,6 @@ class PendingRequests(LoopMailbox[Any]):
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # seen: whoever waited for it may have been cancelled meanwhile
-
-    def tell(self, message: Any) -> None:
-        if threading.get_ident() == self._loop_thread:
-            self._resolve(message)  # it runs nobody: who awaits the future goes on in a turn of its own
-        else:
-            super().tell(message)
 
     def _resolve(self, answer: Any) -> None:
         future = self._open.pop(answer.request_id, None)

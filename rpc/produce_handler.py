@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, assert_never
 
+from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.server import CancelRequest, Produce, Produced, Refusal, RequestRefused, ServerMessage
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc.admission import FairLimit, ProduceLimiter
 from ourolog.rpc.errors import ServiceError, from_refusal, invalid, overloaded, unavailable
-from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
+from ourolog.rpc.loop_mailboxes import PendingRequests
 from ourolog.rpc.server_calls import ServerCall
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import NewBatch
@@ -71,7 +72,7 @@ class ProduceHandler:
     def __init__(
         self,
         requests: PendingRequests,
-        server: BurstMailbox[ServerMessage],
+        server: Mailbox[ServerMessage],
         limiter: ProduceLimiter,
         max_streams: int = MAX_PRODUCE_STREAMS,
         abandoned_counts_s: float = ABANDONED_COUNTS_S,

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.server import (
     CancelRequest,
     Produced,
@@ -16,7 +17,7 @@ from ourolog.actors.messages.server import (
 )
 from ourolog.rpc.admission import ProduceLimiter
 from ourolog.rpc.errors import from_refusal
-from ourolog.rpc.loop_mailboxes import BurstMailbox, PendingRequests
+from ourolog.rpc.loop_mailboxes import PendingRequests
 from ourolog.rpc.produce_handler import answered_within_s
 from ourolog.rpc.server_calls import ServerCall
 
@@ -24,7 +25,7 @@ from ourolog.rpc.server_calls import ServerCall
 class RegisterHandler:
     """Passes registrations to the Server actor. A registration whose answer is lost is an id that nobody uses."""
 
-    def __init__(self, requests: PendingRequests, server: BurstMailbox[ServerMessage], limiter: ProduceLimiter) -> None:
+    def __init__(self, requests: PendingRequests, server: Mailbox[ServerMessage], limiter: ProduceLimiter) -> None:
         self._requests = requests
         self._server = server
         self._limiter = limiter

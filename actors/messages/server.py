@@ -187,6 +187,11 @@ class FlushProduces:
 
 
 @dataclass(frozen=True, slots=True)
+class GatherExpired:
+    """Timer -> Server: produces have gathered for long enough behind others that are still on their way."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestsExpired:
     """Timer -> Server: refuse the produces whose time is up."""
 
@@ -231,6 +236,7 @@ ServerMessage = (
     | DrainExpired
     | HeldExpired
     | FlushProduces
+    | GatherExpired
     | RequestsExpired
     | ListServers
 )

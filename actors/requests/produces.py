@@ -18,6 +18,12 @@ MERGED_MAX_BYTES = 1024 * 1024
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 PRODUCE_OVERHEAD_BYTES = 1024
 
+MAX_ENTRIES_UNDER_WAY = 2
+"""While so many entries are on their way to the disks that must have them, produces gather."""
+
+GATHERED_BYTES = 256 * 1024
+"""When so many bytes have gathered nothing is gained by more."""
+
 
 @dataclass(slots=True)
 class PendingProduce:
@@ -68,6 +74,7 @@ class OpenProduces:
         self._config = config
         self._open: dict[tuple[int, int], PendingProduce] = {}
         self._unflushed: list[PendingProduce] = []
+        self._unflushed_bytes = 0
         self._held: dict[tuple[int, int], PendingProduce] = {}
         self._in_store: dict[int, list[PendingProduce]] = {}
         self._append_ids = itertools.count(1)
@@ -133,7 +140,7 @@ class OpenProduces:
 
     def hold_unflushed(self) -> None:
         """Hold what was not flushed yet, too."""
-        unflushed, self._unflushed = self._unflushed, []
+        unflushed = self._take_unflushed()
         for pending in unflushed:
             if pending.done:
                 self._written(pending)
@@ -144,16 +151,38 @@ class OpenProduces:
         """Let what is held be flushed like anything else. Returns whether it is the first that waits for that."""
         is_first = bool(self._held) and not self._unflushed
         self._unflushed += self._held.values()
+        self._unflushed_bytes += sum(pending.cost_bytes for pending in self._held.values())
         self._held.clear()
         return is_first
 
     # ------------------------------------------------------------ on the way to the store
 
     def add(self, pending: PendingProduce) -> bool:
-        """Take a produce that is not flushed yet. Returns whether it is the first of them."""
+        """Take a produce that is not flushed yet. Returns whether to see now if there is enough for a flush."""
         self._take(pending)
         self._unflushed.append(pending)
-        return len(self._unflushed) == 1
+        had_enough = self._unflushed_bytes >= GATHERED_BYTES
+        self._unflushed_bytes += pending.cost_bytes
+        return len(self._unflushed) == 1 or (not had_enough and self._unflushed_bytes >= GATHERED_BYTES)
+
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether anything waits for a flush."""
+        return bool(self._unflushed)
+
+    @property
+    def may_flush(self) -> bool:
+        """Whether what has gathered is to go to the store now.
+
+        It waits for company only behind others: one entry after the other costs each node as much as one with all in
+        it, and those in front are on their way for about as long as the next ones need to come.
+        """
+        under_way = len(self._in_store) + len(self._uncommitted)
+        return under_way < MAX_ENTRIES_UNDER_WAY or self._unflushed_bytes >= GATHERED_BYTES
+
+    def _take_unflushed(self) -> list[PendingProduce]:
+        unflushed, self._unflushed, self._unflushed_bytes = self._unflushed, [], 0
+        return unflushed
 
     def _take(self, pending: PendingProduce) -> None:
         self._open[pending.key] = pending
@@ -162,7 +191,7 @@ class OpenProduces:
 
     def flush(self) -> Iterator[tuple[int, NewBatch]]:
         """Make batches for the store of what is not flushed yet, small plain ones merged; each with its append's id."""
-        unflushed, self._unflushed = self._unflushed, []
+        unflushed = self._take_unflushed()
         group: list[PendingProduce] = []
         group_bytes = 0
         for pending in unflushed:

@@ -11,7 +11,7 @@ from ourolog.actors.messages.server import CancelRequest, Consume, Produce, Refu
 from ourolog.actors.messages.store import AppendBatch, BatchAppended
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.actors.occupants import parse_election
-from ourolog.actors.server import ServerActor
+from ourolog.actors.server import GATHERS_AT_MOST_S, ServerActor
 from ourolog.actors.stepping import SteppingRuntime
 from ourolog.actors.testing.testkit import Probe, stepping_ports
 from ourolog.storage.ballot import Ballot
@@ -65,6 +65,8 @@ class Stage:
         )
 
     def appended(self, base_offset: int, index: int) -> None:
+        """Answer the last append, for which a produce behind others may have to wait."""
+        self.runtime.run_for(GATHERS_AT_MOST_S)
         append = self.store.last(AppendBatch)
         end = at(index + 1, base_offset + append.batch.record_count)
         self.tell(BatchAppended(append.request_id, Offset(base_offset), Index(index), Term(1), end))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ourolog.actors.messages.server import Produced
-from ourolog.rpc.loop_mailboxes import MAX_GATHERED, BurstMailbox, LoopMailbox, PendingRequests
+from ourolog.rpc.loop_mailboxes import LoopMailbox, PendingRequests
 from ourolog.storage.types import Index, Offset, Term
 
 
@@ -84,67 +84,6 @@ async def test_telling_a_loop_that_is_gone_is_no_error() -> None:
     mailbox: LoopMailbox[int] = LoopMailbox(loop, lambda _: None)
     loop.close()
     mailbox.tell(1)
-
-
-class Target:
-    """Keeps what it is told, each burst by itself: what came within one turn of the loop."""
-
-    def __init__(self) -> None:
-        self.bursts: list[list[int]] = []
-        self._turn = -1
-        self.turn = 0
-
-    def tell(self, message: int) -> None:
-        if self._turn != self.turn:
-            self._turn = self.turn
-            self.bursts.append([])
-        self.bursts[-1].append(message)
-
-    async def next_turn(self) -> None:
-        self.turn += 1
-        await asyncio.sleep(0)
-
-
-async def test_a_request_that_is_alone_is_handed_over_in_its_own_turn() -> None:
-    target = Target()
-    mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target, lambda: 1)
-    mailbox.tell(1)
-    assert target.bursts == []
-    await target.next_turn()
-    assert target.bursts == [[1]]
-
-
-async def test_requests_of_nearly_the_same_moment_are_handed_over_as_one_burst_in_order() -> None:
-    target = Target()
-    mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
-    mailbox.tell(1)
-    mailbox.tell(2)
-    await target.next_turn()
-    mailbox.tell(3)
-    while not target.bursts:
-        await target.next_turn()
-    assert target.bursts == [[1, 2, 3]]
-
-
-async def test_while_others_are_under_way_even_one_request_waits_for_company() -> None:
-    target = Target()
-    mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target, lambda: 5)
-    mailbox.tell(1)
-    await target.next_turn()
-    assert target.bursts == []
-    while not target.bursts:
-        await target.next_turn()
-
-
-async def test_a_mailbox_that_is_always_fed_does_not_gather_for_ever() -> None:
-    target = Target()
-    mailbox: BurstMailbox[int] = BurstMailbox(asyncio.get_running_loop(), target)
-    sent = 0
-    while not target.bursts:
-        sent += 1
-        mailbox.tell(sent)
-        await target.next_turn()
-    assert len(target.bursts[0]) <= MAX_GATHERED
 
 
 async def test_answers_find_their_requests_and_late_ones_are_dropped() -> None:

@@ -249,7 +249,7 @@ async def test_a_node_that_fails_between_an_append_and_its_answer_does_not_deny_
         (produce,) = e.server.all(Produce)
         # The answer and the news of the failure come in one turn of the loop, in this order.
         produce.reply_to.tell(Produced(produce.request_id, e.server.append(produce.batch), Term(1), Index(0)))
-        e.service.end(FAILED)
+        asyncio.get_running_loop().call_soon(e.service.end, FAILED)
         assert (await ended).outcome_unknown
 
 

@@ -11,7 +11,13 @@ from ourolog.actors.messages.events import CommitAdvanced, CommitKnown, LeaderCh
 from ourolog.actors.messages.server import CancelRequest, Produce, Produced, Refusal, RequestRefused
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended
 from ourolog.actors.messages.values import Acks
-from ourolog.actors.requests.produces import MAX_UNWRITTEN_BYTES, MERGED_MAX_BYTES
+from ourolog.actors.requests.produces import (
+    GATHERED_BYTES,
+    MAX_ENTRIES_UNDER_WAY,
+    MAX_UNWRITTEN_BYTES,
+    MERGED_MAX_BYTES,
+)
+from ourolog.actors.server import GATHERS_AT_MOST_S
 from ourolog.storage.batch import Codec, NewBatch
 from ourolog.storage.types import Index, Offset, Term
 from tests.actors.server_stage import N1, N2, Stage, at, numbered
@@ -88,6 +94,81 @@ def test_a_produce_that_is_cancelled_in_time_is_never_appended() -> None:
     stage.ref.tell(CancelRequest(2, stage.client))
     stage.runtime.run_until_idle()
     assert stage.store.all(AppendBatch) == []
+
+
+def under_way(entries: int) -> Stage:
+    """A leader with so many entries on this disk that nobody else has, each of one record."""
+    stage = Stage()
+    stage.lead()
+    for number in range(entries):
+        stage.produce((number, b"v"))
+        stage.appended(number, 1 + number)
+    stage.store.take()
+    return stage
+
+
+def test_a_produce_with_nothing_before_it_is_appended_at_once() -> None:
+    for entries in range(MAX_ENTRIES_UNDER_WAY):
+        stage = under_way(entries)
+        stage.produce((10, b"a"))
+        assert [append.batch.payload for append in stage.store.all(AppendBatch)] == [b"a"]
+
+
+def test_produces_gather_behind_others_until_those_are_committed_and_make_one_batch() -> None:
+    stage = under_way(MAX_ENTRIES_UNDER_WAY)
+    for number in range(3):
+        stage.produce((10 + number, b"abc"[number : number + 1]))
+    assert not stage.store.all(AppendBatch)
+    stage.tell(CommitAdvanced(at(2, 1)))
+    assert [append.batch.payload for append in stage.store.all(AppendBatch)] == [b"abc"]
+    stage.runtime.run_for(10 * GATHERS_AT_MOST_S)
+    assert len(stage.store.all(AppendBatch)) == 1
+
+
+def test_produces_gather_behind_what_the_disk_has_not_taken_yet() -> None:
+    stage = Stage()
+    stage.lead()
+    for number in range(MAX_ENTRIES_UNDER_WAY):
+        stage.produce((number, b"v"))
+    stage.produce((10, b"a"))
+    stage.produce((11, b"b"))
+    first, *others = stage.store.all(AppendBatch)
+    assert len(others) == MAX_ENTRIES_UNDER_WAY - 1
+    stage.tell(AppendRefused(first.request_id, Term(1), "refused"))
+    assert stage.store.last(AppendBatch).batch.payload == b"ab"
+
+
+def test_a_produce_waits_for_company_only_so_long_though_nothing_is_committed() -> None:
+    stage = under_way(MAX_ENTRIES_UNDER_WAY)
+    stage.produce((10, b"a"))
+    stage.runtime.run_for(0.9 * GATHERS_AT_MOST_S)
+    assert not stage.store.all(AppendBatch)
+    stage.produce((11, b"b"))
+    stage.runtime.run_for(0.1 * GATHERS_AT_MOST_S)
+    assert [append.batch.payload for append in stage.store.all(AppendBatch)] == [b"ab"]
+    stage.produce((12, b"c"))
+    stage.runtime.run_for(GATHERS_AT_MOST_S)
+    assert stage.store.last(AppendBatch).batch.payload == b"c"
+
+
+def test_when_much_has_gathered_it_waits_for_nothing() -> None:
+    stage = under_way(MAX_ENTRIES_UNDER_WAY)
+    stage.produce((10, bytes(GATHERED_BYTES // 2)))
+    assert not stage.store.all(AppendBatch)
+    stage.produce((11, bytes(GATHERED_BYTES // 2)))
+    assert [len(append.batch.payload) for append in stage.store.all(AppendBatch)] == [GATHERED_BYTES]
+    stage.produce((12, bytes(GATHERED_BYTES)))
+    assert len(stage.store.all(AppendBatch)) == 2
+
+
+def test_what_gathers_when_the_lead_is_lost_is_held_and_appended_in_the_next() -> None:
+    stage = under_way(MAX_ENTRIES_UNDER_WAY)
+    stage.produce((10, b"a"))
+    stage.tell(LeaderChanged(Term(2), None))
+    stage.runtime.run_for(10 * GATHERS_AT_MOST_S)
+    assert not stage.store.all(AppendBatch)
+    stage.tell(LeaderChanged(Term(3), N1), CommitKnown(Term(3)))
+    assert [(append.batch.payload, append.term) for append in stage.store.all(AppendBatch)] == [(b"a", 3)]
 
 
 @pytest.mark.parametrize("limit", [{"max_uncommitted_entries": 3}, {"max_uncommitted_bytes": 3 * (5 + 1024)}])
