@@ -26,7 +26,7 @@ from ourolog.actors.requests.readers import TailingReaders
 from ourolog.actors.server import ServerActor
 from ourolog.actors.store import StoreActor
 from ourolog.storage.log import Log
-from ourolog.storage.types import Offset
+from ourolog.storage.types import Index, Offset
 
 # ---------------------------------------------------------------- the store
 
@@ -60,6 +60,31 @@ def append_refused_unsaid() -> None:
 @mutant("Produces never expire.", (STATIC,))
 def produces_never_expire() -> None:
     wrap(ServerActor, "_expire", lambda _: lambda *_: None)
+
+
+@mutant("What has gathered behind others waits for as long as those are not committed.", (STATIC,))
+def gathers_for_ever() -> None:
+    def make(_: Any) -> Any:
+        def flush_when_due(self: ServerActor) -> None:
+            if self._produces.has_unflushed and self._produces.may_flush:
+                self._flush()
+
+        return flush_when_due
+
+    wrap(ServerActor, "_flush_when_due", make)
+
+
+@mutant("What has gathered behind others is forgotten when those are committed.", (STATIC,))
+def gathered_is_forgotten() -> None:
+    def make(original: Any) -> Any:
+        def note_committed(self: OpenProduces, committed: Index) -> None:
+            original(self, committed)
+            for pending in self._take_unflushed():
+                self._written(pending)
+
+        return note_committed
+
+    wrap(OpenProduces, "note_committed", make)
 
 
 @mutant("A leader without a majority appends all that it is asked to.", (f"{STATIC} --operations 1200",))

@@ -1,4 +1,4 @@
-"""Rare states of produces that are held, and of leaders that hand over."""
+"""Rare states of produces that wait at a server: held, gathering, or while the lead is handed over."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 from ourolog.actors.messages.events import HoldProduces, LeaderChanged, ProducesHeld, ReleaseProduces
 from ourolog.actors.messages.server import (
     CancelRequest,
+    GatherExpired,
     Produce,
     Produced,
     Refusal,
@@ -21,6 +22,7 @@ HOLDING_STATES: Final[dict[str, str]] = {
     "held_appended": "A node appended what it had held, once it led or went on leading.",
     "held_sent_on": "A client whose produce was held was sent to the next leader.",
     "held_refused": "A produce was held, and nobody took the lead in time.",
+    "gather_expired": "Produces waited for company behind others as long as they may.",
     "hand_over_drained": "A leader that hands over had answered all that it had taken.",
     "hand_over_undrained": "A leader that hands over could not answer in time all that it had taken.",
     "hand_over_called_off": "A leader that was to hand over went on, and had held produces.",
@@ -53,6 +55,7 @@ class HoldingStates:
             HoldProduces: self._on_hold,
             ReleaseProduces: self._on_release,
             ProducesHeld: self._on_held,
+            GatherExpired: lambda _: self._note("gather_expired"),
             Produce: self._on_produce,
             CancelRequest: self._on_cancel,
             Produced: lambda told: self._on_answer(told, "held_appended"),

@@ -34,6 +34,7 @@ _EVERYWHERE: Final = (
 )
 _PEERS: Final = ("cycle_seen", "new_log_seen", "pull_out_of_range", "retention_below_follower")
 _LED: Final = (
+    "gather_expired",
     "leader_restart",
     "leader_unreachable",
     "keep_alive_sent",
@@ -93,6 +94,7 @@ _DECREED_ANEW: Final = (
 )
 
 _LED_BY_VOTES: Final = (
+    "gather_expired",
     "leader_restart",
     "leader_unreachable",
     "higher_term_seen",

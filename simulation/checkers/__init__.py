@@ -32,6 +32,7 @@ from ourolog.simulation.checkers.failure_detection import FailureDetection
 from ourolog.simulation.checkers.following import CommitSpreads, FollowersFollow, OneFetchAtATime
 from ourolog.simulation.checkers.founding import FoundedByAll
 from ourolog.simulation.checkers.generations import AcknowledgedByAllSurvive, GenerationsFenced
+from ourolog.simulation.checkers.handed_on import HandedOn
 from ourolog.simulation.checkers.handing_over import HandsOverWhole
 from ourolog.simulation.checkers.held_produces import HandOverHolds
 from ourolog.simulation.checkers.holding_on import LedVotersHoldOn
@@ -116,6 +117,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     AnsweredOnce,
     ReadersWoken,
     ProducesAnswered,
+    HandedOn,
     HandOverHolds,
     OneFetchAtATime,
     FollowersFollow,
