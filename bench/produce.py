@@ -34,7 +34,7 @@ async def unary_and_stream(settings: Settings, report: Report) -> None:
         for in_flight in (1, 64):
             for kind, where in (("empty handler", empty), ("Produce", node)):
                 name = f"{kind}, {in_flight} in flight"
-                cases.append(Case(name, "calls", _calls(where, in_flight), where.pids, 100))
+                cases.append(Case(name, "calls", calls(where, in_flight), where.pids, 100))
         cases.append(Case("empty stream", "messages", _messages(empty), empty.pids, 100))
         cases.append(Case("ProduceStream", "messages", _messages(node), node.pids, 100))
         await _and_check(cases, node, settings, report, group)
@@ -85,14 +85,14 @@ async def _bulk_of(size_bytes: int, settings: Settings, report: Report) -> None:
                 Case(
                     f"empty stream {of} {count:,}",
                     "records",
-                    _batches(empty, request),
+                    batches(empty, request),
                     empty.pids,
                     size_bytes,
                 ),
                 Case(
                     f"ProduceBatchStream {of} {count:,}",
                     "records",
-                    _batches(node, request),
+                    batches(node, request),
                     node.pids,
                     size_bytes,
                     _PREBUILT,
@@ -129,7 +129,7 @@ async def three_nodes(settings: Settings, report: Report) -> None:
         # Only a write that all three acknowledge shows that the followers follow.
         await nodes.stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"first"), acks=pb.ACKS_ALL), timeout=30)
         cases = [
-            Case(f"3 nodes: Produce, {in_flight} in flight", "calls", _calls(nodes, in_flight), nodes.pids, 100)
+            Case(f"3 nodes: Produce, {in_flight} in flight", "calls", calls(nodes, in_flight), nodes.pids, 100)
             for in_flight in (1, 64)
         ]
         for count in SIZES:
@@ -137,7 +137,7 @@ async def three_nodes(settings: Settings, report: Report) -> None:
             of = f"100 B x {count:,}"
             cases += [
                 Case(
-                    f"3 nodes: ProduceBatchStream {of}", "records", _batches(nodes, request), nodes.pids, 100, _PREBUILT
+                    f"3 nodes: ProduceBatchStream {of}", "records", batches(nodes, request), nodes.pids, 100, _PREBUILT
                 ),
                 Case(
                     f"3 nodes: LogClient stream {of}",
@@ -176,7 +176,7 @@ def _counting(case: Case, counted: list[int]) -> Work:
     return work
 
 
-def _calls(where: Nodes, in_flight: int) -> Work:
+def calls(where: Nodes, in_flight: int) -> Work:
     """Unary Produce, this many at once."""
     request = pb.ProduceRequest(record=pb.Record(value=values_of(1, 100)[0]))
     produce = where.stub.Produce
@@ -210,7 +210,7 @@ def _messages(where: Nodes) -> Work:
     return _pump(where.stub.ProduceStream, request, 1, 100)
 
 
-def _batches(where: Nodes, request: pb.ProduceBatchRequest) -> Work:
+def batches(where: Nodes, request: pb.ProduceBatchRequest) -> Work:
     return _pump(where.stub.ProduceBatchStream, request, request.record_count, len(request.records))
 
 
