@@ -33,19 +33,34 @@ LATE_FOR_S: Final = 10.0
 # except that every eighth place goes to one of those, so that they are served at all.
 LATE_TURN: Final = 8
 
+_LEAST_WAIT_S: Final = 0.001
+
 T = TypeVar("T")
 
 
 class _Arrival:
-    """A message that was asked for and has not arrived yet."""
+    """A message that was asked for and has not arrived yet.
 
-    __slots__ = ("client", "displaced", "since_s", "timeout")
+    until_s: when it is too late.
+    displaced: whether it has to make room for others.
+    ended: whether its read was ended for being late.
+    reader: the task that reads it, None before that begins.
+    """
 
-    def __init__(self, client: str, since_s: float) -> None:
+    __slots__ = ("client", "displaced", "ended", "reader", "since_s", "until_s")
+
+    def __init__(self, client: str, since_s: float, until_s: float) -> None:
         self.client = client
         self.since_s = since_s
-        self.displaced = False
-        self.timeout: asyncio.Timeout | None = None
+        self.until_s = until_s
+        self.displaced = self.ended = False
+        self.reader: asyncio.Task[object] | None = None
+
+    def end(self) -> None:
+        """End its read, if that has begun."""
+        if self.reader is not None and not self.ended:
+            self.ended = True
+            self.reader.cancel()
 
 
 class ArrivalLimiter:
@@ -77,6 +92,7 @@ class ArrivalLimiter:
         self._late_until_s: OrderedDict[str, float] = OrderedDict()
         self._turns = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._late_timer: asyncio.TimerHandle | None = None
 
     @property
     def arriving(self) -> int:
@@ -92,12 +108,15 @@ class ArrivalLimiter:
         """Call `read` once there is a place for its message. Raises ServiceError when it takes too long."""
         place = await self._place(client)
         try:
-            async with asyncio.timeout(self._arrive_within_s) as place.timeout:
-                if place.displaced:  # between its admission and this line
-                    place.timeout.reschedule(0.0)
-                return await read()
-        except TimeoutError:
-            raise self._too_late(place) from None
+            if place.displaced:  # between its admission and this line
+                raise self._too_late(place)
+            # One timer ends whatever is late: a timeout for each message costs more than most of them.
+            place.reader = reader = asyncio.current_task()
+            return await read()
+        except asyncio.CancelledError:
+            if place.ended and reader is not None and not reader.uncancel():
+                raise self._too_late(place) from None
+            raise
         finally:
             self._leave(place)
 
@@ -127,10 +146,26 @@ class ArrivalLimiter:
                     del queue[client]
 
     def _take(self, client: str) -> _Arrival:
-        place = _Arrival(client, asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        place = _Arrival(client, now_s, now_s + self._arrive_within_s)
         self._arriving[place] = None
+        if self._late_timer is None:
+            self._late_timer = loop.call_at(place.until_s, self._end_late)
         self._by_client[client] += 1
         return place
+
+    def _end_late(self) -> None:
+        """End the reads whose time is up, and look again when that of the next one is."""
+        self._late_timer = None
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        for place in list(self._arriving):
+            if place.until_s <= now_s:
+                place.end()
+        later = [place.until_s for place in self._arriving if not place.ended]
+        if later:
+            self._late_timer = loop.call_at(max(min(later), now_s + _LEAST_WAIT_S), self._end_late)
 
     def _leave(self, place: _Arrival) -> None:
         del self._arriving[place]
@@ -181,8 +216,7 @@ class ArrivalLimiter:
             self._late_until_s.popitem(last=False)
         if (calls := self._in_time.pop(place.client, None)) is not None:
             self._late.setdefault(place.client, deque()).extend(calls)
-        if place.timeout is not None:
-            place.timeout.reschedule(now_s)
+        place.end()
 
     def _is_late(self, client: str) -> bool:
         return self._late_until_s.get(client, 0.0) > asyncio.get_running_loop().time()
