@@ -73,6 +73,11 @@ class Voter:
     def key(self) -> VoterKey:
         return VoterKey(self.node_id, self.log_epoch)
 
+    @property
+    def peer_addr(self) -> str:
+        """Where other nodes call it, HOST:PORT: by TCP at the gossip address."""
+        return self.gossip_addr
+
 
 @dataclass(frozen=True, slots=True)
 class LeaderStarted:

@@ -7,7 +7,8 @@ whatever happens to B, to A's network, or to the connection between them. When A
 waiting, B's actor is told CallCancelled; what it answers afterwards is dropped.
 
 `CALL_KINDS` has a row for each request. A new kind of call is a request and a response here, a row there, a codec
-pair in `ourolog.rpc.peer_codec` and a method in proto/peer.proto; networks, real and simulated, need nothing else.
+with a number in `ourolog.rpc.peer_codec` and two messages in proto/peer.proto; networks, real and simulated, need
+nothing else.
 """
 
 from __future__ import annotations

@@ -56,17 +56,22 @@ class Member:
     state: MemberState = MemberState.ALIVE
     incarnation: int = 0
 
+    @property
+    def peer_addr(self) -> str:
+        """Where other nodes call it: by TCP at the gossip address."""
+        return self.gossip_addr
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Peer:
     """Another node, as the target of calls.
 
     node_id: its name.
-    rpc_addr: where its gRPC port is, HOST:PORT.
+    addr: where other nodes call it, HOST:PORT.
     """
 
     node_id: NodeId
-    rpc_addr: str
+    addr: str
 
 
 @dataclass(frozen=True, slots=True)

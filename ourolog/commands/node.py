@@ -42,7 +42,12 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
 @option("--node-id", type=NODE_ID, required=True, help="Name of this node, unique in its cluster.")
 @option("--data-dir", type=click.Path(file_okay=False), required=True, help="Directory of this node's log.")
 @option("--rpc-addr", type=BINDABLE, default="127.0.0.1:8400", help="Where to serve gRPC; port 0 means any.")
-@option("--gossip-addr", type=BINDABLE, default="127.0.0.1:8401", help="Where to gossip (UDP); port 0 means any.")
+@option(
+    "--gossip-addr",
+    type=BINDABLE,
+    default="127.0.0.1:8401",
+    help="Where to gossip (UDP) and be called by other nodes (TCP); port 0 means any.",
+)
 @option("--advertise-rpc-addr", type=BINDABLE, help="gRPC address to tell others, when bound to 0.0.0.0 or [::].")
 @option("--advertise-gossip-addr", type=BINDABLE, help="Gossip address to tell others, likewise.")
 @option("--join", type=ADDRESS, multiple=True, help="Gossip address of any other node; repeatable.")
