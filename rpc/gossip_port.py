@@ -1,4 +1,4 @@
-"""The gossip address: one port of UDP and TCP. Gossip comes by UDP, calls of other nodes by TCP."""
+"""The gossip address: one port of UDP and TCP. Gossip comes by UDP, calls of other nodes by TCP, unless elsewhere."""
 
 from __future__ import annotations
 
@@ -16,14 +16,22 @@ FREE_PORTS_TRIED: Final = 16
 """How many ports are tried when any will do: what is free for TCP may be taken for UDP."""
 
 
-async def bind_gossip_port(addr: str) -> tuple[socket.socket, UdpDatagrams]:
+async def bind_gossip_port(addr: str, peer_addr: str = "") -> tuple[socket.socket, UdpDatagrams]:
     """Open both halves of the gossip address: a socket that listens, and gossip's datagrams.
 
     addr: HOST:PORT, port 0 for any that is free for both.
+    peer_addr: where to listen instead, HOST:PORT, port 0 for any that is free; "" for the gossip address.
     Raises OSError, its text for a person, when the address is in use or not this machine's, and ValueError for one
     that is none.
     """
     host, port = split_address(addr)
+    if peer_addr:
+        listening = await listen_for_peers(peer_addr)
+        try:
+            return listening, await UdpDatagrams.bind(addr)
+        except OSError:
+            listening.close()
+            raise
     for tries_left in reversed(range(1 if port else FREE_PORTS_TRIED)):
         listening = await listen_for_peers(addr)
         try:

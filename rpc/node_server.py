@@ -71,19 +71,21 @@ class AdvertisedAddresses:
     """The addresses at which others reach a node, HOST:PORT, ports resolved.
 
     rpc_addr: of its gRPC services.
-    gossip_addr: of its gossip, over UDP, and of calls between nodes, over TCP.
+    gossip_addr: of its gossip, over UDP.
+    peer_addr: of calls between nodes, over TCP; the same unless it was given another one.
     """
 
     rpc_addr: str
     gossip_addr: str
+    peer_addr: str
 
 
 class NodeServer:
     """One node. `start`, then `stop`, once each, on the same running loop.
 
-    config: its rpc_addr and gossip_addr are where to listen; port 0 means any free one.
+    config: its rpc_addr, gossip_addr and own_peer_addr are where to listen; port 0 means any free one.
     on_event: called on the loop with everything that the node reports.
-    advertise_rpc_addr, advertise_gossip_addr: what others shall use instead, for a node behind a
+    advertise_rpc_addr, advertise_gossip_addr, advertise_peer_addr: what others shall use instead, for a node behind a
         wildcard address or a translated one; port 0 means the port that was bound.
     client_limits: the limits on clients; None for the defaults.
     failed: a future that is done when the node must not go on; its result says why. The owner
@@ -99,12 +101,14 @@ class NodeServer:
         *,
         advertise_rpc_addr: str | None = None,
         advertise_gossip_addr: str | None = None,
+        advertise_peer_addr: str | None = None,
         client_limits: ClientLimits | None = None,
     ) -> None:
         self.config = config
         self._on_event = on_event
         self._advertise_rpc_addr = advertise_rpc_addr
         self._advertise_gossip_addr = advertise_gossip_addr
+        self._advertise_peer_addr = advertise_peer_addr
         self._client_limits = client_limits or ClientLimits()
         self._cleanup = contextlib.AsyncExitStack()
         self._node: Node | None = None
@@ -175,7 +179,7 @@ class NodeServer:
         self.failed = loop.create_future()
         await check_listenable(self.config.rpc_addr)
         # Before the gRPC port: a gRPC server that never started gives its port back only when it is collected.
-        peer_socket, datagrams = await bind_gossip_port(self.config.gossip_addr)
+        peer_socket, datagrams = await bind_gossip_port(self.config.gossip_addr, self.config.own_peer_addr)
         self._cleanup.callback(peer_socket.close)
         self._cleanup.callback(datagrams.close)
         self._datagrams = datagrams
@@ -183,16 +187,25 @@ class NodeServer:
         rpc_addr = self._listener.bind(self.config.rpc_addr)
         self._cleanup.push_async_callback(self._listener.stop, None)
         observer: LoopMailbox[NodeEvent] = LoopMailbox(loop, self._observe)
-        addresses = AdvertisedAddresses(
-            _advertised(rpc_addr, self._advertise_rpc_addr),
-            _advertised(datagrams.bound_addr, self._advertise_gossip_addr),
-        )
-        self._warn_of_wildcards(observer, addresses, rpc_addr, datagrams.bound_addr)
+        gossip_addr = _advertised(datagrams.bound_addr, self._advertise_gossip_addr)
+        peer_addr, bound_peer_addr = gossip_addr, join_address(*peer_socket.getsockname()[:2])
+        if self.config.own_peer_addr or self._advertise_peer_addr is not None:
+            peer_addr = _advertised(bound_peer_addr, self._advertise_peer_addr)
+        addresses = AdvertisedAddresses(_advertised(rpc_addr, self._advertise_rpc_addr), gossip_addr, peer_addr)
+        self._warn_of_wildcard(observer, "gRPC", rpc_addr, addresses.rpc_addr, self._advertise_rpc_addr)
+        self._warn_of_wildcard(observer, "gossip", datagrams.bound_addr, gossip_addr, self._advertise_gossip_addr)
+        if self.config.own_peer_addr:
+            self._warn_of_wildcard(observer, "calls of nodes", bound_peer_addr, peer_addr, self._advertise_peer_addr)
         timers = ThreadTimers()
         self._cleanup.push_async_callback(asyncio.to_thread, timers.close)
         network = TcpPeerNetwork(loop)
         self._cleanup.push_async_callback(network.close)
-        self.config = dataclasses.replace(self.config, rpc_addr=addresses.rpc_addr, gossip_addr=addresses.gossip_addr)
+        self.config = dataclasses.replace(
+            self.config,
+            rpc_addr=addresses.rpc_addr,
+            gossip_addr=gossip_addr,
+            own_peer_addr=peer_addr if peer_addr != gossip_addr else "",
+        )
         ports = Ports(timers, SystemClock(), SystemRandom(), network, datagrams, DiskFiles(), observer)
         node = Node(self.config, ThreadedRuntime(), ports)
         node.start()
@@ -305,19 +318,15 @@ class NodeServer:
             self._peers.end(error.message)
         self._on_event(event)
 
-    def _warn_of_wildcards(
-        self, observer: LoopMailbox[NodeEvent], addresses: AdvertisedAddresses, rpc_addr: str, gossip_addr: str
+    def _warn_of_wildcard(
+        self, observer: LoopMailbox[NodeEvent], what: str, bound: str, advertised: str, given: str | None
     ) -> None:
-        for what, bound, advertised, given in (
-            ("gRPC", rpc_addr, addresses.rpc_addr, self._advertise_rpc_addr),
-            ("gossip", gossip_addr, addresses.gossip_addr, self._advertise_gossip_addr),
-        ):
-            if given is None and bound != advertised:
-                reason = (
-                    f"{what} listens on every interface ({bound}); others are told {advertised}, "
-                    "which is a guess: say which address to advertise if they cannot reach it"
-                )
-                observer.tell(NodeWarned(self.config.node_id, "node", WarningKind.ADDRESS_GUESSED, reason))
+        if given is None and bound != advertised:
+            reason = (
+                f"{what} listens on every interface ({bound}); others are told {advertised}, "
+                "which is a guess: say which address to advertise if they cannot reach it"
+            )
+            observer.tell(NodeWarned(self.config.node_id, "node", WarningKind.ADDRESS_GUESSED, reason))
 
 
 class NodeFailedError(Exception):

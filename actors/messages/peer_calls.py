@@ -490,7 +490,7 @@ class FoundResponse:
     """The answer to a FoundRequest.
 
     node_id, log_epoch: the node that answers, and its disk.
-    rpc_addr, gossip_addr: its addresses.
+    rpc_addr, gossip_addr, own_peer_addr: its addresses; the last is "" where it is called at its gossip address.
     agrees: whether it would found that cluster with those nodes, or, asked to promise, has promised it on disk.
     founding: what it has promised; None if nothing.
     detail: if it does not agree, a sentence that says why.
@@ -503,6 +503,7 @@ class FoundResponse:
     agrees: bool
     founding: Founding | None
     detail: str = ""
+    own_peer_addr: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -296,11 +296,14 @@ class Voter(_message.Message):
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
     RPC_ADDR_FIELD_NUMBER: _builtins.int
     GOSSIP_ADDR_FIELD_NUMBER: _builtins.int
+    OWN_PEER_ADDR_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     log_epoch: _builtins.int
     """Of the voter's log: the identity of its disk."""
     rpc_addr: _builtins.str
     gossip_addr: _builtins.str
+    own_peer_addr: _builtins.str
+    """Where other nodes call it; empty where that is gossip_addr."""
     def __init__(
         self,
         *,
@@ -308,10 +311,11 @@ class Voter(_message.Message):
         log_epoch: _builtins.int = ...,
         rpc_addr: _builtins.str = ...,
         gossip_addr: _builtins.str = ...,
+        own_peer_addr: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "rpc_addr", b"rpc_addr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "own_peer_addr", b"own_peer_addr", "rpc_addr", b"rpc_addr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -858,6 +862,7 @@ class FoundResponse(_message.Message):
     AGREES_FIELD_NUMBER: _builtins.int
     FOUNDING_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    OWN_PEER_ADDR_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     node_id: _builtins.str
     log_epoch: _builtins.int
@@ -865,6 +870,8 @@ class FoundResponse(_message.Message):
     gossip_addr: _builtins.str
     agrees: _builtins.bool
     detail: _builtins.str
+    own_peer_addr: _builtins.str
+    """Empty where it is called at gossip_addr."""
     @_builtins.property
     def founding(self) -> Global___Founding:
         """What the answering node has promised; absent if nothing."""
@@ -880,10 +887,11 @@ class FoundResponse(_message.Message):
         agrees: _builtins.bool = ...,
         founding: Global___Founding | None = ...,
         detail: _builtins.str = ...,
+        own_peer_addr: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["founding", b"founding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "detail", b"detail", "founding", b"founding", "gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "rpc_addr", b"rpc_addr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "detail", b"detail", "founding", b"founding", "gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "own_peer_addr", b"own_peer_addr", "protocol", b"protocol", "rpc_addr", b"rpc_addr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -295,7 +295,7 @@ async def idle_peers(target: Target) -> None:
             with contextlib.suppress(OSError):
                 if number % 3 == 1:
                     writer.write(hello)
-                while number % 3 == 2 and hello and not reader.at_eof():
+                while number % 3 == 2 and hello and not writer.transport.is_closing():
                     writer.write(hello[:1])
                     hello = hello[1:]
                     await asyncio.sleep(1)

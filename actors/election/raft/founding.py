@@ -247,7 +247,8 @@ class FoundingTalks:
 
     @property
     def _own_voter(self) -> Voter:
-        return Voter(self._node_id, self._key.log_epoch, self._config.rpc_addr, self._config.gossip_addr)
+        config = self._config
+        return Voter(self._node_id, self._key.log_epoch, config.rpc_addr, config.gossip_addr, config.own_peer_addr)
 
     def _founding_of(self, voters: tuple[Voter, ...]) -> Founding:
         return Founding(self._ports.rng.randint(1, MAX_EPOCH), voters)
@@ -526,6 +527,7 @@ class FoundingTalks:
             not why_not,
             self.promise,
             why_not,
+            own_voter.own_peer_addr,
         )
 
     def _why_not(self, request: FoundRequest) -> str:
@@ -638,5 +640,6 @@ class FoundingTalks:
 
 def _voter_of(response: FoundResponse) -> Voter:
     """The answering node as a voter. Raises ValueError if it can be none."""
-    voter = Voter(response.node_id, response.log_epoch, response.rpc_addr, response.gossip_addr)
+    addrs = response.rpc_addr, response.gossip_addr, response.own_peer_addr
+    voter = Voter(response.node_id, response.log_epoch, *addrs)
     return decode_voters(encode_voters([voter]))[0]
