@@ -14,8 +14,15 @@ PACKAGE = "ourolog/rpc/v1"
 
 def generate(into: Path) -> None:
     """Write <into>/ourolog/rpc/v1/*_pb2*.py and .pyi. The include maps proto/ there, so that imports are right."""
-    sources = sorted(f"{PACKAGE}/{path.name}" for path in (ROOT / "proto").glob("*.proto"))
-    outputs = [f"--{kind}_out={into}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    contracts = sorted((ROOT / "proto").glob("*.proto"))
+    services = [path for path in contracts if "\nservice " in path.read_text("utf-8")]
+    _run_protoc(into, contracts, ("python", "mypy"))
+    _run_protoc(into, services, ("grpc_python", "mypy_grpc"))
+
+
+def _run_protoc(into: Path, contracts: list[Path], kinds: tuple[str, ...]) -> None:
+    sources = [f"{PACKAGE}/{path.name}" for path in contracts]
+    outputs = [f"--{kind}_out={into}" for kind in kinds]
     # protoc finds the mypy plugins on PATH, beside this interpreter.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     subprocess.run(  # noqa: S603  # our own command line, no shell

@@ -198,6 +198,7 @@ class NodeConfig:
     node_id: its name, unique in its cluster.
     data_dir: the directory of its log.
     rpc_addr, gossip_addr: HOST:PORT, as other nodes and clients shall use them; port 0 only until it has started.
+    own_peer_addr: where other nodes call it by TCP, if that is not gossip_addr, likewise; "" if it is.
     cluster: the name that all nodes of a cluster share.
     join: gossip addresses, HOST:PORT, of other nodes to begin with.
     election: what fills the election slot.
@@ -229,6 +230,7 @@ class NodeConfig:
     data_dir: str
     rpc_addr: str
     gossip_addr: str
+    own_peer_addr: str = ""
     cluster: str = "ourolog"
     join: tuple[str, ...] = ()
     force_lead: bool = False
@@ -275,6 +277,8 @@ class NodeConfig:
             )
         _check_address("rpc_addr", self.rpc_addr)
         _check_address("gossip_addr", self.gossip_addr)
+        if self.own_peer_addr:
+            _check_address("own_peer_addr", self.own_peer_addr)
         for address in self.join:
             _check_address("join", address, lowest_port=1)
         if self.acks is Acks.DEFAULT:

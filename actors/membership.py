@@ -114,7 +114,12 @@ class MembershipActor(NodeActor):
         self._claims: dict[NodeId, tuple[int, ElectionClaim]] = {}
         # The start time is the incarnation, so that a restart overrides all that was said of the former run.
         me = Member(
-            config.node_id, config.rpc_addr, config.gossip_addr, MemberState.ALIVE, max(0, ports.clock.wall_ms())
+            config.node_id,
+            config.rpc_addr,
+            config.gossip_addr,
+            MemberState.ALIVE,
+            max(0, ports.clock.wall_ms()),
+            config.own_peer_addr,
         )
         self._table = MemberTable(me)
         self._updates = UpdateQueue()
@@ -330,7 +335,7 @@ class MembershipActor(NodeActor):
         held = self._table.get(update.node_id)
         if held is not None and not overrides(update, held):
             return
-        if held is None or not is_present(held) or _place(update) != _place(held):
+        if held is None or not is_present(held) or update.addresses != held.addresses:
             if is_present(update) and update.gossip_addr != self._table.me.gossip_addr:
                 self._unconfirmed.add(update)
                 self._arm_confirmation()
@@ -518,7 +523,3 @@ class MembershipActor(NodeActor):
 
     def _arm_full_exchange(self) -> None:
         self._after(self._clocks.full_exchange_interval_s * self._rng.uniform(0.8, 1.2), FullExchangeDue())
-
-
-def _place(member: Member) -> tuple[str, str]:
-    return member.rpc_addr, member.gossip_addr

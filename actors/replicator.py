@@ -262,7 +262,7 @@ class ReplicatorActor(NodeActor):
         match state.role:
             case Role.PEER:
                 sources = {
-                    node_id: member.rpc_addr
+                    node_id: member.peer_addr
                     for node_id, member in state.members.items()
                     # Gossip says where others are; only the pull itself knows whether they can be pulled from.
                     if node_id not in state.gone or self.pulls.works(node_id)
@@ -325,7 +325,7 @@ class ReplicatorActor(NodeActor):
 
     def _on_voters_changed(self, changed: VotersChanged) -> None:
         self.state.cluster_id = changed.cluster_id
-        self.state.voter_addrs = changed.addr_by_voter
+        self.state.voter_addrs = changed.peer_addr_by_voter
         if self._commit is not None and self._voters_at is not None and (changed.index or 0) < self._voters_at:
             return  # a leader's own log has named later ones meanwhile
         self._count(changed.voters, frozenset(changed.keys), changed.index)

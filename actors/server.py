@@ -120,7 +120,9 @@ class ServerActor(NodeActor):
         self.ports = ports
         self.store = store
         self.replicator = replicator
-        self._me_as_member = Member(config.node_id, config.rpc_addr, config.gossip_addr)
+        self._me_as_member = Member(
+            config.node_id, config.rpc_addr, config.gossip_addr, own_peer_addr=config.own_peer_addr
+        )
         self._members: dict[NodeId, Member] = {config.node_id: self._me_as_member}
         self._opened = False
         self._elected: bool | None = None

@@ -448,7 +448,7 @@ def hung_disk_waited_for() -> None:
 def leader_known_by_gossip_alone() -> None:
     def address_of(self: ReplicationState, node_id: NodeId | None) -> str | None:
         member = self.members.get(node_id) if node_id is not None else None
-        return member.rpc_addr if member is not None else None
+        return member.peer_addr if member is not None else None
 
     wrap(ReplicationState, "address_of", lambda _: address_of)
 

@@ -342,6 +342,7 @@ def check_ports_free(cluster: LocalCluster) -> None:
         for kind, address, use in (
             (socket.SOCK_STREAM, node.rpc_addr, "gRPC"),
             (socket.SOCK_DGRAM, node.gossip_addr, "gossip"),
+            (socket.SOCK_STREAM, node.gossip_addr, "calls"),
         ):
             host, _, port = address.rpartition(":")
             with socket.socket(socket.AF_INET, kind) as sock:

@@ -96,4 +96,11 @@ def log_event_of(event: NodeEvent) -> LogEvent:
 
 
 def _of_member(member: Member) -> dict[str, object]:
-    return {"member": member.node_id, "rpc_addr": member.rpc_addr, "gossip_addr": member.gossip_addr}
+    fields: dict[str, object] = {
+        "member": member.node_id,
+        "rpc_addr": member.rpc_addr,
+        "gossip_addr": member.gossip_addr,
+    }
+    if member.own_peer_addr:
+        fields["peer_addr"] = member.own_peer_addr
+    return fields

@@ -46,6 +46,7 @@ class NodeRunner:
         *,
         advertise_rpc_addr: str | None = None,
         advertise_gossip_addr: str | None = None,
+        advertise_peer_addr: str | None = None,
         ready_file: str | None = None,
         drain_s: float = 10.0,
         exit_with_parent: bool = False,
@@ -57,6 +58,7 @@ class NodeRunner:
         self._log = structlog.stdlib.get_logger().bind(node_id=config.node_id)
         self._advertise_rpc_addr = advertise_rpc_addr
         self._advertise_gossip_addr = advertise_gossip_addr
+        self._advertise_peer_addr = advertise_peer_addr
         self._addresses: dict[str, Any] = {}
         self._readiness: NodeReady | NodeNotReady | None = None
         self._is_announced = False
@@ -78,6 +80,7 @@ class NodeRunner:
             self._on_event,
             advertise_rpc_addr=self._advertise_rpc_addr,
             advertise_gossip_addr=self._advertise_gossip_addr,
+            advertise_peer_addr=self._advertise_peer_addr,
         )
         try:
             return await self._serve(server)
@@ -93,6 +96,8 @@ class NodeRunner:
     async def _serve(self, server: NodeServer) -> int:
         addresses = await server.start()
         self._addresses = {"rpc_addr": addresses.rpc_addr, "gossip_addr": addresses.gossip_addr}
+        if addresses.peer_addr != addresses.gossip_addr:
+            self._addresses["peer_addr"] = addresses.peer_addr
         self._log.info("listening", **self._addresses, data_dir=self._config.data_dir, pid=os.getpid())
         if self._readiness is not None:
             self._announce(self._readiness)

@@ -112,6 +112,7 @@ def _node(member: pb.MemberStatus, own: pb.GetStatusResponse | None) -> dict[str
         "id": member.id,
         "rpc_addr": member.rpc_addr,
         "gossip_addr": member.gossip_addr,
+        "peer_addr": member.peer_addr,
         "state": member.state,
         "role": own.role if own else None,
         "term": own.term if own else None,

@@ -210,6 +210,7 @@ def encode_found_response(response: FoundResponse) -> pb.FoundResponse:
         log_epoch=response.log_epoch,
         rpc_addr=response.rpc_addr,
         gossip_addr=response.gossip_addr,
+        own_peer_addr=response.own_peer_addr,
         agrees=response.agrees,
         founding=_encode_founding(response.founding),
         detail=response.detail,
@@ -226,6 +227,7 @@ def decode_found_response(response: pb.FoundResponse) -> FoundResponse:
             response.agrees,
             _decode_founding(response),
             clipped(response.detail),
+            check_name(response.own_peer_addr),
         )
 
 

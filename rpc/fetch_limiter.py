@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
-from ourolog.rpc.errors import ServiceError, overloaded
+from ourolog.rpc.peer.refusals import PeerRefusedError, overloaded
 
 MIB: Final = 1024 * 1024
-# An answer is in memory as it was read, as a message, and as what gRPC sends.
-COPIES: Final = 3
+# An answer is in memory as it was read, and as it was joined of what the store gave.
+COPIES: Final = 2
 LEAST_GRANT_BYTES: Final = 64 * 1024
 # A part of what is free goes to one fetch, the rest is for those who come after it.
 _PART: Final = 4
@@ -32,7 +32,6 @@ _PART: Final = 4
 REPLACE_AFTER_S: Final = 0.1
 # A fetcher that paused for longer than this counts as a newcomer.
 REMEMBERED_FOR_S: Final = 10.0
-_RETRY_AFTER_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +78,13 @@ class FetchPermit:
         self._hold(granted_bytes * COPIES)
 
     def answered(self, size_bytes: int) -> None:
-        """The answer has come, and stays until it is taken. Raises ServiceError when it does not fit."""
+        """The answer has come, and stays until it is taken. Raises PeerRefusedError when it does not fit."""
         self.is_answered = True
         self._hold(0)
         if not self._limiter.fits(size_bytes * COPIES):
             raise overloaded(
                 f"an answer of {size_bytes} bytes does not fit beside the {self._limiter.used_bytes} bytes of "
-                "answers that others have not taken yet",
-                _RETRY_AFTER_S,
+                "answers that others have not taken yet"
             )
         self._hold(size_bytes * COPIES)
 
@@ -131,7 +129,7 @@ class FetchLimiter:
         return not self.used_bytes or self.used_bytes + size_bytes <= self.limits.max_bytes
 
     async def acquire(self, name: str, connection: str, asked_bytes: int) -> FetchPermit:
-        """A permit for a fetch, and its grant. Raises ServiceError (RESOURCE_EXHAUSTED)."""
+        """A permit for a fetch, and its grant. Raises PeerRefusedError."""
         loop = asyncio.get_running_loop()
         fetcher = self._fetcher(name, connection, loop.time())
         older = fetcher.newest
@@ -182,7 +180,7 @@ class FetchLimiter:
 
         Of those the one that has not fetched for longest goes, or else the fetch that has waited
         longest: a newcomer gets a permit however many wait, and whoever is ended can come again.
-        Raises ServiceError when all others are too fresh, or have answers to take.
+        Raises PeerRefusedError when all others are too fresh, or have answers to take.
         """
         crowd = name
         if not self._same_name_is_full(name):
@@ -205,7 +203,7 @@ class FetchLimiter:
             and permit.handed_over_at_s + REPLACE_AFTER_S <= now_s
         ]
         if not open_fetches:
-            raise _full(f"{len(self._fetchers)} fetch from this node already, and all are being answered")
+            raise overloaded(f"{len(self._fetchers)} fetch from this node already, and all are being answered")
         _, key, longest = min(open_fetches, key=itemgetter(0))
         longest.replace()
         del self._fetchers[key]
@@ -213,7 +211,7 @@ class FetchLimiter:
     async def _take_over(self, older: FetchPermit, permit: FetchPermit) -> None:
         """End the older fetch; wait a little if it has just been handed to the replicator."""
         if older.is_answered:
-            raise _full("the answer to an older fetch has not been taken yet")
+            raise overloaded("the answer to an older fetch has not been taken yet")
         handed_over_at_s = older.handed_over_at_s
         older.replace()
         if handed_over_at_s is None:
@@ -228,13 +226,9 @@ class FetchLimiter:
     def _granted_bytes(self, asked_bytes: int) -> int:
         free_bytes = max(0, self.limits.max_bytes - self.used_bytes) // COPIES
         if free_bytes < LEAST_GRANT_BYTES and self.used_bytes:
-            raise _full(f"{self.used_bytes} bytes of answers are under way, which others have not taken yet")
+            raise overloaded(f"{self.used_bytes} bytes of answers are under way, which others have not taken yet")
         return min(asked_bytes, self.limits.max_fetch_bytes, max(LEAST_GRANT_BYTES, free_bytes // _PART))
 
 
-def replaced_error() -> ServiceError:
-    return _full("a newer fetch has taken the place of this one")
-
-
-def _full(why: str) -> ServiceError:
-    return overloaded(f"{why}; try again shortly", _RETRY_AFTER_S)
+def replaced_error() -> PeerRefusedError:
+    return overloaded("a newer fetch has taken the place of this one")

@@ -35,17 +35,18 @@ from ourolog.actors.node import FAILED_HANDS_OVER_WITHIN_S, HANDS_OVER_WITHIN_S,
 from ourolog.actors.ports import Ports
 from ourolog.actors.threaded import SystemClock
 from ourolog.rpc.arrival_limiter import ArrivalLimiter
-from ourolog.rpc.datagrams import UdpDatagrams
 from ourolog.rpc.errors import unavailable
+from ourolog.rpc.gossip_port import bind_gossip_port
 from ourolog.rpc.health import HEALTH_SERVICE, HealthService
 from ourolog.rpc.listen_addresses import check_listenable, own_host
 from ourolog.rpc.listener import RpcListener
 from ourolog.rpc.log_service import ClientLimits, LogService
 from ourolog.rpc.loop_mailboxes import LoopMailbox, PendingRequests
-from ourolog.rpc.network import GrpcPeerNetwork
 from ourolog.rpc.node_status import StatusSources
 from ourolog.rpc.open_files import max_connections
-from ourolog.rpc.peer_service import PeerService
+from ourolog.rpc.peer.listener import PeerListener
+from ourolog.rpc.peer.network import TcpPeerNetwork
+from ourolog.rpc.peer.service import PeerService
 from ourolog.rpc.peer_values import MAX_MESSAGE_BYTES
 from ourolog.rpc.record_checks import RecordLimits
 from ourolog.rpc.reflection import ReflectionService
@@ -72,18 +73,20 @@ class AdvertisedAddresses:
 
     rpc_addr: of its gRPC services.
     gossip_addr: of its gossip, over UDP.
+    peer_addr: of calls between nodes, over TCP; the same unless it was given another one.
     """
 
     rpc_addr: str
     gossip_addr: str
+    peer_addr: str
 
 
 class NodeServer:
     """One node. `start`, then `stop`, once each, on the same running loop.
 
-    config: its rpc_addr and gossip_addr are where to listen; port 0 means any free one.
+    config: its rpc_addr, gossip_addr and own_peer_addr are where to listen; port 0 means any free one.
     on_event: called on the loop with everything that the node reports.
-    advertise_rpc_addr, advertise_gossip_addr: what others shall use instead, for a node behind a
+    advertise_rpc_addr, advertise_gossip_addr, advertise_peer_addr: what others shall use instead, for a node behind a
         wildcard address or a translated one; port 0 means the port that was bound.
     client_limits: the limits on clients; None for the defaults.
     failed: a future that is done when the node must not go on; its result says why. The owner
@@ -99,12 +102,14 @@ class NodeServer:
         *,
         advertise_rpc_addr: str | None = None,
         advertise_gossip_addr: str | None = None,
+        advertise_peer_addr: str | None = None,
         client_limits: ClientLimits | None = None,
     ) -> None:
         self.config = config
         self._on_event = on_event
         self._advertise_rpc_addr = advertise_rpc_addr
         self._advertise_gossip_addr = advertise_gossip_addr
+        self._advertise_peer_addr = advertise_peer_addr
         self._client_limits = client_limits or ClientLimits()
         self._cleanup = contextlib.AsyncExitStack()
         self._node: Node | None = None
@@ -161,7 +166,7 @@ class NodeServer:
         await self._service.stop(grace_s)
         # Produces are done, so nobody needs the followers' fetches any more.
         error = unavailable("STOPPING", f"{self.config.node_id} is stopping")
-        self._peers.end(error)
+        self._peers.end(error.message)
         self._auxiliary_calls.end(error)
         closing = asyncio.create_task(self._listener.stop(_CLOSE_WITHIN_S))
         # By then gRPC has sent GOAWAY on every connection. A client that is refused after that does not call again
@@ -175,23 +180,33 @@ class NodeServer:
         self.failed = loop.create_future()
         await check_listenable(self.config.rpc_addr)
         # Before the gRPC port: a gRPC server that never started gives its port back only when it is collected.
-        datagrams = await UdpDatagrams.bind(self.config.gossip_addr)
+        peer_socket, datagrams = await bind_gossip_port(self.config.gossip_addr, self.config.own_peer_addr)
+        self._cleanup.callback(peer_socket.close)
         self._cleanup.callback(datagrams.close)
         self._datagrams = datagrams
         self._listener = RpcListener(self._server_options(), self._listener_restarted, self._listener_lost)
         rpc_addr = self._listener.bind(self.config.rpc_addr)
         self._cleanup.push_async_callback(self._listener.stop, None)
         observer: LoopMailbox[NodeEvent] = LoopMailbox(loop, self._observe)
-        addresses = AdvertisedAddresses(
-            _advertised(rpc_addr, self._advertise_rpc_addr),
-            _advertised(datagrams.bound_addr, self._advertise_gossip_addr),
-        )
-        self._warn_of_wildcards(observer, addresses, rpc_addr, datagrams.bound_addr)
+        gossip_addr = _advertised(datagrams.bound_addr, self._advertise_gossip_addr)
+        peer_addr, bound_peer_addr = gossip_addr, join_address(*peer_socket.getsockname()[:2])
+        if self.config.own_peer_addr or self._advertise_peer_addr is not None:
+            peer_addr = _advertised(bound_peer_addr, self._advertise_peer_addr)
+        addresses = AdvertisedAddresses(_advertised(rpc_addr, self._advertise_rpc_addr), gossip_addr, peer_addr)
+        self._warn_of_wildcard(observer, "gRPC", rpc_addr, addresses.rpc_addr, self._advertise_rpc_addr)
+        self._warn_of_wildcard(observer, "gossip", datagrams.bound_addr, gossip_addr, self._advertise_gossip_addr)
+        if self.config.own_peer_addr:
+            self._warn_of_wildcard(observer, "calls of nodes", bound_peer_addr, peer_addr, self._advertise_peer_addr)
         timers = LoopTimers(loop)
         self._cleanup.callback(timers.close)
-        network = GrpcPeerNetwork(loop)
+        network = TcpPeerNetwork(loop)
         self._cleanup.push_async_callback(network.close)
-        self.config = dataclasses.replace(self.config, rpc_addr=addresses.rpc_addr, gossip_addr=addresses.gossip_addr)
+        self.config = dataclasses.replace(
+            self.config,
+            rpc_addr=addresses.rpc_addr,
+            gossip_addr=gossip_addr,
+            own_peer_addr=peer_addr if peer_addr != gossip_addr else "",
+        )
         ports = Ports(timers, SystemClock(), SystemRandom(), network, datagrams, DiskFiles(), observer)
         node = Node(self.config, LoopRuntime(loop), ports)
         node.start()
@@ -201,6 +216,9 @@ class NodeServer:
         self._make_services(node)
         self._node = node
         datagrams.deliver_to(node.membership, getattr(node.membership.actor_inbox, "qsize", None))
+        self._peer_listener = PeerListener(self._peers)
+        self._cleanup.push_async_callback(self._peer_listener.close, _CLOSE_WITHIN_S)
+        self._peer_listener.start(peer_socket)
         await self._listener.start(self._register)
         return addresses
 
@@ -221,11 +239,11 @@ class NodeServer:
             ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
-            # Peers and clients may ask every 5 s whether the connection is alive, calls open or not.
+            # Clients may ask every 5 s whether the connection is alive, calls open or not.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
-            # Connections never take the descriptors that the log and calls to peers need.
+            # Connections never take the descriptors that the log and other nodes need.
             ("grpc.max_allowed_incoming_connections", max_connections()),
             # Those that never say HTTP/2, or have no call for so long, make room for others.
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_WITHIN_MS),
@@ -243,7 +261,6 @@ class NodeServer:
 
     def _register(self, server: grpc.aio.Server) -> None:
         self._service.add_to(server)
-        self._peers.add_to(server)
         self._health.add_to(server)
         ReflectionService(self._auxiliary_calls, (LOG_SERVICE, HEALTH_SERVICE)).add_to(server)
 
@@ -299,22 +316,18 @@ class NodeServer:
             self._health.end()
             error = unavailable("NODE_FAILED", f"{self.config.node_id} has failed: {why_failed(event)}")
             self._service.end(error)
-            self._peers.end(error)
+            self._peers.end(error.message)
         self._on_event(event)
 
-    def _warn_of_wildcards(
-        self, observer: LoopMailbox[NodeEvent], addresses: AdvertisedAddresses, rpc_addr: str, gossip_addr: str
+    def _warn_of_wildcard(
+        self, observer: LoopMailbox[NodeEvent], what: str, bound: str, advertised: str, given: str | None
     ) -> None:
-        for what, bound, advertised, given in (
-            ("gRPC", rpc_addr, addresses.rpc_addr, self._advertise_rpc_addr),
-            ("gossip", gossip_addr, addresses.gossip_addr, self._advertise_gossip_addr),
-        ):
-            if given is None and bound != advertised:
-                reason = (
-                    f"{what} listens on every interface ({bound}); others are told {advertised}, "
-                    "which is a guess: say which address to advertise if they cannot reach it"
-                )
-                observer.tell(NodeWarned(self.config.node_id, "node", WarningKind.ADDRESS_GUESSED, reason))
+        if given is None and bound != advertised:
+            reason = (
+                f"{what} listens on every interface ({bound}); others are told {advertised}, "
+                "which is a guess: say which address to advertise if they cannot reach it"
+            )
+            observer.tell(NodeWarned(self.config.node_id, "node", WarningKind.ADDRESS_GUESSED, reason))
 
 
 class NodeFailedError(Exception):

@@ -131,6 +131,7 @@ def _to_proto(
                 rpc_addr=member.rpc_addr,
                 gossip_addr=member.gossip_addr,
                 state=member.state,
+                peer_addr=member.peer_addr,
             )
             for member in membership.members
         ],

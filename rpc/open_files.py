@@ -1,8 +1,8 @@
 """The limit of open files, and how it is divided.
 
-Half goes to connections from clients and peers; a connection beyond that is closed as soon as it
-is accepted. A quarter goes to this node's own calls to peers. The last quarter is for the log and
-the few other files that a process needs.
+Three eighths go to connections of clients; one beyond that is closed as soon as it is accepted. An eighth goes to
+connections of other nodes, a quarter to this node's own calls to others. The last quarter is for the log and the few
+other files that a process needs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 from typing import Final
 
 MAX_CONNECTIONS: Final = 4096
+MAX_PEER_CONNECTIONS: Final = 1024
 MAX_PEERS: Final = 1024
 
 
@@ -31,10 +32,15 @@ def open_files_limit() -> int:
 
 
 def max_connections() -> int:
-    """How many connections are accepted at once: half of the open files, 4,096 at most."""
-    return max(1, min(MAX_CONNECTIONS, open_files_limit() // 2))
+    """How many connections of clients are accepted at once: three eighths of the open files, 4,096 at most."""
+    return max(1, min(MAX_CONNECTIONS, open_files_limit() * 3 // 8))
+
+
+def max_peer_connections() -> int:
+    """How many connections of other nodes are accepted at once: an eighth of the open files, 1,024 at most."""
+    return max(1, min(MAX_PEER_CONNECTIONS, open_files_limit() // 8))
 
 
 def max_peers() -> int:
-    """How many nodes are called at once: a quarter of the open files, 1,024 at most."""
+    """How many connections there are to nodes that are called: a quarter of the open files, 1,024 at most."""
     return max(1, min(MAX_PEERS, open_files_limit() // 4))

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from ourolog.actors.config import check_node_id
 from ourolog.actors.messages.peer_calls import (
@@ -54,12 +54,15 @@ from ourolog.storage.types import START, Index, NodeId, Term
 class PeerCodec:
     """How one kind of call crosses the wire.
 
-    method: its name in proto/peer.proto.
-    request_class, response_class: its messages there.
+    number: which call it is, in the head of its request. It stays the same, and is never given to another call.
+    method: its name, for people.
+    request_class, response_class: its messages in proto/peer.proto.
     encode_request, encode_response: an actor's request or answer as such a message.
     decode_request, decode_response: the way back. They raise PeerCodecError for what means nothing.
+    payload: the field of the actor's answer whose bytes follow the message as they are; "" if there is none.
     """
 
+    number: int
     method: str
     request_class: type[Message]
     response_class: type[Message]
@@ -67,6 +70,30 @@ class PeerCodec:
     decode_request: Callable[[Any], Any]
     encode_response: Callable[[Any], Message]
     decode_response: Callable[[Any], Any]
+    payload: str = ""
+
+    def message_of(self, request: bytes) -> Any:
+        """The message of a request that crossed the wire. Raises PeerCodecError."""
+        return self._parsed(self.request_class, request)
+
+    def answer_to_wire(self, answer: Any) -> tuple[bytes, bytes]:
+        """An actor's answer as a message and a payload."""
+        return self.encode_response(answer).SerializeToString(), getattr(answer, self.payload) if self.payload else b""
+
+    def answer_from_wire(self, message: bytes, payload: bytes) -> Any:
+        """The way back. Raises PeerCodecError."""
+        answer = self.decode_response(self._parsed(self.response_class, message))
+        if not payload:
+            return answer
+        if not self.payload:
+            raise PeerCodecError(f"the peer's answer means nothing: a {self.method} brings no payload")
+        return replace(answer, **{self.payload: payload})
+
+    def _parsed(self, message_class: type[Message], message: bytes) -> Message:
+        try:
+            return message_class.FromString(message)
+        except DecodeError:
+            raise PeerCodecError(f"the bytes received are not an encoded {message_class.DESCRIPTOR.name}") from None
 
 
 # ---------------------------------------------------------------- protocols
@@ -129,7 +156,7 @@ def decode_fetch_request(request: pb.FetchRequest) -> FetchRequest:
 
 
 def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
-    """The answer for the wire. `unreadable` is the fetcher's own and is not sent."""
+    """The answer for the wire, but for its batches, which follow it. `unreadable` is the fetcher's own."""
     begins_anew = response.outcome in (FetchOutcome.OUT_OF_RANGE, FetchOutcome.DIVERGED)
     return pb.FetchResponse(
         protocol=PROTOCOL,
@@ -140,7 +167,6 @@ def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
         end=encode_position(response.end),
         committed=encode_position(response.committed),
         leader_id=response.leader_id or "",
-        batches=response.batches,
         before_start=encode_place(response.before_start),
         diverged=encode_place(response.diverged),
         diverged_at=response.diverged_at,
@@ -153,7 +179,7 @@ def encode_fetch_response(response: FetchResponse) -> pb.FetchResponse:
 
 
 def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
-    """The actor's answer; one of another protocol is REFUSED. Raises PeerCodecError."""
+    """The actor's answer, but for its batches; one of another protocol is REFUSED. Raises PeerCodecError."""
     if response.protocol != PROTOCOL:
         detail = f" ({clipped(response.detail)})" if response.detail else ""
         return refusal(other_answer(response.protocol) + detail)
@@ -174,7 +200,6 @@ def decode_fetch_response(response: pb.FetchResponse) -> FetchResponse:
         end=decode_position(response.end),
         committed=decode_position(response.committed),
         leader_id=leader_id,
-        batches=response.batches,
         before_start=before_start,
         voters_before_start=voters,
         producers_before_start=response.producers_before_start,
@@ -243,6 +268,7 @@ def decode_read_index_response(response: pb.ReadIndexResponse) -> ReadIndexRespo
 CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
     {
         FetchRequest: PeerCodec(
+            1,
             "Fetch",
             pb.FetchRequest,
             pb.FetchResponse,
@@ -250,8 +276,10 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             decode_fetch_request,
             encode_fetch_response,
             decode_fetch_response,
+            payload="batches",
         ),
         LogEndRequest: PeerCodec(
+            2,
             "LogEnd",
             pb.LogEndRequest,
             pb.LogEndResponse,
@@ -261,6 +289,7 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             election_codec.decode_log_end_response,
         ),
         VoteRequest: PeerCodec(
+            3,
             "Vote",
             pb.VoteRequest,
             pb.VoteResponse,
@@ -270,6 +299,7 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             election_codec.decode_vote_response,
         ),
         BeginTermRequest: PeerCodec(
+            4,
             "BeginTerm",
             pb.BeginTermRequest,
             pb.TermResponse,
@@ -279,6 +309,7 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             election_codec.decode_term_response,
         ),
         EndTermRequest: PeerCodec(
+            5,
             "EndTerm",
             pb.EndTermRequest,
             pb.TermResponse,
@@ -288,6 +319,7 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             election_codec.decode_term_response,
         ),
         FoundRequest: PeerCodec(
+            6,
             "Found",
             pb.FoundRequest,
             pb.FoundResponse,
@@ -297,6 +329,7 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             election_codec.decode_found_response,
         ),
         ReadIndexRequest: PeerCodec(
+            7,
             "ReadIndex",
             pb.ReadIndexRequest,
             pb.ReadIndexResponse,
@@ -306,6 +339,7 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             decode_read_index_response,
         ),
         RepairRequest: PeerCodec(
+            8,
             "Repair",
             pb.RepairRequest,
             pb.RepairResponse,
@@ -313,6 +347,9 @@ CODECS: Final[Mapping[type[PeerRequest[Any]], PeerCodec]] = MappingProxyType(
             repair_codec.decode_repair_request,
             repair_codec.encode_repair_response,
             repair_codec.decode_repair_response,
+            payload="batch",
         ),
     }
 )
+
+CODEC_BY_NUMBER: Final[Mapping[int, PeerCodec]] = MappingProxyType({codec.number: codec for codec in CODECS.values()})

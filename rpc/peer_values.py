@@ -16,8 +16,8 @@ from ourolog.storage.control import Voter, VoterSet
 from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
-PROTOCOL: Final = 4
-# A message holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.
+PROTOCOL: Final = 5
+# An answer holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
 MAX_DETAIL_CHARS: Final = 500
 MAX_FETCH_BYTES: Final = 16 * 1024 * 1024
@@ -86,13 +86,22 @@ def decode_place(place: pb.Place) -> Place:
 
 def encode_voter(voter: Voter) -> pb.Voter:
     return pb.Voter(
-        node_id=voter.node_id, log_epoch=voter.log_epoch, rpc_addr=voter.rpc_addr, gossip_addr=voter.gossip_addr
+        node_id=voter.node_id,
+        log_epoch=voter.log_epoch,
+        rpc_addr=voter.rpc_addr,
+        gossip_addr=voter.gossip_addr,
+        own_peer_addr=voter.own_peer_addr,
     )
 
 
 def voter_fields(voters: Iterable[pb.Voter]) -> list[list[str | int]]:
     """The voters as `ourolog.storage.control.decode_voters` reads them."""
-    return [[voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr] for voter in voters]
+    encoded: list[list[str | int]] = []
+    for voter in voters:
+        encoded.append([voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr])
+        if voter.own_peer_addr:
+            encoded[-1].append(voter.own_peer_addr)
+    return encoded
 
 
 def encode_voters(voters: VoterSet | None) -> pb.VoterSet | None:

@@ -43,19 +43,19 @@ def decode_repair_request(request: pb.RepairRequest) -> RepairRequest:
 
 
 def encode_repair_response(response: RepairResponse) -> pb.RepairResponse:
+    """The answer for the wire, but for its batch, which follows it."""
     return pb.RepairResponse(
         protocol=PROTOCOL,
         node_id=response.node_id,
         log_epoch=response.log_epoch,
-        batch=response.batch,
         why_not=response.why_not,
         is_final=response.is_final,
     )
 
 
 def decode_repair_response(response: pb.RepairResponse) -> RepairResponse:
-    """The actor's answer; the batch in it is not checked here. Raises PeerCodecError."""
+    """The actor's answer, but for its batch. Raises PeerCodecError."""
     with decoding_answer(response.protocol):
         node_id = check_node_id(response.node_id)
     why_not = clipped(response.why_not)
-    return RepairResponse(node_id, response.log_epoch, response.batch, why_not, response.is_final)
+    return RepairResponse(node_id, response.log_epoch, b"", why_not, response.is_final)

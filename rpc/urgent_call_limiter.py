@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from ourolog.rpc.admission import FairLimit
-from ourolog.rpc.errors import overloaded
+from ourolog.rpc.peer.refusals import overloaded
 
 MAX_CALLS_PER_NAME: Final = 16
 """For each name: a node has one call of each kind under way, or two where it began anew."""
-
-_RETRY_AFTER_S: Final = 0.1
 
 
 class UrgentCallLimiter:
@@ -39,7 +37,7 @@ class UrgentCallLimiter:
 
     @contextlib.contextmanager
     def permit(self, name: str, connection: str) -> Iterator[None]:
-        """A permit for one call, for as long as it lasts. Raises ServiceError (RESOURCE_EXHAUSTED) if there is none.
+        """A permit for one call, for as long as it lasts. Raises PeerRefusedError if there is none.
 
         name: of a voter or a member, "" for a stranger.
         """
@@ -48,8 +46,7 @@ class UrgentCallLimiter:
             who = f"the name {name}" if name else "strangers"
             raise overloaded(
                 f"{limit.count} urgent calls under {who} are open, {self._max_calls} are shared among those who "
-                "make them; try again shortly",
-                _RETRY_AFTER_S,
+                "make them"
             )
         limit.take(connection, 0)
         try:

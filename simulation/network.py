@@ -448,7 +448,7 @@ class NodeNetwork:
         call = self._network.call(
             EMPTY_FETCH if is_empty_fetch(request) else kind.name,
             self._node_id,
-            NodeId(peer.rpc_addr.partition(":")[0]),
+            NodeId(peer.addr.partition(":")[0]),
             self._callee,
             request,
             kind.timeout_s(request),

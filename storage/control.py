@@ -62,16 +62,23 @@ class Voter:
     log_epoch: the epoch of the log on its disk, 1 to MAX_EPOCH.
     rpc_addr: its gRPC address, HOST:PORT.
     gossip_addr: its gossip address, HOST:PORT.
+    own_peer_addr: where other nodes call it, if that is not its gossip address, HOST:PORT; "" if it is.
     """
 
     node_id: NodeId
     log_epoch: int
     rpc_addr: str
     gossip_addr: str
+    own_peer_addr: str = ""
 
     @property
     def key(self) -> VoterKey:
         return VoterKey(self.node_id, self.log_epoch)
+
+    @property
+    def peer_addr(self) -> str:
+        """Where other nodes call it, HOST:PORT."""
+        return self.own_peer_addr or self.gossip_addr
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +223,12 @@ def _canonical(value: Any) -> bytes:
 
 
 def encode_voters(voters: Sequence[Voter]) -> list[list[Any]]:
-    """The voters as a value that JSON can carry."""
-    return [[voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr] for voter in voters]
+    """The voters as a value that JSON can carry. A fifth element is written where a voter has it, and nowhere else."""
+    return [
+        [voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr]
+        + ([voter.own_peer_addr] if voter.own_peer_addr else [])
+        for voter in voters
+    ]
 
 
 def encode_keys(keys: Sequence[VoterKey]) -> list[list[Any]]:
@@ -248,8 +259,11 @@ def decode_voters(encoded: list[Any]) -> tuple[Voter, ...]:
         match voter:
             case [str(node_id), int(log_epoch), str(rpc_addr), str(gossip_addr)]:
                 voters.append(Voter(_node_id(node_id), _epoch(log_epoch), _address(rpc_addr), _address(gossip_addr)))
+            case [str(node_id), int(log_epoch), str(rpc_addr), str(gossip_addr), str(own_peer_addr)]:
+                addrs = _address(rpc_addr), _address(gossip_addr), _address(own_peer_addr)
+                voters.append(Voter(_node_id(node_id), _epoch(log_epoch), *addrs))
             case _:
-                raise ValueError("a voter is a node id, a log epoch and two addresses")
+                raise ValueError("a voter is a node id, a log epoch and two or three addresses")
     if not voters:
         raise ValueError("there are no voters")
     _refuse_twice([voter.node_id for voter in voters])

@@ -145,13 +145,16 @@ class Survivor:
         """The number of the generation that a recovery makes; one that was interrupted is made again."""
         return self._founding.generation + (0 if self.is_unfinished else 1)
 
-    def recover(self, rng: Random, now_ms: int, term_seen: Term, addresses: tuple[str, str] | None = None) -> Recovered:
+    def recover(
+        self, rng: Random, now_ms: int, term_seen: Term, addresses: tuple[str, str, str] | None = None
+    ) -> Recovered:
         """Carry it out; all of it is on disk when this returns.
 
         rng: what the id of the new generation is drawn from.
         now_ms: the time in ms since 1970, for the entry's header.
         term_seen: the highest term that any node has told of, 0 if none has.
-        addresses: the gRPC and gossip address of this node from now on; None for those that it had as a voter.
+        addresses: the gRPC and gossip address of this node from now on, and where other nodes call it if that is not
+            its gossip address, else ""; None for those that it had as a voter.
         Raises NotRecoverableError, StorageError.
         """
         if self.next_generation > MAX_GENERATION:
@@ -169,7 +172,7 @@ class Survivor:
         self._log.sync()
         return Recovered(founding, term, self._log.end)
 
-    def own_voter(self, addresses: tuple[str, str] | None = None) -> Voter:
+    def own_voter(self, addresses: tuple[str, str, str] | None = None) -> Voter:
         """What the log will say of this node. `addresses` as in `recover`; raises NotRecoverableError without any."""
         identity = self.identity
         if addresses is not None:
@@ -180,7 +183,7 @@ class Survivor:
                 f"{identity.node_id} had no vote, so the log does not say at which addresses it can be reached: name "
                 "them with --rpc-addr and --gossip-addr"
             )
-        return Voter(identity.node_id, identity.log_epoch, known.rpc_addr, known.gossip_addr)
+        return Voter(identity.node_id, identity.log_epoch, known.rpc_addr, known.gossip_addr, known.own_peer_addr)
 
     def close(self) -> None:
         """Close the log and unlock the directory. Raises StorageError."""

@@ -235,7 +235,7 @@ class FoundingCluster:
 
     def carry(self, caller: NodeId, peer: Peer, request_id: int, request: Any, reply_to: Mailbox[Any]) -> None:
         node = self.nodes.get(peer.node_id)
-        if node is None or node.config.rpc_addr != peer.rpc_addr:
+        if node is None or (node.config.own_peer_addr or node.config.gossip_addr) != peer.addr:
             self.later(reply_to, CallFailed(peer.node_id, request_id, "connection refused"))
             return
         timed_out = CallFailed(peer.node_id, request_id, "no answer")
@@ -261,5 +261,5 @@ class FoundingCluster:
 
 
 def moved(config: NodeConfig, port: int) -> NodeConfig:
-    """The same node with another gRPC port."""
-    return replace(config, rpc_addr=f"127.0.0.1:{port}")
+    """The same node with another port for gossip and calls."""
+    return replace(config, gossip_addr=f"127.0.0.1:{port}")

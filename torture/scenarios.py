@@ -218,6 +218,25 @@ SCENARIOS: Final = (
         nodes=2,
         must={"lies": 12},
     ),
+    Scenario(
+        "peer_noise",
+        "connections for nodes that send garbage, half a hello, impossible frames, TLS, HTTP",
+        remote("peer_noise"),
+        nodes=3,
+        flags=STATIC,
+        must={"noisy connections": 200},
+        bounds=_LIGHT,
+    ),
+    Scenario(
+        "idle_peers",
+        "400 connections for nodes that say nothing, or nothing after hello, at a limit of 256 open files",
+        remote("idle_peers"),
+        nodes=3,
+        open_files=256,
+        flags=STATIC,
+        must={"sockets": 400},
+        bounds=_LIGHT,
+    ),
     # Gossip.
     Scenario(
         "gossip_members",

@@ -110,7 +110,8 @@ class Stage(LocalCluster):
             if node.is_relayed:
                 relay = await Relay.open(node.gossip_addr, self._pass_on)
                 self._relays[node.node_id] = relay
-                node.flags = (*node.flags, "--advertise-gossip-addr", relay.addr)
+                # Calls do not pass the relay.
+                node.flags = (*node.flags, "--advertise-gossip-addr", relay.addr, "--peer-addr", "127.0.0.1:0")
 
     def seeds_of(self, node: NodeProcess) -> list[str]:
         if self._relays:

@@ -112,12 +112,12 @@ class LogEndSurvey:
             self._timer.cancel()
             self._timer = None
 
-    def met(self, node_id: NodeId, rpc_addr: str) -> None:
+    def met(self, node_id: NodeId, addr: str) -> None:
         """Note the address of a member. A voter that could not be asked before is asked at once."""
         if node_id not in self._voters or node_id == self._node_id:
             return
-        is_new = self._addresses.get(node_id) != rpc_addr
-        self._addresses[node_id] = rpc_addr
+        is_new = self._addresses.get(node_id) != addr
+        self._addresses[node_id] = addr
         survey = self._round
         if is_new and survey is not None and survey.own is not None and node_id not in survey.answers:
             self._ask(survey, node_id)

@@ -81,7 +81,7 @@ class StaticElection(ElectionActor):
             case LeaderHinted():
                 self._on_hint(message)
             case MemberJoined() | MemberUpdated():
-                self._survey.met(message.member.node_id, message.member.rpc_addr)
+                self._survey.met(message.member.node_id, message.member.peer_addr)
             case CallReceived(request=LogEndRequest()):
                 self._on_asked(message)
             case CallCancelled():

@@ -7,7 +7,8 @@ Layout, little-endian; `str` is u8 size and UTF-8 bytes:
             brings, count u16, members
     claim   election str, and unless that is empty: term u64, leader str (empty for nobody), cluster_id u64, whose
             highest bit says that the cluster was recovered, and that origin_id u64 and generation u32 follow
-    member  node_id str, rpc_addr str, gossip_addr str, state u8, incarnation u64
+    member  node_id str, rpc_addr str, gossip_addr str, state u8, incarnation u64; where the highest bit of the state
+            is set, own_peer_addr str follows
 
 `crc` is CRC32C (RFC 3720) over the whole datagram but itself. The frame is the same in every
 version to come, so that a node can tell a peer of another version from noise. The sender
@@ -32,8 +33,11 @@ from ourolog.storage.types import NODE_ID, NodeId, Term
 MAGIC: Final = 0x474F  # "OG"
 VERSION: Final = 2
 MAX_ADDR_BYTES: Final = 128
+MAX_ADDRS_BYTES: Final = 2 * MAX_ADDR_BYTES
+"""Of all addresses of a member together, so that three take no more room than two."""
+
 MAX_INCARNATION: Final = 2**63 - 1
-MIN_DATAGRAM_BYTES: Final = 1164
+MIN_DATAGRAM_BYTES: Final = 1166
 """Room for the longest names there can be, and one update beside them."""
 
 _FRAME: Final = Struct("<HBBI")
@@ -47,6 +51,7 @@ _IS_RECOVERED: Final = 1 << 63
 _STANDING: Final = Struct("<BQ")
 _ADDR: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[A-Za-z0-9.:%]+\]):([0-9]{1,5})")
 _STATES: Final = tuple(MemberState)
+_HAS_OWN_PEER_ADDR: Final = 0x80
 
 
 class GossipDecodeError(Exception):
@@ -196,7 +201,9 @@ def decode(payload: bytes) -> Datagram | OtherVersion:
 
 def member_size_bytes(member: Member) -> int:
     """How many bytes a member takes in a datagram."""
-    names = (member.node_id, member.rpc_addr, member.gossip_addr)
+    names = [member.node_id, member.rpc_addr, member.gossip_addr]
+    if member.own_peer_addr:
+        names.append(member.own_peer_addr)
     return sum(1 + len(name.encode()) for name in names) + _STANDING.size
 
 
@@ -246,12 +253,20 @@ def _string(text: str, max_bytes: int, what: str) -> bytes:
 
 
 def _member(member: Member) -> bytes:
+    state = _STATES.index(member.state)
+    own_peer_addr = b""
+    if member.own_peer_addr:
+        state |= _HAS_OWN_PEER_ADDR
+        own_peer_addr = _string(member.own_peer_addr, MAX_ADDR_BYTES, "an address")
+        if sum(len(addr.encode()) for addr in member.addresses) > MAX_ADDRS_BYTES:
+            raise ValueError(f"three addresses are at most {MAX_ADDRS_BYTES} bytes together in gossip")
     return b"".join(
         (
             _string(member.node_id, 63, "a node id"),
             _string(member.rpc_addr, MAX_ADDR_BYTES, "an address"),
             _string(member.gossip_addr, MAX_ADDR_BYTES, "an address"),
-            _STANDING.pack(_STATES.index(member.state), member.incarnation),
+            _STANDING.pack(state, member.incarnation),
+            own_peer_addr,
         )
     )
 
@@ -370,9 +385,13 @@ class _Reader:
     def member(self) -> Member:
         node_id, rpc_addr, gossip_addr = self.node_id(), self.addr(), self.addr()
         state, incarnation = _STANDING.unpack(self.take(_STANDING.size))
+        own_peer_addr = self.addr() if state & _HAS_OWN_PEER_ADDR else ""
+        state &= ~_HAS_OWN_PEER_ADDR
         if state >= len(_STATES) or incarnation > MAX_INCARNATION:
             raise GossipDecodeError(f"the standing of {node_id} makes no sense")
-        return Member(node_id, rpc_addr, gossip_addr, _STATES[state], incarnation)
+        if own_peer_addr and len(rpc_addr) + len(gossip_addr) + len(own_peer_addr) > MAX_ADDRS_BYTES:
+            raise GossipDecodeError(f"the addresses of {node_id} are too long")
+        return Member(node_id, rpc_addr, gossip_addr, _STATES[state], incarnation, own_peer_addr)
 
     def body(self, kind: int) -> Body:
         if not 0 < kind <= len(_KINDS):

@@ -143,7 +143,7 @@ class MemberTable:
         if is_present(update):
             if held is None or not was_there:
                 return MemberJoined(update)
-            moved = (held.rpc_addr, held.gossip_addr) != (update.rpc_addr, update.gossip_addr)
+            moved = held.addresses != update.addresses
             return MemberUpdated(update) if moved else None
         if not was_there:
             return None

@@ -7,7 +7,7 @@ of datagrams a round, and of attempts; and none of them takes a member's place i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ourolog.actors.gossip.probes import ping
@@ -81,4 +81,4 @@ class UnconfirmedMembers:
 
 
 def _unjudged(member: Member) -> Member:
-    return Member(member.node_id, member.rpc_addr, member.gossip_addr, MemberState.ALIVE, member.incarnation)
+    return replace(member, state=MemberState.ALIVE)

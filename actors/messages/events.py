@@ -174,6 +174,7 @@ class VotersChanged:
     cluster_id: of the cluster that they vote in; 0 where clusters have none, or it is not known yet.
     addrs: the gRPC address of each voter, in their order, as their disks know them; () where those know none. What
         gossip says of a voter is newer, but gossip may not pass.
+    peer_addrs: where other nodes call each voter, likewise.
     index: of the entry that names them, None if no entry of the log does.
     generation: of that cluster: 1 as it was founded, one more after each recovery.
     origin_id: the id of its first generation; 0 stands for cluster_id.
@@ -183,14 +184,20 @@ class VotersChanged:
     keys: tuple[VoterKey, ...] = ()
     cluster_id: int = 0
     addrs: tuple[str, ...] = ()
+    peer_addrs: tuple[str, ...] = ()
     index: Index | None = None
     generation: int = 1
     origin_id: int = 0
 
     @property
     def addr_by_voter(self) -> dict[NodeId, str]:
-        """The address of each voter by its name; {} where those are not known."""
+        """The gRPC address of each voter by its name; {} where those are not known."""
         return dict(zip(self.voters, self.addrs, strict=True)) if self.addrs else {}
+
+    @property
+    def peer_addr_by_voter(self) -> dict[NodeId, str]:
+        """Where other nodes call each voter, by its name; {} where that is not known."""
+        return dict(zip(self.voters, self.peer_addrs, strict=True)) if self.peer_addrs else {}
 
 
 @dataclass(frozen=True, slots=True)

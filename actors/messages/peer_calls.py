@@ -7,7 +7,8 @@ whatever happens to B, to A's network, or to the connection between them. When A
 waiting, B's actor is told CallCancelled; what it answers afterwards is dropped.
 
 `CALL_KINDS` has a row for each request. A new kind of call is a request and a response here, a row there, a codec
-pair in `ourolog.rpc.peer_codec` and a method in proto/peer.proto; networks, real and simulated, need nothing else.
+with a number in `ourolog.rpc.peer_codec` and two messages in proto/peer.proto; networks, real and simulated, need
+nothing else.
 """
 
 from __future__ import annotations
@@ -489,7 +490,7 @@ class FoundResponse:
     """The answer to a FoundRequest.
 
     node_id, log_epoch: the node that answers, and its disk.
-    rpc_addr, gossip_addr: its addresses.
+    rpc_addr, gossip_addr, own_peer_addr: its addresses; the last is "" where it is called at its gossip address.
     agrees: whether it would found that cluster with those nodes, or, asked to promise, has promised it on disk.
     founding: what it has promised; None if nothing.
     detail: if it does not agree, a sentence that says why.
@@ -502,6 +503,7 @@ class FoundResponse:
     agrees: bool
     founding: Founding | None
     detail: str = ""
+    own_peer_addr: str = ""
 
 
 @dataclass(frozen=True, slots=True)

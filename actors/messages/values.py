@@ -48,13 +48,32 @@ class MemberState(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Member:
-    """A node as gossip knows it. Addresses are HOST:PORT."""
+    """A node as gossip knows it. Addresses are HOST:PORT.
+
+    node_id: its name.
+    rpc_addr: its gRPC address.
+    gossip_addr: its gossip address.
+    state: what gossip believes of it.
+    incarnation: which of its words is the newer one.
+    own_peer_addr: where other nodes call it, if that is not its gossip address; "" if it is.
+    """
 
     node_id: NodeId
     rpc_addr: str
     gossip_addr: str
     state: MemberState = MemberState.ALIVE
     incarnation: int = 0
+    own_peer_addr: str = ""
+
+    @property
+    def peer_addr(self) -> str:
+        """Where other nodes call it, by TCP: at the gossip address, unless it has another one for that."""
+        return self.own_peer_addr or self.gossip_addr
+
+    @property
+    def addresses(self) -> tuple[str, str, str]:
+        """Where it is: for clients, for gossip, for calls of other nodes."""
+        return self.rpc_addr, self.gossip_addr, self.peer_addr
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,11 +81,11 @@ class Peer:
     """Another node, as the target of calls.
 
     node_id: its name.
-    rpc_addr: where its gRPC port is, HOST:PORT.
+    addr: where other nodes call it, HOST:PORT.
     """
 
     node_id: NodeId
-    rpc_addr: str
+    addr: str
 
 
 @dataclass(frozen=True, slots=True)

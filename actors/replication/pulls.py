@@ -48,7 +48,7 @@ ANSWERS_TOLD_PER_ELECTION_TIMEOUT: Final = 10
 class Pull:
     """One arrow of the pull graph.
 
-    source_id, rpc_addr: the node that this one pulls from, and its gRPC address.
+    source_id, addr: the node that this one pulls from, and where it is called, HOST:PORT.
     request_id: of the fetch under way, None if there is none.
     failures: how many waits in a row there were, since nothing came of a fetch.
     was_retried: whether a fetch that failed was tried again at once, since the source last answered.
@@ -67,7 +67,7 @@ class Pull:
     """
 
     source_id: NodeId
-    rpc_addr: str
+    addr: str
     request_id: int | None = None
     failures: int = 0
     was_retried: bool = False
@@ -116,9 +116,9 @@ class Pulls:
     # ------------------------------------------------------------ which pulls there are
 
     def reconcile(self, sources: Mapping[NodeId, str], reason: str) -> None:
-        """Make the pulls those from `sources` (node to gRPC address), starting and stopping as needed."""
+        """Make the pulls those from `sources` (node to address), starting and stopping as needed."""
         for source_id in sorted(self._pulls):
-            if sources.get(source_id) != self._pulls[source_id].rpc_addr:
+            if sources.get(source_id) != self._pulls[source_id].addr:
                 self._stop(source_id, reason)
         for source_id in sorted(sources):
             if source_id not in self._pulls:
@@ -184,7 +184,7 @@ class Pulls:
             max_wait_s=max_wait_s,
             cluster_id=state.cluster_id,
         )
-        state.ports.network.call(Peer(pull.source_id, pull.rpc_addr), request_id, request, state.me)
+        state.ports.network.call(Peer(pull.source_id, pull.addr), request_id, request, state.me)
 
     def on_returned(self, returned: CallReturned[FetchResponse]) -> None:
         pull = self._pulls.get(returned.peer_id)

@@ -55,7 +55,7 @@ class ReplicationState:
     committed: the commit position; never falls.
     members: all other nodes with their addresses, including those that gossip counts as gone while that may matter.
     gone: those of the members that failed or left.
-    voter_addrs: where the voters are, as the disk knows them: for those that gossip has not found.
+    voter_addrs: where the voters are called, as the disk knows them: for those that gossip has not found.
     reports_every_fetch: whether the election is told of each fetch of a voter, since it waits for one to catch up.
     read_round: where this node leads, the number of the last round of reads in this term, 0 before the first.
     awaits_echoes: whether that round is open, so that voters should be told of it at once.
@@ -107,11 +107,11 @@ class ReplicationState:
         return LogExtent(self.start, self.end, self.terms)
 
     def address_of(self, node_id: NodeId | None) -> str | None:
-        """The gRPC address of a member or a voter, by gossip if it knows the node; None if none is known."""
+        """Where a member or a voter is called, by gossip if it knows the node; None if none is known."""
         if node_id is None:
             return None
         member = self.members.get(node_id)
-        return member.rpc_addr if member is not None else self.voter_addrs.get(node_id)
+        return member.peer_addr if member is not None else self.voter_addrs.get(node_id)
 
     def is_ahead(self, term: Term) -> bool:
         """Whether a peer that mentions this term knows of a later one than this node."""

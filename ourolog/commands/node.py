@@ -41,9 +41,21 @@ status 1. Logs go to stderr: text on a terminal, JSON elsewhere.
 @option("--node-id", type=NODE_ID, required=True, help="Name of this node, unique in its cluster.")
 @option("--data-dir", type=click.Path(file_okay=False), required=True, help="Directory of this node's log.")
 @option("--rpc-addr", type=BINDABLE, default="127.0.0.1:8400", help="Where to serve gRPC; port 0 means any.")
-@option("--gossip-addr", type=BINDABLE, default="127.0.0.1:8401", help="Where to gossip (UDP); port 0 means any.")
+@option(
+    "--gossip-addr",
+    type=BINDABLE,
+    default="127.0.0.1:8401",
+    help="Where to gossip (UDP) and be called by other nodes (TCP); port 0 means any.",
+)
+@option(
+    "--peer-addr",
+    "own_peer_addr",
+    type=BINDABLE,
+    help="Where to be called by other nodes (TCP) instead. [default: --gossip-addr]",
+)
 @option("--advertise-rpc-addr", type=BINDABLE, help="gRPC address to tell others, when bound to 0.0.0.0 or [::].")
 @option("--advertise-gossip-addr", type=BINDABLE, help="Gossip address to tell others, likewise.")
+@option("--advertise-peer-addr", type=BINDABLE, help="Address for calls of nodes to tell others, likewise.")
 @option("--join", type=ADDRESS, multiple=True, help="Gossip address of any other node; repeatable.")
 @option("--cluster", default="ourolog", help="Name of the cluster; nodes of another one are refused.")
 @election_option(
@@ -106,6 +118,7 @@ def node(
     exit_with_parent: bool,
     advertise_rpc_addr: str | None,
     advertise_gossip_addr: str | None,
+    advertise_peer_addr: str | None,
     **settings: Any,
 ) -> int:
     """Run one node in the foreground."""
@@ -123,6 +136,7 @@ def node(
         config,
         advertise_rpc_addr=advertise_rpc_addr,
         advertise_gossip_addr=advertise_gossip_addr,
+        advertise_peer_addr=advertise_peer_addr,
         ready_file=ready_file,
         drain_s=drain_s,
         exit_with_parent=exit_with_parent,
@@ -131,7 +145,14 @@ def node(
 
 
 def node_config(
-    *, acks: str, cycle: str, fsync: str, probe_interval_s: float, suspicion_s: float, **settings: Any
+    *,
+    acks: str,
+    cycle: str,
+    fsync: str,
+    probe_interval_s: float,
+    suspicion_s: float,
+    own_peer_addr: str | None = None,
+    **settings: Any,
 ) -> NodeConfig:
     """The flags as a NodeConfig. Raises click.UsageError, which names the flag, for what no node can be."""
     try:
@@ -139,6 +160,7 @@ def node_config(
             acks=Acks[acks.upper()],
             cycle=Cycle(cycle),
             fsync=Fsync(fsync),
+            own_peer_addr=own_peer_addr or "",
             gossip=GossipConfig(
                 probe_interval_s=probe_interval_s, probe_timeout_s=probe_interval_s / 2, suspicion_s=suspicion_s
             ),

@@ -42,6 +42,9 @@ and others on empty data directories with --join.
 )
 @option("--rpc-addr", type=ADDRESS, help="This node's gRPC address from now on; as before without it.")
 @option("--gossip-addr", type=ADDRESS, help="This node's gossip address from now on; as before without it.")
+@option(
+    "--peer-addr", type=ADDRESS, help="Where other nodes call it from now on, if not at --gossip-addr, beside the two."
+)
 @option("--timeout", "timeout_s", type=DURATION, default="5s", help="How long the other nodes may take to answer.")
 @option("--yes", is_flag=True, help="Do not ask.")
 @config_option
@@ -51,6 +54,7 @@ def recover(
     peers: tuple[tuple[str, ...], ...],
     rpc_addr: str | None,
     gossip_addr: str | None,
+    peer_addr: str | None,
     timeout_s: float,
     yes: bool,
 ) -> None:
@@ -66,7 +70,11 @@ def recover(
 
     if (rpc_addr is None) != (gossip_addr is None):
         raise click.UsageError("--rpc-addr and --gossip-addr come together: both are written into the log.")
-    addresses = (rpc_addr, gossip_addr) if rpc_addr is not None and gossip_addr is not None else None
+    if peer_addr is not None and gossip_addr is None:
+        raise click.UsageError("--peer-addr comes with --rpc-addr and --gossip-addr: all are written into the log.")
+    addresses = None
+    if rpc_addr is not None and gossip_addr is not None:
+        addresses = (rpc_addr, gossip_addr, peer_addr if peer_addr not in (None, gossip_addr) else "")
     rng = random.SystemRandom()
     try:
         survivor = Survivor.open(DiskFiles(), data_dir, rng, lambda _, text: click.echo(text, err=True))

@@ -701,10 +701,13 @@ class MemberStatus(_message.Message):
     RPC_ADDR_FIELD_NUMBER: _builtins.int
     GOSSIP_ADDR_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    PEER_ADDR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     rpc_addr: _builtins.str
     gossip_addr: _builtins.str
     state: _builtins.str
+    peer_addr: _builtins.str
+    """where other nodes call it, by TCP; mostly the gossip address"""
     def __init__(
         self,
         *,
@@ -712,10 +715,11 @@ class MemberStatus(_message.Message):
         rpc_addr: _builtins.str = ...,
         gossip_addr: _builtins.str = ...,
         state: _builtins.str = ...,
+        peer_addr: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gossip_addr", b"gossip_addr", "id", b"id", "rpc_addr", b"rpc_addr", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gossip_addr", b"gossip_addr", "id", b"id", "peer_addr", b"peer_addr", "rpc_addr", b"rpc_addr", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -48,6 +48,23 @@ Global___FetchOutcome: _TypeAlias = FetchOutcome  # noqa: Y015
 
 @_typing.final
 class Position(_message.Message):
+    """The messages travel in frames (ourolog/rpc/peer/frames.py). A request names its call by a number
+    (ourolog/rpc/peer_codec.py), and is answered by a response, or refused with a sentence:
+
+      1 Fetch, FetchRequest, FetchResponse. Pull: answered with batches, or with why there are none; waits at the end of
+        the log. The batches follow the response as they are.
+      2 LogEnd, LogEndRequest, LogEndResponse. Asked by whoever wants to lead: where a voter's log ends at this moment,
+        and in which term it is.
+      3 Vote, VoteRequest, VoteResponse. A candidate asks for a vote, or whether it would get one.
+      4 BeginTerm, BeginTermRequest, TermResponse. A leader says that it leads.
+      5 EndTerm, EndTermRequest, TermResponse. A leader that stops asks another voter to take over.
+      6 Found, FoundRequest, FoundResponse. A node without a cluster asks another to found one together.
+      7 ReadIndex, ReadIndexRequest, ReadIndexResponse. Asked of the leader for a read of the latest state: how far the
+        log is committed, as of this moment or later.
+      8 Repair, RepairRequest, RepairResponse. Asked of any replica by one whose copy of an entry is damaged: that entry,
+        if it is committed and the same there. The entry, one batch, follows the response as it is.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
@@ -171,7 +188,6 @@ class FetchResponse(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     COMMITTED_FIELD_NUMBER: _builtins.int
     LEADER_ID_FIELD_NUMBER: _builtins.int
-    BATCHES_FIELD_NUMBER: _builtins.int
     DIVERGED_AT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     BEFORE_START_FIELD_NUMBER: _builtins.int
@@ -185,7 +201,6 @@ class FetchResponse(_message.Message):
     term: _builtins.int
     log_epoch: _builtins.int
     leader_id: _builtins.str
-    batches: _builtins.bytes
     diverged_at: _builtins.int
     detail: _builtins.str
     read_round: _builtins.int
@@ -222,7 +237,6 @@ class FetchResponse(_message.Message):
         end: Global___Position | None = ...,
         committed: Global___Position | None = ...,
         leader_id: _builtins.str = ...,
-        batches: _builtins.bytes = ...,
         diverged_at: _builtins.int = ...,
         detail: _builtins.str = ...,
         before_start: Global___Place | None = ...,
@@ -234,7 +248,7 @@ class FetchResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before_start", b"before_start", "committed", b"committed", "diverged", b"diverged", "end", b"end", "start", b"start", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "before_start", b"before_start", "cluster_id", b"cluster_id", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "producers_before_start", b"producers_before_start", "protocol", b"protocol", "read_round", b"read_round", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_start", b"before_start", "cluster_id", b"cluster_id", "committed", b"committed", "detail", b"detail", "diverged", b"diverged", "diverged_at", b"diverged_at", "end", b"end", "leader_id", b"leader_id", "log_epoch", b"log_epoch", "outcome", b"outcome", "producers_before_start", b"producers_before_start", "protocol", b"protocol", "read_round", b"read_round", "start", b"start", "term", b"term", "voters_before_start", b"voters_before_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,11 +296,14 @@ class Voter(_message.Message):
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
     RPC_ADDR_FIELD_NUMBER: _builtins.int
     GOSSIP_ADDR_FIELD_NUMBER: _builtins.int
+    OWN_PEER_ADDR_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     log_epoch: _builtins.int
     """Of the voter's log: the identity of its disk."""
     rpc_addr: _builtins.str
     gossip_addr: _builtins.str
+    own_peer_addr: _builtins.str
+    """Where other nodes call it; empty where that is gossip_addr."""
     def __init__(
         self,
         *,
@@ -294,10 +311,11 @@ class Voter(_message.Message):
         log_epoch: _builtins.int = ...,
         rpc_addr: _builtins.str = ...,
         gossip_addr: _builtins.str = ...,
+        own_peer_addr: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "rpc_addr", b"rpc_addr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "own_peer_addr", b"own_peer_addr", "rpc_addr", b"rpc_addr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -468,14 +486,11 @@ class RepairResponse(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
-    BATCH_FIELD_NUMBER: _builtins.int
     WHY_NOT_FIELD_NUMBER: _builtins.int
     IS_FINAL_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     node_id: _builtins.str
     log_epoch: _builtins.int
-    batch: _builtins.bytes
-    """One batch; empty where it is not sent."""
     why_not: _builtins.str
     """Why it is not sent."""
     is_final: _builtins.bool
@@ -486,13 +501,12 @@ class RepairResponse(_message.Message):
         protocol: _builtins.int = ...,
         node_id: _builtins.str = ...,
         log_epoch: _builtins.int = ...,
-        batch: _builtins.bytes = ...,
         why_not: _builtins.str = ...,
         is_final: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "is_final", b"is_final", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "why_not", b"why_not"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_final", b"is_final", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "why_not", b"why_not"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -848,6 +862,7 @@ class FoundResponse(_message.Message):
     AGREES_FIELD_NUMBER: _builtins.int
     FOUNDING_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    OWN_PEER_ADDR_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     node_id: _builtins.str
     log_epoch: _builtins.int
@@ -855,6 +870,8 @@ class FoundResponse(_message.Message):
     gossip_addr: _builtins.str
     agrees: _builtins.bool
     detail: _builtins.str
+    own_peer_addr: _builtins.str
+    """Empty where it is called at gossip_addr."""
     @_builtins.property
     def founding(self) -> Global___Founding:
         """What the answering node has promised; absent if nothing."""
@@ -870,10 +887,11 @@ class FoundResponse(_message.Message):
         agrees: _builtins.bool = ...,
         founding: Global___Founding | None = ...,
         detail: _builtins.str = ...,
+        own_peer_addr: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["founding", b"founding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "detail", b"detail", "founding", b"founding", "gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "protocol", b"protocol", "rpc_addr", b"rpc_addr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agrees", b"agrees", "detail", b"detail", "founding", b"founding", "gossip_addr", b"gossip_addr", "log_epoch", b"log_epoch", "node_id", b"node_id", "own_peer_addr", b"own_peer_addr", "protocol", b"protocol", "rpc_addr", b"rpc_addr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -182,7 +182,7 @@ class _Pulling(EventChecker):
         assert isinstance(changed, VotersChanged)
         node_id, actor = self.model.place(told.receiver)
         if actor == "replicator":
-            for voter in changed.addr_by_voter:
+            for voter in changed.peer_addr_by_voter:
                 self._voters_s.setdefault((node_id, voter), told.time_s)
 
     def _on_nobody(self, told: MessageTold) -> None:

@@ -24,7 +24,7 @@ from ourolog.simulation.checkers.log_model import Entry
 from ourolog.simulation.checkers.model import ClusterModel, NodeModel
 from ourolog.simulation.checkers.waiting import SOON_S
 from ourolog.simulation.events import MessageTold, NodeCrashed, NodeStarted, NodeStopped
-from ourolog.storage.control import VoterKey, VoterSet
+from ourolog.storage.control import VoterKey, VoterSet, encode_voters
 from ourolog.storage.types import NodeId, Position, Term
 
 _Set = tuple[int, int, tuple[tuple[Any, ...], ...]]
@@ -301,7 +301,7 @@ def set_in(entry: Entry) -> _Set | None:
 def _told(voters: VoterSet | None) -> _Set | None:
     if voters is None:
         return None
-    named = tuple((voter.node_id, voter.log_epoch, voter.rpc_addr, voter.gossip_addr) for voter in voters.voters)
+    named = tuple(tuple(voter) for voter in encode_voters(voters.voters))
     return voters.index, voters.term, named
 
 

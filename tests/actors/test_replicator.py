@@ -166,8 +166,8 @@ def test_a_member_that_moved_is_pulled_at_its_new_address() -> None:
     stage.open()
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     stage.network.take(N2)
-    stage.tell(MemberUpdated(Member(N2, "127.0.0.1:9", "g")))
-    assert stage.network.take(N2).peer.rpc_addr == "127.0.0.1:9"
+    stage.tell(MemberUpdated(Member(N2, "r", "127.0.0.1:9")))
+    assert stage.network.take(N2).peer.addr == "127.0.0.1:9"
 
 
 def test_what_was_pulled_goes_to_the_store_and_only_then_more_is_fetched() -> None:
@@ -189,7 +189,7 @@ def test_a_pull_that_is_restarted_during_an_append_waits_for_its_end() -> None:
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     stage.network.take(N2).answer(response(batches=b"some"))
     stage.runtime.run_until_idle()
-    stage.tell(MemberUpdated(Member(N2, "127.0.0.1:9", "g")))
+    stage.tell(MemberUpdated(Member(N2, "r", "127.0.0.1:9")))
     assert stage.network.open == []
     stage.tell(PulledAppended(N2, 5, Index(3), Offset(3), 3, 0, 0, (), 0))
     assert stage.network.take(N2).request.next_index == 3
@@ -273,7 +273,7 @@ def test_an_answer_to_a_fetch_of_a_stopped_pull_is_ignored() -> None:
     stage.open()
     stage.tell(NobodyElected(), MemberJoined(member(N2)))
     late = stage.network.take(N2)
-    stage.tell(MemberUpdated(Member(N2, "127.0.0.1:9", "g")))
+    stage.tell(MemberUpdated(Member(N2, "r", "127.0.0.1:9")))
     late.answer(response(batches=b"late"))
     stage.runtime.run_until_idle()
     assert stage.store.all(AppendPulled) == []

@@ -157,6 +157,7 @@ def test_status_has_the_keys_that_programs_read(run: Run, one_node: LocalCluster
                 "id": "n1",
                 "rpc_addr": node.rpc_addr,
                 "gossip_addr": node.gossip_addr,
+                "peer_addr": node.gossip_addr,
                 "state": "alive",
                 "role": "peer",
                 "term": 0,

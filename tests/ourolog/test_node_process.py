@@ -191,7 +191,7 @@ def test_a_disk_that_hangs_at_the_stop_exits_1_with_a_sentence(tmp_path: Path) -
     assert "n1.store did not stop within 0.2 s" in node.wait_for("node_failed").fields["reason"]
 
 
-@pytest.mark.parametrize("flag", ["--rpc-addr", "--gossip-addr"])
+@pytest.mark.parametrize("flag", ["--rpc-addr", "--gossip-addr", "--peer-addr"])
 def test_a_port_in_use_exits_1_with_a_sentence(flag: str, one_node: LocalCluster, run: Run, tmp_path: Path) -> None:
     taken = one_node["n1"].rpc_addr if flag == "--rpc-addr" else one_node["n1"].gossip_addr
     addresses = {"--rpc-addr": "127.0.0.1:0", "--gossip-addr": "127.0.0.1:0", flag: taken}

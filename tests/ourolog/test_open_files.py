@@ -104,9 +104,13 @@ def test_the_soft_limit_of_open_files_is_raised_to_the_hard_one(tmp_path: Path) 
         assert node.wait() == 0
 
 
-@pytest.mark.parametrize(("limit", "connections", "peers"), [(256, 128, 64), (20_000, 4096, 1024), (1, 1, 1)])
-def test_connections_get_half_and_peers_a_quarter_of_the_open_files(
-    monkeypatch: pytest.MonkeyPatch, limit: int, connections: int, peers: int
+@pytest.mark.parametrize(
+    ("limit", "clients", "callers", "called"), [(256, 96, 32, 64), (20_000, 4096, 1024, 1024), (1, 1, 1, 1)]
+)
+def test_clients_and_other_nodes_get_half_and_calls_to_others_a_quarter_of_the_open_files(
+    monkeypatch: pytest.MonkeyPatch, limit: int, clients: int, callers: int, called: int
 ) -> None:
     monkeypatch.setattr(open_files, "open_files_limit", lambda: limit)
-    assert (open_files.max_connections(), open_files.max_peers()) == (connections, peers)
+    assert open_files.max_connections() == clients
+    assert open_files.max_peer_connections() == callers
+    assert open_files.max_peers() == called

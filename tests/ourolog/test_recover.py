@@ -68,6 +68,19 @@ def test_one_address_alone_is_refused(tmp_path: Path) -> None:
     assert (done.returncode, "--rpc-addr and --gossip-addr come together" in done.stderr) == (2, True)
 
 
+def test_an_address_for_calls_is_written_with_the_two_others_and_refused_without_them(tmp_path: Path) -> None:
+    data_dir = survivor_in(tmp_path / "n1")
+    peer = ("--peer-addr", "127.0.0.1:8402")
+    done = recover_typing(data_dir, "ourolog", *peer)
+    assert (done.returncode, "--peer-addr comes with" in done.stderr) == (2, True)
+    addresses = ("--rpc-addr", "127.0.0.1:8400", "--gossip-addr", "127.0.0.1:8401", *peer)
+    assert recover_typing(data_dir, "ourolog", "--timeout", "500ms", *addresses).returncode == 0
+    founding = founding_in(data_dir)
+    assert founding is not None
+    (me,) = founding.voters
+    assert (me.gossip_addr, me.peer_addr) == ("127.0.0.1:8401", "127.0.0.1:8402")
+
+
 def test_who_stood_by_is_asked_for_its_addresses_before_a_person_is_asked_to_decide(tmp_path: Path) -> None:
     data_dir = survivor_in(tmp_path / "n1", votes=False)
     done = recover_typing(data_dir, "ourolog", "--timeout", "500ms")

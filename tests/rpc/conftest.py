@@ -142,6 +142,7 @@ class RunningNode:
         self.server = server
         self.rpc_addr = addresses.rpc_addr
         self.gossip_addr = addresses.gossip_addr
+        self.peer_addr = addresses.peer_addr
         self.events = events
         self._said = said
 

@@ -1,15 +1,16 @@
-"""Calls that an election answers, over real gRPC: one end each, whatever anybody does, and none waits behind others."""
+"""Calls that an election answers, over real sockets: one end each, and none waits behind others."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
+import pathlib
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,35 +26,36 @@ from ourolog.actors.messages.peer_calls import (
     CallReceived,
     CallRefused,
     CallReturned,
+    FetchRequest,
     LogEndRequest,
     LogEndResponse,
 )
 from ourolog.actors.messages.values import Peer
-from ourolog.rpc.arrival_limiter import ArrivalLimiter
 from ourolog.rpc.election_codec import (
     decode_log_end_request,
     decode_log_end_response,
     encode_log_end_request,
     encode_log_end_response,
 )
-from ourolog.rpc.errors import ServiceError
+from ourolog.rpc.fetch_limiter import MIB
+from ourolog.rpc.peer.frames import Frame, FrameKind
+from ourolog.rpc.peer.hello import Lane
+from ourolog.rpc.peer.refusals import sentence_of
+from ourolog.rpc.peer.service import MAX_CALLS_EACH, PeerService
+from ourolog.rpc.peer.testing import FrameClient, scripted_peer
 from ourolog.rpc.peer_codec import CODECS, encode_fetch_request
-from ourolog.rpc.peer_service import MAX_URGENT_CALLS_EACH, PeerService
 from ourolog.rpc.peer_values import MAX_DETAIL_CHARS, MAX_NAME_CHARS, PROTOCOL, PeerCodecError
 from ourolog.rpc.urgent_call_limiter import MAX_CALLS_PER_NAME
 from ourolog.rpc.v1 import peer_pb2 as pb
-from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
-from tests.rpc.test_peers import MIB, REQUEST, Answers, Replicator, network, places, positions, response, serving, u64
+from tests.rpc.peers import REQUEST, Answers, Replicator, caller, network, places, positions, response, serving, u64
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
-LOG_END = "/ourolog.peer.v1.Peer/LogEnd"
 ASKED = LogEndRequest("c", N1, 5, "static:n1,n2,n3", Term(3))
 TOLD = LogEndResponse(
     N2, 9, Term(4), N3, Position(Index(7), Offset(11)), Place(Term(2), (N3, 8)), Position(Index(6), Offset(10))
 )
-FRESH_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 class Actor(Replicator):
@@ -88,33 +90,34 @@ def service_of(election: Any, *voters: NodeId, replicator: Any = None) -> PeerSe
     return PeerService(N2, answerers, voters)
 
 
-@contextlib.asynccontextmanager
-async def connection(addr: str) -> AsyncIterator[Any]:
-    async with grpc.aio.insecure_channel(addr, options=FRESH_CONNECTION) as channel:
-        yield channel
+def log_end(client: FrameClient, asked: LogEndRequest = ASKED) -> asyncio.Future[Frame]:
+    return client.call(LogEndRequest, encode_log_end_request(asked))
 
 
-async def ask(channel: Any, asked: LogEndRequest = ASKED) -> grpc.StatusCode:
-    code: grpc.StatusCode = await pb_grpc.PeerStub(channel).LogEnd(encode_log_end_request(asked)).code()
-    return code
+async def ask(client: FrameClient, asked: LogEndRequest = ASKED) -> FrameKind:
+    return (await log_end(client, asked)).kind
 
 
 # ---------------------------------------------------------------- there and back
 
 
-async def test_every_call_has_a_row_a_codec_and_a_method_and_all_are_served() -> None:
-    methods = {method.name: method for method in pb.DESCRIPTOR.services_by_name["Peer"].methods}
+async def test_every_call_has_a_row_and_a_codec_with_a_number_of_its_own_and_all_are_served() -> None:
     assert set(CODECS) == set(CALL_KINDS)
-    assert {codec.method for codec in CODECS.values()} == set(methods)
-    for codec in CODECS.values():
-        assert methods[codec.method].input_type is codec.request_class.DESCRIPTOR
-        assert methods[codec.method].output_type is codec.response_class.DESCRIPTOR
+    assert len({codec.number for codec in CODECS.values()}) == len(CODECS)
     assert len({kind.name for kind in CALL_KINDS.values()}) == len(CALL_KINDS)
-    async with serving(service_of(Actor())) as addr, connection(addr) as channel:
-        for method in methods:
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await channel.unary_unary(f"/ourolog.peer.v1.Peer/{method}")(b"\xff")
-            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    async with serving(service_of(Actor())) as addr, caller(addr) as client:
+        for kind in CODECS:
+            assert (await client.call(kind, b"\xff")).kind is FrameKind.INVALID
+
+
+def test_the_numbers_of_calls_are_those_that_the_contract_names() -> None:
+    contract = (pathlib.Path(__file__).parents[2] / "proto" / "peer.proto").read_text("utf-8")
+    named = re.findall(r"//   (\d+) (\w+), (\w+), (\w+)\.", contract)
+    made = [
+        (str(codec.number), codec.method, codec.request_class.DESCRIPTOR.name, codec.response_class.DESCRIPTOR.name)
+        for codec in CODECS.values()
+    ]
+    assert sorted(named) == sorted(made)
 
 
 async def test_a_call_reaches_the_election_whole_and_so_does_its_answer() -> None:
@@ -189,10 +192,10 @@ async def test_an_election_that_never_answers_is_not_waited_for_by_a_caller_with
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     soon = dataclasses.replace(CALL_KINDS[LogEndRequest], timeout_s=lambda _: 0.05)
-    monkeypatch.setattr("ourolog.rpc.peer_service.CALL_KINDS", {**CALL_KINDS, LogEndRequest: soon})
+    monkeypatch.setattr("ourolog.rpc.peer.service.CALL_KINDS", {**CALL_KINDS, LogEndRequest: soon})
     election = Actor()
-    async with serving(service_of(election)) as addr, connection(addr) as channel:
-        assert await ask(channel) == grpc.StatusCode.DEADLINE_EXCEEDED
+    async with serving(service_of(election)) as addr, caller(addr) as client:
+        assert await ask(client) is FrameKind.TIMED_OUT
         received = await election.next(CallReceived)
         assert await election.next(CallCancelled) == CallCancelled(received.request_id)
 
@@ -200,34 +203,30 @@ async def test_an_election_that_never_answers_is_not_waited_for_by_a_caller_with
 async def test_when_the_node_ends_each_open_call_ends_once_and_so_does_each_later_one() -> None:
     election, answers = Actor(), Answers()
     service = service_of(election)
-    async with serving(service) as addr, network() as net, connection(addr) as channel:
-        silent = channel.stream_unary(LOG_END)()  # it has not sent its message yet
-        while len(service._urgent_calls) != 1:  # noqa: ASYNC110  # it has no event for that
-            await asyncio.sleep(0)
+    async with serving(service) as addr, network() as net:
         for request_id in range(5):
             net.call(Peer(N2, addr), request_id, ASKED, answers)
             await election.next(CallReceived)
-        service.end(ServiceError(grpc.StatusCode.UNAVAILABLE, "STOPPING", "n2 is stopping"))
+        service.end("n2 is stopping")
         net.call(Peer(N2, addr), 5, ASKED, answers)
         ended = [await answers.queue.get() for _ in range(6)]
         assert sorted(failed.request_id for failed in ended) == list(range(6))
         assert all(isinstance(failed, CallFailed) and "n2 is stopping" in failed.reason for failed in ended)
         assert answers.queue.empty()
         assert election.received == []  # nobody is there any more to be told of it
-        assert await silent.code() == grpc.StatusCode.UNAVAILABLE
 
 
 # ---------------------------------------------------------------- what is no call
 
 
-async def test_a_caller_of_another_protocol_is_refused_with_both_numbers_and_the_election_never_hears_of_it() -> None:
+async def test_a_request_of_another_protocol_is_declined_with_both_numbers_and_the_election_never_hears_of_it() -> None:
     election = Actor()
-    async with serving(service_of(election)) as addr, connection(addr) as channel:
+    async with serving(service_of(election)) as addr, caller(addr) as client:
         request = encode_log_end_request(ASKED)
         request.protocol = PROTOCOL + 1
-        with pytest.raises(grpc.aio.AioRpcError, match=rf"protocol {PROTOCOL + 1}.*speaks {PROTOCOL}:") as raised:
-            await pb_grpc.PeerStub(channel).LogEnd(request)
-        assert raised.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        refused = await client.call(LogEndRequest, request)
+        assert refused.kind is FrameKind.DECLINED
+        assert re.search(rf"protocol {PROTOCOL + 1}.*speaks {PROTOCOL}:", sentence_of(refused))
         assert election.received == []
 
 
@@ -238,24 +237,33 @@ async def test_what_is_no_call_is_invalid_is_logged_nowhere_and_the_election_nev
     nobody, long = encode_log_end_request(ASKED), encode_log_end_request(ASKED)
     nobody.node_id = "../etc"
     long.election = "x" * (MAX_NAME_CHARS + 1)
-    async with serving(service_of(election)) as addr, connection(addr) as channel:
-        log_end = channel.unary_unary(LOG_END)
+    async with serving(service_of(election)) as addr, caller(addr) as client:
         for raw, why in (
             (nobody.SerializeToString(), "node id"),
             (long.SerializeToString(), "longer than"),
             (b"\xff\xff\xff", "not an encoded"),
-            (b"\x00" * 100_000, "not an encoded"),
+            (b"\x00" * 60_000, "not an encoded"),
         ):
-            with pytest.raises(grpc.aio.AioRpcError, match=why) as raised:
-                await log_end(raw)
-            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        with pytest.raises(grpc.aio.AioRpcError, match="protocol 0"):
-            await log_end(b"")
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await channel.unary_unary("/ourolog.peer.v1.Peer/Overthrow")(b"")
-        assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+            refused = await client.call(LogEndRequest, raw)
+            assert refused.kind is FrameKind.INVALID
+            assert why in sentence_of(refused)
+        assert "protocol 0" in sentence_of(await client.call(LogEndRequest, b""))
+        assert (await client.request(77, 99, b"")).kind is FrameKind.UNKNOWN_CALL
     assert election.received == []
     assert logged() == []
+
+
+async def test_fetches_of_batches_and_all_else_have_connections_of_their_own() -> None:
+    election = Actor()
+    async with (
+        serving(service_of(election)) as addr,
+        caller(addr, Lane.BULK) as bulk,
+        caller(addr, Lane.URGENT) as urgent,
+    ):
+        for refused in (await log_end(bulk), await urgent.call(FetchRequest, encode_fetch_request(REQUEST))):
+            assert refused.kind is FrameKind.INVALID
+            assert "connection of their own" in sentence_of(refused)
+    assert election.received == []
 
 
 @pytest.mark.parametrize(
@@ -270,12 +278,11 @@ async def test_what_is_no_call_is_invalid_is_logged_nowhere_and_the_election_nev
 async def test_an_answer_that_means_nothing_fails_the_call_and_says_whose_it_was(
     answer: pb.LogEndResponse, why: str
 ) -> None:
-    class Odd(pb_grpc.PeerServicer):
-        async def LogEnd(self, request: Any, context: Any) -> pb.LogEndResponse:  # noqa: N802
-            return answer
+    def told(request: Frame) -> Frame:
+        return Frame(FrameKind.ANSWER, request.call_id, message=answer.SerializeToString())
 
     answers = Answers()
-    async with serving(Odd()) as addr, network() as net:  # type: ignore[abstract]
+    async with scripted_peer(told) as addr, network() as net:
         net.call(Peer(N2, addr), 1, ASKED, answers)
         failed = await answers.queue.get()
         assert isinstance(failed, CallFailed)
@@ -283,9 +290,12 @@ async def test_an_answer_that_means_nothing_fails_the_call_and_says_whose_it_was
         assert "n2 at 127.0.0.1" in failed.reason
 
 
-async def test_a_node_of_an_older_version_fails_the_call_by_its_name() -> None:
+async def test_a_node_that_does_not_know_the_call_fails_it_by_its_name() -> None:
     answers = Answers()
-    async with serving(None) as addr, network() as net:
+    async with (
+        scripted_peer(lambda request: Frame(FrameKind.UNKNOWN_CALL, request.call_id)) as addr,
+        network() as net,
+    ):
         net.call(Peer(N2, addr), 1, ASKED, answers)
         assert "does not know the call LogEnd" in (await answers.queue.get()).reason
 
@@ -340,7 +350,7 @@ def test_hostile_messages_raise_nothing_but_the_codecs_own_error(message: Any) -
 async def test_a_flood_of_one_caller_has_a_few_calls_at_the_election_and_keeps_no_voter_waiting() -> None:
     election = Actor()
     service = service_of(election, N1)
-    async with serving(service) as addr, connection(addr) as flooding, connection(addr) as honest:
+    async with serving(service) as addr, caller(addr) as flooding, caller(addr) as honest:
         stranger = dataclasses.replace(ASKED, node_id=NodeId("x1"))
         flood = [asyncio.ensure_future(ask(flooding, stranger)) for _ in range(500)]
         first = await election.next(CallReceived)
@@ -351,13 +361,13 @@ async def test_a_flood_of_one_caller_has_a_few_calls_at_the_election_and_keeps_n
         ):
             election.changed.clear()
             await election.changed.wait()
-        assert election.most_at_once <= MAX_URGENT_CALLS_EACH
+        assert election.most_at_once <= MAX_CALLS_EACH
         election.answers = True
         for received in [first, *election.received]:
             election.answer(received)
-        assert await voter == grpc.StatusCode.OK
+        assert await voter == FrameKind.ANSWER
         codes = Counter(await asyncio.gather(*flood))
-        assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert set(codes) == {FrameKind.ANSWER, FrameKind.OVERLOADED}
         assert sum(codes.values()) == 500
         assert len(service._urgent_call_limiter) == 0
 
@@ -365,20 +375,19 @@ async def test_a_flood_of_one_caller_has_a_few_calls_at_the_election_and_keeps_n
 async def test_one_connection_has_so_many_election_calls_open_and_no_more_whoever_it_says_it_is() -> None:
     election = Actor()
     service = service_of(election, *(NodeId(f"v{at}") for at in range(50)))
-    async with serving(service) as addr, connection(addr) as channel:
+    async with serving(service) as addr, caller(addr) as client:
         asking = [
-            asyncio.ensure_future(ask(channel, dataclasses.replace(ASKED, node_id=NodeId(f"v{at}"))))
-            for at in range(50)
+            asyncio.ensure_future(ask(client, dataclasses.replace(ASKED, node_id=NodeId(f"v{at}")))) for at in range(50)
         ]
-        for _ in range(MAX_URGENT_CALLS_EACH):
+        for _ in range(MAX_CALLS_EACH):
             await election.next(CallReceived)
-        while len(asking) > MAX_URGENT_CALLS_EACH:
+        while len(asking) > MAX_CALLS_EACH:
             done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-            assert {call.result() for call in done} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert {call.result() for call in done} == {FrameKind.OVERLOADED}
             asking = [call for call in asking if call not in done]
         assert election.received == []
-        service.end(ServiceError(grpc.StatusCode.UNAVAILABLE, "END", "over"))
-        assert set(await asyncio.gather(*asking)) == {grpc.StatusCode.UNAVAILABLE}
+        service.end("over")
+        assert set(await asyncio.gather(*asking)) == {FrameKind.UNAVAILABLE}
 
 
 async def test_a_flood_of_many_strangers_silent_ones_too_shares_the_places_of_strangers_and_no_others() -> None:
@@ -388,14 +397,14 @@ async def test_a_flood_of_many_strangers_silent_ones_too_shares_the_places_of_st
     async with serving(service) as addr, contextlib.AsyncExitStack() as stack:
         flood = []
         for at in range(30):
-            channel = await stack.enter_async_context(connection(addr))
-            silent = [channel.stream_unary(LOG_END)() for _ in range(2)]  # they never send their message
-            stack.callback(lambda calls=silent: [call.cancel() for call in calls])  # type: ignore[misc]
+            client = await stack.enter_async_context(caller(addr))
+            silent = await stack.enter_async_context(caller(addr))
+            silent.writer.write(Frame(FrameKind.REQUEST, 1, message=b"x").head_and_message()[:-1])  # it never ends
             stranger = dataclasses.replace(ASKED, node_id=NodeId(f"x{at}"))
-            flood += [asyncio.ensure_future(ask(channel, stranger)) for _ in range(5)]
+            flood += [asyncio.ensure_future(ask(client, stranger)) for _ in range(5)]
         for known in (N1, N3):
-            channel = await stack.enter_async_context(connection(addr))
-            call = asyncio.ensure_future(ask(channel, dataclasses.replace(ASKED, node_id=known)))
+            client = await stack.enter_async_context(caller(addr))
+            call = asyncio.ensure_future(ask(client, dataclasses.replace(ASKED, node_id=known)))
             while not any(message.request.node_id == known for message in election.received):
                 election.changed.clear()
                 await election.changed.wait()
@@ -403,10 +412,10 @@ async def test_a_flood_of_many_strangers_silent_ones_too_shares_the_places_of_st
             for received in list(election.received):
                 if received.request.node_id == known:
                     election.answer(received)
-            assert await call == grpc.StatusCode.OK
-        service.end(ServiceError(grpc.StatusCode.UNAVAILABLE, "END", "over"))
+            assert await call == FrameKind.ANSWER
+        service.end("over")
         codes = Counter(await asyncio.gather(*flood))
-        assert set(codes) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert set(codes) <= {FrameKind.UNAVAILABLE, FrameKind.OVERLOADED}
         assert sum(codes.values()) == 150
 
 
@@ -415,13 +424,13 @@ async def test_who_takes_the_name_of_a_voter_takes_places_from_that_voter_alone(
     service = service_of(election, N1)
     service.set_voters((N1, N3))
     async with serving(service) as addr, contextlib.AsyncExitStack() as stack:
-        thieves = [await stack.enter_async_context(connection(addr)) for _ in range(10)]
+        thieves = [await stack.enter_async_context(caller(addr)) for _ in range(10)]
         theft = [asyncio.ensure_future(ask(thief)) for thief in thieves for _ in range(10)]
         while len(election.open) < MAX_CALLS_PER_NAME // 2:
             election.changed.clear()
             await election.changed.wait()
         await asyncio.wait(theft, return_when=asyncio.FIRST_COMPLETED)  # nothing is answered yet: one is refused
-        honest = await stack.enter_async_context(connection(addr))
+        honest = await stack.enter_async_context(caller(addr))
         call = asyncio.ensure_future(ask(honest, dataclasses.replace(ASKED, node_id=N3)))
         while not any(message.request.node_id == N3 for message in election.received):
             election.changed.clear()
@@ -430,34 +439,25 @@ async def test_who_takes_the_name_of_a_voter_takes_places_from_that_voter_alone(
         election.answers = True
         for received in list(election.received):
             election.answer(received)
-        assert await call == grpc.StatusCode.OK
-        assert set(await asyncio.gather(*theft)) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert await call == FrameKind.ANSWER
+        assert set(await asyncio.gather(*theft)) == {FrameKind.ANSWER, FrameKind.OVERLOADED}
 
 
-async def test_no_call_to_an_election_waits_behind_fetches_of_the_same_two_nodes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def patient(places: int, arrive_within_s: float = 30.0) -> ArrivalLimiter:
-        return ArrivalLimiter(places, arrive_within_s, patience_s=3600.0, long_patience_s=3600.0)
-
-    monkeypatch.setattr("ourolog.rpc.peer_service.ArrivalLimiter", patient)
+async def test_no_call_to_an_election_waits_behind_fetches_of_the_same_two_nodes() -> None:
     election, replicator, answers, fetches = Actor(), Replicator(), Answers(), Answers()
     election.answers = True
     service = service_of(election, replicator=replicator)
     async with serving(service) as addr, network() as net, contextlib.AsyncExitStack() as stack:
-        untaken = await stack.enter_async_context(connection(addr))
-        unread = untaken.unary_stream("/ourolog.peer.v1.Peer/Fetch")(encode_fetch_request(REQUEST).SerializeToString())
-        stack.callback(unread.cancel)
+        untaken = await stack.enter_async_context(caller(addr, Lane.BULK))
+        untaken.stop_reading()
+        untaken.call(FetchRequest, encode_fetch_request(REQUEST))
         received = await replicator.next(CallReceived)
-        received.reply_to.tell(CallAnswer(received.request_id, response(bytes(5 * MIB))))
+        received.reply_to.tell(CallAnswer(received.request_id, response(bytes(12 * MIB))))
         net.call(Peer(N2, addr), 1, dataclasses.replace(REQUEST, max_wait_s=30.0), fetches)  # parked at the replicator
         await replicator.next(CallReceived)
-        for _ in range(20):  # more fetches that never arrive than there are places for
-            channel = await stack.enter_async_context(connection(addr))
-            silent = channel.stream_unary("/ourolog.peer.v1.Peer/Fetch")()
-            stack.callback(silent.cancel)
-        while len(service._fetches) < 21:  # noqa: ASYNC110  # it has no event for that
-            await asyncio.sleep(0)
+        for _ in range(20):  # more fetches that never arrive
+            client = await stack.enter_async_context(caller(addr, Lane.BULK))
+            client.writer.write(Frame(FrameKind.REQUEST, 1, message=bytes(1000)).head_and_message()[:-1])
         net.call(Peer(N2, addr), 2, ASKED, answers)
         assert await answers.queue.get() == CallReturned(N2, 2, TOLD)
         assert fetches.queue.empty()
@@ -481,7 +481,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Answers]:
 async def test_a_node_without_elections_refuses_the_call_with_a_sentence(node: Any) -> None:
     answers = Answers()
     async with node("n2") as n, network() as net:
-        net.call(Peer(N2, n.rpc_addr), 1, ASKED, answers)
+        net.call(Peer(N2, n.gossip_addr), 1, ASKED, answers)
         assert await answers.queue.get() == CallFailed(
             N2, 1, 'n2 runs with --election none, which does not answer the call "log end"', is_declined=True
         )
@@ -491,7 +491,7 @@ async def test_a_node_that_stops_ends_each_open_call_to_its_election_once(node: 
     calls, answers = held(), Answers()
     async with node("n2") as n, network() as net:
         for request_id in range(3):
-            net.call(Peer(N2, n.rpc_addr), request_id, ASKED, answers)
+            net.call(Peer(N2, n.gossip_addr), request_id, ASKED, answers)
             await calls.queue.get()
         await n.server.stop(0.0)
         ended = [await answers.queue.get() for _ in range(3)]
@@ -503,20 +503,20 @@ async def test_a_node_that_stops_ends_each_open_call_to_its_election_once(node: 
 async def test_whom_the_election_announces_as_a_voter_has_places_of_its_own(node: Any, held: Any) -> None:
     calls = held()
     async with node("n2") as n, contextlib.AsyncExitStack() as stack:
-        flood: set[asyncio.Future[grpc.StatusCode]] = set()
+        flood: set[asyncio.Future[FrameKind]] = set()
         for at in range(4):
-            channel = await stack.enter_async_context(connection(n.rpc_addr))
+            client = await stack.enter_async_context(caller(n.gossip_addr))
             stranger = dataclasses.replace(ASKED, node_id=NodeId(f"x{at}"))
-            flood |= {asyncio.ensure_future(ask(channel, stranger)) for _ in range(MAX_URGENT_CALLS_EACH)}
+            flood |= {asyncio.ensure_future(ask(client, stranger)) for _ in range(MAX_CALLS_EACH)}
         while len(flood) >= MAX_CALLS_PER_NAME:
             done, flood = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
-            assert {call.result() for call in done} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-        channel = await stack.enter_async_context(connection(n.rpc_addr))
-        assert await ask(channel) == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert {call.result() for call in done} == {FrameKind.OVERLOADED}
+        client = await stack.enter_async_context(caller(n.gossip_addr))
+        assert await ask(client) == FrameKind.OVERLOADED
         n.server._observe(VotersChanged((N1, N2)))
-        call = asyncio.ensure_future(ask(channel))
+        call = asyncio.ensure_future(ask(client))
         while (await calls.queue.get()).request.node_id != N1:
             pass
         await n.server.stop(0.0)
-        assert await call == grpc.StatusCode.UNAVAILABLE
+        assert await call == FrameKind.UNAVAILABLE
         await asyncio.gather(*flood)

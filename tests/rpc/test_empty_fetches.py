@@ -20,12 +20,12 @@ from ourolog.actors.messages.peer_calls import (
     VoteResponse,
 )
 from ourolog.actors.messages.values import Peer
-from ourolog.rpc.fetch_limiter import FetchLimits
-from ourolog.rpc.peer_service import PeerService
+from ourolog.rpc.fetch_limiter import MIB, FetchLimits
+from ourolog.rpc.peer.service import PeerService
 from ourolog.storage.control import VoterKey
 from ourolog.storage.terms import LastEntry
 from ourolog.storage.types import Index, NodeId, Term
-from tests.rpc.test_peers import MIB, N2, REQUEST, Answers, Replicator, network, response, service_of, serving
+from tests.rpc.peers import N2, REQUEST, Answers, Replicator, network, response, service_of, serving
 from tests.rpc.test_refused_calls import bound
 
 EMPTY = dataclasses.replace(REQUEST, max_bytes=0, max_wait_s=0.0)
@@ -154,5 +154,3 @@ async def test_forgetting_a_leader_that_stands_still_frees_its_lane_at_once() ->
             received = await replicator.next(CallReceived)
             received.reply_to.tell(CallAnswer(received.request_id, response()))
             assert await answers.queue.get() == CallReturned(NodeId("n3"), 3, response())
-            while net._closing:
-                await asyncio.gather(*net._closing)

@@ -144,7 +144,7 @@ async def test_a_node_whose_disk_is_full_lets_its_election_act_before_it_ends(
             return
         match message:
             case MemberJoined(member) if member.node_id == "n2":
-                peers.append(Peer(member.node_id, member.rpc_addr))
+                peers.append(Peer(member.node_id, member.peer_addr))
                 receive(self, message)
             case StoreFailed():
                 told.append(message.reason)

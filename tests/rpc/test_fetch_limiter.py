@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ourolog.rpc import fetch_limiter
-from ourolog.rpc.errors import ServiceError
 from ourolog.rpc.fetch_limiter import COPIES, LEAST_GRANT_BYTES, MIB, FetchLimiter, FetchLimits
+from ourolog.rpc.peer.refusals import PeerRefusedError
 
 LIMITS = FetchLimits(max_fetchers=3, max_bytes=15 * MIB, max_fetch_bytes=MIB, max_connections=2)
 
@@ -24,19 +24,19 @@ async def test_a_fetch_is_granted_what_it_asks_for_up_to_the_limit_of_one() -> N
 
 
 async def test_grants_get_smaller_as_the_limit_nears_and_end_when_nothing_is_free() -> None:
-    limiter = FetchLimiter(FetchLimits(100, 12 * MIB, 16 * MIB, 100))
+    limiter = FetchLimiter(FetchLimits(100, 8 * MIB, 16 * MIB, 100))
     grants: list[int] = []
 
     async def fill() -> None:
         for number in range(100):
             grants.append((await limiter.acquire("n1", str(number), 16 * MIB)).granted_bytes)
 
-    with pytest.raises(ServiceError, match="not taken yet"):
+    with pytest.raises(PeerRefusedError, match="not taken yet"):
         await fill()
     assert grants == sorted(grants, reverse=True)
     assert grants[0] == MIB
     assert grants[-1] == LEAST_GRANT_BYTES
-    assert limiter.used_bytes <= 12 * MIB
+    assert limiter.used_bytes <= 8 * MIB
 
 
 async def test_an_answer_counts_with_its_copies_until_its_fetch_leaves() -> None:
@@ -52,7 +52,7 @@ async def test_an_answer_counts_with_its_copies_until_its_fetch_leaves() -> None
 async def test_a_batch_that_is_larger_than_the_limit_passes_alone_and_not_beside_others() -> None:
     limiter = FetchLimiter(LIMITS)
     first, second = await limiter.acquire("n1", "a", 1), await limiter.acquire("n2", "b", 1)
-    with pytest.raises(ServiceError, match="does not fit"):
+    with pytest.raises(PeerRefusedError, match="does not fit"):
         first.answered(100 * MIB)
     first.release()
     second.answered(100 * MIB)
@@ -81,9 +81,9 @@ async def test_whoever_has_an_answer_to_take_cannot_be_replaced() -> None:
     limiter = FetchLimiter(LIMITS)
     for connection in "ab":
         (await limiter.acquire("n1", connection, 1)).answered(1)
-    with pytest.raises(ServiceError, match="being answered"):
+    with pytest.raises(PeerRefusedError, match="being answered"):
         await limiter.acquire("n1", "c", 1)
-    with pytest.raises(ServiceError, match="older fetch"):
+    with pytest.raises(PeerRefusedError, match="older fetch"):
         await limiter.acquire("n1", "a", 1)
 
 
@@ -91,7 +91,7 @@ async def test_those_who_have_just_come_are_not_replaced_so_that_a_flood_is_few_
     limiter = FetchLimiter(LIMITS)
     for connection in "ab":
         await limiter.acquire("n1", connection, 1)
-    with pytest.raises(ServiceError, match="try again"):
+    with pytest.raises(PeerRefusedError, match="try again"):
         await limiter.acquire("n1", "c", 1)
 
 
@@ -100,7 +100,7 @@ async def test_a_fetcher_is_remembered_between_two_fetches_beside_those_who_have
     (await limiter.acquire("n1", "a", 1)).release()
     await limiter.acquire("n2", "b", 1)
     await limiter.acquire("n2", "c", 1)
-    with pytest.raises(ServiceError, match="try again"):
+    with pytest.raises(PeerRefusedError, match="try again"):
         await limiter.acquire("n2", "d", 1)
     await limiter.acquire("n1", "a", 1)
 

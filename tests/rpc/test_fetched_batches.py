@@ -16,7 +16,7 @@ from ourolog.storage.batch import MAX_BODY_BYTES, Batch, Codec, Kind, encode_bat
 from ourolog.storage.compression import compress
 from ourolog.storage.record_set import encode_records
 from ourolog.storage.types import Index, NodeId, Offset, Term
-from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, response, service_of, serving
+from tests.rpc.peers import N2, REQUEST, Answers, Replicator, network, response, service_of, serving
 
 RECORDS = encode_records([b"one", b"two"])
 

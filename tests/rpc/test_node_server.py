@@ -257,7 +257,8 @@ async def test_the_status_of_a_cluster_has_every_member_and_nulls_for_those_that
             assert (status["election"], status["leader"]) == ("static:n1", "n1")
             first, second = status["nodes"]
             assert set(first) == {
-                "id", "rpc_addr", "gossip_addr", "state", "role", "term", "leader", "cluster_id", "generation",
+                "id", "rpc_addr", "gossip_addr", "peer_addr",
+                "state", "role", "term", "leader", "cluster_id", "generation",
                 "first_offset", "end_offset", "committed_offset", "pulls", "cycles_seen",
                 "damaged_found", "repaired", "scrubbed_ms",
                 "not_ready", "claims",

@@ -1,4 +1,4 @@
-"""The pull between nodes over real gRPC: each fetch is answered exactly once, whatever happens."""
+"""The pull between nodes over real sockets: each fetch is answered exactly once, whatever happens."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,10 +25,12 @@ from ourolog.actors.messages.peer_calls import (
     FetchResponse,
 )
 from ourolog.actors.messages.values import Peer
-from ourolog.rpc.errors import ServiceError
 from ourolog.rpc.fetch_limiter import COPIES, MIB, STRANGERS
-from ourolog.rpc.loop_mailboxes import LoopMailbox
-from ourolog.rpc.network import GrpcPeerNetwork
+from ourolog.rpc.peer.frames import Frame, FrameKind
+from ourolog.rpc.peer.hello import Lane
+from ourolog.rpc.peer.refusals import sentence_of
+from ourolog.rpc.peer.service import PeerService
+from ourolog.rpc.peer.testing import FrameClient, scripted_peer
 from ourolog.rpc.peer_codec import (
     CODECS,
     decode_fetch_request,
@@ -37,87 +38,35 @@ from ourolog.rpc.peer_codec import (
     encode_fetch_request,
     encode_fetch_response,
 )
-from ourolog.rpc.peer_service import PeerService
 from ourolog.rpc.peer_values import MAX_DETAIL_CHARS, MAX_FETCH_BYTES, MAX_WAIT_S, PROTOCOL, PeerCodecError
 from ourolog.rpc.v1 import peer_pb2 as pb
-from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.control import Voter, VoterSet
 from ourolog.storage.producers import ProducerBatch, ProducerMemory
-from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
-from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
-
-REQUEST = FetchRequest(
-    "c", NodeId("n1"), 5, False, Term(3), Index(4), Place(Term(2), (NodeId("n9"), 7)), 99, Index(1), 1000, 0.25
+from tests.rpc.peers import (
+    N2,
+    REQUEST,
+    Answers,
+    Replicator,
+    caller,
+    network,
+    over_the_wire,
+    places,
+    positions,
+    response,
+    service_of,
+    serving,
+    serving_grpc,
+    u64,
 )
-N2 = NodeId("n2")
-
-u64 = st.integers(0, 2**64 - 1)
-places = st.builds(lambda term, epoch: Place(Term(term), (NodeId("n3"), epoch)), u64, u64)
-positions = st.builds(lambda index, offset: Position(Index(index), Offset(offset)), u64, u64)
 
 
-def response(batches: bytes = b"") -> FetchResponse:
-    end = Position(Index(5), Offset(6))
-    return FetchResponse(FetchOutcome.BATCHES, Term(3), 99, Position(Index(0), Offset(0)), end, end, batches=batches)
+def fetch(client: FrameClient, request: FetchRequest = REQUEST) -> asyncio.Future[Frame]:
+    return client.call(FetchRequest, encode_fetch_request(request))
 
 
-class Replicator:
-    """Keeps fetches and their cancellations; answers when told to."""
-
-    def __init__(self) -> None:
-        self.received: list[Any] = []
-        self.changed = asyncio.Event()
-
-    def tell(self, message: Any) -> None:
-        self.received.append(message)
-        self.changed.set()
-
-    async def next(self, kind: type) -> Any:
-        while True:
-            for message in self.received:
-                if isinstance(message, kind):
-                    self.received.remove(message)
-                    return message
-            self.changed.clear()
-            await self.changed.wait()
-
-
-def service_of(replicator: Any, *voters: NodeId, **rooms: Any) -> PeerService:
-    """A Peer service whose replicator is the test."""
-    return PeerService(N2, {Answerer.REPLICATOR: replicator}, voters, **rooms)
-
-
-class Answers:
-    """Where a network tells its answers."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Any] = asyncio.Queue()
-        self.tell = LoopMailbox[Any](asyncio.get_running_loop(), self.queue.put_nowait).tell
-
-
-@contextlib.asynccontextmanager
-async def serving(servicer: PeerService | pb_grpc.PeerServicer | None) -> AsyncIterator[str]:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    if isinstance(servicer, PeerService):
-        servicer.add_to(server)
-    elif servicer is not None:
-        pb_grpc.add_PeerServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
-
-
-@contextlib.asynccontextmanager
-async def network(**options: Any) -> AsyncIterator[GrpcPeerNetwork]:
-    made = GrpcPeerNetwork(asyncio.get_running_loop(), **options)
-    try:
-        yield made
-    finally:
-        await made.close()
+def answer_to(request: Frame, message: Any) -> Frame:
+    return Frame(FrameKind.ANSWER, request.call_id, message=message.SerializeToString())
 
 
 async def test_a_fetch_reaches_the_replicator_whole_and_so_does_its_answer() -> None:
@@ -142,7 +91,7 @@ async def test_a_peer_that_is_not_there_fails_the_fetch_naming_it() -> None:
 
 async def test_something_that_is_no_node_fails_the_fetch_saying_so() -> None:
     answers = Answers()
-    async with serving(None) as addr, network() as net:
+    async with serving_grpc() as addr, network() as net:
         net.call(Peer(N2, addr), 7, REQUEST, answers)
         assert "no ourolog node" in (await answers.queue.get()).reason
 
@@ -161,9 +110,10 @@ async def test_a_peer_that_never_answers_fails_the_fetch_after_the_margin_and_is
 
 async def test_forgetting_a_peer_fails_its_open_fetches_once_and_frees_its_long_poll() -> None:
     replicator, answers = Replicator(), Answers()
-    async with serving(service_of(replicator)) as addr, network() as net:
+    other: FetchRequest = dataclasses.replace(REQUEST, node_id=NodeId("n4"))
+    async with serving(service_of(replicator, NodeId("n1"), NodeId("n4"))) as addr, network() as net:
         net.call(Peer(N2, addr), 1, REQUEST, answers)
-        net.call(Peer(N2, addr), 2, REQUEST, answers)
+        net.call(Peer(N2, addr), 2, other, answers)
         await replicator.next(CallReceived)
         await replicator.next(CallReceived)
         net.forget(N2)
@@ -226,15 +176,12 @@ async def test_more_peers_than_there_are_descriptors_for_are_not_called() -> Non
         await replicator.next(CallReceived)
 
 
-async def test_a_fetcher_of_another_protocol_is_refused_with_both_numbers() -> None:
+async def test_a_fetch_of_another_protocol_is_refused_with_both_numbers() -> None:
     replicator = Replicator()
-    async with (
-        serving(service_of(replicator)) as addr,
-        grpc.aio.insecure_channel(addr) as channel,
-    ):
+    async with serving(service_of(replicator)) as addr, caller(addr, Lane.BULK) as client:
         request = encode_fetch_request(REQUEST)
         request.protocol = PROTOCOL + 1
-        answer = await pb_grpc.PeerStub(channel).Fetch(request)
+        answer = pb.FetchResponse.FromString((await client.call(FetchRequest, request)).message)
         assert answer.outcome == pb.REFUSED
         assert f"protocol {PROTOCOL + 1}" in answer.detail
         assert f"speaks {PROTOCOL}:" in answer.detail
@@ -242,12 +189,9 @@ async def test_a_fetcher_of_another_protocol_is_refused_with_both_numbers() -> N
 
 
 async def test_a_peer_that_answers_in_another_protocol_is_a_refusal() -> None:
-    class Newer(pb_grpc.PeerServicer):
-        async def Fetch(self, request: Any, context: Any) -> pb.FetchResponse:  # noqa: N802
-            return pb.FetchResponse(protocol=PROTOCOL + 1, outcome=pb.BATCHES)
-
     answers = Answers()
-    async with serving(Newer()) as addr, network() as net:
+    newer = pb.FetchResponse(protocol=PROTOCOL + 1, outcome=pb.BATCHES)
+    async with scripted_peer(lambda request: answer_to(request, newer)) as addr, network() as net:
         net.call(Peer(N2, addr), 1, REQUEST, answers)
         returned = await answers.queue.get()
         assert returned.response.outcome is FetchOutcome.REFUSED
@@ -255,12 +199,9 @@ async def test_a_peer_that_answers_in_another_protocol_is_a_refusal() -> None:
 
 
 async def test_an_answer_that_means_nothing_fails_the_fetch() -> None:
-    class Odd(pb_grpc.PeerServicer):
-        async def Fetch(self, request: Any, context: Any) -> pb.FetchResponse:  # noqa: N802
-            return pb.FetchResponse(protocol=PROTOCOL, outcome=77)  # type: ignore[arg-type]
-
     answers = Answers()
-    async with serving(Odd()) as addr, network() as net:
+    odd = pb.FetchResponse(protocol=PROTOCOL, outcome=77)  # type: ignore[arg-type]
+    async with scripted_peer(lambda request: answer_to(request, odd)) as addr, network() as net:
         net.call(Peer(N2, addr), 1, REQUEST, answers)
         assert isinstance(await answers.queue.get(), CallFailed)
 
@@ -269,61 +210,78 @@ async def test_whatever_goes_wrong_with_a_fetch_it_is_answered(monkeypatch: pyte
     def broken(_: Any) -> Any:
         raise RuntimeError("nobody foresaw this")
 
-    codec = dataclasses.replace(CODECS[FetchRequest], encode_request=broken)
-    monkeypatch.setattr("ourolog.rpc.network.CODECS", {FetchRequest: codec})
     answers = Answers()
-    async with network() as net:
-        net.call(Peer(N2, "127.0.0.1:1"), 1, REQUEST, answers)
-        failed = await answers.queue.get()
-    assert isinstance(failed, CallFailed)
-    assert "nobody foresaw this" in failed.reason
+    async with serving(service_of(replicator := Replicator())) as addr, network() as net:
+        for part in ("encode_request", "decode_response"):
+            codec = dataclasses.replace(CODECS[FetchRequest], **{part: broken})
+            monkeypatch.setattr("ourolog.rpc.peer.network.CODECS", {FetchRequest: codec})
+            net.call(Peer(N2, addr), 1, REQUEST, answers)
+            if part == "decode_response":
+                received = await replicator.next(CallReceived)
+                received.reply_to.tell(CallAnswer(received.request_id, response()))
+            failed = await answers.queue.get()
+            assert isinstance(failed, CallFailed)
+            assert "nobody foresaw this" in failed.reason
+
+
+async def test_a_bug_at_answering_ends_that_call_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, logged: Callable[[], list[str]]
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("nobody foresaw this")
+
+    replicator, answers = Replicator(), Answers()
+    service = service_of(replicator, NodeId("n1"))
+    async with serving(service) as addr, network() as net:
+        net.call(Peer(N2, addr), 1, REQUEST, answers)
+        received = await replicator.next(CallReceived)
+        monkeypatch.setattr("ourolog.rpc.peer_codec.PeerCodec.answer_to_wire", broken)
+        received.reply_to.tell(CallAnswer(received.request_id, response()))
+        assert "by a bug" in (await answers.queue.get()).reason
+    assert len(service._voter_fetches) == service._voter_fetches.used_bytes == 0
+    assert len(logged()) == 1
+    assert "nobody foresaw this" in logged()[0]
 
 
 async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log_nothing(
     logged: Callable[[], list[str]],
 ) -> None:
-    async with (
-        serving(service_of(Replicator())) as addr,
-        grpc.aio.insecure_channel(addr) as channel,
-    ):
+    async with serving(service_of(Replicator())) as addr, caller(addr, Lane.BULK) as client:
         nobody = encode_fetch_request(REQUEST)
         nobody.node_id = "../etc"
-        fetch = channel.unary_unary("/ourolog.peer.v1.Peer/Fetch")
         for raw, why in ((nobody.SerializeToString(), "node id"), (b"\xff\xff\xff", "not an encoded")):
-            with pytest.raises(grpc.aio.AioRpcError, match=why) as raised:
-                await fetch(raw)
-            assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            refused = await client.call(FetchRequest, raw)
+            assert refused.kind is FrameKind.INVALID
+            assert why in sentence_of(refused)
     assert logged() == []
 
 
 async def test_a_newer_fetch_of_a_node_takes_the_place_of_its_older_one() -> None:
     replicator = Replicator()
-    async with (
-        serving(service_of(replicator)) as addr,
-        grpc.aio.insecure_channel(addr) as channel,
-    ):
-        stub = pb_grpc.PeerStub(channel)
-        older = stub.Fetch(encode_fetch_request(REQUEST))
-        ended = asyncio.ensure_future(_code(older))
+    async with serving(service_of(replicator)) as addr, caller(addr, Lane.BULK) as client:
+        older = fetch(client)
         first = await replicator.next(CallReceived)
-        newer = stub.Fetch(encode_fetch_request(REQUEST))
-        answer = asyncio.ensure_future(_code(newer))
-        assert await ended == grpc.StatusCode.RESOURCE_EXHAUSTED
+        newer = fetch(client)
+        assert (await older).kind is FrameKind.OVERLOADED
         assert await replicator.next(CallCancelled) == CallCancelled(first.request_id)
         second = await replicator.next(CallReceived)
         second.reply_to.tell(CallAnswer(second.request_id, response()))
-        assert await answer == grpc.StatusCode.OK
+        assert (await newer).kind is FrameKind.ANSWER
 
 
 async def test_a_thousand_fetches_at_once_of_one_stranger_are_a_few_reads() -> None:
     replicator = Replicator()
-    async with (
-        serving(service_of(replicator)) as addr,
-        grpc.aio.insecure_channel(addr) as channel,
-    ):
-        stub = pb_grpc.PeerStub(channel)
+    async with serving(service_of(replicator)) as addr, caller(addr, Lane.BULK) as client:
         reads = ended = 0
         most_have_ended = asyncio.Event()
+
+        async def one() -> FrameKind:
+            nonlocal ended
+            answer = await fetch(client)
+            ended += 1
+            if ended >= 900:
+                most_have_ended.set()
+            return answer.kind
 
         async def answer_all() -> None:
             nonlocal reads
@@ -333,18 +291,10 @@ async def test_a_thousand_fetches_at_once_of_one_stranger_are_a_few_reads() -> N
                 await most_have_ended.wait()
                 received.reply_to.tell(CallAnswer(received.request_id, response()))
 
-        async def fetch() -> grpc.StatusCode:
-            nonlocal ended
-            code = await _code(stub.Fetch(encode_fetch_request(REQUEST)))
-            ended += 1
-            if ended >= 900:
-                most_have_ended.set()
-            return code
-
         answering = asyncio.create_task(answer_all())
-        codes = Counter(await asyncio.gather(*(fetch() for _ in range(1000))))
+        kinds = Counter(await asyncio.gather(*(one() for _ in range(1000))))
         answering.cancel()
-        assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert set(kinds) == {FrameKind.ANSWER, FrameKind.OVERLOADED}
         assert 0 < reads < 100
 
 
@@ -359,51 +309,47 @@ async def test_strangers_fill_their_own_limiter_and_members_and_voters_have_thei
     service.introduce(NodeId("n4"))
     async with serving(service) as addr, contextlib.AsyncExitStack() as stack:
 
-        async def fetch(node_id: str) -> asyncio.Future[grpc.StatusCode]:
-            options = [("grpc.use_local_subchannel_pool", 1)]
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(addr, options=options))
-            request = dataclasses.replace(REQUEST, node_id=NodeId(node_id))
-            return asyncio.ensure_future(_code(pb_grpc.PeerStub(channel).Fetch(encode_fetch_request(request))))
+        async def fetch_as(node_id: str) -> asyncio.Future[Frame]:
+            client = await stack.enter_async_context(caller(addr, Lane.BULK))
+            return fetch(client, dataclasses.replace(REQUEST, node_id=NodeId(node_id)))
 
-        strangers = [await fetch("x1"), await fetch("x2")]
+        strangers = [await fetch_as("x1"), await fetch_as("x2")]
         for _ in strangers:
             await replicator.next(CallReceived)
-        refused = await fetch("x3")
-        assert await refused == grpc.StatusCode.RESOURCE_EXHAUSTED  # the others have just come
+        refused = await fetch_as("x3")
+        assert (await refused).kind is FrameKind.OVERLOADED  # the others have just come
         for known in ("n3", "n4"):
-            answered = await fetch(known)
+            answered = await fetch_as(known)
             received = await replicator.next(CallReceived)
             assert received.request.node_id == known
             received.reply_to.tell(CallAnswer(received.request_id, response()))
-            assert await answered == grpc.StatusCode.OK
+            assert (await answered).kind is FrameKind.ANSWER
         assert not any(call.done() for call in strangers)
-        service.end(ServiceError(grpc.StatusCode.UNAVAILABLE, "END", "over"))
-        assert [await call for call in strangers] == [grpc.StatusCode.UNAVAILABLE] * 2
+        service.end("n2 is stopping")
+        assert [(await call).kind for call in strangers] == [FrameKind.UNAVAILABLE] * 2
 
 
 async def test_answers_that_are_not_taken_count_until_their_fetcher_goes() -> None:
     replicator = Replicator()
-    service = service_of(replicator)
-    limiter = service._stranger_fetches
+    service = service_of(replicator, NodeId("n1"))
+    limiter = service._voter_fetches
+    size = 16 * MIB  # more than the kernel takes for one connection
     async with serving(service) as addr:
-        host, _, port = addr.rpartition(":")
-        _, writer = await asyncio.open_connection(host, int(port))
-        raw = call(
-            b"/ourolog.peer.v1.Peer/Fetch", encode_fetch_request(REQUEST).SerializeToString(), (INITIAL_WINDOW_SIZE, 0)
-        )
-        writer.write(raw)
+        client = await FrameClient.open(addr, Lane.BULK)
+        call = fetch(client, dataclasses.replace(REQUEST, max_bytes=size))
         received = await replicator.next(CallReceived)
-        received.reply_to.tell(CallAnswer(received.request_id, response(bytes(MIB))))
-        while limiter.used_bytes != COPIES * MIB:  # noqa: ASYNC110  # it has no event for that
+        client.stop_reading()
+        received.reply_to.tell(CallAnswer(received.request_id, response(bytes(size))))
+        while limiter.used_bytes != COPIES * size:  # noqa: ASYNC110  # it has no event for that
             await asyncio.sleep(0)
-        writer.transport.abort()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert limiter.used_bytes == COPIES * size
+        await client.close()
         while limiter.used_bytes:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert len(limiter) == 0
-
-
-async def _code(call: Any) -> grpc.StatusCode:
-    return await call.code()
+        assert (await call).kind is FrameKind.UNAVAILABLE
 
 
 @given(
@@ -448,7 +394,7 @@ def test_a_request_survives_the_wire(request: FetchRequest) -> None:
     )
 )
 def test_a_response_survives_the_wire(sent: FetchResponse) -> None:
-    assert decode_fetch_response(pb.FetchResponse.FromString(encode_fetch_response(sent).SerializeToString())) == sent
+    assert over_the_wire(FetchRequest, sent) == sent
 
 
 VOTERS = VoterSet(Index(3), Term(2), (Voter(NodeId("n1"), 5, "h:1", "h:2"), Voter(NodeId("n2"), 6, "h:3", "h:4")))

@@ -1,4 +1,4 @@
-"""Questions for the commit index, over gRPC: they reach the replicator, and never wait behind fetches."""
+"""Questions for the commit index, over real sockets: they reach the replicator, and never wait behind fetches."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ourolog.actors.messages.peer_calls import (
     ReadIndexResponse,
 )
 from ourolog.actors.messages.values import Peer
+from ourolog.rpc.peer.hello import Lane
 from ourolog.rpc.peer_codec import (
     decode_read_index_request,
     decode_read_index_response,
@@ -28,7 +29,7 @@ from ourolog.rpc.peer_codec import (
 from ourolog.rpc.peer_values import MAX_DETAIL_CHARS, PROTOCOL, PeerCodecError
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.types import Index, NodeId, Term
-from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, service_of, serving, u64
+from tests.rpc.peers import N2, REQUEST, Answers, Replicator, network, service_of, serving, u64
 
 N1, N3 = NodeId("n1"), NodeId("n3")
 ASKED = ReadIndexRequest("c", N1, 5, Term(3))
@@ -73,7 +74,7 @@ async def test_a_question_has_a_connection_of_its_own_beside_a_parked_fetch_and_
         net.call(Peer(N2, addr), 3, ASKED, answers)
         assert {(await answers.queue.get()).request_id for _ in range(2)} == {2, 3}
         assert (await fetches.queue.get()).request_id == 1
-        assert set(net._connections) == {(N2, False)}
+        assert set(net._connections) == {(N2, Lane.URGENT)}
 
 
 @given(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import errno
 import socket
 import subprocess
 import sys
@@ -13,11 +15,12 @@ from typing import Any
 import pytest
 
 from ourolog.actors.addresses import split_address
-from ourolog.actors.messages.peer_calls import CallAnswer, CallFailed, CallReceived, CallReturned
+from ourolog.actors.messages.peer_calls import CallAnswer, CallFailed, CallReceived, CallReturned, FetchRequest
 from ourolog.actors.messages.values import Peer
-from ourolog.rpc import port_probe
-from ourolog.rpc.port_probe import is_refused
-from tests.rpc.test_peers import N2, REQUEST, Answers, Replicator, network, response, service_of, serving
+from ourolog.rpc.peer import connect
+from ourolog.rpc.peer.connect import Connector, NobodyListensError
+from ourolog.storage.types import NodeId
+from tests.rpc.peers import N2, REQUEST, Answers, Replicator, network, response, service_of, serving
 
 
 @contextlib.contextmanager
@@ -60,54 +63,74 @@ class Prompt(Replicator):
         super().tell(message)
 
 
+async def refuses(addr: str) -> bool:
+    """Whether an attempt to connect there says that nobody listens."""
+    try:
+        sock, _ = await Connector().connect(addr)
+    except NobodyListensError:
+        return True
+    except (OSError, ValueError):
+        return False
+    sock.close()
+    return False
+
+
+def resolved(monkeypatch: pytest.MonkeyPatch, *found: Any) -> None:
+    """Names have these addresses from now on."""
+
+    async def resolve(*_: Any) -> list[Any]:
+        return list(found)
+
+    monkeypatch.setattr(Connector, "_resolve", resolve)
+
+
 async def test_a_port_where_nobody_listens_refuses_by_number_and_by_name() -> None:
     with bound() as port:
-        assert await is_refused(f"127.0.0.1:{port}")
-        assert await is_refused(f"localhost:{port}")
+        assert await refuses(f"127.0.0.1:{port}")
+        assert await refuses(f"localhost:{port}")
     with bound("::1") as port:
-        assert await is_refused(f"[::1]:{port}")
+        assert await refuses(f"[::1]:{port}")
 
 
 async def test_a_name_with_an_address_where_somebody_listens_does_not_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
-
     with bound(backlog=1) as port:
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-        assert not await is_refused(f"n2.example:{port}")
-    assert await is_refused(f"n2.example:{port}")
+        resolved(monkeypatch, *((socket.AF_INET, (address, port)) for address in ("127.0.0.2", "127.0.0.1")))
+        assert not await refuses(f"n2.example:{port}")
+    assert await refuses(f"n2.example:{port}")
 
 
 async def test_who_listens_and_stands_still_does_not_refuse_with_room_for_the_connection_or_without() -> None:
     with bound(backlog=0) as port, contextlib.ExitStack() as stack:
-        assert not await is_refused(f"127.0.0.1:{port}")
+        assert not await refuses(f"127.0.0.1:{port}")
         for _ in range(3):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(("127.0.0.1", port))
-        assert not await is_refused(f"127.0.0.1:{port}", timeout_s=0.05)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await refuses(f"127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("address", ["no.such.name.invalid:1", "nonsense", "x" * 300 + ":1", "a..b:1"])
-async def test_an_address_that_is_none_does_not_refuse(address: str) -> None:
-    assert not await is_refused(address)
+async def test_an_address_that_is_none_does_not_refuse_and_fails_the_call(address: str) -> None:
+    assert not await refuses(address)
+    answers = Answers()
+    async with network() as net:
+        net.call(Peer(N2, address), 7, REQUEST, answers)
+        failed = await answers.queue.get()
+        assert (type(failed), failed.is_refused) == (CallFailed, False)
+        assert "cannot connect" in failed.reason
 
 
 async def test_a_network_that_this_machine_does_not_have_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing = [None, True]
+    async def unreachable(family: int, sockaddr: Any) -> socket.socket:
+        raise OSError(errno.ENETUNREACH if family == socket.AF_INET6 else errno.ECONNREFUSED, "")
 
-    async def refuses(*_: Any) -> bool | None:
-        return refusing.pop(0)
-
-    monkeypatch.setattr(port_probe, "_refuses", refuses)
-
-    async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
-        return [(0, 0, 0, "", ("", 0))] * len(refusing)
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    assert await is_refused("n2.example:1")
-    refusing = [None]
-    assert not await is_refused("n2.example:1")
+    monkeypatch.setattr(connect, "_connect", unreachable)
+    resolved(monkeypatch, (socket.AF_INET6, ("::1", 1)), (socket.AF_INET, ("127.0.0.1", 1)))
+    assert await refuses("n2.example:1")
+    resolved(monkeypatch, (socket.AF_INET6, ("::1", 1)))
+    assert not await refuses("n2.example:1")
 
 
 async def test_a_call_to_nobody_fails_as_refused() -> None:
@@ -149,18 +172,15 @@ async def test_a_call_to_who_stands_still_runs_out_of_time_and_is_not_refused() 
 
 
 PEER = """
-import asyncio, grpc
-from tests.rpc.test_peers import Replicator, service_of
+import asyncio
+from tests.rpc.peers import Replicator, listening, service_of
 async def main():
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     replicator = Replicator()
-    service_of(replicator).add_to(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-    await replicator.next(object)
-    print("asked", flush=True)
-    await server.wait_for_termination()
+    async with listening(service_of(replicator)) as (addr, _):
+        print(addr, flush=True)
+        await replicator.next(object)
+        print("asked", flush=True)
+        await asyncio.get_running_loop().create_future()
 asyncio.run(main())
 """
 
@@ -170,22 +190,22 @@ async def test_a_fetch_from_a_process_that_is_killed_fails_as_refused() -> None:
     with subprocess.Popen([sys.executable, "-P", "-c", PEER], stdout=subprocess.PIPE, text=True) as peer:  # noqa: ASYNC220
         assert peer.stdout is not None
         try:
-            port = (await asyncio.to_thread(peer.stdout.readline)).strip()
+            addr = (await asyncio.to_thread(peer.stdout.readline)).strip()
             async with network(timeout_s=lambda _: 60.0) as net:
-                net.call(Peer(N2, f"127.0.0.1:{port}"), 1, REQUEST, answers)
+                net.call(Peer(N2, addr), 1, REQUEST, answers)
                 assert await asyncio.to_thread(peer.stdout.readline) == "asked\n"
                 peer.kill()
                 failed = await answers.queue.get()
                 # Its port may have been closed a moment later than the connection.
                 while not failed.is_refused:
-                    net.call(Peer(N2, f"127.0.0.1:{port}"), failed.request_id + 1, REQUEST, answers)
+                    net.call(Peer(N2, addr), failed.request_id + 1, REQUEST, answers)
                     failed = await answers.queue.get()
                 assert failed.request_id <= 2
         finally:
             peer.kill()
 
 
-async def test_each_call_after_a_refusal_tries_to_connect_whatever_grpc_thinks_of_the_address() -> None:
+async def test_each_call_after_a_refusal_tries_to_connect_at_once() -> None:
     answers = Answers()
     async with serving(service_of(Prompt())) as addr, network() as net:
         with socket.socket() as taken:
@@ -199,21 +219,44 @@ async def test_each_call_after_a_refusal_tries_to_connect_whatever_grpc_thinks_o
                 assert await answers.queue.get() == CallReturned(N2, 9, response())
 
 
-async def test_calls_on_a_connection_that_another_call_found_broken_still_have_their_end() -> None:
+async def test_calls_on_a_connection_that_takes_no_new_ones_still_have_their_end() -> None:
     answers, replicator = Answers(), Replicator()
-    async with serving(service_of(replicator)) as addr, network() as net:
+    n4: FetchRequest = dataclasses.replace(REQUEST, node_id=NodeId("n4"))
+    async with serving(service_of(replicator, NodeId("n1"), NodeId("n4"))) as addr, network() as net:
         net.call(Peer(N2, addr), 1, REQUEST, answers)
         first = await replicator.next(CallReceived)
-        next(iter(net._connections.values())).has_failed = True
-        net.call(Peer(N2, addr), 2, REQUEST, answers)
+        next(iter(net._connections.values())).retire()
+        net.call(Peer(N2, addr), 2, n4, answers)
         second = await replicator.next(CallReceived)
         for received in (second, first):
             received.reply_to.tell(CallAnswer(received.request_id, response()))
             assert isinstance(await answers.queue.get(), CallReturned)
         net.call(Peer(N2, addr), 3, REQUEST, answers)
         await replicator.next(CallReceived)
-        next(iter(net._connections.values())).has_failed = True
-        net.call(Peer(N2, addr), 4, REQUEST, answers)
+        next(iter(net._connections.values())).retire()
+        net.call(Peer(N2, addr), 4, n4, answers)
         await replicator.next(CallReceived)
         net.forget(N2)
         assert sorted([(await answers.queue.get()).request_id for _ in range(2)]) == [3, 4]
+
+
+async def test_a_call_that_heard_nothing_in_all_its_time_leaves_the_connection_to_the_open_ones_alone() -> None:
+    answers, replicator = Answers(), Replicator()
+    n4: FetchRequest = dataclasses.replace(REQUEST, node_id=NodeId("n4"), max_bytes=2)
+    async with (
+        serving(service_of(replicator, NodeId("n1"), NodeId("n4"))) as addr,
+        network(timeout_s=lambda request: 0.2 if request.max_bytes == 1 else 60.0) as net,
+    ):
+        net.call(Peer(N2, addr), 1, n4, answers)
+        kept = await replicator.next(CallReceived)
+        connection = next(iter(net._connections.values()))
+        net.call(Peer(N2, addr), 2, dataclasses.replace(REQUEST, max_bytes=1), answers)
+        assert "in time" in (await answers.queue.get()).reason
+        assert net._connections == {}
+        assert list(net._retired) == [connection]
+        net.call(Peer(N2, addr), 3, REQUEST, answers)
+        kept.reply_to.tell(CallAnswer(kept.request_id, response()))
+        assert (await answers.queue.get()).request_id == 1
+        while connection in net._retired:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
+        assert list(net._connections.values()) != [connection]

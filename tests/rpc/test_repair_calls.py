@@ -1,4 +1,4 @@
-"""Calls for a damaged entry, over gRPC: they reach the replicator, and the batch comes back as it is."""
+"""Calls for a damaged entry, over real sockets: they reach the replicator, and the batch comes back as it is."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from ourolog.rpc.repair_codec import (
     decode_repair_request,
     decode_repair_response,
     encode_repair_request,
-    encode_repair_response,
 )
 from ourolog.rpc.v1 import peer_pb2 as pb
 from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Term
-from tests.rpc.test_peers import N2, Answers, Replicator, network, service_of, serving, u64
+from tests.rpc.peers import N2, Answers, Replicator, network, over_the_wire, service_of, serving, u64
 
 N1, N3 = NodeId("n1"), NodeId("n3")
 ASKED = RepairRequest("c", 9, N1, 5, Index(7), Place(Term(3), (N3, 8)))
@@ -94,8 +93,7 @@ def test_a_request_survives_the_wire(asked: RepairRequest) -> None:
     )
 )
 def test_an_answer_survives_the_wire(told: RepairResponse) -> None:
-    raw = encode_repair_response(told).SerializeToString()
-    assert decode_repair_response(pb.RepairResponse.FromString(raw)) == told
+    assert over_the_wire(RepairRequest, told) == told
 
 
 def test_what_names_nobody_or_is_of_another_protocol_means_nothing_and_a_long_reason_is_clipped() -> None:

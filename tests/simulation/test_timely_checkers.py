@@ -211,7 +211,7 @@ def test_who_is_told_of_a_leader_whose_address_is_on_its_disk_pulls_from_it_with
         scene = Scene("followers_follow")
         for name in ("n1", "n2"):
             scene.start(name, STATIC)
-            scene.tell(f"{name}.election", f"{name}.replicator", VotersChanged((N1, N2), addrs=addrs))
+            scene.tell(f"{name}.election", f"{name}.replicator", VotersChanged((N1, N2), peer_addrs=addrs))
             scene.tell(f"{name}.election", f"{name}.replicator", LeaderChanged(Term(1), N1))
         with pytest.raises(Violation, match="n2 should pull from n1") if addrs else contextlib.nullcontext():
             scene.wait(15.5)

@@ -111,7 +111,7 @@ class VotingElection(ElectionActor):
             case LogOpened():
                 self.open(message)
             case MemberJoined() | MemberUpdated():
-                self.addresses[message.member.node_id] = message.member.rpc_addr
+                self.addresses[message.member.node_id] = message.member.peer_addr
             case ElectionTimedOut(serial):
                 if serial == self.serial:
                     self.wait()

@@ -33,6 +33,7 @@ VOTERS = st.lists(
         EPOCHS,
         st.sampled_from(["127.0.0.1:1", "[::1]:65535"]),
         st.just("host.example:2"),
+        st.sampled_from(["", "peers.example:3"]),
     ),
     min_size=1,
     unique_by=lambda voter: voter.node_id,
@@ -152,6 +153,14 @@ def test_where_nobody_was_removed_an_entry_is_what_it_always_was() -> None:
     assert encode_control(VotersSet((Voter(N1, 5, "h:1", "h:2"),))) == (
         b'{"type":"voters-set","version":1,"voters":[["n1",5,"h:1","h:2"]]}'
     )
+
+
+def test_a_voter_with_an_address_of_its_own_for_calls_is_written_with_it_and_others_as_before() -> None:
+    one, other = Voter(N1, 5, "h:1", "h:2", "h:3"), Voter(N2, 6, "i:1", "i:2")
+    written = encode_control(VotersSet((one, other)))
+    assert written == (b'{"type":"voters-set","version":1,"voters":[["n1",5,"h:1","h:2","h:3"],["n2",6,"i:1","i:2"]]}')
+    assert decode_control(written) == VotersSet((one, other))
+    assert (one.peer_addr, other.peer_addr) == ("h:3", "i:2")
 
 
 # ---------------------------------------------------------------- who votes

@@ -14,13 +14,12 @@ import grpc
 from ourolog.rpc.channels import open_channel
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
-from ourolog.rpc.v1 import peer_pb2
 from ourolog.storage.record_set import encode_records
 from torture.villains.target import Target, Wrong, villain
 
 BATCH_BYTES: Final = 8 * 1024 * 1024 - 64
 _RECORDS_A_BATCH: Final = 8
-_SERVICES: Final = (pb.DESCRIPTOR.services_by_name["Log"], peer_pb2.DESCRIPTOR.services_by_name["Peer"])
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["Log"]
 
 
 def raw_call(channel: grpc.aio.Channel, method: str, payload: bytes, timeout_s: float = 10.0) -> Any:
@@ -87,7 +86,7 @@ async def greedy_calls(target: Target) -> None:
 @villain
 async def undecodable(target: Target) -> None:
     """Bytes that are no message, on every method of every service."""
-    names = [f"/{service.full_name}/{method.name}" for service in _SERVICES for method in service.methods]
+    names = [f"/{_SERVICE.full_name}/{method.name}" for method in _SERVICE.methods]
     names += [
         "/grpc.health.v1.Health/Check",
         "/grpc.health.v1.Health/Watch",
@@ -130,8 +129,6 @@ async def cancel_storm(target: Target) -> None:
                     stub.ConsumeBatchStream(pb.ConsumeBatchRequest(offset=2**40)),
                     stub.GetStatus(pb.GetStatusRequest()),
                     stub.GetServers(pb.GetServersRequest()),
-                    raw_call(channel, "/ourolog.peer.v1.Peer/Fetch", b""),
-                    raw_call(channel, "/ourolog.peer.v1.Peer/LogEnd", b""),
                 ]
                 await asyncio.sleep(rng.choice((0.0, 0.0, 0.002, 0.02)))
                 for call in calls:

@@ -176,7 +176,7 @@ async def absurd_metadata(target: Target) -> None:
         (PRODUCE, [(b"x-bin", b"not base64 !!")]),
         (PRODUCE, [(b"user-agent", b"\xf0\x9f")]),
         (b"/grpc.health.v1.Health/\xff", []),
-        (b"/ourolog.peer.v1.Peer/\xe2\x28\xa1", []),
+        (b"/ourolog.other.v1/\xe2\x28\xa1", []),
     ]
     message = pb.ProduceRequest().SerializeToString()
 
@@ -233,7 +233,7 @@ async def vanishing(target: Target) -> None:
 @villain
 async def rapid_resets(target: Target) -> None:
     """Streams that are reset in the same write that opens them (CVE-2023-44487)."""
-    paths = (PRODUCE, CONSUME_STREAM, CONSUME_BATCH_STREAM, b"/ourolog.peer.v1.Peer/Fetch")
+    paths = (PRODUCE, PRODUCE_BATCH, CONSUME_STREAM, CONSUME_BATCH_STREAM)
 
     async def storm() -> None:
         while not target.is_over:

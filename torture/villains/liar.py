@@ -13,18 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import grpc
-
 from ourolog.actors.gossip.codec import Ack, Body, Datagram, Exchange, Join, Ping, decode, encode
+from ourolog.actors.messages.peer_calls import (
+    BeginTermRequest,
+    EndTermRequest,
+    FetchRequest,
+    FoundRequest,
+    LogEndRequest,
+    PeerRequest,
+    ReadIndexRequest,
+    RepairRequest,
+    VoteRequest,
+)
 from ourolog.actors.messages.values import Member, MemberState
-from ourolog.rpc.channels import open_channel
-from ourolog.rpc.peer_values import MAX_MESSAGE_BYTES, PROTOCOL
+from ourolog.rpc.peer.frames import Frame, FrameKind
+from ourolog.rpc.peer.hello import Lane
+from ourolog.rpc.peer.testing import frames_of
+from ourolog.rpc.peer_codec import CODECS
+from ourolog.rpc.peer_values import PROTOCOL
 from ourolog.rpc.v1 import peer_pb2 as pb
-from ourolog.rpc.v1 import peer_pb2_grpc as pb_grpc
 from ourolog.storage.batch import Batch, Codec, Kind, encode_batch
 from ourolog.storage.compression import compress
 from ourolog.storage.record_set import encode_records
 from ourolog.storage.types import Index, NodeId, Offset, Term
+from torture.villains.peers import ask, connected
 from torture.villains.target import NodeAddress, Target, villain
 
 LIAR: Final = NodeId("liar")
@@ -34,8 +46,10 @@ _PING_EVERY_S: Final = 0.3
 _LARGE_BYTES: Final = 1024 * 1024
 _LARGE_AT_MOST: Final = 60
 _TWO_RECORDS: Final = encode_records([b"villain", b"villain"])
-Lie = tuple[str, Callable[[pb.FetchRequest], "pb.FetchResponse | None"]]
-Context = grpc.aio.ServicerContext[Any, Any]
+Told = tuple[pb.FetchResponse, bytes]
+"""An answer to a fetch, and its batches."""
+
+Lie = tuple[str, Callable[[pb.FetchRequest], Told | None]]
 
 
 @dataclass(slots=True)
@@ -57,7 +71,7 @@ class Lies:
     told: int = 0
     large: int = 0
 
-    def next(self, request: pb.FetchRequest) -> tuple[str, pb.FetchResponse | None]:
+    def next(self, request: pb.FetchRequest) -> tuple[str, Told | None]:
         """The name of a lie and an answer; None for never answering."""
         self.told += 1
         if self.told % 2:
@@ -115,7 +129,7 @@ class Lies:
             ("not the leader, ask nobody", lambda r: self._answer(r, outcome=pb.NOT_LEADER, leader="no\nbody")),
             ("outcome 99", lambda r: self._answer(r, outcome=99)),
             ("a sentence of 1 MiB", lambda r: self._answer(r, outcome=pb.REFUSED, detail="lie " * 2**18)),
-            ("protocol 77", lambda _: pb.FetchResponse(protocol=77, detail="lie " * 1000)),
+            ("protocol 77", lambda _: (pb.FetchResponse(protocol=77, detail="lie " * 1000), b"")),
             ("never", lambda _: None),
         ]
 
@@ -140,7 +154,7 @@ class Lies:
         path = (NodeId(self.victim.node_id), LIAR)
         return self._batch(request, path=path, origin_epoch=self.victim_epoch, origin_sequence=sequence)
 
-    def _large(self, request: pb.FetchRequest) -> pb.FetchResponse:
+    def _large(self, request: pb.FetchRequest) -> Told:
         if self.large >= _LARGE_AT_MOST:
             return self._answer(request)
         self.large += 60
@@ -153,10 +167,8 @@ class Lies:
         ]
         return self._batches(request, b"".join(batches))
 
-    def _batches(self, request: pb.FetchRequest, batches: bytes, *, end: int | None = None) -> pb.FetchResponse:
-        answer = self._answer(request, end=end)
-        answer.batches = batches
-        return answer
+    def _batches(self, request: pb.FetchRequest, batches: bytes, *, end: int | None = None) -> Told:
+        return self._answer(request, end=end)[0], batches
 
     def _answer(
         self,
@@ -171,9 +183,9 @@ class Lies:
         diverged_at: int = 0,
         leader: str = "",
         detail: str = "",
-    ) -> pb.FetchResponse:
+    ) -> Told:
         last = min(request.next_index + 100, _MAX_U64) if end is None else end
-        return pb.FetchResponse(
+        answer = pb.FetchResponse(
             protocol=PROTOCOL,
             outcome=outcome,  # type: ignore[arg-type]  # one that does not exist is among them
             term=term,
@@ -185,69 +197,84 @@ class Lies:
             diverged_at=diverged_at,
             detail=detail,
         )
+        return answer, b""
 
 
-class LyingPeer(pb_grpc.PeerServicer):
-    """The Peer service of the liar."""
+class LyingPeer:
+    """Answers the calls of nodes."""
 
     def __init__(self, target: Target, lies: dict[str, Lies]) -> None:
         self._target = target
         self._lies = lies
 
-    async def Fetch(self, request: pb.FetchRequest, context: Context) -> pb.FetchResponse:  # noqa: ARG002, N802
-        name, answer = self._lies[request.node_id].next(request)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        answers: set[asyncio.Task[None]] = set()
+        async for frame in frames_of(reader):
+            if frame.kind is FrameKind.HELLO:
+                writer.write(frame.head_and_message())
+            elif frame.kind is FrameKind.REQUEST:
+                answer = asyncio.create_task(self._answer(frame, writer))
+                answers.add(answer)
+                answer.add_done_callback(answers.discard)
+        for answer in answers:
+            answer.cancel()
+        writer.close()
+
+    async def _answer(self, frame: Frame, writer: asyncio.StreamWriter) -> None:
+        kind = next(kind for kind, codec in CODECS.items() if codec.number == frame.method)
+        request: Any = CODECS[kind].request_class.FromString(frame.message)
+        if kind is FetchRequest:
+            message, payload = await self._fetched(request)
+        else:
+            self._target.count("lies")
+            message, payload = _claim(kind, request), b"villain" if kind is RepairRequest else b""
+        answer = Frame(FrameKind.ANSWER, frame.call_id, message=message.SerializeToString(), payload=payload)
+        writer.write(answer.head_and_message())
+        writer.write(payload)
+
+    async def _fetched(self, request: pb.FetchRequest) -> Told:
+        name, told = self._lies[request.node_id].next(request)
         self._target.count("lies" if name else "good answers")
-        if answer is None:
+        if told is None:
             await asyncio.sleep(self._target.left_s)
-            return pb.FetchResponse()
-        if not answer.batches and answer.end.index == _MAX_U64:  # the node asks again at once
+            return pb.FetchResponse(), b""
+        answer, batches = told
+        if not batches and answer.end.index == _MAX_U64:  # the node asks again at once
             await asyncio.sleep(0.05)
-        return answer
+        return answer, batches
 
-    async def Vote(self, request: pb.VoteRequest, context: Context) -> pb.VoteResponse:  # noqa: ARG002, N802
-        return pb.VoteResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=1 << 50, leader_id=LIAR, granted=True)
 
-    async def BeginTerm(self, request: pb.BeginTermRequest, context: Context) -> pb.TermResponse:  # noqa: ARG002, N802
-        return pb.TermResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=1 << 50, leader_id=LIAR)
-
-    async def EndTerm(self, request: pb.EndTermRequest, context: Context) -> pb.TermResponse:  # noqa: ARG002, N802
-        return pb.TermResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=1 << 50, accepted=True)
-
-    async def Found(self, request: pb.FoundRequest, context: Context) -> pb.FoundResponse:  # noqa: ARG002, N802
-        return pb.FoundResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, agrees=True, founding=request.founding)
-
-    async def LogEnd(self, request: pb.LogEndRequest, context: Context) -> pb.LogEndResponse:  # noqa: ARG002, N802
-        """Claim to have everything, and more."""
-        self._target.count("lies")
-        end = pb.Position(index=2**62, offset=2**62)
-        last = pb.Place(term=2**62, writer=LIAR, writer_epoch=1)
-        return pb.LogEndResponse(
-            protocol=PROTOCOL, node_id=LIAR, log_epoch=1, term=2**62, leader_id=LIAR, end=end, last=last, committed=end
-        )
-
-    async def ReadIndex(  # noqa: N802
-        self,
-        request: pb.ReadIndexRequest,
-        context: Context,  # noqa: ARG002
-    ) -> pb.ReadIndexResponse:
-        """Claim to lead, and that more is committed than there is."""
-        self._target.count("lies")
-        return pb.ReadIndexResponse(
-            protocol=PROTOCOL, node_id=LIAR, term=request.term, leader_id=LIAR, committed_index=2**62
-        )
-
-    async def Repair(self, request: pb.RepairRequest, context: Context) -> pb.RepairResponse:  # noqa: ARG002, N802
-        """Send something else than what was asked for."""
-        self._target.count("lies")
-        return pb.RepairResponse(protocol=PROTOCOL, node_id=LIAR, log_epoch=1, batch=b"villain")
+def _claim(kind: type[PeerRequest[Any]], request: Any) -> Any:
+    """Claims to have everything, and more; to lead; to have voted, and promised."""
+    far = 1 << 50
+    end = pb.Position(index=2**62, offset=2**62)
+    me: dict[str, Any] = {"protocol": PROTOCOL, "node_id": LIAR}
+    disk: dict[str, Any] = {**me, "log_epoch": 1}
+    answers: dict[type[PeerRequest[Any]], Callable[[], Any]] = {
+        VoteRequest: lambda: pb.VoteResponse(**disk, term=far, leader_id=LIAR, granted=True),
+        BeginTermRequest: lambda: pb.TermResponse(**disk, term=far, leader_id=LIAR),
+        EndTermRequest: lambda: pb.TermResponse(**disk, term=far, accepted=True),
+        FoundRequest: lambda: pb.FoundResponse(**disk, agrees=True, founding=request.founding),
+        LogEndRequest: lambda: pb.LogEndResponse(
+            **disk,
+            term=2**62,
+            leader_id=LIAR,
+            end=end,
+            last=pb.Place(term=2**62, writer=LIAR, writer_epoch=1),
+            committed=end,
+        ),
+        ReadIndexRequest: lambda: pb.ReadIndexResponse(**me, term=request.term, leader_id=LIAR, committed_index=2**62),
+        RepairRequest: lambda: pb.RepairResponse(**disk),
+    }
+    return answers[kind]()
 
 
 class LyingGossip(asyncio.DatagramProtocol):
     """Answers pings and joins, and pings others, so that it counts as a live member."""
 
-    def __init__(self, target: Target, rpc_addr: str) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
-        self._rpc_addr = rpc_addr
         self._sequence = 0
         self._cookies: dict[str, int] = {}
 
@@ -255,7 +282,7 @@ class LyingGossip(asyncio.DatagramProtocol):
         self._transport: Any = transport
         host, port = transport.get_extra_info("sockname")
         addr = f"{host}:{port}"
-        self.me = Member(LIAR, self._rpc_addr, addr, MemberState.ALIVE, int(time.time() * 1000))
+        self.me = Member(LIAR, addr, addr, MemberState.ALIVE, int(time.time() * 1000))
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         heard = decode(data)
@@ -298,22 +325,22 @@ async def poisoning_peer(target: Target) -> None:
 
 
 async def _be_pulled_from(target: Target, *, poisons: bool) -> None:
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)])
-    port = server.add_insecure_port("127.0.0.1:0")
     lies = {node.node_id: Lies(node, await _epoch_of(target, node), poisons) for node in target.nodes}
-    pb_grpc.add_PeerServicer_to_server(LyingPeer(target, lies), server)
-    await server.start()
+    # It is called where it gossips.
+    server = await asyncio.start_server(LyingPeer(target, lies).serve, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
     loop = asyncio.get_running_loop()
-    _, gossip = await loop.create_datagram_endpoint(
-        lambda: LyingGossip(target, f"127.0.0.1:{port}"), local_addr=("127.0.0.1", 0)
-    )
-    await target.until_over(gossip.ping_all())
+    _, gossip = await loop.create_datagram_endpoint(lambda: LyingGossip(target), local_addr=address)
+    async with server:
+        await target.until_over(gossip.ping_all())
 
 
 async def _epoch_of(target: Target, node: NodeAddress) -> int:
-    async with open_channel(node.rpc_addr) as channel:
-        request = pb.FetchRequest(protocol=PROTOCOL, cluster=target.cluster, node_id=LIAR)
-        return int((await pb_grpc.PeerStub(channel).Fetch(request, timeout=10)).log_epoch)
+    async with connected(node.peer_addr, Lane.BULK) as client:
+        answer, _ = await ask(
+            client, pb.FetchRequest(protocol=PROTOCOL, cluster=target.cluster, node_id=LIAR, max_bytes=1), 10
+        )
+        return int(answer.log_epoch)
 
 
 def _long_path() -> tuple[NodeId, ...]:

@@ -38,6 +38,11 @@ class NodeAddress:
     rpc_addr: str
     gossip_addr: str
 
+    @property
+    def peer_addr(self) -> str:
+        """Where other nodes call it."""
+        return self.gossip_addr
+
 
 @dataclass(slots=True)
 class Target:

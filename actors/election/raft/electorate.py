@@ -75,7 +75,13 @@ class Electorate:
     def news(self) -> VotersChanged | None:
         """What is to be announced of all this; None if it is what `news` has said before."""
         index = self.logged.index if self.logged is not None else None
-        changed = VotersChanged(self.names, self.keys, 0, tuple(voter.rpc_addr for voter in self.voters), index)
+        changed = VotersChanged(
+            self.names,
+            self.keys,
+            addrs=tuple(voter.rpc_addr for voter in self.voters),
+            peer_addrs=tuple(voter.peer_addr for voter in self.voters),
+            index=index,
+        )
         if self.founding is not None:
             changed = replace(
                 changed,
@@ -115,7 +121,7 @@ class Electorate:
         return self._members.get(node_id)
 
     def address_of(self, voter: NodeId) -> str | None:
-        """Where a voter is: as gossip says, or else as the log or the founding promise does."""
+        """Where a voter is called: as gossip says, or else as the log or the founding promise does."""
         if voter in self._members:
-            return self._members[voter].rpc_addr
-        return next((known.rpc_addr for known in self.voters if known.node_id == voter), None)
+            return self._members[voter].peer_addr
+        return next((known.peer_addr for known in self.voters if known.node_id == voter), None)

@@ -108,7 +108,7 @@ class _Phase(StrEnum):
 class _Founder:
     """What is known of another node that may be a founder.
 
-    rpc_addr: where it is asked, "" while nobody has said.
+    addr: where it is asked, "" while nobody has said.
     voter: how it described itself in its last answer; None if it belongs to a cluster, or did not answer.
     agreed_to: the founders that it agreed to in its last answer, () if to none.
     has_promised: whether it has made the same promise as this node.
@@ -121,7 +121,7 @@ class _Founder:
     is_asked_again: whether to ask once more when it has answered.
     """
 
-    rpc_addr: str = ""
+    addr: str = ""
     voter: Voter | None = None
     agreed_to: tuple[NodeId, ...] = ()
     has_promised: bool = False
@@ -247,7 +247,8 @@ class FoundingTalks:
 
     @property
     def _own_voter(self) -> Voter:
-        return Voter(self._node_id, self._key.log_epoch, self._config.rpc_addr, self._config.gossip_addr)
+        config = self._config
+        return Voter(self._node_id, self._key.log_epoch, config.rpc_addr, config.gossip_addr, config.own_peer_addr)
 
     def _founding_of(self, voters: tuple[Voter, ...]) -> Founding:
         return Founding(self._ports.rng.randint(1, MAX_EPOCH), voters)
@@ -285,9 +286,9 @@ class FoundingTalks:
             self._found()
             return
         self._phase = _Phase.PROMISED
-        met = {name: founder.rpc_addr for name, founder in self._others.items() if founder.rpc_addr}
+        met = {name: founder.addr for name, founder in self._others.items() if founder.addr}
         self._others = {
-            voter.node_id: _Founder(met.get(voter.node_id, voter.rpc_addr), why=_SILENT)
+            voter.node_id: _Founder(met.get(voter.node_id, voter.peer_addr), why=_SILENT)
             for voter in promise.voters
             if voter.node_id != self._node_id
         }
@@ -305,8 +306,8 @@ class FoundingTalks:
             if self._phase is _Phase.PROMISED or not self._flags.may_found(node_id) or not self._make_room():
                 return
             founder = self._others[node_id] = _Founder()
-        if founder.rpc_addr != member.rpc_addr:
-            founder.rpc_addr = member.rpc_addr
+        if founder.addr != member.peer_addr:
+            founder.addr = member.peer_addr
             founder.why = _SILENT
             self._ask(node_id)
             self._tell_progress()
@@ -339,7 +340,7 @@ class FoundingTalks:
     def _ask(self, node_id: NodeId) -> bool:
         """Ask, unless the same question is open or there is nothing to ask. False if it has to be asked again."""
         founder = self._others[node_id]
-        if not founder.rpc_addr or founder.has_promised or self._phase not in (_Phase.ASKING, _Phase.PROMISED):
+        if not founder.addr or founder.has_promised or self._phase not in (_Phase.ASKING, _Phase.PROMISED):
             return True
         request = self._question(node_id)
         open_questions = [question for asked_id, question in self._asked.values() if asked_id == node_id]
@@ -347,7 +348,7 @@ class FoundingTalks:
             return False
         request_id = self._next_id()
         self._asked[request_id] = (node_id, request)
-        self._ports.network.call(Peer(node_id, founder.rpc_addr), request_id, request, self._me)
+        self._ports.network.call(Peer(node_id, founder.addr), request_id, request, self._me)
         return True
 
     def _question(self, node_id: NodeId) -> FoundRequest:
@@ -526,6 +527,7 @@ class FoundingTalks:
             not why_not,
             self.promise,
             why_not,
+            own_voter.own_peer_addr,
         )
 
     def _why_not(self, request: FoundRequest) -> str:
@@ -638,5 +640,6 @@ class FoundingTalks:
 
 def _voter_of(response: FoundResponse) -> Voter:
     """The answering node as a voter. Raises ValueError if it can be none."""
-    voter = Voter(response.node_id, response.log_epoch, response.rpc_addr, response.gossip_addr)
+    addrs = response.rpc_addr, response.gossip_addr, response.own_peer_addr
+    voter = Voter(response.node_id, response.log_epoch, *addrs)
     return decode_voters(encode_voters([voter]))[0]

@@ -32,7 +32,7 @@ class Standbys:
         if member is None:
             self.gone(fetched.node_id)
             return
-        voter = Voter(fetched.node_id, fetched.log_epoch, member.rpc_addr, member.gossip_addr)
+        voter = Voter(fetched.node_id, fetched.log_epoch, member.rpc_addr, member.gossip_addr, member.own_peer_addr)
         self._known.pop(voter.key, None)
         self._known[voter.key] = Standby(voter, fetched.lag, fetched.is_caught_up, fetched.at_s, fetched.end)
         if len(self._known) > MAX_KNOWN:

@@ -279,7 +279,7 @@ def test_a_founder_is_found_at_its_new_address() -> None:
     cluster = cluster_of(*named(only="n1,n2"))
     cluster.introduce()
     n3 = cluster.start(moved(config_of("n3", names=THREE), 8888))
-    cluster.nodes["n1"].talks.met(Member(N3, config_of("n3").rpc_addr, "127.0.0.1:9003"))
+    cluster.nodes["n1"].talks.met(Member(N3, "127.0.0.1:9003", config_of("n3").gossip_addr))
     cluster.settle()
     assert cluster.foundings() == set()
     cluster.introduce()
@@ -546,7 +546,7 @@ def test_another_node_at_the_address_of_a_founder_is_no_founder() -> None:
     cluster.introduce("n1", "n2")
     n4 = cluster.nodes.pop("n4")
     cluster.nodes["n3"] = n4
-    cluster.nodes["n1"].talks.met(Member(N3, n4.config.rpc_addr, "127.0.0.1:9004"))
+    cluster.nodes["n1"].talks.met(Member(N3, "127.0.0.1:9004", n4.config.gossip_addr))
     promise = promise_of(cluster, "n1,n2,n4")
     n4.disk.promise = n4.talks.promise = promise
     cluster.settle()

@@ -48,7 +48,16 @@ hosts = st.one_of(
 addrs = st.builds(lambda host, port: f"{host}:{port}", hosts, st.integers(1, 65535))
 u32s = st.integers(0, 2**32 - 1)
 u64s = st.integers(0, 2**64 - 1)
-members = st.builds(Member, node_ids, addrs, addrs, st.sampled_from(MemberState), st.integers(0, MAX_INCARNATION))
+short_addrs = st.builds(lambda host, port: f"{host}:{port}", st.text("az09", min_size=1, max_size=30), st.just(65535))
+members = st.builds(
+    Member,
+    node_ids,
+    addrs,
+    addrs,
+    st.sampled_from(MemberState),
+    st.integers(0, MAX_INCARNATION),
+    st.just("") | short_addrs,
+)
 bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Ping, node_ids),
     st.builds(Ack, u32s),
@@ -184,6 +193,10 @@ def test_the_smallest_datagram_holds_the_longest_names_and_one_piece_of_news() -
     )
     bare = Datagram("c" * 64, longest, 0, PingRequest(longest.node_id, addr), claim=claim)
     assert room_bytes(bare, MIN_DATAGRAM_BYTES) >= member_size_bytes(longest)
+    addrs = "h" * 80 + ":65535", "g" * 79 + ":65535", "p" * 79 + ":65535"
+    of_three = replace(longest, rpc_addr=addrs[0], gossip_addr=addrs[1], own_peer_addr=addrs[2])
+    bare = replace(bare, sender=of_three, body=PingRequest(longest.node_id, addr))
+    assert room_bytes(bare, MIN_DATAGRAM_BYTES) >= member_size_bytes(of_three) == member_size_bytes(longest) + 1
 
 
 @given(datagrams, members)
@@ -198,6 +211,12 @@ def test_a_member_takes_as_many_bytes_as_is_said(datagram: Datagram, member: Mem
         (N1, "", "empty"),
         (N1, "c" * 65, "64 bytes"),
         (replace(N1, rpc_addr="h" * 130 + ":1"), "c", "128 bytes"),
+        (replace(N1, own_peer_addr="h" * 130 + ":1"), "c", "128 bytes"),
+        (
+            replace(N1, rpc_addr="h" * 100 + ":1", gossip_addr="h" * 100 + ":2", own_peer_addr="h" * 60 + ":3"),
+            "c",
+            "256",
+        ),
         (replace(N1, gossip_addr="127.0.0.1:0"), "c", "not an address"),
         (replace(N1, node_id=NodeId("no node")), "c", "not a node id"),
     ],

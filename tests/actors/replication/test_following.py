@@ -54,10 +54,10 @@ def test_a_follower_finds_the_leader_where_its_disk_says_until_gossip_knows_bett
     stage.open()
     stage.tell(LeaderChanged(Term(1), N2))
     assert stage.network.open == []
-    stage.tell(VotersChanged((N1, N2, N3), addrs=("n1:1", "logged:2", "n3:3")))
-    assert [(call.peer.node_id, call.peer.rpc_addr) for call in stage.network.open] == [(N2, "logged:2")]
+    stage.tell(VotersChanged((N1, N2, N3), peer_addrs=("n1:1", "logged:2", "n3:3")))
+    assert [(call.peer.node_id, call.peer.addr) for call in stage.network.open] == [(N2, "logged:2")]
     stage.tell(MemberJoined(member(N2)))
-    assert stage.network.open[-1].peer.rpc_addr == member(N2).rpc_addr
+    assert stage.network.open[-1].peer.addr == member(N2).peer_addr
 
 
 def test_a_follower_that_hears_of_the_same_leader_again_goes_on_with_its_fetch() -> None:
