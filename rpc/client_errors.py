@@ -130,6 +130,11 @@ def gone_silent(addr: str, within_s: float) -> LogError:
     return LogError(message, "UNAVAILABLE", addr=addr)
 
 
+def late_answer(addr: str) -> LogError:
+    """The error of a produce that a node has not answered while anybody waited."""
+    return LogError(f"{addr} did not answer in time", "DEADLINE_EXCEEDED", addr=addr, outcome_unknown=True)
+
+
 def led_by_another(addr: str, leader_addr: str) -> LogError:
     """The error of a produce that a node has not acknowledged, which answers nothing any more while another leads."""
     message = f"{addr} answers nothing any more, and the node at {leader_addr} leads meanwhile"
