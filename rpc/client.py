@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client_attempts import Attempts
 from ourolog.rpc.client_calls import Call, ClientCalls
+from ourolog.rpc.client_compression import Compression, checked_compression, unfolded
 from ourolog.rpc.client_errors import LogError, no_records, not_understood
 from ourolog.rpc.client_lanes import MAX_PENDING_BYTES, ProducerLanes
 from ourolog.rpc.client_liveness import STREAM_SILENT_AFTER_S
@@ -41,9 +42,12 @@ from ourolog.rpc.client_types import (
 from ourolog.rpc.cluster_status import node_status
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
-from ourolog.storage.record_set import encode_record, encode_records
+from ourolog.storage.record_set import encode_record, encode_records, equal_values
 
 T = TypeVar("T")
+
+# Of so few records it costs more to find out that they are equally long.
+_FEW: Final = 16
 
 # A stream that was open for this long counts as one that worked.
 _WORKED_AFTER_S: Final = 2.0
@@ -59,6 +63,8 @@ class LogClient:
         client's `seen_end` was, for instance.
     max_pending_bytes: how much may be produced and not be acknowledged yet, in bytes; each record counts 64 more than
         its value. Who produces beyond that waits in line, within the time that the call has.
+    compression: "zstd" to compress what is produced, each batch by itself, where that makes it smaller; nodes keep it
+        as it is, and readers unfold it.
 
     Every method raises LogError.
     """
@@ -71,6 +77,7 @@ class LogClient:
         on_retry: Callable[[LogError], None] = lambda _: None,
         seen_end: int = 0,
         max_pending_bytes: int = MAX_PENDING_BYTES,
+        compression: Compression = "none",
     ) -> None:
         given = [addr.strip() for addr in addresses.split(",")] if isinstance(addresses, str) else list(addresses)
         if not given or "" in given:
@@ -78,7 +85,8 @@ class LogClient:
         self._nodes = ClientNodes(given)
         self._calls = ClientCalls(self._nodes, timeout_s, on_retry)
         ids = ProducerIds(self._calls)
-        self._lanes = ProducerLanes(self._calls, ids, max_pending_bytes, self._note_stored)
+        self._compression = checked_compression(compression)
+        self._lanes = ProducerLanes(self._calls, ids, max_pending_bytes, self._compression, self._note_stored)
         self._streams = ProduceStreams(self._calls, ids)
         self._seen_end = seen_end
 
@@ -125,23 +133,42 @@ class LogClient:
         return (await self._lanes.produce(value, acks, timeout_s))[0]
 
     async def produce_batch(
-        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        values: Sequence[bytes],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        compression: Compression | None = None,
+        timeout_s: float | None = None,
     ) -> int:
-        """Append many records, all or none, and return the first's offset; the others follow on. See produce."""
-        return (await self._lanes.produce_batch(values, acks, timeout_s))[0]
+        """Append many records, all or none, and return the first's offset; the others follow on. See produce.
+
+        compression: of this batch, which then goes by itself; None for the client's.
+        """
+        return (await self._lanes.produce_batch(values, acks, compression, timeout_s))[0]
 
     async def produce_acknowledged(
-        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        values: Sequence[bytes],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        compression: Compression | None = None,
+        timeout_s: float | None = None,
     ) -> Acknowledgement:
         """As produce_batch, and says which replicas have the records on disk."""
-        base_offset, replicas = await self._lanes.produce_batch(values, acks, timeout_s)
+        base_offset, replicas = await self._lanes.produce_batch(values, acks, compression, timeout_s)
         return Acknowledgement(base_offset, len(values), replicas)
 
     async def produce_payload(
-        self, payload: bytes, record_count: int, *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        payload: bytes,
+        record_count: int,
+        *,
+        acks: Acks = Acks.DEFAULT,
+        compression: Compression | None = None,
+        timeout_s: float | None = None,
     ) -> int:
-        """As produce_batch, with an encoded `log.v1.RecordSet`, see `ourolog.encode_records`."""
-        return (await self._lanes.produce_payload(payload, record_count, acks, timeout_s))[0]
+        """As produce_batch, with an encoded `log.v1.RecordSet`, see `ourolog.encode_records`. It goes by itself."""
+        return (await self._lanes.produce_payload(payload, record_count, acks, compression, timeout_s))[0]
 
     def produce_stream(
         self, values: AsyncIterable[bytes] | Iterable[bytes], *, acks: Acks = Acks.DEFAULT
@@ -164,7 +191,7 @@ class LogClient:
         self, items: AsyncIterable[T] | Iterable[T], encode: Callable[[T], tuple[bytes, int]], acks: Acks
     ) -> AsyncGenerator[int, None]:
         """The first offset of each item's records."""
-        requests = UnansweredRequests(items, encode, _acks(acks))
+        requests = UnansweredRequests(items, encode, _acks(acks), self._compression)
         answers = self._streams.answers(requests, is_numbered=acks is not Acks.LEADER)
         async with aclosing(answers):
             async for offset, counts in answers:
@@ -255,6 +282,7 @@ class LogClient:
                 provenance=provenance,
                 read=_READS[read],
                 seen_end=self._seen_end,
+                accept_zstd=True,
             )
             began_s = loop.time()
             responses = self._calls.responses(
@@ -355,11 +383,20 @@ def _batches(response: pb.ConsumeBatchResponse | None, addr: str) -> Iterator[Lo
     if response is None:
         raise not_understood(addr)
     for batch in response.batches:
-        try:
-            values = [record.value for record in pb.RecordSet.FromString(batch.records).records]
-        except DecodeError as error:
-            raise no_records(addr, batch.base_offset) from error
-        if len(values) != batch.record_count:
-            raise no_records(addr, batch.base_offset)
         provenance = provenance_from(batch.provenance) if batch.HasField("provenance") else None
-        yield LogBatch(batch.base_offset, values, provenance)
+        yield LogBatch(batch.base_offset, _values(batch, addr), provenance)
+
+
+def _values(batch: pb.RecordBatch, addr: str) -> list[bytes]:
+    payload = unfolded(batch, addr)
+    if batch.record_count > _FEW:
+        values = equal_values(payload, batch.record_count)
+        if values is not None:
+            return values
+    try:
+        values = [record.value for record in pb.RecordSet.FromString(payload).records]
+    except DecodeError as error:
+        raise no_records(addr, batch.base_offset) from error
+    if len(values) != batch.record_count:
+        raise no_records(addr, batch.base_offset)
+    return values

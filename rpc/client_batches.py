@@ -11,6 +11,7 @@ from typing import Final
 
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc.client_calls import Call
+from ourolog.rpc.client_compression import Compression, compressed
 from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.client_producers import GATHERED_BYTES
 from ourolog.rpc.v1 import log_pb2 as pb
@@ -36,6 +37,7 @@ class Batch:
     Lists, and no object for each produce: a client makes hundreds of thousands of them a second.
 
     acks: what is asked for.
+    compression: how they are compressed, together.
     answers: what each caller waits for.
     counts: how many records each has.
     give_up_at_s: until when each may last, by the loop's clock.
@@ -50,9 +52,12 @@ class Batch:
     """
 
     __slots__ = (
-        "_payload",
+        "_codec",
+        "_encoded",
+        "_sent",
         "acks",
         "answers",
+        "compression",
         "counts",
         "give_up_at_s",
         "is_closed",
@@ -65,8 +70,9 @@ class Batch:
         "was_sent",
     )
 
-    def __init__(self, acks: Acks) -> None:
+    def __init__(self, acks: Acks, compression: Compression = "none") -> None:
         self.acks = acks
+        self.compression = compression
         self.answers: list[asyncio.Future[Placed]] = []
         self.counts: list[int] = []
         self.give_up_at_s: list[float] = []
@@ -78,7 +84,9 @@ class Batch:
         self.was_sent = False
         self.is_unknown = False
         self.said = ""
-        self._payload = b""
+        self._encoded = b""
+        self._sent = b""
+        self._codec = pb.CODEC_NONE
 
     def add(self, answer: asyncio.Future[Placed], value: bytes, give_up_at_s: float) -> None:
         """A caller wants to have this record appended."""
@@ -110,7 +118,7 @@ class Batch:
         self.answers.append(answer)
         self.counts.append(record_count)
         self.give_up_at_s.append(give_up_at_s)
-        self.record_count, self.size_bytes, self._payload = record_count, len(payload), payload
+        self.record_count, self.size_bytes, self._encoded = record_count, len(payload), payload
         self.is_closed = True
 
     def has_room(self, record_count: int, size_bytes: int) -> bool:
@@ -172,7 +180,7 @@ class Batch:
         return [self._part(group) for group in groups if group]
 
     def _part(self, chosen: Sequence[int]) -> Batch:
-        part = Batch(self.acks)
+        part = Batch(self.acks, self.compression)
         ends = list(accumulate(self.counts))
         for at in chosen:
             values = self.values[ends[at] - self.counts[at] : ends[at]]
@@ -182,19 +190,20 @@ class Batch:
 
     # ------------------------------------------------------------ what is sent
 
-    @property
-    def payload(self) -> bytes:
-        """The records, encoded: the same bytes each time."""
-        if not self._payload:
-            self._payload = encode_records(self.values)
-        return self._payload
+    def _payload(self) -> bytes:
+        """What is sent of the records: the same bytes each time."""
+        if not self._sent:
+            encoded = self._encoded or encode_records(self.values)
+            self._sent, self._codec = compressed(encoded, self.compression)
+        return self._sent
 
     def message(self, producer_id: int, left_s: float) -> pb.ProduceBatchRequest:
         """The message of a stream with it. `left_s`: how long it may take, in seconds."""
         self.was_sent = True
         return pb.ProduceBatchRequest(
-            records=self.payload,
+            records=self._payload(),
             record_count=self.record_count,
+            codec=self._codec,
             acks=pb.Acks.ValueType(int(self.acks)),
             producer_id=producer_id,
             sequence=self.sequence,
@@ -205,15 +214,17 @@ class Batch:
         """A call with it. `producer_id`: 0 for one without a number."""
         self.was_sent = True
         acks = pb.Acks.ValueType(int(self.acks))
-        if len(self.values) == len(self.answers) == self.record_count == 1:
+        payload = self._payload()
+        if self._codec == pb.CODEC_NONE and len(self.values) == len(self.answers) == self.record_count == 1:
             # A refusal of this one says what is wrong with the record, and not with a batch that nobody made.
             one = pb.ProduceRequest(
                 record=pb.Record(value=self.values[0]), acks=acks, producer_id=producer_id, sequence=sequence
             )
             return lambda stub, left_s: stub.Produce(one, timeout=left_s)
         many = pb.ProduceBatchRequest(
-            records=self.payload,
+            records=payload,
             record_count=self.record_count,
+            codec=self._codec,
             acks=acks,
             producer_id=producer_id,
             sequence=sequence,
@@ -254,9 +265,9 @@ class OpenBatches:
     def __iter__(self) -> Iterator[Batch]:
         return iter(list(self._batches))
 
-    def begin(self, acks: Acks) -> Batch:
+    def begin(self, acks: Acks, compression: Compression) -> Batch:
         """A new batch. Whoever adds to it counts that among what is pending."""
-        batch = Batch(acks)
+        batch = Batch(acks, compression)
         self._batches[batch] = None
         return batch
 

@@ -158,6 +158,21 @@ def no_records(addr: str, offset: int) -> LogError:
     return LogError(message, "DATA_LOSS", addr=addr)
 
 
+def unreadable_batch(addr: str, offset: int, why: str) -> LogError:
+    """The error for a compressed batch that cannot be unfolded."""
+    message = f"the batch at offset {offset} that {addr} sent cannot be decompressed: {why} (codec CODEC_ZSTD)"
+    return LogError(message, "DATA_LOSS", addr=addr)
+
+
+def unknown_codec(addr: str, offset: int, codec: int) -> LogError:
+    """The error for a batch that is compressed in a way which only later versions know."""
+    message = (
+        f"the batch at offset {offset} that {addr} sent is compressed in a way that this client does not know "
+        f"(codec {codec}): use a client of the node's version"
+    )
+    return LogError(message, "UNIMPLEMENTED", addr=addr)
+
+
 def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
     """The LogError for a gRPC error.
 

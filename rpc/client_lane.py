@@ -11,6 +11,7 @@ from typing import Final
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc.client_batches import Batch, OpenBatches, Placed
 from ourolog.rpc.client_calls import ClientCalls
+from ourolog.rpc.client_compression import Compression
 from ourolog.rpc.client_errors import LogError, late_answer, not_understood
 from ourolog.rpc.client_lane_calls import BatchCalls
 from ourolog.rpc.client_liveness import PRODUCE_SILENT_AFTER_S
@@ -39,6 +40,7 @@ class Lane:
     def __init__(
         self,
         acks: Acks,
+        compression: Compression,
         calls: ClientCalls,
         ids: ProducerIds,
         open_batches: OpenBatches,
@@ -46,10 +48,12 @@ class Lane:
     ) -> None:
         """Begin with nothing to send.
 
+        compression: how what is gathered is compressed.
         open_batches: where its batches are counted.
         on_stored: called with the offset after each batch that is stored.
         """
         self._acks = acks
+        self._compression = compression
         self._calls = calls
         self._ids = ids
         self._open = open_batches
@@ -75,29 +79,41 @@ class Lane:
         """A caller wants to have this record appended."""
         queue = self._queue
         if not queue or not (batch := queue[-1]).has_room(1, len(value)):
-            batch = self._begin()
+            batch = self._begin(self._compression)
         batch.add(answer, value, give_up_at_s)
         if batch.is_closed or len(batch.answers) == 1:
             self._look()
 
     def add_many(
-        self, answer: asyncio.Future[Placed], values: Sequence[bytes], size_bytes: int, give_up_at_s: float
+        self,
+        answer: asyncio.Future[Placed],
+        values: Sequence[bytes],
+        size_bytes: int,
+        give_up_at_s: float,
+        compression: Compression,
     ) -> None:
-        """A caller wants to have these records appended, together."""
-        if not self._queue or not (batch := self._queue[-1]).has_room(len(values), size_bytes):
-            batch = self._begin()
+        """A caller wants to have these records appended, together; alone, where they are compressed in another way."""
+        is_alone = compression != self._compression
+        if is_alone or not self._queue or not (batch := self._queue[-1]).has_room(len(values), size_bytes):
+            batch = self._begin(compression)
         batch.add_many(answer, values, size_bytes, give_up_at_s)
+        batch.is_closed = batch.is_closed or is_alone
         self._look()
 
     def add_encoded(
-        self, answer: asyncio.Future[Placed], payload: bytes, record_count: int, give_up_at_s: float
+        self,
+        answer: asyncio.Future[Placed],
+        payload: bytes,
+        record_count: int,
+        give_up_at_s: float,
+        compression: Compression,
     ) -> None:
-        """A caller wants to have these records appended, which it has encoded."""
-        self._begin().add_encoded(answer, payload, record_count, give_up_at_s)
+        """A caller wants to have these records appended, which it has encoded: alone."""
+        self._begin(compression).add_encoded(answer, payload, record_count, give_up_at_s)
         self._look()
 
-    def _begin(self) -> Batch:
-        batch = self._open.begin(self._acks)
+    def _begin(self, compression: Compression) -> Batch:
+        batch = self._open.begin(self._acks, compression)
         self._queue.append(batch)
         return batch
 

@@ -24,6 +24,7 @@ from typing import Final
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc.client_batches import RECORD_COSTS_BYTES, OpenBatches, Placed
 from ourolog.rpc.client_calls import ClientCalls
+from ourolog.rpc.client_compression import Compression, checked_compression
 from ourolog.rpc.client_errors import LogError, client_closed
 from ourolog.rpc.client_lane import Lane
 from ourolog.rpc.client_producers import ProducerIds
@@ -49,6 +50,7 @@ class _InLine:
     record_count: how many they are.
     size_bytes: of their values, or of the payload.
     acks: what is asked for.
+    compression: how they are to be compressed.
     give_up_at_s: until when it may last, by the loop's clock.
     """
 
@@ -58,6 +60,7 @@ class _InLine:
     record_count: int
     size_bytes: int
     acks: Acks
+    compression: Compression
     give_up_at_s: float
 
     @property
@@ -73,16 +76,19 @@ class ProducerLanes:
         calls: ClientCalls,
         ids: ProducerIds,
         max_pending_bytes: int = MAX_PENDING_BYTES,
+        compression: Compression = "none",
         on_stored: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
         max_pending_bytes: how much may be called and not answered, in bytes; each record counts 64 more than its value.
+        compression: how what is gathered is compressed.
         on_stored: called with the offset after each batch that was acknowledged by more than the leader.
         """
         self._calls = calls
         self._ids = ids
         self._max_pending_bytes = max_pending_bytes
+        self._compression: Compression = compression
         self._on_stored = on_stored
         self._open = OpenBatches(self._admit)
         self._lanes: dict[Acks, Lane] = {}
@@ -119,7 +125,7 @@ class ProducerLanes:
         answer: asyncio.Future[Placed] = loop.create_future()
         pending_bytes = self._open.pending_bytes + len(value) + RECORD_COSTS_BYTES
         if pending_bytes > self._max_pending_bytes or self._in_line or self._is_closed:
-            self._line_up(_InLine(answer, (value,), b"", 1, len(value), acks, give_up_at_s))
+            self._line_up(_InLine(answer, (value,), b"", 1, len(value), acks, self._compression, give_up_at_s))
         else:
             self._open.pending_bytes = pending_bytes
             (self._lanes.get(acks) or self._lane(acks)).add(answer, value, give_up_at_s)
@@ -127,17 +133,19 @@ class ProducerLanes:
             self._sweep_by(give_up_at_s)
         return answer
 
-    def produce_batch(self, values: Sequence[bytes], acks: Acks, timeout_s: float | None) -> asyncio.Future[Placed]:
-        """Append these records, once, all or none."""
+    def produce_batch(
+        self, values: Sequence[bytes], acks: Acks, compression: Compression | None, timeout_s: float | None
+    ) -> asyncio.Future[Placed]:
+        """Append these records, once, all or none. `compression`: None for the client's."""
         if not {bytes}.issuperset(map(type, values)):
             values = [_checked(value) for value in values]
-        return self._produce(tuple(values), b"", len(values), sum(map(len, values)), acks, timeout_s)
+        return self._produce(tuple(values), b"", len(values), sum(map(len, values)), acks, compression, timeout_s)
 
     def produce_payload(
-        self, payload: bytes, record_count: int, acks: Acks, timeout_s: float | None
+        self, payload: bytes, record_count: int, acks: Acks, compression: Compression | None, timeout_s: float | None
     ) -> asyncio.Future[Placed]:
         """Append these records, encoded, once, all or none."""
-        return self._produce(None, _checked(payload), record_count, len(payload), acks, timeout_s)
+        return self._produce(None, _checked(payload), record_count, len(payload), acks, compression, timeout_s)
 
     def _produce(
         self,
@@ -146,15 +154,17 @@ class ProducerLanes:
         record_count: int,
         size_bytes: int,
         acks: Acks,
+        compression: Compression | None,
         timeout_s: float | None,
     ) -> asyncio.Future[Placed]:
-        loop = asyncio.get_running_loop()
+        loop = self._loop or self._running_loop()
         give_up_at_s = loop.time() + (self._calls.timeout_s if timeout_s is None else timeout_s)
-        waiting = _InLine(loop.create_future(), values, payload, record_count, size_bytes, acks, give_up_at_s)
-        self._line_up(waiting)
+        compression = self._compression if compression is None else checked_compression(compression)
+        answer: asyncio.Future[Placed] = loop.create_future()
+        self._line_up(_InLine(answer, values, payload, record_count, size_bytes, acks, compression, give_up_at_s))
         if give_up_at_s < self._sweep_at_s:
             self._sweep_by(give_up_at_s)
-        return waiting.answer
+        return answer
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         # Kept, since to ask for it takes longer than to append to four lists. A client's connections are of one loop.
@@ -163,7 +173,7 @@ class ProducerLanes:
 
     def _lane(self, acks: Acks) -> Lane:
         on_stored = (lambda _: None) if acks is Acks.LEADER else self._on_stored
-        lane = self._lanes[acks] = Lane(acks, self._calls, self._ids, self._open, on_stored)
+        lane = self._lanes[acks] = Lane(acks, self._compression, self._calls, self._ids, self._open, on_stored)
         return lane
 
     # ------------------------------------------------------------ room
@@ -187,10 +197,11 @@ class ProducerLanes:
                 continue
             self._open.pending_bytes += waiting.held_bytes
             lane = self._lanes.get(waiting.acks) or self._lane(waiting.acks)
+            answer, compression, give_up_at_s = waiting.answer, waiting.compression, waiting.give_up_at_s
             if waiting.values is None:
-                lane.add_encoded(waiting.answer, waiting.payload, waiting.record_count, waiting.give_up_at_s)
+                lane.add_encoded(answer, waiting.payload, waiting.record_count, give_up_at_s, compression)
             else:
-                lane.add_many(waiting.answer, waiting.values, waiting.size_bytes, waiting.give_up_at_s)
+                lane.add_many(answer, waiting.values, waiting.size_bytes, give_up_at_s, compression)
 
     def _closed(self, *, was_sent: bool) -> LogError:
         error = client_closed(self._calls.nodes.current_addr)

@@ -41,12 +41,13 @@ async def test_produces_that_are_called_together_go_together_though_nothing_is_o
         assert counts(e) == [50] * 3
 
 
-async def test_callers_that_are_answered_together_and_go_on_at_once_go_together_again(edge: Any) -> None:
+@pytest.mark.parametrize("acks", [Acks.DEFAULT, Acks.LEADER])
+async def test_callers_that_are_answered_together_and_go_on_at_once_go_together_again(edge: Any, acks: Acks) -> None:
     async with edge() as e, LogClient(e.address) as client:
 
         async def caller() -> None:
             for _ in range(4):
-                await client.produce(b"v")
+                await client.produce(b"v", acks=acks)
 
         await asyncio.gather(*(caller() for _ in range(20)))
         assert counts(e) == [20] * 4

@@ -149,6 +149,22 @@ async def test_where_a_batch_of_a_stream_stays_unknown_those_behind_it_do_too_an
 
 
 @pytest.mark.usefixtures("pairs")
+async def test_what_was_sent_behind_a_batch_whose_id_is_lost_never_goes_under_another_one(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        first = await held_first(e, client, by_stream=True)
+        Script(e.server, unanswered, unanswered, refused(Refusal.SEQUENCE_REUSED))
+        later = [asyncio.create_task(client.produce(b"%d" % number)) for number in range(5)]
+        await e.server.until(lambda: len(numbers(e)) == 4)
+        refused(Refusal.DEPOSED, outcome_unknown=True)(e.server.all(Produce)[1])
+        *unknown, last = await asyncio.gather(*later, return_exceptions=True)
+        assert [isinstance(outcome, LogError) and outcome.outcome_unknown for outcome in unknown] == [True] * 4
+        assert last == 1, "it was not sent before"
+        assert stored(e) == [b"before", b"4"]
+        with pytest.raises(LogError):
+            await first.caller
+
+
+@pytest.mark.usefixtures("pairs")
 async def test_a_producer_that_is_forgotten_in_a_stream_registers_again_and_nothing_is_lost(edge: Any) -> None:
     async with edge() as e, LogClient(e.address) as client:
         first = await held_first(e, client, by_stream=True)
