@@ -18,6 +18,7 @@ from typing import Final
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+from bench.client import client
 from bench.consume import consume
 from bench.failover import failover
 from bench.machine import Bystanders, describe, is_in_memory
@@ -34,6 +35,7 @@ GROUPS: Final[dict[str, Callable[[Settings, Report], Awaitable[None]]]] = {
     "unary": unary_and_stream,
     "bulk": bulk,
     "consume": consume,
+    "client": client,
     "three": three_nodes,
     "failover": failover,
     "opening": opening,

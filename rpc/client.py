@@ -4,7 +4,8 @@ It may be given any node's address, or several; from the nodes it learns of the 
 has seen the log, and reads from no node that has less. When a node answers a produce with "not the leader", the client
 goes to the leader that the answer names. When a node cannot be reached, does not answer, or knows of no leader, it asks
 another one, until its time is up. What it produces is numbered, so that the log stores it once although it is sent
-again when it is not known what became of it (`ourolog.rpc.client_lanes`, `ourolog.rpc.client_streams`).
+again when it is not known what became of it, and gathered into batches while something is on its way
+(`ourolog.rpc.client_lanes`, `ourolog.rpc.client_streams`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from google.protobuf.message import DecodeError
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client_attempts import Attempts
 from ourolog.rpc.client_calls import Call, ClientCalls
+from ourolog.rpc.client_compression import Compression, checked_compression, unfolded
 from ourolog.rpc.client_errors import LogError, no_records, not_understood
-from ourolog.rpc.client_lanes import ProducerLanes
+from ourolog.rpc.client_lanes import MAX_PENDING_BYTES, ProducerLanes
 from ourolog.rpc.client_liveness import STREAM_SILENT_AFTER_S
 from ourolog.rpc.client_nodes import ClientNodes
 from ourolog.rpc.client_producers import ProducerIds
@@ -40,9 +42,12 @@ from ourolog.rpc.client_types import (
 from ourolog.rpc.cluster_status import node_status
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
-from ourolog.storage.record_set import encode_record, encode_records
+from ourolog.storage.record_set import encode_record, encode_records, equal_values
 
 T = TypeVar("T")
+
+# Of so few records it costs more to find out that they are equally long.
+_FEW: Final = 16
 
 # A stream that was open for this long counts as one that worked.
 _WORKED_AFTER_S: Final = 2.0
@@ -56,6 +61,10 @@ class LogClient:
     on_retry: called with what an attempt failed with, each time before another one is made.
     seen_end: the offset after the last record that is known to be acknowledged or was read before: what another
         client's `seen_end` was, for instance.
+    max_pending_bytes: how much may be produced and not be acknowledged yet, in bytes; each record counts 64 more than
+        its value. Who produces beyond that waits in line, within the time that the call has.
+    compression: "zstd" to compress what is produced, each batch by itself, where that makes it smaller; nodes keep it
+        as it is, and readers unfold it.
 
     Every method raises LogError.
     """
@@ -67,6 +76,8 @@ class LogClient:
         timeout_s: float = 30.0,
         on_retry: Callable[[LogError], None] = lambda _: None,
         seen_end: int = 0,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
+        compression: Compression = "none",
     ) -> None:
         given = [addr.strip() for addr in addresses.split(",")] if isinstance(addresses, str) else list(addresses)
         if not given or "" in given:
@@ -74,7 +85,8 @@ class LogClient:
         self._nodes = ClientNodes(given)
         self._calls = ClientCalls(self._nodes, timeout_s, on_retry)
         ids = ProducerIds(self._calls)
-        self._lanes = ProducerLanes(self._calls, ids)
+        self._compression = checked_compression(compression)
+        self._lanes = ProducerLanes(self._calls, ids, max_pending_bytes, self._compression, self._note_stored)
         self._streams = ProduceStreams(self._calls, ids)
         self._seen_end = seen_end
 
@@ -87,6 +99,14 @@ class LogClient:
         node has offsets of its own, and nodes take no notice.
         """
         return self._seen_end
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much this client was given to produce that is not acknowledged yet, see `max_pending_bytes`.
+
+        What waits in line for room does not count.
+        """
+        return self._lanes.pending_bytes
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,35 +126,49 @@ class LogClient:
     async def produce(self, value: bytes, *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None) -> int:
         """Append one record and return its offset.
 
-        It is stored once, however often it has to be sent, where somebody is elected and acks is not LEADER; produces
-        that come while others are under way may share a batch. With `outcome_unknown` in the error it may be stored.
+        It goes at once while nothing else is on its way, else in one batch with all that waits; those with the same
+        acks stand in the log in the order of the calls. It is stored once, however often it has to be sent, where
+        somebody is elected and acks is not LEADER. With `outcome_unknown` in the error it may be stored.
         """
-        acknowledged = await self._lanes.produce(value, acks, timeout_s)
-        self._note_produced(acknowledged.base_offset + 1, acks)
-        return acknowledged.base_offset
+        return (await self._lanes.produce(value, acks, timeout_s))[0]
 
     async def produce_batch(
-        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        values: Sequence[bytes],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        compression: Compression | None = None,
+        timeout_s: float | None = None,
     ) -> int:
-        """Append many records, all or none, and return the first's offset; the others follow on. See produce."""
-        return await self.produce_payload(encode_records(values), len(values), acks=acks, timeout_s=timeout_s)
+        """Append many records, all or none, and return the first's offset; the others follow on. See produce.
+
+        compression: of this batch, which then goes by itself; None for the client's.
+        """
+        return (await self._lanes.produce_batch(values, acks, compression, timeout_s))[0]
 
     async def produce_acknowledged(
-        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        values: Sequence[bytes],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        compression: Compression | None = None,
+        timeout_s: float | None = None,
     ) -> Acknowledgement:
         """As produce_batch, and says which replicas have the records on disk."""
-        return await self._produce(encode_records(values), len(values), acks, timeout_s)
+        base_offset, replicas = await self._lanes.produce_batch(values, acks, compression, timeout_s)
+        return Acknowledgement(base_offset, len(values), replicas)
 
     async def produce_payload(
-        self, payload: bytes, record_count: int, *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        payload: bytes,
+        record_count: int,
+        *,
+        acks: Acks = Acks.DEFAULT,
+        compression: Compression | None = None,
+        timeout_s: float | None = None,
     ) -> int:
-        """As produce_batch, with an encoded `log.v1.RecordSet`, see `ourolog.encode_records`."""
-        return (await self._produce(payload, record_count, acks, timeout_s)).base_offset
-
-    async def _produce(self, payload: bytes, record_count: int, acks: Acks, timeout_s: float | None) -> Acknowledgement:
-        acknowledged = await self._lanes.produce_batch(payload, record_count, acks, timeout_s)
-        self._note_produced(acknowledged.base_offset + record_count, acks)
-        return acknowledged
+        """As produce_batch, with an encoded `log.v1.RecordSet`, see `ourolog.encode_records`. It goes by itself."""
+        return (await self._lanes.produce_payload(payload, record_count, acks, compression, timeout_s))[0]
 
     def produce_stream(
         self, values: AsyncIterable[bytes] | Iterable[bytes], *, acks: Acks = Acks.DEFAULT
@@ -157,18 +191,18 @@ class LogClient:
         self, items: AsyncIterable[T] | Iterable[T], encode: Callable[[T], tuple[bytes, int]], acks: Acks
     ) -> AsyncGenerator[int, None]:
         """The first offset of each item's records."""
-        requests = UnansweredRequests(items, encode, _acks(acks))
+        requests = UnansweredRequests(items, encode, _acks(acks), self._compression)
         answers = self._streams.answers(requests, is_numbered=acks is not Acks.LEADER)
         async with aclosing(answers):
             async for offset, counts in answers:
                 for count in counts:
-                    self._note_produced(offset + count, acks)
+                    if acks is not Acks.LEADER:
+                        self._note_stored(offset + count)
                     yield offset
                     offset += count
 
-    def _note_produced(self, end: int, acks: Acks) -> None:
-        if acks is not Acks.LEADER:
-            self._seen_end = max(self._seen_end, end)
+    def _note_stored(self, end: int) -> None:
+        self._seen_end = max(self._seen_end, end)
 
     # ------------------------------------------------------------ consume
 
@@ -248,6 +282,7 @@ class LogClient:
                 provenance=provenance,
                 read=_READS[read],
                 seen_end=self._seen_end,
+                accept_zstd=True,
             )
             began_s = loop.time()
             responses = self._calls.responses(
@@ -348,11 +383,20 @@ def _batches(response: pb.ConsumeBatchResponse | None, addr: str) -> Iterator[Lo
     if response is None:
         raise not_understood(addr)
     for batch in response.batches:
-        try:
-            values = [record.value for record in pb.RecordSet.FromString(batch.records).records]
-        except DecodeError as error:
-            raise no_records(addr, batch.base_offset) from error
-        if len(values) != batch.record_count:
-            raise no_records(addr, batch.base_offset)
         provenance = provenance_from(batch.provenance) if batch.HasField("provenance") else None
-        yield LogBatch(batch.base_offset, values, provenance)
+        yield LogBatch(batch.base_offset, _values(batch, addr), provenance)
+
+
+def _values(batch: pb.RecordBatch, addr: str) -> list[bytes]:
+    payload = unfolded(batch, addr)
+    if batch.record_count > _FEW:
+        values = equal_values(payload, batch.record_count)
+        if values is not None:
+            return values
+    try:
+        values = [record.value for record in pb.RecordSet.FromString(payload).records]
+    except DecodeError as error:
+        raise no_records(addr, batch.base_offset) from error
+    if len(values) != batch.record_count:
+        raise no_records(addr, batch.base_offset)
+    return values

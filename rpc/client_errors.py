@@ -130,6 +130,11 @@ def gone_silent(addr: str, within_s: float) -> LogError:
     return LogError(message, "UNAVAILABLE", addr=addr)
 
 
+def late_answer(addr: str) -> LogError:
+    """The error of a produce that a node has not answered while anybody waited."""
+    return LogError(f"{addr} did not answer in time", "DEADLINE_EXCEEDED", addr=addr, outcome_unknown=True)
+
+
 def led_by_another(addr: str, leader_addr: str) -> LogError:
     """The error of a produce that a node has not acknowledged, which answers nothing any more while another leads."""
     message = f"{addr} answers nothing any more, and the node at {leader_addr} leads meanwhile"
@@ -151,6 +156,21 @@ def no_records(addr: str, offset: int) -> LogError:
         "whoever produced or replicated it has a fault"
     )
     return LogError(message, "DATA_LOSS", addr=addr)
+
+
+def unreadable_batch(addr: str, offset: int, why: str) -> LogError:
+    """The error for a compressed batch that cannot be unfolded."""
+    message = f"the batch at offset {offset} that {addr} sent cannot be decompressed: {why} (codec CODEC_ZSTD)"
+    return LogError(message, "DATA_LOSS", addr=addr)
+
+
+def unknown_codec(addr: str, offset: int, codec: int) -> LogError:
+    """The error for a batch that is compressed in a way which only later versions know."""
+    message = (
+        f"the batch at offset {offset} that {addr} sent is compressed in a way that this client does not know "
+        f"(codec {codec}): use a client of the node's version"
+    )
+    return LogError(message, "UNIMPLEMENTED", addr=addr)
 
 
 def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:

@@ -29,6 +29,27 @@ leader that has been replaced, and has not noticed, does not know of those that 
 _ASK_AGAIN_AFTER_S: Final = 60.0
 
 
+class Producer:
+    """Under which id and number the next batch goes.
+
+    producer_id: 0 for none yet.
+    sequence: the number of the next batch.
+    is_lost: whether it is not known any more which number is the next.
+    """
+
+    __slots__ = ("is_lost", "producer_id", "sequence")
+
+    def __init__(self) -> None:
+        self.producer_id = 0
+        self.sequence = 0
+        self.is_lost = False
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether there is no number left."""
+        return self.sequence > MAX_SEQUENCE
+
+
 class ProducerIds:
     """Gets ids, and remembers for a while that there are none."""
 

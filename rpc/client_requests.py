@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
+from ourolog.rpc.client_compression import Compression, compressed
 from ourolog.rpc.client_producers import GATHERED_BYTES, GATHERED_RECORDS, MAX_UNANSWERED
 from ourolog.rpc.v1 import log_pb2 as pb
 
@@ -28,13 +29,20 @@ class _Batch:
     record_count, size_bytes: of all of them.
     """
 
-    __slots__ = ("counts", "payloads", "record_count", "size_bytes")
+    __slots__ = ("_sent", "counts", "payloads", "record_count", "size_bytes")
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
         self.counts: list[int] = []
         self.record_count = 0
         self.size_bytes = 0
+        self._sent: tuple[bytes, pb.Codec.ValueType] | None = None
+
+    def sent(self, compression: Compression) -> tuple[bytes, pb.Codec.ValueType]:
+        """What is sent of them, the same bytes each time, and how to read it."""
+        if self._sent is None:
+            self._sent = compressed(b"".join(self.payloads), compression)
+        return self._sent
 
     def halves(self) -> list[_Batch]:
         """Split the items into two batches, as far as there are several."""
@@ -56,6 +64,7 @@ class UnansweredRequests(Generic[T]):
     items: what the caller wants to have appended.
     encode: an item's records, encoded, and how many they are.
     acks: what is asked for.
+    compression: how what goes together is compressed.
 
     answered: how many messages were answered.
     sent: how many of them the present call may have sent, those that were answered before it included.
@@ -68,10 +77,12 @@ class UnansweredRequests(Generic[T]):
         items: AsyncIterable[T] | Iterable[T],
         encode: Callable[[T], tuple[bytes, int]],
         acks: pb.Acks.ValueType,
+        compression: Compression = "none",
     ) -> None:
         self._items: AsyncIterator[T] | Iterator[T] = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         self._encode = encode
         self._acks = acks
+        self._compression: Compression = compression
         self._unanswered: deque[_Batch] = deque()
         self._gathered: deque[_Batch] = deque()
         self._gathers_bytes = GATHERED_BYTES
@@ -214,9 +225,8 @@ class UnansweredRequests(Generic[T]):
         await self._changed.wait()
 
     def _message(self, batch: _Batch) -> pb.ProduceBatchRequest:
-        request = pb.ProduceBatchRequest(
-            records=b"".join(batch.payloads), record_count=batch.record_count, acks=self._acks
-        )
+        records, codec = batch.sent(self._compression)
+        request = pb.ProduceBatchRequest(records=records, record_count=batch.record_count, codec=codec, acks=self._acks)
         if self.producer_id:
             request.producer_id, request.sequence = self.producer_id, self.sent - self._first
         return request

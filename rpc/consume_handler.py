@@ -246,7 +246,7 @@ class ConsumeHandler:
             for message in consume_responses.records(batches, heads, offset, provenance=request.provenance):
                 yield message, message.record.offset + 1
 
-        await self._stream(request, CHUNK_BYTES, messages, call, stop_at_end=False)
+        await self._stream(request, CHUNK_BYTES, messages, call, stop_at_end=False, accept_zstd=False)
 
     async def stream_batches(self, request: pb.ConsumeBatchRequest, call: ServerCall[Any]) -> None:
         """ConsumeBatchStream. Ends at the end of the log if asked to, by cancellation, or with ServiceError."""
@@ -271,7 +271,9 @@ class ConsumeHandler:
             if gathered:
                 yield _response(gathered)
 
-        await self._stream(request, max_bytes, messages, call, stop_at_end=request.stop_at_end)
+        await self._stream(
+            request, max_bytes, messages, call, stop_at_end=request.stop_at_end, accept_zstd=request.accept_zstd
+        )
 
     async def _stream(
         self,
@@ -281,6 +283,7 @@ class ConsumeHandler:
         call: ServerCall[Any],
         *,
         stop_at_end: bool,
+        accept_zstd: bool,
     ) -> None:
         """Write everything from its offset on. `messages` gives each message with the offset after it."""
         offset = request.offset
@@ -330,8 +333,11 @@ class ConsumeHandler:
                 batches = read.batches
                 del read
                 heads = list(consume_responses.data_heads(batches, offset))
-                # One batch at a time is decompressed, and its size is known only then.
-                decompressed = MAX_BODY_BYTES if any(head.codec is not Codec.NONE for head in heads) else 0
+                # One batch at a time is decompressed, and its size is known only then. None is, where the client does
+                # it and no batch has to go in parts.
+                stays_whole = accept_zstd and len(batches) <= chunk_bytes
+                is_compressed = any(head.codec is not Codec.NONE for head in heads)
+                decompressed = MAX_BODY_BYTES if is_compressed and not stays_whole else 0
                 wanted_bytes = READ_COPIES * max(len(batches), decompressed)
                 held = self._budget.resize(reservation, wanted_bytes)
                 if held:

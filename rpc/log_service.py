@@ -184,7 +184,8 @@ class LogService:
         return CheckedProduce(checked_record(request, self._limits), checked_acks(request.acks))
 
     def _check_many(self, request: pb.ProduceBatchRequest) -> CheckedProduce:
-        return CheckedProduce(checked_batch(request, self._limits), checked_acks(request.acks))
+        timeout_s = request.timeout_ms / 1000 if request.timeout_ms else None
+        return CheckedProduce(checked_batch(request, self._limits), checked_acks(request.acks), timeout_s)
 
     async def _consume(self, call: ServerCall[pb.ConsumeRequest]) -> None:
         await self._consumes.consume_record(await call.request(), call)

@@ -48,10 +48,12 @@ class CheckedProduce:
 
     batch: what to append.
     acks: what the client wants to have happened before it is answered.
+    timeout_s: how long it may take by its own word; None for as long as its call.
     """
 
     batch: NewBatch
     acks: Acks
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,8 @@ class ProduceHandler:
             self._limiter.release(client, size)
             raise
         remaining_s = call.context.time_remaining()
+        if checked.timeout_s is not None:
+            remaining_s = min(checked.timeout_s, remaining_s) if remaining_s is not None else checked.timeout_s
         timeout_s = answered_within_s(remaining_s)
         if remaining_s is not None:
             margin_s = _margin_s(remaining_s)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from ourolog.actors.messages.server import Produce, Refusal, RequestRefused
+from ourolog.actors.messages.values import Acks
+from ourolog.rpc.client import LogClient
 from ourolog.storage.record_set import decode_records
 
 
@@ -51,6 +54,33 @@ def lost_after_append(server: Any) -> Callable[[Produce], object]:
 
 def unanswered(_: Produce) -> None:
     """Whoever asked waits."""
+
+
+class HeldFirst:
+    """A produce of `first` that nobody has answered yet, whatever comes behind it.
+
+    caller: who waits for it.
+    """
+
+    def __init__(self, e: Any, caller: asyncio.Task[int]) -> None:
+        self.caller = caller
+        self._server = e.server
+        self._produce = e.server.all(Produce)[-1]
+
+    def answer(self) -> None:
+        """Append and answer it."""
+        self._server.produced(self._produce)
+
+
+async def held_first(e: Any, client: LogClient, *, by_stream: bool = False, acks: Acks = Acks.DEFAULT) -> HeldFirst:
+    """`by_stream`: it goes by a stream, since one has worked before by a call."""
+    if by_stream:
+        await client.produce(b"before", acks=acks)
+    before = len(e.server.all(Produce))
+    Script(e.server, unanswered)
+    caller = asyncio.create_task(client.produce(b"first", acks=acks))
+    await e.server.until(lambda: len(e.server.all(Produce)) == before + 1)
+    return HeldFirst(e, caller)
 
 
 def numbers(e: Any) -> list[tuple[int, int]]:

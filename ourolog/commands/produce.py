@@ -18,6 +18,7 @@ from ourolog.stdin_lines import stdin_lines
 
 if TYPE_CHECKING:
     from ourolog.rpc.client import LogClient
+    from ourolog.rpc.client_compression import Compression
 
 EPILOG = """
 \b
@@ -26,6 +27,7 @@ Examples:
   ourolog produce < access.log                   a record for each line
   tail -F access.log | ourolog produce           as the lines come
   ourolog produce --acks all "important"         on every voter's disk first
+  ourolog produce --compress zstd < access.log   less to send, to store and to read
   ourolog produce --addr n1:8400,n2:8400,n3:8400 < access.log
 
 An offset is printed once its record is acknowledged. When the leader changes,
@@ -56,6 +58,12 @@ _LOST: Final = {"UNAVAILABLE", "ABORTED"}
     default="default",
     help="Whose disks a record must be on before it is acknowledged; default: what the node was started with.",
 )
+@option(
+    "--compress",
+    type=click.Choice(["none", "zstd"]),
+    default="none",
+    help="Compress the records of each call together; nodes keep them so, and readers see them as they were.",
+)
 @option("--replicas", is_flag=True, help="Also print the nodes whose disks have the record.")
 def produce(
     *,
@@ -64,6 +72,7 @@ def produce(
     timeout_s: float,
     batch: int,
     acks: str,
+    compress: Compression,
     replicas: bool,
 ) -> None:
     """Append records, print their offsets.
@@ -72,7 +81,7 @@ def produce(
     """
     if not values and sys.stdin.isatty():
         click.echo("Reading records from the terminal, one a line; Ctrl-D ends.", err=True)
-    asyncio.run(_produce(values, addresses, timeout_s, batch, Acks[acks.upper()], replicas=replicas))
+    asyncio.run(_produce(values, addresses, timeout_s, batch, Acks[acks.upper()], compress, replicas=replicas))
 
 
 async def _produce(
@@ -81,6 +90,7 @@ async def _produce(
     timeout_s: float,
     batch: int,
     acks: Acks,
+    compression: Compression,
     *,
     replicas: bool,
 ) -> None:
@@ -89,7 +99,7 @@ async def _produce(
     retries = RetryNotice()
     source = _arguments(values) if values else stdin_lines()
     total = len(values) if values else None
-    async with LogClient(addresses, timeout_s=timeout_s, on_retry=retries.failed) as client:
+    async with LogClient(addresses, timeout_s=timeout_s, on_retry=retries.failed, compression=compression) as client:
         producing = _Producing(client, acks, replicas=replicas)
         with Progress("produced", total) as progress:
             async for records in source:

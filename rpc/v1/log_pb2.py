@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18ourolog/rpc/v1/log.proto\x12\x06log.v1\"C\n\x06Record\x12\r\n\x05value\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x0c\n\x04type\x18\x04 \x01(\r\",\n\tRecordSet\x12\x1f\n\x07records\x18\x01 \x03(\x0b\x32\x0e.log.v1.Record\"\x8c\x01\n\nProvenance\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x03(\t\x12\x14\n\x0corigin_epoch\x18\x03 \x01(\x04\x12\x17\n\x0forigin_sequence\x18\x04 \x01(\x04\x12\x14\n\x0ctimestamp_ms\x18\x05 \x01(\x03\x12\r\n\x05index\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\"s\n\x0eProduceRequest\x12\x1e\n\x06record\x18\x01 \x01(\x0b\x32\x0e.log.v1.Record\x12\x1a\n\x04\x61\x63ks\x18\n \x01(\x0e\x32\x0c.log.v1.Acks\x12\x13\n\x0bproducer_id\x18\x0b \x01(\x04\x12\x10\n\x08sequence\x18\x0c \x01(\r\"3\n\x0fProduceResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x10\n\x08replicas\x18\n \x03(\t\"b\n\x0e\x43onsumeRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x12\n\nprovenance\x18\n \x01(\x08\x12\x1a\n\x04read\x18\x0b \x01(\x0e\x32\x0c.log.v1.Read\x12\x10\n\x08seen_end\x18\x0c \x01(\x04\"Y\n\x0f\x43onsumeResponse\x12\x1e\n\x06record\x18\x02 \x01(\x0b\x32\x0e.log.v1.Record\x12&\n\nprovenance\x18\n \x01(\x0b\x32\x12.log.v1.Provenance\"\x13\n\x11GetServersRequest\"5\n\x12GetServersResponse\x12\x1f\n\x07servers\x18\x01 \x03(\x0b\x32\x0e.log.v1.Server\"9\n\x06Server\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08rpc_addr\x18\x02 \x01(\t\x12\x11\n\tis_leader\x18\x03 \x01(\x08\"\xc1\x01\n\x13ProduceBatchRequest\x12\x0f\n\x07records\x18\x01 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x02 \x01(\r\x12\x15\n\x08\x63hecksum\x18\x03 \x01(\x07H\x00\x88\x01\x01\x12\x1c\n\x05\x63odec\x18\x04 \x01(\x0e\x32\r.log.v1.Codec\x12\x1a\n\x04\x61\x63ks\x18\x05 \x01(\x0e\x32\x0c.log.v1.Acks\x12\x13\n\x0bproducer_id\x18\x06 \x01(\x04\x12\x10\n\x08sequence\x18\x07 \x01(\rB\x0b\n\t_checksum\"S\n\x14ProduceBatchResponse\x12\x13\n\x0b\x62\x61se_offset\x18\x01 \x01(\x04\x12\x14\n\x0crecord_count\x18\x02 \x01(\r\x12\x10\n\x08replicas\x18\x03 \x03(\t\"\xa4\x01\n\x13\x43onsumeBatchRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\tmax_bytes\x18\x02 \x01(\r\x12\x13\n\x0bstop_at_end\x18\x03 \x01(\x08\x12\x12\n\nprovenance\x18\x04 \x01(\x08\x12\x13\n\x0b\x61\x63\x63\x65pt_zstd\x18\x05 \x01(\x08\x12\x1a\n\x04read\x18\x06 \x01(\x0e\x32\x0c.log.v1.Read\x12\x10\n\x08seen_end\x18\x07 \x01(\x04\"\x8f\x01\n\x0bRecordBatch\x12\x13\n\x0b\x62\x61se_offset\x18\x01 \x01(\x04\x12\x14\n\x0crecord_count\x18\x02 \x01(\r\x12\x1c\n\x05\x63odec\x18\x03 \x01(\x0e\x32\r.log.v1.Codec\x12\x0f\n\x07records\x18\x04 \x01(\x0c\x12&\n\nprovenance\x18\x05 \x01(\x0b\x32\x12.log.v1.Provenance\"<\n\x14\x43onsumeBatchResponse\x12$\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x13.log.v1.RecordBatch\"\x12\n\x10GetStatusRequest\"\xb6\x06\n\x11GetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08\x65lection\x18\x04 \x01(\t\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x14\n\x0c\x66irst_offset\x18\x08 \x01(\x04\x12\x12\n\nend_offset\x18\t \x01(\x04\x12\x18\n\x10\x63ommitted_offset\x18\n \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x0b \x01(\x04\x12\x11\n\tend_index\x18\x0c \x01(\x04\x12\x17\n\x0f\x63ommitted_index\x18\r \x01(\x04\x12\x12\n\nsize_bytes\x18\x0e \x01(\x04\x12\x13\n\x0b\x63ycles_seen\x18\x0f \x01(\x04\x12\x0e\n\x06voters\x18\x10 \x03(\t\x12%\n\x07members\x18\x11 \x03(\x0b\x32\x14.log.v1.MemberStatus\x12!\n\x05pulls\x18\x12 \x03(\x0b\x32\x12.log.v1.PullStatus\x12\r\n\x05\x63ycle\x18\x13 \x01(\t\x12\x1a\n\x12\x64uplicates_dropped\x18\x14 \x01(\x04\x12\x17\n\x0f\x65xpired_dropped\x18\x15 \x01(\x04\x12\x11\n\tnot_ready\x18\x16 \x01(\t\x12%\n\x06\x63laims\x18\x17 \x03(\x0b\x32\x15.log.v1.ElectionClaim\x12\'\n\x08replicas\x18\x18 \x03(\x0b\x32\x15.log.v1.ReplicaStatus\x12\x14\n\x0cvoter_change\x18\x19 \x01(\t\x12\x15\n\rdamaged_found\x18( \x01(\x04\x12\x10\n\x08repaired\x18) \x01(\x04\x12\x12\n\ncluster_id\x18< \x01(\x04\x12\x12\n\ngeneration\x18= \x01(\r\x12\x11\n\torigin_id\x18> \x01(\x04\x12\x11\n\tlast_term\x18? \x01(\x04\x12\x11\n\tlog_epoch\x18@ \x01(\x04\x12\x16\n\x0escrubbed_bytes\x18* \x01(\x04\x12\x1e\n\x11scrub_next_offset\x18+ \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bscrubbed_ms\x18, \x01(\x03\x42\x14\n\x12_scrub_next_offset\"c\n\x0cMemberStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08rpc_addr\x18\x02 \x01(\t\x12\x13\n\x0bgossip_addr\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\tpeer_addr\x18\x05 \x01(\t\"K\n\rElectionClaim\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x65lection\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x0e\n\x06leader\x18\x04 \x01(\t\"h\n\rReplicaStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05votes\x18\x02 \x01(\x08\x12\x10\n\x03lag\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07\x66\x65tches\x18\x04 \x01(\x08\x12\x11\n\tcaught_up\x18\x05 \x01(\x08\x42\x06\n\x04_lag\"\x95\x01\n\nPullStatus\x12\x0c\n\x04\x66rom\x18\x01 \x01(\t\x12\x12\n\nnext_index\x18\x02 \x01(\x04\x12\x10\n\x03lag\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x18\n\x0bnext_offset\x18\x06 \x01(\x04H\x01\x88\x01\x01\x42\x06\n\x04_lagB\x0e\n\x0c_next_offset\"\x19\n\x17RegisterProducerRequest\"/\n\x18RegisterProducerResponse\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x04\"(\n\x15TransferLeaderRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"O\n\x16TransferLeaderResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x17\n\x0fprevious_leader\x18\x03 \x01(\t\"\"\n\x0f\x41\x64\x64VoterRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"%\n\x12RemoveVoterRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"4\n\x14\x43hangeVotersResponse\x12\x0e\n\x06voters\x18\x01 \x03(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\"4\n\nLeaderHint\x12\x11\n\tleader_id\x18\x01 \x01(\t\x12\x13\n\x0bleader_addr\x18\x02 \x01(\t\"9\n\rReadableRange\x12\x14\n\x0c\x66irst_offset\x18\x01 \x01(\x04\x12\x12\n\nend_offset\x18\x02 \x01(\x04*H\n\x04\x41\x63ks\x12\x10\n\x0c\x41\x43KS_DEFAULT\x10\x00\x12\x0f\n\x0b\x41\x43KS_LEADER\x10\x01\x12\x0f\n\x0b\x41\x43KS_QUORUM\x10\x02\x12\x0c\n\x08\x41\x43KS_ALL\x10\x03*\'\n\x05\x43odec\x12\x0e\n\nCODEC_NONE\x10\x00\x12\x0e\n\nCODEC_ZSTD\x10\x01*+\n\x04Read\x12\x12\n\x0eREAD_COMMITTED\x10\x00\x12\x0f\n\x0bREAD_LATEST\x10\x01\x32\xb5\x07\n\x03Log\x12:\n\x07Produce\x12\x16.log.v1.ProduceRequest\x1a\x17.log.v1.ProduceResponse\x12:\n\x07\x43onsume\x12\x16.log.v1.ConsumeRequest\x1a\x17.log.v1.ConsumeResponse\x12\x42\n\rConsumeStream\x12\x16.log.v1.ConsumeRequest\x1a\x17.log.v1.ConsumeResponse0\x01\x12\x44\n\rProduceStream\x12\x16.log.v1.ProduceRequest\x1a\x17.log.v1.ProduceResponse(\x01\x30\x01\x12\x43\n\nGetServers\x12\x19.log.v1.GetServersRequest\x1a\x1a.log.v1.GetServersResponse\x12I\n\x0cProduceBatch\x12\x1b.log.v1.ProduceBatchRequest\x1a\x1c.log.v1.ProduceBatchResponse\x12S\n\x12ProduceBatchStream\x12\x1b.log.v1.ProduceBatchRequest\x1a\x1c.log.v1.ProduceBatchResponse(\x01\x30\x01\x12Q\n\x12\x43onsumeBatchStream\x12\x1b.log.v1.ConsumeBatchRequest\x1a\x1c.log.v1.ConsumeBatchResponse0\x01\x12@\n\tGetStatus\x12\x18.log.v1.GetStatusRequest\x1a\x19.log.v1.GetStatusResponse\x12O\n\x0eTransferLeader\x12\x1d.log.v1.TransferLeaderRequest\x1a\x1e.log.v1.TransferLeaderResponse\x12\x41\n\x08\x41\x64\x64Voter\x12\x17.log.v1.AddVoterRequest\x1a\x1c.log.v1.ChangeVotersResponse\x12G\n\x0bRemoveVoter\x12\x1a.log.v1.RemoveVoterRequest\x1a\x1c.log.v1.ChangeVotersResponse\x12U\n\x10RegisterProducer\x12\x1f.log.v1.RegisterProducerRequest\x1a .log.v1.RegisterProducerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18ourolog/rpc/v1/log.proto\x12\x06log.v1\"C\n\x06Record\x12\r\n\x05value\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x0c\n\x04type\x18\x04 \x01(\r\",\n\tRecordSet\x12\x1f\n\x07records\x18\x01 \x03(\x0b\x32\x0e.log.v1.Record\"\x8c\x01\n\nProvenance\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x03(\t\x12\x14\n\x0corigin_epoch\x18\x03 \x01(\x04\x12\x17\n\x0forigin_sequence\x18\x04 \x01(\x04\x12\x14\n\x0ctimestamp_ms\x18\x05 \x01(\x03\x12\r\n\x05index\x18\x06 \x01(\x04\x12\x0c\n\x04term\x18\x07 \x01(\x04\"s\n\x0eProduceRequest\x12\x1e\n\x06record\x18\x01 \x01(\x0b\x32\x0e.log.v1.Record\x12\x1a\n\x04\x61\x63ks\x18\n \x01(\x0e\x32\x0c.log.v1.Acks\x12\x13\n\x0bproducer_id\x18\x0b \x01(\x04\x12\x10\n\x08sequence\x18\x0c \x01(\r\"3\n\x0fProduceResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x10\n\x08replicas\x18\n \x03(\t\"b\n\x0e\x43onsumeRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x12\n\nprovenance\x18\n \x01(\x08\x12\x1a\n\x04read\x18\x0b \x01(\x0e\x32\x0c.log.v1.Read\x12\x10\n\x08seen_end\x18\x0c \x01(\x04\"Y\n\x0f\x43onsumeResponse\x12\x1e\n\x06record\x18\x02 \x01(\x0b\x32\x0e.log.v1.Record\x12&\n\nprovenance\x18\n \x01(\x0b\x32\x12.log.v1.Provenance\"\x13\n\x11GetServersRequest\"5\n\x12GetServersResponse\x12\x1f\n\x07servers\x18\x01 \x03(\x0b\x32\x0e.log.v1.Server\"9\n\x06Server\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08rpc_addr\x18\x02 \x01(\t\x12\x11\n\tis_leader\x18\x03 \x01(\x08\"\xd5\x01\n\x13ProduceBatchRequest\x12\x0f\n\x07records\x18\x01 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x02 \x01(\r\x12\x15\n\x08\x63hecksum\x18\x03 \x01(\x07H\x00\x88\x01\x01\x12\x1c\n\x05\x63odec\x18\x04 \x01(\x0e\x32\r.log.v1.Codec\x12\x1a\n\x04\x61\x63ks\x18\x05 \x01(\x0e\x32\x0c.log.v1.Acks\x12\x13\n\x0bproducer_id\x18\x06 \x01(\x04\x12\x10\n\x08sequence\x18\x07 \x01(\r\x12\x12\n\ntimeout_ms\x18\n \x01(\rB\x0b\n\t_checksum\"S\n\x14ProduceBatchResponse\x12\x13\n\x0b\x62\x61se_offset\x18\x01 \x01(\x04\x12\x14\n\x0crecord_count\x18\x02 \x01(\r\x12\x10\n\x08replicas\x18\x03 \x03(\t\"\xa4\x01\n\x13\x43onsumeBatchRequest\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\tmax_bytes\x18\x02 \x01(\r\x12\x13\n\x0bstop_at_end\x18\x03 \x01(\x08\x12\x12\n\nprovenance\x18\x04 \x01(\x08\x12\x13\n\x0b\x61\x63\x63\x65pt_zstd\x18\x05 \x01(\x08\x12\x1a\n\x04read\x18\x06 \x01(\x0e\x32\x0c.log.v1.Read\x12\x10\n\x08seen_end\x18\x07 \x01(\x04\"\x8f\x01\n\x0bRecordBatch\x12\x13\n\x0b\x62\x61se_offset\x18\x01 \x01(\x04\x12\x14\n\x0crecord_count\x18\x02 \x01(\r\x12\x1c\n\x05\x63odec\x18\x03 \x01(\x0e\x32\r.log.v1.Codec\x12\x0f\n\x07records\x18\x04 \x01(\x0c\x12&\n\nprovenance\x18\x05 \x01(\x0b\x32\x12.log.v1.Provenance\"<\n\x14\x43onsumeBatchResponse\x12$\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x13.log.v1.RecordBatch\"\x12\n\x10GetStatusRequest\"\xb6\x06\n\x11GetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08\x65lection\x18\x04 \x01(\t\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x0c\n\x04term\x18\x07 \x01(\x04\x12\x14\n\x0c\x66irst_offset\x18\x08 \x01(\x04\x12\x12\n\nend_offset\x18\t \x01(\x04\x12\x18\n\x10\x63ommitted_offset\x18\n \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x0b \x01(\x04\x12\x11\n\tend_index\x18\x0c \x01(\x04\x12\x17\n\x0f\x63ommitted_index\x18\r \x01(\x04\x12\x12\n\nsize_bytes\x18\x0e \x01(\x04\x12\x13\n\x0b\x63ycles_seen\x18\x0f \x01(\x04\x12\x0e\n\x06voters\x18\x10 \x03(\t\x12%\n\x07members\x18\x11 \x03(\x0b\x32\x14.log.v1.MemberStatus\x12!\n\x05pulls\x18\x12 \x03(\x0b\x32\x12.log.v1.PullStatus\x12\r\n\x05\x63ycle\x18\x13 \x01(\t\x12\x1a\n\x12\x64uplicates_dropped\x18\x14 \x01(\x04\x12\x17\n\x0f\x65xpired_dropped\x18\x15 \x01(\x04\x12\x11\n\tnot_ready\x18\x16 \x01(\t\x12%\n\x06\x63laims\x18\x17 \x03(\x0b\x32\x15.log.v1.ElectionClaim\x12\'\n\x08replicas\x18\x18 \x03(\x0b\x32\x15.log.v1.ReplicaStatus\x12\x14\n\x0cvoter_change\x18\x19 \x01(\t\x12\x15\n\rdamaged_found\x18( \x01(\x04\x12\x10\n\x08repaired\x18) \x01(\x04\x12\x12\n\ncluster_id\x18< \x01(\x04\x12\x12\n\ngeneration\x18= \x01(\r\x12\x11\n\torigin_id\x18> \x01(\x04\x12\x11\n\tlast_term\x18? \x01(\x04\x12\x11\n\tlog_epoch\x18@ \x01(\x04\x12\x16\n\x0escrubbed_bytes\x18* \x01(\x04\x12\x1e\n\x11scrub_next_offset\x18+ \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0bscrubbed_ms\x18, \x01(\x03\x42\x14\n\x12_scrub_next_offset\"c\n\x0cMemberStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08rpc_addr\x18\x02 \x01(\t\x12\x13\n\x0bgossip_addr\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x11\n\tpeer_addr\x18\x05 \x01(\t\"K\n\rElectionClaim\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x65lection\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\x0e\n\x06leader\x18\x04 \x01(\t\"h\n\rReplicaStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05votes\x18\x02 \x01(\x08\x12\x10\n\x03lag\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07\x66\x65tches\x18\x04 \x01(\x08\x12\x11\n\tcaught_up\x18\x05 \x01(\x08\x42\x06\n\x04_lag\"\x95\x01\n\nPullStatus\x12\x0c\n\x04\x66rom\x18\x01 \x01(\t\x12\x12\n\nnext_index\x18\x02 \x01(\x04\x12\x10\n\x03lag\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x18\n\x0bnext_offset\x18\x06 \x01(\x04H\x01\x88\x01\x01\x42\x06\n\x04_lagB\x0e\n\x0c_next_offset\"\x19\n\x17RegisterProducerRequest\"/\n\x18RegisterProducerResponse\x12\x13\n\x0bproducer_id\x18\x01 \x01(\x04\"(\n\x15TransferLeaderRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"O\n\x16TransferLeaderResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x17\n\x0fprevious_leader\x18\x03 \x01(\t\"\"\n\x0f\x41\x64\x64VoterRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"%\n\x12RemoveVoterRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"4\n\x14\x43hangeVotersResponse\x12\x0e\n\x06voters\x18\x01 \x03(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\"4\n\nLeaderHint\x12\x11\n\tleader_id\x18\x01 \x01(\t\x12\x13\n\x0bleader_addr\x18\x02 \x01(\t\"9\n\rReadableRange\x12\x14\n\x0c\x66irst_offset\x18\x01 \x01(\x04\x12\x12\n\nend_offset\x18\x02 \x01(\x04*H\n\x04\x41\x63ks\x12\x10\n\x0c\x41\x43KS_DEFAULT\x10\x00\x12\x0f\n\x0b\x41\x43KS_LEADER\x10\x01\x12\x0f\n\x0b\x41\x43KS_QUORUM\x10\x02\x12\x0c\n\x08\x41\x43KS_ALL\x10\x03*\'\n\x05\x43odec\x12\x0e\n\nCODEC_NONE\x10\x00\x12\x0e\n\nCODEC_ZSTD\x10\x01*+\n\x04Read\x12\x12\n\x0eREAD_COMMITTED\x10\x00\x12\x0f\n\x0bREAD_LATEST\x10\x01\x32\xb5\x07\n\x03Log\x12:\n\x07Produce\x12\x16.log.v1.ProduceRequest\x1a\x17.log.v1.ProduceResponse\x12:\n\x07\x43onsume\x12\x16.log.v1.ConsumeRequest\x1a\x17.log.v1.ConsumeResponse\x12\x42\n\rConsumeStream\x12\x16.log.v1.ConsumeRequest\x1a\x17.log.v1.ConsumeResponse0\x01\x12\x44\n\rProduceStream\x12\x16.log.v1.ProduceRequest\x1a\x17.log.v1.ProduceResponse(\x01\x30\x01\x12\x43\n\nGetServers\x12\x19.log.v1.GetServersRequest\x1a\x1a.log.v1.GetServersResponse\x12I\n\x0cProduceBatch\x12\x1b.log.v1.ProduceBatchRequest\x1a\x1c.log.v1.ProduceBatchResponse\x12S\n\x12ProduceBatchStream\x12\x1b.log.v1.ProduceBatchRequest\x1a\x1c.log.v1.ProduceBatchResponse(\x01\x30\x01\x12Q\n\x12\x43onsumeBatchStream\x12\x1b.log.v1.ConsumeBatchRequest\x1a\x1c.log.v1.ConsumeBatchResponse0\x01\x12@\n\tGetStatus\x12\x18.log.v1.GetStatusRequest\x1a\x19.log.v1.GetStatusResponse\x12O\n\x0eTransferLeader\x12\x1d.log.v1.TransferLeaderRequest\x1a\x1e.log.v1.TransferLeaderResponse\x12\x41\n\x08\x41\x64\x64Voter\x12\x17.log.v1.AddVoterRequest\x1a\x1c.log.v1.ChangeVotersResponse\x12G\n\x0bRemoveVoter\x12\x1a.log.v1.RemoveVoterRequest\x1a\x1c.log.v1.ChangeVotersResponse\x12U\n\x10RegisterProducer\x12\x1f.log.v1.RegisterProducerRequest\x1a .log.v1.RegisterProducerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ourolog.rpc.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACKS']._serialized_start=3168
-  _globals['_ACKS']._serialized_end=3240
-  _globals['_CODEC']._serialized_start=3242
-  _globals['_CODEC']._serialized_end=3281
-  _globals['_READ']._serialized_start=3283
-  _globals['_READ']._serialized_end=3326
+  _globals['_ACKS']._serialized_start=3188
+  _globals['_ACKS']._serialized_end=3260
+  _globals['_CODEC']._serialized_start=3262
+  _globals['_CODEC']._serialized_end=3301
+  _globals['_READ']._serialized_start=3303
+  _globals['_READ']._serialized_end=3346
   _globals['_RECORD']._serialized_start=36
   _globals['_RECORD']._serialized_end=103
   _globals['_RECORDSET']._serialized_start=105
@@ -58,45 +58,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERVER']._serialized_start=731
   _globals['_SERVER']._serialized_end=788
   _globals['_PRODUCEBATCHREQUEST']._serialized_start=791
-  _globals['_PRODUCEBATCHREQUEST']._serialized_end=984
-  _globals['_PRODUCEBATCHRESPONSE']._serialized_start=986
-  _globals['_PRODUCEBATCHRESPONSE']._serialized_end=1069
-  _globals['_CONSUMEBATCHREQUEST']._serialized_start=1072
-  _globals['_CONSUMEBATCHREQUEST']._serialized_end=1236
-  _globals['_RECORDBATCH']._serialized_start=1239
-  _globals['_RECORDBATCH']._serialized_end=1382
-  _globals['_CONSUMEBATCHRESPONSE']._serialized_start=1384
-  _globals['_CONSUMEBATCHRESPONSE']._serialized_end=1444
-  _globals['_GETSTATUSREQUEST']._serialized_start=1446
-  _globals['_GETSTATUSREQUEST']._serialized_end=1464
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1467
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2289
-  _globals['_MEMBERSTATUS']._serialized_start=2291
-  _globals['_MEMBERSTATUS']._serialized_end=2390
-  _globals['_ELECTIONCLAIM']._serialized_start=2392
-  _globals['_ELECTIONCLAIM']._serialized_end=2467
-  _globals['_REPLICASTATUS']._serialized_start=2469
-  _globals['_REPLICASTATUS']._serialized_end=2573
-  _globals['_PULLSTATUS']._serialized_start=2576
-  _globals['_PULLSTATUS']._serialized_end=2725
-  _globals['_REGISTERPRODUCERREQUEST']._serialized_start=2727
-  _globals['_REGISTERPRODUCERREQUEST']._serialized_end=2752
-  _globals['_REGISTERPRODUCERRESPONSE']._serialized_start=2754
-  _globals['_REGISTERPRODUCERRESPONSE']._serialized_end=2801
-  _globals['_TRANSFERLEADERREQUEST']._serialized_start=2803
-  _globals['_TRANSFERLEADERREQUEST']._serialized_end=2843
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=2845
-  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=2924
-  _globals['_ADDVOTERREQUEST']._serialized_start=2926
-  _globals['_ADDVOTERREQUEST']._serialized_end=2960
-  _globals['_REMOVEVOTERREQUEST']._serialized_start=2962
-  _globals['_REMOVEVOTERREQUEST']._serialized_end=2999
-  _globals['_CHANGEVOTERSRESPONSE']._serialized_start=3001
-  _globals['_CHANGEVOTERSRESPONSE']._serialized_end=3053
-  _globals['_LEADERHINT']._serialized_start=3055
-  _globals['_LEADERHINT']._serialized_end=3107
-  _globals['_READABLERANGE']._serialized_start=3109
-  _globals['_READABLERANGE']._serialized_end=3166
-  _globals['_LOG']._serialized_start=3329
-  _globals['_LOG']._serialized_end=4278
+  _globals['_PRODUCEBATCHREQUEST']._serialized_end=1004
+  _globals['_PRODUCEBATCHRESPONSE']._serialized_start=1006
+  _globals['_PRODUCEBATCHRESPONSE']._serialized_end=1089
+  _globals['_CONSUMEBATCHREQUEST']._serialized_start=1092
+  _globals['_CONSUMEBATCHREQUEST']._serialized_end=1256
+  _globals['_RECORDBATCH']._serialized_start=1259
+  _globals['_RECORDBATCH']._serialized_end=1402
+  _globals['_CONSUMEBATCHRESPONSE']._serialized_start=1404
+  _globals['_CONSUMEBATCHRESPONSE']._serialized_end=1464
+  _globals['_GETSTATUSREQUEST']._serialized_start=1466
+  _globals['_GETSTATUSREQUEST']._serialized_end=1484
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1487
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2309
+  _globals['_MEMBERSTATUS']._serialized_start=2311
+  _globals['_MEMBERSTATUS']._serialized_end=2410
+  _globals['_ELECTIONCLAIM']._serialized_start=2412
+  _globals['_ELECTIONCLAIM']._serialized_end=2487
+  _globals['_REPLICASTATUS']._serialized_start=2489
+  _globals['_REPLICASTATUS']._serialized_end=2593
+  _globals['_PULLSTATUS']._serialized_start=2596
+  _globals['_PULLSTATUS']._serialized_end=2745
+  _globals['_REGISTERPRODUCERREQUEST']._serialized_start=2747
+  _globals['_REGISTERPRODUCERREQUEST']._serialized_end=2772
+  _globals['_REGISTERPRODUCERRESPONSE']._serialized_start=2774
+  _globals['_REGISTERPRODUCERRESPONSE']._serialized_end=2821
+  _globals['_TRANSFERLEADERREQUEST']._serialized_start=2823
+  _globals['_TRANSFERLEADERREQUEST']._serialized_end=2863
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_start=2865
+  _globals['_TRANSFERLEADERRESPONSE']._serialized_end=2944
+  _globals['_ADDVOTERREQUEST']._serialized_start=2946
+  _globals['_ADDVOTERREQUEST']._serialized_end=2980
+  _globals['_REMOVEVOTERREQUEST']._serialized_start=2982
+  _globals['_REMOVEVOTERREQUEST']._serialized_end=3019
+  _globals['_CHANGEVOTERSRESPONSE']._serialized_start=3021
+  _globals['_CHANGEVOTERSRESPONSE']._serialized_end=3073
+  _globals['_LEADERHINT']._serialized_start=3075
+  _globals['_LEADERHINT']._serialized_end=3127
+  _globals['_READABLERANGE']._serialized_start=3129
+  _globals['_READABLERANGE']._serialized_end=3186
+  _globals['_LOG']._serialized_start=3349
+  _globals['_LOG']._serialized_end=4298
 # @@protoc_insertion_point(module_scope)

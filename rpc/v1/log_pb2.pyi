@@ -375,6 +375,7 @@ class ProduceBatchRequest(_message.Message):
     ACKS_FIELD_NUMBER: _builtins.int
     PRODUCER_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     records: _builtins.bytes
     """An encoded RecordSet. A client may declare this field as `RecordSet records = 1`: the bytes
     on the wire are the same.
@@ -387,6 +388,10 @@ class ProduceBatchRequest(_message.Message):
     producer_id: _builtins.int
     """As in ProduceRequest."""
     sequence: _builtins.int
+    timeout_ms: _builtins.int
+    """Of a stream's message: how long it may wait for its acknowledgement, in milliseconds, where that is shorter than
+    what is left of the call's deadline. 0 for as long as the call lasts. The node answers a little before it is over.
+    """
     def __init__(
         self,
         *,
@@ -397,10 +402,11 @@ class ProduceBatchRequest(_message.Message):
         acks: Global___Acks.ValueType = ...,
         producer_id: _builtins.int = ...,
         sequence: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "checksum", b"checksum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "acks", b"acks", "checksum", b"checksum", "codec", b"codec", "producer_id", b"producer_id", "record_count", b"record_count", "records", b"records", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_checksum", b"_checksum", "acks", b"acks", "checksum", b"checksum", "codec", b"codec", "producer_id", b"producer_id", "record_count", b"record_count", "records", b"records", "sequence", b"sequence", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__checksum: _TypeAlias = _typing.Literal["checksum"]  # noqa: Y015
     _WhichOneofArgType__checksum: _TypeAlias = _typing.Literal["_checksum", b"_checksum"]  # noqa: Y015

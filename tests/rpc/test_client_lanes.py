@@ -1,4 +1,4 @@
-"""Produces of the client that are stored once: numbers, what is sent again, and what becomes of a lane."""
+"""Produces of the client that are stored once: numbers, what is sent again, and what becomes of a producer's id."""
 
 from __future__ import annotations
 
@@ -10,23 +10,12 @@ import pytest
 
 from ourolog.actors.messages.server import CancelRequest, Produce, Refusal, RegisterProducer, RequestRefused
 from ourolog.actors.messages.values import Acks
-from ourolog.rpc import client_lanes
+from ourolog.rpc import client_lane_calls, client_producers
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
-from ourolog.rpc.client_lanes import GATHERED_RECORDS, LANES
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.record_set import decode_records
-from tests.scripted_produces import Script, lost_after_append, numbers, refused, stored, unanswered
-
-
-async def fill_lanes(e: Any, client: LogClient) -> list[asyncio.Task[int]]:
-    """Produces that nobody answers yet, one in each lane."""
-    Script(e.server, *[unanswered] * LANES)
-    callers = []
-    for number in range(LANES):
-        callers.append(asyncio.create_task(client.produce(b"first")))
-        await e.server.until(lambda number=number: len(e.server.all(Produce)) == number + 1)
-    return callers
+from tests.scripted_produces import Script, held_first, lost_after_append, numbers, refused, stored, unanswered
 
 
 async def test_one_call_after_the_other_is_numbered_in_one_lane(edge: Any) -> None:
@@ -51,83 +40,6 @@ async def test_what_is_stored_though_its_answer_was_lost_is_stored_once_and_ackn
         assert [number for _, number in numbers(e)] == [0, 1, 1, 1, 2]
 
 
-async def test_produces_that_find_all_lanes_busy_go_together_and_each_hears_of_its_own_records(edge: Any) -> None:
-    async with edge() as e, LogClient(e.address) as client:
-        first = await fill_lanes(e, client)
-        assert len(e.server.all(RegisterProducer)) == LANES
-        later = [asyncio.create_task(client.produce_batch([b"x"] * 2)) for _ in range(5)]
-        later.append(asyncio.create_task(client.produce(b"for all", acks=Acks.ALL)))
-        await asyncio.sleep(0)
-        assert len(e.server.all(Produce)) == LANES, "each lane has one call in flight"
-        held = e.server.all(Produce)
-        e.server.produced(held[0])
-        assert await first[0] == 0
-        assert await asyncio.gather(*later) == [1, 3, 5, 7, 9, 11]
-        together, alone = e.server.all(Produce)[LANES:]
-        assert (together.batch.record_count, alone.batch.record_count) == (10, 1)
-        assert (together.acks, alone.acks) == (Acks.DEFAULT, Acks.ALL)
-        for produce in held[1:]:
-            e.server.produced(produce)
-        await asyncio.gather(*first)
-
-
-HALF = [b"x"] * (GATHERED_RECORDS // 2)
-
-
-@pytest.mark.parametrize(
-    ("most_bytes", "batches", "together"),
-    [
-        (1_500, [[b"y" * 900], [b"z" * 900], [b"z"]], [1, 2]),
-        (1_000_000, [HALF, HALF, HALF], [2 * len(HALF), len(HALF)]),
-    ],
-)
-async def test_what_goes_together_is_bounded(
-    edge: Any, monkeypatch: pytest.MonkeyPatch, most_bytes: int, batches: list[list[bytes]], together: list[int]
-) -> None:
-    monkeypatch.setattr(client_lanes, "GATHERED_BYTES", most_bytes)
-    async with edge() as e, LogClient(e.address) as client:
-        first = await fill_lanes(e, client)
-        later = [asyncio.create_task(client.produce_batch(batch)) for batch in batches]
-        await asyncio.sleep(0)
-        held = e.server.all(Produce)
-        e.server.produced(held[0])
-        await asyncio.gather(*later)
-        assert [produce.batch.record_count for produce in e.server.all(Produce)[LANES:]] == together
-        for produce in held[1:]:
-            e.server.produced(produce)
-        await asyncio.gather(*first)
-
-
-async def test_a_bad_record_among_others_fails_alone(edge: Any) -> None:
-    async with edge() as e, LogClient(e.address) as client:
-        first = await fill_lanes(e, client)
-        later = [asyncio.create_task(client.produce(value)) for value in (b"a", b"", b"c")]
-        await asyncio.sleep(0)
-        for produce in e.server.all(Produce):
-            e.server.produced(produce)
-        good, bad, also_good = await asyncio.gather(*later, return_exceptions=True)
-        assert (good, also_good) == (LANES, LANES + 1)
-        assert isinstance(bad, LogError)
-        assert bad.fields == {"record.value": "must not be empty"}
-        assert not bad.outcome_unknown
-        assert stored(e) == [b"first"] * LANES + [b"a", b"c"]
-        await asyncio.gather(*first)
-        assert await client.produce(b"d") == LANES + 2
-
-
-async def test_what_finds_no_lane_in_its_time_was_not_sent(edge: Any) -> None:
-    async with edge() as e, LogClient(e.address) as client:
-        first = await fill_lanes(e, client)
-        async with asyncio.timeout(10):
-            with pytest.raises(LogError, match="not acknowledged in time") as raised:
-                await client.produce(b"b", timeout_s=0.2)
-        assert (raised.value.code, raised.value.outcome_unknown) == ("DEADLINE_EXCEEDED", False)
-        for produce in e.server.all(Produce):
-            e.server.produced(produce)
-        await asyncio.gather(*first)
-        assert stored(e) == [b"first"] * LANES
-
-
 async def test_a_caller_that_is_cancelled_does_not_cancel_what_its_lane_has_sent(edge: Any) -> None:
     async with edge() as e, LogClient(e.address) as client:
         await client.produce(b"a")
@@ -140,18 +52,6 @@ async def test_a_caller_that_is_cancelled_does_not_cancel_what_its_lane_has_sent
         assert await client.produce(b"c") in (1, 2)
         assert sorted(stored(e)) == [b"a", b"b", b"c"]
         assert e.server.all(CancelRequest) == []
-
-
-async def test_what_was_not_sent_when_its_caller_was_cancelled_is_never_sent(edge: Any) -> None:
-    async with edge() as e, LogClient(e.address) as client:
-        first = await fill_lanes(e, client)
-        later = [asyncio.create_task(client.produce(value)) for value in (b"b", b"c")]
-        await asyncio.sleep(0)
-        later[0].cancel()
-        for produce in e.server.all(Produce):
-            e.server.produced(produce)
-        await asyncio.gather(*first, *later, return_exceptions=True)
-        assert stored(e) == [b"first"] * LANES + [b"c"]
 
 
 async def test_where_it_stays_unknown_the_lane_is_given_up_and_nothing_is_sent_under_another_id(edge: Any) -> None:
@@ -201,7 +101,7 @@ async def test_a_producer_that_is_forgotten_registers_again_without_a_word(edge:
 async def test_a_producer_that_is_forgotten_with_a_batch_of_unknown_outcome_says_so(
     edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_lanes, "EXPIRED_AFTER_S", 0.3)
+    monkeypatch.setattr(client_lane_calls, "EXPIRED_AFTER_S", 0.3)
     async with edge() as e, LogClient(e.address) as client:
         await client.produce(b"a")
         expired = refused(Refusal.PRODUCER_EXPIRED)
@@ -238,7 +138,7 @@ async def test_a_lane_goes_on_until_it_knows_what_became_of_a_batch_whose_caller
 
 
 async def test_behind_the_last_number_comes_another_producer(edge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_lanes, "MAX_SEQUENCE", 2)
+    monkeypatch.setattr(client_producers, "MAX_SEQUENCE", 2)
     async with edge() as e, LogClient(e.address) as client:
         assert [await client.produce(b"a") for _ in range(5)] == list(range(5))
         (first_id, _), *_, (second_id, _) = numbers(e)
@@ -247,9 +147,9 @@ async def test_behind_the_last_number_comes_another_producer(edge: Any, monkeypa
         assert first_id != second_id
 
 
-async def test_what_goes_apart_goes_on_in_another_lane_when_this_one_is_lost(edge: Any) -> None:
+async def test_what_goes_apart_goes_on_under_another_id_when_this_one_is_lost(edge: Any) -> None:
     async with edge() as e, LogClient(e.address) as client:
-        first = await fill_lanes(e, client)
+        first = await held_first(e, client)
         hasty = asyncio.create_task(client.produce(b"a", timeout_s=1.0))
         bad, patient = [asyncio.create_task(client.produce(value, timeout_s=20.0)) for value in (b"", b"c")]
         await asyncio.sleep(0)
@@ -262,17 +162,15 @@ async def test_what_goes_apart_goes_on_in_another_lane_when_this_one_is_lost(edg
                 tell(message)
 
         e.server.tell = lose_a
-        held = e.server.all(Produce)
-        e.server.produced(held[0])
+        first.answer()
+        assert await first.caller == 0
         with pytest.raises(LogError) as raised:
             await hasty
         assert raised.value.outcome_unknown
         with pytest.raises(LogError, match="empty"):
             await bad
         assert await patient == 1
-        for produce in held[1:]:
-            e.server.produced(produce)
-        await asyncio.gather(*first)
+        assert len({producer_id for producer_id, _ in numbers(e)}) == 2
 
 
 @pytest.mark.parametrize("refusal", [Refusal.NOBODY_ELECTED, None])
@@ -317,17 +215,6 @@ async def test_what_only_the_leader_must_have_goes_without_a_number(edge: Any) -
         assert [offset async for offset in client.produce_stream([b"b"], acks=Acks.LEADER)] == [1]
         assert numbers(e) == [(0, 0), (0, 0)]
         assert e.server.all(RegisterProducer) == []
-
-
-async def test_a_client_that_is_closed_ends_its_open_calls(edge: Any) -> None:
-    async with edge() as e:
-        client = LogClient(e.address)
-        callers = await fill_lanes(e, client)
-        callers.append(asyncio.create_task(client.produce(b"v")))
-        await asyncio.sleep(0)
-        await client.close()
-        errors = await asyncio.gather(*callers, return_exceptions=True)
-        assert [str(error) for error in errors] == ["the client was closed"] * (LANES + 1)
 
 
 async def test_a_stub_without_a_number_works_beside_numbered_ones(edge: Any) -> None:

@@ -13,6 +13,7 @@ from ourolog.storage.record_set import (
     encode_record,
     encode_records,
     encoded_size_bytes,
+    equal_values,
 )
 
 # Around every size of a value from which on a length takes one more byte; protobuf's are the outer and the inner.
@@ -80,3 +81,27 @@ def test_hostile_bytes_are_refused_or_are_what_protobuf_reads(payload: bytes) ->
     except ValueError:
         return
     assert values == [record.value for record in pb.RecordSet.FromString(payload).records]
+
+
+@given(st.binary(min_size=1, max_size=200), st.integers(1, 30), st.lists(st.binary(max_size=200), max_size=3))
+def test_records_of_one_size_are_found_to_be_so_and_nothing_else_is(
+    value: bytes, count: int, others: list[bytes]
+) -> None:
+    values = [*[value] * count, *others]
+    payload = encode_records(values)
+    found = equal_values(payload, len(values))
+    assert found == (values if len({len(each) for each in values}) == 1 else None)
+    assert equal_values(payload, len(values) + 1) is None
+
+
+def test_a_byte_that_is_wrong_before_any_value_makes_records_unequal() -> None:
+    for at in range(8 * 13):
+        payload = bytearray(encode_records([b"x" * 9] * 8))
+        payload[at] ^= 1
+        found = equal_values(bytes(payload), 8)
+        assert found == (None if at % 13 < 4 else decode_records(bytes(payload)))
+
+
+def test_bytes_that_are_no_records_are_not_equal_records() -> None:
+    for payload, count in ((b"", 0), (b"", 1), (b"\x0a", 1), (b"\xff" * 20, 4), (b"\x0a\x03\x0a\x02ab", 1)):
+        assert equal_values(payload, count) is None
