@@ -20,8 +20,9 @@ from rich.console import Console
 
 from bench.machine import Bystanders, describe, is_in_memory
 from bench.peers.binaries import ROOT, MissingError, cache_directory
+from bench.peers.pairs import SESSIONS
 from bench.peers.samples import Span
-from bench.peers.sessions import SESSIONS, Settings
+from bench.peers.session import Settings
 from bench.peers.summary import plain
 from bench.peers.tables import print_run
 
@@ -91,15 +92,22 @@ def _measure(names: Sequence[str], settings: Settings) -> tuple[list[dict[str, A
 
 def _settings(given: argparse.Namespace, directory: str) -> Settings:
     console = Console(stderr=True, highlight=False)
-    span = Span(0.3, 0.7, 64 << 20) if given.quick else Span(0.5, 2.0, 512 << 20)
+    quick = given.quick
+    span = Span(0.3, 0.7, 64 << 20) if quick else Span(0.5, 2.0, 512 << 20)
     return Settings(
         directory=directory,
-        rounds=given.rounds or (2 if given.quick else 5),
+        rounds=given.rounds or (2 if quick else 5),
         span=Span(span.warm_up_s, given.seconds or span.seconds, span.most_bytes),
+        fill_bytes=20_000_000 if quick else 200_000_000,
+        warm_up_s=5.0 if quick else 40.0,
+        idle_s=5.0 if quick else 20.0,
+        copied_bytes=100_000_000 if quick else 1_500_000_000,
+        few=20_000 if quick else 100_000,
+        many=200_000 if quick else 10_000_000,
         measures=tuple(given.measures or ()),
         against=os.path.abspath(given.against) if given.against else "",
         client_loop=given.client_loop,
-        say=lambda text: console.print(text, style="dim"),
+        say=lambda text: console.print(text, style="dim", soft_wrap=True),
     )
 
 

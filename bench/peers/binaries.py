@@ -71,14 +71,14 @@ def load_generator(say: Callable[[str], None]) -> Program:
     return Program(os.path.join(path, "peerload"), _go_version(tool))
 
 
-def go_server(name: str, module: str, package: str, say: Callable[[str], None]) -> Program:
+def go_server(name: str, wanted: str, module: str, package: str, say: Callable[[str], None]) -> Program:
     """A server that go_servers/<name> builds with Go, or else the one on the PATH. Raises MissingError.
 
+    wanted: what the program is called.
     module: its version in go.mod is the server's.
     package: what is built, "." for the module in go_servers/<name> itself.
     """
     source = os.path.join(HERE, "go_servers", name)
-    wanted = os.path.basename(name)
     try:
         tool = go()
         names = sorted(file for file in os.listdir(source) if file.endswith((".go", ".mod", ".sum")))
@@ -94,6 +94,19 @@ def go_server(name: str, module: str, package: str, say: Callable[[str], None]) 
             raise MissingError(f"{error}, and there is no {wanted} on the PATH") from error
         said = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
         return Program(found, f"{first_version(said)} from the PATH")
+
+
+def maven_libraries(name: str, pom: str, say: Callable[[str], None]) -> str:
+    """The folder of jars that a pom asks for. Raises MissingError."""
+    tool = shutil.which("mvn")
+    if tool is None:
+        raise MissingError("there is no mvn on the PATH, which fetches it")
+
+    def build(directory: str) -> None:
+        words = [tool, "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime"]
+        _run([*words, f"-DoutputDirectory={directory}"], os.path.dirname(pom))
+
+    return _kept(name, [pom], [], build, say)
 
 
 def required_version(go_mod: str, module: str) -> str:

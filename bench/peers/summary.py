@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.peers.comparisons import Comparison, Wanted
 from bench.peers.samples import Sample
-from bench.peers.sessions import Outcome
+from bench.peers.session import Outcome
 from bench.peers.turns import Series
 
 
@@ -20,6 +20,7 @@ def plain(outcome: Outcome) -> dict[str, Any]:
             {"label": label, "version": version, "settings": settings, "peak_mib": [round(one, 1) for one in peaks]}
             for label, version, settings, peaks in outcome.contenders
         ],
+        "idle_percent": {label: [round(one, 2) for one in each] for label, each in outcome.idle.items()},
         "comparisons": [_comparison(one, outcome.series) for one in outcome.comparisons],
         "loads": [_load(one) for one in outcome.series.values()],
     }

@@ -48,6 +48,15 @@ def print_run(run: Mapping[str, Any]) -> None:
     )
     _print(
         console,
+        ("idle cluster", "each process, % of a processor"),
+        [
+            (label, ", ".join(f"{one:.1f}" for one in each))
+            for session in sessions
+            for label, each in session["idle_percent"].items()
+        ],
+    )
+    _print(
+        console,
         ("contender", "version", "settings", "highest resident MiB of each process"),
         [
             (each["label"], each["version"], each["settings"], ", ".join(f"{one:.0f}" for one in each["peak_mib"]))

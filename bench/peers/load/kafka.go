@@ -44,17 +44,12 @@ func createTopic(ctx context.Context, opts options) (any, error) {
 
 func kafkaProducer(opts options) (*kgo.Client, error) {
 	most := opts.batch * (opts.size + 32)
-	settings := []kgo.Opt{
+	// Batches are numbered (franz-go's default), and then five requests may be under way at once.
+	return kgo.NewClient(
 		kgo.SeedBrokers(opts.addrs...), kgo.DefaultProduceTopic(opts.name), kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(opts.linger), kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.ProducerBatchMaxBytes(int32(max(most, 64<<10))), kgo.MaxBufferedRecords(max(10_000, 4*opts.batch)),
-	}
-	if opts.idempotent {
-		settings = append(settings, kgo.MaxProduceRequestsInflightPerBroker(max(1, min(opts.connections, 5))))
-	} else {
-		settings = append(settings, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(max(1, opts.connections)))
-	}
-	return kgo.NewClient(settings...)
+		kgo.ProducerBatchMaxBytes(int32(max(most, 64<<10))), kgo.MaxBufferedRecords(max(10_000, 6*opts.batch)),
+	)
 }
 
 // openKafkaProduce: one record at a time for each caller, acks=all.
@@ -73,8 +68,7 @@ func openKafkaProduce(ctx context.Context, opts options) (work, error) {
 	}, nil
 }
 
-// openKafkaBulk: records handed to the producer, which makes batches of up to -batch records by itself; -connections
-// is how many requests are under way at once.
+// openKafkaBulk: records handed to the producer, which makes batches of up to -batch records by itself.
 func openKafkaBulk(ctx context.Context, opts options) (work, error) {
 	client, err := kafkaProducer(opts)
 	if err != nil {
@@ -132,7 +126,7 @@ func openKafkaConsume(ctx context.Context, opts options) (work, error) {
 		}
 		defer reader.Close()
 		var records int64
-		for records < end.Offset && time.Now().Before(until) {
+		for more := true; more; more = records < end.Offset && time.Now().Before(until) {
 			fetches := reader.PollFetches(ctx)
 			if err := fetches.Err(); err != nil {
 				return 0, err

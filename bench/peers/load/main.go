@@ -27,6 +27,7 @@ type options struct {
 	batch       int           // records of a batch
 	name        string        // of the stream or topic
 	offset      uint64        // from which on records are read
+	records     int64         // how many are read from there, 0 for all
 	most        int64         // bytes of values of a sample
 	linger      time.Duration // how long a producer waits for company
 	idempotent  bool          // whether batches are numbered
@@ -74,6 +75,7 @@ func main() {
 	flag.IntVar(&opts.batch, "batch", 1000, "records of a batch")
 	flag.StringVar(&opts.name, "name", "bench", "of the stream or topic")
 	flag.Uint64Var(&opts.offset, "offset", 0, "from which on records are read")
+	flag.Int64Var(&opts.records, "records", 0, "how many are read from there, 0 for all")
 	flag.Int64Var(&opts.most, "most", 256<<20, "bytes of values of a sample")
 	flag.DurationVar(&opts.linger, "linger", 0, "how long a producer waits for company")
 	flag.BoolVar(&opts.idempotent, "idempotent", false, "number the batches")

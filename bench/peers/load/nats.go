@@ -187,7 +187,7 @@ func openOrderedConsumer(ctx context.Context, opts options) (work, error) {
 		}
 		defer messages.Stop()
 		var records int64
-		for last := int64(stream.CachedInfo().State.Msgs); records < last; records++ {
+		for last := int64(stream.CachedInfo().State.Msgs); records < last; {
 			message, err := messages.Next()
 			if err != nil {
 				return 0, err
@@ -195,7 +195,7 @@ func openOrderedConsumer(ctx context.Context, opts options) (work, error) {
 			if len(message.Data()) != opts.size {
 				return 0, fmt.Errorf("a message of %d bytes came", len(message.Data()))
 			}
-			if records%100 == 0 && !time.Now().Before(until) {
+			if records++; records%100 == 0 && !time.Now().Before(until) {
 				break
 			}
 		}

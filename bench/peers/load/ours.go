@@ -109,9 +109,11 @@ func openBatches(ctx context.Context, opts options) (work, error) {
 			if err := acquire(); err != nil {
 				return err
 			}
-			err = stream.Send(&logv1.ProduceBatchRequest{
-				Records: encoded, RecordCount: uint32(opts.batch), ProducerId: producer, Sequence: uint32(number),
-			})
+			request := &logv1.ProduceBatchRequest{Records: encoded, RecordCount: uint32(opts.batch)}
+			if opts.idempotent {
+				request.ProducerId, request.Sequence = producer, uint32(number)
+			}
+			err = stream.Send(request)
 			if errors.Is(err, io.EOF) { // the reason is what Recv says
 				return <-failed
 			}
@@ -174,7 +176,7 @@ func openConsume(ctx context.Context, opts options) (work, error) {
 		}
 		var records int64
 		next := opts.offset
-		for time.Now().Before(until) {
+		for more := true; more; more = time.Now().Before(until) && (opts.records == 0 || records < opts.records) {
 			answer, err := stream.Recv()
 			if errors.Is(err, io.EOF) {
 				break

@@ -21,7 +21,7 @@ _ASKED_FOR_S: Final = 5.0
 
 def program(say: Callable[[str], None]) -> Program:
     """Raises MissingError."""
-    return go_server("etcd", _MODULE, ".", say)
+    return go_server("etcd", "etcd", _MODULE, ".", say)
 
 
 class Etcd:

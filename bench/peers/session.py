@@ -1,24 +1,25 @@
-"""One session for each peer: its cluster and ours run, and nothing else, while their loads take turns."""
+"""One session: clusters of ours and of a peer run, and nothing else, while their loads take turns."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
-from bench.peers import etcd
 from bench.peers.binaries import ROOT, load_generator
-from bench.peers.comparisons import P50, P99, RATE, Comparison, Entry, Wanted, between_versions, chosen
-from bench.peers.ours import Ours
+from bench.peers.clusters.ours import Ours
+from bench.peers.comparisons import Comparison, between_versions, chosen, is_chosen
+from bench.peers.idle import idle_percent
 from bench.peers.samples import Span
 from bench.peers.servers import Server, free_ports, is_open, running, wait_until
 from bench.peers.turns import Series, take_turns
 
-OURS = "ourolog"
-AGAINST = "against"
+OURS: Final = "ourolog"
+AGAINST: Final = "against"
+IDLE: Final = "idle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,11 @@ class Settings:
     directory: where data goes while it lasts, on a real disk.
     rounds: how often each load takes its turn.
     span: of one sample.
+    fill_bytes: values in a log that is consumed.
+    warm_up_s: for how long a JVM runs its load before anything is measured.
+    idle_s: how long idle clusters are watched.
+    copied_bytes: values in a log that an empty replica copies.
+    few, many: records in the two logs on which the cost of a record is measured.
     measures: beginnings of the names of those wanted, none for all.
     against: another checkout of ours that is measured beside this one, "" for none.
     client_loop: the event loop of LogClient's program.
@@ -37,10 +43,19 @@ class Settings:
     directory: str
     rounds: int
     span: Span
+    fill_bytes: int
+    warm_up_s: float
+    idle_s: float
+    copied_bytes: int
+    few: int
+    many: int
     measures: tuple[str, ...]
     against: str
     client_loop: str
     say: Callable[[str], None]
+
+    def wants(self, measure: str) -> bool:
+        return is_chosen(measure, self.measures)
 
 
 class Contender(Protocol):
@@ -60,64 +75,18 @@ class Outcome:
 
     name: of the session.
     contenders: label, version, settings and the highest resident memory of each process, in MiB.
+    idle: processor time of each process while nothing is asked, in % of one processor, by label.
     """
 
     name: str
     comparisons: list[Comparison] = field(default_factory=list)
     series: dict[str, Series] = field(default_factory=dict)
     contenders: list[tuple[str, str, str, list[float]]] = field(default_factory=list)
+    idle: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
-def with_etcd(settings: Settings) -> Outcome:
-    """Single records. Raises MissingError."""
-    generator = load_generator(settings.say).path
-    built = etcd.program(settings.say)
-    with contextlib.ExitStack() as stack:
-        ours = _ours(settings, "etcd", stack)
-        peer = stack.enter_context(etcd.Etcd(built, os.path.join(settings.directory, "etcd")).started())
-        put = {number: Entry.one(peer.put(generator, number)) for number in (1, 64)}
-        best = Entry(
-            "etcd: Put, at its best",
-            tuple(
-                peer.put(generator, in_flight, connections)
-                for in_flight in (64, 256, 1_000, 2_000)
-                for connections in (1, 8)
-            ),
-        )
-
-        def against(us: Ours) -> list[Comparison]:
-            one, many = (Entry.one(us.produce(generator, number)) for number in (1, 64))
-            tasks, more_tasks = (Entry.one(us.client(number, settings.client_loop)) for number in (64, 1_000))
-            pair = (us.label, "etcd")
-            single = "gRPC unary from Go, one at a time, 100 B"
-            calls = "gRPC unary from Go, 64 in flight, 100 B"
-            return [
-                Comparison("unary", f"{single}: p50", *pair, one, put[1], P50, Wanted(1.6, 1.2, at_most=True)),
-                Comparison("unary", f"{single}: p99", *pair, one, put[1], P99),
-                Comparison("calls64", calls, *pair, many, put[64], RATE, Wanted(0.45, 0.6)),
-                Comparison("calls64", f"{calls}, against its best", *pair, many, best, RATE),
-                Comparison(
-                    "client64", "LogClient.produce(), 64 tasks, 100 B", *pair, tasks, put[64], RATE, Wanted(3, 5)
-                ),
-                Comparison(
-                    "client1000",
-                    "LogClient.produce(), 1,000 tasks, 100 B, against its best",
-                    *pair,
-                    more_tasks,
-                    best,
-                    RATE,
-                    Wanted(10, 18),
-                ),
-            ]
-
-        return _measured("etcd", settings, ours, [peer], against)
-
-
-SESSIONS = {"etcd": with_etcd}
-
-
-def _ours(settings: Settings, name: str, stack: contextlib.ExitStack) -> list[Ours]:
-    """Our cluster, and beside it that of the other checkout, if there is one."""
+def our_clusters(settings: Settings, name: str, stack: contextlib.ExitStack) -> list[Ours]:
+    """Our cluster, and beside it that of the other checkout, if there is one; the stack stops them."""
     checkouts = {OURS: ROOT, **({AGAINST: settings.against} if settings.against else {})}
     return [
         stack.enter_context(Ours(label, checkout, os.path.join(settings.directory, f"{name}-{label}")).started())
@@ -125,13 +94,14 @@ def _ours(settings: Settings, name: str, stack: contextlib.ExitStack) -> list[Ou
     ]
 
 
-def _measured(
+def measured(
     name: str,
     settings: Settings,
     ours: Sequence[Ours],
     peers: Sequence[Contender],
     against: Callable[[Ours], list[Comparison]],
 ) -> Outcome:
+    """Rounds of all comparisons that are wanted. against: those of one of our clusters with the peers."""
     lists = [against(us) for us in ours]
     comparisons = [one for each in lists for one in each]
     if len(lists) > 1:
@@ -142,9 +112,13 @@ def _measured(
     found = Outcome(name, comparisons)
     found.series = take_turns(comparisons, settings.rounds, settings.span, settings.say)
     _try_generators(found, settings, ours[0])
+    everybody: list[Contender] = [*ours, *peers]
+    if settings.wants(IDLE):
+        settings.say(f"idle for {settings.idle_s:g} s")
+        pids = {each.label: [server.pid for server in each.servers] for each in everybody}
+        found.idle = idle_percent(pids, settings.idle_s)
     found.contenders = [
-        (each.label, each.version, each.settings, [server.peak_mib() for server in each.servers])
-        for each in (*ours, *peers)
+        (each.label, each.version, each.settings, [server.peak_mib() for server in each.servers]) for each in everybody
     ]
     return found
 

@@ -12,7 +12,7 @@ import grpc
 
 from bench.nodes import FLAGS
 from bench.peers.binaries import HERE, MissingError
-from bench.peers.samples import Load
+from bench.peers.samples import Load, Span
 from bench.peers.servers import Server, free_ports, running, wait_until
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
@@ -20,6 +20,7 @@ from ourolog.rpc.v1 import log_pb2_grpc as pb_grpc
 NODES: Final = 3
 SETTINGS: Final = "3 nodes, --election raft, acks=quorum, --fsync always"
 _ASKED_FOR_S: Final = 5.0
+_FILLED_WITHIN_S: Final = 60.0
 _MESSAGE_BYTES: Final = ("grpc.max_receive_message_length", 64 << 20)
 # In the hundreds each batch is small; what waits for answers is bounded by their number alone.
 _BATCHES_IN_FLIGHT: Final = 8
@@ -54,6 +55,7 @@ class Ours:
             if not os.access(path, os.X_OK):
                 raise MissingError(f"there is no {path}: run make there first")
         self.directory = directory
+        self._filled = (0, 0)
         ports = free_ports(2 * (NODES + 1))
         self.addresses = [f"127.0.0.1:{port}" for port in ports[:NODES]]
         self._gossip = [f"127.0.0.1:{port}" for port in ports[NODES : 2 * NODES]]
@@ -144,8 +146,15 @@ class Ours:
 
     def consume(self, generator: str) -> Load:
         """ConsumeBatchStream from a follower, from Go, every record decoded."""
-        words = ["ours", "consume"]
+        offset, records = self._filled
+        words = ["-offset", str(offset), "-records", str(records), "ours", "consume"]
         return self._load("ConsumeBatchStream from a follower", generator, words, self.follower_addr)
+
+    def fill(self, generator: str, size_bytes: int) -> None:
+        """Produce so many bytes of values of 100 B in batches of 1,000; `consume` reads these."""
+        offset = self.status(self.leader()).end_offset
+        sample = self.batches(generator, 1_000, 100).sample(Span(0, _FILLED_WITHIN_S, size_bytes))
+        self._filled = (offset, sample.records)
 
     def _load(
         self, name: str, generator: str, words: Sequence[str], addr: Callable[[], str], record_bytes: int = 100
