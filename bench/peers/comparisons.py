@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.peers.samples import Load, Sample
+from bench.peers.samples import Sample, Sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Figure:
 
 
 RATE: Final = Figure("records/s", lambda sample: sample.rate)
+MEGABYTES: Final = Figure("MB/s", lambda sample: sample.rate / 1e6)
+SERVERS_US: Final = Figure("µs of servers", lambda sample: sample.servers_us)
 P50: Final = Figure("µs (p50)", lambda sample: sample.p50_us)
 P99: Final = Figure("µs (p99)", lambda sample: sample.p99_us)
 
@@ -60,10 +62,10 @@ class Entry:
     """
 
     name: str
-    candidates: tuple[Load, ...]
+    candidates: tuple[Sampled, ...]
 
     @classmethod
-    def one(cls, load: Load) -> Entry:
+    def one(cls, load: Sampled) -> Entry:
         return cls(load.name, (load,))
 
 

@@ -6,19 +6,23 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Final
 
 from bench.peers.binaries import MissingError, load_generator
+from bench.peers.catch_up import catch_up
 from bench.peers.clusters import etcd, kafka, nats, redis
 from bench.peers.clusters.ours import Ours
-from bench.peers.comparisons import P50, P99, RATE, Comparison, Entry, Wanted
+from bench.peers.comparisons import P50, P99, RATE, Comparison, Entry, Figure, Wanted
+from bench.peers.growth import growth
 from bench.peers.samples import Load, Span
-from bench.peers.session import Outcome, Settings, measured, our_clusters
+from bench.peers.session import AGAINST, OURS, Outcome, Settings, measured, our_clusters
 
 SIZES: Final = (100, 1_000, 10_000)
 KIB: Final = 1_024
 _SINGLE: Final = "gRPC unary from Go, one at a time, 100 B"
 _CALLS: Final = "gRPC unary from Go, 64 in flight, 100 B"
+_CLIENT: Final = "LogClient.produce(), {} tasks, 100 B"
 _FILLED_WITHIN_S: Final = 60.0
 
 
@@ -43,15 +47,20 @@ def with_etcd(settings: Settings) -> Outcome:
             one, many = (Entry.one(us.produce(generator, number)) for number in (1, 64))
             tasks, more = (Entry.one(us.client(number, settings.client_loop)) for number in (64, 1_000))
             pair = (us.label, peer.label)
-            client = "LogClient.produce(), {} tasks, 100 B"
             return [
                 Comparison("unary", f"{_SINGLE}: p50", *pair, one, put[1], P50, Wanted(1.6, 1.2, at_most=True)),
                 Comparison("unary", f"{_SINGLE}: p99", *pair, one, put[1], P99),
                 Comparison("calls64", _CALLS, *pair, many, put[64], RATE, Wanted(0.45, 0.6)),
                 Comparison("calls64", f"{_CALLS}, against its best", *pair, many, best, RATE),
-                Comparison("client64", client.format(64), *pair, tasks, put[64], RATE, Wanted(3, 5)),
+                Comparison("client64", _CLIENT.format(64), *pair, tasks, put[64], RATE, Wanted(3, 5)),
                 Comparison(
-                    "client1000", f"{client.format('1,000')}, against its best", *pair, more, best, RATE, Wanted(10, 18)
+                    "client1000",
+                    f"{_CLIENT.format('1,000')}, against its best",
+                    *pair,
+                    more,
+                    best,
+                    RATE,
+                    Wanted(10, 18),
                 ),
             ]
 
@@ -237,9 +246,71 @@ def _fill(load: Load, size_bytes: int) -> None:
     load.sample(Span(0, _FILLED_WITHIN_S, size_bytes))
 
 
+def alone(settings: Settings) -> Outcome:
+    """What needs no peer: an empty replica, a long log, an idle cluster. Raises MissingError."""
+    with contextlib.ExitStack() as stack:
+        ours = our_clusters(settings, "alone", stack)
+        fresh = count(1)
+
+        def another(us: Ours) -> Ours:
+            return Ours(us.label, us.checkout, os.path.join(settings.directory, f"short-{us.label}-{next(fresh)}"))
+
+        def against(us: Ours) -> list[Comparison]:
+            found: list[Comparison] = []
+            if settings.wants("catchup"):
+                found += catch_up(us, settings.copied_bytes, settings.say)
+            if settings.wants("growth"):
+                found += growth(us, settings.few, settings.many, lambda: another(us), settings.say)
+            return found
+
+        return measured("ours", settings, ours, [], against)
+
+
+def versions(settings: Settings) -> Outcome:
+    """Two checkouts of ours beside each other, without a peer. Raises MissingError."""
+    if not settings.against:
+        raise MissingError("--against names no other checkout")
+    generator = load_generator(settings.say).path
+    with contextlib.ExitStack() as stack:
+        ours = our_clusters(settings, "versions", stack)
+        if settings.wants("consume"):
+            for us in ours:
+                us.fill(generator, settings.fill_bytes)
+
+        def loads(us: Ours) -> list[tuple[str, str, Load, Figure]]:
+            return [
+                ("unary", f"{_SINGLE}: p50", us.produce(generator, 1), P50),
+                ("calls64", _CALLS, us.produce(generator, 64), RATE),
+                *(
+                    (f"client{tasks}", _CLIENT.format(f"{tasks:,}"), us.client(tasks, settings.client_loop), RATE)
+                    for tasks in (64, 1_000)
+                ),
+                *(
+                    (
+                        f"bulk{records}",
+                        f"bulk, 100 B, batches of {records:,}",
+                        us.batches(generator, records, 100),
+                        RATE,
+                    )
+                    for records in SIZES
+                ),
+                ("kib", "bulk, 1 KiB, batches of 1,000", us.batches(generator, 1_000, KIB), RATE),
+                ("consume", "bulk consume from a follower, 100 B", us.consume(generator), RATE),
+            ]
+
+        first, second = (loads(us) for us in ours)
+        comparisons = [
+            Comparison(measure, title, OURS, AGAINST, Entry.one(load), Entry.one(other), figure)
+            for (measure, title, load, figure), (_, _, other, _) in zip(first, second, strict=True)
+        ]
+        return measured("versions", settings, ours, [], lambda us: comparisons if us is ours[0] else [])
+
+
 SESSIONS: Final[Mapping[str, Callable[[Settings], Outcome]]] = {
     "etcd": with_etcd,
     "nats": with_nats,
     "redis": with_redis,
     "kafka": with_kafka,
+    "ours": alone,
+    "versions": versions,
 }

@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from bench.peers.servers import bound_to_this
 
@@ -97,6 +97,41 @@ class Sample:
         if sample.records <= 0 or sample.elapsed_s <= 0:
             raise SampleError(f"nothing was done: {text[:200]!r}")
         return sample
+
+
+class Sampled(Protocol):
+    """Something of which samples can be made.
+
+    name: as in the table.
+    record_bytes: of each thing that is counted.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def record_bytes(self) -> int: ...
+
+    def sample(self, span: Span) -> Sample:
+        """Make one. Raises SampleError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that takes as long as it takes: a sample is one of it.
+
+    name: as in the table.
+    run: does it, and says what it took.
+    record_bytes: of each thing that is counted.
+    """
+
+    name: str
+    run: Callable[[], Sample]
+    record_bytes: int = 1
+
+    def sample(self, span: Span) -> Sample:  # noqa: ARG002
+        return self.run()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from bench.peers.binaries import ROOT, load_generator
 from bench.peers.clusters.ours import Ours
 from bench.peers.comparisons import Comparison, between_versions, chosen, is_chosen
 from bench.peers.idle import idle_percent
-from bench.peers.samples import Span
+from bench.peers.samples import Load, Span
 from bench.peers.servers import Server, free_ports, is_open, running, wait_until
 from bench.peers.turns import Series, take_turns
 
@@ -104,7 +104,7 @@ def measured(
     """Rounds of all comparisons that are wanted. against: those of one of our clusters with the peers."""
     lists = [against(us) for us in ours]
     comparisons = [one for each in lists for one in each]
-    if len(lists) > 1:
+    if all(lists[1:]) and len(lists) > 1:
         comparisons += between_versions(lists[0], lists[1], AGAINST)
     # Those of one measure stand together, in the order in which the measures are first named.
     order = {one.measure: at for at, one in reversed(list(enumerate(comparisons)))}
@@ -125,7 +125,11 @@ def measured(
 
 def _try_generators(found: Outcome, settings: Settings, ours: Ours) -> None:
     """What the generators of our loads reach where nothing is done: proof that they could have sent more."""
-    loads = [one for one in found.series.values() if one.load.to_empty is not None and one.load.pids == ours.pids]
+    loads = [
+        (one, one.load, one.load.to_empty)
+        for one in found.series.values()
+        if isinstance(one.load, Load) and one.load.to_empty is not None and one.load.pids == ours.pids
+    ]
     if not loads:
         return
     addr = f"127.0.0.1:{free_ports(1)[0]}"
@@ -133,7 +137,6 @@ def _try_generators(found: Outcome, settings: Settings, ours: Ours) -> None:
     server = Server("the empty handler", words, os.path.join(settings.directory, "empty.log"))
     with running([server]):
         wait_until(lambda: is_open(addr), "empty handler", [server])
-        for one in loads:
-            assert one.load.to_empty is not None
-            settings.say(f"the generator against an empty handler: {one.load.name}")
-            one.empty_rate = replace(one.load, command=partial(one.load.to_empty, addr)).sample(settings.span).rate
+        for series, load, to_empty in loads:
+            settings.say(f"the generator against an empty handler: {load.name}")
+            series.empty_rate = replace(load, command=partial(to_empty, addr)).sample(settings.span).rate

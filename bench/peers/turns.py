@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Final
 
 from bench.peers.comparisons import Comparison, Entry
-from bench.peers.samples import Load, Sample, SampleError, Span
+from bench.peers.samples import Sample, Sampled, SampleError, Span
 
 _TRIES: Final = 3
 _REST_S: Final = 0.2
@@ -29,7 +29,7 @@ class Series:
     empty_rate: records/s that the same generator reaches where an empty handler answers, 0 if that was not tried.
     """
 
-    load: Load
+    load: Sampled
     samples: list[Sample] = field(default_factory=list)
     tried: dict[str, float] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ def _best_of(entry: Entry, span: Span) -> Series:
     return Series(best, tried=tried, failures=failures)
 
 
-def _sample(load: Load, span: Span, failures: list[str]) -> Sample:
+def _sample(load: Sampled, span: Span, failures: list[str]) -> Sample:
     """One sample; what fails, for instance since another node leads now, is tried again, and noted."""
     for left in reversed(range(_TRIES)):
         # What earlier loads left in the page cache is written now, and not in the time of this one.

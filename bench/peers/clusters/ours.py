@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -21,8 +22,6 @@ NODES: Final = 3
 SETTINGS: Final = "3 nodes, --election raft, acks=quorum, --fsync always"
 _ASKED_FOR_S: Final = 5.0
 _FILLED_WITHIN_S: Final = 60.0
-_MESSAGE_BYTES: Final = ("grpc.max_receive_message_length", 64 << 20)
-# In the hundreds each batch is small; what waits for answers is bounded by their number alone.
 _BATCHES_IN_FLIGHT: Final = 8
 
 
@@ -36,6 +35,15 @@ def version_of(checkout: str) -> str:
     return said.strip() or "of unknown version"
 
 
+def status_of(addr: str) -> pb.GetStatusResponse:
+    """What a node says of itself; nothing if it does not answer."""
+    with grpc.insecure_channel(addr) as channel:
+        try:
+            return pb_grpc.LogStub(channel).GetStatus(pb.GetStatusRequest(), timeout=_ASKED_FOR_S)
+        except grpc.RpcError:
+            return pb.GetStatusResponse()
+
+
 class Ours:
     """A cluster of the nodes of one checkout.
 
@@ -47,6 +55,7 @@ class Ours:
 
     def __init__(self, label: str, checkout: str, directory: str) -> None:
         self.label = label
+        self.checkout = checkout
         self.version = version_of(checkout)
         self.settings = SETTINGS
         self.python = os.path.join(checkout, ".venv", "bin", "python")
@@ -56,17 +65,23 @@ class Ours:
                 raise MissingError(f"there is no {path}: run make there first")
         self.directory = directory
         self._filled = (0, 0)
-        ports = free_ports(2 * (NODES + 1))
+        ports = free_ports(2 * NODES)
         self.addresses = [f"127.0.0.1:{port}" for port in ports[:NODES]]
-        self._gossip = [f"127.0.0.1:{port}" for port in ports[NODES : 2 * NODES]]
-        self._spare = [f"127.0.0.1:{port}" for port in ports[2 * NODES :]]
+        self._gossip = [f"127.0.0.1:{port}" for port in ports[NODES:]]
         self.nodes = [
-            self._node(at, self.addresses[at], self._gossip[at], ("--bootstrap-expect", str(NODES)))
+            self._node(f"n{at + 1}", self.addresses[at], self._gossip[at], ("--bootstrap-expect", str(NODES)))
             for at in range(NODES)
         ]
 
-    def _node(self, at: int, rpc_addr: str, gossip_addr: str, flags: Sequence[str] = ()) -> Server:
-        name = f"n{at + 1}"
+    def newcomer(self, name: str) -> tuple[Server, str, str]:
+        """A node with an empty directory, not started yet, that will join and copy; its gRPC address, its directory."""
+        rpc_addr, gossip_addr = (f"127.0.0.1:{port}" for port in free_ports(2))
+        return self._node(name, rpc_addr, gossip_addr), rpc_addr, os.path.join(self.directory, name)
+
+    def data_directory(self, at: int) -> str:
+        return os.path.join(self.directory, f"n{at + 1}")
+
+    def _node(self, name: str, rpc_addr: str, gossip_addr: str, flags: Sequence[str] = ()) -> Server:
         words = [self._program, "node", "--node-id", name, "--data-dir", os.path.join(self.directory, name)]
         words += ["--rpc-addr", rpc_addr, "--gossip-addr", gossip_addr, "--election", "raft", *FLAGS, *flags]
         for other in self._gossip:
@@ -100,13 +115,24 @@ class Ours:
         return self.addresses[(self.leader() + 1) % NODES]
 
     def status(self, at: int) -> pb.GetStatusResponse:
-        """What one node says; nothing if it does not answer."""
-        with grpc.insecure_channel(self.addresses[at], options=[_MESSAGE_BYTES]) as channel:
-            stub = pb_grpc.LogStub(channel)
-            try:
-                return stub.GetStatus(pb.GetStatusRequest(), timeout=_ASKED_FOR_S)
-            except grpc.RpcError:
-                return pb.GetStatusResponse()
+        return status_of(self.addresses[at])
+
+    def append_until(self, records: int, request: pb.ProduceBatchRequest) -> None:
+        """Append this batch again and again, until the log has at least so many records."""
+        while (left := records - self.status(self.leader()).end_offset) > 0:
+            with contextlib.suppress(grpc.RpcError), grpc.insecure_channel(self.leader_addr()) as channel:
+                self._append(pb_grpc.LogStub(channel), -(-left // request.record_count), request)
+
+    def _append(self, stub: pb_grpc.LogStub, batches: int, request: pb.ProduceBatchRequest) -> None:
+        room = threading.Semaphore(_BATCHES_IN_FLIGHT)
+
+        def requests() -> Iterator[pb.ProduceBatchRequest]:
+            for _ in range(batches):
+                room.acquire()
+                yield request
+
+        for _ in stub.ProduceBatchStream(requests()):
+            room.release()
 
     def _wait_for_leader(self) -> None:
         wait_until(self._is_well, "leader that all three voters follow", self.nodes)

@@ -60,7 +60,12 @@ class Redis:
     def pipeline(self, records: int, connections: int, sync: str, size: int = 100) -> Load:
         """So many XADDs in one write, on several connections."""
         words = ["-in-flight", str(connections), "-batch", str(records), "-size", str(size), "redis", "pipeline"]
-        return self._load(f"pipelined XADD, {size:,} B x {records:,} on {connections} connections", sync, words, size)
+        return self._load(
+            f"pipelined XADD, {size:,} B x {records:,} on {connections} connection{'s' if connections > 1 else ''}",
+            sync,
+            words,
+            size,
+        )
 
     def _load(self, name: str, sync: str, words: Sequence[str], record_bytes: int = 100) -> Load:
         def command() -> list[str]:

@@ -18,7 +18,10 @@ type emptyLog struct {
 	batch *logv1.RecordBatch // what consumers get, again and again
 }
 
-const emptyBatches = 10_000
+const (
+	emptyBatches    = 10_000
+	batchesInAnswer = 10 // about a MiB, as a node does
+)
 
 func (*emptyLog) Produce(context.Context, *logv1.ProduceRequest) (*logv1.ProduceResponse, error) {
 	return &logv1.ProduceResponse{Offset: 1}, nil
@@ -45,13 +48,19 @@ func (*emptyLog) ProduceBatchStream(stream grpc.BidiStreamingServer[logv1.Produc
 }
 
 func (e *emptyLog) ConsumeBatchStream(request *logv1.ConsumeBatchRequest, stream grpc.ServerStreamingServer[logv1.ConsumeBatchResponse]) error {
+	var batches []*logv1.RecordBatch
 	for number := range uint64(emptyBatches) {
 		batch := &logv1.RecordBatch{
 			BaseOffset: request.Offset + number*uint64(e.batch.RecordCount), RecordCount: e.batch.RecordCount, Records: e.batch.Records,
 		}
-		if err := stream.Send(&logv1.ConsumeBatchResponse{Batches: []*logv1.RecordBatch{batch}}); err != nil {
+		batches = append(batches, batch)
+		if len(batches) < batchesInAnswer {
+			continue
+		}
+		if err := stream.Send(&logv1.ConsumeBatchResponse{Batches: batches}); err != nil {
 			return err
 		}
+		batches = nil
 	}
 	return nil
 }
