@@ -8,7 +8,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test sim sweep torture mutants check bench proto format lock clean
+.PHONY: help run test sim sweep torture mutants check bench bench-peers proto format lock clean
 
 PYTHON ?=
 ARGS ?=
@@ -25,6 +25,7 @@ help:
 	@echo "make mutants  the kill score of the simulation's checkers: a table, and docs/mutants.md"
 	@echo "make sweep    10,000 seeds of clusters of three, five and seven that elect their leaders"
 	@echo "make bench    the benchmark: a table, and JSON in bench/results"
+	@echo "make bench-peers  the same loads on etcd, NATS, Redis and Kafka beside ours; builds what is not there"
 	@echo "make format   rewrite the code in the house's format"
 	@echo "make proto    generate rpc/v1 from proto/ again"
 	@echo "make lock     resolve the lock files again (needs uv)"
@@ -81,6 +82,9 @@ check: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m bench $(ARGS)
+
+bench-peers: .venv/dev.stamp
+	$(BIN)/python -m bench.peers $(ARGS)
 
 proto: .venv/dev.stamp
 	$(BIN)/python .ci/generated.py

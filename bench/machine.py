@@ -60,6 +60,11 @@ class Bystanders:
         return max(0.0, others_s / max(1.0, all_s - self._all_s))
 
 
+def busy_s() -> float:
+    """Processor time that everything on the machine has taken so far."""
+    return _processors_s()[0]
+
+
 def _processors_s() -> tuple[float, float]:
     """(busy, busy and idle), of all processors together."""
     with open("/proc/stat", encoding="ascii") as file:
