@@ -120,9 +120,7 @@ class BlockingLogClient:
         batches = self._client.consume_batches(offset, provenance=provenance, stop_at_end=stop_at_end, read=read)
         with contextlib.closing(self._thread.iterate(batches)) as following:
             for batch in following:
-                for at, value in enumerate(batch.values, batch.base_offset):
-                    if at >= offset:
-                        yield LogRecord(at, value, batch.provenance)
+                yield from batch.records_from(offset)
 
     def get_servers(self, *, timeout_s: float | None = None) -> list[ServerInfo]:
         """Who is alive in the cluster, sorted by name, and who leads."""

@@ -255,9 +255,8 @@ class LogClient:
         batches = self.consume_batches(offset, provenance=provenance, stop_at_end=stop_at_end, read=read)
         try:
             async for batch in batches:
-                for at, value in enumerate(batch.values, batch.base_offset):
-                    if at >= offset:
-                        yield LogRecord(at, value, batch.provenance)
+                for record in batch.records_from(offset):
+                    yield record
         finally:
             await batches.aclose()
 
