@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client import LogClient
-from ourolog.rpc.client_types import Acknowledgement, LeaderTransfer, LogBatch, LogRecord, ServerInfo, VotersChange
+from ourolog.rpc.client_compression import Compression
+from ourolog.rpc.client_lanes import MAX_PENDING_BYTES
+from ourolog.rpc.client_threads import LoopThread
+from ourolog.rpc.client_types import Acknowledgement, LeaderTransfer, LogRecord, ServerInfo, VotersChange
 
 T = TypeVar("T")
 
 
 class BlockingLogClient:
-    """A client of one cluster that blocks. Use it as a context manager, from one thread, outside of any loop.
+    """A client of one cluster that blocks. Use it as a context manager, from any number of threads.
 
-    Arguments, results and errors are those of LogClient.
+    Arguments, results and errors are those of LogClient; after `close` every call raises RuntimeError. What several
+    threads produce at a time is gathered into batches, as what several tasks do.
     """
 
     def __init__(
-        self, addresses: str | Sequence[str] = "127.0.0.1:8400", *, timeout_s: float = 30.0, seen_end: int = 0
+        self,
+        addresses: str | Sequence[str] = "127.0.0.1:8400",
+        *,
+        timeout_s: float = 30.0,
+        seen_end: int = 0,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
+        compression: Compression = "none",
     ) -> None:
-        self._runner = asyncio.Runner()
-        self._client = LogClient(addresses, timeout_s=timeout_s, seen_end=seen_end)
+        self._client = LogClient(
+            addresses,
+            timeout_s=timeout_s,
+            seen_end=seen_end,
+            max_pending_bytes=max_pending_bytes,
+            compression=compression,
+        )
+        self._thread = LoopThread("ourolog client")
 
     @property
     def seen_end(self) -> int:
         """The offset after the last record that this client was acknowledged, or has read."""
         return self._client.seen_end
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much this client was given to produce that is not acknowledged yet."""
+        return self._client.pending_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -40,27 +61,38 @@ class BlockingLogClient:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
-        try:
-            self._run(self._client.close())
-        finally:
-            self._runner.close()
+        """Close all connections; open calls of other threads fail."""
+        if not self._thread.is_closed:
+            self._thread.run(self._client.close())
+            self._thread.close()
 
     def produce(self, value: bytes, *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None) -> int:
         """Append one record and return its offset."""
-        return self._run(self._client.produce(value, acks=acks, timeout_s=timeout_s))
+        return self._thread.wait_for(lambda: self._client.enqueue(value, acks=acks, timeout_s=timeout_s))[0]
 
     def produce_batch(
-        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        values: Sequence[bytes],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        compression: Compression | None = None,
+        timeout_s: float | None = None,
     ) -> int:
         """Append many records, all or none, and return the first's offset."""
-        return self._run(self._client.produce_batch(values, acks=acks, timeout_s=timeout_s))
+        return self._run(self._client.produce_batch(values, acks=acks, compression=compression, timeout_s=timeout_s))
 
     def produce_acknowledged(
-        self, values: Sequence[bytes], *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+        self,
+        values: Sequence[bytes],
+        *,
+        acks: Acks = Acks.DEFAULT,
+        compression: Compression | None = None,
+        timeout_s: float | None = None,
     ) -> Acknowledgement:
         """As produce_batch, and says which replicas have the records on disk."""
-        return self._run(self._client.produce_acknowledged(values, acks=acks, timeout_s=timeout_s))
+        return self._run(
+            self._client.produce_acknowledged(values, acks=acks, compression=compression, timeout_s=timeout_s)
+        )
 
     def consume(
         self,
@@ -81,19 +113,14 @@ class BlockingLogClient:
         stop_at_end: bool = False,
         read: ReadLevel = ReadLevel.COMMITTED,
     ) -> Iterator[LogRecord]:
-        """Every record from `offset` on; blocks at the end for more unless stop_at_end."""
+        """Every record from `offset` on; blocks at the end for more unless stop_at_end.
+
+        A batch is fetched and taken apart while the caller is at work on the one before it.
+        """
         batches = self._client.consume_batches(offset, provenance=provenance, stop_at_end=stop_at_end, read=read)
-
-        async def next_batch() -> LogBatch | None:
-            return await anext(batches, None)
-
-        try:
-            while (batch := self._run(next_batch())) is not None:
-                for at, value in enumerate(batch.values, batch.base_offset):
-                    if at >= offset:
-                        yield LogRecord(at, value, batch.provenance)
-        finally:
-            self._run(batches.aclose())
+        with contextlib.closing(self._thread.iterate(batches)) as following:
+            for batch in following:
+                yield from batch.records_from(offset)
 
     def get_servers(self, *, timeout_s: float | None = None) -> list[ServerInfo]:
         """Who is alive in the cluster, sorted by name, and who leads."""
@@ -112,4 +139,4 @@ class BlockingLogClient:
         return self._run(self._client.remove_voter(node_id, timeout_s=timeout_s))
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(call)
+        return self._thread.run(call)

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from ourolog.actors.messages.values import Acks, ReadLevel
 from ourolog.rpc.client_attempts import Attempts
+from ourolog.rpc.client_batches import Placed
 from ourolog.rpc.client_calls import Call, ClientCalls
 from ourolog.rpc.client_compression import Compression, checked_compression, unfolded
 from ourolog.rpc.client_errors import LogError, no_records, not_understood
@@ -131,6 +132,15 @@ class LogClient:
         somebody is elected and acks is not LEADER. With `outcome_unknown` in the error it may be stored.
         """
         return (await self._lanes.produce(value, acks, timeout_s))[0]
+
+    def enqueue(
+        self, value: bytes, *, acks: Acks = Acks.DEFAULT, timeout_s: float | None = None
+    ) -> asyncio.Future[Placed]:
+        """As produce, and does not wait: the record goes with what is called before the loop runs on.
+
+        The future brings the offset, and the replicas that have the record; it raises LogError.
+        """
+        return self._lanes.produce(value, acks, timeout_s)
 
     async def produce_batch(
         self,
@@ -245,9 +255,8 @@ class LogClient:
         batches = self.consume_batches(offset, provenance=provenance, stop_at_end=stop_at_end, read=read)
         try:
             async for batch in batches:
-                for at, value in enumerate(batch.values, batch.base_offset):
-                    if at >= offset:
-                        yield LogRecord(at, value, batch.provenance)
+                for record in batch.records_from(offset):
+                    yield record
         finally:
             await batches.aclose()
 

@@ -193,8 +193,6 @@ class ProducerLanes:
         """Let go to their lanes those for whom there is room, in order."""
         while self._in_line and self._has_room((waiting := self._in_line[0]).held_bytes):
             self._in_line.popleft()
-            if waiting.answer.done():  # its caller has gone
-                continue
             self._open.pending_bytes += waiting.held_bytes
             lane = self._lanes.get(waiting.acks) or self._lane(waiting.acks)
             answer, compression, give_up_at_s = waiting.answer, waiting.compression, waiting.give_up_at_s

@@ -168,6 +168,16 @@ async def test_a_bad_record_among_others_fails_alone(edge: Any, by_stream: bool,
 
 
 @pytest.mark.parametrize("by_stream", [False, True])
+async def test_one_bad_record_is_refused_in_the_words_for_one(edge: Any, by_stream: bool) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        if by_stream:
+            await client.produce(b"before")
+        with pytest.raises(LogError, match="the record is empty") as raised:
+            await client.produce(b"")
+        assert raised.value.fields == {"record.value": "must not be empty"}
+
+
+@pytest.mark.parametrize("by_stream", [False, True])
 async def test_a_batch_that_is_too_large_for_the_node_goes_in_smaller_ones(edge: Any, by_stream: bool) -> None:
     async with edge(max_batch_bytes=3000) as e, LogClient(e.address) as client:
         first = await held_first(e, client, by_stream=by_stream)
@@ -187,8 +197,8 @@ async def test_batches_that_their_callers_have_made_wrong_fail_alone(edge: Any) 
             asyncio.create_task(call)
             for call in (
                 client.produce(b"c"),
-                client.produce_payload(payload, 3),
                 client.produce_batch([]),
+                client.produce_payload(payload, 3),
                 client.produce_payload(b"\xff", 1),
                 client.produce(b"d"),
             )
@@ -196,7 +206,7 @@ async def test_batches_that_their_callers_have_made_wrong_fail_alone(edge: Any) 
         await asyncio.sleep(0)
         first.answer()
         await first.caller
-        good, count, empty, nothing, also_good = await asyncio.gather(*later, return_exceptions=True)
+        good, empty, count, nothing, also_good = await asyncio.gather(*later, return_exceptions=True)
         assert (good, also_good) == (1, 2)
         assert "record_count says 3, the batch holds 2" in str(count)
         assert "the batch holds no records" in str(empty)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ourolog.actors.messages.server import CancelRequest, Produce, Refusal, RequestRefused
+from ourolog.actors.messages.values import Acks
 from ourolog.rpc import client_batches, client_lane, client_lane_calls, client_producers
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
@@ -64,15 +65,18 @@ async def test_a_stream_on_which_nothing_is_sent_ends_and_the_next_produce_opens
         assert [number for _, number in numbers(e)] == list(range(6))
 
 
+@pytest.mark.usefixtures("pairs")
 async def test_a_stream_is_kept_while_something_is_on_its_way(edge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_lane, "STREAM_IDLE_S", 0.02)
     async with edge() as e, LogClient(e.address) as client:
         first = await held_first(e, client, by_stream=True)
         await asyncio.sleep(0.1)  # several times as long as an idle one lasts
-        later = asyncio.create_task(client.produce(b"v"))
-        await client.get_servers()
+        Script(e.server, unanswered)
+        later = [asyncio.create_task(client.produce(b"v")) for _ in range(2)]
+        await e.server.until(lambda: len(numbers(e)) == 3)
         first.answer()
-        assert await asyncio.gather(first.caller, later) == [1, 2]
+        e.server.produced(e.server.all(Produce)[-1])
+        assert await asyncio.gather(first.caller, *later) == [1, 2, 3]
         await until_streams(e, 0)
 
 
@@ -95,17 +99,16 @@ async def test_a_node_that_has_no_room_for_a_stream_is_not_asked_for_one_each_ti
 
 
 async def test_a_batch_larger_than_what_is_gathered_goes_by_a_call_in_its_place(
-    edge: Any, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_batches, "GATHERED_BYTES", 1000)
-    async with edge() as e, LogClient(e.address) as client:
+    async with FailingServer([], numbers=True) as server, LogClient(server.address) as client:
         await client.produce(b"before")
         calls = (client.produce(b"a"), client.produce_batch([bytes(600)] * 2), client.produce(b"b"))
         assert await asyncio.gather(*calls) == [1, 2, 4]
-        assert stored(e)[1:] == [b"a", bytes(600), bytes(600), b"b"]
-        await client.produce(b"c")
-        assert open_streams(e) == 1, "those behind it go by a stream again"
-        assert [number for _, number in numbers(e)] == list(range(5))
+        assert await client.produce(b"c") == 5
+        assert server.log == [b"before", b"a", bytes(600), bytes(600), b"b", b"c"]
+        assert server.streamed == 3, "all but that one, and the first"
 
 
 # ---------------------------------------------------------------- what it has not answered
@@ -225,14 +228,28 @@ async def test_a_stream_that_a_server_ends_too_early_is_not_believed() -> None:
 async def test_an_answer_to_nothing_ends_a_stream_and_harms_nobody() -> None:
     class Talkative(FailingServer):
         async def _produce_stream(self, _: Any, context: Any) -> None:
-            await context.write(b"")
-            await super()._produce_stream(_, context)
+            async def say() -> None:
+                await says.wait()
+                await context.write(b"")
 
+            saying = asyncio.create_task(say())
+            await super()._produce_stream(_, context)
+            saying.cancel()
+
+    says = asyncio.Event()
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     async with Talkative([], numbers=True) as server, LogClient(server.address) as client:
-        await client.produce(b"0")
-        with patch.object(client_batches, "GATHERED_RECORDS", 1):
-            await asyncio.gather(*(client.produce(b"%d" % number) for number in range(1, 9)))
-        assert server.log == [b"%d" % number for number in range(9)]
+        assert [await client.produce(b"0"), await client.produce(b"1")] == [0, 1]
+        says.set()
+        async with asyncio.timeout(10):
+            while client._lanes._lanes[Acks.DEFAULT]._stream is not None:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.005)
+        says.clear()
+        assert [await client.produce(b"2"), await client.produce(b"3")] == [2, 3]
+        assert server.log == [b"0", b"1", b"2", b"3"]
+        assert server.streams == 2
+        assert problems == []
 
 
 # ---------------------------------------------------------------- whatever happens

@@ -164,12 +164,15 @@ async def test_what_goes_apart_goes_on_under_another_id_when_this_one_is_lost(ed
         e.server.tell = lose_a
         first.answer()
         assert await first.caller == 0
+        await e.server.until(lambda: len(numbers(e)) > 1)
+        behind = asyncio.create_task(client.produce(b"d"))
         with pytest.raises(LogError) as raised:
             await hasty
         assert raised.value.outcome_unknown
         with pytest.raises(LogError, match="empty"):
             await bad
-        assert await patient == 1
+        assert await asyncio.gather(patient, behind) == [1, 2]
+        assert stored(e) == [b"first", b"c", b"d"]
         assert len({producer_id for producer_id, _ in numbers(e)}) == 2
 
 
