@@ -13,12 +13,20 @@ from ourolog.actors.messages.values import Acks
 from ourolog.rpc.client_calls import Call
 from ourolog.rpc.client_compression import Compression, compressed
 from ourolog.rpc.client_errors import LogError
-from ourolog.rpc.client_producers import GATHERED_BYTES
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.record_set import encode_records
 
 GATHERED_RECORDS: Final = 4000
 """How many records of several callers go together: a batch costs the nodes as much as thousands of records."""
+
+MESSAGE_BYTES: Final = 1024 * 1024
+"""How large a message of a stream may be: nodes wait for larger ones in another way, which is not for idle streams."""
+
+# What is before a value takes so much at the most, up to 2 MiB.
+_HEAD_BYTES: Final = 8
+
+GATHERED_BYTES: Final = MESSAGE_BYTES - _HEAD_BYTES * GATHERED_RECORDS
+"""How many bytes of values of several callers go together: as much as fits into a message."""
 
 RECORD_COSTS_BYTES: Final = 64
 """What a record that waits costs beside its value, at the least."""
@@ -131,8 +139,8 @@ class Batch:
 
     @property
     def is_large(self) -> bool:
-        """Whether a caller has made it larger than what is gathered: it is no message for a stream of small ones."""
-        return self.size_bytes > GATHERED_BYTES
+        """Whether a caller has made it larger than what is gathered: it is no message for a stream."""
+        return self.size_bytes + _HEAD_BYTES * self.record_count > MESSAGE_BYTES
 
     @property
     def held_bytes(self) -> int:

@@ -101,7 +101,8 @@ async def test_a_node_that_has_no_room_for_a_stream_is_not_asked_for_one_each_ti
 async def test_a_batch_larger_than_what_is_gathered_goes_by_a_call_in_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_batches, "GATHERED_BYTES", 1000)
+    monkeypatch.setattr(client_batches, "GATHERED_BYTES", 900)
+    monkeypatch.setattr(client_batches, "MESSAGE_BYTES", 1000)
     async with FailingServer([], numbers=True) as server, LogClient(server.address) as client:
         await client.produce(b"before")
         calls = (client.produce(b"a"), client.produce_batch([bytes(600)] * 2), client.produce(b"b"))
@@ -149,6 +150,40 @@ async def test_where_a_batch_of_a_stream_stays_unknown_those_behind_it_do_too_an
         await client.produce(b"c")
         assert numbers(e)[-1][1] == 0
         assert len({producer_id for producer_id, _ in numbers(e)}) == 2
+
+
+async def test_what_is_gathered_is_never_too_large_for_a_message_of_a_stream() -> None:
+    loop = asyncio.get_running_loop()
+    for size in (1, 125, 126, 250, 300, 1024, 20_000, 2**20 - 40_000):
+        batch = client_batches.Batch(Acks.DEFAULT)
+        while batch.has_room(1, size):
+            batch.add(loop.create_future(), bytes(size), 1.0)
+        assert not batch.is_large
+        assert len(batch.message(1, 1.0).records) <= client_batches.MESSAGE_BYTES
+        assert batch.record_count
+    many = client_batches.Batch(Acks.DEFAULT)
+    many.add_many(loop.create_future(), [b"x"] * 250_000, 250_000, 1.0)
+    assert many.is_large, "encoded it is larger than its values"
+
+
+@pytest.mark.usefixtures("pairs")
+async def test_a_batch_whose_caller_has_gone_is_sent_again_for_as_long_as_those_behind_it_need_to_know(
+    edge: Any,
+) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"before")
+        Script(e.server, unanswered, unanswered)
+        hasty = asyncio.create_task(client.produce(b"a", timeout_s=0.4))
+        await e.server.until(lambda: len(numbers(e)) == 2)
+        patient = [asyncio.create_task(client.produce(b"%d" % number)) for number in range(2)]
+        await e.server.until(lambda: len(numbers(e)) == 3)
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.DEPOSED, "lost", outcome_unknown=True)
+        refused(Refusal.DEPOSED, outcome_unknown=True)(e.server.all(Produce)[1])
+        with pytest.raises(LogError):
+            await hasty
+        e.server.refuse = None
+        assert await asyncio.gather(*patient) == [2, 3]
+        assert stored(e) == [b"before", b"a", b"0", b"1"]
 
 
 @pytest.mark.usefixtures("pairs")
