@@ -77,7 +77,7 @@ class PeerService:
         self._open = {lane: FairLimit(MAX_CALLS, 0, MAX_CALLS_EACH) for lane in Lane}
         self._urgent_call_limiter = UrgentCallLimiter()
         self._requests = PendingRequests(asyncio.get_running_loop())
-        self._ended: PeerRefusedError | None = None
+        self._ended = ""
 
     @property
     def node_id(self) -> NodeId:
@@ -97,15 +97,15 @@ class PeerService:
 
     def end(self, why: str) -> None:
         """The actors are gone: everything open, and every later call, is refused with that sentence."""
-        if self._ended is None:
-            self._ended = PeerRefusedError(FrameKind.UNAVAILABLE, why)
-            self._requests.close(self._ended)
+        if not self._ended:
+            self._ended = why
+            self._requests.close(PeerRefusedError(FrameKind.UNAVAILABLE, why))
 
     # ------------------------------------------------------------ PeerCalls
 
     def take(self, lane: Lane, client: str) -> None:
-        if self._ended is not None:
-            raise self._ended
+        if self._ended:
+            raise PeerRefusedError(FrameKind.UNAVAILABLE, self._ended)
         limit = self._open[lane]
         if not limit.has_room(client, 0):
             mine, _ = limit.held_by(client)

@@ -84,6 +84,19 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *found: Any) -> None:
     monkeypatch.setattr(Connector, "_resolve", resolve)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this platform has other options")
+async def test_a_dead_link_is_noticed_within_seconds_and_small_frames_are_not_held_back() -> None:
+    with bound(backlog=1) as port:
+        sock, _ = await Connector().connect(f"127.0.0.1:{port}")
+        with sock:
+            options = {
+                name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in ("TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            }
+            assert list(options.values()) == [1, 10, 5, 1, 15_000]
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 async def test_a_port_where_nobody_listens_refuses_by_number_and_by_name() -> None:
     with bound() as port:
         assert await refuses(f"127.0.0.1:{port}")
