@@ -53,6 +53,23 @@ async def test_callers_that_are_answered_together_and_go_on_at_once_go_together_
         assert counts(e) == [20] * 4
 
 
+@pytest.mark.parametrize("acks", [Acks.DEFAULT, Acks.LEADER])
+async def test_a_caller_that_is_answered_and_goes_on_at_once_goes_with_those_that_waited(edge: Any, acks: Acks) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        Script(e.server, unanswered)
+
+        async def caller() -> list[int]:
+            return [await client.produce(b"v", acks=acks), await client.produce(b"again", acks=acks)]
+
+        first = asyncio.create_task(caller())
+        await e.server.until(lambda: len(counts(e)) == 1)
+        later = [asyncio.create_task(client.produce(b"v", acks=acks)) for _ in range(5)]
+        await asyncio.sleep(0)
+        e.server.produced(e.server.all(Produce)[0])
+        await asyncio.gather(first, *later)
+        assert counts(e) == [1, 6]
+
+
 @pytest.mark.parametrize("by_stream", [False, True])
 async def test_what_comes_while_a_batch_is_on_its_way_goes_together_and_each_hears_of_its_own_records(
     edge: Any, by_stream: bool

@@ -154,17 +154,19 @@ async def test_what_goes_apart_goes_on_under_another_id_when_this_one_is_lost(ed
         bad, patient = [asyncio.create_task(client.produce(value, timeout_s=20.0)) for value in (b"", b"c")]
         await asyncio.sleep(0)
         tell = e.server.tell
+        lost = asyncio.Event()
 
         def lose_a(message: Any) -> None:
             if isinstance(message, Produce) and decode_records(message.batch.payload) == [b"a"]:
                 refused(Refusal.DEPOSED, outcome_unknown=True)(message)
+                lost.set()
             else:
                 tell(message)
 
         e.server.tell = lose_a
         first.answer()
         assert await first.caller == 0
-        await e.server.until(lambda: len(numbers(e)) > 1)
+        await lost.wait()
         behind = asyncio.create_task(client.produce(b"d"))
         with pytest.raises(LogError) as raised:
             await hasty
