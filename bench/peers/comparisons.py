@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.peers.samples import Sample, Sampled
@@ -79,6 +79,7 @@ class Comparison:
     peer: whom it is compared with.
     figure: of which the ratio is taken.
     wanted: None where nothing is asked for.
+    is_like: whether both keep what they acknowledge equally safe; else theirs is as it comes, and syncs later.
     """
 
     measure: str
@@ -89,6 +90,12 @@ class Comparison:
     theirs: Entry
     figure: Figure
     wanted: Wanted | None = None
+    is_like: bool = True
+
+
+def marked(comparisons: Sequence[Comparison], *, is_like: bool) -> list[Comparison]:
+    """The same, said to be like for like, or not; consuming syncs nothing, and is like for like always."""
+    return [replace(one, is_like=is_like or one.measure == "consume") for one in comparisons]
 
 
 def chosen(comparisons: Sequence[Comparison], measures: Sequence[str]) -> list[Comparison]:
