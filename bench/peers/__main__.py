@@ -68,7 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace, within: str) -> dict[str, Any]:
-    """Measure. within: where the data goes while it lasts."""
+    """Measure all that was asked for.
+
+    within: where the data goes while it lasts.
+    """
     # A SIGTERM unwinds like Ctrl-C, so that servers are stopped and directories removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began_s = time.monotonic()

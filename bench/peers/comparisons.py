@@ -32,8 +32,9 @@ P99: Final = Figure("µs (p99)", lambda sample: sample.p99_us)
 class Wanted:
     """What a ratio has to be.
 
-    limit: the least that will do; with `at_most` the most.
+    limit: the least that will do.
     aim: what is hoped for, None if there is nothing better than the limit.
+    at_most: whether less is better, and `limit` is the most that will do.
     """
 
     limit: float
@@ -77,6 +78,8 @@ class Comparison:
     title: what is measured, for a reader.
     us: which of our clusters this is.
     peer: whom it is compared with.
+    ours: what takes our turn.
+    theirs: what takes the other one.
     figure: of which the ratio is taken.
     wanted: None where nothing is asked for.
     is_like: whether both keep what they acknowledge equally safe; else theirs is as it comes, and syncs later.
@@ -94,7 +97,7 @@ class Comparison:
 
 
 def marked(comparisons: Sequence[Comparison], *, is_like: bool) -> list[Comparison]:
-    """The same, said to be like for like, or not; consuming syncs nothing, and is like for like always."""
+    """Copies that are said to be like for like, or not; consuming syncs nothing, and always is."""
     return [replace(one, is_like=is_like or one.measure == "consume") for one in comparisons]
 
 
