@@ -83,6 +83,9 @@ NOT_RUN = {
     "docs/benchmarks.md: make bench                                   # everything, some minutes": (
         "no test measures time, and what is measured takes minutes"
     ),
+    "docs/benchmarks.md: make bench-peers                             # everything that is there: about half an hour": (
+        "the same, and no test needs a peer"
+    ),
 }
 """Blocks that are not run, and why."""
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -21,6 +22,7 @@ from rich.console import Console
 from bench.machine import Bystanders, describe, is_in_memory
 from bench.peers.binaries import ROOT, MissingError, cache_directory
 from bench.peers.pairs import SESSIONS
+from bench.peers.publish import PublishError, publish
 from bench.peers.samples import Span
 from bench.peers.session import Settings
 from bench.peers.summary import plain
@@ -35,20 +37,50 @@ _MEASURES: Final = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when everything was measured or skipped, whether or not a target was reached; 1 when something broke."""
     given = _parser().parse_args(arguments)
-    within = os.path.abspath(given.directory or tempfile.gettempdir())
-    if is_in_memory(within):
-        print(f"{within} is in memory, where fsync costs nothing: name a --directory on a disk", file=sys.stderr)
-        return 2
+    if given.run:
+        with open(given.run, encoding="utf-8") as file:
+            run = json.load(file)
+        print_run(run)
+    else:
+        within = os.path.abspath(given.directory or tempfile.gettempdir())
+        if is_in_memory(within):
+            print(f"{within} is in memory, where fsync costs nothing: name a --directory on a disk", file=sys.stderr)
+            return 2
+        run = _run(given, within)
+        print_run(run)
+        path = given.json or _default_path(is_whole=not (given.only or given.measures))
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(run, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+        print(f"\nwritten to {path}")
+    if run["others"] > _BUSY:
+        print(f"\nThe machine was busy ({run['others']:.0%}): the ratios mean less.")
+    if run["broken"]:
+        print(run["broken"], file=sys.stderr)
+    if given.publish:
+        try:
+            publish(run, ROOT)
+        except PublishError as error:
+            print(f"not published: {error}", file=sys.stderr)
+            return 1
+        print("\nwritten to docs/peers.json, docs/peers.svg and README.md")
+    return 1 if run["broken"] else 0
+
+
+def _run(given: argparse.Namespace, within: str) -> dict[str, Any]:
+    """Measure all that was asked for.
+
+    within: where the data goes while it lasts.
+    """
     # A SIGTERM unwinds like Ctrl-C, so that servers are stopped and directories removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began_s = time.monotonic()
     about, bystanders = describe(within), Bystanders()
     with tempfile.TemporaryDirectory(prefix="ourolog-peers-", dir=within) as directory:
         settings = _settings(given, directory)
-        sessions, skipped, broken = _measure(
-            given.only or [name for name in SESSIONS if name != "versions" or given.against], settings
-        )
-    run: dict[str, Any] = {
+        names = given.only or [name for name in SESSIONS if name != "versions" or given.against]
+        sessions, skipped, broken = _measure(names, settings)
+    return {
         **about,
         "date": time.strftime("%Y-%m-%d"),
         "quick": given.quick,
@@ -60,17 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "skipped": skipped,
         "broken": broken,
     }
-    print_run(run)
-    if run["others"] > _BUSY:
-        print(f"\nThe machine was busy ({run['others']:.0%}): the ratios mean less.")
-    path = given.json or _default_path(is_whole=not (given.only or given.measures))
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(run, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    print(f"\nwritten to {path}")
-    if broken:
-        print(broken, file=sys.stderr)
-    return 1 if broken else 0
 
 
 def _measure(names: Sequence[str], settings: Settings) -> tuple[list[dict[str, Any]], dict[str, str], str]:
@@ -79,7 +100,9 @@ def _measure(names: Sequence[str], settings: Settings) -> tuple[list[dict[str, A
     skipped: dict[str, str] = {}
     for name in names:
         try:
-            outcome = SESSIONS[name](settings)
+            # What a session has written is removed before the next one.
+            with tempfile.TemporaryDirectory(dir=settings.directory) as directory:
+                outcome = SESSIONS[name](replace(settings, directory=directory))
         except MissingError as error:
             skipped[name] = str(error)
             settings.say(f"{name} is skipped: {error}")
@@ -131,6 +154,10 @@ def _parser() -> argparse.ArgumentParser:
         "--client-loop", choices=["asyncio", "uvloop"], default="asyncio", help="what LogClient's tasks run on"
     )
     parser.add_argument("--json", metavar="PATH", help="where the JSON goes; default: bench/results/peers.json")
+    parser.add_argument("--run", metavar="PATH", help="measure nothing: take the JSON of an earlier run")
+    parser.add_argument(
+        "--publish", action="store_true", help="write docs/peers.json, docs/peers.svg and the table in README.md"
+    )
     parser.add_argument("--directory", metavar="PATH", help="where the data goes while it lasts, on a disk")
     parser.epilog = f"Programs that are built are kept in {cache_directory()}."
     return parser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.peers.samples import Sample, Sampled
@@ -32,8 +32,9 @@ P99: Final = Figure("µs (p99)", lambda sample: sample.p99_us)
 class Wanted:
     """What a ratio has to be.
 
-    limit: the least that will do; with `at_most` the most.
+    limit: the least that will do.
     aim: what is hoped for, None if there is nothing better than the limit.
+    at_most: whether less is better, and `limit` is the most that will do.
     """
 
     limit: float
@@ -77,8 +78,11 @@ class Comparison:
     title: what is measured, for a reader.
     us: which of our clusters this is.
     peer: whom it is compared with.
+    ours: what takes our turn.
+    theirs: what takes the other one.
     figure: of which the ratio is taken.
     wanted: None where nothing is asked for.
+    is_like: whether both keep what they acknowledge equally safe; else theirs is as it comes, and syncs later.
     """
 
     measure: str
@@ -89,6 +93,12 @@ class Comparison:
     theirs: Entry
     figure: Figure
     wanted: Wanted | None = None
+    is_like: bool = True
+
+
+def marked(comparisons: Sequence[Comparison], *, is_like: bool) -> list[Comparison]:
+    """Copies that are said to be like for like, or not; consuming syncs nothing, and always is."""
+    return [replace(one, is_like=is_like or one.measure == "consume") for one in comparisons]
 
 
 def chosen(comparisons: Sequence[Comparison], measures: Sequence[str]) -> list[Comparison]:

@@ -11,7 +11,10 @@ from bench.processes import cpu_s
 
 
 class Meter:
-    """Begins to measure when it is made. pids: of the servers, which all live until the end."""
+    """Measures from the moment when it is made.
+
+    pids: of the servers, which all live until the end.
+    """
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = pids
@@ -19,7 +22,10 @@ class Meter:
         self._servers_s, self._busy_s = cpu_s(pids), busy_s()
 
     def sample(self, count: int) -> Sample:
-        """What has happened since then. count: of the things that were done."""
+        """What has happened since then.
+
+        count: of the things that were done.
+        """
         elapsed_s = time.perf_counter() - self._began_s
         own_s, servers_s = time.process_time() - self._own_s, cpu_s(self._pids) - self._servers_s
         others_s = max(0.0, busy_s() - self._busy_s - own_s - servers_s)

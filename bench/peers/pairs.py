@@ -13,16 +13,17 @@ from bench.peers.binaries import MissingError, load_generator
 from bench.peers.catch_up import catch_up
 from bench.peers.clusters import etcd, kafka, nats, redis
 from bench.peers.clusters.ours import Ours
-from bench.peers.comparisons import P50, P99, RATE, Comparison, Entry, Figure, Wanted
+from bench.peers.comparisons import P50, P99, RATE, Comparison, Entry, Figure, Wanted, marked
 from bench.peers.growth import growth
 from bench.peers.samples import Load, Span
 from bench.peers.session import AGAINST, OURS, Outcome, Settings, measured, our_clusters
 
 SIZES: Final = (100, 1_000, 10_000)
 KIB: Final = 1_024
-_SINGLE: Final = "gRPC unary from Go, one at a time, 100 B"
-_CALLS: Final = "gRPC unary from Go, 64 in flight, 100 B"
-_CLIENT: Final = "LogClient.produce(), {} tasks, 100 B"
+_SINGLE: Final = "unary from Go, one at a time"
+_CALLS: Final = "unary from Go, 64 in flight"
+_CLIENT: Final = "LogClient.produce(), {} tasks"
+_BATCHES: Final = "bulk, batches of {:,}"
 _FILLED_WITHIN_S: Final = 60.0
 
 
@@ -51,11 +52,11 @@ def with_etcd(settings: Settings) -> Outcome:
                 Comparison("unary", f"{_SINGLE}: p50", *pair, one, put[1], P50, Wanted(1.6, 1.2, at_most=True)),
                 Comparison("unary", f"{_SINGLE}: p99", *pair, one, put[1], P99),
                 Comparison("calls64", _CALLS, *pair, many, put[64], RATE, Wanted(0.45, 0.6)),
-                Comparison("calls64", f"{_CALLS}, against its best", *pair, many, best, RATE),
+                Comparison("calls64", f"{_CALLS}, its best", *pair, many, best, RATE),
                 Comparison("client64", _CLIENT.format(64), *pair, tasks, put[64], RATE, Wanted(3, 5)),
                 Comparison(
                     "client1000",
-                    f"{_CLIENT.format('1,000')}, against its best",
+                    f"{_CLIENT.format('1,000')}, its best",
                     *pair,
                     more,
                     best,
@@ -97,7 +98,7 @@ def with_nats(settings: Settings) -> Outcome:
             )
 
         def against(us: Ours) -> list[Comparison]:
-            return [one for peer in peers for one in with_one(us, peer)]
+            return [one for peer in peers for one in marked(with_one(us, peer), is_like=peer.is_synced)]
 
         def with_one(us: Ours, peer: nats.Nats) -> list[Comparison]:
             pair = (us.label, peer.label)
@@ -111,7 +112,7 @@ def with_nats(settings: Settings) -> Outcome:
                 *(
                     Comparison(
                         f"bulk{records}",
-                        f"bulk, 100 B, batches of {records:,}",
+                        _BATCHES.format(records),
                         *pair,
                         Entry.one(us.batches(generator, records, 100)),
                         bulk(peer, 100),
@@ -131,7 +132,7 @@ def with_nats(settings: Settings) -> Outcome:
                 ),
                 Comparison(
                     "consume",
-                    "bulk consume from a follower, 100 B",
+                    "bulk consume from a follower",
                     *pair,
                     Entry.one(us.consume(generator)),
                     Entry(f"{peer.label}: consume", consumers),
@@ -166,7 +167,8 @@ def with_redis(settings: Settings) -> Outcome:
             return Entry(f"Redis, {sync}: bulk, {size:,} B", tuple(loads))
 
         def against(us: Ours) -> list[Comparison]:
-            return [one for sync in ("always", "everysec") for one in with_sync(us, sync)]
+            syncs = ("always", "everysec")
+            return [one for sync in syncs for one in marked(with_sync(us, sync), is_like=sync == "always")]
 
         def with_sync(us: Ours, sync: str) -> list[Comparison]:
             pair = (us.label, f"Redis, {sync}")
@@ -175,7 +177,7 @@ def with_redis(settings: Settings) -> Outcome:
             return [
                 Comparison("unary", f"{_SINGLE}: p50", *pair, one, Entry.one(peer.add(1, sync)), P50),
                 Comparison("calls64", _CALLS, *pair, many, Entry.one(peer.add(64, sync)), RATE),
-                Comparison("bulk1000", "bulk, 100 B, batches of 1,000", *pair, of_100, bulk(sync, 100), RATE),
+                Comparison("bulk1000", _BATCHES.format(1_000), *pair, of_100, bulk(sync, 100), RATE),
                 Comparison("kib", "bulk, 1 KiB, batches of 1,000", *pair, of_kib, bulk(sync, KIB), RATE),
             ]
 
@@ -210,14 +212,15 @@ def with_kafka(settings: Settings) -> Outcome:
         def against(us: Ours) -> list[Comparison]:
             consumed = Comparison(
                 "consume",
-                "bulk consume from a follower, 100 B",
+                "bulk consume from a follower",
                 us.label,
                 "Kafka",
                 Entry.one(us.consume(generator)),
                 Entry.one(peer.consume()),
                 RATE,
             )
-            return [*with_topic(us, "synced"), *with_topic(us, "default"), consumed]
+            by_default = marked(with_topic(us, "default"), is_like=False)
+            return [*with_topic(us, "synced"), *by_default, consumed]
 
         def with_topic(us: Ours, topic: str) -> list[Comparison]:
             pair = (us.label, f"Kafka, {topic}")
@@ -226,7 +229,7 @@ def with_kafka(settings: Settings) -> Outcome:
 
             def batches(records: int, size: int) -> Comparison:
                 ours = Entry.one(us.batches(generator, records, size, idempotent=True))
-                title = f"bulk, {'1 KiB' if size == KIB else f'{size} B'}, numbered batches of {records:,}"
+                title = f"bulk{', 1 KiB' if size == KIB else ''}, numbered batches of {records:,}"
                 measure = "kib" if size == KIB else f"bulk{records}"
                 return Comparison(measure, title, *pair, ours, bulk(topic, size), RATE, wanted)
 
@@ -288,14 +291,14 @@ def versions(settings: Settings) -> Outcome:
                 *(
                     (
                         f"bulk{records}",
-                        f"bulk, 100 B, batches of {records:,}",
+                        _BATCHES.format(records),
                         us.batches(generator, records, 100),
                         RATE,
                     )
                     for records in SIZES
                 ),
                 ("kib", "bulk, 1 KiB, batches of 1,000", us.batches(generator, 1_000, KIB), RATE),
-                ("consume", "bulk consume from a follower, 100 B", us.consume(generator), RATE),
+                ("consume", "bulk consume from a follower", us.consume(generator), RATE),
             ]
 
         first, second = (loads(us) for us in ours)

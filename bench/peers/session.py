@@ -74,6 +74,8 @@ class Outcome:
     """What a session has found.
 
     name: of the session.
+    comparisons: in the order of the measures.
+    series: of the entries that are compared, by name.
     contenders: label, version, settings and the highest resident memory of each process, in MiB.
     idle: processor time of each process while nothing is asked, in % of one processor, by label.
     """
@@ -101,7 +103,10 @@ def measured(
     peers: Sequence[Contender],
     against: Callable[[Ours], list[Comparison]],
 ) -> Outcome:
-    """Rounds of all comparisons that are wanted. against: those of one of our clusters with the peers."""
+    """Rounds of all comparisons that are wanted.
+
+    against: makes those of one of our clusters with the peers.
+    """
     lists = [against(us) for us in ours]
     comparisons = [one for each in lists for one in each]
     if all(lists[1:]) and len(lists) > 1:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
-from bench.peers.comparisons import Comparison, Wanted
+from bench.peers.comparisons import P50, RATE, Comparison, Wanted
 from bench.peers.samples import Sample
-from bench.peers.session import Outcome
+from bench.peers.session import AGAINST, OURS, Outcome
 from bench.peers.turns import Series
+
+IDLE_PERCENT: Final = 1.0
 
 
 def plain(outcome: Outcome) -> dict[str, Any]:
@@ -20,10 +22,19 @@ def plain(outcome: Outcome) -> dict[str, Any]:
             {"label": label, "version": version, "settings": settings, "peak_mib": [round(one, 1) for one in peaks]}
             for label, version, settings, peaks in outcome.contenders
         ],
-        "idle_percent": {label: [round(one, 2) for one in each] for label, each in outcome.idle.items()},
+        "idle": [_idle(label, each) for label, each in outcome.idle.items()],
         "comparisons": [_comparison(one, outcome.series) for one in outcome.comparisons],
         "loads": [_load(one) for one in outcome.series.values()],
     }
+
+
+def _idle(label: str, percents: Sequence[float]) -> dict[str, Any]:
+    """Judged by the busiest process, where it is one of ours."""
+    found: dict[str, Any] = {"label": label, "percent": [round(one, 2) for one in percents]}
+    if label in {OURS, AGAINST}:
+        verdict = "reached" if max(percents) < IDLE_PERCENT else "NOT REACHED"
+        found |= {"wanted": f"< {IDLE_PERCENT:g} %", "verdict": verdict}
+    return found
 
 
 def ratios(ours: Series, theirs: Series, of: Callable[[Sample], float]) -> list[float]:
@@ -49,10 +60,11 @@ def _comparison(one: Comparison, series: dict[str, Series]) -> dict[str, Any]:
         "us": one.us,
         "peer": one.peer,
         "unit": one.figure.unit,
+        "is_like": one.is_like,
         "ours": {"load": ours.load.name, **spread([one.figure.of(sample) for sample in ours.samples])},
         "theirs": {"load": theirs.load.name, **spread([one.figure.of(sample) for sample in theirs.samples])},
         "ratio": ratio,
-        "servers_us_ratio": _median_ratio(ours, theirs),
+        "servers_us_ratio": _median_ratio(ours, theirs) if one.figure in {RATE, P50} else None,
         **_judged(one.wanted, ratio["median"]),
     }
 

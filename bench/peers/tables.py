@@ -25,13 +25,25 @@ def print_run(run: Mapping[str, Any]) -> None:
     sessions: Sequence[Mapping[str, Any]] = run["sessions"]
     _print(
         console,
-        ("ratio, ours by theirs", "", "ours", "theirs", "unit", "median", "min .. max", "servers' time", "wanted", ""),
+        (
+            "ours by theirs, 100 B if nothing else is said",
+            "",
+            "ours",
+            "theirs",
+            "unit",
+            "median",
+            "min .. max",
+            "servers' time",
+            "wanted",
+            "",
+        ),
         [_ratio_row(one) for session in sessions for one in session["comparisons"]],
         right=(2, 3, 5, 6, 7),
     )
     _print(
         console,
         (
+            "beside",
             "load",
             "records/s",
             "min .. max",
@@ -43,16 +55,21 @@ def print_run(run: Mapping[str, Any]) -> None:
             "empty handler",
             "others",
         ),
-        [_load_row(one) for session in sessions for one in session["loads"]],
-        right=range(1, 10),
+        [(session["name"], *_load_row(one)) for session in sessions for one in session["loads"]],
+        right=range(2, 11),
     )
     _print(
         console,
-        ("idle cluster", "each process, % of a processor"),
+        ("idle cluster", "each process, % of a processor", "wanted", ""),
         [
-            (label, ", ".join(f"{one:.1f}" for one in each))
+            (
+                each["label"],
+                ", ".join(f"{one:.1f}" for one in each["percent"]),
+                each.get("wanted", ""),
+                each.get("verdict", ""),
+            )
             for session in sessions
-            for label, each in session["idle_percent"].items()
+            for each in session["idle"]
         ],
     )
     _print(
@@ -67,7 +84,7 @@ def print_run(run: Mapping[str, Any]) -> None:
     for session in sessions:
         for load in session["loads"]:
             if "tried" in load:
-                tried = ", ".join(f"{name} {number(rate)}" for name, rate in load["tried"].items())
+                tried = ", ".join(f"{name.partition(': ')[2]} {number(rate)}" for name, rate in load["tried"].items())
                 console.print(f"\n{load['name']} was the best of: {tried} records/s")
             for failure in load["failures"]:
                 console.print(f"\nmade again: {failure}")
@@ -92,6 +109,11 @@ def _ratio_row(one: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _load_row(one: Mapping[str, Any]) -> tuple[str, ...]:
     rate = one["rate"]
+    if one["record_bytes"] == 1:  # what is counted is bytes
+        span = f"{rate['min'] / 1e6:,.0f} .. {rate['max'] / 1e6:,.0f} MB/s"
+        costs = (f"{number(one[which] * 1e6)} a MB" for which in ("servers_us", "generator_us"))
+        shares = (f"{one['generator_share']:.0%}", "", f"{one['others_share']:.0%}")
+        return (one["name"], "", span, f"{rate['median'] / 1e6:,.1f}", "", *costs, *shares)
     return (
         one["name"],
         number(rate["median"]),

@@ -24,6 +24,7 @@ class Series:
     """The samples of one entry, one a round.
 
     load: which of the candidates was taken.
+    samples: of it.
     tried: the rates of the candidates where there were several, by name.
     failures: what samples failed with that were made again.
     empty_rate: records/s that the same generator reaches where an empty handler answers, 0 if that was not tried.

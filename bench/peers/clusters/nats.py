@@ -137,7 +137,10 @@ cluster {{ name: bench, listen: "127.0.0.1:{routes[at]}", routes: [{others}] }}
         stream: str = _PRODUCED,
         after_leader: int = 0,
     ) -> Load:
-        """after_leader: which server the client calls, counted from the stream's leader on."""
+        """A load on one server.
+
+        after_leader: which server the client calls, counted from the stream's leader on.
+        """
 
         def command() -> list[str]:
             at = (self._leader(stream) + after_leader) % SERVERS

