@@ -20,7 +20,8 @@ GATHERED_RECORDS: Final = 4000
 """How many records of several callers go together: a batch costs the nodes as much as thousands of records."""
 
 MESSAGE_BYTES: Final = 1024 * 1024
-"""How large a message of a stream may be: nodes wait for larger ones in another way, which is not for idle streams."""
+"""How large a message of a stream may be that is kept while nothing is sent: once there was a larger one, a node that
+waits for the next keeps a place for it."""
 
 # What is before a value takes so much at the most, up to 2 MiB.
 _HEAD_BYTES: Final = 8
@@ -139,7 +140,7 @@ class Batch:
 
     @property
     def is_large(self) -> bool:
-        """Whether a caller has made it larger than what is gathered: it is no message for a stream."""
+        """Whether a caller has made it larger than what is gathered."""
         return self.size_bytes + _HEAD_BYTES * self.record_count > MESSAGE_BYTES
 
     @property
@@ -204,6 +205,11 @@ class Batch:
             encoded = self._encoded or encode_records(self.values)
             self._sent, self._codec = compressed(encoded, self.compression)
         return self._sent
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much was sent of the records, as it was sent."""
+        return len(self._sent)
 
     def message(self, producer_id: int, left_s: float) -> pb.ProduceBatchRequest:
         """The message of a stream with it. `left_s`: how long it may take, in seconds."""

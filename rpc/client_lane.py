@@ -155,17 +155,16 @@ class Lane:
         while self._queue:
             if self._producer.is_spent:
                 self._producer = Producer()
-            if self._goes_by_stream(self._queue[0]):
+            if self._may_go_by_stream():
                 await self._send_by_stream()
             elif (batch := self._take()) is not None:
                 await self._send([batch])
                 # Those who have just been answered may have more, and that goes together.
                 await asyncio.sleep(0)
 
-    def _goes_by_stream(self, batch: Batch) -> bool:
+    def _may_go_by_stream(self) -> bool:
         return (
             self._may_stream
-            and not batch.is_large
             and self._producer.producer_id != 0
             and not self._producer.is_spent
             and asyncio.get_running_loop().time() >= self._stream_again_at_s
@@ -227,6 +226,8 @@ class Lane:
                     self._on_stored(response.base_offset + batch.record_count)
                     self._open.end(batch)
                     self._look()
+                    if stream.is_for_large and not self._in_flight:
+                        stream.wake()
         except LogError as error:
             failure = error
         finally:
@@ -250,10 +251,14 @@ class Lane:
             self._calls.route(failure, failure.addr)
             return
         self._producer.sequence = batches[0].sequence
-        # Too large, but it is not known which of several; the connection has ended with all of them.
-        is_lost = failure.is_of_content and not failure.reason and len(batches) > 1
-        for batch in batches:
-            batch.is_unknown = failure.outcome_unknown or is_lost
+        may_be_stored = 0
+        if failure.is_of_content and not failure.reason:
+            # One is too large, and the connection has ended with all of them. Whichever it was, the largest is too
+            # large as well, and so neither that one was appended nor any behind it.
+            sizes = [batch.sent_bytes for batch in batches]
+            may_be_stored = sizes.index(max(sizes))
+        for at, batch in enumerate(batches):
+            batch.is_unknown = failure.outcome_unknown or at < may_be_stored
             batch.said = str(failure)
         # What is refused for what is in it is told to its caller in the words of a call.
         await self._send(batches, None if failure.is_of_content else failure)
@@ -262,16 +267,17 @@ class Lane:
         # gRPC may ask for one more message of a call that has ended.
         while self._stream is stream:
             if self._is_ready() and len(self._in_flight) < WINDOW:
-                if not self._goes_by_stream(self._queue[0]):
+                if not self._may_go_by_stream():
                     return
                 if (batch := self._take()) is not None:
                     batch.sequence = self._producer.sequence
                     self._producer.sequence += 1
                     self._in_flight.append(batch)
                     stream.was_used = True
+                    stream.is_for_large = stream.is_for_large or batch.is_large
                     left_s = min(batch.give_up_at_s) - asyncio.get_running_loop().time()
                     yield batch.message(self._producer.producer_id, left_s)
-            elif stream.is_idle:
+            elif stream.is_idle or (stream.is_for_large and not self._queue and not self._in_flight):
                 return
             else:
                 await stream.wait()
@@ -290,12 +296,15 @@ class _Stream:
 
     was_used: whether something was sent on it lately.
     is_idle: whether it is to be ended, since nothing was.
+    is_for_large: whether a message was larger than what is gathered. The node keeps a place for the next one then, so
+        it is ended as soon as nothing is on its way.
     news: what it waits for while there is nothing to send.
     """
 
     def __init__(self) -> None:
         self.was_used = True
         self.is_idle = False
+        self.is_for_large = False
         self.news: asyncio.Future[None] | None = None
 
     async def wait(self) -> None:

@@ -98,18 +98,20 @@ async def test_a_node_that_has_no_room_for_a_stream_is_not_asked_for_one_each_ti
         assert len(numbers(e)) == 8
 
 
-async def test_a_batch_larger_than_what_is_gathered_goes_by_a_call_in_its_place(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_a_stream_that_has_brought_a_large_batch_ends_as_soon_as_nothing_is_on_its_way(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_batches, "GATHERED_BYTES", 900)
     monkeypatch.setattr(client_batches, "MESSAGE_BYTES", 1000)
-    async with FailingServer([], numbers=True) as server, LogClient(server.address) as client:
+    monkeypatch.setattr(client_lane, "STREAM_IDLE_S", 60.0)
+    async with edge() as e, LogClient(e.address) as client:
         await client.produce(b"before")
-        calls = (client.produce(b"a"), client.produce_batch([bytes(600)] * 2), client.produce(b"b"))
-        assert await asyncio.gather(*calls) == [1, 2, 4]
-        assert await client.produce(b"c") == 5
-        assert server.log == [b"before", b"a", bytes(600), bytes(600), b"b", b"c"]
-        assert server.streamed == 3, "all but that one, and the first"
+        calls = (client.produce(b"a"), *(client.produce_batch([bytes(600)] * 2) for _ in range(3)))
+        assert await asyncio.gather(*calls) == [1, 2, 4, 6]
+        await until_streams(e, 0)
+        assert await client.produce(b"b") == 8
+        assert open_streams(e) == 1
+        assert [number for _, number in numbers(e)] == list(range(6))
 
 
 # ---------------------------------------------------------------- what it has not answered
@@ -200,6 +202,25 @@ async def test_what_was_sent_behind_a_batch_whose_id_is_lost_never_goes_under_an
         assert stored(e) == [b"before", b"4"]
         with pytest.raises(LogError):
             await first.caller
+
+
+@pytest.mark.parametrize("repeated", range(3))
+async def test_a_message_that_is_too_large_for_the_connection_fails_alone_and_for_certain(
+    edge: Any, repeated: int
+) -> None:
+    async with edge(max_message_bytes=20_000) as e, LogClient(e.address) as client:
+        await client.produce(b"before")
+        sizes = (10, 10, 30, 10, 10)
+        calls = [client.produce_batch([b"%d" % at * 900] * size) for at, size in enumerate(sizes)]
+        outcomes = await asyncio.gather(*calls, client.produce(b"last"), return_exceptions=True)
+        too_large = outcomes.pop(2)
+        assert outcomes == [1, 11, 21, 31, 41]
+        assert isinstance(too_large, LogError)
+        assert "split it" in str(too_large)
+        assert not too_large.outcome_unknown
+        assert len(stored(e)) == 42
+        assert await client.produce(b"%d" % repeated) == 42
+        assert len({producer_id for producer_id, _ in numbers(e)}) == 1
 
 
 @pytest.mark.usefixtures("pairs")
