@@ -223,6 +223,21 @@ async def test_a_message_that_is_too_large_for_the_connection_fails_alone_and_fo
         assert len({producer_id for producer_id, _ in numbers(e)}) == 1
 
 
+async def test_what_was_on_its_way_before_a_message_that_is_too_large_may_be_stored(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_batches, "GATHERED_BYTES", 900)
+    async with edge(max_message_bytes=20_000) as e, LogClient(e.address, timeout_s=1.0) as client:
+        await client.produce(b"before")
+        Script(e.server, lambda produce: e.server.append(produce.batch))
+        small = asyncio.create_task(client.produce_batch([bytes(900)]))
+        await e.server.until(lambda: len(numbers(e)) == 2)
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.NOT_READY, "not now")
+        outcomes = await asyncio.gather(small, client.produce_batch([bytes(900)] * 30), return_exceptions=True)
+        assert stored(e) == [b"before", bytes(900)]
+        assert [isinstance(outcome, LogError) and outcome.outcome_unknown for outcome in outcomes] == [True, False]
+
+
 @pytest.mark.usefixtures("pairs")
 async def test_a_producer_that_is_forgotten_in_a_stream_registers_again_and_nothing_is_lost(edge: Any) -> None:
     async with edge() as e, LogClient(e.address) as client:
