@@ -30,7 +30,7 @@ from bench.peers.tables import print_run
 
 _BUSY: Final = 0.1
 _MEASURES: Final = (
-    "unary, calls64, client64, client1000, bulk100, bulk1000, bulk10000, kib, consume, idle, catchup, growth"
+    "unary, calls64, callsbest, client64, client1000, bulk100, bulk1000, bulk10000, kib, consume, idle, catchup, growth"
 )
 
 

@@ -10,9 +10,9 @@ from xml.sax.saxutils import escape
 
 from bench.report import number
 
-_WIDTH: Final = 900
-_LEFT: Final = 272
-_RIGHT: Final = 630
+_WIDTH: Final = 930
+_LEFT: Final = 318
+_RIGHT: Final = 664
 _TOP: Final = 92
 _ROW: Final = 20
 _HEAD: Final = 34
@@ -163,6 +163,7 @@ def _heading(run: Mapping[str, Any], us: str) -> Iterable[str]:
     )
     about = f"Medians of {run['rounds']} rounds, lines from the least to the most; {run['date']}; {machine}."
     yield _text(16, 78, about, "quiet")
+    yield _text(_RIGHT + 68, _TOP - 14, "ours / theirs", "quiet")
 
 
 def _drawn(bar: Bar, top: float, axis: Axis) -> Iterable[str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bench.report import number
 
-_WIDTH = 200
+_WIDTH = 230
 
 
 def print_run(run: Mapping[str, Any]) -> None:
