@@ -50,7 +50,7 @@ class LoopThread:
     def wait_for(self, call: Callable[[], asyncio.Future[T]]) -> T:
         """Have the loop call this, which must not wait, and wait for what its future brings.
 
-        Much cheaper than a coroutine where many threads call: the loop is woken once for all that have come by then.
+        Much cheaper than a coroutine for many threads, since the loop is woken once for all that have come by then.
         """
         handed = _Handed(call)
         with self._lock:

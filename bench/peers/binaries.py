@@ -57,7 +57,7 @@ def load_generator(say: Callable[[str], None]) -> Program:
             _run([tool, "build", "-o", plugins + os.sep, name], inside)
         os.mkdir(os.path.join(inside, "logv1"))
         package = "Mlog.proto=ourolog.example/bench/load/logv1"
-        words = [sys.executable, "-m", "grpc_tools.protoc", "-I", os.path.join(ROOT, "proto")]
+        words = [sys.executable, "-P", "-m", "grpc_tools.protoc", "-I", os.path.join(ROOT, "proto")]
         words += ["--go_out=logv1", "--go_opt=paths=source_relative", f"--go_opt={package}"]
         words += ["--go-grpc_out=logv1", "--go-grpc_opt=paths=source_relative", f"--go-grpc_opt={package}", "log.proto"]
         _run(words, inside, {"PATH": plugins + os.pathsep + os.environ.get("PATH", "")})
