@@ -49,7 +49,7 @@ def test_the_span_and_the_servers_stand_before_the_two_words_that_name_the_load(
     echo = "import json, sys; print(json.dumps({'records': 1, 'elapsed_s': 1, 'generator_cpu_s': len(sys.argv), "
     echo += "'servers_cpu_s': float(sys.argv[sys.argv.index('-pids') + 1].split(',')[1]), 'others_cpu_s': "
     echo += "float(sys.argv[-2:] == ['system', 'work'])}))"
-    load = Load("a load", lambda: [sys.executable, "-c", echo, "-addr", "here", "system", "work"], lambda: [3, 4])
+    load = Load("a load", lambda: [sys.executable, "-P", "-c", echo, "-addr", "here", "system", "work"], lambda: [3, 4])
     sample = load.sample(SPAN)
     assert sample.servers_cpu_s == 4
     assert sample.others_cpu_s == 1
@@ -57,9 +57,9 @@ def test_the_span_and_the_servers_stand_before_the_two_words_that_name_the_load(
 
 def test_a_generator_that_fails_says_why() -> None:
     with pytest.raises(SampleError, match="a b: no leader"):
-        run_generator([sys.executable, "-c", "import sys; sys.exit('no leader')", "a", "b"])
+        run_generator([sys.executable, "-P", "-c", "import sys; sys.exit('no leader')", "a", "b"])
 
 
 def test_a_generator_that_hangs_is_ended() -> None:
     with pytest.raises(SampleError, match="a b did not end within 0 s"):
-        run_generator([sys.executable, "-c", "import time; time.sleep(60)", "a", "b"], timeout_s=0.1)
+        run_generator([sys.executable, "-P", "-c", "import time; time.sleep(60)", "a", "b"], timeout_s=0.1)
