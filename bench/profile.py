@@ -53,7 +53,8 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ourolog-profile-", dir=within) as directory:
         rows = asyncio.run(_profile(arguments.loads, arguments.seconds, sampler, directory, out))
-    print("| load | node | µs of processor a unit |", *COLOURS, "", sep=" | ")
+    print("| load | node | µs of processor a call or record |", " | ".join(COLOURS), "|")
+    print("| --- | --- |", " | ".join("---:" for _ in range(len(COLOURS) + 1)), "|")
     for row in rows:
         print("|", " | ".join(row), "|")
     return 0

@@ -86,6 +86,8 @@ NOT_RUN = {
     "docs/benchmarks.md: make bench-peers                             # everything that is there: about half an hour": (
         "the same, and no test needs a peer"
     ),
+    "docs/performance.md: pip install py-spy                           # into .venv; it needs the right to trace "
+    "processes": "it samples real nodes for minutes, by a program that is not a dependency",
 }
 """Blocks that are not run, and why."""
 
