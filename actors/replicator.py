@@ -68,6 +68,7 @@ from ourolog.actors.messages.replicator import (
 )
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
+    BatchesGathered,
     FetchedAppended,
     FetchedRejected,
     LogTruncated,
@@ -82,6 +83,7 @@ from ourolog.actors.replication.fetch_server import FetchServer
 from ourolog.actors.replication.in_sync import InSync
 from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.leader_search import LeaderSearch
+from ourolog.actors.replication.log_tail import FETCHES_KEPT, LogTail
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.repairs import Repairs
 from ourolog.actors.replication.standby_rounds import StandbyRounds
@@ -123,7 +125,8 @@ class ReplicatorActor(NodeActor):
         super().__init__(config.node_id, ports.observer)
         self.server = server
         self.election = election
-        self.state = ReplicationState(config, ports, store, self.me)
+        tail = LogTail(FETCHES_KEPT * config.fetch_max_bytes)
+        self.state = ReplicationState(config, ports, store, self.me, tail)
         self.pulls = Pulls(self.state, election, self._on_leader_committed)
         self.leader_search = LeaderSearch(self.state, election)
         self.fetch_server = FetchServer(self.state)
@@ -150,6 +153,8 @@ class ReplicatorActor(NodeActor):
                 self._on_call(message)
             case CallReturned():
                 self._on_returned(message)
+            case BatchesGathered():
+                self._on_gathered(message)
             case LogAppended():
                 self._on_log_appended(message)
             case FetchedAppended():
@@ -353,6 +358,7 @@ class ReplicatorActor(NodeActor):
     def _change_role(self, role: Role) -> None:
         state = self.state
         state.role = role
+        state.tail.clear()
         state.reports_every_fetch = False
         self.pulls.restart()
         self._commit = None
@@ -385,6 +391,16 @@ class ReplicatorActor(NodeActor):
         self._boundaries.extend((opened.end,))
         self.pulls.restore(opened.pull_positions)
         state.ports.timers.after(NOTES_INTERVAL_S, self.me, NotesDue())
+
+    def _on_gathered(self, gathered: BatchesGathered) -> None:
+        """Have followers write what this leader's disk is about to get; it counts itself when LogAppended comes.
+
+        What the store says before this node has heard that it leads is left to LogAppended.
+        """
+        state = self.state
+        if state.role is Role.LEADER and gathered.term == state.term:
+            state.tail.extend(gathered)
+            self.fetch_server.wake()
 
     def _on_log_appended(self, appended: LogAppended) -> None:
         state = self.state

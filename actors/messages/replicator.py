@@ -30,6 +30,7 @@ from ourolog.actors.messages.peer_calls import (
 from ourolog.actors.messages.repair import BatchRepaired, DamageFound, RepairDue, RepairRejected
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import (
+    BatchesGathered,
     FetchedAppended,
     FetchedRejected,
     LogTruncated,
@@ -162,6 +163,7 @@ class NotesDue:
 ReplicatorMessage = (
     LogOpened
     | LogAppended
+    | BatchesGathered
     | LogStartMoved
     | LogTruncated
     | PulledAppended

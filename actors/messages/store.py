@@ -9,7 +9,7 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.repair import DamagedReadsExpired, RepairAbandoned, RepairBatch
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.batch import NewBatch
+from ourolog.storage.batch import EncodedBatch, NewBatch
 from ourolog.storage.control import ControlEntry, VoterSet
 from ourolog.storage.founding import Founding
 from ourolog.storage.producers import ProducerProblem
@@ -93,6 +93,32 @@ class BatchAppended:
     term: Term
     end: Position
     is_duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesGathered:
+    """Store -> Replicator, where voters elect, before a group commit of what this node appends as a leader.
+
+    These batches are about to be written. Followers may have them before this node's disk does (Raft dissertation
+    section 10.2.1); LogAppended says when it has. After a crash in between this node may lack what others have, so it
+    leads no more in that term. Where a person decreed who leads, nothing is told: a voter that is ahead of the one
+    leader that there can be would keep it from leading.
+
+    term: in which this node appends them.
+    batches: as they will stand on disk; the bytes are those that are written, not copies.
+    end: the position after the last of them.
+    terms: the terms of the whole log up to there.
+    """
+
+    term: Term
+    batches: tuple[EncodedBatch, ...]
+    end: Position
+    terms: TermHistory
+
+    @property
+    def first(self) -> Index:
+        """The index of the first of them."""
+        return Index(self.end.index - len(self.batches))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""The serving side of replication: other nodes' fetches, answered or parked (KIP-595, section Fetch)."""
+"""The serving side of replication: other nodes' fetches, answered or parked (KIP-595, section Fetch).
+
+A leader answers from memory what stands in its `LogTail`, also what its own disk does not have yet; everything else
+is read from the log.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +116,7 @@ class FetchServer:
             return self._response(FetchOutcome.STALE_TERM)
         if state.role is not Role.LEADER or request.term > state.term:
             return self._response(FetchOutcome.NOT_LEADER)
-        match compare(state.extent, request.next_index, request.last, request.committed):
+        match compare(state.offered, request.next_index, request.last, request.committed):
             case Agrees():
                 return None
             case OutOfRange():
@@ -127,6 +131,9 @@ class FetchServer:
         state, request = self._state, received.request
         if request.max_bytes == 0:
             self.answer(received, self._response(FetchOutcome.BATCHES))
+        elif state.tail.holds(request.next_index):
+            batches = state.tail.read(request.next_index, self._max_bytes(request))
+            self.answer(received, self._response(FetchOutcome.BATCHES, batches=batches))
         elif request.next_index < state.end.index:
             self._read(received)
         elif state.elected and self._has_news(request):
@@ -144,9 +151,13 @@ class FetchServer:
         state = self._state
         for parked in list(self._parked.values()):
             request = parked.received.request
-            if request.next_index < state.end.index or (state.elected and self._has_news(request)):
+            if self._has_more(request.next_index) or (state.elected and self._has_news(request)):
                 self._unpark(parked.received.request_id)
                 self.serve(parked.received)
+
+    def _has_more(self, index: Index) -> bool:
+        """Whether the entry at that index can be sent."""
+        return index < self._state.end.index or self._state.tail.holds(index)
 
     def _has_news(self, request: FetchRequest) -> bool:
         """Whether the fetcher should hear at once of a new commit position, or of a round of reads."""
@@ -178,18 +189,23 @@ class FetchServer:
 
     def _read(self, received: CallReceived[FetchRequest]) -> None:
         state, request = self._state, received.request
-        max_bytes = max(0, min(request.max_bytes, state.config.fetch_max_bytes))
         answer = _ReadAnswer(received.reply_to, received.request_id, self._response(FetchOutcome.BATCHES))
         # A leader that does not answer for longer than a fetch may wait would be taken for lost.
         wait_s = min(request.max_wait_s, MAX_WAIT_S)
         state.store.tell(
-            ReadBatches(0, max_bytes, state.end.index, answer, index=request.next_index, repair_wait_s=wait_s)
+            ReadBatches(
+                0, self._max_bytes(request), state.end.index, answer, index=request.next_index, repair_wait_s=wait_s
+            )
         )
+
+    def _max_bytes(self, request: FetchRequest) -> int:
+        return max(0, min(request.max_bytes, self._state.config.fetch_max_bytes))
 
     def _response(
         self,
         outcome: FetchOutcome,
         *,
+        batches: bytes = b"",
         diverged: Place | None = None,
         diverged_at: Index = Index(0),
         detail: str = "",
@@ -201,9 +217,10 @@ class FetchServer:
             state.term,
             state.log_epoch,
             state.start,
-            state.end,
+            state.offered.end,
             state.committed,
             leader_id,
+            batches,
             before_start=state.extent.before,
             voters_before_start=state.voters_before_start,
             producers_before_start=state.producers_before_start,

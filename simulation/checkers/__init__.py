@@ -22,6 +22,7 @@ from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, Rival
 from ourolog.simulation.checkers.completeness import LeaderCompleteness
 from ourolog.simulation.checkers.convergence import Convergence, Progress
 from ourolog.simulation.checkers.copies import CopiesKept
+from ourolog.simulation.checkers.copying import CommittedOnOwnDisk, FetchesAnsweredTruly
 from ourolog.simulation.checkers.cycle import CopiesFaithful, CycleGrowth
 from ourolog.simulation.checkers.decreed_lead import DecreedLeaderNotBehind
 from ourolog.simulation.checkers.decreed_survey import DecreedLeaderAsked
@@ -101,6 +102,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     CommitForward,
     BallotsOnDisk,
     FetchesHonest,
+    FetchesAnsweredTruly,
+    CommittedOnOwnDisk,
     CopiesFaithful,
     CycleGrowth,
     RestartKeeps,
@@ -180,6 +183,8 @@ ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MI
 __all__ = ["ALL", "Checker", "ClusterModel", "EventChecker", "default_checkers"]
 
 _ONLY_ELECTED: Final = (
+    FetchesAnsweredTruly,
+    CommittedOnOwnDisk,
     ExactlyOnce,
     NumberedWaitForCommit,
     ProducerMemoryTrue,

@@ -1,0 +1,88 @@
+"""Rare states between a leader's append and its commit: who has what first, and how others hear of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ourolog.actors.messages.events import LeaderChanged, LogAppended, LogOpened
+from ourolog.actors.messages.store import BatchesGathered
+from ourolog.simulation.events import MessageTold
+from ourolog.storage.types import Index, Term
+
+COPYING_STATES: Final[dict[str, str]] = {
+    "copied_before_leader_wrote": "A follower had on its disk what its leader's disk did not have yet.",
+    "leader_lost_what_others_have": "A leader went down before it had written what another node has, and was started "
+    "again without it.",
+}
+
+
+@dataclass(slots=True)
+class _Node:
+    """What is known of a node.
+
+    term, leader_id: as its replicator was told last.
+    end: the index after the last entry on its disk, as its store says.
+    gathered: the index after the last entry that its store has said it is about to write, in any of its lives.
+    """
+
+    term: Term = Term(0)
+    leader_id: str | None = None
+    end: Index = Index(0)
+    gathered: Index = Index(0)
+
+
+class CopyingStates:
+    """Watches the replicators.
+
+    note: called with the name of each state that is reached.
+    on_message: the handlers, by class of message.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._nodes: dict[str, _Node] = {}
+        self.on_message: Final[dict[type, Callable[[MessageTold], None]]] = {
+            LogOpened: self._on_opened,
+            LeaderChanged: self._on_leader_changed,
+            BatchesGathered: self._on_gathered,
+            LogAppended: self._on_appended,
+        }
+
+    def _replicator_of(self, told: MessageTold) -> _Node | None:
+        """The node whose replicator is told; None if another actor is."""
+        node_id, _, actor = told.receiver.rpartition(".")
+        return self._nodes.setdefault(node_id, _Node()) if actor == "replicator" else None
+
+    def _on_opened(self, told: MessageTold) -> None:
+        assert isinstance(told.message, LogOpened)
+        node = self._replicator_of(told)
+        if node is not None:
+            end = told.message.end.index
+            if any(end < node.gathered <= other.end for other in self._nodes.values() if other is not node):
+                self._note("leader_lost_what_others_have")
+            node.end = node.gathered = end
+            node.term, node.leader_id = Term(0), None
+
+    def _on_leader_changed(self, told: MessageTold) -> None:
+        assert isinstance(told.message, LeaderChanged)
+        node = self._replicator_of(told)
+        if node is not None:
+            node.term, node.leader_id = told.message.term, told.message.leader_id
+
+    def _on_gathered(self, told: MessageTold) -> None:
+        assert isinstance(told.message, BatchesGathered)
+        node = self._replicator_of(told)
+        if node is not None:
+            node.gathered = told.message.end.index
+
+    def _on_appended(self, told: MessageTold) -> None:
+        assert isinstance(told.message, LogAppended)
+        node = self._replicator_of(told)
+        if node is None:
+            return
+        node.end = told.message.ends[-1].index
+        leader = self._nodes.get(node.leader_id or "")
+        if leader is not None and leader is not node and leader.term == node.term and leader.end < node.end:
+            self._note("copied_before_leader_wrote")
