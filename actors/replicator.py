@@ -54,6 +54,7 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.repair import BatchRepaired, DamageFound, RepairDue, RepairRejected
 from ourolog.actors.messages.replicator import (
+    CommitNewsDue,
     ConfirmRead,
     FetchWaitExpired,
     ForgetRead,
@@ -176,6 +177,8 @@ class ReplicatorActor(NodeActor):
                 self.leader_search.on_due(message)
             case FetchWaitExpired():
                 self.fetch_server.expire(message.request_id)
+            case CommitNewsDue():
+                self.fetch_server.tell_commit()
             case CallCancelled():
                 self.fetch_server.cancel(message.request_id)
                 self.latest_reads.forget(("call", message.request_id))
@@ -484,7 +487,7 @@ class ReplicatorActor(NodeActor):
         self._tell_replicas(commit, has_advanced=has_advanced)
         if has_advanced:
             self._set_committed(commit.committed)
-            self.fetch_server.wake()
+            self.fetch_server.commit_moved()
             if not self._is_commit_known:
                 self._is_commit_known = True
                 for listener in (self.server, self.election):

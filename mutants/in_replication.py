@@ -33,7 +33,7 @@ from ourolog.actors.server import ServerActor
 from ourolog.actors.stepping import VirtualTimer
 from ourolog.actors.store import StoreActor
 from ourolog.storage.terms import Run, TermHistory
-from ourolog.storage.types import START, Index, NodeId
+from ourolog.storage.types import Index, NodeId
 
 # ---------------------------------------------------------------- long polls
 
@@ -64,17 +64,7 @@ def fetch_cancel_ignored() -> None:
 
 @mutant("Followers that wait for more are not told when the commit position moves.", FIVE_VOTERS)
 def commit_not_pushed() -> None:
-    def make(original: Any) -> Any:
-        def wake(self: FetchServer) -> None:
-            committed, self._state.committed = self._state.committed, START
-            try:
-                original(self)
-            finally:
-                self._state.committed = committed
-
-        return wake
-
-    wrap(FetchServer, "wake", make)
+    wrap(FetchServer, "_tell_commit_later", lambda _: lambda _: None)
 
 
 # ---------------------------------------------------------------- pulls

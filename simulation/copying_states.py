@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ourolog.actors.messages.events import LeaderChanged, LogAppended, LogOpened
+from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
 from ourolog.actors.messages.store import BatchesGathered
 from ourolog.simulation.events import MessageTold
 from ourolog.storage.types import Index, Term
@@ -15,7 +16,11 @@ COPYING_STATES: Final[dict[str, str]] = {
     "copied_before_leader_wrote": "A follower had on its disk what its leader's disk did not have yet.",
     "leader_lost_what_others_have": "A leader went down before it had written what another node has, and was started "
     "again without it.",
+    "commit_rode_on_data": "A follower was told together with the next batches that more is committed.",
+    "commit_told_late": "Nothing followed, and a follower that waited was told a little later that more is committed.",
 }
+
+_REMEMBERED: Final = 1000
 
 
 @dataclass(slots=True)
@@ -43,11 +48,14 @@ class CopyingStates:
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
         self._nodes: dict[str, _Node] = {}
+        self._open: dict[tuple[str, int], tuple[FetchRequest, float]] = {}
         self.on_message: Final[dict[type, Callable[[MessageTold], None]]] = {
             LogOpened: self._on_opened,
             LeaderChanged: self._on_leader_changed,
             BatchesGathered: self._on_gathered,
             LogAppended: self._on_appended,
+            CallReceived: self._on_call,
+            CallAnswer: self._on_answer,
         }
 
     def _replicator_of(self, told: MessageTold) -> _Node | None:
@@ -86,3 +94,24 @@ class CopyingStates:
         leader = self._nodes.get(node.leader_id or "")
         if leader is not None and leader is not node and leader.term == node.term and leader.end < node.end:
             self._note("copied_before_leader_wrote")
+
+    def _on_call(self, told: MessageTold) -> None:
+        assert isinstance(told.message, CallReceived)
+        request = told.message.request
+        if isinstance(request, FetchRequest) and request.elected:
+            self._open[told.receiver.rpartition(".")[0], told.message.request_id] = request, told.time_s
+            if len(self._open) > _REMEMBERED:
+                del self._open[next(iter(self._open))]
+
+    def _on_answer(self, told: MessageTold) -> None:
+        """Of a fetch: by the replicator, or by the store that has read the batches."""
+        assert isinstance(told.message, CallAnswer)
+        request, came_s = self._open.pop((told.sender.rpartition(".")[0], told.message.request_id), (None, told.time_s))
+        response = told.message.response
+        if request is None or not isinstance(response, FetchResponse) or response.outcome is not FetchOutcome.BATCHES:
+            return
+        if request.committed < response.committed.index:
+            if response.batches:
+                self._note("commit_rode_on_data")
+            elif request.max_bytes and told.time_s > came_s:
+                self._note("commit_told_late")

@@ -180,7 +180,7 @@ class FetchRequest(PeerRequest[FetchResponse]):
     last: with a leader, the place of the entry before next_index in the *fetcher's* log, None where it knows of
         none; all below next_index is on the fetcher's disk.
     source_epoch: with nobody elected, the epoch of the log that next_index belongs to, 0 if not known yet.
-    committed: the commit index that the fetcher knows, so that a change of it can be answered at once.
+    committed: the commit index that the fetcher knows, so that it need not wait for long to hear of a higher one.
     max_bytes: how many bytes of batches the answer may hold; one batch comes in any case, but none with 0: such a fetch
         asks who leads, or says that its sender is still there while it writes what it has.
     max_wait_s: how long the peer may keep the fetch at the end of its log, in seconds.

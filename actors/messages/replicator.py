@@ -146,6 +146,11 @@ class FetchWaitExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitNewsDue:
+    """Timer -> Replicator (leader): nothing has followed what is committed; tell those who wait that it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class InSyncDue:
     """Timer -> Replicator: look again which voters are in sync, if this node still leads.
 
@@ -186,6 +191,7 @@ ReplicatorMessage = (
     | PullRetryDue
     | KeepAliveDue
     | FetchWaitExpired
+    | CommitNewsDue
     | LeaderSearchDue
     | ConfirmRead
     | ForgetRead

@@ -19,6 +19,7 @@ from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.bounds import StaysBounded
 from ourolog.simulation.checkers.check_quorum import CheckQuorum
 from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
+from ourolog.simulation.checkers.commit_news import CommitToldSoon
 from ourolog.simulation.checkers.completeness import LeaderCompleteness
 from ourolog.simulation.checkers.convergence import Convergence, Progress
 from ourolog.simulation.checkers.copies import CopiesKept
@@ -123,6 +124,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     OneFetchAtATime,
     FollowersFollow,
     CommitSpreads,
+    CommitToldSoon,
     FollowersCall,
     LostLeadersTold,
     TermsBegin,
@@ -197,6 +199,7 @@ _ONLY_ELECTED: Final = (
     BallotsOnDisk,
     RetentionWaits,
     CommitSpreads,
+    CommitToldSoon,
     FollowersCall,
     LostLeadersTold,
     TermsBegin,
