@@ -72,6 +72,7 @@ from ourolog.actors.messages.store import (
     BatchesGathered,
     FetchedAppended,
     FetchedRejected,
+    FetchedTaken,
     LogTruncated,
     NoteCommitted,
     PulledAppended,
@@ -158,6 +159,8 @@ class ReplicatorActor(NodeActor):
                 self._on_gathered(message)
             case LogAppended():
                 self._on_log_appended(message)
+            case FetchedTaken():
+                self.pulls.on_taken(message)
             case FetchedAppended():
                 self.pulls.on_fetched(message)
             case PulledAppended():
@@ -452,11 +455,11 @@ class ReplicatorActor(NodeActor):
         request = received.request
         if self._commit is not None:
             is_named = request.node_id in self._commit.voters
-            if is_named and self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
+            if is_named and self._commit.fetched(request.node_id, request.log_epoch, request.disk_index):
                 self._in_sync.fetched(request.node_id, self.state.ports.clock.monotonic_s())
-                if self.voter_news.is_due(request.node_id, request.log_epoch, request.next_index):
+                if self.voter_news.is_due(request.node_id, request.log_epoch, request.disk_index):
                     at_s = self.state.ports.clock.monotonic_s()
-                    self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
+                    self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.disk_index, at_s))
                 self.latest_reads.on_echo(request.node_id, request.read_round)
             elif self._keys:
                 self._on_standby_fetched(request)
@@ -470,7 +473,7 @@ class ReplicatorActor(NodeActor):
         if is_known and request.cluster_id == state.cluster_id != 0:
             key = VoterKey(request.node_id, request.log_epoch)
             now_s = state.ports.clock.monotonic_s()
-            news = self.standby_rounds.fetched(key, request.next_index, state.end.index, now_s)
+            news = self.standby_rounds.fetched(key, request.disk_index, state.end.index, now_s)
             if news is not None:
                 self.election.tell(news)
 

@@ -39,6 +39,7 @@ from ourolog.actors.messages.store import (
     DescribeLog,
     FetchedAppended,
     FetchedRejected,
+    FetchedTaken,
     FlushAppends,
     FoundingSaved,
     FsyncDue,
@@ -418,6 +419,9 @@ class StoreActor(NodeActor):
         self._has_fetched = True
         answer = FetchedAppended(message.leader_id, message.term, self.log.appended_end)
         self._gather(ends, lambda: message.reply_to.tell(answer))
+        end = self.log.appended_end
+        if end.index < message.expected:
+            message.reply_to.tell(FetchedTaken(message.leader_id, message.term, end, self.log.terms.last_place))
 
     def _append_pulled(self, message: AppendPulled) -> None:
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mutants.mutant import SLOW_DISKS, doing_nothing, mutant, wrap
+from mutants.mutant import SLOW_DISKS, STATIC, doing_nothing, mutant, wrap
 from ourolog.actors.messages.events import LogAppended
 from ourolog.actors.replication.commit import Boundaries
 from ourolog.actors.replication.log_tail import LogTail
+from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.store import StoreActor
 from ourolog.storage.types import START
@@ -90,6 +91,23 @@ def tail_shifted() -> None:
 @mutant("From its memory a leader sends all there is, however little was asked for.", SLOW_LEADERS)
 def tail_sends_all() -> None:
     wrap(LogTail, "read", lambda original: lambda self, index, _: original(self, index, 1 << 40))
+
+
+@mutant("A follower that asks on says that it has on disk what it is still writing.", (STATIC, *SLOW_LEADERS))
+def asks_on_as_if_written() -> None:
+    def make(original: Any) -> Any:
+        def ask(self: Pulls, pull: Any, *arguments: Any) -> None:
+            before = self._state.end
+            if pull.taken is not None:
+                self._state.end = max(before, pull.taken.end)
+            try:
+                original(self, pull, *arguments)
+            finally:
+                self._state.end = before
+
+        return ask
+
+    wrap(Pulls, "_ask", make)
 
 
 @mutant("Followers copy what a leader has not written though nobody else can lead.", SLOW_DECREED)

@@ -166,7 +166,7 @@ def keep_alive_claims_too_much() -> None:
     def make(original: Any) -> Any:
         def keep_alive(self: Pulls, pull: Any) -> None:
             end = self._state.end
-            if pull.source_id in self._appending and pull.source_end is not None:
+            if self._is_writing(pull) and pull.source_end is not None:
                 self._state.end = pull.source_end
             try:
                 original(self, pull)

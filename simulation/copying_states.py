@@ -17,6 +17,9 @@ COPYING_STATES: Final[dict[str, str]] = {
     "leader_lost_what_others_have": "A leader went down before it had written what another node has, and was started "
     "again without it.",
     "commit_rode_on_data": "A follower was told together with the next batches that more is committed.",
+    "fetch_while_writing": "A follower asked for more while it was writing what the leader had sent.",
+    "sent_while_writing": "A follower was sent more while it was writing what the leader had sent.",
+    "disk_told_apart": "A follower told what is on its disk while its next fetch waited at the leader.",
     "commit_told_late": "Nothing followed, and a follower that waited was told a little later that more is committed.",
 }
 
@@ -99,7 +102,16 @@ class CopyingStates:
         assert isinstance(told.message, CallReceived)
         request = told.message.request
         if isinstance(request, FetchRequest) and request.elected:
-            self._open[told.receiver.rpartition(".")[0], told.message.request_id] = request, told.time_s
+            node_id = told.receiver.rpartition(".")[0]
+            if request.disk_index < request.next_index:
+                self._note("fetch_while_writing")
+            if not request.max_bytes and any(
+                other.node_id == request.node_id and other.max_bytes and other.disk_index < request.disk_index
+                for (at, _), (other, _) in self._open.items()
+                if at == node_id
+            ):
+                self._note("disk_told_apart")
+            self._open[node_id, told.message.request_id] = request, told.time_s
             if len(self._open) > _REMEMBERED:
                 del self._open[next(iter(self._open))]
 
@@ -110,6 +122,8 @@ class CopyingStates:
         response = told.message.response
         if request is None or not isinstance(response, FetchResponse) or response.outcome is not FetchOutcome.BATCHES:
             return
+        if response.batches and request.disk_index < request.next_index:
+            self._note("sent_while_writing")
         if request.committed < response.committed.index:
             if response.batches:
                 self._note("commit_rode_on_data")

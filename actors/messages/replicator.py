@@ -33,6 +33,7 @@ from ourolog.actors.messages.store import (
     BatchesGathered,
     FetchedAppended,
     FetchedRejected,
+    FetchedTaken,
     LogTruncated,
     PulledAppended,
     PullRejected,
@@ -173,6 +174,7 @@ ReplicatorMessage = (
     | LogTruncated
     | PulledAppended
     | PullRejected
+    | FetchedTaken
     | FetchedAppended
     | FetchedRejected
     | MembershipEvent

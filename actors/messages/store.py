@@ -194,12 +194,33 @@ class AppendFetched:
     leader_id: the node that they were fetched from.
     term: the leader's; refused when the ballot has moved on.
     batches: encoded batches as they stand in the leader's log.
+    expected: the leader's log has entries below this index, or will have them soon. If the batches do not reach there,
+        FetchedTaken says when they are taken.
     """
 
     leader_id: NodeId
     term: Term
     batches: bytes
-    reply_to: Mailbox[FetchedAppended | FetchedRejected]
+    reply_to: Mailbox[FetchedTaken | FetchedAppended | FetchedRejected]
+    expected: Index = Index(0)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedTaken:
+    """Store -> Replicator: the fetched batches continue the log and will be written; they are not on disk yet.
+
+    What comes after them can be fetched meanwhile. FetchedAppended follows.
+
+    leader_id: the node that they were fetched from.
+    term: the leader's.
+    end: where the log ends with them.
+    last: the place of the last of them.
+    """
+
+    leader_id: NodeId
+    term: Term
+    end: Position
+    last: Place | None
 
 
 @dataclass(frozen=True, slots=True)

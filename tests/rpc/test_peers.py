@@ -48,7 +48,18 @@ from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.raw_http2 import INITIAL_WINDOW_SIZE, call
 
 REQUEST = FetchRequest(
-    "c", NodeId("n1"), 5, False, Term(3), Index(4), Place(Term(2), (NodeId("n9"), 7)), 99, Index(1), 1000, 0.25
+    "c",
+    NodeId("n1"),
+    5,
+    False,
+    Term(3),
+    Index(4),
+    Place(Term(2), (NodeId("n9"), 7)),
+    99,
+    Index(1),
+    1000,
+    0.25,
+    disk_index=Index(3),
 )
 N2 = NodeId("n2")
 
@@ -294,6 +305,13 @@ async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log
                 await fetch(raw)
             assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert logged() == []
+
+
+def test_a_fetch_that_claims_more_than_it_is_writing_means_nothing() -> None:
+    encoded = encode_fetch_request(REQUEST)
+    encoded.disk_index = REQUEST.next_index + 1
+    with pytest.raises(PeerCodecError, match="entry 4 is wanted, and all below 5 is on disk"):
+        decode_fetch_request(encoded)
 
 
 async def test_a_newer_fetch_of_a_node_takes_the_place_of_its_older_one() -> None:

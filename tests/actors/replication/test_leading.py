@@ -251,6 +251,17 @@ def test_a_commit_rides_on_the_next_batches_and_is_told_to_nobody_twice() -> Non
     assert stage.answers_to(1) == 1
 
 
+def test_what_a_fetch_wants_counts_for_nothing_and_what_it_says_is_on_disk_does() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.appended(3, 20)
+    stage.fetch(1, N2, 3, disk_index=Index(1), max_bytes=1000)
+    assert stage.server.last(ReplicasAdvanced).ends == ((N1, 3), (N2, 1), (N3, 0))
+    assert stage.election.last(VoterFetched).end == 1
+    stage.fetch(2, N2, 3, max_bytes=0, max_wait_s=0.0)
+    assert stage.server.last(ReplicasAdvanced).ends == ((N1, 3), (N2, 3), (N3, 0))
+
+
 def test_who_waits_when_the_term_changes_is_answered_once() -> None:
     stage = Stage(election=STATIC)
     stage.lead()
