@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mutants.mutant import SLOW_DISKS, STATIC, doing_nothing, mutant, wrap
+from mutants.mutant import SLOW_DISKS, doing_nothing, mutant, wrap
 from ourolog.actors.messages.events import LogAppended
 from ourolog.actors.replication.commit import Boundaries
 from ourolog.actors.replication.log_tail import LogTail
@@ -93,7 +93,7 @@ def tail_sends_all() -> None:
     wrap(LogTail, "read", lambda original: lambda self, index, _: original(self, index, 1 << 40))
 
 
-@mutant("A follower that asks on says that it has on disk what it is still writing.", (STATIC, *SLOW_LEADERS))
+@mutant("A follower that asks on says that it has on disk what it is still writing.", SLOW_DECREED)
 def asks_on_as_if_written() -> None:
     def make(original: Any) -> Any:
         def ask(self: Pulls, pull: Any, *arguments: Any) -> None:

@@ -33,7 +33,7 @@ from ourolog.actors.server import ServerActor
 from ourolog.actors.stepping import VirtualTimer
 from ourolog.actors.store import StoreActor
 from ourolog.storage.terms import Run, TermHistory
-from ourolog.storage.types import Index, NodeId
+from ourolog.storage.types import START, Index, NodeId
 
 # ---------------------------------------------------------------- long polls
 
@@ -131,6 +131,19 @@ def cut_committed() -> None:
         return on_diverged
 
     wrap(Pulls, "_on_diverged", make)
+
+
+@mutant("A follower does not heed a commit position that comes without batches.", FIVE_VOTERS)
+def commit_news_unheeded() -> None:
+    def make(original: Any) -> Any:
+        def on_batches(self: Pulls, pull: Any, response: Any) -> None:
+            if self._state.elected and not response.batches:
+                response = replace(response, committed=START)
+            original(self, pull, response)
+
+        return on_batches
+
+    wrap(Pulls, "_on_batches", make)
 
 
 @mutant("A follower does not look whether what it drops was committed.", (DECREES,))

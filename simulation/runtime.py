@@ -226,7 +226,8 @@ class SimulatedRuntime(SteppingRuntime):
             return
 
         def go_off() -> None:
-            if not actor.actor_stopped.is_set():
+            # Unless the node has gone another way meanwhile; one that is stopping has not.
+            if any(one is inbox for one in self._inboxes.get(actor.node_id, ())):
                 self._on_power_cut(actor.node_id)
 
         inbox.blocks += 1
