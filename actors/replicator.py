@@ -54,6 +54,7 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.actors.messages.repair import BatchRepaired, DamageFound, RepairDue, RepairRejected
 from ourolog.actors.messages.replicator import (
+    CommitNewsDue,
     ConfirmRead,
     FetchWaitExpired,
     ForgetRead,
@@ -68,8 +69,10 @@ from ourolog.actors.messages.replicator import (
 )
 from ourolog.actors.messages.status import ReplicatorStatus, ReportStatus, StatusReported
 from ourolog.actors.messages.store import (
+    BatchesGathered,
     FetchedAppended,
     FetchedRejected,
+    FetchedTaken,
     LogTruncated,
     NoteCommitted,
     PulledAppended,
@@ -82,6 +85,7 @@ from ourolog.actors.replication.fetch_server import FetchServer
 from ourolog.actors.replication.in_sync import InSync
 from ourolog.actors.replication.latest_reads import LatestReads
 from ourolog.actors.replication.leader_search import LeaderSearch
+from ourolog.actors.replication.log_tail import FETCHES_KEPT, LogTail
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replication.repairs import Repairs
 from ourolog.actors.replication.standby_rounds import StandbyRounds
@@ -123,7 +127,8 @@ class ReplicatorActor(NodeActor):
         super().__init__(config.node_id, ports.observer)
         self.server = server
         self.election = election
-        self.state = ReplicationState(config, ports, store, self.me)
+        tail = LogTail(FETCHES_KEPT * config.fetch_max_bytes)
+        self.state = ReplicationState(config, ports, store, self.me, tail)
         self.pulls = Pulls(self.state, election, self._on_leader_committed)
         self.leader_search = LeaderSearch(self.state, election)
         self.fetch_server = FetchServer(self.state)
@@ -150,8 +155,12 @@ class ReplicatorActor(NodeActor):
                 self._on_call(message)
             case CallReturned():
                 self._on_returned(message)
+            case BatchesGathered():
+                self._on_gathered(message)
             case LogAppended():
                 self._on_log_appended(message)
+            case FetchedTaken():
+                self.pulls.on_taken(message)
             case FetchedAppended():
                 self.pulls.on_fetched(message)
             case PulledAppended():
@@ -171,6 +180,8 @@ class ReplicatorActor(NodeActor):
                 self.leader_search.on_due(message)
             case FetchWaitExpired():
                 self.fetch_server.expire(message.request_id)
+            case CommitNewsDue():
+                self.fetch_server.tell_commit()
             case CallCancelled():
                 self.fetch_server.cancel(message.request_id)
                 self.latest_reads.forget(("call", message.request_id))
@@ -353,6 +364,7 @@ class ReplicatorActor(NodeActor):
     def _change_role(self, role: Role) -> None:
         state = self.state
         state.role = role
+        state.tail.clear()
         state.reports_every_fetch = False
         self.pulls.restart()
         self._commit = None
@@ -385,6 +397,16 @@ class ReplicatorActor(NodeActor):
         self._boundaries.extend((opened.end,))
         self.pulls.restore(opened.pull_positions)
         state.ports.timers.after(NOTES_INTERVAL_S, self.me, NotesDue())
+
+    def _on_gathered(self, gathered: BatchesGathered) -> None:
+        """Have followers write what this leader's disk is about to get; it counts itself when LogAppended comes.
+
+        What the store says before this node has heard that it leads is left to LogAppended.
+        """
+        state = self.state
+        if state.role is Role.LEADER and gathered.term == state.term:
+            state.tail.extend(gathered)
+            self.fetch_server.wake()
 
     def _on_log_appended(self, appended: LogAppended) -> None:
         state = self.state
@@ -433,11 +455,11 @@ class ReplicatorActor(NodeActor):
         request = received.request
         if self._commit is not None:
             is_named = request.node_id in self._commit.voters
-            if is_named and self._commit.fetched(request.node_id, request.log_epoch, request.next_index):
+            if is_named and self._commit.fetched(request.node_id, request.log_epoch, request.disk_index):
                 self._in_sync.fetched(request.node_id, self.state.ports.clock.monotonic_s())
-                if self.voter_news.is_due(request.node_id, request.log_epoch, request.next_index):
+                if self.voter_news.is_due(request.node_id, request.log_epoch, request.disk_index):
                     at_s = self.state.ports.clock.monotonic_s()
-                    self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
+                    self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.disk_index, at_s))
                 self.latest_reads.on_echo(request.node_id, request.read_round)
             elif self._keys:
                 self._on_standby_fetched(request)
@@ -451,7 +473,7 @@ class ReplicatorActor(NodeActor):
         if is_known and request.cluster_id == state.cluster_id != 0:
             key = VoterKey(request.node_id, request.log_epoch)
             now_s = state.ports.clock.monotonic_s()
-            news = self.standby_rounds.fetched(key, request.next_index, state.end.index, now_s)
+            news = self.standby_rounds.fetched(key, request.disk_index, state.end.index, now_s)
             if news is not None:
                 self.election.tell(news)
 
@@ -468,7 +490,7 @@ class ReplicatorActor(NodeActor):
         self._tell_replicas(commit, has_advanced=has_advanced)
         if has_advanced:
             self._set_committed(commit.committed)
-            self.fetch_server.wake()
+            self.fetch_server.commit_moved()
             if not self._is_commit_known:
                 self._is_commit_known = True
                 for listener in (self.server, self.election):

@@ -33,11 +33,13 @@ from ourolog.actors.messages.store import (
     AppendRefused,
     BallotSaved,
     BatchAppended,
+    BatchesGathered,
     BatchesRead,
     BeginTerm,
     DescribeLog,
     FetchedAppended,
     FetchedRejected,
+    FetchedTaken,
     FlushAppends,
     FoundingSaved,
     FsyncDue,
@@ -106,7 +108,7 @@ class StoreActor(NodeActor):
         *,
         config: NodeConfig,
         ports: Ports,
-        replicator: Mailbox[LogOpened | LogAppended | LogStartMoved | DamageFound],
+        replicator: Mailbox[LogOpened | BatchesGathered | LogAppended | LogStartMoved | DamageFound],
         server: Mailbox[LogOpened | LogStartMoved],
         election: Mailbox[LogOpened | LogAppended | LogCut | VotersLogged | StoreFailed],
     ) -> None:
@@ -317,10 +319,11 @@ class StoreActor(NodeActor):
         With `--fsync interval` an answer promises a written record, no more. Peers see only what is on disk, and
         nothing else counts for a quorum: otherwise an entry that a power cut took back would have been counted, and
         with nobody elected its identity would be given out twice. What a leader sent is synced at once, since
-        the next fetch says that it is on disk.
+        the next fetch says that it is on disk. Only the followers of a leader that voters have elected see more.
         """
         if not self._gathered:
             return
+        self._announce_gathered()
         syncs = self.config.fsync is Fsync.ALWAYS or self._has_fetched
         self.log.commit(sync=syncs)
         gathered, self._gathered = self._gathered, []
@@ -332,6 +335,16 @@ class StoreActor(NodeActor):
             self.ports.timers.after(self.config.fsync_interval_s, self.me, FsyncDue())
         for acknowledge in gathered:
             acknowledge()
+
+    def _announce_gathered(self) -> None:
+        """A leader's followers may write what it has gathered while it does so itself."""
+        election = self.config.election
+        if not election.elects or election.is_decreed or self._has_fetched:
+            return
+        batches = self.log.gathered
+        if batches:
+            gathered = BatchesGathered(self._ballot.term, batches, self.log.appended_end, self.log.terms)
+            self.replicator.tell(gathered)
 
     def _settle(self) -> None:
         """Finish everything under way: all that was appended is then on disk, announced and answered."""
@@ -406,6 +419,9 @@ class StoreActor(NodeActor):
         self._has_fetched = True
         answer = FetchedAppended(message.leader_id, message.term, self.log.appended_end)
         self._gather(ends, lambda: message.reply_to.tell(answer))
+        end = self.log.appended_end
+        if end.index < message.expected:
+            message.reply_to.tell(FetchedTaken(message.leader_id, message.term, end, self.log.terms.last_place))
 
     def _append_pulled(self, message: AppendPulled) -> None:
         try:

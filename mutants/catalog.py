@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mutants.in_actors
 import mutants.in_calls
+import mutants.in_copying
 import mutants.in_election
 import mutants.in_founding
 import mutants.in_gossip

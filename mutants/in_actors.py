@@ -142,7 +142,7 @@ def anyone_counts() -> None:
             commit = self._commit
             if commit is not None and request.node_id not in commit.voters and request.term == self.state.term:
                 last = commit.voters[-1]
-                commit.on_disk[last] = max(commit.on_disk.get(last, Index(0)), request.next_index)
+                commit.on_disk[last] = max(commit.on_disk.get(last, Index(0)), request.disk_index)
                 self._advance_commit()
             original(self, received)
 
@@ -158,8 +158,8 @@ def fetch_claims_too_much() -> None:
             request: FetchRequest = received.request
             original(self, received)
             if self._commit is not None and request.term == self.state.term:
-                reached = min(request.next_index + 1, self.state.end.index)
-                self._commit.on_disk[request.node_id] = Index(max(reached, request.next_index))
+                reached = min(request.disk_index + 1, self.state.end.index)
+                self._commit.on_disk[request.node_id] = Index(max(reached, request.disk_index))
                 self._advance_commit()
 
         return on_fetch
@@ -167,18 +167,17 @@ def fetch_claims_too_much() -> None:
     wrap(ReplicatorActor, "_on_fetch", make)
 
 
-@mutant("A follower asks for what comes after the batches that it has only just handed to its store.", (STATIC,))
+@mutant("A follower says that it has what it has only just handed to its store.", (STATIC,))
 def fetch_before_append() -> None:
     def make(original: Any) -> Any:
         def on_batches(self: Pulls, pull: Any, response: Any) -> None:
             original(self, pull, response)
             state = self._state
-            if state.elected and response.batches and pull.source_id in self._appending:
-                end = state.end
-                state.end = response.end
-                self._appending.discard(pull.source_id)
+            if state.elected and response.batches and self._is_writing(pull):
+                end, state.end = state.end, response.end
+                writing = self._writing.pop(pull.source_id)
                 self._fetch(pull)
-                self._appending.add(pull.source_id)
+                self._writing[pull.source_id] = writing
                 state.end = end
 
         return on_batches
@@ -227,10 +226,10 @@ def accept_stale_pull() -> None:
     def make(original: Any) -> Any:
         def on_batches(self: Pulls, pull: Any, response: Any) -> None:
             original(self, pull, response)
-            if response.batches and not self._state.elected and pull.source_id in self._appending:
-                self._appending.discard(pull.source_id)
+            if response.batches and not self._state.elected and self._is_writing(pull):
+                writing = self._writing.pop(pull.source_id)
                 self._fetch(pull)
-                self._appending.add(pull.source_id)
+                self._writing[pull.source_id] = writing
 
         return on_batches
 

@@ -308,7 +308,7 @@ def standby_is_quorum() -> None:
             request: FetchRequest = received.request
             if self._commit is not None and self.fetch_server.check(received) is None:
                 at_s = self.state.ports.clock.monotonic_s()
-                self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
+                self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.disk_index, at_s))
             original(self, received)
 
         return fetch
@@ -489,7 +489,7 @@ def hand_over_to_standby() -> None:
             request: FetchRequest = received.request
             if self._commit is not None and self.fetch_server.check(received) is None:
                 at_s = self.state.ports.clock.monotonic_s()
-                self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.next_index, at_s))
+                self.election.tell(VoterFetched(request.node_id, request.log_epoch, request.disk_index, at_s))
             original(self, received)
 
         return fetch

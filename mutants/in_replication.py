@@ -64,17 +64,7 @@ def fetch_cancel_ignored() -> None:
 
 @mutant("Followers that wait for more are not told when the commit position moves.", FIVE_VOTERS)
 def commit_not_pushed() -> None:
-    def make(original: Any) -> Any:
-        def wake(self: FetchServer) -> None:
-            committed, self._state.committed = self._state.committed, START
-            try:
-                original(self)
-            finally:
-                self._state.committed = committed
-
-        return wake
-
-    wrap(FetchServer, "wake", make)
+    wrap(FetchServer, "_tell_commit_later", lambda _: lambda _: None)
 
 
 # ---------------------------------------------------------------- pulls
@@ -143,6 +133,19 @@ def cut_committed() -> None:
     wrap(Pulls, "_on_diverged", make)
 
 
+@mutant("A follower does not heed a commit position that comes without batches.", FIVE_VOTERS)
+def commit_news_unheeded() -> None:
+    def make(original: Any) -> Any:
+        def on_batches(self: Pulls, pull: Any, response: Any) -> None:
+            if self._state.elected and not response.batches:
+                response = replace(response, committed=START)
+            original(self, pull, response)
+
+        return on_batches
+
+    wrap(Pulls, "_on_batches", make)
+
+
 @mutant("A follower does not look whether what it drops was committed.", (DECREES,))
 def no_commit_check() -> None:
     def make(original: Any) -> Any:
@@ -176,7 +179,7 @@ def keep_alive_claims_too_much() -> None:
     def make(original: Any) -> Any:
         def keep_alive(self: Pulls, pull: Any) -> None:
             end = self._state.end
-            if pull.source_id in self._appending and pull.source_end is not None:
+            if self._is_writing(pull) and pull.source_end is not None:
                 self._state.end = pull.source_end
             try:
                 original(self, pull)

@@ -128,6 +128,7 @@ def encode_fetch_request(request: FetchRequest) -> pb.FetchRequest:
         max_wait_ms=round(request.max_wait_s * 1000),
         cluster_id=request.cluster_id,
         read_round=request.read_round,
+        disk_index=request.disk_index,
     )
 
 
@@ -138,6 +139,8 @@ def decode_fetch_request(request: pb.FetchRequest) -> FetchRequest:
         last = decode_place(request.last) if request.HasField("last") else None
     except ValueError as error:
         raise PeerCodecError(str(error)) from error
+    if request.disk_index > request.next_index:
+        raise PeerCodecError(f"entry {request.next_index} is wanted, and all below {request.disk_index} is on disk")
     return FetchRequest(
         cluster=request.cluster,
         node_id=node_id,
@@ -152,6 +155,7 @@ def decode_fetch_request(request: pb.FetchRequest) -> FetchRequest:
         max_wait_s=min(request.max_wait_ms / 1000, MAX_WAIT_S),
         cluster_id=request.cluster_id,
         read_round=request.read_round,
+        disk_index=Index(request.disk_index),
     )
 
 

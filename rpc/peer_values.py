@@ -16,7 +16,7 @@ from ourolog.storage.control import Voter, VoterSet
 from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
-PROTOCOL: Final = 5
+PROTOCOL: Final = 6
 # An answer holds at most one batch more than was asked for; storage bounds a batch at 64 MiB.
 MAX_MESSAGE_BYTES: Final = 80 * 1024 * 1024
 MAX_DETAIL_CHARS: Final = 500

@@ -30,6 +30,7 @@ from ourolog.actors.messages.observer import (
 from ourolog.actors.messages.replicator import KeepAliveDue
 from ourolog.actors.messages.store import PulledAppended, ReadProblem, ReadRefused
 from ourolog.simulation.checker import World
+from ourolog.simulation.copying_states import COPYING_STATES, CopyingStates
 from ourolog.simulation.disaster_states import DISASTER_STATES, DisasterStates
 from ourolog.simulation.election_states import ELECTION_STATES, ElectionStates
 from ourolog.simulation.events import (
@@ -62,6 +63,7 @@ from ourolog.storage.types import NodeId
 
 STATES: Final[dict[str, str]] = {
     **REPLICATION_STATES,
+    **COPYING_STATES,
     **VOTE_STATES,
     **VOTER_CHANGE_STATES,
     **SURVEY_STATES,
@@ -147,6 +149,7 @@ class RareStates:
         self._world: World | None = None
         self._seers: dict[type, tuple[Callable[[MessageTold], None], ...]] = {}
         self._replication = ReplicationStates(self._note)
+        self._copying = CopyingStates(self._note)
         self._votes = VoteStates(self._note)
         self._changes = VoterChangeStates(self._note)
         self._survey = SurveyStates(self._note)
@@ -224,7 +227,15 @@ class RareStates:
         seers: list[Callable[[MessageTold], None]] = [states.see for states in with_all if kind in states.messages]
         if kind in self._reads.messages:
             seers.append(self._see_read)
-        with_one = (self._votes, self._changes, self._holding, self._producers, self._repairs, self._replicas)
+        with_one = (
+            self._copying,
+            self._votes,
+            self._changes,
+            self._holding,
+            self._producers,
+            self._repairs,
+            self._replicas,
+        )
         handlers = (self._on_message, *(states.on_message for states in with_one))
         return (*seers, *(handler[kind] for handler in handlers if kind in handler))
 

@@ -90,7 +90,7 @@ class _Node:
 
     leads_in: the term it leads in, 0 if it does not.
     has_led: whether it has led in this life or, until its log is open, in the one before.
-    fetched: the next index of each who fetched.
+    fetched: of each who fetched, below which index it has everything.
     """
 
     node_id: NodeId
@@ -341,7 +341,7 @@ class ReplicationStates:
         if request.elected and request.term < self._node(request.node_id).promised:
             self._note("fetch_after_vote")
         if not request.elected or request.term == node.leads_in:
-            node.fetched[request.node_id] = request.next_index
+            node.fetched[request.node_id] = request.disk_index if request.elected else request.next_index
             if node.leads_in:
                 self._check_old_term(node)
 

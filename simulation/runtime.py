@@ -218,6 +218,21 @@ class SimulatedRuntime(SteppingRuntime):
             return True
         return False
 
+    def _cut_power(self, inbox: SimulatedInbox, actor: NodeActor) -> None:
+        """The machine goes off once the disk has worked as long as it has; its other actors go on until then."""
+        spent_s, self.spent_s = self.spent_s, 0.0
+        if not spent_s:
+            self._on_power_cut(actor.node_id)
+            return
+
+        def go_off() -> None:
+            # Unless the node has gone another way meanwhile; one that is stopping has not.
+            if any(one is inbox for one in self._inboxes.get(actor.node_id, ())):
+                self._on_power_cut(actor.node_id)
+
+        inbox.blocks += 1
+        self.call_later(spent_s, go_off)
+
     def _run(self, inbox: SimulatedInbox, actor: NodeActor, envelope: Any) -> None:
         message = envelope.message
         self._current = name = actor.me.name
@@ -237,8 +252,7 @@ class SimulatedRuntime(SteppingRuntime):
                         self.spent_s += cost_s()
                 self._on_handled(name, message)
         except PowerCutError:
-            self.spent_s = 0.0
-            self._on_power_cut(actor.node_id)
+            self._cut_power(inbox, actor)
         except Exception as error:  # any exception is a bug and ends the run
             self._on_bug(actor, message, error)
         finally:

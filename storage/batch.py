@@ -46,6 +46,9 @@ _MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
 FRAME_BYTES: Final = _FRAME.size
 HEADER_BYTES: Final = FRAME_BYTES + _BODY.size
 
+EncodedBatch = tuple[bytes, bytes]
+"""A batch as bytes in two parts, header with path and payload, so that a payload is not copied to be written."""
+
 _crc32c = google_crc32c.value
 _crc32c_extend = google_crc32c.extend
 
@@ -176,8 +179,8 @@ def encode_batch(batch: Batch, synced: int = 0) -> bytes:
     return b"".join(encode_parts(batch, synced))
 
 
-def encode_parts(batch: Batch, synced: int = 0) -> tuple[bytes, bytes]:
-    """The batch as bytes in two parts, header with path and payload, so that a payload is not copied to be written.
+def encode_parts(batch: Batch, synced: int = 0) -> EncodedBatch:
+    """The batch as bytes, in two parts.
 
     Raises ValueError when the body is larger than MAX_BODY_BYTES, which no reader would take.
     """

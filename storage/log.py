@@ -24,6 +24,7 @@ from ourolog.storage.batch import (
     Batch,
     BatchHead,
     Codec,
+    EncodedBatch,
     Kind,
     NewBatch,
     decode_batch,
@@ -184,6 +185,11 @@ class Log:
     def appended_end(self) -> Position:
         """The position after the last batch that was appended, written or not."""
         return self._appended_end
+
+    @property
+    def gathered(self) -> tuple[EncodedBatch, ...]:
+        """The batches that were appended and not written yet, up to `appended_end`, as they will stand on disk."""
+        return self._writer.gathered
 
     @property
     def synced(self) -> Position:

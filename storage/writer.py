@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ourolog.storage.batch import EncodedBatch
 from ourolog.storage.checkpoint import Checkpoint
 from ourolog.storage.files import Files
 from ourolog.storage.index import SparseIndex
@@ -20,6 +21,7 @@ from ourolog.storage.types import Position
 class _Run:
     """Parts that go to one segment.
 
+    parts: two of each batch.
     opening_state: what its .state file will hold, for a new segment.
     """
 
@@ -52,6 +54,12 @@ class SegmentWriter:
         return bool(self._runs)
 
     @property
+    def gathered(self) -> tuple[EncodedBatch, ...]:
+        """The batches that the next `write` writes."""
+        parts = self._runs[0].parts if len(self._runs) == 1 else [part for run in self._runs for part in run.parts]
+        return tuple(zip(parts[::2], parts[1::2], strict=True))
+
+    @property
     def is_synced(self) -> bool:
         """Whether everything, gathered or written, is on disk."""
         return not self._runs and self._tail.synced_bytes == self._tail.size_bytes
@@ -80,7 +88,7 @@ class SegmentWriter:
         self._tail = segment
         self._tail_bytes = 0
 
-    def gather(self, parts: tuple[bytes, ...], size_bytes: int, position: Position, timestamp_ms: int) -> None:
+    def gather(self, parts: EncodedBatch, size_bytes: int, position: Position, timestamp_ms: int) -> None:
         """Take one encoded batch that stands at `position`."""
         if not self._runs:
             self._runs.append(_Run(self._tail))

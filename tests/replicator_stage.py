@@ -117,6 +117,7 @@ class Stage:
             "committed": Index(0),
             "max_bytes": 1000,
             "max_wait_s": 0.5,
+            "disk_index": Index(next_index),
             **changed,
         }
         self.tell(CallReceived(request_id, FetchRequest(**fields), self.edge))

@@ -26,6 +26,8 @@ there are more of them.
 What it tells: SaveBallot, DescribeLog, AppendControl and SaveFounding to the store; VotersChanged, LeaderChanged and
 NobodyElected to everybody, by `announce`; one CallAnswer for each CallReceived; HandedOver for HandOver. Before it
 tells that its own node leads, `announce` tells the store BeginTerm: nothing of a term stands before that entry.
+A process that is started again leads in no term in which it has led before: followers may have what it has lost, since
+they write what a leader that is not decreed is about to write.
 A leader that hands over tells all listeners HoldProduces, which the server answers by ProducesHeld, and
 ReleaseProduces if it goes on leading after all.
 

@@ -179,15 +179,17 @@ class FetchRequest(PeerRequest[FetchResponse]):
     term: the fetcher's term, 0 where nobody is elected.
     next_index: the first entry that is wanted, in the peer's log.
     last: with a leader, the place of the entry before next_index in the *fetcher's* log, None where it knows of
-        none; all below next_index is on the fetcher's disk.
+        none; the fetcher may still be writing it.
     source_epoch: with nobody elected, the epoch of the log that next_index belongs to, 0 if not known yet.
-    committed: the commit index that the fetcher knows, so that a change of it can be answered at once.
+    committed: the commit index that the fetcher knows, so that it need not wait for long to hear of a higher one.
     max_bytes: how many bytes of batches the answer may hold; one batch comes in any case, but none with 0: such a fetch
-        asks who leads, or says that its sender is still there while it writes what it has.
+        asks who leads, or says that its sender is still there, and what is on its disk, while it writes what it has.
     max_wait_s: how long the peer may keep the fetch at the end of its log, in seconds.
     read_round: the number in the last answer that this leader gave in this term, 0 if it gave none: who echoes a
         number had not gone over to a later term when that round of reads was opened.
     cluster_id: of the fetcher's cluster, 0 if it has none or does not know it yet.
+    disk_index: with a leader, all below it is on the fetcher's disk; at most next_index. This is what counts for the
+        commit position.
     """
 
     cluster: str
@@ -203,6 +205,7 @@ class FetchRequest(PeerRequest[FetchResponse]):
     max_wait_s: float
     read_round: int = 0
     cluster_id: int = 0
+    disk_index: Index = Index(0)
 
 
 class FetchOutcome(IntEnum):

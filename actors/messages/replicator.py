@@ -30,8 +30,10 @@ from ourolog.actors.messages.peer_calls import (
 from ourolog.actors.messages.repair import BatchRepaired, DamageFound, RepairDue, RepairRejected
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.actors.messages.store import (
+    BatchesGathered,
     FetchedAppended,
     FetchedRejected,
+    FetchedTaken,
     LogTruncated,
     PulledAppended,
     PullRejected,
@@ -145,6 +147,11 @@ class FetchWaitExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitNewsDue:
+    """Timer -> Replicator (leader): nothing has followed what is committed; tell those who wait that it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class InSyncDue:
     """Timer -> Replicator: look again which voters are in sync, if this node still leads.
 
@@ -162,10 +169,12 @@ class NotesDue:
 ReplicatorMessage = (
     LogOpened
     | LogAppended
+    | BatchesGathered
     | LogStartMoved
     | LogTruncated
     | PulledAppended
     | PullRejected
+    | FetchedTaken
     | FetchedAppended
     | FetchedRejected
     | MembershipEvent
@@ -184,6 +193,7 @@ ReplicatorMessage = (
     | PullRetryDue
     | KeepAliveDue
     | FetchWaitExpired
+    | CommitNewsDue
     | LeaderSearchDue
     | ConfirmRead
     | ForgetRead

@@ -9,7 +9,7 @@ from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.repair import DamagedReadsExpired, RepairAbandoned, RepairBatch
 from ourolog.actors.messages.status import ReportStatus
 from ourolog.storage.ballot import Ballot
-from ourolog.storage.batch import NewBatch
+from ourolog.storage.batch import EncodedBatch, NewBatch
 from ourolog.storage.control import ControlEntry, VoterSet
 from ourolog.storage.founding import Founding
 from ourolog.storage.producers import ProducerProblem
@@ -96,6 +96,32 @@ class BatchAppended:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchesGathered:
+    """Store -> Replicator, where voters elect, before a group commit of what this node appends as a leader.
+
+    These batches are about to be written. Followers may have them before this node's disk does (Raft dissertation
+    section 10.2.1); LogAppended says when it has. After a crash in between this node may lack what others have, so it
+    leads no more in that term. Where a person decreed who leads, nothing is told: a voter that is ahead of the one
+    leader that there can be would keep it from leading.
+
+    term: in which this node appends them.
+    batches: as they will stand on disk; the bytes are those that are written, not copies.
+    end: the position after the last of them.
+    terms: the terms of the whole log up to there.
+    """
+
+    term: Term
+    batches: tuple[EncodedBatch, ...]
+    end: Position
+    terms: TermHistory
+
+    @property
+    def first(self) -> Index:
+        """The index of the first of them."""
+        return Index(self.end.index - len(self.batches))
+
+
+@dataclass(frozen=True, slots=True)
 class AppendRefused:
     """Store -> the sender of the append: nothing was appended.
 
@@ -168,12 +194,33 @@ class AppendFetched:
     leader_id: the node that they were fetched from.
     term: the leader's; refused when the ballot has moved on.
     batches: encoded batches as they stand in the leader's log.
+    expected: the leader's log has entries below this index, or will have them soon. If the batches do not reach there,
+        FetchedTaken says when they are taken.
     """
 
     leader_id: NodeId
     term: Term
     batches: bytes
-    reply_to: Mailbox[FetchedAppended | FetchedRejected]
+    reply_to: Mailbox[FetchedTaken | FetchedAppended | FetchedRejected]
+    expected: Index = Index(0)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedTaken:
+    """Store -> Replicator: the fetched batches continue the log and will be written; they are not on disk yet.
+
+    What comes after them can be fetched meanwhile. FetchedAppended follows.
+
+    leader_id: the node that they were fetched from.
+    term: the leader's.
+    end: where the log ends with them.
+    last: the place of the last of them.
+    """
+
+    leader_id: NodeId
+    term: Term
+    end: Position
+    last: Place | None
 
 
 @dataclass(frozen=True, slots=True)

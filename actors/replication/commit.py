@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 
@@ -28,7 +29,7 @@ class Boundaries:
     """
 
     def __init__(self) -> None:
-        self._ends: deque[Position] = deque()
+        self._ends: list[Position] = []
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -36,26 +37,24 @@ class Boundaries:
     def extend(self, ends: tuple[Position, ...]) -> None:
         self._ends.extend(ends)
         if len(self._ends) > MAX_BOUNDARIES:
-            self._ends = deque(list(self._ends)[-1::-2][::-1])
+            self._ends = self._ends[-1::-2][::-1]
 
     def cut(self, index: Index) -> None:
         """Forget those above `index`: the log was truncated there."""
-        while self._ends and self._ends[-1].index > index:
-            self._ends.pop()
+        del self._ends[bisect_right(self._ends, index, key=_index) :]
 
     def highest(self, index: Index) -> Position | None:
         """The highest boundary at or below `index`."""
-        found = None
-        for end in self._ends:
-            if end.index > index:
-                break
-            found = end
-        return found
+        at = bisect_right(self._ends, index, key=_index)
+        return self._ends[at - 1] if at else None
 
     def forget(self, index: Index) -> None:
         """Drop those at or below `index`: they are committed."""
-        while self._ends and self._ends[0].index <= index:
-            self._ends.popleft()
+        del self._ends[: bisect_right(self._ends, index, key=_index)]
+
+
+def _index(position: Position) -> Index:
+    return position.index
 
 
 def majority_index(voters: tuple[NodeId, ...], on_disk: Mapping[NodeId, Index]) -> Index:

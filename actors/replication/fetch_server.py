@@ -1,13 +1,18 @@
-"""The serving side of replication: other nodes' fetches, answered or parked (KIP-595, section Fetch)."""
+"""The serving side of replication: other nodes' fetches, answered or parked (KIP-595, section Fetch).
+
+A leader answers from memory what stands in its `LogTail`, also what its own disk does not have yet; everything else
+is read from the log. News of the commit position alone is worth no answer of its own while there are more records: it
+is in the next answer, or in one after COMMIT_NEWS_AFTER_S.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
-from ourolog.actors.messages.replicator import FetchWaitExpired
+from ourolog.actors.messages.replicator import CommitNewsDue, FetchWaitExpired
 from ourolog.actors.messages.store import BatchesRead, ReadBatches, ReadProblem, ReadRefused
 from ourolog.actors.ports import Timer
 from ourolog.actors.replication.divergence import Agrees, Diverged, OutOfRange, compare
@@ -16,6 +21,9 @@ from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId
 
 MAX_WAIT_S = 30.0
+
+COMMIT_NEWS_AFTER_S: Final = 0.005
+"""How long a fetch that waits may know less of what is committed than its leader, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ class FetchServer:
     def __init__(self, state: ReplicationState) -> None:
         self._state = state
         self._parked: dict[int, _Parked] = {}
+        self._commit_news: Timer | None = None
 
     @property
     def parked(self) -> int:
@@ -112,7 +121,7 @@ class FetchServer:
             return self._response(FetchOutcome.STALE_TERM)
         if state.role is not Role.LEADER or request.term > state.term:
             return self._response(FetchOutcome.NOT_LEADER)
-        match compare(state.extent, request.next_index, request.last, request.committed):
+        match compare(state.offered, request.next_index, request.last, request.committed):
             case Agrees():
                 return None
             case OutOfRange():
@@ -127,42 +136,72 @@ class FetchServer:
         state, request = self._state, received.request
         if request.max_bytes == 0:
             self.answer(received, self._response(FetchOutcome.BATCHES))
+        elif state.tail.holds(request.next_index):
+            batches = state.tail.read(request.next_index, self._max_bytes(request))
+            self.answer(received, self._response(FetchOutcome.BATCHES, batches=batches))
         elif request.next_index < state.end.index:
             self._read(received)
-        elif state.elected and self._has_news(request):
+        elif self._is_of_round(request):
             self.answer(received, self._response(FetchOutcome.BATCHES))
         else:
             wait_s = min(request.max_wait_s, MAX_WAIT_S)
             timer = state.ports.timers.after(wait_s, state.me, FetchWaitExpired(received.request_id))
             self._parked[received.request_id] = _Parked(received, timer)
+            if self._knows_less(request):
+                self._tell_commit_later()
 
     def answer(self, received: CallReceived[FetchRequest], response: FetchResponse) -> None:
         received.reply_to.tell(CallAnswer(received.request_id, response))
 
     def wake(self) -> None:
-        """The log grew, or there is other news: answer the fetches that waited for it."""
-        state = self._state
+        """The log grew, or a round of reads was opened: answer the fetches that waited for it."""
         for parked in list(self._parked.values()):
             request = parked.received.request
-            if request.next_index < state.end.index or (state.elected and self._has_news(request)):
+            if self._has_more(request.next_index) or self._is_of_round(request):
                 self._unpark(parked.received.request_id)
                 self.serve(parked.received)
 
-    def _has_news(self, request: FetchRequest) -> bool:
-        """Whether the fetcher should hear at once of a new commit position, or of a round of reads."""
+    def _has_more(self, index: Index) -> bool:
+        """Whether the entry at that index can be sent."""
+        return index < self._state.end.index or self._state.tail.holds(index)
+
+    def _is_of_round(self, request: FetchRequest) -> bool:
+        """Whether the fetcher should hear at once of a round of reads."""
+        return self._state.awaits_echoes and request.read_round != self._state.read_round
+
+    def _knows_less(self, request: FetchRequest) -> bool:
+        """Whether more is committed than the fetcher knows."""
+        return self._state.elected and request.committed < self._state.committed.index
+
+    def commit_moved(self) -> None:
+        """More is committed: those who wait hear of it with the next batches, or soon."""
+        if any(self._knows_less(parked.received.request) for parked in self._parked.values()):
+            self._tell_commit_later()
+
+    def _tell_commit_later(self) -> None:
         state = self._state
-        return request.committed < state.committed.index or (
-            state.awaits_echoes and request.read_round != state.read_round
-        )
+        if self._commit_news is None:
+            self._commit_news = state.ports.timers.after(COMMIT_NEWS_AFTER_S, state.me, CommitNewsDue())
+
+    def tell_commit(self) -> None:
+        """Answer the fetches that still wait and know less than this node."""
+        self._commit_news = None
+        for parked in list(self._parked.values()):
+            if self._knows_less(parked.received.request):
+                self.expire(parked.received.request_id)
 
     def refuse_all(self) -> None:
         """The role changed: everybody who waits must ask again."""
+        if self._commit_news is not None:
+            self._commit_news.cancel()
+            self._commit_news = None
         for parked in list(self._parked.values()):
             self._unpark(parked.received.request_id)
             response = self.check(parked.received)
             self.answer(parked.received, response or self._response(FetchOutcome.BATCHES))
 
     def expire(self, request_id: int) -> None:
+        """Answer a fetch that has waited long enough, without batches."""
         parked = self._unpark(request_id)
         if parked is not None:
             self.answer(parked.received, self._response(FetchOutcome.BATCHES))
@@ -178,18 +217,23 @@ class FetchServer:
 
     def _read(self, received: CallReceived[FetchRequest]) -> None:
         state, request = self._state, received.request
-        max_bytes = max(0, min(request.max_bytes, state.config.fetch_max_bytes))
         answer = _ReadAnswer(received.reply_to, received.request_id, self._response(FetchOutcome.BATCHES))
         # A leader that does not answer for longer than a fetch may wait would be taken for lost.
         wait_s = min(request.max_wait_s, MAX_WAIT_S)
         state.store.tell(
-            ReadBatches(0, max_bytes, state.end.index, answer, index=request.next_index, repair_wait_s=wait_s)
+            ReadBatches(
+                0, self._max_bytes(request), state.end.index, answer, index=request.next_index, repair_wait_s=wait_s
+            )
         )
+
+    def _max_bytes(self, request: FetchRequest) -> int:
+        return max(0, min(request.max_bytes, self._state.config.fetch_max_bytes))
 
     def _response(
         self,
         outcome: FetchOutcome,
         *,
+        batches: bytes = b"",
         diverged: Place | None = None,
         diverged_at: Index = Index(0),
         detail: str = "",
@@ -201,9 +245,10 @@ class FetchServer:
             state.term,
             state.log_epoch,
             state.start,
-            state.end,
+            state.offered.end,
             state.committed,
             leader_id,
+            batches,
             before_start=state.extent.before,
             voters_before_start=state.voters_before_start,
             producers_before_start=state.producers_before_start,

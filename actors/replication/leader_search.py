@@ -142,6 +142,7 @@ class LeaderSearch:
             max_bytes=0,
             max_wait_s=0.0,
             cluster_id=state.cluster_id,
+            disk_index=state.end.index,
         )
 
     def _wait(self) -> None:

@@ -1,16 +1,21 @@
 """The pulling side of replication: which nodes this node pulls from, and how far each pull has got.
 
-A pull has at most one step under way: a fetch, a change of the log by what it brought, or a wait before the
-next try. While a change takes long it lets the leader know that it is still there, and learns that the leader is: by
-fetches that want no batches (keep-alives). With nobody elected it walks the source's log by the source's index; with
-a leader it asks for what comes after this node's own last entry.
+With nobody elected a pull has at most one step under way: a fetch, an append of what it brought, or a wait before the
+next try. It walks the source's log by the source's index.
+
+With a leader it asks for what comes after this node's own last entry, and does not always wait for its disk. When the
+store has taken what a fetch brought, and there is more to come, the next fetch is sent while that is written. So a
+fetch says two things: what it wants next, and what is on this node's disk, which alone counts for the leader. At most
+two answers are with the store at once, one that is written and one that waits, and no fetch is under way meanwhile.
+
+Whenever no fetch can tell, one that wants no batches does: that this node is still there while its log is busy for
+long (a keep-alive), or what is on its disk while the next fetch waits at the leader.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import inf
 from typing import Final, assert_never
 
@@ -26,16 +31,17 @@ from ourolog.actors.messages.store import (
     AppendPulled,
     FetchedAppended,
     FetchedRejected,
+    FetchedTaken,
     PulledAppended,
     PullRejected,
     ResetLog,
     TruncateLog,
 )
 from ourolog.actors.messages.values import Peer, PullPosition
-from ourolog.actors.ports import Timer
 from ourolog.actors.replication.divergence import Diverged, OutOfRange, Refuse, Restart, Truncate, reconcile
+from ourolog.actors.replication.pull import Pull
 from ourolog.actors.replication.state import ReplicationState, Role
-from ourolog.storage.types import START, Index, NodeId, Offset, Position
+from ourolog.storage.types import START, Index, NodeId, Position
 
 _OF_A_LEADER: Final = frozenset({FetchOutcome.BATCHES, FetchOutcome.DIVERGED, FetchOutcome.OUT_OF_RANGE})
 """Answers that only the leader of the fetcher's term gives."""
@@ -44,45 +50,8 @@ ANSWERS_TOLD_PER_ELECTION_TIMEOUT: Final = 10
 """How many answers of its leader, at most, an election is told of in one election timeout."""
 
 
-@dataclass(slots=True)
-class Pull:
-    """One arrow of the pull graph.
-
-    source_id, addr: the node that this one pulls from, and where it is called, HOST:PORT.
-    request_id: of the fetch under way, None if there is none.
-    failures: how many waits in a row there were, since nothing came of a fetch.
-    was_retried: whether a fetch that failed was tried again at once, since the source last answered.
-    was_reported: whether the election was told that nobody listens there, since the source last answered.
-    waits: how often it has waited, so that an old timer is told from the present one.
-    timer: of the present wait, None if it does not wait.
-    keep_alive_id: of the keep-alive under way, None if there is none.
-    keep_alives: how often one was put off, so that an old timer is told from the present one.
-    keep_alive_timer: of the next one, None if the log is not busy.
-    told_s: when the election was told of an answer last, in seconds of the monotonic clock.
-    connected: whether a fetch was answered with batches, or with none since there are none, and no call failed since.
-    source_end: the source's end as last heard.
-    next_offset: where the pull stands in the source's offsets, None if not yet known.
-    detail: what is wrong with the pull, "" if nothing is.
-    left_out: about the last of its entries that nobody could read, "" if there was none.
-    """
-
-    source_id: NodeId
-    addr: str
-    request_id: int | None = None
-    failures: int = 0
-    was_retried: bool = False
-    was_reported: bool = False
-    waits: int = 0
-    timer: Timer | None = None
-    keep_alive_id: int | None = None
-    keep_alives: int = 0
-    keep_alive_timer: Timer | None = None
-    told_s: float = -inf
-    connected: bool = False
-    source_end: Position | None = None
-    next_offset: Offset | None = None
-    detail: str = ""
-    left_out: str = ""
+ASKS_ON_FROM_BYTES: Final = 64 * 1024
+"""From an answer of this size on a pull asks for more before its disk is done, though the leader had no more then."""
 
 
 class Pulls:
@@ -99,7 +68,7 @@ class Pulls:
         self._on_committed = on_committed
         self._pulls: dict[NodeId, Pull] = {}
         self._positions: dict[NodeId, PullPosition] = {}
-        self._appending: set[NodeId] = set()
+        self._writing: dict[NodeId, int] = {}
         self._is_cutting = False
         self._request_ids = itertools.count(1)
         self._keep_alive_ids = itertools.count(-2, -2)
@@ -152,8 +121,8 @@ class Pulls:
 
     def _fetch(self, pull: Pull) -> None:
         state = self._state
-        if pull.source_id in self._appending or self._is_cutting:
-            # What an earlier pull brought is still on its way to disk; once it is there, this is called again. The
+        if self._is_cutting or not self._may_ask(pull):
+            # What an earlier fetch brought is still on its way to disk; once it is there, this is called again. The
             # answer about a log that is cut meanwhile would cut it a second time, into what the leader has.
             self._put_off_keep_alive(pull)
             return
@@ -161,11 +130,20 @@ class Pulls:
         pull.request_id = next(self._request_ids)
         self._ask(pull, pull.request_id, state.config.fetch_max_bytes, state.fetch_wait_s)
 
+    def _may_ask(self, pull: Pull) -> bool:
+        """Whether there is room for another answer: the store writes nothing, or one that it has taken already."""
+        writing = self._writing.get(pull.source_id, 0)
+        return writing == 0 or (writing == 1 and pull.taken is not None)
+
     def _ask(self, pull: Pull, request_id: int, max_bytes: int, max_wait_s: float) -> None:
-        """Send a fetch. With a leader it says that all before this node's end is on its disk."""
-        state = self._state
+        """Send a fetch. With a leader it says what is on this node's disk."""
+        state, taken = self._state, pull.taken
+        disk_index, source_epoch = Index(0), 0
         if state.elected:
-            next_index, last, source_epoch = state.end.index, state.extent.last, 0
+            pull.told_index = disk_index = next_index = state.end.index
+            last = state.extent.last
+            if max_bytes and taken is not None and taken.end.index > next_index:
+                next_index, last = taken.end.index, taken.last
         else:
             position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
             next_index, last, source_epoch = position.next_index, None, position.source_epoch
@@ -183,6 +161,7 @@ class Pulls:
             read_round=self._read_round,
             max_wait_s=max_wait_s,
             cluster_id=state.cluster_id,
+            disk_index=disk_index,
         )
         state.ports.network.call(Peer(pull.source_id, pull.addr), request_id, request, state.me)
 
@@ -208,6 +187,9 @@ class Pulls:
             case FetchOutcome.BATCHES:
                 pull.connected, pull.failures, pull.detail = True, 0, ""
                 self._on_batches(pull, response)
+            case FetchOutcome.DIVERGED | FetchOutcome.OUT_OF_RANGE if self._is_writing(pull):
+                # It is about a log that is still written; once that is done it is asked for again.
+                self._put_off_keep_alive(pull)
             case FetchOutcome.DIVERGED:
                 self._on_diverged(pull, response)
             case FetchOutcome.OUT_OF_RANGE:
@@ -255,6 +237,7 @@ class Pulls:
             pull.keep_alive_id = None
             if retries:
                 self._keep_alive(pull)
+                self._tell_disk(pull)
             return
         pull.request_id = None
         if retries:
@@ -294,10 +277,19 @@ class Pulls:
     def _keep_alive(self, pull: Pull) -> None:
         """Send a keep-alive, unless one is under way, or a fetch is or will be."""
         if pull.request_id is None and pull.timer is None:
-            if pull.keep_alive_id is None:
-                pull.keep_alive_id = next(self._keep_alive_ids)
-                self._ask(pull, pull.keep_alive_id, 0, 0.0)
+            self._call(pull)
             self._put_off_keep_alive(pull)
+
+    def _call(self, pull: Pull) -> None:
+        """Send a fetch that wants no batches, unless one is under way."""
+        if pull.keep_alive_id is None:
+            pull.keep_alive_id = next(self._keep_alive_ids)
+            self._ask(pull, pull.keep_alive_id, 0, 0.0)
+
+    def _tell_disk(self, pull: Pull) -> None:
+        """Tell the leader what is on this node's disk, if no fetch has and the next one cannot yet."""
+        if self._state.elected and pull.timer is None and pull.told_index < self._state.end.index:
+            self._call(pull)
 
     def _on_kept_alive(self, pull: Pull, response: FetchResponse) -> None:
         """The leader has answered a keep-alive. What else it says, the next fetch is told as well.
@@ -305,9 +297,10 @@ class Pulls:
         During a cut its commit position is none for what is still to be cut.
         """
         is_match = response.outcome is FetchOutcome.BATCHES and response.term == self._state.term
-        if is_match and pull.source_id in self._appending:
+        if is_match and not self._is_cutting:
             self._leader_committed = response.committed
             self._on_committed(self._leader_committed)
+            self._tell_disk(pull)
 
     # ------------------------------------------------------------ waiting
 
@@ -347,9 +340,7 @@ class Pulls:
                 self._on_committed(self._leader_committed)
                 self._fetch(pull)
             else:
-                self._appending.add(pull.source_id)
-                state.store.tell(AppendFetched(pull.source_id, state.term, response.batches, state.me))
-                self._put_off_keep_alive(pull)
+                self._append_fetched(pull, response)
             return
         position = self._positions.get(pull.source_id, PullPosition(0, Index(0)))
         self._positions[pull.source_id] = PullPosition(response.log_epoch, position.next_index)
@@ -358,9 +349,33 @@ class Pulls:
                 pull.next_offset = response.end.offset
             self._fetch(pull)
         else:
-            self._appending.add(pull.source_id)
+            self._begin_writing(pull.source_id)
             append = AppendPulled(pull.source_id, response.log_epoch, position.next_index, response.batches, state.me)
             state.store.tell(append)
+
+    def _append_fetched(self, pull: Pull, response: FetchResponse) -> None:
+        """Hand what a leader has sent to the store, which says when it has taken it, if there is more to come."""
+        state = self._state
+        self._begin_writing(pull.source_id)
+        pull.taken = None
+        is_large = len(response.batches) >= ASKS_ON_FROM_BYTES
+        expected = Index(response.end.index + is_large)
+        state.store.tell(AppendFetched(pull.source_id, state.term, response.batches, state.me, expected))
+        self._put_off_keep_alive(pull)
+
+    def _begin_writing(self, source_id: NodeId) -> None:
+        self._writing[source_id] = self._writing.get(source_id, 0) + 1
+
+    def _end_writing(self, source_id: NodeId) -> None:
+        """The store has answered for what came from there."""
+        writing = self._writing.pop(source_id, 0) - 1
+        if writing > 0:
+            self._writing[source_id] = writing
+        elif source_id in self._pulls:
+            self._pulls[source_id].taken = None
+
+    def _is_writing(self, pull: Pull) -> bool:
+        return pull.source_id in self._writing
 
     def _leave_out(self, pull: Pull, response: FetchResponse, reason: str) -> None:
         """Skip the entry that was asked for, like a control batch: nobody can read anything in it.
@@ -374,13 +389,13 @@ class Pulls:
         pull.left_out = reason
         self._wait(pull, reason)
         position = self._positions.get(source_id, PullPosition(0, Index(0)))
-        self._appending.add(source_id)
+        self._begin_writing(source_id)
         behind = Index(position.next_index + 1)
         state.store.tell(AppendPulled(source_id, response.log_epoch, behind, b"", state.me))
 
     def on_pulled(self, pulled: PulledAppended) -> None:
         state = self._state
-        self._appending.discard(pulled.source_id)
+        self._end_writing(pulled.source_id)
         self._positions[pulled.source_id] = PullPosition(pulled.source_epoch, pulled.next_index)
         pull = self._pulls.get(pulled.source_id)
         if pull is not None:
@@ -396,21 +411,30 @@ class Pulls:
     def on_pull_rejected(self, rejected: PullRejected) -> None:
         self._on_rejected(rejected.source_id, rejected.reason)
 
+    def on_taken(self, taken: FetchedTaken) -> None:
+        """The store is about to write what the leader sent, and the leader has more: ask on meanwhile."""
+        pull = self._pulls.get(taken.leader_id)
+        if pull is not None and taken.term == self._state.term and self._is_writing(pull):
+            pull.taken = taken
+            self._continue(taken.leader_id)
+
     def on_fetched(self, fetched: FetchedAppended) -> None:
-        self._appending.discard(fetched.leader_id)
+        self._end_writing(fetched.leader_id)
         if fetched.term == self._state.term:
             self._on_committed(self._leader_committed)
         self._continue(fetched.leader_id)
+        if fetched.leader_id in self._pulls:
+            self._tell_disk(self._pulls[fetched.leader_id])
 
     def on_fetched_rejected(self, rejected: FetchedRejected) -> None:
         if rejected.term == self._state.term:
             self._on_rejected(rejected.leader_id, rejected.reason)
         else:
-            self._appending.discard(rejected.leader_id)
+            self._end_writing(rejected.leader_id)
             self._continue(rejected.leader_id)
 
     def _on_rejected(self, source_id: NodeId, reason: str) -> None:
-        self._appending.discard(source_id)
+        self._end_writing(source_id)
         pull = self._pulls.get(source_id)
         if pull is not None:
             self._complain(pull, WarningKind.PULL_NOT_APPENDED, f"what {source_id} sent was not appended: {reason}")

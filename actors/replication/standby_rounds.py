@@ -60,10 +60,10 @@ class StandbyRounds:
         """Forget what was seen in an earlier term."""
         self._standbys.clear()
 
-    def fetched(self, key: VoterKey, next_index: Index, end: Index, now_s: float) -> StandbyFetched | None:
+    def fetched(self, key: VoterKey, disk_index: Index, end: Index, now_s: float) -> StandbyFetched | None:
         """Note a valid fetch. Returns what to tell the election, None if nothing.
 
-        next_index: everything below is on that disk.
+        disk_index: everything below is on that disk.
         end: the end of the leader's log now.
         """
         standby = self._standbys.get(key)
@@ -74,7 +74,7 @@ class StandbyRounds:
         is_in_time = now_s - standby.began_s <= self._timeout_s
         if now_s - standby.fetched_s > self._timeout_s or not is_in_time:
             standby.in_time = 0
-        if next_index >= standby.goal:
+        if disk_index >= standby.goal:
             standby.in_time = standby.in_time + 1 if is_in_time else 0
             standby.goal, standby.began_s = end, now_s
         standby.fetched_s = now_s
@@ -84,7 +84,7 @@ class StandbyRounds:
         if not is_due and standby.told_caught_up == is_caught_up:
             return None
         standby.told_s, standby.told_caught_up = now_s, is_caught_up
-        return StandbyFetched(key.node_id, key.log_epoch, next_index, max(0, end - next_index), is_caught_up, now_s)
+        return StandbyFetched(key.node_id, key.log_epoch, disk_index, max(0, end - disk_index), is_caught_up, now_s)
 
     def _has_room(self, now_s: float) -> bool:
         if len(self._standbys) >= MAX_STANDBYS:

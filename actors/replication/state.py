@@ -14,6 +14,7 @@ from ourolog.actors.messages.values import Member
 from ourolog.actors.other_clusters import MAX_STRANGERS, why_of_other_cluster
 from ourolog.actors.ports import Ports
 from ourolog.actors.replication.divergence import LogExtent
+from ourolog.actors.replication.log_tail import LogTail
 from ourolog.actors.terms import is_ahead
 from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import TermHistory
@@ -45,8 +46,9 @@ class ReplicationState:
     me: the replicator's own mailbox.
     role: what this node is in replication.
     term, leader_id: as the election slot announced last.
+    tail: where this node leads, the end of its log in memory, which may reach beyond what is on disk.
     start, end: where the log on disk begins and ends.
-    terms: the terms of the whole log.
+    terms: the terms of the whole log on disk.
     voters_before_start: the voter set in force where the log begins, None if there is none.
     producers_before_start: what is remembered of producers there, see `ourolog.storage.producers`.
     log_epoch: the epoch of the log: the identity of its disk.
@@ -65,6 +67,7 @@ class ReplicationState:
     ports: Ports
     store: Mailbox[StoreMessage]
     me: NodeRef
+    tail: LogTail
     role: Role = Role.STARTING
     term: Term = Term(0)
     leader_id: NodeId | None = None
@@ -104,7 +107,14 @@ class ReplicationState:
 
     @property
     def extent(self) -> LogExtent:
+        """The log as it is on disk."""
         return LogExtent(self.start, self.end, self.terms)
+
+    @property
+    def offered(self) -> LogExtent:
+        """The log as others may copy it: a leader's reaches as far as what it is about to write."""
+        tail = self.tail
+        return LogExtent(self.start, tail.end, tail.terms) if tail.end > self.end else self.extent
 
     def address_of(self, node_id: NodeId | None) -> str | None:
         """Where a member or a voter is called, by gossip if it knows the node; None if none is known."""

@@ -34,11 +34,14 @@ class VoterNews:
         """Forget what was told in an earlier term."""
         self._told.clear()
 
-    def is_due(self, voter_id: NodeId, log_epoch: int, next_index: Index) -> bool:
-        """Whether to tell of this fetch; it then counts as told."""
+    def is_due(self, voter_id: NodeId, log_epoch: int, disk_index: Index) -> bool:
+        """Whether to tell of this fetch; it then counts as told.
+
+        disk_index: everything below is on that disk.
+        """
         state = self._state
         now_s = state.ports.clock.monotonic_s()
-        has_end = next_index >= state.end.index
+        has_end = disk_index >= state.end.index
         told = self._told.get(voter_id)
         if (
             told is not None

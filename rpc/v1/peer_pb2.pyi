@@ -130,6 +130,7 @@ class FetchRequest(_message.Message):
     LOG_EPOCH_FIELD_NUMBER: _builtins.int
     READ_ROUND_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    DISK_INDEX_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     cluster: _builtins.str
     node_id: _builtins.str
@@ -146,6 +147,8 @@ class FetchRequest(_message.Message):
     """The read_round of the last answer from this leader in this term; 0 before the first."""
     cluster_id: _builtins.int
     """Drawn when the cluster was founded; 0 where clusters have no id, or it is not known yet."""
+    disk_index: _builtins.int
+    """With a leader, all below it is on the fetcher's disk; at most next_index, up to which the rest is being written."""
     @_builtins.property
     def last(self) -> Global___Place:
         """Of the fetcher's last entry; absent where it knows of none."""
@@ -167,10 +170,11 @@ class FetchRequest(_message.Message):
         log_epoch: _builtins.int = ...,
         read_round: _builtins.int = ...,
         cluster_id: _builtins.int = ...,
+        disk_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "committed_index", b"committed_index", "elected", b"elected", "last", b"last", "log_epoch", b"log_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "read_round", b"read_round", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cluster_id", b"cluster_id", "committed_index", b"committed_index", "disk_index", b"disk_index", "elected", b"elected", "last", b"last", "log_epoch", b"log_epoch", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "next_index", b"next_index", "node_id", b"node_id", "protocol", b"protocol", "read_round", b"read_round", "source_epoch", b"source_epoch", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,9 +19,11 @@ from ourolog.simulation.checkers.base import EventChecker
 from ourolog.simulation.checkers.bounds import StaysBounded
 from ourolog.simulation.checkers.check_quorum import CheckQuorum
 from ourolog.simulation.checkers.claims import DisputesAcknowledgeNothing, RivalDecreesNoticed
+from ourolog.simulation.checkers.commit_news import CommitToldSoon
 from ourolog.simulation.checkers.completeness import LeaderCompleteness
 from ourolog.simulation.checkers.convergence import Convergence, Progress
 from ourolog.simulation.checkers.copies import CopiesKept
+from ourolog.simulation.checkers.copying import CommittedOnOwnDisk, FetchesAnsweredTruly
 from ourolog.simulation.checkers.cycle import CopiesFaithful, CycleGrowth
 from ourolog.simulation.checkers.decreed_lead import DecreedLeaderNotBehind
 from ourolog.simulation.checkers.decreed_survey import DecreedLeaderAsked
@@ -102,6 +104,8 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     CommitForward,
     BallotsOnDisk,
     FetchesHonest,
+    FetchesAnsweredTruly,
+    CommittedOnOwnDisk,
     CopiesFaithful,
     CycleGrowth,
     RestartKeeps,
@@ -122,6 +126,7 @@ _MINE: Final[tuple[type[EventChecker], ...]] = (
     OneFetchAtATime,
     FollowersFollow,
     CommitSpreads,
+    CommitToldSoon,
     FollowersCall,
     LostLeadersTold,
     TermsBegin,
@@ -182,6 +187,8 @@ ALL: Final[dict[str, type[Checker]]] = {checker.name: checker for checker in _MI
 __all__ = ["ALL", "Checker", "ClusterModel", "EventChecker", "default_checkers"]
 
 _ONLY_ELECTED: Final = (
+    FetchesAnsweredTruly,
+    CommittedOnOwnDisk,
     ExactlyOnce,
     NumberedWaitForCommit,
     ProducerMemoryTrue,
@@ -194,6 +201,7 @@ _ONLY_ELECTED: Final = (
     BallotsOnDisk,
     RetentionWaits,
     CommitSpreads,
+    CommitToldSoon,
     FollowersCall,
     LostLeadersTold,
     TermsBegin,

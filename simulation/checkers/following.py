@@ -112,12 +112,14 @@ class _Pull:
     """What is known of one arrow of the pull graph. Times are when it was last so, -inf for never.
 
     answered_s: a fetch brought batches, or the news that there are none.
+    came_s: the same of a fetch that wanted batches; others may be answered while its packet is lost.
     broken_s: a fetch failed or was turned down.
     position: how far the pull has got in the source's log.
     mark: where the source's log ended at `marked_s`.
     """
 
     answered_s: float = -inf
+    came_s: float = -inf
     broken_s: float = -inf
     position: Index = Index(0)
     mark: Index = Index(0)
@@ -216,6 +218,8 @@ class _Pulling(EventChecker):
         pull = self._pull(told, returned.peer_id)
         if response.outcome is FetchOutcome.BATCHES:
             pull.answered_s = told.time_s
+            if returned.request_id >= 0:
+                pull.came_s = told.time_s
         else:
             pull.broken_s = told.time_s
 
@@ -343,7 +347,7 @@ class CommitSpreads(_Pulling):
             and mine == theirs
             and self.clear_s(node, source) < since_s
             and pull.broken_s < since_s
-            and pull.answered_s > max(pull.broken_s, self.clear_s(node, source))
+            and pull.came_s > max(pull.broken_s, self.clear_s(node, source))
         )
 
     def _check(self, pair: Pair, since_s: float, position: Position) -> None:

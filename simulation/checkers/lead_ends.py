@@ -160,6 +160,8 @@ class LeadsEndForCause(EventChecker):
                 self._check(self.model.nodes[node_id], lead)
 
     def _check(self, leader: NodeModel, lead: _Lead) -> None:
+        if leader.key not in self.model.voters_of(leader):
+            return  # it votes no more, and leaves
         node_id, timeout_s = leader.node_id, election_timeout_s(leader)
         stood_until_s = self._stood_until_s.get(node_id, -inf)
         if self.time_s < stood_until_s + LOOKS_FOR * timeout_s:
@@ -167,8 +169,6 @@ class LeadsEndForCause(EventChecker):
                 f"{node_id} gave up the lead of term {lead.term}, and had stood still until {stood_until_s:.3f} s"
             )
         heard_s = self._heard_s(leader, lead)
-        if leader.key not in self.model.voters_of(leader):
-            return  # it votes no more, and leaves
         if (
             self.time_s < heard_s + SILENT_FOR * timeout_s
             and self.model.hindrances.process_clear_s(node_id) <= heard_s - CATCHES_UP_WITHIN_S

@@ -154,7 +154,7 @@ class CountsHonestly(EventChecker):
             fetches = self._fetched.setdefault(key, [])
             while len(fetches) > 1 and fetches[1][0] < told.time_s - IN_FLIGHT_S:
                 del fetches[0]
-            fetches.append((told.time_s, request.next_index))
+            fetches.append((told.time_s, request.disk_index))
 
     def _parts(self, told: MessageTold, request: FetchRequest) -> bool:
         """Whether the fetcher's last entry is another one than the leader's: such a fetch tells of no entry in common.

@@ -218,6 +218,7 @@ class ClusterModel:
             elif type(message) is VotersLogged:
                 node = self.sender_of(event)
                 if node is not None:
+                    node.voter_set = message.voters
                     node.voters_before = self._voters_replaced(node, message.voters, message.replaced)
         else:
             hinder = self._hindering.get(kind)

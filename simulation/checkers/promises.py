@@ -287,10 +287,15 @@ class FetchesHonest(EventChecker):
         if told.time_s < fetcher.seen_since_s + REPLAY_WITHIN_S + 1.0:
             return  # it may be of a time when nobody could see what was on the fetcher's disk
         on_disk = fetcher.log.highest_durable_index
-        if request.next_index > on_disk:
+        if request.disk_index > on_disk:
             raise self.violated(
-                f"{request.node_id} asks for what follows index {request.next_index}, as if all below were on its "
-                f"disk, and never had more there than what is below index {on_disk}"
+                f"{request.node_id} says in a fetch that all below index {request.disk_index} is on its disk, and "
+                f"never had more there than what is below index {on_disk}"
+            )
+        if request.disk_index > request.next_index:
+            raise self.violated(
+                f"{request.node_id} asks for what follows index {request.next_index}, and says that it has all below "
+                f"{request.disk_index}"
             )
 
     def _on_opened(self, told: MessageTold) -> None:

@@ -259,7 +259,11 @@ class RepairedInTime(EventChecker):
         )
 
     def _who_has(self, node: NodeModel, index: Index, since_s: float) -> NodeId | None:
-        """A node that could be reached since then, and has had the entry good and for committed all the while."""
+        """A node that could be reached since then, and has had the entry good and for committed all the while.
+
+        Another entry at that index, as a second decree may leave behind, is of no use.
+        """
+        mine = node.log.entry(index)
         for other in self.model.nodes.values():
             is_good = other.log.opened and not (other.spoiled or other.is_rotten or other.is_blind or other.lost)
             if (
@@ -267,7 +271,8 @@ class RepairedInTime(EventChecker):
                 and is_good
                 and other.opened is not None
                 and index < min(other.committed.index, other.log.durable_index)
-                and other.log.entry(index) is not None
+                and (entry := other.log.entry(index)) is not None
+                and (mine is None or entry.crc == mine.crc)
                 and self.model.hindrances.pair_clear_s(node.node_id, other.node_id, rots=False) < since_s
             ):
                 return other.node_id

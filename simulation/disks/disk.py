@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from ourolog.simulation.disks.directory_entries import DirectoryEntries
 from ourolog.simulation.disks.inodes import SECTOR_BYTES, Inode
@@ -85,6 +85,10 @@ class DiskFaults:
     slow_s: float = 0.0
     hang_s: float = 0.0
     ordered: list[OrderedFault] = field(default_factory=list)
+
+
+LAST_OPERATION_S: Final = 0.02
+"""How long an operation may have taken when the machine loses power in the middle of it, in seconds."""
 
 
 def _ignore(_: Any) -> None:
@@ -296,6 +300,8 @@ class SimulatedDisk:
             if faults.power_cut_in < 0:
                 faults.power_cut_in = None
                 self._is_off = True
+                if self._rng.random() < 0.5:
+                    self._spend(LAST_OPERATION_S * self._rng.random())
                 raise PowerCutError
         if faults.io_error_in is not None:
             faults.io_error_in -= 1

@@ -30,7 +30,18 @@ from ourolog.storage.terms import Place
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 
 REQUEST = FetchRequest(
-    "c", NodeId("n1"), 5, False, Term(3), Index(4), Place(Term(2), (NodeId("n9"), 7)), 99, Index(1), 1000, 0.25
+    "c",
+    NodeId("n1"),
+    5,
+    False,
+    Term(3),
+    Index(4),
+    Place(Term(2), (NodeId("n9"), 7)),
+    99,
+    Index(1),
+    1000,
+    0.25,
+    disk_index=Index(3),
 )
 N2 = NodeId("n2")
 

@@ -256,6 +256,13 @@ async def test_a_fetch_of_nobody_and_bytes_that_are_no_fetch_are_invalid_and_log
     assert logged() == []
 
 
+def test_a_fetch_that_claims_more_than_it_is_writing_means_nothing() -> None:
+    encoded = encode_fetch_request(REQUEST)
+    encoded.disk_index = REQUEST.next_index + 1
+    with pytest.raises(PeerCodecError, match="entry 4 is wanted, and all below 5 is on disk"):
+        decode_fetch_request(encoded)
+
+
 async def test_a_newer_fetch_of_a_node_takes_the_place_of_its_older_one() -> None:
     replicator = Replicator()
     async with serving(service_of(replicator)) as addr, caller(addr, Lane.BULK) as client:

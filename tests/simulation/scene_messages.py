@@ -40,7 +40,18 @@ def fetch(
     node: str, request_id: int, next_index: int, *, term: int = 1, elected: bool = True
 ) -> CallReceived[FetchRequest]:
     request = FetchRequest(
-        "ourolog", NodeId(node), EPOCH, elected, Term(term), Index(next_index), None, 0, Index(0), 1000, 0.5
+        "ourolog",
+        NodeId(node),
+        EPOCH,
+        elected,
+        Term(term),
+        Index(next_index),
+        None,
+        0,
+        Index(0),
+        1000,
+        0.5,
+        disk_index=Index(next_index),
     )
     return CallReceived(request_id, request, Probe())
 

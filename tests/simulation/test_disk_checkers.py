@@ -207,9 +207,23 @@ def test_a_ballot_forgotten_by_a_restart_is_seen() -> None:
         scene.start("n1", "static:n1")
 
 
-def fetch(node: str, next_index: int, log_epoch: int = EPOCH) -> CallReceived[FetchRequest]:
+def fetch(
+    node: str, next_index: int, log_epoch: int = EPOCH, *, wants: int | None = None
+) -> CallReceived[FetchRequest]:
+    """A fetch that claims all below next_index, and wants that next, or another one."""
     request = FetchRequest(
-        "ourolog", NodeId(node), log_epoch, True, Term(1), Index(next_index), None, 0, Index(0), 1, 1.0
+        "ourolog",
+        NodeId(node),
+        log_epoch,
+        True,
+        Term(1),
+        Index(next_index if wants is None else wants),
+        None,
+        0,
+        Index(0),
+        1,
+        1.0,
+        disk_index=Index(next_index),
     )
     return CallReceived(1, request, Probe())
 
@@ -220,8 +234,17 @@ def test_a_fetch_that_claims_more_than_is_on_the_disk_is_seen() -> None:
     scene.append("n2", batch(0, "a"))
     scene.tell("", "n1.replicator", fetch("n2", 1))
     scene.append("n2", batch(1, "b"), sync=False)
+    scene.tell("", "n1.replicator", fetch("n2", 1, wants=2))
     with pytest.raises(Violation, match="never had more there"):
         scene.tell("", "n1.replicator", fetch("n2", 2))
+
+
+def test_a_fetch_that_wants_what_it_claims_is_seen() -> None:
+    scene = Scene("fetches_honest")
+    scene.start("n2", "static:n1,n2")
+    scene.append("n2", batch(0, "a"))
+    with pytest.raises(Violation, match="asks for what follows index 0, and says that it has all below 1"):
+        scene.tell("", "n1.replicator", fetch("n2", 1, wants=0))
 
 
 def test_a_fetch_from_when_nobody_could_see_the_disk_is_not_judged() -> None:

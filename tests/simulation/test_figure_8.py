@@ -118,7 +118,7 @@ def test_who_commits_what_is_on_a_majority_whatever_its_term_is_found_out(
     monkeypatch.setattr(LeaderCommit, "advance", lambda commit, _, boundaries: original(commit, AnyTerm(), boundaries))  # type: ignore[arg-type]
 
     def play() -> None:
-        with Figure8(2, (ALL[claim](),)) as cluster:
+        with Figure8(1, (ALL[claim](),)) as cluster:
             cluster.play(until_committed=True)
 
     with pytest.raises(Violation, match=why):

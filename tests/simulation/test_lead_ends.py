@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from ourolog.actors.config import ElectionChoice
-from ourolog.actors.messages.events import LeaderChanged
+from ourolog.actors.messages.events import LeaderChanged, LogAppended
 from ourolog.actors.messages.observer import NodeWarned, WarningKind
 from ourolog.actors.messages.peer_calls import CallAnswer, CallCancelled, CallReceived, FetchOutcome, FetchRequest
 from ourolog.actors.testing.testkit import Probe
 from ourolog.simulation.checker import Violation
 from ourolog.simulation.events import FaultInjected, MessageTold, NodePaused, NodeResumed, NodeSaid
-from ourolog.storage.types import Index, NodeId, Term
+from ourolog.storage.control import Voter, VoterSet
+from ourolog.storage.terms import TermHistory
+from ourolog.storage.types import Index, NodeId, Offset, Position, Term
 from tests.simulation.elected_scene import NODES, RAFT, lead, scene_of
 from tests.simulation.scene import EPOCH, N1, N2, N3, Scene
 from tests.simulation.scene_messages import response
@@ -195,3 +197,14 @@ def test_who_stood_still_looks_at_what_came_meanwhile_first() -> None:
                 give_up(scene)
         else:
             give_up(scene)
+
+
+def test_a_leader_without_a_vote_may_leave_though_it_stood_still() -> None:
+    scene = leader()
+    others = tuple(Voter(node_id, EPOCH + NODES.index(node_id), "h:1", "h:2") for node_id in (N2, N3))
+    named = VoterSet(Index(0), Term(2), others)
+    scene.tell("n1.store", "n1.replicator", LogAppended((Position(Index(1), Offset(0)),), TermHistory(), named))
+    scene.see(NodePaused(scene.tick(), N1))
+    scene.wait(3)
+    scene.see(NodeResumed(scene.tick(), N1))
+    give_up(scene)

@@ -158,6 +158,7 @@ def test_who_followed_a_leader_that_stands_still_fetches_from_the_next_one_at_on
         cluster.run_for(3.0)
         assert cluster.leader_id == second
         cluster.produce(second, b"third", acks="all")
+        cluster.run_for(0.1)  # until the others have heard that it is committed
         assert [record.value for record in cluster.records(first)] == [b"first", b"second", b"third"]
 
 

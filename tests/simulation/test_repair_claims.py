@@ -192,6 +192,18 @@ def test_a_repair_that_is_given_up_while_another_node_has_the_entry_is_found_out
         scene.tell("n1.replicator", "n1.store", RepairAbandoned(Index(1), "nobody has it", 10.0))
 
 
+def test_another_entry_at_that_index_repairs_nothing() -> None:
+    scene = Scene("repaired_in_time")
+    for name in ("n1", "n2", "n3"):
+        scene.start(name, ELECTION)
+        scene.append(name, entry(0), entry(1, "" if name == "n1" else "other"), entry(2))
+        scene.commit(name, 3)
+    found(scene)
+    scene.tell("n1.replicator", "n1.store", RepairAbandoned(Index(1), "n2 has another entry there", 10.0))
+    found(scene)
+    scene.wait(60.0)
+
+
 # ---------------------------------------------------------------- the scrub
 
 

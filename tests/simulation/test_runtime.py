@@ -26,7 +26,8 @@ class Spend:
 
 
 class CutPower:
-    pass
+    def __init__(self, after_s: float = 0.0) -> None:
+        self.after_s = after_s
 
 
 class Raise:
@@ -55,6 +56,7 @@ class Clerk(NodeActor):
                 if self.to is not None:
                     self.to.tell(Note("done"))
             case CutPower():
+                self.runtime.spend(message.after_s)
                 raise PowerCutError
             case Raise():
                 raise KeyError("a bug")
@@ -151,6 +153,23 @@ def test_a_power_cut_in_the_middle_of_a_message_is_told_and_no_bug() -> None:
     office.clerk("n1").tell(CutPower())
     office.runtime.run_until_idle()
     assert (office.cut, office.bugs, office.handled) == (["n1"], [], [])
+
+
+@pytest.mark.parametrize("goes_first", [False, True])
+def test_who_has_waited_for_its_disk_loses_power_after_that_unless_its_process_has_ended(goes_first: bool) -> None:
+    office = Office()
+    ref, other = office.clerk("n1"), office.clerk("n1")
+    ref.tell(CutPower(0.5))
+    ref.tell(Note("too late"))
+    office.runtime.run_for(0.4)
+    other.tell(Note("still there"))
+    if goes_first:
+        office.runtime.run_for(0.05)
+        office.runtime.kill(ref)
+        office.runtime.forget(NodeId("n1"))
+    office.runtime.run_for(1.0)
+    assert office.texts() == [("n1", "still there")]
+    assert office.cut == ([] if goes_first else ["n1"])
 
 
 def test_an_exception_in_an_actor_is_told_as_a_bug() -> None:

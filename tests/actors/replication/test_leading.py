@@ -24,10 +24,12 @@ from ourolog.actors.messages.peer_calls import (
     FetchOutcome,
 )
 from ourolog.actors.messages.store import (
+    BatchesGathered,
     BatchesRead,
     LogTruncated,
     ReadBatches,
 )
+from ourolog.actors.replication.fetch_server import COMMIT_NEWS_AFTER_S
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.control import VoterSet
 from ourolog.storage.terms import Place
@@ -217,7 +219,7 @@ def test_the_commit_position_does_not_fall_when_a_follower_comes_back_shorter() 
     assert stage.status().committed == at(1, 0)
 
 
-def test_a_commit_is_told_at_once_to_those_who_wait() -> None:
+def test_a_commit_is_told_to_those_who_wait_a_little_later() -> None:
     stage = Stage(election=STATIC)
     stage.lead()
     stage.fetch(1, N3, 1, committed=Index(1))
@@ -225,9 +227,50 @@ def test_a_commit_is_told_at_once_to_those_who_wait() -> None:
     stage.appended(2, 10)
     stage.store.take()[-1].reply_to.tell(BatchesRead(0, b"entry 1", at(2, 10)))
     stage.fetch(2, N3, 2, committed=Index(1))
+    stage.fetch(3, NodeId("n9"), 2, committed=Index(2))
+    stage.runtime.run_for(0.9 * COMMIT_NEWS_AFTER_S)
+    stage.fetch(4, N2, 2, committed=Index(1))
+    assert [stage.answers_to(request_id) for request_id in (2, 3, 4)] == [0, 0, 0]
+    stage.runtime.run_for(0.2 * COMMIT_NEWS_AFTER_S)
+    assert [stage.answers_to(request_id) for request_id in (2, 3, 4)] == [1, 0, 1], "one timer serves all"
     answer = stage.answer_to(2)
     assert answer is not None
-    assert answer.committed == at(2, 10)
+    assert (answer.batches, answer.committed) == (b"", at(2, 10))
+
+
+def test_a_commit_rides_on_the_next_batches_and_is_told_to_nobody_twice() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.appended(2, 10)
+    stage.fetch(1, N3, 2, committed=Index(1))
+    stage.tell(BatchesGathered(Term(1), ((b"entry ", b"2"),), at(3, 20), history((1, 0))))
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert (answer.batches, answer.committed) == (b"entry 2", at(2, 10))
+    stage.runtime.run_for(1.0)
+    assert stage.answers_to(1) == 1
+
+
+def test_what_a_fetch_wants_counts_for_nothing_and_what_it_says_is_on_disk_does() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.appended(3, 20)
+    stage.fetch(1, N2, 3, disk_index=Index(1), max_bytes=1000)
+    assert stage.server.last(ReplicasAdvanced).ends == ((N1, 3), (N2, 1), (N3, 0))
+    assert stage.election.last(VoterFetched).end == 1
+    stage.fetch(2, N2, 3, max_bytes=0, max_wait_s=0.0)
+    assert stage.server.last(ReplicasAdvanced).ends == ((N1, 3), (N2, 3), (N3, 0))
+
+
+def test_who_waits_when_the_term_changes_is_answered_once() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.appended(2, 10)
+    stage.fetch(1, N3, 2, committed=Index(1))
+    stage.tell(LeaderChanged(Term(2), N2))
+    assert stage.answers_to(1) == 1
+    stage.runtime.run_for(1.0)
+    assert stage.answers_to(1) == 1
 
 
 def test_who_has_heard_the_news_already_waits_on_and_as_long_as_it_said() -> None:
@@ -239,8 +282,9 @@ def test_who_has_heard_the_news_already_waits_on_and_as_long_as_it_said() -> Non
     assert stage.status().parked_fetches == 2
     stage.runtime.run_for(0.3)
     stage.fetch(3, N2, 2, committed=Index(1))
+    stage.runtime.run_for(0.01)
     assert [stage.answers_to(request_id) for request_id in (1, 2, 3)] == [1, 0, 1]
-    stage.runtime.run_for(0.19)
+    stage.runtime.run_for(0.18)
     assert stage.answers_to(2) == 0
     stage.runtime.run_for(0.02)
     assert stage.answers_to(2) == 1

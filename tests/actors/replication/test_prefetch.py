@@ -1,0 +1,170 @@
+"""A follower asks on while its disk is busy: what it asks for, what it claims, and how much it takes at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from ourolog.actors.messages.events import CommitAdvanced, LeaderChanged, LogAppended, MemberJoined
+from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest
+from ourolog.actors.messages.store import AppendFetched, FetchedAppended, FetchedRejected, FetchedTaken, TruncateLog
+from ourolog.actors.replication.pulls import ASKS_ON_FROM_BYTES
+from ourolog.storage.types import Term
+from tests.replicator_stage import N2, N3, STATIC, Stage, at, history, member, place, response
+
+
+def follower() -> Stage:
+    """n1 follows n2 in term 1, and its log ends at index 5."""
+    stage = Stage(election=STATIC)
+    stage.open(at(5), history((1, 0)))
+    stage.follow()
+    return stage
+
+
+def sent(stage: Stage) -> list[FetchRequest]:
+    """What is open, those that want batches first."""
+    return sorted((call.request for call in stage.network.open), key=lambda request: -request.max_bytes)
+
+
+def come(stage: Stage, end: int, batches: bytes = b"more", committed: int = 0) -> None:
+    """The leader answers the fetch that is open; its log ends there."""
+    call = next(call for call in stage.network.open if call.request.max_bytes)
+    stage.network.open.remove(call)
+    call.answer(response(term=Term(1), batches=batches, end=at(end), committed=at(committed)))
+    stage.runtime.run_until_idle()
+
+
+def taken(stage: Stage, end: int, term: int = 1) -> None:
+    stage.tell(FetchedTaken(N2, Term(term), at(end), place(1)))
+
+
+def written(stage: Stage, end: int) -> None:
+    stage.tell(LogAppended((at(end),), history((1, 0))), FetchedAppended(N2, Term(1), at(end)))
+
+
+def test_once_the_store_has_taken_what_came_the_next_fetch_goes_and_claims_only_what_is_on_disk() -> None:
+    stage = follower()
+    come(stage, 9)
+    assert stage.store.last(AppendFetched).expected == 9
+    assert sent(stage) == []
+    taken(stage, 7)
+    (request,) = sent(stage)
+    assert (request.next_index, request.last, request.disk_index) == (7, place(1), 5)
+
+
+def test_what_is_large_is_followed_up_though_the_leader_had_no_more() -> None:
+    stage = follower()
+    come(stage, 9, b"x" * ASKS_ON_FROM_BYTES)
+    assert stage.store.last(AppendFetched).expected == 10
+
+
+def test_of_one_record_at_a_time_the_next_fetch_tells_all() -> None:
+    stage = follower()
+    come(stage, 6)
+    written(stage, 6)
+    (request,) = sent(stage)
+    assert (request.next_index, request.disk_index, request.max_bytes > 0) == (6, 6, True)
+
+
+def test_while_the_next_fetch_waits_what_is_on_disk_is_told_apart() -> None:
+    stage = follower()
+    come(stage, 9)
+    taken(stage, 7)
+    written(stage, 7)
+    waiting, told = sent(stage)
+    assert (waiting.next_index, waiting.disk_index) == (7, 5)
+    assert (told.next_index, told.disk_index, told.max_bytes, told.max_wait_s) == (7, 7, 0, 0.0)
+    come(stage, 7, b"")
+    assert [request.max_bytes > 0 for request in sent(stage)] == [True, False]
+
+
+def test_no_more_than_two_answers_are_with_the_store_and_no_fetch_is_under_way_then() -> None:
+    stage = follower()
+    come(stage, 20)
+    taken(stage, 7)
+    come(stage, 20)
+    taken(stage, 9)
+    assert sent(stage) == []
+    assert len(stage.store.all(AppendFetched)) == 2
+    written(stage, 7)
+    (request,) = sent(stage)
+    assert (request.next_index, request.disk_index) == (9, 7)
+    written(stage, 9)
+    assert len(sent(stage)) == 2, "the disk is told apart"
+
+
+def test_what_waits_untaken_is_not_asked_beyond_and_the_disk_is_told() -> None:
+    stage = follower()
+    come(stage, 20)
+    taken(stage, 7)
+    come(stage, 20)
+    written(stage, 7)
+    (request,) = sent(stage)
+    assert (request.max_bytes, request.disk_index) == (0, 7)
+
+
+def test_more_on_disk_by_the_time_that_was_told_is_told_after_it() -> None:
+    stage = follower()
+    come(stage, 20)
+    taken(stage, 7)
+    come(stage, 20)
+    written(stage, 7)
+    taken(stage, 9)
+    call = next(call for call in stage.network.open if not call.request.max_bytes)
+    written(stage, 9)
+    assert sum(not request.max_bytes for request in sent(stage)) == 1
+    stage.network.open.remove(call)
+    call.answer(response(term=Term(1), end=at(20), committed=at(8)))
+    stage.runtime.run_until_idle()
+    assert sent(stage)[-1].disk_index == 9
+    assert stage.server.last(CommitAdvanced) == CommitAdvanced(at(8))
+
+
+def test_a_commit_that_comes_early_goes_no_further_than_the_disk() -> None:
+    stage = follower()
+    come(stage, 9, committed=9)
+    taken(stage, 7)
+    come(stage, 9, b"", committed=9)
+    assert stage.server.last(CommitAdvanced) == CommitAdvanced(at(5))
+    written(stage, 7)
+    assert stage.server.last(CommitAdvanced) == CommitAdvanced(at(7))
+
+
+@pytest.mark.parametrize("outcome", [FetchOutcome.DIVERGED, FetchOutcome.OUT_OF_RANGE])
+def test_a_log_that_is_being_written_is_not_cut(outcome: FetchOutcome) -> None:
+    stage = follower()
+    come(stage, 9)
+    taken(stage, 7)
+    stage.network.take(N2).answer(response(outcome, term=Term(1), end=at(4), diverged=place(1), diverged_at=4))
+    stage.runtime.run_until_idle()
+    assert stage.store.all(TruncateLog) == []
+    assert sent(stage) == []
+    written(stage, 7)
+    assert [request.next_index for request in sent(stage)] == [7]
+
+
+def test_what_follows_a_rejected_append_is_asked_for_from_the_disk() -> None:
+    stage = follower()
+    come(stage, 20)
+    taken(stage, 7)
+    come(stage, 20)
+    stage.tell(FetchedRejected(N2, Term(1), "damaged"))
+    stage.runtime.run_for(2.0)
+    assert all(not request.max_bytes for request in sent(stage)), "the first answer is still written"
+    written(stage, 7)
+    stage.runtime.run_for(2.0)
+    assert (sent(stage)[0].next_index, sent(stage)[0].disk_index) == (7, 7)
+
+
+def test_with_another_leader_nothing_is_left_of_it() -> None:
+    stage = follower()
+    come(stage, 9)
+    taken(stage, 7)
+    old = stage.network.take(N2)
+    stage.tell(MemberJoined(member(N3)), LeaderChanged(Term(2), N3))
+    (request,) = sent(stage)
+    assert (request.term, request.next_index, request.disk_index) == (2, 5, 5)
+    old.answer(response(term=Term(1), batches=b"late", end=at(9)))
+    taken(stage, 8)
+    stage.runtime.run_until_idle()
+    assert len(stage.store.all(AppendFetched)) == 1
+    assert len(sent(stage)) == 1
