@@ -61,12 +61,13 @@ class RoundsSpread(EventChecker):
             ProbeDue: self._look,
         }
         self._alone: dict[NodeId, bool] = {}
+        self._votes_with_others_since_s: dict[NodeId, float] = {}
         self._ends: dict[NodeId, Index] = {}
         self._numbers: dict[NodeId, tuple[Term, int]] = {}
         self._waiting: dict[NodeId, dict[int, _Waiting]] = {}
 
     def _on_ended(self, event: NodeStarted | NodeStopped | NodeCrashed) -> None:
-        for of_node in (self._alone, self._ends, self._numbers, self._waiting):
+        for of_node in (self._alone, self._votes_with_others_since_s, self._ends, self._numbers, self._waiting):
             of_node.pop(event.node_id, None)
 
     def _on_voters(self, told: MessageTold) -> None:
@@ -74,7 +75,10 @@ class RoundsSpread(EventChecker):
         assert isinstance(changed, VotersChanged)
         node_id, actor = self.model.place(told.receiver)
         if actor == "replicator":
+            was_alone = self._alone.get(node_id, True)
             self._alone[node_id] = len(changed.voters) < 2
+            if was_alone and not self._alone[node_id]:
+                self._votes_with_others_since_s[node_id] = told.time_s
 
     def _on_leader(self, told: MessageTold) -> None:
         changed = told.message
@@ -126,8 +130,15 @@ class RoundsSpread(EventChecker):
                 self._expect(node_id, response.read_round)
 
     def _expect(self, node_id: NodeId, number: int) -> None:
-        """Everybody who waits at that node should be told of that round now, unless there are batches to be read."""
+        """Everybody who waits at that node should be told of that round now, unless there are batches to be read.
+
+        Who began to wait while the leader was the only voter need not be: no echo was needed then, and the round may
+        be of that time.
+        """
+        since_s = self._votes_with_others_since_s.get(node_id, inf)
         for waiting in self._waiting.get(node_id, {}).values():
+            if waiting.came_s < since_s:
+                continue
             if waiting.due_s == inf and waiting.next_index >= self._ends.get(node_id, inf):
                 waiting.due_s, waiting.number = self.time_s, number
 
