@@ -43,6 +43,27 @@ async def fresh_nodes(directory: str, count: int = 1, flags: Sequence[str] = ())
 
 
 @contextlib.asynccontextmanager
+async def elected_nodes(directory: str, count: int) -> AsyncIterator[Nodes]:
+    """New nodes on empty directories that have elected a leader, which stands first. `directory`: where to make them.
+
+    Raises TimeoutError if nobody leads within 30 s.
+    """
+    voters = ",".join(f"n{number}" for number in range(1, count + 1))
+    async with fresh_nodes(directory, count, ("--election", f"raft:{voters}", "--acks", "quorum")) as nodes:
+        async with asyncio.timeout(30):
+            while not (leads := [server for server in await _servers(nodes) if server.is_leader]):
+                await asyncio.sleep(0.05)
+        leader = int(leads[0].id.removeprefix("n")) - 1
+        pids = (nodes.pids[leader], *(pid for number, pid in enumerate(nodes.pids) if number != leader))
+        async with open_channel(leads[0].rpc_addr) as channel:
+            yield Nodes(leads[0].rpc_addr, pb_grpc.LogStub(channel), pids)
+
+
+async def _servers(nodes: Nodes) -> Sequence[pb.Server]:
+    return (await nodes.stub.GetServers(pb.GetServersRequest(), timeout=10)).servers
+
+
+@contextlib.asynccontextmanager
 async def nodes_on(data: str, count: int = 1, flags: Sequence[str] = ()) -> AsyncIterator[Nodes]:
     """Nodes n1, n2, … on <data>/n1, …; stopped at the end, killed if they will not."""
     cluster = LocalCluster(data, count, flags=(*FLAGS, *flags))

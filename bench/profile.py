@@ -20,14 +20,13 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from bench.flame_graphs import COLOURS, fold, render, shares
 from bench.machine import is_in_memory
-from bench.nodes import Nodes, fresh_nodes
+from bench.nodes import Nodes, elected_nodes
 from bench.payloads import batch_request
 from bench.processes import cpu_s
 from bench.produce import batches, calls
 from bench.rounds import Span, Work
 from ourolog.rpc.v1 import log_pb2 as pb
 
-_FLAGS: Final = ("--election", "static:n1,n2,n3", "--acks", "quorum")
 _SAMPLES_PER_S: Final = 400
 _WITHOUT_END: Final = 1 << 62
 _TITLES: Final = {
@@ -62,7 +61,7 @@ def main() -> int:
 
 async def _profile(loads: Sequence[str], seconds: float, sampler: str, directory: str, out: Path) -> list[list[str]]:
     rows = []
-    async with fresh_nodes(directory, 3, _FLAGS) as nodes:
+    async with elected_nodes(directory, 3) as nodes:
         await nodes.stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"first"), acks=pb.ACKS_ALL), timeout=30)
         for load in loads:
             work = _work(load, nodes)
