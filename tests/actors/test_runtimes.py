@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -279,6 +280,36 @@ def test_threads_that_tell_at_once_lose_nothing_and_keep_their_own_order(looping
     assert len(received) == 8_000
     for name in range(4):
         assert [number for told_by, number in received if told_by == name] == [*range(2_000)]
+    looping.stop(ref)
+
+
+class _Ready(deque[Any]):
+    """Inboxes with a message to deliver; whenever there are none, the next of `then` happens right behind that."""
+
+    def __init__(self, *then: Callable[[], None]) -> None:
+        super().__init__()
+        self.then = list(then)
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        if not count and self.then:
+            self.then.pop(0)()
+        return count
+
+
+def test_what_is_told_the_moment_the_loop_has_looked_wakes_it_again(loop: _Loop, looping: Stage) -> None:
+    ref = looping.spawn()
+    runtime: Any = looping.runtime
+
+    def tell() -> None:
+        runtime._ready = _Ready(lambda: ref.tell("behind the last"), lambda: ref.tell("at the end of the turn"))
+        ref.tell("first")
+
+    loop.call(tell)
+    received = looping.body(ref).received
+    while len(received) < 3:
+        loop.call(lambda: None)
+    assert received == ["first", "behind the last", "at the end of the turn"]
     looping.stop(ref)
 
 
