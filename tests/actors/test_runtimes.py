@@ -189,9 +189,11 @@ def test_a_tap_sees_who_told_whom_what(stage: Stage) -> None:
     first.ask(lambda: second.tell("hello"), timeout=WITHIN_S)
     second.ask(lambda: first.tell("and back"), timeout=WITHIN_S)
     first.ask("done", timeout=WITHIN_S)
+    stage.on_its_thread(lambda: first.tell("from no actor"))
     told = [envelope for envelope in seen if isinstance(envelope.message, str)]
     assert ("n1.echo", "n1.blocking-echo", "hello") in told
     assert ("n1.blocking-echo", "n1.echo", "and back") in told
+    assert ("", "n1.echo", "from no actor") in told
     for ref in (first, second):
         stage.stop(ref)
 
@@ -208,6 +210,7 @@ def real(request: pytest.FixtureRequest) -> Stage:
 @pytest.mark.parametrize("body", [Echo, BlockingEcho])
 def test_an_error_ends_the_actor_and_takes_the_node_down(real: Stage, body: type[Echo]) -> None:
     ref, other = real.spawn(body), real.spawn()
+    failing = real.body(ref)
 
     def fail() -> None:
         raise ValueError("no such thing")
@@ -220,6 +223,7 @@ def test_an_error_ends_the_actor_and_takes_the_node_down(real: Stage, body: type
     assert failed.kind is FailureKind.BUG
     assert "ValueError: no such thing" in failed.reason
     assert real.body(other).received == ["done"]
+    assert failing.received == [fail]
     real.stop(other)
 
 
@@ -281,6 +285,24 @@ def test_threads_that_tell_at_once_lose_nothing_and_keep_their_own_order(looping
     for name in range(4):
         assert [number for told_by, number in received if told_by == name] == [*range(2_000)]
     looping.stop(ref)
+
+
+def test_messages_to_several_actors_are_handled_in_the_order_in_which_they_were_told(
+    loop: _Loop, looping: Stage
+) -> None:
+    refs = [looping.spawn() for _ in range(3)]
+    order: list[int] = []
+
+    def tell() -> None:
+        for number in range(30):
+            refs[number % 3].tell(lambda number=number: order.append(number))
+
+    loop.call(tell)
+    for ref in refs:
+        ref.ask("done", timeout=WITHIN_S)
+    assert order == [*range(30)]
+    for ref in refs:
+        looping.stop(ref)
 
 
 class _Ready(deque[Any]):
