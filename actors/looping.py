@@ -149,8 +149,6 @@ class LoopTimers:
 
     def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> Timer:
         timer = _LoopTimer(mailbox, message)
-        if self._closed:
-            return timer
         if threading.get_ident() == self._loop_thread:
             self._loop.call_later(delay_s, self._fire, timer)
         else:

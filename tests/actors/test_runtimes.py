@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -324,14 +326,18 @@ def test_what_is_told_the_moment_the_loop_has_looked_wakes_it_again(loop: _Loop,
     runtime: Any = looping.runtime
 
     def tell() -> None:
-        runtime._ready = _Ready(lambda: ref.tell("behind the last"), lambda: ref.tell("at the end of the turn"))
+        runtime._ready = _Ready(
+            lambda: None,
+            lambda: ref.tell("when the turn has ended"),
+            lambda: ref.tell("behind the last"),
+        )
         ref.tell("first")
 
     loop.call(tell)
     received = looping.body(ref).received
     while len(received) < 3:
         loop.call(lambda: None)
-    assert received == ["first", "behind the last", "at the end of the turn"]
+    assert received == ["first", "when the turn has ended", "behind the last"]
     looping.stop(ref)
 
 
@@ -421,6 +427,29 @@ def test_a_timer_tells_its_message_whoever_sets_it(loop: _Loop) -> None:
         _told(loop, lambda tell: loop.call(lambda: timers.after(0.0, _Mailbox(tell), "from the loop")))
         == "from the loop"
     )
+
+
+def test_a_timer_that_a_thread_sets_wakes_a_loop_that_has_nothing_else_to_do(loop: _Loop) -> None:
+    timers = loop.call(lambda: LoopTimers(loop.loop))
+    told = threading.Event()
+    timers.after(0.001, _Mailbox(lambda _: told.set()), "wakes it")
+    assert told.wait(WITHIN_S)
+
+
+def test_a_cancelled_timer_lets_its_message_go(loop: _Loop) -> None:
+    class Message:
+        pass
+
+    timers = loop.call(lambda: LoopTimers(loop.loop))
+
+    def set_one() -> tuple[Any, weakref.ref[Message]]:
+        message = Message()
+        return timers.after(3600.0, _Mailbox(lambda _: None), message), weakref.ref(message)
+
+    timer, known = loop.call(set_one)
+    timer.cancel()
+    gc.collect()
+    assert known() is None
 
 
 def test_a_cancelled_timer_tells_nothing(loop: _Loop) -> None:

@@ -90,18 +90,19 @@ async def test_a_connection_where_anything_came_meanwhile_is_kept_when_a_call_is
     election, answers = Replicator(), Answers()
     service = PeerService(N2, {Answerer.ELECTION: election}, [NodeId("n1")])
     async with (
-        listening(service) as (addr, listener),
+        serving(service) as addr,
         network(timeout_s=lambda request: 0.1 if request.term == 1 else 60.0) as net,
     ):
         net.call(Peer(N2, addr), 1, asked(1), answers)
         await election.next(CallReceived)
+        (connection,) = net._connections.values()
         net.call(Peer(N2, addr), 2, asked(2), answers)
         await answer_call(election)
         assert [(await answers.queue.get()).request_id for _ in range(2)] == [2, 1]
         net.call(Peer(N2, addr), 3, asked(3), answers)
         await answer_call(election)
         assert await answers.queue.get() == CallReturned(N2, 3, told(3))
-        assert (len(listener), len(net._connections), len(net._retired)) == (1, 1, 0)
+        assert list(net._connections.values()) == [connection]
 
 
 async def test_a_connection_outlives_the_time_for_hello_and_is_not_idle_while_a_call_is_open(
