@@ -256,19 +256,23 @@ async def test_a_connection_is_idle_since_its_last_call_has_ended_which_then_tak
             assert service._open[Lane.URGENT].count == 0
 
 
-async def test_others_are_served_while_many_connect_at_once() -> None:
-    sock = await listen_for_peers("127.0.0.1:0")
-    turns = 0
-    listener = PeerListener(electing(Replicator()), dataclasses.replace(LIMITS, max_connections=99, max_each=99))
-    with contextlib.ExitStack() as stack:
-        for _ in range(50):
-            stack.enter_context(socket.create_connection(sock.getsockname()))
-        listener.start(sock)
-        while len(listener) < 50:
-            turns += 1
-            await asyncio.sleep(0)
-    assert turns >= 50
-    await listener.close()
+def test_others_are_served_while_many_connect_at_once() -> None:
+    async def connect_many() -> int:
+        sock = await listen_for_peers("127.0.0.1:0")
+        turns = 0
+        listener = PeerListener(electing(Replicator()), dataclasses.replace(LIMITS, max_connections=99, max_each=99))
+        with contextlib.ExitStack() as stack:
+            for _ in range(50):
+                stack.enter_context(socket.create_connection(sock.getsockname()))
+            listener.start(sock)
+            while len(listener) < 50:
+                turns += 1
+                await asyncio.sleep(0)
+        await listener.close()
+        return turns
+
+    # On asyncio's own loop, where who accepts does not wait if somebody is there.
+    assert asyncio.run(connect_many()) >= 50
 
 
 async def test_a_node_that_has_no_descriptor_left_accepts_once_it_has() -> None:
