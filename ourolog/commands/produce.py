@@ -37,6 +37,9 @@ the command goes on at the new one, and each record is stored once, in order.
 Where nobody is elected, with --acks leader, and when the time is up, records
 that were on their way may be in the log or not: they are named on standard
 error, are not sent again, and the exit status is 1.
+
+A few calls are on their way at once. When one is refused, no more are begun;
+records of those behind it may be stored, and the error says which.
 """
 
 _BATCH_BYTES: Final = 1024 * 1024
