@@ -86,11 +86,13 @@ async def test_a_few_groups_are_on_their_way_at_once_and_stand_in_the_log_in_ord
 
 
 async def test_what_is_stored_behind_a_group_that_is_refused_is_told(edge: Any) -> None:
-    async with edge() as e:
-        refusing_once(e.server, 2, Refusal.TIMED_OUT, outcome_unknown=False)
-        status, out, error = await produce(e.address, "--batch", "2", "--timeout", "3s", given=b"a\nb\nc\nd\ne\nf\n")
-    assert (status, out) == (1, "0\n1\n2\n3\n")
-    assert error == "Error: n1 is gone (2 before it acknowledged; behind it records 5 to 6 acknowledged)\n"
+    async with edge(max_record_bytes=1000) as e:
+        given = b"a\nb\nc\n" + b"d" * 1001 + b"\ne\nf\n"
+        status, out, error = await produce(e.address, "--batch", "2", given=given)
+        stored = [produce.batch.record_count for produce in e.server.all(Produce)]
+    assert (status, out, stored) == (1, "0\n1\n2\n3\n", [2, 2])
+    assert "1001 bytes" in error
+    assert error.endswith("(2 before it acknowledged; behind it records 5 to 6 acknowledged)\n")
 
 
 async def test_it_prints_the_replicas_if_that_is_asked_for(edge: Any) -> None:
