@@ -14,40 +14,15 @@ from collections import deque
 from typing import Any, Final
 
 import pykka
-from pykka.messages import _ActorStop
 
 from ourolog.actors.actor import A, NodeActor, NodeRef, Tap
+from ourolog.actors.inboxes import ActorFactory, ActorInbox, answer_for_the_dead
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.ports import Timer
 from ourolog.actors.threaded import ThreadedRuntime
 
 MAX_A_TURN: Final = 256
 """How many messages are handled before the loop looks at its sockets again."""
-
-
-class _LoopInbox:
-    """A Pykka inbox whose messages wait until the loop delivers them. Any thread may put."""
-
-    __slots__ = ("actor", "runtime", "waiting")
-
-    def __init__(self, runtime: LoopRuntime) -> None:
-        self.runtime = runtime
-        self.actor: NodeActor | None = None
-        self.waiting: deque[Any] = deque()
-
-    def put(self, envelope: Any) -> None:
-        self.waiting.append(envelope)
-        self.runtime.enqueue(self)
-
-    def get(self) -> Any:
-        return self.waiting.popleft()
-
-    def empty(self) -> bool:
-        return not self.waiting
-
-    def qsize(self) -> int:
-        """How many messages wait."""
-        return len(self.waiting)
 
 
 class LoopRuntime:
@@ -66,10 +41,10 @@ class LoopRuntime:
         self._loop_thread = threading.get_ident()
         self.tap = tap
         self._threads = ThreadedRuntime(hooks=self)
-        self._ready: deque[_LoopInbox] = deque()
+        self._actors = ActorFactory(self, lambda: ActorInbox(self), pykka.ThreadingFuture)
+        self._ready: deque[ActorInbox] = deque()
         self._woken = False
         self._current = ""
-        self._runtime_classes: dict[type, type] = {}
 
     def current(self) -> str:
         return self._current if threading.get_ident() == self._loop_thread else self._threads.current()
@@ -77,22 +52,7 @@ class LoopRuntime:
     def spawn(self, body: type[A], /, **collaborators: Any) -> NodeRef:
         if body.blocks:
             return self._threads.spawn(body, **collaborators)
-        runtime_class = self._runtime_classes.get(body)
-        if runtime_class is None:
-            runtime_class = type(
-                body.__name__,
-                (body,),
-                {
-                    "hooks": self,
-                    "_create_actor_inbox": staticmethod(lambda: _LoopInbox(self)),
-                    "_create_future": staticmethod(pykka.ThreadingFuture),
-                    "_start_actor_loop": _attach_inbox,
-                },
-            )
-            self._runtime_classes[body] = runtime_class
-        ref = runtime_class.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
-        assert isinstance(ref, NodeRef)
-        return ref
+        return self._actors.start(body, collaborators)
 
     def stop(self, ref: NodeRef, within_s: float = 30.0) -> None:
         """End the actor as `Runtime.stop` says. Not on the loop's thread, which it waits for."""
@@ -101,7 +61,7 @@ class LoopRuntime:
 
     # ------------------------------------------------------------ delivery
 
-    def enqueue(self, inbox: _LoopInbox) -> None:
+    def enqueue(self, inbox: ActorInbox) -> None:
         """Deliver the oldest message of that inbox after all that was told before it."""
         self._ready.append(inbox)
         # Without a lock: a message is appended before the flag is read, and the loop lowers the flag before it takes
@@ -124,8 +84,7 @@ class LoopRuntime:
             # The flag stays up meanwhile: what the handlers tell is delivered in this turn too.
             while ready and handled < MAX_A_TURN:
                 handled += 1
-                inbox = ready.popleft()
-                self._handle(inbox.actor, inbox.get())
+                self._handle(*ready.popleft().next())
         finally:
             self._woken = False
             if ready:
@@ -136,10 +95,9 @@ class LoopRuntime:
             self._woken = True
             self._loop.call_soon(self._deliver)
 
-    def _handle(self, actor: NodeActor | None, envelope: Any) -> None:
-        assert actor is not None, "an actor's ref is not handed out before it was made"
+    def _handle(self, actor: NodeActor, envelope: Any) -> None:
         if actor.actor_stopped.is_set():
-            _answer_for_the_dead(actor, envelope)
+            answer_for_the_dead(actor, envelope)
             return
         self._current = actor.me.name
         try:
@@ -162,22 +120,6 @@ class LoopRuntime:
             actor.on_failure(*sys.exc_info())
         except Exception:
             actor._handle_failure(*sys.exc_info())  # noqa: SLF001
-
-
-def _attach_inbox(actor: Any) -> None:
-    """Tell the inbox which actor it belongs to, instead of starting a thread."""
-    actor.actor_inbox.actor = actor
-    actor.on_start()
-
-
-def _answer_for_the_dead(actor: NodeActor, envelope: Any) -> None:
-    if envelope.reply_to is None:
-        return
-    if isinstance(envelope.message, _ActorStop):
-        envelope.reply_to.set(None)
-        return
-    error = pykka.ActorDeadError(f"{actor.me} stopped before handling the message")
-    envelope.reply_to.set_exception((type(error), error, None))
 
 
 class _LoopTimer:
@@ -207,8 +149,6 @@ class LoopTimers:
 
     def after(self, delay_s: float, mailbox: Mailbox[Any], message: object) -> Timer:
         timer = _LoopTimer(mailbox, message)
-        if self._closed:
-            return timer
         if threading.get_ident() == self._loop_thread:
             self._loop.call_later(delay_s, self._fire, timer)
         else:

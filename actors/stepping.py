@@ -22,6 +22,7 @@ import pykka
 from pykka.messages import _ActorStop
 
 from ourolog.actors.actor import A, NodeActor, NodeRef, Tap
+from ourolog.actors.inboxes import ActorFactory, ActorInbox, answer_for_the_dead
 from ourolog.actors.messages.mailbox import Mailbox
 
 EPOCH_MS = 1_700_000_000_000  # virtual time begins at this wall clock
@@ -44,23 +45,8 @@ class VirtualTimer:
         self.mailbox = None
 
 
-class SteppingInbox:
-    """A Pykka inbox whose messages wait until the runtime delivers them."""
-
-    def __init__(self, runtime: SteppingRuntime) -> None:
-        self._runtime = runtime
-        self.actor: NodeActor | None = None
-        self.waiting: deque[Any] = deque()
-
-    def put(self, envelope: Any) -> None:
-        self.waiting.append(envelope)
-        self._runtime.enqueue(self)
-
-    def get(self) -> Any:
-        return self.waiting.popleft()
-
-    def empty(self) -> bool:
-        return not self.waiting
+SteppingInbox = ActorInbox
+"""What the simulated runtime derives its inbox from."""
 
 
 class SteppingFuture(pykka.Future[Any]):
@@ -104,35 +90,20 @@ class SteppingRuntime:
         self.steps = 0
         self.fired: object = None
         self._rng = Random(seed) if seed is not None else None  # noqa: S311  # chance of a test, not a secret
-        self._ready: deque[SteppingInbox] = deque()
+        self._actors = ActorFactory(self, self.make_inbox, lambda: SteppingFuture(self))
+        self._ready: deque[ActorInbox] = deque()
         self._due: list[tuple[float, int, VirtualTimer]] = []
         self._order = itertools.count()
-        self._runtime_classes: dict[type, type] = {}
         self._current = ""
 
     # ------------------------------------------------------------ runtime
 
     def spawn(self, body: type[A], /, **collaborators: Any) -> NodeRef:
-        runtime_class = self._runtime_classes.get(body)
-        if runtime_class is None:
-            runtime_class = type(
-                body.__name__,
-                (body,),
-                {
-                    "hooks": self,
-                    "_create_actor_inbox": staticmethod(self.make_inbox),
-                    "_create_future": staticmethod(lambda: SteppingFuture(self)),
-                    "_start_actor_loop": _attach_inbox,
-                },
-            )
-            self._runtime_classes[body] = runtime_class
-        ref = runtime_class.start(**collaborators)  # type: ignore[attr-defined]  # it is a pykka.Actor
-        assert isinstance(ref, NodeRef)
-        return ref
+        return self._actors.start(body, collaborators)
 
-    def make_inbox(self) -> SteppingInbox:
+    def make_inbox(self) -> ActorInbox:
         """The inbox of an actor that is being made."""
-        return SteppingInbox(self)
+        return ActorInbox(self)
 
     def stop(self, ref: NodeRef, within_s: float = 0.0) -> None:  # noqa: ARG002  # time is virtual, nothing hangs
         if ref.is_alive():
@@ -162,7 +133,7 @@ class SteppingRuntime:
 
     # ------------------------------------------------------------ stepping
 
-    def enqueue(self, inbox: SteppingInbox) -> None:
+    def enqueue(self, inbox: ActorInbox) -> None:
         self._ready.append(inbox)
 
     def step(self) -> bool:
@@ -207,14 +178,9 @@ class SteppingRuntime:
                 # Swap with the front: any waiting actor may go next, each actor in its own order.
                 at = self._rng.randrange(len(self._ready))
                 self._ready[0], self._ready[at] = self._ready[at], self._ready[0]
-            inbox = self._ready.popleft()
-            envelope = inbox.get()
-            actor = inbox.actor
-            assert actor is not None, "an actor's ref is not handed out before it was made"
+            actor, envelope = self._ready.popleft().next()
             if actor.actor_stopped.is_set():
-                if envelope.reply_to is not None:
-                    error = pykka.ActorDeadError(f"{actor} stopped before handling the message")
-                    envelope.reply_to.set_exception((type(error), error, None))
+                answer_for_the_dead(actor, envelope)
                 continue
             self._handle(actor, envelope)
             self.steps += 1
@@ -240,9 +206,3 @@ class SteppingRuntime:
                 envelope.reply_to.set(answer)
         finally:
             self._current = ""
-
-
-def _attach_inbox(actor: Any) -> None:
-    """Tell the inbox which actor it belongs to, instead of starting a thread."""
-    actor.actor_inbox.actor = actor
-    actor.on_start()

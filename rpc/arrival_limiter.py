@@ -121,12 +121,11 @@ class ArrivalLimiter:
             self._leave(place)
 
     async def _place(self, client: str) -> _Arrival:
-        if len(self._arriving) < self._max_arriving and not self._in_time and not self._late:
+        if len(self._arriving) < self._max_arriving:  # nobody waits then
             return self._take(client)
         turn: asyncio.Future[_Arrival] = asyncio.get_running_loop().create_future()
         queue = self._late if self._is_late(client) else self._in_time
         queue.setdefault(client, deque()).append(turn)
-        self._admit_waiting()
         self._arm()
         try:
             return await turn

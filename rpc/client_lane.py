@@ -91,9 +91,10 @@ class Lane:
         size_bytes: int,
         give_up_at_s: float,
         compression: Compression,
+        *,
+        is_alone: bool,
     ) -> None:
-        """A caller wants to have these records appended, together; alone, where they are compressed in another way."""
-        is_alone = compression != self._compression
+        """A caller wants to have these records appended, together; with no others, if that is said."""
         if is_alone or not self._queue or not (batch := self._queue[-1]).has_room(len(values), size_bytes):
             batch = self._begin(compression)
         batch.add_many(answer, values, size_bytes, give_up_at_s)

@@ -51,6 +51,7 @@ class _InLine:
     size_bytes: of their values, or of the payload.
     acks: what is asked for.
     compression: how they are to be compressed.
+    is_alone: whether they go by themselves.
     give_up_at_s: until when it may last, by the loop's clock.
     """
 
@@ -61,6 +62,7 @@ class _InLine:
     size_bytes: int
     acks: Acks
     compression: Compression
+    is_alone: bool
     give_up_at_s: float
 
     @property
@@ -125,7 +127,7 @@ class ProducerLanes:
         answer: asyncio.Future[Placed] = loop.create_future()
         pending_bytes = self._open.pending_bytes + len(value) + RECORD_COSTS_BYTES
         if pending_bytes > self._max_pending_bytes or self._in_line or self._is_closed:
-            self._line_up(_InLine(answer, (value,), b"", 1, len(value), acks, self._compression, give_up_at_s))
+            self._line_up(_InLine(answer, (value,), b"", 1, len(value), acks, self._compression, False, give_up_at_s))
         else:
             self._open.pending_bytes = pending_bytes
             (self._lanes.get(acks) or self._lane(acks)).add(answer, value, give_up_at_s)
@@ -159,9 +161,10 @@ class ProducerLanes:
     ) -> asyncio.Future[Placed]:
         loop = self._loop or self._running_loop()
         give_up_at_s = loop.time() + (self._calls.timeout_s if timeout_s is None else timeout_s)
-        compression = self._compression if compression is None else checked_compression(compression)
+        how = self._compression if compression is None else checked_compression(compression)
         answer: asyncio.Future[Placed] = loop.create_future()
-        self._line_up(_InLine(answer, values, payload, record_count, size_bytes, acks, compression, give_up_at_s))
+        is_alone = compression is not None
+        self._line_up(_InLine(answer, values, payload, record_count, size_bytes, acks, how, is_alone, give_up_at_s))
         if give_up_at_s < self._sweep_at_s:
             self._sweep_by(give_up_at_s)
         return answer
@@ -199,7 +202,8 @@ class ProducerLanes:
             if waiting.values is None:
                 lane.add_encoded(answer, waiting.payload, waiting.record_count, give_up_at_s, compression)
             else:
-                lane.add_many(answer, waiting.values, waiting.size_bytes, give_up_at_s, compression)
+                is_alone, size_bytes = waiting.is_alone, waiting.size_bytes
+                lane.add_many(answer, waiting.values, size_bytes, give_up_at_s, compression, is_alone=is_alone)
 
     def _closed(self, *, was_sent: bool) -> LogError:
         error = client_closed(self._calls.nodes.current_addr)

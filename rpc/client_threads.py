@@ -53,17 +53,20 @@ class LoopThread:
         Much cheaper than a coroutine for many threads, since the loop is woken once for all that have come by then.
         """
         handed = _Handed(call)
-        with self._lock:
-            if self._is_closed:
-                raise RuntimeError("the client was closed")
-            self._handed.append(handed)
-            is_first = len(self._handed) == 1
-        if is_first:
-            self._loop.call_soon_threadsafe(self._take)
         try:
+            with self._lock:
+                if self._is_closed:
+                    raise RuntimeError("the client was closed")
+                self._handed.append(handed)
+                is_first = len(self._handed) == 1
+            if is_first:
+                self._loop.call_soon_threadsafe(self._take)
             handed.ended.acquire()
-        except BaseException:  # Ctrl-C
-            self._loop.call_soon_threadsafe(handed.cancel)
+        except BaseException:  # Ctrl-C, which may come anywhere in between
+            if not self._is_closed:
+                self._loop.call_soon_threadsafe(handed.cancel)
+                # Those behind it wait for the one before them to have woken the loop.
+                self._loop.call_soon_threadsafe(self._take)
             raise
         return handed.result()
 

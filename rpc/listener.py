@@ -199,9 +199,7 @@ class RpcListener:
         stops = [retired.end(grace_s) for retired in self._retired]
         if self._server is not None:
             stops.append(self._server.stop(grace_s))
-        for result in await asyncio.gather(*stops, return_exceptions=True):
-            if isinstance(result, asyncio.CancelledError):
-                raise result
+        await asyncio.gather(*stops, return_exceptions=True)
 
     async def _start(self, server: grpc.aio.Server) -> None:
         self._register(server)

@@ -174,7 +174,6 @@ class FrameConnection(asyncio.BufferedProtocol):
                 return
             self._handler.received(frame)
         if self._reader.error is not None and not self._is_closing:
-            self._pause_reading()
             self._handler.broken(self._reader.error)
 
     def eof_received(self) -> bool:

@@ -104,8 +104,6 @@ class PeerListener:
         while self._served:
             self._none_is_left.clear()
             await self._none_is_left.wait()
-        if self._timer is not None:
-            self._timer.cancel()
 
     # ------------------------------------------------------------ who is let in
 
@@ -134,10 +132,7 @@ class PeerListener:
 
     async def _open(self, served: ServedConnection, sock: socket.socket) -> None:
         set_options(sock)
-        timeout_s = self._limits.hello_within_s if self._ssl_context is not None else None
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: served.connection, sock, ssl=self._ssl_context, ssl_handshake_timeout=timeout_s
-        )
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: served.connection, sock, ssl=self._ssl_context)
 
     def _opened(self, served: ServedConnection, sock: socket.socket, opening: asyncio.Task[None]) -> None:
         if opening.cancelled() or opening.exception() is not None:

@@ -110,8 +110,7 @@ class OutgoingConnection:
         request = Frame(FrameKind.REQUEST, call_id, method, message)
         timer = self._loop.call_later(timeout_s, self._late, call_id)
         self._open[call_id] = _Open(call, request, self._loop.time(), timer)
-        if self._connection.is_open:
-            self._connection.send(request)
+        self._connection.send(request)  # once it is open, all requests are sent
 
     def end_calls(self, which: Callable[[OutgoingCall], bool], why: str) -> None:
         """End those of the open calls; the peer is told that nobody waits for them."""
@@ -233,8 +232,7 @@ class OutgoingConnection:
         self._close_if_done()
 
     def _cancel(self, call_id: int) -> None:
-        if self._connection.is_open:
-            self._connection.send(Frame(FrameKind.CANCEL, call_id))
+        self._connection.send(Frame(FrameKind.CANCEL, call_id))
 
     def _pop(self, call_id: int) -> _Open | None:
         opened = self._open.pop(call_id, None)

@@ -92,8 +92,8 @@ class ServedConnection:
         self._calls = calls
         self._on_gone = on_gone
         self._open: dict[int, asyncio.Task[None]] = {}
-        self._frame_began_s: float | None = None
-        self._frames_before = 0
+        self._frame_began_s = 0.0
+        self._frames_before = -1
 
     @property
     def is_idle(self) -> bool:
@@ -106,18 +106,14 @@ class ServedConnection:
         To be called now and then; the beginning is noticed by that.
         """
         if not self.connection.has_begun_frame:
-            self._frame_began_s = None
             return 0.0
-        if self._frame_began_s is None or self.connection.frames_received != self._frames_before:
+        if self.connection.frames_received != self._frames_before:
             self._frame_began_s = now_s
             self._frames_before = self.connection.frames_received
         return now_s - self._frame_began_s
 
     def refuse(self, kind: FrameKind, sentence: str) -> None:
         """Say why the connection is not served, and close it."""
-        if self.connection.is_stalled and self.connection.is_open:  # who does not read would not read that either
-            self.connection.abort(sentence)
-            return
         self.connection.send(refusal_frame(kind, sentence))
         self.connection.close()
 

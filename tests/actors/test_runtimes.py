@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -188,9 +191,11 @@ def test_a_tap_sees_who_told_whom_what(stage: Stage) -> None:
     first.ask(lambda: second.tell("hello"), timeout=WITHIN_S)
     second.ask(lambda: first.tell("and back"), timeout=WITHIN_S)
     first.ask("done", timeout=WITHIN_S)
+    stage.on_its_thread(lambda: first.tell("from no actor"))
     told = [envelope for envelope in seen if isinstance(envelope.message, str)]
     assert ("n1.echo", "n1.blocking-echo", "hello") in told
     assert ("n1.blocking-echo", "n1.echo", "and back") in told
+    assert ("", "n1.echo", "from no actor") in told
     for ref in (first, second):
         stage.stop(ref)
 
@@ -207,6 +212,7 @@ def real(request: pytest.FixtureRequest) -> Stage:
 @pytest.mark.parametrize("body", [Echo, BlockingEcho])
 def test_an_error_ends_the_actor_and_takes_the_node_down(real: Stage, body: type[Echo]) -> None:
     ref, other = real.spawn(body), real.spawn()
+    failing = real.body(ref)
 
     def fail() -> None:
         raise ValueError("no such thing")
@@ -219,6 +225,7 @@ def test_an_error_ends_the_actor_and_takes_the_node_down(real: Stage, body: type
     assert failed.kind is FailureKind.BUG
     assert "ValueError: no such thing" in failed.reason
     assert real.body(other).received == ["done"]
+    assert failing.received == [fail]
     real.stop(other)
 
 
@@ -279,6 +286,58 @@ def test_threads_that_tell_at_once_lose_nothing_and_keep_their_own_order(looping
     assert len(received) == 8_000
     for name in range(4):
         assert [number for told_by, number in received if told_by == name] == [*range(2_000)]
+    looping.stop(ref)
+
+
+def test_messages_to_several_actors_are_handled_in_the_order_in_which_they_were_told(
+    loop: _Loop, looping: Stage
+) -> None:
+    refs = [looping.spawn() for _ in range(3)]
+    order: list[int] = []
+
+    def tell() -> None:
+        for number in range(30):
+            refs[number % 3].tell(lambda number=number: order.append(number))
+
+    loop.call(tell)
+    for ref in refs:
+        ref.ask("done", timeout=WITHIN_S)
+    assert order == [*range(30)]
+    for ref in refs:
+        looping.stop(ref)
+
+
+class _Ready(deque[Any]):
+    """Inboxes with a message to deliver; whenever there are none, the next of `then` happens right behind that."""
+
+    def __init__(self, *then: Callable[[], None]) -> None:
+        super().__init__()
+        self.then = list(then)
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        if not count and self.then:
+            self.then.pop(0)()
+        return count
+
+
+def test_what_is_told_the_moment_the_loop_has_looked_wakes_it_again(loop: _Loop, looping: Stage) -> None:
+    ref = looping.spawn()
+    runtime: Any = looping.runtime
+
+    def tell() -> None:
+        runtime._ready = _Ready(
+            lambda: None,
+            lambda: ref.tell("when the turn has ended"),
+            lambda: ref.tell("behind the last"),
+        )
+        ref.tell("first")
+
+    loop.call(tell)
+    received = looping.body(ref).received
+    while len(received) < 3:
+        loop.call(lambda: None)
+    assert received == ["first", "when the turn has ended", "behind the last"]
     looping.stop(ref)
 
 
@@ -368,6 +427,29 @@ def test_a_timer_tells_its_message_whoever_sets_it(loop: _Loop) -> None:
         _told(loop, lambda tell: loop.call(lambda: timers.after(0.0, _Mailbox(tell), "from the loop")))
         == "from the loop"
     )
+
+
+def test_a_timer_that_a_thread_sets_wakes_a_loop_that_has_nothing_else_to_do(loop: _Loop) -> None:
+    timers = loop.call(lambda: LoopTimers(loop.loop))
+    told = threading.Event()
+    timers.after(0.001, _Mailbox(lambda _: told.set()), "wakes it")
+    assert told.wait(WITHIN_S)
+
+
+def test_a_cancelled_timer_lets_its_message_go(loop: _Loop) -> None:
+    class Message:
+        pass
+
+    timers = loop.call(lambda: LoopTimers(loop.loop))
+
+    def set_one() -> tuple[Any, weakref.ref[Message]]:
+        message = Message()
+        return timers.after(3600.0, _Mailbox(lambda _: None), message), weakref.ref(message)
+
+    timer, known = loop.call(set_one)
+    timer.cancel()
+    gc.collect()
+    assert known() is None
 
 
 def test_a_cancelled_timer_tells_nothing(loop: _Loop) -> None:

@@ -135,6 +135,7 @@ async def network(**options: Any) -> AsyncIterator[TcpPeerNetwork]:
         yield made
     finally:
         await made.close()
+        assert (made._connections, made._retired, made._checking) == ({}, {}, {})
 
 
 @contextlib.asynccontextmanager

@@ -156,6 +156,32 @@ def test_whoever_is_interrupted_takes_back_what_was_not_sent(service: Service) -
         assert stored(service.e) == [b"before", b"first", b"last"]
 
 
+@pytest.mark.parametrize("is_handed_over", [False, True])
+def test_whoever_is_interrupted_before_it_waits_takes_it_back_too_and_keeps_nobody_waiting(
+    service: Service, is_handed_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BlockingLogClient(service.address) as client, ThreadPoolExecutor(1) as threads:
+        client.produce(b"before")
+        service.hold()
+        first = threads.submit(client.produce, b"first")
+        until(lambda: len(service.counts()) == 2)
+        loop = client._thread._loop
+        wake = loop.call_soon_threadsafe
+
+        def wake_and_be_interrupted(*arguments: Any) -> None:
+            monkeypatch.undo()
+            if is_handed_over:
+                wake(*arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", wake_and_be_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.produce(b"taken back")
+        service.answer()
+        assert (first.result(30), threads.submit(client.produce, b"last").result(30)) == (1, 2)
+        assert stored(service.e) == [b"before", b"first", b"last"]
+
+
 def test_a_client_that_is_closed_ends_the_calls_of_other_threads_and_takes_no_more(service: Service) -> None:
     client = BlockingLogClient(service.address)
     with ThreadPoolExecutor(2) as threads:

@@ -98,7 +98,9 @@ async def test_a_method_that_is_not_there_is_unimplemented(node: Any) -> None:
             )
 
 
-async def test_callers_of_unknown_methods_who_vanish_leave_nothing_behind(node: Any) -> None:
+async def test_callers_of_unknown_methods_who_vanish_leave_nothing_behind(
+    node: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async with node() as n:
         for _ in range(50):
             _, writer = await send(n.rpc_addr, call(NOT_UTF8))
@@ -108,6 +110,8 @@ async def test_callers_of_unknown_methods_who_vanish_leave_nothing_behind(node: 
         inner = listener._inner(n.server._listener._server)
         while inner.refusals:  # noqa: ASYNC110  # it has no event for that
             await asyncio.sleep(0)
+    gc.collect()
+    assert not [record for record in caplog.records if "never retrieved" in record.getMessage()]
 
 
 @pytest.mark.usefixtures("unguarded")
@@ -208,6 +212,104 @@ async def test_a_stop_ends_servers_whose_loop_has_ended_as_well(node: Any) -> No
         assert n.server._listener._retired == []
         writer.close()
         stuck.cancel()
+
+
+@pytest.mark.usefixtures("unguarded")
+async def test_a_server_that_has_ended_with_open_calls_is_kept_until_they_end(node: Any) -> None:
+    async with node() as n, open_work(n.rpc_addr) as both_move:
+        _, writer = await send(n.rpc_addr, call(NOT_UTF8))
+        await n.until(lambda event: isinstance(event, NodeWarned))
+        for _ in range(3):
+            await both_move()
+            assert len(n.server._listener._retired) == 1
+        writer.close()
+
+
+@pytest.mark.usefixtures("unguarded")
+async def test_of_many_servers_that_have_ended_the_oldest_ends_its_calls(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "MAX_RETIRED", 1)
+    async with node() as n, contextlib.AsyncExitStack() as stack:
+        streams = []
+        for ended in range(1, 3):
+            channel = await stack.enter_async_context(open_channel(n.rpc_addr))
+            streams.append(pb_grpc.LogStub(channel).ProduceStream())
+            await streams[-1].write(PRODUCE)
+            await streams[-1].read()
+            _, writer = await send(n.rpc_addr, call(NOT_UTF8))
+            await n.until(lambda _, ended=ended: len(restarts(n.events)) >= ended)
+            writer.close()
+        assert await streams[0].code() is not grpc.StatusCode.OK
+        await streams[1].write(PRODUCE)
+        assert (await streams[1].read()).offset == 2
+        streams[1].cancel()
+
+
+@pytest.mark.usefixtures("unguarded")
+async def test_a_call_that_comes_to_a_wait_that_was_given_up_is_refused(node: Any) -> None:
+    async with node() as n, open_channel(n.rpc_addr) as channel:
+        inner = listener._inner(n.server._listener._server)
+        waits = [inner._make_request_call_future(method) for method in (None, b"/log.v1.Log/Produce")]
+        await asyncio.sleep(0)  # by which they have asked for a call
+        for wait in waits:
+            wait.cancel()
+        stub = pb_grpc.LogStub(channel)
+
+        async def code_of(awaited: Any) -> grpc.StatusCode:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await awaited
+            return await awaited.code()  # type: ignore[no-any-return]
+
+        unknown = [await code_of(channel.unary_unary("/nobody.Knows/It")(b"")) for _ in range(2)]
+        assert sorted(unknown, key=str) == [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED]
+        known = [await code_of(stub.Produce(PRODUCE)) for _ in range(3)]
+        assert sorted(known, key=str) == [grpc.StatusCode.OK] * 2 + [grpc.StatusCode.UNAVAILABLE]
+
+
+async def test_a_method_whose_calls_cannot_be_taken_any_more_ends_the_server_and_another_takes_over(
+    node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = listener._WatchedServer._request_registered_call
+    failures = ["no more calls"]
+
+    async def fail_once(server: Any, method: bytes) -> Any:
+        if method == b"/log.v1.Log/Produce" and failures:
+            raise RuntimeError(failures.pop())
+        return await request(server, method)
+
+    monkeypatch.setattr(listener._WatchedServer, "_request_registered_call", fail_once, raising=False)
+    async with node() as n, LogClient(n.rpc_addr) as client:
+        warned = await n.until(lambda event: isinstance(event, NodeWarned))
+        assert "no more calls" in str(warned)
+        assert await client.produce(b"v") == 0
+
+
+def alone() -> listener.RpcListener:
+    """A listener whose node has nothing to say."""
+    return listener.RpcListener([("grpc.so_reuseport", 0)], lambda _: None, lambda _: None)
+
+
+async def test_a_listener_that_stops_is_not_started_again() -> None:
+    stopped_first, ended_first = alone(), alone()
+    for each in (stopped_first, ended_first):
+        each.bind("127.0.0.1:0")
+        await each.start(lambda _: None)
+    ended_first._tokens = -1_000_000.0  # it would be long before it starts again
+    ended_first._loop_ended("an error")
+    assert ended_first._restarting is not None
+    await ended_first.stop(None)
+    assert ended_first._restarting.cancelled()
+    await stopped_first.stop(None)
+    stopped_first._loop_ended("cancelled")
+    assert stopped_first._restarting is None
+
+
+async def test_however_long_all_was_well_only_so_many_ends_are_forgiven_at_once() -> None:
+    made = alone()
+    made._tokens_at_s = asyncio.get_running_loop().time() - 86_400.0
+    pauses = [made._pause_s() for _ in range(listener.RESTARTS_AT_ONCE + 2)]
+    assert [pause_s > 0 for pause_s in pauses] == [False] * listener.RESTARTS_AT_ONCE + [True] * 2
 
 
 def restarts(events: list[Any]) -> list[NodeWarned]:

@@ -40,6 +40,19 @@ async def test_messages_from_many_threads_all_arrive_each_threads_in_order() -> 
         assert [n for thread_number, n in arrived if thread_number == number] == list(range(2000))
 
 
+async def test_an_answer_to_a_request_that_was_given_up_this_moment_is_dropped() -> None:
+    wrong: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: wrong.append(context))
+    pending = PendingRequests(loop)
+    (given_up, future), (kept, answered) = pending.open(), pending.open()
+    future.cancel()
+    for request_id in (given_up, kept):
+        pending.tell(Produced(request_id, Offset(7), Index(8), Term(9)))
+    assert (await answered).request_id == kept
+    assert wrong == []
+
+
 def on_a_thread(work: Callable[[], object]) -> None:
     """Do it on another thread, while the loop waits."""
     thread = threading.Thread(target=work)

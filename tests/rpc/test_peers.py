@@ -23,6 +23,7 @@ from ourolog.actors.messages.peer_calls import (
     FetchOutcome,
     FetchRequest,
     FetchResponse,
+    LogEndRequest,
 )
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc.fetch_limiter import COPIES, MIB, STRANGERS
@@ -336,14 +337,53 @@ async def test_strangers_fill_their_own_limiter_and_members_and_voters_have_thei
         assert [(await call).kind for call in strangers] == [FrameKind.UNAVAILABLE] * 2
 
 
+async def test_a_stranger_and_who_was_a_member_get_a_part_of_what_they_ask_for() -> None:
+    replicator = Replicator()
+    service = service_of(replicator)
+    service.introduce(REQUEST.node_id)
+    service.dismiss(REQUEST.node_id)
+    async with serving(service) as addr, caller(addr, Lane.BULK) as client:
+        call = fetch(client, dataclasses.replace(REQUEST, max_bytes=16 * MIB))
+        received = await replicator.next(CallReceived)
+        assert received.request.max_bytes == STRANGERS.max_fetch_bytes
+        assert len(service._stranger_fetches) == 1
+        received.reply_to.tell(CallAnswer(received.request_id, response()))
+        assert (await call).kind is FrameKind.ANSWER
+
+
+async def test_an_urgent_call_counts_until_its_answer_is_taken() -> None:
+    election = Replicator()
+    service = PeerService(N2, {Answerer.ELECTION: election}, [NodeId("n1")])
+    taken: list[Callable[[], None]] = []
+
+    class Call:
+        codec = CODECS[LogEndRequest]
+        request = codec.encode_request(LogEndRequest("c", NodeId("n1"), 5, "none", Term(3))).SerializeToString()
+        lane, client = Lane.URGENT, "client"
+
+        def encode(self, answer: Any) -> Any:
+            return answer
+
+        def send(self, _: Any, when_taken: Callable[[], None]) -> None:
+            taken.append(when_taken)
+
+    answering = asyncio.create_task(service.answer(Call()))  # type: ignore[arg-type]
+    received = await election.next(CallReceived)
+    received.reply_to.tell(CallAnswer(received.request_id, response()))
+    await answering
+    assert len(service._urgent_call_limiter) == 1
+    taken.pop()()
+    assert len(service._urgent_call_limiter) == 0
+
+
 async def test_answers_that_are_not_taken_count_until_their_fetcher_goes() -> None:
     replicator = Replicator()
     service = service_of(replicator, NodeId("n1"))
     limiter = service._voter_fetches
-    size = 16 * MIB  # more than the kernel takes for one connection
+    size = 12 * MIB  # more than the kernel takes for one connection
     async with serving(service) as addr:
         client = await FrameClient.open(addr, Lane.BULK)
-        call = fetch(client, dataclasses.replace(REQUEST, max_bytes=size))
+        call = fetch(client, dataclasses.replace(REQUEST, max_bytes=size + MIB))
         received = await replicator.next(CallReceived)
         client.stop_reading()
         received.reply_to.tell(CallAnswer(received.request_id, response(bytes(size))))

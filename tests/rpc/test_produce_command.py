@@ -58,6 +58,43 @@ async def test_what_may_be_stored_is_sent_again_under_its_number(edge: Any) -> N
     assert numbers == [0, 1, 1, 2]
 
 
+def holding_until(server: Any, count: int) -> None:
+    """Let all produces but the first wait until so many are there."""
+    tell, held = server.tell, []
+
+    class Tell:
+        def __call__(self, message: Any) -> None:
+            if not isinstance(message, Produce) or not server.all(Produce):
+                tell(message)
+                return
+            held.append(message)
+            if len(held) + 1 == count:
+                while held:
+                    tell(held.pop(0))
+
+    server.tell = Tell()
+
+
+async def test_a_few_groups_are_on_their_way_at_once_and_stand_in_the_log_in_order(edge: Any) -> None:
+    async with edge() as e:
+        holding_until(e.server, 5)
+        done = await produce(e.address, "--batch", "2", given=b"a\nb\nc\nd\ne\nf\ng\nh\ni\n")
+        produces = e.server.all(Produce)
+    assert done == (0, "".join(f"{offset}\n" for offset in range(9)), "")
+    assert [produce.batch.record_count for produce in produces] == [2, 2, 2, 2, 1]
+    assert [produce.batch.producer_sequence for produce in produces] == [0, 1, 2, 3, 4]
+
+
+async def test_what_is_stored_behind_a_group_that_is_refused_is_told(edge: Any) -> None:
+    async with edge(max_record_bytes=1000) as e:
+        given = b"a\nb\nc\n" + b"d" * 1001 + b"\ne\nf\n"
+        status, out, error = await produce(e.address, "--batch", "2", given=given)
+        stored = [produce.batch.record_count for produce in e.server.all(Produce)]
+    assert (status, out, stored) == (1, "0\n1\n2\n3\n", [2, 2])
+    assert "1001 bytes" in error
+    assert error.endswith("(2 before it acknowledged; behind it records 5 to 6 acknowledged)\n")
+
+
 async def test_it_prints_the_replicas_if_that_is_asked_for(edge: Any) -> None:
     async with edge() as e:
         e.server.replicas = ("n1", "n3")

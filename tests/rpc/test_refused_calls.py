@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,6 +145,51 @@ async def test_a_network_that_this_machine_does_not_have_says_nothing(monkeypatc
     assert await refuses("n2.example:1")
     resolved(monkeypatch, (socket.AF_INET6, ("::1", 1)))
     assert not await refuses("n2.example:1")
+
+
+@pytest.mark.parametrize(
+    ("why", "refuses"),
+    [
+        ((errno.ECONNREFUSED, errno.ECONNRESET), True),
+        ((errno.ECONNREFUSED, errno.EHOSTUNREACH), False),
+        ((errno.EHOSTUNREACH, errno.ECONNREFUSED), False),
+    ],
+)
+async def test_a_name_refuses_if_all_its_addresses_do(
+    why: tuple[int, int], refuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter(why)
+
+    async def fail(*_: Any) -> Any:
+        raise OSError(next(errors), "no")
+
+    monkeypatch.setattr(connect, "_connect", fail)
+    resolved(monkeypatch, (socket.AF_INET, ("127.0.0.2", 1)), (socket.AF_INET, ("127.0.0.1", 1)))
+    with pytest.raises(OSError, match=r"nobody|No route") as raised:
+        await Connector().connect("n2.example:1")
+    assert isinstance(raised.value, NobodyListensError) == refuses
+
+
+async def test_only_so_many_names_are_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = 0
+    may_answer = asyncio.Event()
+
+    class Loop:
+        async def getaddrinfo(self, *_: Any, **__: Any) -> list[Any]:
+            nonlocal looking
+            looking += 1
+            await may_answer.wait()
+            return []
+
+    connector = Connector()
+    monkeypatch.setattr(connect, "asyncio", SimpleNamespace(get_running_loop=Loop))
+    calls = [asyncio.create_task(connector.connect(f"n{number}.example:1")) for number in range(50)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert looking == connect.MAX_RESOLVING
+    may_answer.set()
+    for failed in await asyncio.gather(*calls, return_exceptions=True):
+        assert "no address" in str(failed)
 
 
 async def test_a_call_to_nobody_fails_as_refused() -> None:

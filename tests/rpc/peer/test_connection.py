@@ -115,6 +115,40 @@ async def test_frames_that_are_sent_together_go_out_in_one_write() -> None:
         one.connection._transport = transport
 
 
+class FullTransport(Transport):
+    """A transport whose other end takes nothing, until it is told to."""
+
+    def __init__(self, connection: FrameConnection) -> None:
+        super().__init__()
+        self._connection = connection
+        self.write = self._write  # type: ignore[assignment]
+
+    def _write(self, data: bytes) -> None:
+        self.written.append(data)
+        self._connection.pause_writing()
+
+
+async def test_what_is_small_counts_too_until_the_transport_has_taken_it() -> None:
+    async with pair() as (one, _):
+        transport, one.connection._transport = one.transport, FullTransport(one.connection)  # type: ignore[assignment]
+        taken: list[int] = []
+        for call_id in range(3):
+            one.connection.send(answer(b"p", call_id), lambda call_id=call_id: taken.append(call_id))  # type: ignore[misc]
+        await asyncio.sleep(0)
+        assert len(one.transport.written) == 1
+        assert taken == []
+        one.connection.resume_writing()
+        assert taken == [0, 1, 2]
+        one.connection.send(answer(b"p", 3), lambda: taken.append(3))
+        await asyncio.sleep(0)
+        one.connection.send(answer(b"p", 4), lambda: taken.append(4))
+        assert taken == [0, 1, 2]
+        one.connection._transport = transport
+        one.connection.abort()
+        await one.lost_with
+        assert taken == [0, 1, 2, 3, 4]
+
+
 async def test_a_large_payload_is_given_to_the_transport_by_the_slice_and_counts_until_it_is_taken() -> None:
     async with pair() as (one, other):
         other.transport.pause_reading()
@@ -172,6 +206,61 @@ async def test_closing_waits_until_everything_is_sent_and_hears_nothing_more() -
         assert await other.lost_with
         assert await one.lost_with == ""
         assert one.frames.empty()
+
+
+async def test_what_comes_meanwhile_does_not_keep_a_closing_connection_from_sending_the_rest() -> None:
+    async with pair(buffer_bytes=1024) as (one, other):
+        one.connection.send(answer(bytes(4 * MIB)))
+        one.connection.close()
+        other.connection.send_raw(b"noise" * 50_000)
+        assert len((await other.frames.get()).payload) == 4 * MIB
+        assert one.errors == []
+
+
+async def test_who_closes_the_connection_for_a_frame_is_told_of_none_behind_it() -> None:
+    async with pair() as (one, other):
+        received: list[Frame] = []
+
+        def close(frame: Frame) -> None:
+            received.append(frame)
+            one.connection.close()
+
+        one.received = close  # type: ignore[method-assign]
+        for call_id in range(3):
+            other.connection.send(Frame(FrameKind.CANCEL, call_id))
+        await one.lost_with
+        assert received == [Frame(FrameKind.CANCEL, 0)]
+
+
+async def test_what_is_given_up_before_it_is_there_is_not_opened() -> None:
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    given_up, opened = End(), []
+    given_up.opened = lambda: opened.append(1)  # type: ignore[method-assign]
+    given_up.connection.abort("given up")
+    with right:
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: given_up.connection, left)
+        assert await given_up.lost_with == "given up"
+    assert opened == []
+
+
+async def test_what_is_closed_has_all_the_time_again_to_be_taken() -> None:
+    async with pair() as (one, _):
+        one.connection.progress_s -= 60.0
+        before_s = asyncio.get_running_loop().time()
+        one.connection.close()
+        assert one.connection.is_stalled
+        assert one.connection.progress_s >= before_s
+
+
+async def test_when_anything_came_last_is_known() -> None:
+    async with pair() as (one, other):
+        one.connection.heard_s -= 60.0
+        before_s = asyncio.get_running_loop().time()
+        other.connection.send(Frame(FrameKind.CANCEL, 1))
+        await one.frames.get()
+        assert one.connection.heard_s >= before_s
 
 
 async def test_what_is_no_frame_is_told_once() -> None:

@@ -74,6 +74,23 @@ def test_a_frame_that_has_not_come_as_a_whole_is_none(frame: Frame, data: st.Dat
     assert feed(reader, raw[cut:], [len(raw)]) == [frame]
 
 
+BUFFER = 64
+
+
+@pytest.mark.parametrize("size", range(BUFFER - 3, BUFFER + 4))
+def test_a_frame_about_as_large_as_the_buffer_passes_wherever_it_is_cut(size: int) -> None:
+    frame = Frame(FrameKind.ANSWER, 7, 1, b"message", b"p" * (size - HEAD.size - len(b"message")))
+    raw = frame.head_and_message() + frame.payload
+    assert len(raw) == size
+    behind = Frame(FrameKind.CANCEL, 8)
+    for cut in range(1, size):
+        reader = FrameReader(MOST, BUFFER)
+        assert feed(reader, raw[:cut], [cut]) == []
+        assert reader.has_begun_frame
+        assert feed(reader, raw[cut:] + behind.head_and_message(), [size]) == [frame, behind]
+        assert not reader.has_begun_frame
+
+
 @pytest.mark.parametrize("first", [b"G", b"\x16", b"P", b"\x00", b"\xff"])
 def test_what_begins_as_no_frame_does_is_known_by_its_first_byte(first: bytes) -> None:
     with pytest.raises(NotAFrameError) as raised:

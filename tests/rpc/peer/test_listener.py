@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import random
+import resource
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -22,15 +25,17 @@ from ourolog.actors.messages.peer_calls import (
 )
 from ourolog.rpc.election_codec import encode_log_end_request
 from ourolog.rpc.fetch_limiter import MIB
+from ourolog.rpc.gossip_port import listen_for_peers
 from ourolog.rpc.peer.frames import HEAD, Frame, FrameKind
 from ourolog.rpc.peer.hello import MAGIC, VERSION, Hello, Lane
 from ourolog.rpc.peer.listener import ListenerLimits, PeerListener
 from ourolog.rpc.peer.served import MAX_REQUEST_BYTES, ServedConnection
-from ourolog.rpc.peer.service import PeerService
+from ourolog.rpc.peer.service import MAX_CALLS_EACH, PeerService
 from ourolog.rpc.peer.testing import FrameClient
 from ourolog.rpc.peer_codec import CODECS, encode_fetch_request
 from ourolog.rpc.peer_values import PROTOCOL
 from ourolog.storage.types import NodeId
+from tests.rpc.peer.certificates import Certificates
 from tests.rpc.peers import N2, REQUEST, Replicator, caller, listening, response, service_of
 
 HELLO = Hello(Lane.URGENT).frame().head_and_message()
@@ -130,6 +135,24 @@ async def test_who_does_not_say_hello_in_time_is_closed(sent: bytes) -> None:
         assert await talk(addr, sent) == b""
 
 
+async def test_who_does_not_shake_hands_in_time_is_closed(certificates: Certificates) -> None:
+    limits = dataclasses.replace(LIMITS, hello_within_s=0.05)
+    async with listening(electing(Replicator()), limits, certificates.listener()) as (addr, listener):
+        async with asyncio.timeout(20):  # which is less than TLS gives it by itself
+            assert await talk(addr, b"") == b""
+            await until(lambda: not len(listener))
+
+
+async def test_a_hello_may_say_more_than_this_version_knows() -> None:
+    said = Hello(Lane.URGENT).frame()
+    async with listening(electing(Replicator())) as (addr, _):
+        reader, writer = await asyncio.open_connection(*split_address(addr))
+        longer = dataclasses.replace(said, message=said.message + b"more")
+        writer.write(longer.head_and_message())
+        assert await reader.readexactly(len(HELLO)) == HELLO
+        writer.close()
+
+
 async def test_a_request_that_comes_a_byte_at_a_time_is_not_waited_for() -> None:
     election = Replicator()
     async with (
@@ -175,6 +198,146 @@ async def test_silent_strangers_make_room_however_many_they_are() -> None:
             await stack.enter_async_context(caller(addr, hello=False))
         await serves(addr, election)
         assert len(listener) <= LIMITS.max_connections + 1
+
+
+async def from_host(stack: contextlib.AsyncExitStack, host: str, addr: str, *, hello: bool = False) -> FrameClient:
+    """A caller on another machine; all of 127/8 is this one."""
+    client = FrameClient(*await asyncio.open_connection(*split_address(addr), local_addr=(host, 0)))
+    if hello:
+        client.send(Hello(Lane.URGENT).frame())
+    stack.push_async_callback(client.close)
+    return client
+
+
+async def test_a_place_is_that_of_the_oldest_stranger_of_the_machine_that_has_too_many_or_else_of_all() -> None:
+    limits = dataclasses.replace(LIMITS, max_each=2, hello_within_s=3600.0)
+    async with listening(electing(Replicator()), limits) as (addr, listener), contextlib.AsyncExitStack() as stack:
+        other = await from_host(stack, "127.0.0.2", addr)
+        clients = [await from_host(stack, "127.0.0.1", addr) for _ in range(3)]
+        assert await clients[0].ended == ""
+        assert not any(client.ended.done() for client in (other, *clients[1:]))
+        for host in ("127.0.0.3", "127.0.0.4"):
+            clients.append(await from_host(stack, host, addr))
+        assert await other.ended == ""
+        await until(lambda: len(listener) == 4)
+        assert listener._by_host == {"127.0.0.1": 2, "127.0.0.3": 1, "127.0.0.4": 1}
+        for client in clients:
+            client.vanish()
+        await until(lambda: not len(listener))
+        assert listener._by_host == {}
+
+
+async def test_of_those_that_ask_nothing_the_longest_idle_makes_room() -> None:
+    limits = dataclasses.replace(LIMITS, idle_s=3600.0)
+    async with listening(electing(Replicator()), limits) as (addr, listener), contextlib.AsyncExitStack() as stack:
+        clients = [await from_host(stack, "127.0.0.1", addr, hello=True) for _ in range(4)]
+        await until(lambda: [served.lane for served in connections(listener)] == [Lane.URGENT] * 4)
+        connections(listener)[2].used_s -= 1.0
+        await from_host(stack, "127.0.0.1", addr)
+        assert "had no call" in await clients[2].ended
+        assert [client.ended.done() for client in clients] == [False, False, True, False]
+
+
+async def test_a_connection_is_idle_since_its_last_call_has_ended_which_then_takes_no_room() -> None:
+    election = Replicator()
+    service = electing(election)
+    async with listening(service) as (addr, listener), caller(addr) as client:
+        await until(lambda: len(listener) == 1)
+        (served,) = connections(listener)
+        for call_id in range(1, 2 * MAX_CALLS_EACH):
+            client.request(call_id, LOG_END, ASKED)
+            await election.next(CallReceived)
+            served.used_s -= 60.0
+            before_s = asyncio.get_running_loop().time()
+            client.cancel(call_id)
+            await election.next(CallCancelled)
+            await until(lambda: served.is_idle)
+            assert served.used_s >= before_s
+            assert service._open[Lane.URGENT].count == 0
+
+
+def test_others_are_served_while_many_connect_at_once() -> None:
+    async def connect_many() -> int:
+        sock = await listen_for_peers("127.0.0.1:0")
+        turns = 0
+        listener = PeerListener(electing(Replicator()), dataclasses.replace(LIMITS, max_connections=99, max_each=99))
+        with contextlib.ExitStack() as stack:
+            for _ in range(50):
+                stack.enter_context(socket.create_connection(sock.getsockname()))
+            listener.start(sock)
+            while len(listener) < 50:
+                turns += 1
+                await asyncio.sleep(0)
+        await listener.close()
+        return turns
+
+    # On asyncio's own loop, where who accepts does not wait if somebody is there.
+    assert asyncio.run(connect_many()) >= 50
+
+
+async def test_a_node_that_has_no_descriptor_left_accepts_once_it_has() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with listening(electing(Replicator())) as (addr, _):
+        loop = asyncio.get_running_loop()
+        with socket.socket() as calling:
+            calling.setblocking(False)
+            free = os.dup(calling.fileno())
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            try:
+                await loop.sock_connect(calling, split_address(addr))
+                for _ in range(50):
+                    await asyncio.sleep(0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await loop.sock_sendall(calling, HELLO)
+            assert await loop.sock_recv(calling, len(HELLO)) == HELLO
+
+
+async def test_a_listener_that_closes_has_what_is_on_its_way_delivered() -> None:
+    replicator = Replicator()
+    size = 16 * MIB
+    listener = PeerListener(service_of(replicator, NodeId("n1")))
+    sock = await listen_for_peers("127.0.0.1:0")
+    listener.start(sock)
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    asked = encode_fetch_request(dataclasses.replace(REQUEST, max_bytes=size)).SerializeToString()
+    fetch = Frame(FrameKind.REQUEST, 1, CODECS[FetchRequest].number, asked)
+    writer.write(Hello(Lane.BULK).frame().head_and_message() + fetch.head_and_message())
+    received = await replicator.next(CallReceived)
+    received.reply_to.tell(CallAnswer(received.request_id, response(bytes(size))))
+    (served,) = connections(listener)
+    await until(lambda: served.connection.is_stalled)
+    closing = asyncio.create_task(listener.close(60.0))
+    got = len(await reader.read())
+    assert got > size
+    await closing
+    writer.close()
+
+
+async def test_a_listener_that_had_no_connections_for_a_while_closes_those_that_came_since() -> None:
+    async with listening(electing(Replicator())) as (addr, listener):
+        async with caller(addr):
+            await until(lambda: len(listener) == 1)
+        await until(lambda: not len(listener))
+        client = await FrameClient.open(addr)
+        await until(lambda: len(listener) == 1)
+    assert await client.ended == ""
+    await client.close()
+
+
+async def test_who_does_not_let_go_of_a_connection_that_is_closed_is_not_waited_for(
+    certificates: Certificates,
+) -> None:
+    limits = dataclasses.replace(LIMITS, idle_s=0.01, taken_within_s=0.05)
+    async with (
+        listening(electing(Replicator()), limits, certificates.listener()) as (addr, listener),
+        caller(addr, ssl_context=certificates.caller()) as client,
+    ):
+        await until(lambda: [served.lane for served in connections(listener)] == [Lane.URGENT])
+        client.stop_reading()
+        async with asyncio.timeout(20):  # which is less than TLS waits by itself
+            await until(lambda: not len(listener))
 
 
 async def test_who_asks_nothing_makes_room_and_is_told_and_who_waits_for_an_answer_does_not() -> None:
@@ -236,7 +399,8 @@ async def test_who_does_not_take_its_answers_is_closed_after_a_while_and_they_ar
         client.stop_reading()
         received.reply_to.tell(CallAnswer(received.request_id, response(bytes(16 * MIB))))
         await until(lambda: bool(service._voter_fetches.used_bytes))
-        await until(lambda: not len(listener))
+        async with asyncio.timeout(10):  # which is less than the kernel waits by itself
+            await until(lambda: not len(listener))
         assert service._voter_fetches.used_bytes == 0
 
 

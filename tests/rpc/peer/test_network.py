@@ -25,12 +25,14 @@ from ourolog.actors.messages.peer_calls import (
 from ourolog.actors.messages.values import Peer
 from ourolog.rpc.fetch_limiter import MIB
 from ourolog.rpc.gossip_port import listen_for_peers
+from ourolog.rpc.peer import network as network_module
 from ourolog.rpc.peer import outgoing
 from ourolog.rpc.peer.frames import HEAD, Frame, FrameKind
 from ourolog.rpc.peer.listener import PeerListener
 from ourolog.rpc.peer.refusals import refusal_frame
 from ourolog.rpc.peer.service import MAX_CALLS_EACH, PeerService
 from ourolog.rpc.peer.testing import frames_of, scripted_peer
+from ourolog.rpc.peer_codec import CODECS
 from ourolog.storage.types import START, NodeId, Term
 from tests.rpc.peer.certificates import Certificates
 from tests.rpc.peers import N2, REQUEST, Answers, Replicator, listening, network, response, service_of, serving
@@ -77,6 +79,211 @@ async def test_a_call_that_is_given_up_is_cancelled_and_the_connection_goes_on()
         given_up.reply_to.tell(CallAnswer(given_up.request_id, told(1)))  # too late, and harmless
         other.reply_to.tell(CallAnswer(other.request_id, told(2)))
         assert await answers.queue.get() == CallReturned(N2, 2, told(2))
+
+
+async def answer_call(election: Replicator) -> None:
+    received = await election.next(CallReceived)
+    received.reply_to.tell(CallAnswer(received.request_id, told(received.request.term)))
+
+
+async def test_a_connection_where_anything_came_meanwhile_is_kept_when_a_call_is_late() -> None:
+    election, answers = Replicator(), Answers()
+    service = PeerService(N2, {Answerer.ELECTION: election}, [NodeId("n1")])
+    async with (
+        serving(service) as addr,
+        network(timeout_s=lambda request: 0.1 if request.term == 1 else 60.0) as net,
+    ):
+        net.call(Peer(N2, addr), 1, asked(1), answers)
+        await election.next(CallReceived)
+        (connection,) = net._connections.values()
+        net.call(Peer(N2, addr), 2, asked(2), answers)
+        await answer_call(election)
+        assert [(await answers.queue.get()).request_id for _ in range(2)] == [2, 1]
+        net.call(Peer(N2, addr), 3, asked(3), answers)
+        await answer_call(election)
+        assert await answers.queue.get() == CallReturned(N2, 3, told(3))
+        assert list(net._connections.values()) == [connection]
+
+
+async def test_a_connection_outlives_the_time_for_hello_and_is_not_idle_while_a_call_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outgoing, "WELCOMED_WITHIN_S", 0.05)
+    monkeypatch.setattr(outgoing, "IDLE_S", 0.05)
+    election, answers = Replicator(), Answers()
+    service = PeerService(N2, {Answerer.ELECTION: election}, [NodeId("n1")])
+    async with (
+        serving(service) as addr,
+        network(timeout_s=lambda request: 0.2 if request.term == 1 else 60.0) as net,
+    ):
+        net.call(Peer(N2, addr), 2, asked(2), answers)
+        kept = await election.next(CallReceived)
+        net.call(Peer(N2, addr), 1, asked(1), answers)
+        assert "in time" in (await answers.queue.get()).reason
+        kept.reply_to.tell(CallAnswer(kept.request_id, told(2)))
+        assert await answers.queue.get() == CallReturned(N2, 2, told(2))
+
+
+async def test_a_connection_with_an_open_call_is_no_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "IDLE_S", 0.05)
+    election, answers = Replicator(), Answers()
+    service = PeerService(N2, {Answerer.ELECTION: election}, [NodeId("n1")])
+    async with serving(service) as addr, network() as net:
+        net.call(Peer(N2, addr), 1, asked(1), answers)
+        kept = await election.next(CallReceived)
+        (connection,) = net._connections.values()
+        connection._idle_since_s -= 60.0
+        looked = asyncio.Event()
+        look = connection._look_whether_idle
+        connection._timer.cancel()
+        asyncio.get_running_loop().call_soon(lambda: (look(), looked.set()))
+        await looked.wait()
+        assert connection.is_usable
+        kept.reply_to.tell(CallAnswer(kept.request_id, told(1)))
+        assert await answers.queue.get() == CallReturned(N2, 1, told(1))
+
+
+async def test_the_timer_of_a_call_ends_with_it() -> None:
+    election, answers = Replicator(), Answers()
+    service = PeerService(N2, {Answerer.ELECTION: election}, [NodeId("n1")])
+    wrong: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+    async with serving(service) as addr, network(timeout_s=lambda request: 0.1 * request.term) as net:
+        net.call(Peer(N2, addr), 1, asked(1), answers)
+        await answer_call(election)
+        net.call(Peer(N2, addr), 2, asked(2), answers)
+        assert [(await answers.queue.get()).request_id for _ in range(2)] == [1, 2]
+    assert wrong == []
+
+
+async def test_what_is_given_up_while_it_connects_has_one_end() -> None:
+    answers = Answers()
+    wrong: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+    async with serving(service_of(Replicator())) as addr, network() as net:
+        for turns in range(12):
+            net.call(Peer(N2, addr), turns, ELECTED, answers)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            net.forget(N2)
+            failed = await answers.queue.get()
+            assert (type(failed), failed.request_id) == (CallFailed, turns)
+        while net._retired:  # noqa: ASYNC110  # it has no event for that
+            await asyncio.sleep(0)
+    assert wrong == []
+    assert answers.queue.empty()
+
+
+def test_what_is_given_up_the_moment_it_is_connected_has_one_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def give_up() -> None:
+        answers = Answers()
+        wrong: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+        async with serving(service_of(Replicator())) as addr, network() as net:
+            net.call(Peer(N2, addr), 1, ELECTED, answers)
+            assert "given up" in (await answers.queue.get()).reason
+            while net._retired:  # noqa: ASYNC110  # it has no event for that
+                await asyncio.sleep(0)
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert wrong == []
+        assert answers.queue.empty()
+
+    monkeypatch.setattr(outgoing.OutgoingConnection, "opened", lambda connection: connection.abort("given up"))
+    # On asyncio's own loop, which tells both the attempt and the connection of its end.
+    asyncio.run(give_up())
+
+
+async def test_a_call_right_behind_the_refusal_of_a_connection_connects_anew() -> None:
+    refusals = [refusal_frame(FrameKind.OVERLOADED, "had no call")]
+    last: asyncio.Queue[Any] = asyncio.Queue()
+
+    def answer(request: Frame) -> Frame:
+        message, payload = CODECS[LogEndRequest].answer_to_wire(told(2))
+        return refusals.pop() if refusals else Frame(FrameKind.ANSWER, request.call_id, 0, message, payload)
+
+    async with scripted_peer(answer) as addr, network() as net:
+
+        class AskAgain:
+            def tell(self, refused: Any) -> None:
+                assert "had no call" in refused.reason
+                net._start(network_module._Order(Peer(N2, addr), 2, asked(2), Last()))  # type: ignore[arg-type]
+
+        class Last:
+            def tell(self, message: Any) -> None:
+                last.put_nowait(message)
+
+        net.call(Peer(N2, addr), 1, asked(1), AskAgain())  # type: ignore[arg-type]
+        assert await last.get() == CallReturned(N2, 2, told(2))
+
+
+async def test_a_connection_for_urgent_calls_that_has_none_makes_room_and_one_for_batches_does_not() -> None:
+    election, replicator, answers = Replicator(), Replicator(), Answers()
+    service = PeerService(N2, {Answerer.ELECTION: election, Answerer.REPLICATOR: replicator}, [NodeId("n1")])
+    n3, n4 = NodeId("n3"), NodeId("n4")
+    async with serving(service) as addr, network(most_connections=1) as net:
+        for request_id, peer_id in enumerate((N2, n3)):
+            net.call(Peer(peer_id, addr), request_id, asked(1), answers)
+            await answer_call(election)
+            assert await answers.queue.get() == CallReturned(peer_id, request_id, told(1))
+        net.call(Peer(n4, addr), 3, ELECTED, answers)
+        await answer_next(replicator, b"")
+        assert (await answers.queue.get()).request_id == 3
+        net.call(Peer(n3, addr), 4, asked(1), answers)
+        assert "open files" in (await answers.queue.get()).reason
+
+
+async def test_forgetting_a_peer_ends_fetches_on_connections_that_take_no_new_ones() -> None:
+    replicator, answers = Replicator(), Answers()
+    async with serving(service_of(replicator, NodeId("n1"))) as addr, network() as net:
+        net.call(Peer(N2, addr), 1, ELECTED, answers)
+        await replicator.next(CallReceived)
+        (connection,) = net._connections.values()
+        connection.retire()
+        net.forget(N2)
+        failed = await answers.queue.get()
+        assert (failed.request_id, failed.reason) == (1, f"n2 at {addr}: the connection was dropped")
+
+
+@pytest.mark.parametrize("ends_by", ["forget", "close"])
+async def test_a_fetch_whose_batches_are_being_checked_fails_when_nobody_wants_them_any_more(
+    ends_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checking = asyncio.Event()
+
+    async def check(*_: Any) -> Any:
+        checking.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(network_module, "readable_prefix", check)
+    replicator, answers = Replicator(), Answers()
+    async with serving(service_of(replicator, NodeId("n1"))) as addr, network() as net:
+        net.call(Peer(N2, addr), 1, REQUEST, answers)
+        await answer_next(replicator, b"batches")
+        await checking.wait()
+        if ends_by == "forget":
+            net.forget(N2)
+        else:
+            await net.close()
+        failed = await answers.queue.get()
+        assert (type(failed), failed.request_id) == (CallFailed, 1)
+        assert "dropped" in failed.reason
+
+
+@pytest.mark.parametrize("elected", [False, True])
+async def test_batches_that_nobody_has_elected_are_checked_before_the_actor_gets_them(
+    elected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(batches: bytes, *_: Any) -> tuple[bytes, str]:
+        return batches[:4], "the rest is noise"
+
+    monkeypatch.setattr(network_module, "readable_prefix", check)
+    replicator, answers = Replicator(), Answers()
+    async with serving(service_of(replicator, NodeId("n1"))) as addr, network() as net:
+        net.call(Peer(N2, addr), 1, dataclasses.replace(REQUEST, elected=elected), answers)
+        await answer_next(replicator, b"goodbad")
+        got = (await answers.queue.get()).response
+        assert (got.batches, got.unreadable) == ((b"goodbad", "") if elected else (b"good", "the rest is noise"))
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 64 * 1024, MIB, 16 * MIB])
@@ -260,6 +467,18 @@ async def test_calls_and_large_batches_pass_over_tls_where_both_ends_prove_who_t
             await answer_next(replicator, batches)
             assert await answers.queue.get() == CallReturned(N2, request_id, response(batches))
     assert service._voter_fetches.used_bytes == 0
+
+
+async def test_a_peer_whose_certificate_is_not_for_its_name_is_not_called(certificates: Certificates) -> None:
+    replicator, answers = Replicator(), Answers()
+    async with (
+        listening(service_of(replicator), ssl_context=certificates.listener()) as (addr, _),
+        network(ssl_context=certificates.caller()) as net,
+    ):
+        net.call(Peer(N2, addr.replace("127.0.0.1", "localhost")), 1, ELECTED, answers)
+        failed = await answers.queue.get()
+        assert (type(failed), failed.is_refused) == (CallFailed, False)
+        assert replicator.received == []
 
 
 async def test_who_speaks_no_tls_or_shows_no_certificate_is_not_answered(
