@@ -51,8 +51,8 @@ async def elected_nodes(directory: str, count: int) -> AsyncIterator[Nodes]:
     voters = ",".join(f"n{number}" for number in range(1, count + 1))
     async with fresh_nodes(directory, count, ("--election", f"raft:{voters}", "--acks", "quorum")) as nodes:
         async with asyncio.timeout(30):
-            while not (leads := [server for server in await _servers(nodes) if server.is_leader]):
-                await asyncio.sleep(0.05)
+            while not (leads := [server for server in await _servers(nodes) if server.is_leader]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # nobody tells when
         leader = int(leads[0].id.removeprefix("n")) - 1
         pids = (nodes.pids[leader], *(pid for number, pid in enumerate(nodes.pids) if number != leader))
         async with open_channel(leads[0].rpc_addr) as channel:

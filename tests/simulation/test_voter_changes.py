@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -235,7 +236,8 @@ def test_who_knows_of_a_lost_disk_asks_for_nobody_elses_removal() -> None:
 
 def test_a_core_that_is_no_majority_any_more_is_extended(monkeypatch: pytest.MonkeyPatch) -> None:
     # As it is when a change of voters was under way while the core was drawn.
-    monkeypatch.setattr("ourolog.simulation.simulate._Run._draw_core", lambda _: (N1,))
+    run = vars(import_module("ourolog.simulation.simulate"))["_Run"]
+    monkeypatch.setattr(run, "_draw_core", lambda _: (N1,))
     options = Options(seed=1, nodes=4, election="raft", faults=("duplicate",), minutes=0.1, operations=20)
     phases: list[PhaseBegan] = []
     observe = lambda event: phases.append(event) if isinstance(event, PhaseBegan) else None  # noqa: E731
