@@ -30,6 +30,7 @@ from typing import Final, NamedTuple
 import google_crc32c
 
 from ourolog.storage.errors import CorruptBatchError, UnknownVersionError
+from ourolog.storage.files import Part
 from ourolog.storage.types import Index, NodeId, Offset, Term
 
 MAGIC: Final = 0x4C4F  # "OL"
@@ -39,6 +40,7 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _FRAME: Final = Struct("<HBBIII")
 _FRAME_COVERED: Final = Struct("<HBBII")
 _BODY: Final = Struct("<IBBHIQQQqQQQQQI")
+_HEADER: Final = Struct("<HBBIIIIBBHIQQQqQQQQQI")
 _BODY_COVERED: Final = Struct("<BBHIQQQqQQQQQI")
 _U32: Final = Struct("<I")
 _MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
@@ -46,8 +48,9 @@ _MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
 FRAME_BYTES: Final = _FRAME.size
 HEADER_BYTES: Final = FRAME_BYTES + _BODY.size
 
-EncodedBatch = tuple[bytes, bytes]
-"""A batch as bytes in two parts, header with path and payload, so that a payload is not copied to be written."""
+EncodedBatch = tuple[Part, Part]
+"""A batch as bytes in two parts, so that what is large is not copied to be written: header with path, and payload; of
+one that a leader sent the frame, and a view of the rest in what came."""
 
 _crc32c = google_crc32c.value
 _crc32c_extend = google_crc32c.extend
@@ -280,22 +283,32 @@ def read_head(buffer: bytes, start: int = 0) -> BatchHead | None:
     Checks the frame's checksum and the sizes, not the body's checksum: see `verify`.
     Raises CorruptBatchError where no batch can begin here.
     """
-    frame = read_frame(buffer, start)
-    if frame is None:
+    if len(buffer) - start < HEADER_BYTES:
+        read_frame(buffer, start)  # raises where none can
         return None
-    body_size, synced = frame
-    if len(buffer) - start < FRAME_BYTES + body_size:
-        return None
-    (crc, kind, codec, path_size, *rest) = _BODY.unpack_from(buffer, start + FRAME_BYTES)
-    if path_size > body_size - _BODY.size or kind > Kind.CONTROL or codec > Codec.ZSTD:
-        raise CorruptBatchError(f"the header of the batch at byte {start} does not fit together")
-    return BatchHead(
-        start, start + FRAME_BYTES + body_size, synced, crc, _KINDS[kind], _CODECS[codec], path_size, *rest
+    magic, version, _, body_size, synced, frame_crc, crc, kind, codec, path_size, *rest = _HEADER.unpack_from(
+        buffer, start
     )
+    if (
+        magic != MAGIC
+        or version != VERSION
+        or not _BODY.size <= body_size <= MAX_BODY_BYTES
+        or frame_crc != _crc32c(buffer[start : start + _FRAME_COVERED.size])
+    ):
+        read_frame(buffer, start)  # raises, and says what is wrong
+    end = start + FRAME_BYTES + body_size
+    if end > len(buffer):
+        return None
+    if path_size > body_size - _BODY.size or kind > _LAST_KIND or codec > _LAST_CODEC:
+        raise CorruptBatchError(f"the header of the batch at byte {start} does not fit together")
+    # Not by BatchHead(): that is a function written in Python, and this is called for every batch of every scan.
+    return tuple.__new__(BatchHead, (start, end, synced, crc, _KINDS[kind], _CODECS[codec], path_size, *rest))
 
 
 _KINDS: Final = tuple(Kind)
 _CODECS: Final = tuple(Codec)
+_LAST_KIND: Final = int(Kind.CONTROL)
+_LAST_CODEC: Final = int(Codec.ZSTD)
 
 
 def verify(buffer: bytes, head: BatchHead) -> bool:
@@ -316,8 +329,12 @@ def scan(buffer: bytes, start: int = 0) -> Iterator[BatchHead]:
 
 
 def path_of(buffer: bytes, head: BatchHead) -> tuple[NodeId, ...]:
+    return decode_path(encoded_path_of(buffer, head))
+
+
+def encoded_path_of(buffer: bytes, head: BatchHead) -> bytes:
     at = head.start + HEADER_BYTES
-    return decode_path(buffer[at : at + head.path_size])
+    return buffer[at : at + head.path_size]
 
 
 def payload_of(buffer: bytes, head: BatchHead) -> bytes:
