@@ -24,6 +24,7 @@ from ourolog.storage.errors import CorruptBatchError, DamagedLogError, UnknownVe
 from ourolog.storage.files import Files
 from ourolog.storage.index import SparseIndex
 from ourolog.storage.inventory import find_segments, list_segments
+from ourolog.storage.repair_note import RepairNote
 from ourolog.storage.scan import SegmentScan, observe, was_synced_beyond
 from ourolog.storage.segment import Segment
 from ourolog.storage.state import LogState
@@ -84,6 +85,7 @@ def recover(
     """Open the log in `directory`. Raises DamagedLogError, having changed nothing that matters."""
     # A killed process may have left names in the page cache only; what follows relies on them.
     files.sync_directory(directory)
+    RepairNote(files, directory).finish()
     checkpoint = load_checkpoint(files, f"{directory}/{CHECKPOINT_NAME}", node_id)
     if checkpoint is not None and checkpoint.resetting:
         return finish_reset(files, directory, checkpoint, interval_bytes)

@@ -4,7 +4,7 @@ Two logs that have an entry of the same place (term and writer) at an index have
 5.3, log matching), so what another replica sends can be checked before it is written: it is one whole batch, its
 checksum is right, it is the entry that was looked for, and it fits where the damaged one lies. Nothing but the bytes
 of that one batch is written, and they are on disk before anybody hears of it. A crash on the way leaves damage where
-damage was.
+damage was; a failed sync leaves a note, by which the next process writes them again (`ourolog.storage.repair_note`).
 
 Where a batch lies is not taken from the sparse index, which may be what is damaged: the segment is walked from its
 beginning, or from behind the batch that was repaired last.
@@ -30,6 +30,7 @@ from ourolog.storage.batch_limits import impossible
 from ourolog.storage.damage_walk import frame_at, walk
 from ourolog.storage.errors import CorruptBatchError, DamagedLogError, StorageFailedError, UnfitBatchError
 from ourolog.storage.files import File, Files
+from ourolog.storage.repair_note import RepairNote
 from ourolog.storage.scan import continues
 from ourolog.storage.segment import Segment
 from ourolog.storage.segment_cache import SegmentCache
@@ -69,6 +70,7 @@ class Repairs:
 
     def __init__(self, files: Files, segments: Sequence[Segment], segment_cache: SegmentCache) -> None:
         self._files = files
+        self._note = RepairNote(files, segments[0].directory)
         self._segments = segments
         self._segment_cache = segment_cache
         self._behind: _Boundary | None = None
@@ -176,11 +178,13 @@ class Repairs:
         try:
             size_bytes = file.size()
             there = max(0, min(len(batch), size_bytes - at))
+            self._note.begin(segment.stem, at, len(batch))
             if there:
                 file.overwrite(at, [batch[:there]])
             if there < len(batch):
                 file.append([batch[there:]])
             file.sync()
+            self._note.end()
             written = file.read(at, len(batch))
         finally:
             if file is not segment.file:

@@ -26,7 +26,7 @@ from ourolog.storage.errors import (
     UnfitBatchError,
 )
 from ourolog.storage.types import Index, Term
-from tests.disks import power_cut
+from tests.disks import killed, power_cut
 
 COUNT = 40
 
@@ -369,3 +369,33 @@ def test_after_a_repair_the_log_opens_again_and_goes_on(pair, bench) -> None:
     assert [entry.payload for entry in bench.everything(again)] == [entry.payload for entry in bench.everything(leader)]
     again.append_new(bench.data(), Term(9), 0)
     again.commit()
+
+
+@pytest.mark.parametrize("part", ["payload", "all"])
+def test_what_a_failed_sync_left_in_memory_alone_is_written_again_when_the_log_is_opened(pair, bench, part) -> None:
+    replica, leader = pair
+    for index in (3, COUNT - 1):
+        files = replica._files
+        segment, whole, *_ = spoil(replica, index, part)
+        damage_of(replica, index)
+        files.fail("sync", errno.EIO, nth=2)  # the first one is the note's
+        with pytest.raises(StorageFailedError, match="Input/output"):
+            replica.repair(Index(index), batch_at(leader, index))
+        replica = bench.open(killed(files), segment_bytes=1000, index_interval_bytes=250)
+        assert content_of(replica, segment) == whole
+        replica.close()
+        replica = bench.open(power_cut(replica._files), segment_bytes=1000, index_interval_bytes=250)
+        assert content_of(replica, segment) == whole
+        assert not replica._files.exists(f"{replica._segments[0].directory}/repair")
+
+
+@pytest.mark.parametrize("noted", [b"", b"ourolog repair format=1 crc32c=00000000\n{}\n"])
+def test_a_note_of_a_repair_that_cannot_be_read_keeps_nobody_from_opening_the_log(pair, bench, noted) -> None:
+    replica, _ = pair
+    replica.close()
+    files = replica._files
+    path = f"{replica._segments[0].directory}/repair"
+    files.replace(path, noted)
+    files = killed(files)
+    bench.open(files, segment_bytes=1000, index_interval_bytes=250)
+    assert not files.exists(path)
