@@ -39,6 +39,7 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _FRAME: Final = Struct("<HBBIII")
 _FRAME_COVERED: Final = Struct("<HBBII")
 _BODY: Final = Struct("<IBBHIQQQqQQQQQI")
+_HEADER: Final = Struct("<HBBIIIIBBHIQQQqQQQQQI")
 _BODY_COVERED: Final = Struct("<BBHIQQQqQQQQQI")
 _U32: Final = Struct("<I")
 _MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
@@ -280,22 +281,32 @@ def read_head(buffer: bytes, start: int = 0) -> BatchHead | None:
     Checks the frame's checksum and the sizes, not the body's checksum: see `verify`.
     Raises CorruptBatchError where no batch can begin here.
     """
-    frame = read_frame(buffer, start)
-    if frame is None:
+    if len(buffer) - start < HEADER_BYTES:
+        read_frame(buffer, start)  # raises where none can
         return None
-    body_size, synced = frame
-    if len(buffer) - start < FRAME_BYTES + body_size:
-        return None
-    (crc, kind, codec, path_size, *rest) = _BODY.unpack_from(buffer, start + FRAME_BYTES)
-    if path_size > body_size - _BODY.size or kind > Kind.CONTROL or codec > Codec.ZSTD:
-        raise CorruptBatchError(f"the header of the batch at byte {start} does not fit together")
-    return BatchHead(
-        start, start + FRAME_BYTES + body_size, synced, crc, _KINDS[kind], _CODECS[codec], path_size, *rest
+    magic, version, _, body_size, synced, frame_crc, crc, kind, codec, path_size, *rest = _HEADER.unpack_from(
+        buffer, start
     )
+    if (
+        magic != MAGIC
+        or version != VERSION
+        or not _BODY.size <= body_size <= MAX_BODY_BYTES
+        or frame_crc != _crc32c(buffer[start : start + _FRAME_COVERED.size])
+    ):
+        read_frame(buffer, start)  # raises, and says what is wrong
+    end = start + FRAME_BYTES + body_size
+    if end > len(buffer):
+        return None
+    if path_size > body_size - _BODY.size or kind > _LAST_KIND or codec > _LAST_CODEC:
+        raise CorruptBatchError(f"the header of the batch at byte {start} does not fit together")
+    # Not by BatchHead(): that is a function written in Python, and this is called for every batch of every scan.
+    return tuple.__new__(BatchHead, (start, end, synced, crc, _KINDS[kind], _CODECS[codec], path_size, *rest))
 
 
 _KINDS: Final = tuple(Kind)
 _CODECS: Final = tuple(Codec)
+_LAST_KIND: Final = int(Kind.CONTROL)
+_LAST_CODEC: Final = int(Codec.ZSTD)
 
 
 def verify(buffer: bytes, head: BatchHead) -> bool:

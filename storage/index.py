@@ -93,6 +93,11 @@ class SparseIndex:
         """
         return self._entry(bisect_right(self._offsets, offset) - 1)
 
+    def floor_position(self, position_bytes: int) -> int:
+        """Where the last batch begins that is noted at or below that place in the segment; 0 if none is."""
+        at = bisect_right(self._positions, position_bytes)
+        return self._positions[at - 1] if at else 0
+
     @property
     def first(self) -> IndexEntry | None:
         return self._entry(0)

@@ -20,6 +20,8 @@ from ourolog.storage.types import Index, Offset, Position
 # Enough for every stream that one node serves; each takes two small entries.
 _MAX_CURSORS: Final = 1024
 _LEAST_WINDOW_BYTES: Final = 4096
+_STRETCH_BYTES: Final = 256 * 1024
+"""From here on a copy of what is read costs more than to look up where a batch begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,51 +140,67 @@ class LogReader:
                 place = self._following(place)
 
     def _collect(self, place: _Place, wanted: _Wanted) -> tuple[bytes, _Place]:
-        """The wanted batches of one segment, from `place` on, and the place after them."""
+        """The wanted batches of one segment, from `place` on, and the place after them.
+
+        They are one stretch of the file. It is read at once, and walked from header to header; nothing is copied where
+        it is wanted as a whole. Each checksum is computed.
+        """
         segment = place.segment
         file = self._segment_cache.file(segment)
         size_bytes = segment.size_bytes
-        window_at, position = place.byte_position, place.position
-        skip_bytes = 0 if place.was_read else self._interval_bytes
-        window_bytes = max(wanted.max_bytes, _LEAST_WINDOW_BYTES)
-        window = file.read(window_at, min(window_bytes + skip_bytes, size_bytes - window_at))
-        runs: list[tuple[int, int]] = []
-        taken_bytes = at = 0
+        max_bytes, limit = wanted.max_bytes, wanted.limit
+        window_at = place.byte_position
+        index, offset = place.position.index, place.position.offset
+        window = file.read(window_at, self._window_bytes(place, wanted))
+        # Of the window: where the wanted part begins, negative before it has, and how far it was walked.
+        begin, at = -1, 0
         try:
-            while position.index < wanted.limit and window_at + at < size_bytes:
+            while index < limit and window_at + at < size_bytes:
                 head = read_head(window, at)
                 if head is None:
-                    if taken_bytes:
+                    if begin >= 0:
                         break
                     frame = read_frame(window, at)
-                    needed = max(window_bytes, FRAME_BYTES + frame[0] if frame else 0)
+                    needed = max(max_bytes, _LEAST_WINDOW_BYTES, FRAME_BYTES + frame[0] if frame else 0)
                     more = file.read(window_at + at, min(needed, size_bytes - window_at - at))
                     if len(more) <= len(window) - at:
                         raise CorruptBatchError("the file ends in the middle of a batch")
                     window_at, window, at = window_at + at, more, 0
                     continue
-                problem = continues(head, position)
-                if problem:
-                    raise DiscontinuousBatchError(problem)
-                if not wanted.is_below(head):
-                    if taken_bytes and taken_bytes + head.size_bytes > wanted.max_bytes:
+                if head.index != index or head.base_offset != offset:
+                    raise DiscontinuousBatchError(continues(head, Position(index, offset)))
+                if begin >= 0 or not wanted.is_below(head):
+                    if begin >= 0 and head.end - begin > max_bytes:
                         break
                     if not verify(window, head):
                         raise CorruptBatchError("the batch's checksum does not hold")
-                    if runs and runs[-1][1] == head.start:
-                        runs[-1] = (runs[-1][0], head.end)
-                    else:
-                        runs.append((head.start, head.end))
-                    taken_bytes += head.size_bytes
-                position = Position(Index(head.index + 1), head.end_offset)
+                    if begin < 0:
+                        begin = at
+                index, offset = Index(index + 1), head.end_offset
                 at = head.end
         except CorruptBatchError as error:
             # What stands before the damage is good and is returned; the next read meets the damage.
-            if not taken_bytes:
-                path = segment.log_path
-                raise DamagedLogError(path, window_at + at, position.index, position.offset, str(error)) from error
-        batches = b"".join([window[start:end] for start, end in runs]) if len(runs) != 1 else window[slice(*runs[0])]
-        return batches, _Place(segment, window_at + at, position, was_read=True)
+            if begin < 0:
+                raise DamagedLogError(segment.log_path, window_at + at, index, offset, str(error)) from error
+        batches = window[begin:at] if begin >= 0 else b""
+        return batches, _Place(segment, window_at + at, Position(index, offset), was_read=True)
+
+    def _window_bytes(self, place: _Place, wanted: _Wanted) -> int:
+        """How much to read at once from `place` on.
+
+        Of a long stretch it is as much as is wanted up to a batch that the index names, so that it need not be cut.
+        """
+        segment, at = place.segment, place.byte_position
+        left_bytes = segment.size_bytes - at
+        window_bytes = max(wanted.max_bytes, _LEAST_WINDOW_BYTES)
+        if not place.was_read:
+            return min(window_bytes + self._interval_bytes, left_bytes)
+        if _STRETCH_BYTES <= window_bytes < left_bytes:
+            # Where the index is wrong, too little is read or a part too much: the walk sees to either.
+            boundary = self._segment_cache.index(segment).floor_position(at + window_bytes)
+            if boundary > at:
+                return boundary - at
+        return min(window_bytes, left_bytes)
 
     # ------------------------------------------------------------ where to begin
 

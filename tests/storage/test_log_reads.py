@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ourolog.storage.batch import Kind, scan
+from ourolog.storage.batch import Kind, decode_batch, scan
 from ourolog.storage.errors import DamagedLogError, OutOfRangeError
 from ourolog.storage.index import SparseIndex
 from ourolog.storage.segment import parse_stem
@@ -207,3 +207,116 @@ def test_a_segment_that_went_missing_is_damage_where_it_was(bench, files) -> Non
     assert log.read_from_index(Index(gone.base.index - 1), 1, log.end.index).next == gone.base
     with pytest.raises(DamagedLogError, match="entries are missing"):
         log.read_from_index(gone.base.index, 100, log.end.index)
+
+
+# ------------------------------------------------------------ long stretches
+
+STRETCH_BYTES = 300_000
+
+
+@pytest.fixture
+def long(bench, files):
+    """Segments of a megabyte, most batches about 20 kB, every seventh some hundred bytes, one larger than a stretch."""
+    log = bench.open(files, segment_bytes=1_000_000)
+    for at in range(150):
+        size = 400_000 if at == 90 else 300 if at % 7 == 0 else 20_000 + at
+        log.append_new(bench.data(b"%03d" % at * (size // 3)), Term(1), at)
+    log.commit()
+    return log
+
+
+def stretches(log, at, max_bytes=STRETCH_BYTES):
+    """The reads from the entry `at` to the end of the log, one continuing the other."""
+    while at < log.end.index:
+        read = log.read_from_index(at, max_bytes, log.end.index)
+        assert read.next.index > at
+        yield read
+        at = read.next.index
+
+
+def bytes_of(files, bench) -> bytes:
+    return b"".join(bytes(files.content(path)) for path in bench.paths(files, ".log"))
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 89, 90, 91, 149])
+def test_long_stretches_are_the_bytes_of_the_segments_one_after_the_other(bench, files, long, first: int) -> None:
+    reads = list(stretches(long, Index(first)))
+    whole = bytes_of(files, bench)
+    assert whole.endswith(b"".join(read.batches for read in reads))
+    for read in reads:
+        heads = list(scan(read.batches))
+        assert heads[-1].end == len(read.batches)
+        assert (read.next.index, read.next.offset) == (heads[-1].index + 1, heads[-1].end_offset)
+        assert len(heads) == 1 or len(read.batches) <= STRETCH_BYTES
+
+
+def test_a_long_stretch_is_one_read_that_ends_where_a_batch_does(bench, files, long, monkeypatch) -> None:
+    first = long.read_from_index(Index(0), STRETCH_BYTES, long.end.index)
+    sizes = []
+    file = type(long._segment_cache.file(long._segments[0]))
+    read_file = file.read
+    monkeypatch.setattr(file, "read", lambda self, at, size: sizes.append(size) or read_file(self, at, size))
+    read = long.read_from_index(first.next.index, STRETCH_BYTES, long.end.index)
+    assert sizes == [len(read.batches)]
+    assert len(read.batches) > STRETCH_BYTES - 2 * 20_200
+
+
+def test_a_batch_that_is_larger_than_a_stretch_comes_alone(bench, long) -> None:
+    before = long.read_from_index(Index(88), STRETCH_BYTES, long.end.index)
+    assert before.next.index == 90
+    read = long.read_from_index(Index(90), STRETCH_BYTES, long.end.index)
+    assert (read.next.index, len(list(scan(read.batches)))) == (91, 1)
+
+
+def test_a_stretch_ends_with_its_segment(bench, long) -> None:
+    bases = [segment.base.index for segment in long._segments[1:]]
+    assert len(bases) >= 2
+    for base in bases:
+        assert long.read_from_index(Index(base - 2), STRETCH_BYTES, long.end.index).next.index == base
+
+
+def test_a_stretch_ends_below_until_wherever_that_is(bench, long) -> None:
+    long.read_from_index(Index(0), STRETCH_BYTES, long.end.index)
+    for first in range(20):
+        long.read_from_index(Index(first), STRETCH_BYTES, long.end.index)
+        for until in range(first + 1, first + 20):
+            assert long.read_from_index(Index(first), STRETCH_BYTES, Index(until)).next.index <= until
+
+
+def test_long_stretches_begin_where_retention_has_cut(bench, files, long) -> None:
+    expected = bench.payloads(long)
+    log = bench.open(files.after_crash(keep_unsynced=True), segment_bytes=1_000_000, retention_bytes=1_000_000)
+    assert log.retain(0)
+    start = log.start.index
+    assert start > 0
+    with pytest.raises(OutOfRangeError):
+        log.read_from_index(Index(start - 1), STRETCH_BYTES, log.end.index)
+    blob = b"".join(read.batches for read in stretches(log, start))
+    assert [decode_batch(blob, head).payload for head in scan(blob)] == expected[start:]
+
+
+@pytest.mark.parametrize("shift", [1, 7, 60, 104, 19_000])
+def test_an_index_that_names_no_batch_costs_a_stretch_its_end_and_nothing_else(
+    bench, files, long, monkeypatch, shift: int
+) -> None:
+    floor = SparseIndex.floor_position
+    monkeypatch.setattr(SparseIndex, "floor_position", lambda self, at: floor(self, at) - shift)
+    assert b"".join(read.batches for read in stretches(long, Index(0))) == bytes_of(files, bench)
+
+
+@pytest.mark.parametrize("byte", [0, 2, 5, 9, 13, 18, 24, 40, 110, 15_000, -1])
+def test_damage_in_the_middle_of_a_stretch_ends_it_and_is_never_passed_on(bench, files, long, byte: int) -> None:
+    path = bench.paths(files, ".log")[0]
+    heads = list(scan(bytes(files.content(path))))
+    damaged = heads[17]
+    files.content(path)[(damaged.start if byte >= 0 else damaged.end) + byte] ^= 4
+    at = Index(5)
+    long.read_from_index(Index(0), STRETCH_BYTES, at)
+    while at < 17:
+        read = long.read_from_index(at, STRETCH_BYTES, long.end.index)
+        assert list(scan(read.batches))[-1].index < 17
+        at = read.next.index
+    assert at == 17
+    with pytest.raises(DamagedLogError) as caught:
+        long.read_from_index(at, STRETCH_BYTES, long.end.index)
+    assert (caught.value.position_bytes, caught.value.index) == (damaged.start, 17)
