@@ -30,6 +30,7 @@ from typing import Final, NamedTuple
 import google_crc32c
 
 from ourolog.storage.errors import CorruptBatchError, UnknownVersionError
+from ourolog.storage.files import Part
 from ourolog.storage.types import Index, NodeId, Offset, Term
 
 MAGIC: Final = 0x4C4F  # "OL"
@@ -47,8 +48,9 @@ _MARK: Final = MAGIC.to_bytes(2, "little") + bytes((VERSION, 0))
 FRAME_BYTES: Final = _FRAME.size
 HEADER_BYTES: Final = FRAME_BYTES + _BODY.size
 
-EncodedBatch = tuple[bytes, bytes]
-"""A batch as bytes in two parts, header with path and payload, so that a payload is not copied to be written."""
+EncodedBatch = tuple[Part, Part]
+"""A batch as bytes in two parts, so that what is large is not copied to be written: header with path, and payload; of
+one that a leader sent the frame, and a view of the rest in what came."""
 
 _crc32c = google_crc32c.value
 _crc32c_extend = google_crc32c.extend
@@ -327,8 +329,12 @@ def scan(buffer: bytes, start: int = 0) -> Iterator[BatchHead]:
 
 
 def path_of(buffer: bytes, head: BatchHead) -> tuple[NodeId, ...]:
+    return decode_path(encoded_path_of(buffer, head))
+
+
+def encoded_path_of(buffer: bytes, head: BatchHead) -> bytes:
     at = head.start + HEADER_BYTES
-    return decode_path(buffer[at : at + head.path_size])
+    return buffer[at : at + head.path_size]
 
 
 def payload_of(buffer: bytes, head: BatchHead) -> bytes:

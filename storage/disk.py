@@ -15,6 +15,7 @@ from typing import Final
 
 from ourolog.storage.descriptors import DescriptorReserve, insist
 from ourolog.storage.errors import DirectoryLockedError
+from ourolog.storage.files import Part
 
 TEMPORARY_SUFFIX: Final = ".tmp"
 
@@ -37,7 +38,7 @@ class DiskFile:
         self._fd = fd
         self._end = os.fstat(fd).st_size
 
-    def append(self, parts: Sequence[bytes]) -> None:
+    def append(self, parts: Sequence[Part]) -> None:
         position = self._end
         for first in range(0, len(parts), _IOV_MAX):
             position = self._write_all(parts[first : first + _IOV_MAX], position)
@@ -47,7 +48,7 @@ class DiskFile:
         for first in range(0, len(parts), _IOV_MAX):
             position = self._write_all(parts[first : first + _IOV_MAX], position)
 
-    def _write_all(self, parts: Sequence[bytes], position: int) -> int:
+    def _write_all(self, parts: Sequence[Part], position: int) -> int:
         expected = sum(map(len, parts))
         written = insist(lambda: os.pwritev(self._fd, parts, position))
         if written < expected:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+Part = bytes | memoryview
+"""Bytes to be written. A view does for a part of larger ones, so that they need not be copied."""
+
 
 class File(Protocol):
     """An open file. All positions and sizes are in bytes. Errors are OSError."""
 
-    def append(self, parts: Sequence[bytes]) -> None:
+    def append(self, parts: Sequence[Part]) -> None:
         """Write the parts one after another at the end of the file (writev); all or OSError.
 
         After an OSError an unknown prefix may have been written.

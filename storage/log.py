@@ -28,9 +28,10 @@ from ourolog.storage.batch import (
     Kind,
     NewBatch,
     decode_batch,
+    decode_path,
     encode_frame,
     encode_parts,
-    path_of,
+    encoded_path_of,
     scan,
 )
 from ourolog.storage.batch_limits import GAP, impossible, too_long
@@ -349,8 +350,13 @@ class Log:
         next_own = self._state.next_own_sequence(self.log_epoch)
         position, last = self._appended_end, self._state.terms.last_place
         checked = []
+        path: tuple[NodeId, ...] = ()
+        encoded_path: bytes | None = None  # of the batch before; most have the same
+        size_bytes = 0
         for head in scan(blob):
-            path = path_of(blob, head)
+            size_bytes = head.end
+            if (encoded := encoded_path_of(blob, head)) != encoded_path:
+                encoded_path, path = encoded, decode_path(encoded)
             place = place_of(head.term, path, head.origin_epoch)
             problem = continues(head, position) or why_not_behind(last, place)
             if problem:
@@ -366,12 +372,13 @@ class Log:
             if problem is not None:
                 raise ImpossibleBatchError(problem)
             checked.append((head, path, position))
-        if (checked[-1][0].end if checked else 0) != len(blob):
+        if size_bytes != len(blob):
             raise CorruptBatchError("the last batch is cut off")
+        view = memoryview(blob)
         for head, path, end in checked:
             self._roll_if_due(head.size_bytes, head.timestamp_ms)
-            body = blob[head.start + FRAME_BYTES : head.end]
-            parts = (encode_frame(len(body), self._writer.synced_bytes), body)
+            frame = encode_frame(head.size_bytes - FRAME_BYTES, self._writer.synced_bytes)
+            parts = (frame, view[head.start + FRAME_BYTES : head.end])
             self._writer.gather(parts, head.size_bytes, self._appended_end, head.timestamp_ms)
             observe(self._state, blob, head, path)
             self._appended_end = end

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ourolog.storage.batch import EncodedBatch
 from ourolog.storage.checkpoint import Checkpoint
-from ourolog.storage.files import Files
+from ourolog.storage.files import Files, Part
 from ourolog.storage.index import SparseIndex
 from ourolog.storage.segment import Segment
 from ourolog.storage.state import LogState
@@ -26,7 +26,7 @@ class _Run:
     """
 
     segment: Segment
-    parts: list[bytes] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     opening_state: bytes | None = None
 
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from ourolog.actors.messages.store import BatchesGathered
 from ourolog.storage.batch import EncodedBatch
+from ourolog.storage.files import Part
 from ourolog.storage.terms import TermHistory
 from ourolog.storage.types import START, Index
 
@@ -76,7 +77,7 @@ class LogTail:
         """
         assert self.holds(index), "what is not here is read from the disk"
         at = index - (self.end.index - len(self._batches))
-        parts: list[bytes] = []
+        parts: list[Part] = []
         size_bytes = 0
         for number in range(at, len(self._batches)):
             batch = self._batches[number]

@@ -36,6 +36,7 @@ from ourolog.simulation.events import (
 from ourolog.simulation.runtime import PowerCutError
 from ourolog.storage.disk import TEMPORARY_SUFFIX
 from ourolog.storage.errors import DirectoryLockedError
+from ourolog.storage.files import Part
 from ourolog.storage.types import NodeId
 
 Change = Literal["write", "sync", "truncate", "create", "make_directory", "remove", "rename", "sync_directory"]
@@ -523,7 +524,7 @@ class SimulatedFile:
         self._is_open = True
         disk.open_files += 1
 
-    def append(self, parts: Sequence[bytes]) -> None:
+    def append(self, parts: Sequence[Part]) -> None:
         self._assert_open()
         data = b"".join(parts)
         self._disk.append(self._inode, self._path, self._end, data)

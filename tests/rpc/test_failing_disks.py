@@ -22,6 +22,7 @@ from ourolog.actors.occupants import parse_election
 from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_errors import LogError
 from ourolog.storage.disk import DiskFile, DiskFiles
+from ourolog.storage.files import Part
 
 CLIENTS = 16
 RECORDS_EACH = 30
@@ -53,7 +54,7 @@ class FailingFile(DiskFile):
         super().__init__(fd)
         self._fuse = fuse
 
-    def append(self, parts: Sequence[bytes]) -> None:
+    def append(self, parts: Sequence[Part]) -> None:
         if self._fuse.blows_at("append"):
             # All but a bit of it is there: a batch that will be cut, behind some that will not.
             whole = b"".join(parts)

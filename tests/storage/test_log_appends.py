@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import google_crc32c
 import pytest
 
-from ourolog.storage.batch import Codec, Kind, NewBatch, encode_batch, encode_frame, scan
+from ourolog.storage.batch import Codec, Kind, NewBatch, decode_batch, encode_batch, encode_frame, path_of, scan
 from ourolog.storage.errors import CorruptBatchError, DiscontinuousBatchError, ImpossibleBatchError, OutOfRangeError
 from ourolog.storage.log import LogConfig
 from ourolog.storage.types import START, Index, NodeId, Offset, Position, Term
@@ -180,6 +181,90 @@ def test_a_batch_by_another_writer_of_the_same_term_or_of_a_term_that_its_leader
     log.append_raw(encode_batch(replace(following, term=Term(9), path=(NodeId("n9"),))), Term(9))
     with pytest.raises(ValueError, match="two nodes led it"):
         log.append_new(bench.data(b"forged"), Term(9), 0)
+
+
+@pytest.fixture
+def long_answer(bench, files) -> bytes:
+    """What a leader sends at once: 60 batches from some bytes to some hundred thousand, of two nodes' making."""
+    leader = bench.open(files, node="leader", epoch=3)
+    other = bench.open(type(files)(), node="other", epoch=4)
+    bench.fill(other, 20, term=0, size=50)
+    copies = bench.everything(other)
+    for at in range(60):
+        if at % 3:
+            size = 300_000 if at == 40 else 300 * at
+            leader.append_new(bench.data(b"%03d" % at * (size // 3 + 1)), Term(0), at)
+        else:
+            leader.append_copy(copies[at // 3], 4)
+    leader.commit()
+    return b"".join(
+        read.batches for at in range(60) for read in [leader.read_from_index(Index(at), 0, leader.end.index)]
+    )
+
+
+def test_a_long_answer_is_written_bit_for_bit_with_one_write_and_one_sync(bench, files, long_answer) -> None:
+    disk = type(files)()
+    follower = bench.open(disk, node="follower")
+    disk.fail("sync", 5, nth=2)
+    disk.fail("write", 5, nth=2)
+    ends = follower.append_raw(long_answer)
+    follower.commit()
+    blob = bytes(disk.content(bench.paths(disk, ".log")[0]))
+    heads = list(scan(blob))
+    assert [end.index for end in ends] == list(range(1, 61))
+    assert [blob[head.start + 16 : head.end] for head in heads] == [
+        long_answer[head.start + 16 : head.end] for head in scan(long_answer)
+    ]
+    assert [path_of(blob, head) for head in heads] == [path_of(long_answer, head) for head in scan(long_answer)]
+
+
+@pytest.mark.parametrize("segment_bytes", [1_000, 100_000, 400_000])
+def test_a_long_answer_may_go_to_many_segments(bench, files, long_answer, segment_bytes: int) -> None:
+    disk = type(files)()
+    follower = bench.open(disk, node="follower", segment_bytes=segment_bytes)
+    follower.append_raw(long_answer)
+    follower.commit()
+    assert follower.segment_count > 1
+    payloads = [decode_batch(long_answer, head).payload for head in scan(long_answer)]
+    assert bench.payloads(follower) == payloads
+    again = bench.open(disk.after_crash(keep_unsynced=False), node="follower", segment_bytes=segment_bytes)
+    assert bench.payloads(again) == payloads
+
+
+@pytest.mark.parametrize("at", [0, 1, 29, 40, 59])
+def test_of_a_long_answer_with_a_damaged_batch_nothing_is_appended(bench, files, long_answer, at: int) -> None:
+    head = list(scan(long_answer))[at]
+    follower = bench.open(type(files)(), node="follower")
+    for byte in (
+        head.start,
+        head.start + 4,
+        head.start + 17,
+        head.start + 30,
+        (head.start + head.end) // 2,
+        head.end - 1,
+    ):
+        damaged = bytearray(long_answer)
+        damaged[byte] ^= 1
+        with pytest.raises(CorruptBatchError):
+            follower.append_raw(bytes(damaged))
+        assert (follower.appended_end, follower.has_identity(NodeId("leader"), 3, 0)) == (START, False)
+    for cut in (head.start + 1, head.start + 16, head.end - 1):
+        with pytest.raises(CorruptBatchError, match="cut off"):
+            follower.append_raw(long_answer[:cut])
+    assert follower.appended_end == START
+    follower.append_raw(long_answer)
+
+
+def test_a_batch_of_nobody_is_refused(bench, files) -> None:
+    log = bench.open(files)
+    bench.fill(log, 1)
+    good = bench.everything(log)[0]
+    blob = bytearray(encode_batch(replace(good, payload=b"\x02" + good.payload)))
+    # The one name in the path counts as the beginning of the payload, and there is none left.
+    blob[22:24] = (0).to_bytes(2, "little")
+    blob[16:20] = google_crc32c.value(bytes(blob[20:])).to_bytes(4, "little")
+    with pytest.raises(CorruptBatchError, match="path is empty"):
+        bench.open(type(files)(), node="follower").append_raw(bytes(blob))
 
 
 # ---------------------------------------------------------------- rolling
