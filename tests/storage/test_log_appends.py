@@ -215,7 +215,12 @@ def test_a_long_answer_is_written_bit_for_bit_with_one_write_and_one_sync(bench,
     assert [blob[head.start + 16 : head.end] for head in heads] == [
         long_answer[head.start + 16 : head.end] for head in scan(long_answer)
     ]
-    assert [path_of(blob, head) for head in heads] == [path_of(long_answer, head) for head in scan(long_answer)]
+    paths = [path_of(long_answer, head) for head in scan(long_answer)]
+    assert [path_of(blob, head) for head in heads] == paths
+    assert all(
+        follower.has_identity(path[0], head.origin_epoch, head.origin_sequence)
+        for path, head in zip(paths, heads, strict=True)
+    )
 
 
 @pytest.mark.parametrize("segment_bytes", [1_000, 100_000, 400_000])
