@@ -4,7 +4,7 @@ import google_crc32c
 import pytest
 
 from ourolog.simulation.disks.disk import SimulatedDisk, SimulatedFile
-from ourolog.storage.batch import encode_batch, scan
+from ourolog.storage.batch import encode_batch, scan, verify
 from ourolog.storage.errors import DamagedLogError
 from ourolog.storage.recovery import RecoveryStep
 from ourolog.storage.types import Index, NodeId, Offset, Position, Term
@@ -70,6 +70,22 @@ def test_opening_reads_no_more_than_what_came_after_the_checkpoint(bench, files,
     assert bench.open(files, segment_bytes=20_000).end.index == 1000
     assert log.size_bytes > 100_000
     assert sum(sizes) <= 5200
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_opening_reads_no_more_entries_than_come_between_two_checkpoints(
+    bench, files, monkeypatch, at_once: int
+) -> None:
+    log = bench.open(files, checkpoint_interval_entries=100)
+    for _ in range(700 // at_once):
+        for _ in range(at_once):
+            log.append_new(bench.data(), Term(1), 1000)
+        log.commit()
+    bench.fill(log, 99 - at_once)
+    heads = []
+    monkeypatch.setattr("ourolog.storage.scan.verify", lambda buffer, head: heads.append(head) or verify(buffer, head))
+    assert bench.open(killed(files)).end == log.end
+    assert 0 < len(heads) < 100 + at_once
 
 
 def test_temporary_and_orphaned_files_are_removed(bench, files) -> None:
