@@ -54,7 +54,7 @@ class FetchesAnsweredTruly(EventChecker):
     def _on_gathered(self, told: MessageTold) -> None:
         gathered = told.message
         assert isinstance(gathered, BatchesGathered)
-        heads = [_head_of(batch[0] + batch[1], 0) for batch in gathered.batches]
+        heads = [_head_of(b"".join(batch), 0) for batch in gathered.batches]
         # Later ones come when these are written.
         self._gathered[self.model.place(told.sender)[0]] = {head.index: head.crc for head in heads if head is not None}
 
