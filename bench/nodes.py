@@ -43,13 +43,13 @@ async def fresh_nodes(directory: str, count: int = 1, flags: Sequence[str] = ())
 
 
 @contextlib.asynccontextmanager
-async def elected_nodes(directory: str, count: int) -> AsyncIterator[Nodes]:
+async def elected_nodes(directory: str, count: int, flags: Sequence[str] = ()) -> AsyncIterator[Nodes]:
     """New nodes on empty directories that have elected a leader, which stands first. `directory`: where to make them.
 
     Raises TimeoutError if nobody leads within 30 s.
     """
     voters = ",".join(f"n{number}" for number in range(1, count + 1))
-    async with fresh_nodes(directory, count, ("--election", f"raft:{voters}", "--acks", "quorum")) as nodes:
+    async with fresh_nodes(directory, count, ("--election", f"raft:{voters}", "--acks", "quorum", *flags)) as nodes:
         async with asyncio.timeout(30):
             while not (leads := [server for server in await _servers(nodes) if server.is_leader]):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # nobody tells when
