@@ -57,6 +57,8 @@ class Batch:
     sequence: the number under which they were sent, if they were.
     was_sent: whether a call may have brought them to a node.
     is_unknown: whether one may have stored them, and none has said so yet.
+    unknown_at: the one node that may have stored them, if it is known that no other has: where that one refuses them
+        for what they are, it has done so before.
     said: what the last call with them failed with.
     """
 
@@ -75,6 +77,7 @@ class Batch:
         "said",
         "sequence",
         "size_bytes",
+        "unknown_at",
         "values",
         "was_sent",
     )
@@ -92,6 +95,7 @@ class Batch:
         self.sequence = 0
         self.was_sent = False
         self.is_unknown = False
+        self.unknown_at = ""
         self.said = ""
         self._encoded = b""
         self._sent = b""

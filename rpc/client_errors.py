@@ -23,6 +23,8 @@ _NEVER_HANDLED: Final = (
     "SERVER: Received message larger than max",
     "Method not found!",
 )
+# grpcio's words where a call was ended while more was being sent on it; they replace the status that it ended with.
+_ENDED_WHILE_SENDING: Final = "Internal error from Core"
 # Codes that may pass when the call is made again, whoever answered.
 _PASSING: Final = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "INTERNAL", "UNKNOWN"}
 
@@ -36,6 +38,7 @@ class LogError(Exception):
     reason: the server's stable word for the error; "" where the error is not the server's own.
     outcome_unknown: whether a produce may have been stored all the same.
     never_sent: whether the call never left this machine.
+    end_is_hidden: whether the call was ended while more was being sent on it, for which gRPC hides why it was.
     leader_id, leader_addr: who leads; "" where the server did not say.
     first_offset, end_offset: the readable range, `end_offset` exclusive; None where the server did not say.
     fields: what is wrong with the request, by field.
@@ -50,6 +53,7 @@ class LogError(Exception):
         self.reason = ""
         self.outcome_unknown = outcome_unknown
         self.never_sent = False
+        self.end_is_hidden = False
         self.leader_id = ""
         self.leader_addr = ""
         self.first_offset: int | None = None
@@ -186,6 +190,7 @@ def to_log_error(error: grpc.aio.AioRpcError, addr: str) -> LogError:
     never_sent = text.startswith(_NEVER_SENT)
     found = LogError(text, code, addr=addr)
     found.never_sent = never_sent
+    found.end_is_hidden = code == "INTERNAL" and text == _ENDED_WHILE_SENDING
     status = status_of(error)
     for packed in status.details if status is not None else ():
         if packed.Is(details_pb.ErrorInfo.DESCRIPTOR):
@@ -234,6 +239,8 @@ def _sentence(code: str, text: str, addr: str, *, never_sent: bool) -> str:
         return f"the message is larger than what can be sent to {addr}; split it ({text})"
     if never_sent:
         return f"cannot reach {addr}: is a node running there, and is it its gRPC address? ({text})"
+    if code == "INTERNAL" and text == _ENDED_WHILE_SENDING:
+        return f"{addr} ended the call while more was being sent on it, and gRPC does not tell why ({text})"
     if code == "UNIMPLEMENTED":
         return _unknown_call(addr)
     if code == "UNAVAILABLE":

@@ -176,9 +176,14 @@ class Lane:
         rest = deque(batches)
         while rest:
             batch = rest.popleft()
+            was_unknown = batch.is_unknown
             until_s = max((other.last_give_up_at_s for other in rest), default=0.0)
             left_over = await self._batch_calls.send(batch, self._producer, until_s, failure)
             failure = None
+            if was_unknown and not batch.is_unknown:
+                # It was refused when the stream brought it, and so nothing behind it was stored.
+                for other in rest:
+                    other.is_unknown = False
             self._may_stream = self._producer.producer_id != 0
             if self._producer.is_lost:
                 self._producer = Producer()
@@ -260,9 +265,10 @@ class Lane:
             may_be_stored = sizes.index(max(sizes))
         for at, batch in enumerate(batches):
             batch.is_unknown = failure.outcome_unknown or at < may_be_stored
+            batch.unknown_at = failure.addr if failure.end_is_hidden else ""
             batch.said = str(failure)
-        # What is refused for what is in it is told to its caller in the words of a call.
-        await self._send(batches, None if failure.is_of_content else failure)
+        # What is refused for what is in it is told to its caller in the words of a call, and so is what gRPC hides.
+        await self._send(batches, None if failure.is_of_content or failure.end_is_hidden else failure)
 
     async def _messages(self, stream: _Stream) -> AsyncIterator[pb.ProduceBatchRequest]:
         # gRPC may ask for one more message of a call that has ended.

@@ -178,7 +178,10 @@ class _Sending:
         if failure.outcome_unknown and not failure.reason:
             failure.args = (f"{str(failure).rstrip('.')}. {OUTCOME_UNKNOWN}",)
         self.attempts.note(failure)
-        self.batch.is_unknown = self.batch.is_unknown or failure.outcome_unknown
+        if failure.outcome_unknown:
+            self.batch.is_unknown, self.batch.unknown_at = True, ""
+        elif failure.reason == "INVALID" and failure.addr == self.batch.unknown_at:
+            self.batch.is_unknown = False
         self.batch.said = str(failure)
 
     def expired_for_s(self, now_s: float) -> float:

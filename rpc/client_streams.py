@@ -115,9 +115,8 @@ class ProduceStreams:
             return requests.take_apart()
         if is_too_large and requests.outstanding == 1:
             return requests.take_apart(addr)
-        # Too large for the connection itself, which ends with all that is on its way; or gRPC has failed to write to a
-        # call that was ended meanwhile, and does not tell why it was.
-        is_lost = is_too_large or (failure.code == "INTERNAL" and not failure.reason)
+        # Too large for the connection itself, which ends with all that is on its way; or it is not told why it ended.
+        is_lost = is_too_large or failure.end_is_hidden
         if not is_lost or requests.outstanding == 1:
             return False
         failure.outcome_unknown = True

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import grpc
+
 from ourolog.actors.messages.server import Produce, Refusal, RequestRefused
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_errors import LogError, to_log_error
 from ourolog.storage.record_set import decode_records
 
 
@@ -81,6 +84,14 @@ async def held_first(e: Any, client: LogClient, *, by_stream: bool = False, acks
     caller = asyncio.create_task(client.produce(b"first", acks=acks))
     await e.server.until(lambda: len(e.server.all(Produce)) == before + 1)
     return HeldFirst(e, caller)
+
+
+def hidden_end(addr: str) -> LogError:
+    """What is left of the status with which a node ended a stream, where more was being sent on it meanwhile."""
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "Internal error from Core"
+    )
+    return to_log_error(error, addr)
 
 
 def numbers(e: Any) -> list[tuple[int, int]]:

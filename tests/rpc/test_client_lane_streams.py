@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
 
@@ -16,9 +17,20 @@ from ourolog.actors.messages.server import CancelRequest, Produce, Refusal, Requ
 from ourolog.actors.messages.values import Acks
 from ourolog.rpc import client_batches, client_lane, client_lane_calls, client_producers
 from ourolog.rpc.client import LogClient
+from ourolog.rpc.client_calls import ClientCalls
 from ourolog.rpc.client_errors import LogError
+from ourolog.rpc.record_checks import RecordLimits
 from tests.failing_server import FailingServer, Failure, failures
-from tests.scripted_produces import Script, held_first, lost_after_append, numbers, refused, stored, unanswered
+from tests.scripted_produces import (
+    Script,
+    held_first,
+    hidden_end,
+    lost_after_append,
+    numbers,
+    refused,
+    stored,
+    unanswered,
+)
 
 DEADLINE_S = 0.6
 
@@ -27,6 +39,21 @@ DEADLINE_S = 0.6
 def pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two records are a full batch, so that several are on their way."""
     monkeypatch.setattr(client_batches, "GATHERED_RECORDS", 2)
+
+
+@pytest.fixture
+def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC never tells with which status a node has ended a stream, as where more is being sent on it meanwhile."""
+    responses = ClientCalls.responses
+
+    async def without_reason(calls: ClientCalls, *arguments: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in responses(calls, *arguments):
+                yield response
+        except LogError as error:
+            raise hidden_end(error.addr) from error
+
+    monkeypatch.setattr(ClientCalls, "responses", without_reason)
 
 
 def open_streams(e: Any) -> int:
@@ -321,6 +348,95 @@ async def test_an_answer_to_nothing_ends_a_stream_and_harms_nobody() -> None:
         assert server.log == [b"0", b"1", b"2", b"3"]
         assert server.streams == 2
         assert problems == []
+
+
+# ---------------------------------------------------------------- where it is not told why it has ended
+
+
+@pytest.mark.usefixtures("hidden", "pairs")
+async def test_what_is_refused_by_a_stream_whose_end_is_hidden_fails_alone_and_for_certain(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"before")
+        wrong = [b"", bytes(1001)]
+        calls = [client.produce(value) for value in (b"0", wrong[0], b"1", b"2", wrong[1], b"3", b"4")]
+        calls.append(client.produce_payload(b"\xff", 1))
+        calls.append(client.produce(b"5"))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [outcome for outcome in outcomes if isinstance(outcome, int)] == list(range(1, 7))
+        for at in (1, 4, 7):
+            assert isinstance(failed := outcomes[at], LogError)
+            assert failed.reason == "INVALID"
+            assert not failed.outcome_unknown
+        assert stored(e) == [b"before", *(b"%d" % number for number in range(6))]
+        assert len({producer_id for producer_id, _ in numbers(e)}) == 1
+
+
+@pytest.mark.usefixtures("hidden", "pairs")
+async def test_what_a_stream_whose_end_is_hidden_has_appended_is_stored_once(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"before")
+        lost = lost_after_append(e.server)
+        Script(e.server, None, lost, lost, refused(Refusal.SEQUENCE_GAP))
+        later = [client.produce(b"%d" % number) for number in range(7)]
+        assert await asyncio.gather(*later) == list(range(1, 8))
+        assert stored(e) == [b"before", *(b"%d" % number for number in range(7))]
+
+
+@pytest.mark.usefixtures("hidden")
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_refusal_says_nothing_of_what_was_sent_before_once_another_call_may_have_brought_it(
+    edge: Any, *, elsewhere: bool
+) -> None:
+    async with edge() as e, edge() as other, LogClient(e.address) as client:
+        await client.produce(b"before")
+        refuses = other if elsewhere else e
+
+        def goes_wrong_again(produce: Produce) -> None:
+            refuses.service._limits = RecordLimits(1, 1)
+            if elsewhere:
+                answer = RequestRefused(produce.request_id, Refusal.NOT_LEADER, "", leader_addr=other.address)
+                produce.reply_to.tell(answer)
+            else:
+                lost_after_append(e.server)(produce)
+
+        Script(e.server, lost_after_append(e.server), goes_wrong_again)
+        with pytest.raises(LogError, match="takes at most 1") as raised:
+            await client.produce(b"stored")
+        assert raised.value.outcome_unknown
+        assert stored(e) == [b"before", b"stored"]
+        assert refuses.address == raised.value.addr
+
+
+@pytest.mark.usefixtures("pairs")
+async def test_nor_does_it_where_the_stream_has_said_itself_that_it_may_be_stored(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        await client.produce(b"before")
+        Script(e.server, unanswered, lambda produce: e.server.append(produce.batch))
+        first = [asyncio.create_task(client.produce(b"%d" % number)) for number in range(2)]
+        second = [asyncio.create_task(client.produce(b"stored")) for _ in range(2)]
+        await e.server.until(lambda: len(numbers(e)) == 3)
+        e.service._limits = RecordLimits(1, 100)
+        refused(Refusal.DEPOSED, outcome_unknown=True)(e.server.all(Produce)[1])
+        assert await asyncio.gather(*first) == [3, 4]
+        for failed in await asyncio.gather(*second, return_exceptions=True):
+            assert isinstance(failed, LogError)
+            assert "takes at most 1" in str(failed)
+            assert failed.outcome_unknown
+
+
+@pytest.mark.usefixtures("hidden", "pairs")
+async def test_nothing_is_stored_of_what_a_stream_has_brought_behind_what_was_refused(edge: Any) -> None:
+    async with edge() as e, LogClient(e.address, timeout_s=0.5) as client:
+        await client.produce(b"before")
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.NOT_READY, "not now")
+        wrong, *behind = await asyncio.gather(
+            *(client.produce(value) for value in (b"", b"0", b"1", b"2")), return_exceptions=True
+        )
+        assert isinstance(wrong, LogError)
+        assert wrong.reason == "INVALID"
+        for failed in behind:
+            assert isinstance(failed, LogError)
+            assert (failed.reason, failed.outcome_unknown) == ("NOT_READY", False)
 
 
 # ---------------------------------------------------------------- whatever happens

@@ -19,7 +19,7 @@ from ourolog.rpc.client_producers import GATHERED_RECORDS, MAX_UNANSWERED
 from ourolog.rpc.client_requests import UnansweredRequests
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.record_set import encode_records
-from tests.scripted_produces import Script, lost_after_append, numbers, refused, stored, unanswered
+from tests.scripted_produces import Script, hidden_end, lost_after_append, numbers, refused, stored, unanswered
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         except LogError as error:
             if opened[-1].outstanding < 2:
                 raise
-            raise LogError("Internal error from Core", "INTERNAL", outcome_unknown=True) from error
+            raise hidden_end(error.addr) from error
 
     monkeypatch.setattr(UnansweredRequests, "messages", noted)
     monkeypatch.setattr(ClientCalls, "responses", without_reason)
