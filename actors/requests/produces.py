@@ -18,7 +18,7 @@ MERGED_MAX_BYTES = 1024 * 1024
 MAX_UNWRITTEN_BYTES = 64 * 1024 * 1024
 PRODUCE_OVERHEAD_BYTES = 1024
 
-MAX_ENTRIES_UNDER_WAY = 2
+MAX_ENTRIES_UNDER_WAY = 1
 """While so many entries are on their way to the disks that must have them, produces gather."""
 
 GATHERED_BYTES = 256 * 1024

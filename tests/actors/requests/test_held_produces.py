@@ -16,6 +16,7 @@ from ourolog.actors.messages.server import CancelRequest, Produce, Produced, Ref
 from ourolog.actors.messages.store import AppendBatch, BatchAppended
 from ourolog.actors.messages.values import Acks, Member
 from ourolog.actors.requests.produces import MAX_UNWRITTEN_BYTES
+from ourolog.actors.server import GATHERS_AT_MOST_S
 from ourolog.storage.batch import NewBatch
 from ourolog.storage.types import Index, Offset, Term
 from tests.actors.server_stage import N1, N2, Stage, at
@@ -130,6 +131,7 @@ def test_what_is_held_when_a_leader_is_deposed_waits_for_the_next_one_and_the_re
     stage.tell(LeaderChanged(Term(2), None))
     assert stage.refusals() == {1: Refusal.DEPOSED}
     stage.tell(LeaderChanged(Term(3), N1))
+    stage.runtime.run_for(GATHERS_AT_MOST_S)  # the store has not said yet what became of the first one
     assert stage.store.last(AppendBatch).batch.payload == b"heldin the inbox"
     assert len(stage.client.received) == 1
 

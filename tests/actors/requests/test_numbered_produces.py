@@ -6,6 +6,7 @@ from ourolog.actors.messages.events import CommitAdvanced, NobodyElected
 from ourolog.actors.messages.server import CancelRequest, Produce, Produced, Refusal, RegisterProducer
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended
 from ourolog.actors.messages.values import Acks
+from ourolog.actors.server import GATHERS_AT_MOST_S
 from ourolog.actors.testing.testkit import Probe
 from ourolog.storage.batch import Kind, NewBatch
 from ourolog.storage.control import ProducerRegistered, encode_control
@@ -38,6 +39,7 @@ def test_what_was_sent_again_is_acknowledged_when_the_entry_that_it_stands_in_is
 
     def append(client: Probe, request_id: int, sequence: int, index: int, *, is_duplicate: bool = False) -> None:
         stage.tell(Produce(request_id, numbered(sequence), Acks.DEFAULT, 5.0, client))
+        stage.runtime.run_for(GATHERS_AT_MOST_S)
         append_id = stage.store.last(AppendBatch).request_id
         end = at(index + 1, index + 1)
         stage.tell(BatchAppended(append_id, Offset(index), Index(index), Term(1), end, is_duplicate))
@@ -60,6 +62,7 @@ def test_what_was_sent_again_does_not_wait_for_entries_behind_its_own() -> None:
     later, again = Probe(), Probe()
     for client, index in ((later, 5), (again, 4)):
         stage.tell(Produce(1, numbered(index - 4), Acks.DEFAULT, 5.0, client))
+        stage.runtime.run_for(GATHERS_AT_MOST_S)
         append_id = stage.store.last(AppendBatch).request_id
         end = at(index + 1, index + 1)
         stage.tell(BatchAppended(append_id, Offset(index), Index(index), Term(1), end, is_duplicate=client is again))

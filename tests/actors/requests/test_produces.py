@@ -56,6 +56,7 @@ def test_a_leader_that_loses_the_lead_refuses_what_waits() -> None:
     stage.produce((1, b"a"))
     stage.appended(0, 1)
     stage.produce((2, b"b"))
+    stage.runtime.run_for(GATHERS_AT_MOST_S)
     stage.tell(LeaderChanged(Term(2), N2))
     refused = stage.client.all(RequestRefused)
     assert [(refusal.request_id, refusal.refusal) for refusal in refused] == [
@@ -177,12 +178,14 @@ def test_a_leader_without_a_quorum_takes_only_so_much(limit: dict[str, int]) -> 
     stage.lead()
     for number in range(4):
         stage.produce((number, b"value"))
+        stage.runtime.run_for(GATHERS_AT_MOST_S)
         if number < 3:
             stage.appended(number, 1 + number)
     assert (stage.refused().request_id, stage.refused().refusal) == (3, Refusal.OVERLOADED)
     assert "wait for a majority" in stage.refused().detail
     stage.tell(CommitAdvanced(at(3, 2)))
     stage.produce((4, b"value"))
+    stage.runtime.run_for(GATHERS_AT_MOST_S)
     assert len(stage.store.all(AppendBatch)) == 4
 
 
