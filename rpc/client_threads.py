@@ -10,14 +10,16 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar, cast
 
+from ourolog.rpc.event_loops import new_event_loop
+
 T = TypeVar("T")
 
 
 class LoopThread:
-    """An asyncio loop that runs on a daemon thread until `close`, or until the program ends."""
+    """An event loop that runs on a daemon thread until `close`, or until the program ends."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
         self._handed: deque[_Handed[Any]] = deque()

@@ -131,7 +131,6 @@ def _settings(given: argparse.Namespace, directory: str) -> Settings:
         many=200_000 if quick else 10_000_000,
         measures=tuple(given.measures or ()),
         against=os.path.abspath(given.against) if given.against else "",
-        client_loop=given.client_loop,
         say=lambda text: console.print(text, style="dim", soft_wrap=True),
     )
 
@@ -150,9 +149,6 @@ def _parser() -> argparse.ArgumentParser:
         help=f"only measures whose names begin so: {_MEASURES}",
     )
     parser.add_argument("--against", metavar="PATH", help="measure the nodes of another checkout beside this one's")
-    parser.add_argument(
-        "--client-loop", choices=["asyncio", "uvloop"], default="asyncio", help="what LogClient's tasks run on"
-    )
     parser.add_argument("--json", metavar="PATH", help="where the JSON goes; default: bench/results/peers.json")
     parser.add_argument("--run", metavar="PATH", help="measure nothing: take the JSON of an earlier run")
     parser.add_argument(

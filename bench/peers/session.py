@@ -36,7 +36,6 @@ class Settings:
     few, many: records in the two logs on which the cost of a record is measured.
     measures: beginnings of the names of those wanted, none for all.
     against: another checkout of ours that is measured beside this one, "" for none.
-    client_loop: the event loop of LogClient's program.
     say: told what is being done.
     """
 
@@ -51,7 +50,6 @@ class Settings:
     many: int
     measures: tuple[str, ...]
     against: str
-    client_loop: str
     say: Callable[[str], None]
 
     def wants(self, measure: str) -> bool:

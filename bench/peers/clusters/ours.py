@@ -152,15 +152,15 @@ class Ours:
         words = ["-in-flight", str(in_flight), "ours", "produce"]
         return self._load(f"Produce, {in_flight} in flight", generator, words, self.leader_addr)
 
-    def client(self, tasks: int, loop: str) -> Load:
-        """LogClient.produce(), from this many tasks of one Python process."""
+    def client(self, tasks: int, loop: str = "asyncio") -> Load:
+        """LogClient.produce(), from this many tasks of one Python process, on asyncio's own loop or on uvloop."""
         script = os.path.join(HERE, "client_load.py")
 
         def to(addresses: str) -> list[str]:
             words = ["-addr", addresses, "-in-flight", str(tasks), "-loop", loop, "ours", "client"]
             return [self.python, "-P", script, *words]
 
-        name = f"{self.label}: LogClient.produce(), {tasks:,} tasks"
+        name = f"{self.label}: LogClient.produce(), {tasks:,} tasks{'' if loop == 'asyncio' else f' on {loop}'}"
         return Load(name, lambda: to(",".join(self.addresses)), self.pids, to_empty=to)
 
     def batches(self, generator: str, records: int, size: int, *, idempotent: bool = False) -> Load:

@@ -82,7 +82,6 @@ def test_three_nodes_are_caught_up_with_and_idle(tmp_path: Path, monkeypatch: py
         many=1_000,
         measures=("catchup", "idle"),
         against="",
-        client_loop="asyncio",
         say=lambda _: None,
     )
     try:
