@@ -176,7 +176,7 @@ async def test_a_node_whose_disk_is_full_lets_its_election_act_before_it_ends(
             await client.produce(b"a")
             fuse.light("append", 1, errno.ENOSPC)
             with pytest.raises(LogError):
-                await client.produce(b"b")
+                await client.produce(b"b", timeout_s=0.5)
         failed = await asyncio.shield(n1.server.failed)
         await n1.server.stop(0.0)
         assert told == [failed.reason, "the other node has heard of it", "the node leaves"]
