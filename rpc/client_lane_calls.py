@@ -123,7 +123,10 @@ class BatchCalls:
         return []
 
     def _without_gone(self, batch: Batch) -> Batch:
-        """The same for those who still wait, where nothing of it is stored: the others were told so, or have gone."""
+        """The batch for those who still wait, where nothing of it is stored.
+
+        The others have been told so, or have gone.
+        """
         waiting = batch if batch.is_unknown else batch.without_gone()
         if waiting is not batch:
             self._open.replace(batch, [waiting])
