@@ -98,6 +98,20 @@ async def test_a_producer_that_is_forgotten_registers_again_without_a_word(edge:
         assert [number for _, number in numbers(e)] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("refusal", [Refusal.SEQUENCE_REUSED, Refusal.SEQUENCE_FORGOTTEN])
+async def test_where_something_else_stands_under_its_number_what_follows_goes_under_another_id(
+    edge: Any, refusal: Refusal
+) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        Script(e.server, refused(refusal))
+        with pytest.raises(LogError) as raised:
+            await client.produce(b"a")
+        assert raised.value.reason == refusal.name
+        assert await client.produce(b"b") == 0
+        (first, _), (second, number) = numbers(e)
+        assert (first != second, number) == (True, 0)
+
+
 async def test_a_producer_that_is_forgotten_with_a_batch_of_unknown_outcome_says_so(
     edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
