@@ -46,6 +46,7 @@ class BatchCalls:
         if failure is not None and not await self._goes_on(failure, failure.addr, producer, sending):
             return await self._give_up(sending, producer, failure)
         while batch.has_somebody_waiting or batch.is_unknown:
+            batch = sending.batch = self._without_gone(batch)
             now_s = loop.time()
             left_s = sending.left_s(now_s)
             if not producer.producer_id:
@@ -121,6 +122,16 @@ class BatchCalls:
                 return left_over + parts[at + 1 :]
         return []
 
+    def _without_gone(self, batch: Batch) -> Batch:
+        """The batch for those who still wait, where nothing of it is stored.
+
+        The others have been told so, or have gone.
+        """
+        waiting = batch if batch.is_unknown else batch.without_gone()
+        if waiting is not batch:
+            self._open.replace(batch, [waiting])
+        return waiting
+
     async def _register(self, producer: Producer, within_s: float) -> LogError | None:
         """Give the lane an id; none if there are none here. Returns why it did not work."""
         try:
@@ -145,7 +156,10 @@ class BatchCalls:
                 return
             self._open.replace(batch, parts)
             for part in parts:
-                await self._send_plainly(part)
+                if part.has_somebody_waiting:
+                    await self._send_plainly(self._without_gone(part))
+                else:
+                    self._open.end(part)
         else:
             self._acknowledge(batch, response)
 

@@ -143,6 +143,22 @@ async def test_a_batch_that_is_full_waits_for_no_answer_and_no_more_than_a_windo
         assert counts(e)[before:] == [1] + [3] * WINDOW + [2]
 
 
+async def test_a_batch_to_which_the_next_record_does_not_fit_waits_for_no_answer(
+    edge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_batches, "GATHERED_BYTES", 10)
+    async with edge() as e, LogClient(e.address) as client:
+        first = await held_first(e, client, by_stream=True)
+        before = len(counts(e))
+        large = asyncio.create_task(client.produce(b"6 long"))
+        await client.get_servers()
+        assert len(counts(e)) == before, "there is room for more in it"
+        larger = asyncio.create_task(client.produce(b"7 longer"))
+        await e.server.until(lambda: len(counts(e)) == before + 1)
+        first.answer()
+        await asyncio.gather(first.caller, large, larger)
+
+
 async def test_records_stand_in_the_log_in_the_order_in_which_they_were_called(
     edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

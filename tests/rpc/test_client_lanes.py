@@ -98,6 +98,20 @@ async def test_a_producer_that_is_forgotten_registers_again_without_a_word(edge:
         assert [number for _, number in numbers(e)] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("refusal", [Refusal.SEQUENCE_REUSED, Refusal.SEQUENCE_FORGOTTEN])
+async def test_where_something_else_stands_under_its_number_what_follows_goes_under_another_id(
+    edge: Any, refusal: Refusal
+) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        Script(e.server, refused(refusal))
+        with pytest.raises(LogError) as raised:
+            await client.produce(b"a")
+        assert raised.value.reason == refusal.name
+        assert await client.produce(b"b") == 0
+        (first, _), (second, number) = numbers(e)
+        assert (first != second, number) == (True, 0)
+
+
 async def test_a_producer_that_is_forgotten_with_a_batch_of_unknown_outcome_says_so(
     edge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,3 +242,42 @@ async def test_a_stub_without_a_number_works_beside_numbered_ones(edge: Any) -> 
         async with grpc.aio.insecure_channel(e.address):
             response = await e.stub.Produce(pb.ProduceRequest(record=pb.Record(value=b"b")))
         assert response.offset == 1
+
+
+# ---------------------------------------------------------------- told that nothing of it was stored
+
+
+@pytest.mark.parametrize("has_id", [True, False])
+async def test_what_was_refused_for_certain_is_not_sent_with_those_who_wait_on(edge: Any, has_id: bool) -> None:
+    async with edge() as e, LogClient(e.address) as client:
+        if has_id:
+            await client.produce(b"before")
+        e.server.refuse = lambda request_id: RequestRefused(request_id, Refusal.NOT_READY, "not now")
+        hasty = asyncio.create_task(client.produce(b"hasty", timeout_s=0.3))
+        patient = asyncio.create_task(client.produce(b"patient"))
+        with pytest.raises(LogError) as raised:
+            await hasty
+        assert not raised.value.outcome_unknown
+        e.server.refuse = None
+        await patient
+        assert stored(e)[-1] == b"patient"
+        assert b"hasty" not in stored(e)
+        assert client.pending_bytes == 0
+
+
+async def test_what_was_refused_for_certain_while_another_part_is_on_its_way_is_not_sent(edge: Any) -> None:
+    async with edge(max_record_bytes=10) as e, LogClient(e.address) as client:
+        Script(e.server, unanswered)
+        first = asyncio.create_task(client.produce(b"first", acks=Acks.LEADER))
+        bad = asyncio.create_task(client.produce(b"too long by far", acks=Acks.LEADER))
+        hasty = asyncio.create_task(client.produce(b"hasty", acks=Acks.LEADER, timeout_s=0.3))
+        patient = asyncio.create_task(client.produce(b"patient", acks=Acks.LEADER))
+        with pytest.raises(LogError) as raised:
+            await hasty
+        assert not raised.value.outcome_unknown
+        e.server.produced(e.server.all(Produce)[-1])
+        assert (await first, await patient) == (0, 1)
+        with pytest.raises(LogError, match="at most 10"):
+            await bad
+        assert stored(e) == [b"first", b"patient"]
+        assert client.pending_bytes == 0

@@ -153,6 +153,15 @@ def test_the_election_hears_of_standbys_that_gossip_knows_and_that_are_of_this_c
     assert stage.election.last(StandbyFetched).log_epoch == 99
 
 
+def test_a_standby_has_caught_up_with_what_is_on_its_disk_and_not_with_what_it_wants() -> None:
+    stage = leading()
+    n4 = NodeId("n4")
+    stage.tell(MemberJoined(Member(n4, "n4:1", "n4:2")))
+    for request_id in range(30, 33):
+        stage.fetch(request_id, n4, 1, disk_index=Index(0), log_epoch=44, cluster_id=CLUSTER)
+    assert [told.is_caught_up for told in stage.election.all(StandbyFetched)] == [False]
+
+
 def test_echoes_of_a_voter_that_is_removed_do_not_count_for_its_next_disk() -> None:
     rounds: ReadRounds[str] = ReadRounds(N1, lambda: 5)
     rounds.join("read")

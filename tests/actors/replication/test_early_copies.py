@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from ourolog.actors.messages.events import CommitAdvanced, LeaderChanged, LogAppended, LogStartMoved, ReplicasAdvanced
+from ourolog.actors.messages.events import (
+    CommitAdvanced,
+    LeaderChanged,
+    LogAppended,
+    LogStartMoved,
+    ReplicasAdvanced,
+    VotersChanged,
+)
 from ourolog.actors.messages.peer_calls import FetchOutcome
 from ourolog.actors.messages.store import BatchesGathered, ReadBatches
 from ourolog.storage.types import Term
-from tests.replicator_stage import N1, N2, N3, STATIC, Stage, at, history
+from tests.replicator_stage import N1, N2, N3, STATIC, Stage, at, history, place
 
 A, B = (b"head-a", b"payload-a"), (b"head-b", b"payload-b")
 
@@ -117,3 +124,21 @@ def test_retention_takes_it_from_memory_too() -> None:
     answer = stage.answer_to(4)
     assert answer is not None
     assert answer.outcome is FetchOutcome.OUT_OF_RANGE
+
+
+def test_what_begins_a_term_is_known_to_its_followers_before_the_leaders_disk_has_it() -> None:
+    stage = Stage(election=STATIC)
+    stage.open(at(2), history((1, 0)))
+    stage.tell(VotersChanged((N1, N2, N3)), LeaderChanged(Term(2), N1))
+    stage.tell(BatchesGathered(Term(2), (A,), at(3, 2), history((1, 0), (2, 2))))
+    stage.fetch(1, N2, 3, term=Term(2), last=place(2))
+    assert stage.answer_to(1) is None, "it waits for more, and its log has not parted"
+
+
+def test_from_memory_no_more_is_sent_than_is_configured() -> None:
+    stage = leader(fetch_max_bytes=16)
+    stage.tell(gathered(1, A, B))
+    stage.fetch(4, N2, 1, committed=1, max_bytes=1000)
+    answer = stage.answer_to(4)
+    assert answer is not None
+    assert answer.batches == b"head-apayload-a"

@@ -238,6 +238,36 @@ def test_a_commit_is_told_to_those_who_wait_a_little_later() -> None:
     assert (answer.batches, answer.committed) == (b"", at(2, 10))
 
 
+def test_each_commit_is_told_to_those_who_wait_in_every_term() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N3, 1)
+    stage.runtime.run_for(COMMIT_NEWS_AFTER_S)
+    assert stage.answers_to(1) == 1
+    stage.appended(2, 10)
+    stage.fetch(2, N3, 2, committed=Index(1))
+    stage.runtime.run_for(COMMIT_NEWS_AFTER_S)
+    assert stage.answers_to(2) == 1
+    stage.appended(3, 20)
+    stage.fetch(3, N3, 3, committed=Index(2))
+    stage.tell(LeaderChanged(Term(2), N2), LeaderChanged(Term(3), N1))
+    stage.fetch(4, N3, 3, committed=Index(2), term=Term(3))
+    stage.runtime.run_for(COMMIT_NEWS_AFTER_S)
+    assert stage.answers_to(4) == 1
+
+
+def test_who_waits_already_hears_of_a_commit_though_no_other_fetch_waits() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, NodeId("n9"), 1)
+    stage.fetch(2, N2, 1, max_bytes=0, max_wait_s=0.0)
+    assert (stage.answers_to(1), stage.answers_to(2)) == (0, 1)
+    stage.runtime.run_for(COMMIT_NEWS_AFTER_S)
+    answer = stage.answer_to(1)
+    assert answer is not None
+    assert answer.committed == at(1, 0)
+
+
 def test_a_commit_rides_on_the_next_batches_and_is_told_to_nobody_twice() -> None:
     stage = Stage(election=STATIC)
     stage.lead()

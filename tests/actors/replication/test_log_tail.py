@@ -56,3 +56,11 @@ def test_what_does_not_follow_begins_anew() -> None:
     tail.extend(gathered(5, A))
     tail.extend(gathered(7, C))
     assert [tail.holds(Index(index)) for index in (5, 6, 7)] == [False, False, True]
+
+
+def test_after_it_was_cleared_it_keeps_as_much_as_before() -> None:
+    tail = LogTail(2 * SIZE)
+    tail.extend(gathered(5, A, B))
+    tail.clear()
+    tail.extend(gathered(5, A, B))
+    assert tail.holds(Index(5))

@@ -6,9 +6,16 @@ import pytest
 
 from ourolog.actors.messages.events import CommitAdvanced, LeaderChanged, LogAppended, MemberJoined
 from ourolog.actors.messages.peer_calls import FetchOutcome, FetchRequest
-from ourolog.actors.messages.store import AppendFetched, FetchedAppended, FetchedRejected, FetchedTaken, TruncateLog
+from ourolog.actors.messages.store import (
+    AppendFetched,
+    FetchedAppended,
+    FetchedRejected,
+    FetchedTaken,
+    LogTruncated,
+    TruncateLog,
+)
 from ourolog.actors.replication.pulls import ASKS_ON_FROM_BYTES
-from ourolog.storage.types import Term
+from ourolog.storage.types import START, Term
 from tests.replicator_stage import N2, N3, STATIC, Stage, at, history, member, place, response
 
 
@@ -168,3 +175,53 @@ def test_with_another_leader_nothing_is_left_of_it() -> None:
     stage.runtime.run_until_idle()
     assert len(stage.store.all(AppendFetched)) == 1
     assert len(sent(stage)) == 1
+
+
+def test_what_stands_before_the_next_entry_may_be_of_a_later_term_than_what_is_on_disk() -> None:
+    stage = follower()
+    stage.tell(MemberJoined(member(N3)), LeaderChanged(Term(2), N3))
+    stage.network.take(N3).answer(response(term=Term(2), batches=b"more", end=at(9)))
+    stage.runtime.run_until_idle()
+    stage.tell(FetchedTaken(N3, Term(2), at(7), place(2)))
+    request = next(request for request in sent(stage) if request.term == 2)
+    assert (request.next_index, request.last) == (7, place(2))
+
+
+def test_after_a_cut_nothing_is_asked_for_beyond_what_is_left() -> None:
+    stage = follower()
+    come(stage, 9)
+    taken(stage, 7)
+    written(stage, 7)
+    stage.network.take(N2).answer(
+        response(FetchOutcome.DIVERGED, term=Term(1), end=at(9), diverged=place(1), diverged_at=6)
+    )
+    stage.runtime.run_until_idle()
+    assert stage.store.last(TruncateLog).index == 6
+    stage.tell(LogTruncated(START, at(6), history((1, 0))))
+    assert [request.next_index for request in sent(stage) if request.max_bytes] == [6]
+
+
+def test_a_follower_that_writes_for_long_behind_a_log_that_has_parted_lets_its_leader_know() -> None:
+    stage = follower()
+    come(stage, 9)
+    taken(stage, 7)
+    stage.network.take(N2).answer(
+        response(FetchOutcome.DIVERGED, term=Term(1), end=at(4), diverged=place(1), diverged_at=4)
+    )
+    stage.runtime.run_for(0.25)
+    assert [(request.max_bytes, request.disk_index) for request in sent(stage)] == [(0, 5)]
+
+
+def test_what_is_on_disk_is_told_again_when_nobody_heard_of_it() -> None:
+    stage = follower()
+    come(stage, 20)
+    taken(stage, 7)
+    come(stage, 20)
+    written(stage, 7)
+    taken(stage, 9)
+    call = next(call for call in stage.network.open if not call.request.max_bytes)
+    written(stage, 9)
+    stage.network.open.remove(call)
+    call.fail()
+    stage.runtime.run_until_idle()
+    assert sorted(request.disk_index for request in sent(stage)) == [7, 9]

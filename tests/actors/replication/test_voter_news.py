@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ourolog.actors.messages.election import VoterFetched
 from ourolog.actors.messages.events import LeaderChanged
-from ourolog.storage.types import Term
+from ourolog.storage.types import Index, Term
 from tests.replicator_stage import N1, N2, N3, STATIC, Stage
 
 
@@ -50,6 +50,13 @@ def test_that_a_voter_has_reached_the_end_is_told_at_once_and_once() -> None:
     stage.fetch(6, N2, 11)
     stage.fetch(7, N2, 12)
     assert told(stage) == [("n2", 11), ("n2", 12)]
+
+
+def test_a_voter_that_only_wants_what_comes_at_the_end_has_not_reached_it() -> None:
+    stage = leading()
+    stage.fetch(1, N2, 10, disk_index=Index(9))
+    stage.fetch(2, N2, 10)
+    assert told(stage) == [("n2", 9), ("n2", 10)]
 
 
 def test_another_disk_is_told_at_once_and_so_is_a_later_term() -> None:

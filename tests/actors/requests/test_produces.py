@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from ourolog.actors.messages.events import CommitAdvanced, CommitKnown, LeaderChanged
+from ourolog.actors.messages.events import CommitAdvanced, CommitKnown, LeaderChanged, NobodyElected, ReleaseProduces
 from ourolog.actors.messages.server import CancelRequest, Produce, Produced, Refusal, RequestRefused
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended
 from ourolog.actors.messages.values import Acks
@@ -160,6 +160,53 @@ def test_when_much_has_gathered_it_waits_for_nothing() -> None:
     assert [len(append.batch.payload) for append in stage.store.all(AppendBatch)] == [GATHERED_BYTES]
     stage.produce((12, bytes(GATHERED_BYTES)))
     assert len(stage.store.all(AppendBatch)) == 2
+
+
+def test_what_was_committed_before_the_server_heard_of_it_is_not_waited_for() -> None:
+    stage = Stage()
+    stage.lead()
+    stage.produce((1, b"a"))
+    append = stage.store.last(AppendBatch)
+    stage.tell(CommitAdvanced(at(2, 1)), BatchAppended(append.request_id, Offset(0), Index(1), Term(1), at(2, 1)))
+    stage.produce((2, b"b"))
+    assert stage.store.last(AppendBatch).batch.payload == b"b"
+
+
+def test_an_entry_that_stands_where_the_committed_part_ends_is_waited_for() -> None:
+    stage = under_way(MAX_ENTRIES_UNDER_WAY)
+    stage.tell(CommitAdvanced(at(1, 0)))
+    stage.produce((10, b"a"))
+    assert not stage.store.all(AppendBatch)
+
+
+def test_when_much_has_gone_what_comes_next_gathers_anew() -> None:
+    stage = under_way(MAX_ENTRIES_UNDER_WAY)
+    stage.produce((10, bytes(GATHERED_BYTES)))
+    assert len(stage.store.all(AppendBatch)) == 1
+    stage.produce((11, b"a"))
+    assert len(stage.store.all(AppendBatch)) == 1
+
+
+def test_where_nobody_is_elected_what_gathers_goes_when_the_disk_has_what_was_before_it() -> None:
+    stage = Stage()
+    stage.open()
+    stage.tell(NobodyElected())
+    for number in range(MAX_ENTRIES_UNDER_WAY):
+        stage.produce((number, b"v"))
+    appends = stage.store.all(AppendBatch)
+    stage.produce((10, b"a"))
+    assert len(stage.store.all(AppendBatch)) == len(appends)
+    stage.tell(BatchAppended(appends[0].request_id, Offset(0), Index(0), Term(0), at(1, 1)))
+    assert stage.store.last(AppendBatch).batch.payload == b"a"
+
+
+def test_much_that_was_held_and_is_let_go_waits_for_nothing() -> None:
+    stage = under_way(MAX_ENTRIES_UNDER_WAY)
+    stage.hand_over()
+    stage.produce((10, bytes(GATHERED_BYTES)))
+    assert not stage.store.all(AppendBatch)
+    stage.tell(ReleaseProduces())
+    assert [len(append.batch.payload) for append in stage.store.all(AppendBatch)] == [GATHERED_BYTES]
 
 
 def test_what_gathers_when_the_lead_is_lost_is_held_and_appended_in_the_next() -> None:

@@ -82,3 +82,13 @@ def test_what_is_gathered_when_a_vote_is_asked_for_is_told_before_the_ballot_is_
     )
     assert stage.replicator.last(BatchesGathered).term == 1
     assert stage.payloads() == [b"a"]
+
+
+def test_a_node_that_has_followed_tells_as_well_once_it_leads() -> None:
+    leader, stage = stage_in_term(), stage_in_term(N2)
+    leader.append(b"a", term=1)
+    stage.tell(AppendFetched(N1, Term(1), leader.read().batches, stage.client))
+    stage.tell(SaveBallot(2, Ballot(Term(2), N2, N2), stage.client))
+    stage.append(b"b", term=2)
+    (group,) = stage.replicator.all(BatchesGathered)
+    assert (group.first, group.end) == (1, at(2, 2))
