@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -52,6 +51,8 @@ def find_occupant(name: str, occupants: Occupants = OCCUPANTS) -> type[ElectionA
 
 @cache  # a simulation starts nodes by the thousand
 def _installed(name: str, others: tuple[str, ...]) -> type[ElectionActor]:
+    from importlib.metadata import entry_points  # few nodes look for one, and it loads an email parser
+
     points = entry_points(group=GROUP)
     named = [point for point in points if point.name == name]
     if not named:

@@ -1,23 +1,29 @@
-"""The `ourolog` command: one group, one module a subcommand."""
+"""The `ourolog` command: one group, one module a subcommand, loaded when it is run."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+from typing import Final
 
 import click
 
 from ourolog import __version__
-from ourolog.commands.cluster import cluster
-from ourolog.commands.completion import completion
-from ourolog.commands.consume import consume
-from ourolog.commands.cycle import cycle
-from ourolog.commands.dev import dev
-from ourolog.commands.node import node
-from ourolog.commands.produce import produce
-from ourolog.commands.simulate import simulate
-from ourolog.commands.status import status
 from ourolog.exit_statuses import BROKEN_PIPE, INTERRUPTED
+
+SUMMARIES: Final = {
+    "cluster": "Change who leads, and who votes, or recover from the loss of most disks.",
+    "completion": "Print the completion script for SHELL.",
+    "consume": "Print the records of the log, one a line.",
+    "cycle": "Show the replication cycle on real nodes.",
+    "dev": "Run a cluster on this machine and watch it live.",
+    "node": "Run one node in the foreground.",
+    "produce": "Append records, print their offsets.",
+    "simulate": "Simulate a cluster under faults, from a seed.",
+    "status": "Show who is there, leads, and pulls.",
+}
+"""The subcommands, each with the first sentence of its help, so that they can be listed without loading any."""
 
 EPILOG = """
 \b
@@ -36,12 +42,26 @@ Exit status: 0 well, 1 an error while running, 2 a wrong flag or argument.
 """
 
 
-class _QuietGroup(click.Group):
-    """Ctrl-C, and a reader that went away (`ourolog consume | head -1`), are ends and not errors.
+def load_command(name: str) -> click.Command:
+    """The subcommand of that name, from its module."""
+    command = getattr(import_module(f"ourolog.commands.{name}"), name)
+    assert isinstance(command, click.Command)
+    return command
 
-    They exit with the status that the signal would have given, without a word. Click's own
-    handling prints a line for the one and exits 1 for both.
+
+class _QuietLazyGroup(click.Group):
+    """A group that loads a command when it is run, and ends without a word where nothing is wrong.
+
+    Ctrl-C, and a reader that went away (`ourolog consume | head -1`), are ends and not errors. They exit with the
+    status that the signal would have given. Click's own handling prints a line for the one and exits 1 for both.
     """
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
+        return load_command(cmd_name) if cmd_name in self.commands else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # A plain group lists what it is given. This one would load each command first.
+        click.Group(commands=self.commands).format_commands(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -57,12 +77,11 @@ class _QuietGroup(click.Group):
 
 
 @click.group(
-    cls=_QuietGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EPILOG
+    cls=_QuietLazyGroup,
+    commands={name: click.Command(name, help=summary) for name, summary in SUMMARIES.items()},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EPILOG,
 )
 @click.version_option(__version__, "--version", prog_name="ourolog", message="%(prog)s %(version)s")
 def cli() -> None:
     """A replicated commit log: nodes discover each other, copy, and are called over gRPC."""
-
-
-for command in (node, dev, produce, consume, status, cluster, cycle, simulate, completion):
-    cli.add_command(command)

@@ -64,8 +64,12 @@ def load_file(path: str, ctx: click.Context) -> dict[str, Any]:
 
 def _defaults(path: str, document: dict[str, Any], ctx: click.Context) -> dict[str, Any]:
     root = ctx.find_root().command
-    commands = root.commands if isinstance(root, click.Group) else {}
-    options = {name: options_of(command) for name, command in commands.items()}
+    options: dict[str, dict[str, click.Option]] = {}
+    if isinstance(root, click.Group):
+        for name in root.list_commands(ctx):
+            command = root.get_command(ctx, name)
+            assert command is not None, "a group has the commands that it lists"
+            options[name] = options_of(command)
     anywhere = {flag for flags in options.values() for flag in flags}
 
     at_the_top: dict[str, Any] = {}

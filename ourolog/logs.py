@@ -6,17 +6,58 @@ a machine never has to take a sentence apart. Sentences for people are in the fi
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
 import time
-from typing import Final, TextIO
-
-import structlog
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "json", "text")
+
+
+class EventLog:
+    """What a process logs of its own: events, each with the same first fields."""
+
+    def __init__(self, logger: logging.Logger, **fields: Any) -> None:
+        """Log events by `logger`. `fields`: what stands in each of them."""
+        self._logger = logger
+        self._fields = fields
+
+    def log(self, level: int, event: str, **fields: Any) -> None:
+        """Log the event of that name, where this level (one of `logging`) is logged."""
+        self._logger.log(level, {**self._fields, **fields, "event": event})
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.log(logging.INFO, event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self.log(logging.WARNING, event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self.log(logging.ERROR, event, **fields)
+
+
+class EventFormatter(logging.Formatter):
+    """Makes one line, as `render` has it, of an event, and of what a library says, which becomes an event, too."""
+
+    def __init__(self, render: Callable[[dict[str, Any]], str]) -> None:
+        super().__init__()
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = dict(record.msg) if isinstance(record.msg, dict) else {"event": record.getMessage()}
+        if record.stack_info:
+            fields["stack_info"] = record.stack_info
+        fields["level"] = record.levelname.lower()
+        fields["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return self._render(fields)
 
 
 class LibraryLimit(logging.Filter):
@@ -32,7 +73,7 @@ class LibraryLimit(logging.Filter):
         self._kinds: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.msg, dict):  # an event, on its way through structlog
+        if isinstance(record.msg, dict):  # an event
             return True
         if str(record.msg).startswith(_OF_STRANGERS):
             return False
@@ -64,36 +105,29 @@ def configure_logs(level: str, log_format: str, stream: TextIO | None = None) ->
     """
     stream = stream or sys.stderr
     as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty() and not os.environ.get("NO_COLOR"))
-        if as_text
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
-    )
+    coloured = stream.isatty() and not os.environ.get("NO_COLOR")
     handler = logging.StreamHandler(stream)
     handler.addFilter(LibraryLimit())
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handler.setFormatter(EventFormatter(_text_renderer(coloured=coloured) if as_text else _as_json))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Whoever read the logs may be gone; a node does not stop, or fill its disk with tracebacks, for that.
     logging.raiseExceptions = False
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+
+
+def _as_json(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, default=repr, ensure_ascii=False)
+
+
+def _text_renderer(*, coloured: bool) -> Callable[[dict[str, Any]], str]:
+    # Loaded where a person watches, and not for a node that runs as a service: with all that it loads it takes as
+    # long as a third of what such a node takes to start.
+    from structlog.dev import ConsoleRenderer, plain_traceback
+
+    renderer = ConsoleRenderer(colors=coloured, exception_formatter=plain_traceback)
+
+    def render(fields: dict[str, Any]) -> str:
+        return str(renderer(None, "", fields))
+
+    return render

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
 import threading
 import time
 from typing import Any, Final
-
-import structlog
 
 from ourolog.actors.actor import ActorStuckError
 from ourolog.actors.config import NodeConfig
@@ -27,6 +26,7 @@ from ourolog.actors.messages.observer import (
 )
 from ourolog.cycle_log_throttle import CycleLogThrottle
 from ourolog.log_events import LogEvent, log_event_of
+from ourolog.logs import EventLog
 from ourolog.rpc.node_server import NodeServer
 from ourolog.storage.errors import StorageError
 from ourolog.storage.types import NodeId, Term
@@ -55,7 +55,7 @@ class NodeRunner:
         self._ready_file = ready_file
         self._drain_s = drain_s
         self._exit_with_parent = exit_with_parent
-        self._log = structlog.stdlib.get_logger().bind(node_id=config.node_id)
+        self._log = EventLog(logging.getLogger(__name__), node_id=config.node_id)
         self._advertise_rpc_addr = advertise_rpc_addr
         self._advertise_gossip_addr = advertise_gossip_addr
         self._advertise_peer_addr = advertise_peer_addr

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 _SHOWN_AFTER_S: Final = 2.0
 
@@ -45,16 +44,24 @@ class Progress:
         if self._bar is None:
             if time.monotonic() - self._started_s < _SHOWN_AFTER_S:
                 return
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-                # Data on the same terminal scrolls above the bar; data in a file must not go through it.
-                redirect_stdout=sys.stdout.isatty(),
-            )
+            self._bar = _new_bar()
             self._bar.add_task(self._what, total=self._total)
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=self._done)
+
+
+def _new_bar() -> Bar:
+    from rich.console import Console  # most runs draw nothing, and loading it takes as long as producing a record
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # Data on the same terminal scrolls above the bar; data in a file must not go through it.
+        redirect_stdout=sys.stdout.isatty(),
+    )

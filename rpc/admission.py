@@ -21,11 +21,11 @@ MAX_PRODUCE_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_BYTES: Final = 96 * 1024 * 1024
 STALLED_AFTER_S: Final = 1.0
 MAX_SHARE_OF_FREE: Final = 2
-# Copies of what is read that are in memory at once: as it came from the store, cut out of that, decoded, in its
-# message, encoded, and in gRPC.
-READ_COPIES: Final = 6
+# Copies of what is read that are in memory at once, at the most: as it came from the store, decoded, its part of a
+# batch that has to go in parts, in its message, and in gRPC.
+READ_COPIES: Final = 5
 # How many of them remain for a message that is being written, when all else is dropped.
-IN_FLIGHT_COPIES: Final = 3
+IN_FLIGHT_COPIES: Final = 2
 
 
 class FairLimit:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic, TypeVar, assert_never
-
-from google.protobuf.message import Message
+from typing import Any, Final, assert_never
 
 from ourolog.actors.messages.mailbox import Mailbox
 from ourolog.actors.messages.server import (
@@ -59,8 +57,6 @@ SEEN_WITHIN_S: Final = 2.0
 follower that fetches is behind for milliseconds."""
 # How much of a client's time may go by meanwhile: it must have enough left to ask the leader.
 _SEEN_PART: Final = 0.5
-
-R = TypeVar("R", bound=Message)
 
 
 class _TailRead:
@@ -178,17 +174,17 @@ class LogReader:
                 tail.future.set_exception(error)
 
 
-class _Chunk(Generic[R]):
-    """Messages that are still to be written, and can be dropped while a write is stuck."""
+class _Chunk:
+    """Encoded messages that are still to be written, and can be dropped while a write is stuck."""
 
-    def __init__(self, messages: Iterator[tuple[R, int]]) -> None:
+    def __init__(self, messages: Iterator[tuple[bytes, int]]) -> None:
         self._messages = messages
         self.dropped = False
 
-    def __iter__(self) -> Iterator[tuple[R, int]]:
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
         return self
 
-    def __next__(self) -> tuple[R, int]:
+    def __next__(self) -> tuple[bytes, int]:
         return next(self._messages)
 
     def drop(self) -> None:
@@ -228,7 +224,7 @@ class ConsumeHandler:
                 if response is None:
                     stalled = f"the log holds no readable record at offset {request.offset}; try again"
                     raise unavailable("READ_STALLED", stalled)
-                wanted_bytes = self._last_record_bytes = IN_FLIGHT_COPIES * response.ByteSize()
+                wanted_bytes = self._last_record_bytes = IN_FLIGHT_COPIES * len(response)
                 if self._budget.resize(reservation, wanted_bytes):
                     reservation.in_flight_bytes = wanted_bytes
                     await call.write(response)
@@ -240,11 +236,8 @@ class ConsumeHandler:
     async def stream_records(self, request: pb.ConsumeRequest, call: ServerCall[Any]) -> None:
         """ConsumeStream. Ends by cancellation, or with ServiceError."""
 
-        def messages(
-            batches: bytes, heads: list[BatchHead], offset: int, _: int
-        ) -> Iterator[tuple[pb.ConsumeResponse, int]]:
-            for message in consume_responses.records(batches, heads, offset, provenance=request.provenance):
-                yield message, message.record.offset + 1
+        def messages(batches: bytes, heads: list[BatchHead], offset: int, _: int) -> Iterator[tuple[bytes, int]]:
+            return consume_responses.records(batches, heads, offset, provenance=request.provenance)
 
         await self._stream(request, CHUNK_BYTES, messages, call, stop_at_end=False, accept_zstd=False)
 
@@ -254,22 +247,22 @@ class ConsumeHandler:
 
         def messages(
             batches: bytes, heads: list[BatchHead], offset: int, chunk_bytes: int
-        ) -> Iterator[tuple[pb.ConsumeBatchResponse, int]]:
+        ) -> Iterator[tuple[bytes, int]]:
             # The client's bound is on a message of several batches; one batch comes whole up to the server's bound.
             part_bytes = max(chunk_bytes, self._fair_chunk_bytes())
-            gathered: list[pb.RecordBatch] = []
+            gathered: list[consume_responses.EncodedRecordBatch] = []
             size = 0
             for head in heads:
                 for batch in consume_responses.record_batches(
                     batches, head, offset, part_bytes, provenance=request.provenance, accept_zstd=request.accept_zstd
                 ):
-                    if gathered and size + len(batch.records) > max_bytes:
-                        yield _response(gathered)
+                    if gathered and size + len(batch.payload) > max_bytes:
+                        yield consume_responses.batch_response(gathered), gathered[-1].end_offset
                         gathered, size = [], 0
                     gathered.append(batch)
-                    size += len(batch.records)
+                    size += len(batch.payload)
             if gathered:
-                yield _response(gathered)
+                yield consume_responses.batch_response(gathered), gathered[-1].end_offset
 
         await self._stream(
             request, max_bytes, messages, call, stop_at_end=request.stop_at_end, accept_zstd=request.accept_zstd
@@ -279,17 +272,17 @@ class ConsumeHandler:
         self,
         request: pb.ConsumeRequest | pb.ConsumeBatchRequest,
         max_bytes: int,
-        messages: Callable[[bytes, list[BatchHead], int, int], Iterator[tuple[R, int]]],
+        messages: Callable[[bytes, list[BatchHead], int, int], Iterator[tuple[bytes, int]]],
         call: ServerCall[Any],
         *,
         stop_at_end: bool,
         accept_zstd: bool,
     ) -> None:
-        """Write everything from its offset on. `messages` gives each message with the offset after it."""
+        """Write everything from its offset on. `messages` gives each message, encoded, with the offset after it."""
         offset = request.offset
         if not self._open.has_room(call.client, 0):
             raise overloaded(f"{self.open_count} consume streams are open on this node, as many as it serves", 1.0)
-        chunk: _Chunk[R] = _Chunk(iter(()))
+        chunk = _Chunk(iter(()))
         reservation = ReadReservation(call.client, lambda: chunk.drop())  # noqa: PLW0108  # `chunk` is another one later
         self._open.take(call.client, 0)
         tail: int | None = None
@@ -383,19 +376,14 @@ class ConsumeHandler:
         return max(MIN_CHUNK_BYTES, min(CHUNK_BYTES, part))
 
 
-async def _write_all(chunk: _Chunk[R], reservation: ReadReservation, call: ServerCall[Any], offset: int) -> int:
+async def _write_all(chunk: _Chunk, reservation: ReadReservation, call: ServerCall[Any], offset: int) -> int:
     """Write the messages of a chunk until it is dropped; the offset after what was written."""
     for message, next_offset in chunk:
-        reservation.in_flight_bytes = IN_FLIGHT_COPIES * message.ByteSize()
+        reservation.in_flight_bytes = IN_FLIGHT_COPIES * len(message)
         await call.write(message)
         offset = next_offset
         reservation.progress += 1
     return offset
-
-
-def _response(batches: list[pb.RecordBatch]) -> tuple[pb.ConsumeBatchResponse, int]:
-    last = batches[-1]
-    return pb.ConsumeBatchResponse(batches=batches), last.base_offset + last.record_count
 
 
 def _batches(answer: BatchesRead | ReadRefused | RequestRefused) -> BatchesRead:

@@ -90,14 +90,15 @@ class LogService:
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """All methods, by name."""
         unary, stream = self._calls.unary, self._calls.stream
+        # What consumers get has been encoded before it is written (consume_responses).
         return {
             "Produce": unary(self._produce, pb.ProduceRequest, pb.ProduceResponse),
             "ProduceBatch": unary(self._produce_batch, pb.ProduceBatchRequest, pb.ProduceBatchResponse),
             "ProduceStream": stream(self._produce_stream, pb.ProduceRequest, pb.ProduceResponse),
             "ProduceBatchStream": stream(self._produce_batch_stream, pb.ProduceBatchRequest, pb.ProduceBatchResponse),
-            "Consume": stream(self._consume, pb.ConsumeRequest, pb.ConsumeResponse),
-            "ConsumeStream": stream(self._consume_stream, pb.ConsumeRequest, pb.ConsumeResponse),
-            "ConsumeBatchStream": stream(self._consume_batch_stream, pb.ConsumeBatchRequest, pb.ConsumeBatchResponse),
+            "Consume": stream(self._consume, pb.ConsumeRequest, None),
+            "ConsumeStream": stream(self._consume_stream, pb.ConsumeRequest, None),
+            "ConsumeBatchStream": stream(self._consume_batch_stream, pb.ConsumeBatchRequest, None),
             "GetServers": unary(self._get_servers, pb.GetServersRequest, pb.GetServersResponse),
             "GetStatus": unary(self._get_status, pb.GetStatusRequest, pb.GetStatusResponse),
             "RegisterProducer": unary(self._register_producer, pb.RegisterProducerRequest, pb.RegisterProducerResponse),

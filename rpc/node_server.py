@@ -7,12 +7,12 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from random import SystemRandom
 from typing import Final
 
 import grpc
 
+from ourolog import __version__
 from ourolog.actors.addresses import is_wildcard, join_address, split_address
 from ourolog.actors.config import NodeConfig
 from ourolog.actors.looping import LoopRuntime, LoopTimers
@@ -251,7 +251,7 @@ class NodeServer:
         ]
 
     def _make_services(self, node: Node) -> None:
-        sources = StatusSources(self.config, _version(), node.store, node.membership, node.replicator, node.election)
+        sources = StatusSources(self.config, __version__, node.store, node.membership, node.replicator, node.election)
         limits = RecordLimits(self.config.max_record_bytes, self.config.max_batch_bytes)
         self._service = LogService(node.server, sources, limits, self._client_limits)
         self._auxiliary_calls = OpenCalls(ArrivalLimiter(_MAX_AUXILIARY_ARRIVING), _MAX_AUXILIARY_CALLS)
@@ -356,10 +356,3 @@ def _advertised(bound: str, advertise: str | None) -> str:
         wanted_host, wanted_port = split_address(advertise)
         return join_address(wanted_host, wanted_port or port)
     return join_address(own_host(host), port) if is_wildcard(host) else bound
-
-
-def _version() -> str:
-    try:
-        return version("ourolog")
-    except PackageNotFoundError:
-        return "0"  # run from a source tree that is not installed

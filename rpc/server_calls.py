@@ -66,8 +66,11 @@ class ServerCall(Generic[Req]):
         # A client that ends its half without a message has sent what an empty one would mean.
         return await self.receive() or self._request_class()
 
-    async def write(self, message: Message) -> None:
-        """Send one message of a stream; returns when gRPC has room for the next."""
+    async def write(self, message: Message | bytes) -> None:
+        """Send one message of a stream; returns when gRPC has room for the next.
+
+        message: of the method's response class; its bytes, where the method has none.
+        """
         await self.context.write(message)
 
 
@@ -114,14 +117,19 @@ class OpenCalls:
         return grpc.stream_unary_rpc_method_handler(handle, response_serializer=response_class.SerializeToString)
 
     def stream(
-        self, method: Stream[Req], request_class: type[Req], response_class: type[Message]
+        self, method: Stream[Req], request_class: type[Req], response_class: type[Message] | None
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler of a method that writes its answers itself."""
+        """The handler of a method that writes its answers itself.
+
+        response_class: of the messages that it writes; None where it writes messages that it has encoded itself.
+        """
 
         async def handle(_: Any, context: Context) -> None:
             await self._serve(method, ServerCall(context, request_class, self._arrivals))
 
-        return grpc.stream_stream_rpc_method_handler(handle, response_serializer=response_class.SerializeToString)
+        # Without a serializer gRPC takes bytes, and sends them as they are.
+        serializer = None if response_class is None else response_class.SerializeToString
+        return grpc.stream_stream_rpc_method_handler(handle, response_serializer=serializer)
 
     def refuse_new(self, error: ServiceError) -> None:
         """End every later call with `error`; open ones go on."""

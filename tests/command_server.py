@@ -89,9 +89,12 @@ def _text(file: IO[bytes]) -> str:
 
 
 def _serve(path: str) -> None:
-    import ourolog.cli
+    import ourolog.actors.occupants
     import ourolog.simulation.simulate  # noqa: F401
+    from ourolog.cli import SUMMARIES, load_command
 
+    for name in SUMMARIES:
+        load_command(name)
     assert "grpc" not in sys.modules
     events, listener = selectors.DefaultSelector(), socket.socket(socket.AF_UNIX)
     listener.bind(path)

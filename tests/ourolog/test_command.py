@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,17 +14,19 @@ import pytest
 
 from ourolog import __version__
 from ourolog.__main__ import main
-from ourolog.cli import cli
+from ourolog.cli import SUMMARIES, cli, load_command
 
 Run = Callable[..., Any]
-COMMANDS = sorted(cli.commands)
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = sorted(SUMMARIES)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples_or_says_what_it_does(command: str) -> None:
     context = click.Context(cli, info_name="ourolog")
-    with click.Context(cli.commands[command], info_name=command, parent=context) as mine:
-        text = cli.commands[command].get_help(mine)
+    loaded = load_command(command)
+    with click.Context(loaded, info_name=command, parent=context) as mine:
+        text = loaded.get_help(mine)
     assert f"ourolog {command}" in text
     assert "Examples:" in text or command == "cycle"
 
@@ -35,7 +38,20 @@ def test_help_is_on_standard_output_and_exits_0(run: Run, flag: str) -> None:
     assert "OUROLOG_NODE_ID" in done.stdout
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_listed_as_its_own_help_begins(command: str) -> None:
+    listed = cli.commands[command]
+    for limit in (20, 45, 200):
+        assert listed.get_short_help_str(limit) == load_command(command).get_short_help_str(limit)
+
+
+def test_each_module_of_a_command_is_listed() -> None:
+    modules = {path.stem for path in (ROOT / "ourolog" / "commands").glob("*.py")}
+    assert modules - {"__init__", "recover"} == set(SUMMARIES)  # recover is a command of `ourolog cluster`
+
+
 def test_version_is_the_packages(run: Run) -> None:
+    assert version("ourolog") == __version__
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"ourolog {__version__}\n")
 
@@ -81,7 +97,7 @@ def test_what_no_node_can_be_exits_2_with_a_sentence_that_names_its_flags(run: R
 
 def test_node_and_dev_take_the_same_flags_where_they_mean_the_same() -> None:
     node, dev = (
-        {option.name: option.to_info_dict() for option in cli.commands[name].params} for name in ("node", "dev")
+        {option.name: option.to_info_dict() for option in load_command(name).params} for name in ("node", "dev")
     )
     assert {name for name in node if node[name] == dev.get(name)} >= {"cycle", "max_hops", "acks", "fsync"}
 
@@ -110,8 +126,8 @@ def test_completion_knows_commands_and_flags(run: Run) -> None:
 
 
 def test_the_readme_lists_every_flag_of_a_node() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    for parameter in cli.commands["node"].params:
+    readme = (ROOT / "README.md").read_text()
+    for parameter in load_command("node").params:
         if isinstance(parameter, click.Option) and not parameter.hidden and parameter.name != "config":
             assert f"`{parameter.opts[0]}" in readme
 
@@ -122,7 +138,42 @@ def test_importing_the_package_does_not_load_grpc(run_python: Callable[[str], st
     assert run_python("from ourolog import LogClient; print(LogClient.__name__)") == "LogClient\n"
 
 
-@pytest.mark.parametrize("module", ["click", "ourolog.cli"])
+def test_to_list_the_commands_none_of_them_is_loaded(run_python: Callable[[str], str]) -> None:
+    program = """
+import sys
+from ourolog.cli import cli
+cli.main(["--help"], standalone_mode=False)
+print([module for module in sys.modules if module.startswith(("ourolog.commands", "ourolog.actors", "rich"))])
+"""
+    *shown, loaded = run_python(program).splitlines()
+    assert "  node        Run one node in the foreground." in shown
+    assert loaded == "[]"
+
+
+LOADS = """
+import sys
+{program}
+print([module for module in {modules} if module in sys.modules])
+"""
+
+
+def test_a_node_whose_log_nobody_watches_loads_nothing_that_draws(run_python: Callable[[str], str]) -> None:
+    program = """
+import ourolog.commands.node, ourolog.node_runner
+from ourolog.logs import configure_logs
+configure_logs("info", "auto")
+"""
+    modules = ("rich", "structlog", "pygments", "importlib.metadata", "ourolog.simulation", "ourolog.local_cluster")
+    assert run_python(LOADS.format(program=program, modules=modules)) == "[]\n"
+
+
+def test_a_client_loads_nothing_that_draws_and_nothing_that_elects(run_python: Callable[[str], str]) -> None:
+    program = "import ourolog.commands.consume, ourolog.commands.produce, ourolog.rpc.client"
+    modules = ("rich", "structlog", "pygments", "importlib.metadata", "ourolog.actors.occupants")
+    assert run_python(LOADS.format(program=program, modules=modules)) == "[]\n"
+
+
+@pytest.mark.parametrize("module", ["click", "ourolog.cli", "ourolog.commands.status"])
 def test_ctrl_c_while_the_command_is_loaded_ends_it_without_a_word(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,8 +183,9 @@ def test_ctrl_c_while_the_command_is_loaded_ends_it_without_a_word(
             if name == module:
                 raise KeyboardInterrupt
 
-    monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupted, *sys.meta_path])
+    monkeypatch.setattr(sys, "argv", ["ourolog", "status"])
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     with pytest.raises(SystemExit) as ended:
         main()

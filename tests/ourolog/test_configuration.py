@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ourolog.cli import cli
+from ourolog.cli import SUMMARIES, cli, load_command
 
 # flag, variable, key: (file's value, expected), (environment's, expected), (flag's, expected), parameter, default
 CASES = [
@@ -37,7 +37,7 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
 
     def parse(*words: str, command: str = "node") -> dict[str, Any]:
         parent = click.Context(cli, info_name="ourolog")
-        return dict(cli.commands[command].make_context(command, list(words), parent=parent).params)
+        return dict(load_command(command).make_context(command, list(words), parent=parent).params)
 
     return parse
 
@@ -72,8 +72,8 @@ def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
 
 
 def test_every_flag_of_every_command_has_a_variable_named_after_it() -> None:
-    for name, command in cli.commands.items():
-        for parameter in command.params:
+    for name in SUMMARIES:
+        for parameter in load_command(name).params:
             if isinstance(parameter, click.Option) and not parameter.hidden:
                 flag = max(parameter.opts, key=len)
                 assert parameter.envvar == variable_of(flag), f"{name} {flag}"

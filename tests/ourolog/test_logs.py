@@ -10,11 +10,10 @@ from ourolog.logs import LibraryLimit
 
 PROGRAM = """
 import logging, sys
-import structlog
-from ourolog.logs import configure_logs
+from ourolog.logs import EventLog, configure_logs
 configure_logs({level!r}, {format!r}, sys.stdout)
-log = structlog.stdlib.get_logger().bind(node_id="n1")
-log.debug("too_much")
+log = EventLog(logging.getLogger("ourolog"), node_id="n1")
+log.log(logging.DEBUG, "too_much")
 log.info("ready", rpc_addr="127.0.0.1:1")
 logging.getLogger("some.library").warning("its %s", "own words")
 """
@@ -26,6 +25,27 @@ def test_json_has_event_level_timestamp_and_fields_and_libraries_log_alike(run_p
     assert lines[0].pop("timestamp").endswith("Z")
     assert lines[0] == {"event": "ready", "level": "info", "node_id": "n1", "rpc_addr": "127.0.0.1:1"}
     assert lines[1]["level"] == "warning"
+
+
+def test_an_error_of_a_library_is_one_line_of_json_with_its_traceback(run_python: Callable[[str], str]) -> None:
+    failure = """
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("some.library").exception("a call failed")
+log.warning("odd", reason="of several\\nlines", value=sys)
+"""
+    failed, odd = [
+        json.loads(line) for line in run_python(PROGRAM.format(level="warning", format="json") + failure).splitlines()
+    ][1:]
+    assert list(failed) == ["event", "level", "timestamp", "exception"]
+    assert failed["exception"].startswith("Traceback (most recent call last):\n")
+    assert failed["exception"].endswith("ZeroDivisionError: division by zero")
+    assert list(odd) == ["node_id", "reason", "value", "event", "level", "timestamp"]
+    assert (odd["reason"], odd["value"]) == ("of several\nlines", "<module 'sys' (built-in)>")
+    shown = run_python(PROGRAM.format(level="warning", format="text") + failure)
+    assert shown.count("Traceback") == 1
+    assert "ZeroDivisionError: division by zero\n" in shown
 
 
 def test_text_is_for_people_and_has_no_colours_off_a_terminal(run_python: Callable[[str], str]) -> None:

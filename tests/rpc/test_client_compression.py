@@ -15,6 +15,7 @@ from ourolog.rpc.client import LogClient
 from ourolog.rpc.client_compression import Compression, compressed
 from ourolog.rpc.client_errors import LogError
 from ourolog.rpc.consume_handler import CHUNK_BYTES
+from ourolog.rpc.consume_responses import encoded_record_batch
 from ourolog.rpc.v1 import log_pb2 as pb
 from ourolog.storage.batch import MAX_BODY_BYTES, Codec, NewBatch
 from ourolog.storage.compression import compress, decompress
@@ -157,8 +158,8 @@ async def test_a_reader_that_cannot_unfold_a_batch_says_why(
 ) -> None:
     async with edge() as e, LogClient(e.address, timeout_s=1.0) as client:
         await client.produce_batch(TEXTS)
-        sent = pb.RecordBatch(record_count=100, codec=pb.Codec.ValueType(codec), records=payload)
-        monkeypatch.setattr("ourolog.rpc.consume_responses.pb.RecordBatch", lambda **_: sent)
+        sent = encoded_record_batch(0, 100, payload, codec=pb.Codec.ValueType(codec))
+        monkeypatch.setattr("ourolog.rpc.consume_responses.encoded_record_batch", lambda *_: sent)
         with pytest.raises(LogError, match=why) as raised:
             await read(client)
         assert raised.value.code == code

@@ -24,9 +24,9 @@ async def test_what_comes_next_is_brought_while_a_program_is_at_work_and_not_wit
     changed = asyncio.Event()
     write = server_calls.ServerCall.write
 
-    async def noted(call: Any, message: Any) -> None:
+    async def noted(call: Any, message: bytes) -> None:
         await write(call, message)
-        written.append(message.ByteSize())
+        written.append(len(message))
         changed.set()
 
     monkeypatch.setattr(server_calls.ServerCall, "write", noted)
