@@ -91,7 +91,7 @@ async def test_a_connection_where_anything_came_meanwhile_is_kept_when_a_call_is
     service = PeerService(N2, {Answerer.ELECTION: election}, [NodeId("n1")])
     async with (
         serving(service) as addr,
-        network(timeout_s=lambda request: 0.1 if request.term == 1 else 60.0) as net,
+        network(timeout_s=lambda request: 1.0 if request.term == 1 else 60.0) as net,
     ):
         net.call(Peer(N2, addr), 1, asked(1), answers)
         await election.next(CallReceived)
