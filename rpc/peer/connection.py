@@ -56,7 +56,7 @@ class _Outgoing:
 class FrameConnection(asyncio.BufferedProtocol):
     """A protocol for `create_connection` and `connect_accepted_socket`.
 
-    heard_s: when anything came last, by the loop's clock; when it was made, before that.
+    bytes_received: how many have come. Whether any did since, a clock of milliseconds, as uvloop's is, does not tell.
     progress_s: when the transport last took everything that it had been given, or was told to close.
     """
 
@@ -86,7 +86,8 @@ class FrameConnection(asyncio.BufferedProtocol):
         self._is_reading = True
         self._is_closing = False
         self._why_lost = ""
-        self.heard_s = self.progress_s = self._loop.time()
+        self.bytes_received = 0
+        self.progress_s = self._loop.time()
         self.frames_received = 0
 
     # ------------------------------------------------------------ for the owner
@@ -166,7 +167,7 @@ class FrameConnection(asyncio.BufferedProtocol):
         return self._reader.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.heard_s = self._loop.time()
+        self.bytes_received += nbytes
         frames = self._reader.received(nbytes)
         self.frames_received += len(frames)
         for frame in frames:

@@ -49,13 +49,13 @@ class _Open:
 
     call: the call itself.
     request: what it asks.
-    began_s: when it began, by the loop's clock.
+    received_before: how many bytes had come on the connection when it began.
     timer: of the end of its time.
     """
 
     call: OutgoingCall
     request: Frame
-    began_s: float
+    received_before: int
     timer: asyncio.TimerHandle
 
 
@@ -109,7 +109,7 @@ class OutgoingConnection:
         call_id = self._last_id
         request = Frame(FrameKind.REQUEST, call_id, method, message)
         timer = self._loop.call_later(timeout_s, self._late, call_id)
-        self._open[call_id] = _Open(call, request, self._loop.time(), timer)
+        self._open[call_id] = _Open(call, request, self._connection.bytes_received, timer)
         self._connection.send(request)  # once it is open, all requests are sent
 
     def end_calls(self, which: Callable[[OutgoingCall], bool], why: str) -> None:
@@ -225,7 +225,7 @@ class OutgoingConnection:
         opened = self._pop(call_id)
         assert opened is not None, "the timer of a call ends with it"
         self._cancel(call_id)
-        if self._connection.heard_s <= opened.began_s:
+        if self._connection.bytes_received == opened.received_before:
             # Nothing came in all that time: whoever is there stands still, or nobody is. The next call connects anew.
             self.retire()
         opened.call.was_late()
