@@ -145,7 +145,12 @@ async def test_a_stream_that_has_brought_a_large_batch_ends_as_soon_as_nothing_i
 
 
 @pytest.mark.usefixtures("pairs")
-async def test_all_that_a_broken_stream_has_not_answered_is_sent_again_in_order_and_stored_once(edge: Any) -> None:
+@pytest.mark.parametrize("is_hidden", [False, True])
+async def test_all_that_a_broken_stream_has_not_answered_is_sent_again_in_order_and_stored_once(
+    edge: Any, request: pytest.FixtureRequest, *, is_hidden: bool
+) -> None:
+    if is_hidden:
+        request.getfixturevalue("hidden")
     async with edge() as e, LogClient(e.address) as client:
         await client.produce(b"before")
         # However far the server has read before the first of them ends the call.
@@ -369,17 +374,6 @@ async def test_what_is_refused_by_a_stream_whose_end_is_hidden_fails_alone_and_f
             assert not failed.outcome_unknown
         assert stored(e) == [b"before", *(b"%d" % number for number in range(6))]
         assert len({producer_id for producer_id, _ in numbers(e)}) == 1
-
-
-@pytest.mark.usefixtures("hidden", "pairs")
-async def test_what_a_stream_whose_end_is_hidden_has_appended_is_stored_once(edge: Any) -> None:
-    async with edge() as e, LogClient(e.address) as client:
-        await client.produce(b"before")
-        lost = lost_after_append(e.server)
-        Script(e.server, None, lost, lost, refused(Refusal.SEQUENCE_GAP))
-        later = [client.produce(b"%d" % number) for number in range(7)]
-        assert await asyncio.gather(*later) == list(range(1, 8))
-        assert stored(e) == [b"before", *(b"%d" % number for number in range(7))]
 
 
 @pytest.mark.usefixtures("hidden")

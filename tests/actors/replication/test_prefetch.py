@@ -15,6 +15,7 @@ from ourolog.actors.messages.store import (
     TruncateLog,
 )
 from ourolog.actors.replication.pulls import ASKS_ON_FROM_BYTES
+from ourolog.actors.testing.testkit import OpenCall
 from ourolog.storage.types import START, Term
 from tests.replicator_stage import N2, N3, STATIC, Stage, at, history, member, place, response
 
@@ -46,6 +47,16 @@ def taken(stage: Stage, end: int, term: int = 1) -> None:
 
 def written(stage: Stage, end: int) -> None:
     stage.tell(LogAppended((at(end),), history((1, 0))), FetchedAppended(N2, Term(1), at(end)))
+
+
+def told_of_the_disk() -> tuple[Stage, OpenCall]:
+    """What has come waits for the store, so it asks for no more, and tells in a call of its own that it has up to 7."""
+    stage = follower()
+    come(stage, 20)
+    taken(stage, 7)
+    come(stage, 20)
+    written(stage, 7)
+    return stage, next(call for call in stage.network.open if not call.request.max_bytes)
 
 
 def test_once_the_store_has_taken_what_came_the_next_fetch_goes_and_claims_only_what_is_on_disk() -> None:
@@ -100,27 +111,18 @@ def test_no_more_than_two_answers_are_with_the_store_and_no_fetch_is_under_way_t
 
 
 def test_what_waits_untaken_is_not_asked_beyond_and_the_disk_is_told() -> None:
-    stage = follower()
-    come(stage, 20)
-    taken(stage, 7)
-    come(stage, 20)
-    written(stage, 7)
+    stage, _ = told_of_the_disk()
     (request,) = sent(stage)
     assert (request.max_bytes, request.disk_index) == (0, 7)
 
 
 def test_more_on_disk_by_the_time_that_was_told_is_told_after_it() -> None:
-    stage = follower()
-    come(stage, 20)
-    taken(stage, 7)
-    come(stage, 20)
-    written(stage, 7)
+    stage, told = told_of_the_disk()
     taken(stage, 9)
-    call = next(call for call in stage.network.open if not call.request.max_bytes)
     written(stage, 9)
     assert sum(not request.max_bytes for request in sent(stage)) == 1
-    stage.network.open.remove(call)
-    call.answer(response(term=Term(1), end=at(20), committed=at(8)))
+    stage.network.open.remove(told)
+    told.answer(response(term=Term(1), end=at(20), committed=at(8)))
     stage.runtime.run_until_idle()
     assert sent(stage)[-1].disk_index == 9
     assert stage.server.last(CommitAdvanced) == CommitAdvanced(at(8))
@@ -213,15 +215,10 @@ def test_a_follower_that_writes_for_long_behind_a_log_that_has_parted_lets_its_l
 
 
 def test_what_is_on_disk_is_told_again_when_nobody_heard_of_it() -> None:
-    stage = follower()
-    come(stage, 20)
-    taken(stage, 7)
-    come(stage, 20)
-    written(stage, 7)
+    stage, told = told_of_the_disk()
     taken(stage, 9)
-    call = next(call for call in stage.network.open if not call.request.max_bytes)
     written(stage, 9)
-    stage.network.open.remove(call)
-    call.fail()
+    stage.network.open.remove(told)
+    told.fail()
     stage.runtime.run_until_idle()
     assert sorted(request.disk_index for request in sent(stage)) == [7, 9]
