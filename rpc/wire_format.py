@@ -13,22 +13,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from ourolog.storage.record_set import varint
+
 # Most messages of a log are of the same few sizes.
 _KEPT_HEADS: Final = 4096
 _VARINT: Final = 0
 _LENGTH_AND_BYTES: Final = 2
-
-
-def varint(number: int) -> bytes:
-    """The number in as few bytes as possible; it is not negative."""
-    if number < 0x80:
-        return bytes((number,))
-    encoded = []
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def integer_tag(field_number: int) -> bytes:

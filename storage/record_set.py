@@ -47,8 +47,8 @@ class _Heads(dict[int, bytes]):
     """What comes before a record's value, by the size of the value: two tags and two lengths."""
 
     def __missing__(self, size: int) -> bytes:
-        inner = b"\x0a%b" % _varint(size)
-        head = b"\x0a%b%b" % (_varint(len(inner) + size), inner)
+        inner = b"\x0a%b" % varint(size)
+        head = b"\x0a%b%b" % (varint(len(inner) + size), inner)
         if len(self) < _MAX_HEADS:
             self[size] = head
         return head
@@ -103,7 +103,10 @@ def equal_values(payload: bytes, record_count: int) -> list[bytes] | None:
     return [value for (value,) in iter_unpack(f"{start}x{end - start}s", payload)]
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number that is not negative, seven bits a byte, in as few bytes as possible, as protobuf has it."""
+    if number < 0x80:
+        return bytes((number,))
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)

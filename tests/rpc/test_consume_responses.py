@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from ourolog.rpc import consume_responses
 from ourolog.rpc.v1 import log_pb2 as pb
-from ourolog.rpc.wire_format import varint
 from ourolog.storage.batch import Batch, Codec, Kind, encode_batch
 from ourolog.storage.compression import compress, decompress
-from ourolog.storage.record_set import decode_records, encode_records
+from ourolog.storage.record_set import decode_records, encode_records, varint
 from ourolog.storage.types import Index, NodeId, Offset, Term
 
 # With the numbers at which a varint takes one byte more.
