@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import inf
 from typing import assert_never
 
 from ourolog.actors.actor import NodeActor
@@ -64,6 +65,7 @@ from ourolog.actors.messages.store import (
 )
 from ourolog.actors.messages.values import PullPosition
 from ourolog.actors.ports import Ports
+from ourolog.actors.storing.copy_pace import SYNC_AFTER_S, CopyPace
 from ourolog.actors.storing.damaged_places import DamagedPlaces
 from ourolog.actors.storing.scrubber import STEP_BYTES, Scrubber
 from ourolog.storage.ballot import Ballot
@@ -124,8 +126,9 @@ class StoreActor(NodeActor):
         self._ballot = Ballot()
         self._gathered: list[Callable[[], None]] = []
         self._flush_is_due = False
-        self._fsync_is_due = False
+        self._sync_due_s = inf
         self._has_fetched = False
+        self._pace = CopyPace(config.fetch_max_bytes)
         self._unannounced: list[Position] = []
         self._voters_told: VoterSet | None = None
         self._damaged = DamagedPlaces(
@@ -197,9 +200,8 @@ class StoreActor(NodeActor):
                 self.log.note_committed(message.committed)
                 self.log.save_notes()
             case FsyncDue():
-                self._fsync_is_due = False
-                self.log.sync()
-                self._announce_appended()
+                self._sync_due_s = inf
+                self._settle()
                 self.log.save_notes()
             case RetentionDue():
                 self._retain()
@@ -235,7 +237,7 @@ class StoreActor(NodeActor):
         self._damaged.stop()
         if self._log is not None and not self.failed:
             try:
-                self._flush()
+                self._settle()
                 self._log.close()
             except (StorageError, OSError) as error:
                 self._fail(error)
@@ -318,23 +320,40 @@ class StoreActor(NodeActor):
 
         With `--fsync interval` an answer promises a written record, no more. Peers see only what is on disk, and
         nothing else counts for a quorum: otherwise an entry that a power cut took back would have been counted, and
-        with nobody elected its identity would be given out twice. What a leader sent is synced at once, since
-        the next fetch says that it is on disk. Only the followers of a leader that voters have elected see more.
+        with nobody elected its identity would be given out twice. What a leader sent is answered for when it is
+        synced, since the next fetch says that it is on disk: at once, or, by a replica far behind, with what comes
+        after it. Only the followers of a leader that voters have elected see more.
         """
         if not self._gathered:
             return
         self._announce_gathered()
-        syncs = self.config.fsync is Fsync.ALWAYS or self._has_fetched
-        self.log.commit(sync=syncs)
+        if not self._has_fetched:
+            self._commit(sync=self.config.fsync is Fsync.ALWAYS)
+            return
+        if self._pace.is_far:
+            self.log.commit(sync=False, write_back=True)
+        if self._pace.may_wait(self.log.unsynced_bytes):
+            self._sync_after(SYNC_AFTER_S)
+        else:
+            self._commit(sync=True)
+
+    def _commit(self, *, sync: bool) -> None:
+        """Write everything that was appended, sync it or have it synced later, and answer for it."""
+        self.log.commit(sync=sync)
         gathered, self._gathered = self._gathered, []
-        if syncs:
+        if sync:
             self._has_fetched = False
             self._announce_appended()
-        elif not self._fsync_is_due:
-            self._fsync_is_due = True
-            self.ports.timers.after(self.config.fsync_interval_s, self.me, FsyncDue())
+        else:
+            self._sync_after(self.config.fsync_interval_s)
         for acknowledge in gathered:
             acknowledge()
+
+    def _sync_after(self, delay_s: float) -> None:
+        due_s = self.ports.clock.monotonic_s() + delay_s
+        if due_s < self._sync_due_s:
+            self._sync_due_s = due_s
+            self.ports.timers.after(delay_s, self.me, FsyncDue())
 
     def _announce_gathered(self) -> None:
         """A leader's followers may write what it has gathered while it does so itself."""
@@ -348,9 +367,9 @@ class StoreActor(NodeActor):
 
     def _settle(self) -> None:
         """Finish everything under way: all that was appended is then on disk, announced and answered."""
-        self._flush()
-        self.log.sync()
-        self._announce_appended()
+        if self._gathered:
+            self._announce_gathered()
+        self._commit(sync=True)
 
     def _announce_appended(self) -> None:
         if self._unannounced:
@@ -417,9 +436,10 @@ class StoreActor(NodeActor):
             message.reply_to.tell(FetchedRejected(message.leader_id, message.term, str(error)))
             return
         self._has_fetched = True
-        answer = FetchedAppended(message.leader_id, message.term, self.log.appended_end)
-        self._gather(ends, lambda: message.reply_to.tell(answer))
         end = self.log.appended_end
+        self._pace.took(len(message.batches), len(ends), message.expected - end.index)
+        answer = FetchedAppended(message.leader_id, message.term, end)
+        self._gather(ends, lambda: message.reply_to.tell(answer))
         if end.index < message.expected:
             message.reply_to.tell(FetchedTaken(message.leader_id, message.term, end, self.log.terms.last_place))
 

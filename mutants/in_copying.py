@@ -12,6 +12,7 @@ from ourolog.actors.replication.log_tail import LogTail
 from ourolog.actors.replication.pulls import Pulls
 from ourolog.actors.replicator import ReplicatorActor
 from ourolog.actors.store import StoreActor
+from ourolog.actors.storing.copy_pace import CopyPace
 from ourolog.storage.types import START
 
 SLOW_LEADERS = SLOW_DISKS[1:]
@@ -124,3 +125,19 @@ def early_where_decreed() -> None:
         return announce
 
     wrap(StoreActor, "_announce_gathered", make)
+
+
+# ---------------------------------------------------------------- what a replica far behind syncs late
+
+
+@mutant("A replica far behind says that it has on disk what it has only written.", (*RAFT_SLOW_DISKS, *SLOW_LEADERS))
+def copy_told_before_its_sync() -> None:
+    def make(original: Any) -> Any:
+        def commit(self: StoreActor, *, sync: bool) -> None:
+            original(self, sync=sync and not self._pace.is_far)
+            self._announce_appended()
+
+        return commit
+
+    wrap(CopyPace, "may_wait", lambda _: lambda *_: False)
+    wrap(StoreActor, "_commit", make)

@@ -8,7 +8,7 @@ from typing import Final
 
 from ourolog.actors.messages.events import LeaderChanged, LogAppended, LogOpened
 from ourolog.actors.messages.peer_calls import CallAnswer, CallReceived, FetchOutcome, FetchRequest, FetchResponse
-from ourolog.actors.messages.store import BatchesGathered
+from ourolog.actors.messages.store import BatchesGathered, FetchedAppended, FetchedTaken
 from ourolog.simulation.events import MessageTold
 from ourolog.storage.types import Index, Term
 
@@ -20,6 +20,7 @@ COPYING_STATES: Final[dict[str, str]] = {
     "fetch_while_writing": "A follower asked for more while it was writing what the leader had sent.",
     "sent_while_writing": "A follower was sent more while it was writing what the leader had sent.",
     "disk_told_apart": "A follower told what is on its disk while its next fetch waited at the leader.",
+    "synced_together": "A follower far behind had on disk at once what several answers of its leader had brought.",
     "commit_told_late": "Nothing followed, and a follower that waited was told a little later that more is committed.",
 }
 
@@ -33,12 +34,14 @@ class _Node:
     term, leader_id: as its replicator was told last.
     end: the index after the last entry on its disk, as its store says.
     gathered: the index after the last entry that its store has said it is about to write, in any of its lives.
+    taken: how many answers of its leader its store has taken, and not said to be on disk.
     """
 
     term: Term = Term(0)
     leader_id: str | None = None
     end: Index = Index(0)
     gathered: Index = Index(0)
+    taken: int = 0
 
 
 class CopyingStates:
@@ -57,6 +60,8 @@ class CopyingStates:
             LeaderChanged: self._on_leader_changed,
             BatchesGathered: self._on_gathered,
             LogAppended: self._on_appended,
+            FetchedTaken: self._on_taken,
+            FetchedAppended: self._on_fetched,
             CallReceived: self._on_call,
             CallAnswer: self._on_answer,
         }
@@ -75,6 +80,7 @@ class CopyingStates:
                 self._note("leader_lost_what_others_have")
             node.end = node.gathered = end
             node.term, node.leader_id = Term(0), None
+            node.taken = 0
 
     def _on_leader_changed(self, told: MessageTold) -> None:
         assert isinstance(told.message, LeaderChanged)
@@ -97,6 +103,18 @@ class CopyingStates:
         leader = self._nodes.get(node.leader_id or "")
         if leader is not None and leader is not node and leader.term == node.term and leader.end < node.end:
             self._note("copied_before_leader_wrote")
+
+    def _on_taken(self, told: MessageTold) -> None:
+        node = self._replicator_of(told)
+        if node is not None:
+            node.taken += 1
+            if node.taken > 1:
+                self._note("synced_together")
+
+    def _on_fetched(self, told: MessageTold) -> None:
+        node = self._replicator_of(told)
+        if node is not None:
+            node.taken = 0
 
     def _on_call(self, told: MessageTold) -> None:
         assert isinstance(told.message, CallReceived)

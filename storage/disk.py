@@ -81,6 +81,13 @@ class DiskFile:
     def sync(self) -> None:
         _sync_file(self._fd)
 
+    def write_back(self, position: int) -> None:
+        # Linux starts to write what is dirty there, and drops the rest; elsewhere it may do less, or there is no such
+        # call. What it says is no concern of ours: an error of the disk is told by the sync.
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, position, 0, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:

@@ -43,6 +43,12 @@ class File(Protocol):
         every later one, and no sync tries again.
         """
 
+    def write_back(self, position: int) -> None:
+        """Begin to bring to disk what is written from `position` on, and drop from memory what is there already.
+
+        A hint: it promises nothing, and waits for nothing but room to ask for it.
+        """
+
     def close(self) -> None: ...
 
 

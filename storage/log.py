@@ -202,6 +202,11 @@ class Log:
         return self._synced
 
     @property
+    def unsynced_bytes(self) -> int:
+        """How much is written and not known to be on disk."""
+        return self._segments[-1].size_bytes - self._segments[-1].synced_bytes
+
+    @property
     def terms(self) -> TermHistory:
         """The terms of everything appended, including what retention removed."""
         return self._state.terms
@@ -423,8 +428,12 @@ class Log:
 
     # ------------------------------------------------------------ writing
 
-    def commit(self, *, sync: bool = True) -> None:
-        """Write everything appended, and with `sync` put it on disk. Raises StorageFailedError."""
+    def commit(self, *, sync: bool = True, write_back: bool = False) -> None:
+        """Write everything appended, and with `sync` put it on disk. Raises StorageFailedError.
+
+        write_back: have the system begin at once to bring it to disk, and keep in memory nothing that is there: for a
+            log that takes up much more than will soon be read.
+        """
         self._check_usable()
         if self._writer.is_synced or not (sync or self._writer.has_gathered):
             return
@@ -433,7 +442,7 @@ class Log:
                 self._files.replace(self._checkpoint_path, self._unclean)
                 self._unclean = None
             active = self._segments[-1]
-            written_bytes = self._writer.write()
+            written_bytes = self._writer.write(write_back=write_back)
             self._size_bytes += written_bytes
             self._bytes_since_checkpoint += written_bytes
             self._end = self._appended_end

@@ -40,6 +40,7 @@ class Segment:
     base: where the segment begins.
     size_bytes: how much is written.
     synced_bytes: how much of that is known to be on disk.
+    kept_from: from where on what is on disk may be in memory, too, since its last `write_back`.
     file, index: open for the active segment, else None; `ourolog.storage.segment_cache` lends those of sealed ones.
     """
 
@@ -47,6 +48,7 @@ class Segment:
     base: Position
     size_bytes: int = 0
     synced_bytes: int = 0
+    kept_from: int = 0
     file: File | None = None
     index: SparseIndex | None = None
 
@@ -85,9 +87,20 @@ class Segment:
         self.file.sync()
         self.synced_bytes = self.size_bytes
 
-    def seal(self, files: Files) -> None:
-        """Put everything on disk; nothing is written to the segment any more."""
+    def write_back(self) -> None:
+        """Begin to bring to disk what is written, and drop from memory what is there already."""
+        assert self.file is not None, "only the active segment is written"
+        self.file.write_back(self.kept_from)
+        self.kept_from = self.synced_bytes
+
+    def seal(self, files: Files, *, write_back: bool = False) -> None:
+        """Put everything on disk; nothing is written to the segment any more.
+
+        write_back: keep nothing of it in memory.
+        """
         self.sync()
+        if write_back:
+            self.write_back()
         self.save_index(files)
         self.close()
 

@@ -98,14 +98,17 @@ class SegmentWriter:
         assert self._tail.index is not None, "the tail is open"
         self._tail.index.note(begins_at, self._tail_bytes, position.index, position.offset, timestamp_ms)
 
-    def write(self) -> int:
-        """Write what was gathered, and return the number of bytes."""
+    def write(self, *, write_back: bool = False) -> int:
+        """Write what was gathered, and return the number of bytes.
+
+        write_back: as `Log.commit`.
+        """
         runs, self._runs = self._runs, []
         written = 0
         for run in runs:
             segment = run.segment
             if run.opening_state is not None:
-                self._segments[-1].seal(self._files)
+                self._segments[-1].seal(self._files, write_back=write_back)
                 segment.create(self._files)
                 self._segments.append(segment)
                 self._files.replace(segment.state_path, run.opening_state)
@@ -114,6 +117,8 @@ class SegmentWriter:
             size_bytes = sum(map(len, run.parts))
             segment.size_bytes += size_bytes
             written += size_bytes
+        if write_back:
+            self._segments[-1].write_back()
         return written
 
     def sync(self) -> None:

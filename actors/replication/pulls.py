@@ -6,7 +6,8 @@ next try. It walks the source's log by the source's index.
 With a leader it asks for what comes after this node's own last entry, and does not always wait for its disk. When the
 store has taken what a fetch brought, and there is more to come, the next fetch is sent while that is written. So a
 fetch says two things: what it wants next, and what is on this node's disk, which alone counts for the leader. At most
-two answers are with the store at once, one that is written and one that waits, and no fetch is under way meanwhile.
+two answers are with the store unwritten, one that is written and one that waits, and no fetch is under way meanwhile;
+what is written already may be more, where the store syncs several at once.
 
 Whenever no fetch can tell, one that wants no batches does: that this node is still there while its log is busy for
 long (a keep-alive), or what is on its disk while the next fetch waits at the leader.
@@ -131,9 +132,8 @@ class Pulls:
         self._ask(pull, pull.request_id, state.config.fetch_max_bytes, state.fetch_wait_s)
 
     def _may_ask(self, pull: Pull) -> bool:
-        """Whether there is room for another answer: the store writes nothing, or one that it has taken already."""
-        writing = self._writing.get(pull.source_id, 0)
-        return writing == 0 or (writing == 1 and pull.taken is not None)
+        """Whether there is room for another answer: the store has taken the last one, so those before are written."""
+        return pull.taken is not None or not self._is_writing(pull)
 
     def _ask(self, pull: Pull, request_id: int, max_bytes: int, max_wait_s: float) -> None:
         """Send a fetch. With a leader it says what is on this node's disk."""

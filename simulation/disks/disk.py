@@ -551,6 +551,10 @@ class SimulatedFile:
         self._assert_open()
         self._disk.sync(self._inode, self._path)
 
+    def write_back(self, position: int) -> None:  # noqa: ARG002
+        """Nothing to do: what is not synced may be on disk at any time, or not, whether it was asked for or not."""
+        self._assert_open()
+
     def close(self) -> None:
         if self._is_open:
             self._is_open = False

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -116,3 +117,28 @@ def test_a_killed_process_leaves_no_lock_behind(disk: DiskFiles, tmp_path: Path)
         process.kill()
         process.wait()
     disk.lock(f"{tmp_path}/lock").close()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no such hints")
+def test_what_is_written_back_stays_whole_and_a_hint_that_fails_harms_nobody(
+    disk: DiskFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+    advise = os.posix_fadvise
+
+    def fadvise(fd: int, position: int, size: int, advice: int) -> None:
+        asked.append((position, size, advice))
+        advise(fd, position, size, advice)
+        raise OSError(errno.EINVAL, "no such advice")
+
+    monkeypatch.setattr(os, "posix_fadvise", fadvise)
+    file = disk.open(f"{tmp_path}/f", create=True)
+    for written in range(3):
+        file.append([b"x" * 10_000])
+        file.write_back(written * 10_000)
+    file.sync()
+    file.write_back(0)
+    assert file.read(0, 100_000) == b"x" * 30_000
+    file.close()
+    # All from there to the end of the file: a size of 0 says so.
+    assert asked == [(at, 0, os.POSIX_FADV_DONTNEED) for at in (0, 10_000, 20_000, 0)]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import google_crc32c
 import pytest
 
+from ourolog.simulation.disks.disk import SimulatedFile
 from ourolog.storage.batch import Codec, Kind, NewBatch, decode_batch, encode_batch, encode_frame, path_of, scan
 from ourolog.storage.errors import CorruptBatchError, DiscontinuousBatchError, ImpossibleBatchError, OutOfRangeError
 from ourolog.storage.log import LogConfig
@@ -309,6 +310,31 @@ def test_one_commit_may_fill_many_segments(bench, files) -> None:
     assert log.segment_count > 20
     assert bench.payloads(log) == [b"%d" % at for at in range(50)]
     assert bench.payloads(bench.open(files.after_crash(keep_unsynced=False))) == [b"%d" % at for at in range(50)]
+
+
+def test_of_a_log_that_is_written_back_no_part_of_a_sealed_segment_is_left_out(bench, files, monkeypatch) -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def write_back(file: SimulatedFile, position: int) -> None:
+        asked.append((file._path.rpartition("-")[2], position, file.size()))
+
+    monkeypatch.setattr(SimulatedFile, "write_back", write_back)
+    log = bench.open(files, segment_bytes=400)
+    for _ in range(3):
+        log.append_new(bench.data(b"x" * 20), Term(1), 0)
+        log.append_new(bench.data(b"y" * 20), Term(1), 0)
+        log.commit(write_back=True)
+    size_bytes = asked[0][2] // 2
+    first, second = "00000000000000000000.log", "00000000000000000003.log"
+    assert asked == [
+        (first, 0, 2 * size_bytes),
+        (first, 0, 3 * size_bytes),
+        (second, 0, size_bytes),
+        (second, 0, 3 * size_bytes),
+    ]
+    log.append_new(bench.data(b"z"), Term(1), 0)
+    log.commit()
+    assert len(asked) == 4
 
 
 def test_segments_roll_by_age_where_that_is_asked_for(bench, files) -> None:

@@ -95,19 +95,28 @@ def test_while_the_next_fetch_waits_what_is_on_disk_is_told_apart() -> None:
     assert [request.max_bytes > 0 for request in sent(stage)] == [True, False]
 
 
-def test_no_more_than_two_answers_are_with_the_store_and_no_fetch_is_under_way_then() -> None:
+def test_no_more_than_two_unwritten_answers_are_with_the_store_and_no_fetch_is_under_way_then() -> None:
     stage = follower()
     come(stage, 20)
     taken(stage, 7)
     come(stage, 20)
-    taken(stage, 9)
     assert sent(stage) == []
     assert len(stage.store.all(AppendFetched)) == 2
     written(stage, 7)
-    (request,) = sent(stage)
-    assert (request.next_index, request.disk_index) == (9, 7)
-    written(stage, 9)
-    assert len(sent(stage)) == 2, "the disk is told apart"
+    assert all(not request.max_bytes for request in sent(stage)), "the disk is told apart"
+    taken(stage, 9)
+    assert (sent(stage)[0].next_index, sent(stage)[0].disk_index) == (9, 7)
+
+
+def test_what_the_store_has_written_and_not_synced_keeps_nothing_back() -> None:
+    stage = follower()
+    for end in (7, 9, 11, 13):
+        come(stage, 20)
+        taken(stage, end)
+        (request,) = sent(stage)
+        assert (request.next_index, request.disk_index) == (end, 5)
+    written(stage, 13)
+    assert [(request.max_bytes > 0, request.disk_index) for request in sent(stage)] == [(True, 5), (False, 13)]
 
 
 def test_what_waits_untaken_is_not_asked_beyond_and_the_disk_is_told() -> None:
