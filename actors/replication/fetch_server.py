@@ -64,12 +64,16 @@ class _ReadAnswer:
         self.answer_to.tell(CallAnswer(self.request_id, response))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Parked:
-    """A fetch that has everything there is, waiting for more."""
+    """A fetch that has everything there is, waiting for more.
+
+    disk_index: below which index its sender has everything on disk, as it has said last.
+    """
 
     received: CallReceived[FetchRequest]
     timer: Timer
+    disk_index: Index
 
 
 class FetchServer:
@@ -135,6 +139,7 @@ class FetchServer:
         """Answer a fetch that `check` accepted: with batches, with news for its sender, or later."""
         state, request = self._state, received.request
         if request.max_bytes == 0:
+            self._note_disk(request)
             self.answer(received, self._response(FetchOutcome.BATCHES))
         elif state.tail.holds(request.next_index):
             batches = state.tail.read(request.next_index, self._max_bytes(request))
@@ -146,8 +151,8 @@ class FetchServer:
         else:
             wait_s = min(request.max_wait_s, MAX_WAIT_S)
             timer = state.ports.timers.after(wait_s, state.me, FetchWaitExpired(received.request_id))
-            self._parked[received.request_id] = _Parked(received, timer)
-            if self._knows_less(request):
+            parked = self._parked[received.request_id] = _Parked(received, timer, request.disk_index)
+            if self._knows_less(parked):
                 self._tell_commit_later()
 
     def answer(self, received: CallReceived[FetchRequest], response: FetchResponse) -> None:
@@ -169,13 +174,26 @@ class FetchServer:
         """Whether the fetcher should hear at once of a round of reads."""
         return self._state.awaits_echoes and request.read_round != self._state.read_round
 
-    def _knows_less(self, request: FetchRequest) -> bool:
-        """Whether more is committed than the fetcher knows."""
-        return self._state.elected and request.committed < self._state.committed.index
+    def _knows_less(self, parked: _Parked) -> bool:
+        """Whether more is committed of what the fetcher has on disk than it knows.
+
+        While it is still writing, more is no news that it could use, and it would ask again at once.
+        """
+        committed = min(self._state.committed.index, parked.disk_index)
+        return self._state.elected and parked.received.request.committed < committed
+
+    def _note_disk(self, request: FetchRequest) -> None:
+        """A node whose fetch waits has told what is on its disk meanwhile."""
+        for parked in self._parked.values():
+            waiting = parked.received.request
+            if (waiting.node_id, waiting.log_epoch) == (request.node_id, request.log_epoch):
+                parked.disk_index = max(parked.disk_index, request.disk_index)
+                if self._knows_less(parked):
+                    self._tell_commit_later()
 
     def commit_moved(self) -> None:
         """More is committed: those who wait hear of it with the next batches, or soon."""
-        if any(self._knows_less(parked.received.request) for parked in self._parked.values()):
+        if any(self._knows_less(parked) for parked in self._parked.values()):
             self._tell_commit_later()
 
     def _tell_commit_later(self) -> None:
@@ -187,7 +205,7 @@ class FetchServer:
         """Answer the fetches that still wait and know less than this node."""
         self._commit_news = None
         for parked in list(self._parked.values()):
-            if self._knows_less(parked.received.request):
+            if self._knows_less(parked):
                 self.expire(parked.received.request_id)
 
     def refuse_all(self) -> None:

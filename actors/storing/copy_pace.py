@@ -22,7 +22,10 @@ class CopyPace:
     """Knows from the last answer of a leader how far behind this log is."""
 
     def __init__(self, fetch_max_bytes: int) -> None:
-        """fetch_max_bytes: the largest size of an answer."""
+        """Know of nothing to come.
+
+        fetch_max_bytes: the largest size of an answer.
+        """
         self._sync_bytes = ANSWERS_TO_A_SYNC * fetch_max_bytes
         self._far_bytes = ANSWERS_FAR * fetch_max_bytes
         self._behind_bytes = 0

@@ -25,11 +25,13 @@ class _Waiting:
 
     request: the fetch.
     came_s: when it came, in virtual seconds.
+    disk_index: below which index its sender has everything on disk, as it has said last.
     due_s: since when it knows less than the leader; inf if it does not, or is owed batches.
     """
 
     request: FetchRequest
     came_s: float
+    disk_index: Index
     due_s: float = inf
 
 
@@ -53,8 +55,8 @@ class CommitToldSoon(EventChecker):
 
     name: ClassVar[str] = "commit_told_soon"
     statement: ClassVar[str] = (
-        f"A fetch that waits at a leader, of somebody who knows less to be committed than the leader, is answered "
-        f"within {TOLD_WITHIN_S * 1000:g} ms."
+        "A fetch that waits at a leader, of somebody who has more on disk that is committed than it knows, is "
+        f"answered within {TOLD_WITHIN_S * 1000:g} ms."
     )
 
     def __init__(self, model: ClusterModel | None = None) -> None:
@@ -118,7 +120,12 @@ class CommitToldSoon(EventChecker):
         assert isinstance(received, CallReceived)
         request = received.request
         if leader is not None and isinstance(request, FetchRequest) and request.term == leader.term:
-            waiting = leader.waiting[received.request_id] = _Waiting(request, told.time_s)
+            for other in leader.waiting.values():
+                is_same_disk = (request.node_id, request.log_epoch) == (other.request.node_id, other.request.log_epoch)
+                if is_same_disk and request.disk_index > other.disk_index:
+                    other.disk_index = request.disk_index
+                    self._judge(leader, other)
+            waiting = leader.waiting[received.request_id] = _Waiting(request, told.time_s, request.disk_index)
             self._judge(leader, waiting)
 
     def _on_cancelled(self, told: MessageTold) -> None:
@@ -131,7 +138,7 @@ class CommitToldSoon(EventChecker):
         """Note since when it should hear of a commit; batches that are there may take a while to be read."""
         if waiting.request.next_index < leader.end:
             waiting.due_s = inf
-        elif waiting.request.committed < leader.committed:
+        elif waiting.request.committed < min(leader.committed, waiting.disk_index):
             waiting.due_s = min(waiting.due_s, self.time_s)
 
     # ------------------------------------------------------------ who is answered

@@ -268,6 +268,28 @@ def test_who_waits_already_hears_of_a_commit_though_no_other_fetch_waits() -> No
     assert answer.committed == at(1, 0)
 
 
+def test_who_is_still_writing_what_is_committed_hears_of_it_when_its_disk_has_it() -> None:
+    stage = Stage(election=STATIC)
+    stage.lead()
+    stage.fetch(1, N3, 1, committed=Index(1))
+    stage.appended(2, 10)
+    stage.store.take()[-1].reply_to.tell(BatchesRead(0, b"entry 1", at(2, 10)))
+    stage.fetch(2, N3, 2, committed=Index(1), disk_index=Index(1))
+    stage.fetch(3, NodeId("n9"), 2, committed=Index(1))
+    stage.fetch(4, N2, 2, committed=Index(2))
+    stage.runtime.run_for(5 * COMMIT_NEWS_AFTER_S)
+    assert [stage.answers_to(request_id) for request_id in (2, 3)] == [0, 1], "it could not use the news"
+    stage.fetch(5, N3, 2, committed=Index(1), disk_index=Index(2), log_epoch=9, max_bytes=0, max_wait_s=0.0)
+    stage.fetch(6, NodeId("n9"), 2, committed=Index(1), disk_index=Index(2), max_bytes=0, max_wait_s=0.0)
+    stage.runtime.run_for(5 * COMMIT_NEWS_AFTER_S)
+    assert stage.answers_to(2) == 0, "that was another's disk"
+    stage.fetch(7, N3, 2, committed=Index(1), disk_index=Index(2), max_bytes=0, max_wait_s=0.0)
+    stage.runtime.run_for(COMMIT_NEWS_AFTER_S)
+    answer = stage.answer_to(2)
+    assert answer is not None
+    assert (answer.batches, answer.committed) == (b"", at(2, 10))
+
+
 def test_a_commit_rides_on_the_next_batches_and_is_told_to_nobody_twice() -> None:
     stage = Stage(election=STATIC)
     stage.lead()
