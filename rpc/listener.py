@@ -10,7 +10,7 @@ on the first, and the owner is told. If the port cannot be bound again the owner
 And it is made cheaper: grpcio's loop waits for the next call to each of its methods at once, and takes up all those
 waits and lays them down again for every call, which with the methods of a node is a third of what an empty call costs
 (docs/performance.md). Here each method has a task that waits for its next call, and hands it to what grpcio's loop
-would hand it to, or serves it cheaper (ourolog.rpc.unary_calls).
+would hand it to.
 
 All of it needs names that are private to grpcio; tests/rpc/test_listener.py notices when they change.
 """
@@ -28,7 +28,6 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from ourolog.actors.addresses import join_address, split_address
 from ourolog.rpc.errors import ServiceError, no_such_method, unavailable
 from ourolog.rpc.listen_addresses import check_listenable
-from ourolog.rpc.unary_calls import UnaryCalls
 
 Options: TypeAlias = list[tuple[str, int]]
 
@@ -56,11 +55,6 @@ class _WatchedServer(cygrpc.AioServer):  # type: ignore[misc]
         self.tasks: set[asyncio.Task[None]] = set()
         self.refusals: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        self._unary = UnaryCalls(lambda work: _start(work, self.tasks))
-
-    async def shutdown(self, grace: float | None) -> None:
-        await super().shutdown(grace)
-        self._unary.stop()
 
     def add_registered_method_handlers(self, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
         super().add_registered_method_handlers(handlers)
@@ -101,6 +95,7 @@ class _WatchedServer(cygrpc.AioServer):  # type: ignore[misc]
         """Have every call to that method served, until the server stops or its loop has ended."""
         name = method.decode()
         handler = self._handlers[name]
+        serve = cygrpc._handle_stream_stream_rpc if handler.response_streaming else cygrpc._handle_stream_unary_rpc  # noqa: SLF001
         loop = asyncio.get_running_loop()
         while not awaited.done():
             try:
@@ -111,11 +106,7 @@ class _WatchedServer(cygrpc.AioServer):  # type: ignore[misc]
             if awaited.done():
                 self._refuse(state, _just_ended())
                 return
-            if handler.response_streaming:
-                serving = cygrpc._handle_stream_stream_rpc(handler, state, loop)  # noqa: SLF001
-                _start(cygrpc._schedule_rpc_coro(serving, state, loop, name), self.tasks)  # noqa: SLF001
-            else:
-                _start(self._unary.serve(handler, state), self.tasks)
+            _start(cygrpc._schedule_rpc_coro(serve(handler, state, loop), state, loop, name), self.tasks)  # noqa: SLF001
 
     async def _request_call(self) -> None:
         """Calls to methods that are not registered; they never get to the loop, see the module."""
