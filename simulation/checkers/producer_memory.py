@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from typing import Any, ClassVar
+from zlib import crc32
 
 from ourolog.actors.messages.store import AppendBatch, AppendRefused, BatchAppended, LogTruncated, ResetLog
 from ourolog.simulation.checkers.base import EventChecker
@@ -165,13 +166,29 @@ class ProducerMemoryTrue(EventChecker):
                 remembered_from = (following or 0) + unwritten - REMEMBERED_BATCHES
                 is_true = batch.producer_sequence < remembered_from
             case ProducerProblem.REUSED:
-                is_true = False  # no client of a simulation does that
+                # No client does that, but an id may be given out a second time where a disaster took the first.
+                is_true = self._stands_otherwise(node.node_id, batch)
         if not is_true:
             raise self.violated(
                 f"{node.node_id} refused batch {batch.producer_sequence} of producer {batch.producer_id} "
                 f"({refused.problem.value}), and by its log "
                 + ("that producer is not known" if following is None else f"batch {following} comes next")
             )
+
+    def _stands_otherwise(self, node_id: NodeId, batch: NewBatch) -> bool:
+        """Whether other records stand under that producer's number, or are about to."""
+        sent = batch.producer_id, batch.producer_sequence
+        model = self._of(node_id)
+        known = model.memory.batch(*sent)
+        if known is None:
+            others = self._appends.get(node_id, {}).values()
+            return any(
+                (other.producer_id, other.producer_sequence) == sent and other.payload != batch.payload
+                for other in others
+            )
+        entry = model.entry(known.index)
+        # What a leader told where the log was begun anew it told without the records.
+        return entry is None or entry.payload_crc != crc32(batch.payload)
 
     def _knows(self, node: NodeModel) -> bool:
         """Whether all that is in that node's log has been taken in."""

@@ -89,6 +89,10 @@ class ProducerModel:
     def end(self) -> Index:
         return Index(self.first + len(self.entries))
 
+    def entry(self, index: int) -> Entry | None:
+        """The entry at that index; None if it is not among them."""
+        return self.entries[index - self.first] if self.first <= index < self.end else None
+
     def append(self, entry: Entry) -> None:
         self.entries.append(entry)
         self.memory.take(entry)

@@ -224,6 +224,9 @@ def test_what_a_lying_disk_wrote_after_all_is_known_though_nobody_was_told_of_it
         (asked(1), ProducerProblem.EXPIRED, False),
         (asked(0), ProducerProblem.FORGOTTEN, False),
         (asked(0), ProducerProblem.REUSED, False),
+        (asked(0, "other"), ProducerProblem.REUSED, True),
+        (asked(1, "other"), ProducerProblem.REUSED, False),
+        (asked(0, "other", producer_id=9), ProducerProblem.REUSED, False),
     ],
 )
 def test_a_refusal_gives_the_reason_that_there_is(new: NewBatch, problem: ProducerProblem, is_true: bool) -> None:
@@ -235,6 +238,26 @@ def test_a_refusal_gives_the_reason_that_there_is(new: NewBatch, problem: Produc
     else:
         with pytest.raises(Violation, match=f"{problem.value}"):
             of.refused(7, problem)
+
+
+def test_what_is_about_to_be_written_stands_under_its_number_too() -> None:
+    of = Leader("producer_memory_true")
+    of.scene.append("n1", numbered(2, 0))
+    of.asks_to_append(7, asked(1, "other"))
+    of.asks_to_append(8, asked(1))
+    of.refused(8, ProducerProblem.REUSED)
+    of.asks_to_append(9, asked(1, "other"))
+    with pytest.raises(Violation, match="sequence reused"):
+        of.refused(9, ProducerProblem.REUSED)
+
+
+def test_what_was_remembered_where_a_log_begins_is_not_compared_by_its_records() -> None:
+    of = Leader("producer_memory_true")
+    of.scene.append("n1", numbered(2, 0))
+    model = of.scene.checker._models[N1]
+    model.begin_anew(Index(3), model.memory)
+    of.asks_to_append(7, asked(0))
+    of.refused(7, ProducerProblem.REUSED)
 
 
 def test_a_duplicate_is_answered_with_the_place_where_it_is() -> None:
